@@ -1,0 +1,102 @@
+//! The admin edge: health, metrics and drain, on a listener of its own that is not for the public.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::Method;
+use hyper::Request;
+use hyper::Response;
+use hyper::StatusCode;
+use hyper::body::Incoming;
+use hyper::header;
+use hyper::header::HeaderValue;
+
+use crate::gateway::Gateway;
+use crate::metrics::Metrics;
+use crate::server::Handler;
+use crate::server::Peer;
+use crate::server::PendingReply;
+use crate::shutdown::Shutdown;
+
+/// What the admin listener shows and does.
+pub struct Admin {
+    gateway: Arc<Gateway>,
+    metrics: Metrics,
+    shutdown: Shutdown,
+    before_metrics: Box<dyn Fn(&Metrics) + Send + Sync>,
+}
+
+impl Admin {
+    /// The admin edge of `gateway`. `before_metrics` brings gauges up to date that nobody else keeps.
+    pub fn new(
+        gateway: Arc<Gateway>,
+        shutdown: Shutdown,
+        before_metrics: impl Fn(&Metrics) + Send + Sync + 'static,
+    ) -> Self {
+        let metrics = gateway.metrics.clone();
+        Self {
+            gateway,
+            metrics,
+            shutdown,
+            before_metrics: Box::new(before_metrics),
+        }
+    }
+
+    fn answer(&self, method: &Method, path: &str) -> Response<Full<Bytes>> {
+        match (path, method) {
+            ("/livez", &Method::GET | &Method::HEAD) => text(StatusCode::OK, "ok\n"),
+            ("/readyz", &Method::GET | &Method::HEAD) => self.ready(),
+            ("/metrics", &Method::GET | &Method::HEAD) => {
+                (self.before_metrics)(&self.metrics);
+                let mut response = text(StatusCode::OK, self.metrics.render());
+                let format = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+                response.headers_mut().insert(header::CONTENT_TYPE, format);
+                response
+            }
+            ("/drain", &Method::POST) => {
+                tracing::info!("drain requested");
+                self.shutdown.soft.cancel();
+                text(StatusCode::ACCEPTED, "draining\n")
+            }
+            ("/livez" | "/readyz" | "/metrics", _) => wrong_method("GET"),
+            ("/drain", _) => wrong_method("POST"),
+            _ => text(
+                StatusCode::NOT_FOUND,
+                "there are GET /livez, GET /readyz, GET /metrics and POST /drain\n",
+            ),
+        }
+    }
+
+    fn ready(&self) -> Response<Full<Bytes>> {
+        if self.gateway.is_draining() || self.shutdown.soft.is_cancelled() {
+            return text(StatusCode::SERVICE_UNAVAILABLE, "draining\n");
+        }
+        text(StatusCode::OK, "ok\n")
+    }
+}
+
+impl Handler for Admin {
+    fn handle(&self, request: Request<Incoming>, _peer: Peer) -> PendingReply {
+        let response = self.answer(request.method(), request.uri().path());
+        Box::pin(async move { response.into() })
+    }
+}
+
+fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body.into()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("text/plain; charset=utf-8"),
+    );
+    response
+}
+
+fn wrong_method(allow: &'static str) -> Response<Full<Bytes>> {
+    let mut response = text(StatusCode::METHOD_NOT_ALLOWED, format!("use {allow}\n"));
+    response
+        .headers_mut()
+        .insert(header::ALLOW, HeaderValue::from_static(allow));
+    response
+}

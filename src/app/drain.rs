@@ -1,0 +1,48 @@
+//! The order in which a node ends.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::gateway::Gateway;
+use crate::options;
+use crate::shutdown::Shutdown;
+use crate::webhook::Dispatcher;
+
+/// On the memory engine all sockets are released in this time: there is no other node, and Wafer clients look for the successor
+/// for about 16 s only.
+const MEMORY_WINDOW: Duration = Duration::from_secs(2);
+
+/// How long the clients' answers to the close frames may take; their tasks have a deadline of 5 s of their own.
+const ANSWERS: Duration = Duration::from_secs(6);
+
+/// Waits until a drain is asked for, and does it.
+pub(super) async fn when_told(
+    gateway: &Gateway,
+    dispatcher: &Dispatcher,
+    options: &options::Drain,
+    shutdown: &Shutdown,
+) {
+    shutdown.soft.cancelled().await;
+    gateway.begin_drain();
+    tracing::info!(
+        tunnels = gateway.open_tunnels(),
+        webhooks = dispatcher.pending(),
+        "draining: new tunnels are refused",
+    );
+    if gateway.open_tunnels() > 0 {
+        dispatcher.flush(Instant::now() + options.flush()).await;
+        gateway.release_sockets(MEMORY_WINDOW.min(options.window())).await;
+    } else {
+        gateway.release_sockets(Duration::ZERO).await;
+    }
+    gateway.connections_ended(Instant::now() + ANSWERS).await;
+    match dispatcher.flush(Instant::now() + options.flush()).await {
+        0 => tracing::info!("drained"),
+        lost => tracing::error!(
+            events = lost,
+            flush_secs = options.flush_secs,
+            "drained, but these events could not be delivered in time and are lost",
+        ),
+    }
+}

@@ -1,0 +1,242 @@
+//! Wiring: the one place that knows every part, builds them in order and ends them in order.
+
+mod drain;
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use tokio_util::sync::CancellationToken;
+
+use crate::admin::Admin;
+use crate::clock::Clock;
+use crate::clock::SystemClock;
+use crate::engine::MemoryEngine;
+use crate::gateway::Gateway;
+use crate::gateway::Parts;
+use crate::http::Api;
+use crate::http::Fallback;
+use crate::metrics::Metrics;
+use crate::options;
+use crate::options::EngineKind;
+use crate::options::Options;
+use crate::protocol::ticket::Sealer;
+use crate::server::Certificate;
+use crate::server::Listener;
+use crate::shutdown::Shutdown;
+use crate::webhook::Dispatcher;
+use crate::webhook::client;
+use crate::webhook::client::Client;
+use crate::webhook::resolve::SystemResolver;
+use crate::webhook::tls::Roots;
+
+/// How long requests that are under way may take when everything else has ended.
+const LAST_REQUESTS: Duration = Duration::from_secs(1);
+
+/// One node, bound to its addresses.
+pub struct App {
+    gateway: Arc<Gateway>,
+    dispatcher: Dispatcher,
+    certificate: Option<Arc<Certificate>>,
+    public: Listener,
+    admin: Listener,
+    drain: options::Drain,
+    shutdown: Shutdown,
+}
+
+/// How a node ended.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Ended {
+    /// In order: drained.
+    Drained,
+    /// At once, since it was told to.
+    Stopped,
+}
+
+impl App {
+    /// Builds a node and binds its addresses; nothing is served before [`run`](Self::run).
+    ///
+    /// # Errors
+    ///
+    /// If an address cannot be bound or a certificate cannot be used.
+    pub async fn build(options: Options, shutdown: Shutdown) -> anyhow::Result<Self> {
+        anyhow::ensure!(
+            options.engine.kind == EngineKind::Memory,
+            "engine.kind = \"redis\" is not built in yet: use \"memory\", which serves one node"
+        );
+        let metrics = Metrics::default();
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let client = client(&options.webhook, Arc::clone(&clock));
+        let dispatcher = Dispatcher::new(client, &options.webhook, Arc::clone(&clock), metrics.clone());
+        let certificate = certificate(&options.server)?;
+        let public = listen(options.server.listen, certificate.clone(), "server.listen", &metrics).await?;
+        let admin = listen(options.server.admin_listen, None, "server.admin_listen", &metrics).await?;
+        let drain = options.drain.clone();
+        metrics.engine_up.set(1);
+        let gateway = Arc::new(Gateway::new(Parts {
+            sealer: sealer(&options.server),
+            options,
+            engine: Arc::new(MemoryEngine::default()),
+            deliver: Arc::new(dispatcher.clone()),
+            clock,
+            metrics,
+        }));
+        Ok(Self {
+            gateway,
+            dispatcher,
+            certificate,
+            public,
+            admin,
+            drain,
+            shutdown,
+        })
+    }
+
+    /// The URL of the public listener.
+    ///
+    /// # Errors
+    ///
+    /// If the system does not tell its address.
+    pub fn url(&self) -> std::io::Result<String> {
+        self.public.url()
+    }
+
+    /// The address of the public listener.
+    ///
+    /// # Errors
+    ///
+    /// If the system does not tell it.
+    pub fn address(&self) -> std::io::Result<SocketAddr> {
+        self.public.address()
+    }
+
+    /// The URL of the admin listener.
+    ///
+    /// # Errors
+    ///
+    /// If the system does not tell its address.
+    pub fn admin_url(&self) -> std::io::Result<String> {
+        self.admin.url()
+    }
+
+    /// Something that can reload this node's configuration while it runs.
+    pub fn reloader(&self) -> Reloader {
+        Reloader {
+            gateway: Arc::clone(&self.gateway),
+            dispatcher: self.dispatcher.clone(),
+            certificate: self.certificate.clone(),
+        }
+    }
+
+    /// Serves until the end. Requests that are not the gateway's go to `fallback`; `dropped_log_lines` is asked for a metric.
+    pub async fn run(
+        self,
+        fallback: Option<Fallback>,
+        dropped_log_lines: impl Fn() -> usize + Send + Sync + 'static,
+    ) -> Ended {
+        let Self {
+            gateway,
+            dispatcher,
+            public,
+            admin,
+            drain,
+            shutdown,
+            ..
+        } = self;
+        let stop = CancellationToken::new();
+        let api = Arc::new(Api::new(Arc::clone(&gateway), fallback));
+        let admin_edge = Admin::new(Arc::clone(&gateway), shutdown.clone(), move |metrics| {
+            metrics.set_log_lines_dropped(dropped_log_lines());
+        });
+        let mut public = tokio::spawn(public.run(api, stop.clone()));
+        let mut admin = tokio::spawn(admin.run(Arc::new(admin_edge), stop.clone()));
+        let silence = {
+            let gateway = Arc::clone(&gateway);
+            tokio::spawn(async move { gateway.watch_silence().await })
+        };
+
+        let ended = tokio::select! {
+            () = drain::when_told(&gateway, &dispatcher, &drain, &shutdown) => Ended::Drained,
+            () = shutdown.hard.cancelled() => Ended::Stopped,
+        };
+        silence.abort();
+        stop.cancel();
+        if ended == Ended::Drained {
+            // Requests that take longer are cut off: the process ends.
+            let _ = tokio::time::timeout(LAST_REQUESTS, async { tokio::join!(&mut public, &mut admin) }).await;
+        }
+        ended
+    }
+}
+
+/// Reloads a node's configuration.
+pub struct Reloader {
+    gateway: Arc<Gateway>,
+    dispatcher: Dispatcher,
+    certificate: Option<Arc<Certificate>>,
+}
+
+impl Reloader {
+    /// Takes over tenants, keys, limits, the networks that may be reached, and the certificate. No socket is dropped.
+    ///
+    /// # Errors
+    ///
+    /// If the certificate cannot be used; then nothing is changed.
+    pub fn reload(&self, options: &Options) -> anyhow::Result<()> {
+        if let Some(certificate) = &self.certificate {
+            certificate.reload()?;
+        }
+        self.dispatcher
+            .client()
+            .set_policy(options.webhook.allow_networks.clone());
+        self.gateway.reload(options);
+        Ok(())
+    }
+}
+
+fn client(options: &options::Webhook, clock: Arc<dyn Clock>) -> Client {
+    let client = Client::new(client::Settings {
+        allow: options.allow_networks.clone(),
+        roots: Roots::System,
+        resolver: Arc::new(SystemResolver::system()),
+        wall_clock: Arc::new(move || std::time::UNIX_EPOCH + clock.unix_time()),
+    });
+    if !client.has_roots() {
+        tracing::warn!(
+            "no root certificates found, https receive URLs will fail: install ca-certificates or set SSL_CERT_FILE"
+        );
+    }
+    client
+}
+
+fn certificate(server: &options::Server) -> anyhow::Result<Option<Arc<Certificate>>> {
+    if server.tls_cert.is_empty() {
+        return Ok(None);
+    }
+    let certificate = Certificate::load(Path::new(&server.tls_cert), Path::new(&server.tls_key))?;
+    Ok(Some(Arc::new(certificate)))
+}
+
+async fn listen(
+    address: SocketAddr,
+    certificate: Option<Arc<Certificate>>,
+    key: &str,
+    metrics: &Metrics,
+) -> anyhow::Result<Listener> {
+    let metrics = metrics.clone();
+    Listener::bind(address, certificate, move || metrics.accept_error())
+        .await
+        .with_context(|| {
+            format!("cannot listen on {key} = \"{address}\" (is another program there? port 0 takes a free one)")
+        })
+}
+
+/// Connect URLs are sealed with the configured key; without one they are good until this process ends.
+fn sealer(server: &options::Server) -> Sealer {
+    if server.ticket_key.is_empty() {
+        return Sealer::new(&rand::random::<[u8; 32]>());
+    }
+    Sealer::new(server.ticket_key.expose().as_bytes())
+}

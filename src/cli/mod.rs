@@ -1,0 +1,169 @@
+//! The words of the command line, and exit codes. Nothing else is decided here.
+
+mod demo;
+mod serve;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use clap::Args;
+use clap::Parser;
+use clap::Subcommand;
+
+use crate::app::Ended;
+use crate::config;
+use crate::protocol::signature::WEBHOOK_SECRET_PREFIX;
+
+/// Wrong usage or configuration (`EX_USAGE` of sysexits.h).
+const EXIT_USAGE: u8 = 64;
+/// Something went wrong, or a second signal ended a drain.
+const EXIT_FAILURE: u8 = 1;
+
+/// A WebSocket tunnel gateway: it holds the connections of WeChat mini-programs for business servers that speak plain HTTP.
+#[derive(Debug, Parser)]
+#[command(name = "wafergate", version, about)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run one node; SIGTERM drains it, SIGHUP reloads tenants, keys, limits, certificates and the log level
+    Serve {
+        #[command(flatten)]
+        config: ConfigFile,
+        /// Address of the HTTP API and the WebSocket endpoint, instead of server.listen
+        #[arg(long, value_name = "ADDR:PORT")]
+        listen: Option<SocketAddr>,
+        /// Address of health and metrics, instead of server.admin_listen
+        #[arg(long, value_name = "ADDR:PORT")]
+        admin_listen: Option<SocketAddr>,
+    },
+    /// Try it: a gateway with a small chat room on it, and its web page; needs nothing else
+    Demo {
+        /// Address of the page and the gateway; port 0 takes a free one
+        #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:8080")]
+        listen: SocketAddr,
+    },
+    /// Check a configuration and print what is in effect, with secrets masked
+    CheckConfig {
+        #[command(flatten)]
+        config: ConfigFile,
+    },
+    /// Print a new tenant key
+    Keygen,
+}
+
+#[derive(Args, Debug)]
+struct ConfigFile {
+    /// TOML file; config/default.toml in the source explains every key. WAFERGATE__SECTION__KEY in the environment overrides it
+    #[arg(long = "config", value_name = "FILE")]
+    file: Option<PathBuf>,
+}
+
+/// Runs the program.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let code = if error.use_stderr() { EXIT_USAGE } else { 0 };
+            // Where not even this can be printed, the exit code is all there is.
+            let _ = error.print();
+            return ExitCode::from(code);
+        }
+    };
+    match cli.command {
+        Command::Serve {
+            config,
+            listen,
+            admin_listen,
+        } => serve::run(&config, listen, admin_listen),
+        Command::Demo { listen } => demo::run(listen),
+        Command::CheckConfig { config } => check_config(&config),
+        Command::Keygen => {
+            println!("{}", new_key());
+            ExitCode::SUCCESS
+        }
+    }
+}
+
+fn check_config(file: &ConfigFile) -> ExitCode {
+    match file.load() {
+        Ok(loaded) => {
+            print!("{}", config::render(&loaded.options));
+            ExitCode::SUCCESS
+        }
+        Err(code) => code,
+    }
+}
+
+impl ConfigFile {
+    /// Loads the configuration, and prints its warnings or errors.
+    fn load(&self) -> Result<config::Loaded, ExitCode> {
+        match config::load(self.file.as_deref(), config::variables()) {
+            Ok(loaded) => {
+                for warning in &loaded.warnings {
+                    eprintln!("warning: {warning}");
+                }
+                Ok(loaded)
+            }
+            Err(error) => {
+                eprintln!("{error}");
+                Err(ExitCode::from(EXIT_USAGE))
+            }
+        }
+    }
+}
+
+/// A secret as Standard Webhooks writes it: 32 random bytes.
+fn new_key() -> String {
+    format!("{WEBHOOK_SECRET_PREFIX}{}", STANDARD.encode(rand::random::<[u8; 32]>()))
+}
+
+fn exit_code(ended: anyhow::Result<Ended>) -> ExitCode {
+    match ended {
+        Ok(Ended::Drained) => ExitCode::SUCCESS,
+        Ok(Ended::Stopped) => ExitCode::from(EXIT_FAILURE),
+        Err(error) => {
+            eprintln!("wafergate: {error:#}");
+            ExitCode::from(EXIT_FAILURE)
+        }
+    }
+}
+
+/// Runs `future` on as many threads as there are processors to use.
+fn block_on<T>(future: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let runtime = match processors {
+        1 => tokio::runtime::Builder::new_current_thread().enable_all().build()?,
+        _ => tokio::runtime::Builder::new_multi_thread().enable_all().build()?,
+    };
+    let result = runtime.block_on(future);
+    runtime.shutdown_background();
+    result
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_key_is_a_standard_webhooks_secret_and_never_the_same() {
+        let key = new_key();
+        let encoded = key.strip_prefix("whsec_").expect("the prefix");
+
+        assert_eq!(STANDARD.decode(encoded).expect("Base64").len(), 32);
+        assert_ne!(key, new_key());
+    }
+}

@@ -1,0 +1,250 @@
+//! What single values cannot show: settings that must fit together, exist on this machine, or are dangerous.
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::io;
+use std::net::SocketAddr;
+
+use ipnet::IpNet;
+
+use crate::options::EngineKind;
+use crate::options::Options;
+use crate::telemetry;
+
+use super::address;
+use super::error::Place;
+use super::error::Report;
+use super::keys;
+use super::settings::Settings;
+use super::tenants;
+
+/// Fewest characters of a ticket key.
+const TICKET_KEY_CHARS: usize = 32;
+
+/// Longest first part of a Redis key, in bytes.
+const PREFIX_BYTES: usize = 64;
+
+/// Reports what is wrong with `options` as a whole, and brings what is right into its normal form.
+pub(super) fn check(options: &mut Options, settings: &Settings, report: &mut Report) {
+    let refused = report.blamed();
+    let mut checker = Checker {
+        settings,
+        report,
+        refused,
+    };
+    listeners(options, &mut checker);
+    public_url(options, &mut checker);
+    tls(options, &mut checker);
+    engine(options, &mut checker);
+    queues(options, &mut checker);
+    networks("server.trusted_proxies", &options.server.trusted_proxies, &mut checker);
+    networks("webhook.allow_networks", &options.webhook.allow_networks, &mut checker);
+    enrolment(options, &mut checker);
+    tenants::check(options, &mut checker);
+    if let Err(error) = telemetry::parse_filter(&options.log.level) {
+        checker.problem(
+            "log.level",
+            format!("{error}; write a level such as \"info\" or \"info,wafergate=debug\""),
+        );
+    }
+}
+
+/// Knows where a value came from when something is wrong with it.
+pub(super) struct Checker<'a> {
+    settings: &'a Settings,
+    report: &'a mut Report,
+    refused: HashSet<String>,
+}
+
+impl Checker<'_> {
+    /// Something wrong with a key of the node.
+    pub(super) fn problem(&mut self, name: &str, advice: impl Into<String>) {
+        self.at(None, name, true, advice.into());
+    }
+
+    /// Something doubtful about a key of the node.
+    pub(super) fn warning(&mut self, name: &str, advice: impl Into<String>) {
+        self.at(None, name, false, advice.into());
+    }
+
+    /// Something wrong with a key of the tenant with this number.
+    pub(super) fn tenant_problem(&mut self, tenant: usize, name: &str, advice: impl Into<String>) {
+        self.at(Some(tenant), name, true, advice.into());
+    }
+
+    /// Something doubtful about a key of the tenant with this number.
+    pub(super) fn tenant_warning(&mut self, tenant: usize, name: &str, advice: impl Into<String>) {
+        self.at(Some(tenant), name, false, advice.into());
+    }
+
+    /// Says nothing about a place whose value was refused before: what is judged here is only the default.
+    fn at(&mut self, tenant: Option<usize>, name: &str, is_problem: bool, advice: String) {
+        let key = keys::find(tenant.is_some(), name).expect("checks name keys of the table");
+        let place = Place { tenant, key };
+        if self.refused.contains(&place.to_string()) {
+            return;
+        }
+        let value = self.settings.entry(place).map(|entry| &entry.value);
+        let source = self.settings.source(place);
+        if is_problem {
+            self.report.problem(place, value, source, advice);
+        } else {
+            self.report.warning(place, value, source, advice);
+        }
+    }
+}
+
+fn listeners(options: &Options, checker: &mut Checker<'_>) {
+    let server = &options.server;
+    if overlap(server.listen, server.admin_listen) {
+        checker.problem(
+            "server.admin_listen",
+            "is the same address as server.listen; give it another port",
+        );
+    }
+    if !server.admin_listen.ip().is_loopback() {
+        checker.warning(
+            "server.admin_listen",
+            "others can reach it, and there is no password on it; use a loopback address unless the network is trusted",
+        );
+    }
+}
+
+fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
+    let same_ip = one.ip() == other.ip() || one.ip().is_unspecified() || other.ip().is_unspecified();
+    one.port() != 0 && one.port() == other.port() && one.is_ipv4() == other.is_ipv4() && same_ip
+}
+
+fn public_url(options: &mut Options, checker: &mut Checker<'_>) {
+    if options.server.public_url.is_empty() {
+        return;
+    }
+    match address::public_url(&options.server.public_url) {
+        Ok(url) => {
+            if url.starts_with("ws:") && !options.server.tls_cert.is_empty() {
+                checker.warning(
+                    "server.public_url",
+                    "clients are sent to plain ws, but server.tls_cert asks for TLS; use wss",
+                );
+            }
+            options.server.public_url = url;
+        }
+        Err(advice) => checker.problem("server.public_url", advice),
+    }
+}
+
+fn tls(options: &Options, checker: &mut Checker<'_>) {
+    let server = &options.server;
+    match (server.tls_cert.is_empty(), server.tls_key.is_empty()) {
+        (true, true) => return,
+        (false, true) => checker.problem(
+            "server.tls_key",
+            "is empty although server.tls_cert is set; set both or neither",
+        ),
+        (true, false) => checker.problem(
+            "server.tls_cert",
+            "is empty although server.tls_key is set; set both or neither",
+        ),
+        (false, false) => {}
+    }
+    for (name, path) in [
+        ("server.tls_cert", &server.tls_cert),
+        ("server.tls_key", &server.tls_key),
+    ] {
+        if let Err(error) = readable(path)
+            && !path.is_empty()
+        {
+            checker.problem(
+                name,
+                format!("cannot be read: {error}; name a PEM file that this user may read"),
+            );
+        }
+    }
+}
+
+fn readable(path: &str) -> io::Result<()> {
+    if File::open(path)?.metadata()?.is_dir() {
+        return Err(io::Error::from(io::ErrorKind::IsADirectory));
+    }
+    Ok(())
+}
+
+fn engine(options: &Options, checker: &mut Checker<'_>) {
+    let with_redis = options.engine.kind == EngineKind::Redis;
+    let ticket_key = options.server.ticket_key.expose();
+    if with_redis && ticket_key.is_empty() {
+        checker.problem(
+            "server.ticket_key",
+            "is required with engine.kind = \"redis\"; set the same secret of 32 characters or more on every node",
+        );
+    } else if !ticket_key.is_empty() && ticket_key.chars().count() < TICKET_KEY_CHARS {
+        let chars = ticket_key.chars().count();
+        checker.problem(
+            "server.ticket_key",
+            format!("has {chars} characters; use {TICKET_KEY_CHARS} or more"),
+        );
+    }
+
+    let url = options.engine.redis_url.expose();
+    match (with_redis, url.is_empty()) {
+        (true, true) => checker.problem(
+            "engine.redis_url",
+            "is required with engine.kind = \"redis\"; write redis://[user:pass@]host:port[/db]",
+        ),
+        (_, false) => {
+            if let Err(advice) = address::redis_url(url) {
+                checker.problem("engine.redis_url", advice);
+            }
+            if !with_redis {
+                checker.warning("engine.redis_url", "is not used with engine.kind = \"memory\"");
+            }
+        }
+        (false, true) => {}
+    }
+
+    let prefix = &options.engine.redis_prefix;
+    let is_plain = prefix
+        .bytes()
+        .all(|byte| byte.is_ascii_graphic() && !b"{}*?[]\\".contains(&byte));
+    if prefix.is_empty() || prefix.len() > PREFIX_BYTES || !is_plain {
+        let advice = format!("must be 1 to {PREFIX_BYTES} bytes of ASCII letters, digits, '-', '_', '.' or ':'");
+        checker.problem("engine.redis_prefix", advice);
+    }
+}
+
+fn queues(options: &Options, checker: &mut Checker<'_>) {
+    let tunnel = &options.tunnel;
+    if tunnel.inbox_bytes < tunnel.max_message_bytes {
+        let advice = format!(
+            "is less than tunnel.max_message_bytes ({} bytes): one long message takes more than the whole queue",
+            tunnel.max_message_bytes
+        );
+        checker.warning("tunnel.inbox_bytes", advice);
+    }
+    let webhook = &options.webhook;
+    if webhook.timeout() > webhook.message_ttl() {
+        let advice = format!(
+            "is more than webhook.message_ttl_secs ({} seconds): a message that times out once is given up",
+            webhook.message_ttl_secs
+        );
+        checker.warning("webhook.timeout_ms", advice);
+    }
+}
+
+fn networks(name: &str, networks: &[IpNet], checker: &mut Checker<'_>) {
+    if let Some(network) = networks.iter().find(|network| network.prefix_len() == 0) {
+        checker.warning(
+            name,
+            format!("{network} means every address; name the networks that are meant"),
+        );
+    }
+}
+
+fn enrolment(options: &Options, checker: &mut Checker<'_>) {
+    if options.enrolment.open && !options.server.listen.ip().is_loopback() {
+        checker.warning(
+            "enrolment.open",
+            "whoever reaches server.listen can open tunnels with a key of their own; for trusted networks only",
+        );
+    }
+}

@@ -1,0 +1,158 @@
+//! What is wrong with a configuration, in the words of the person who wrote it.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::sync::Arc;
+
+use toml::Value;
+
+use super::keys::Key;
+use super::value;
+
+/// Why a configuration cannot be used: everything that was found, one problem a line.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", listed(.problems))]
+pub struct ConfigError {
+    problems: Vec<Problem>,
+}
+
+impl ConfigError {
+    /// The problems in the order in which they were found; never empty.
+    pub fn problems(&self) -> &[Problem] {
+        &self.problems
+    }
+}
+
+fn listed(problems: &[Problem]) -> String {
+    let head = match problems.len() {
+        1 => "the configuration has a problem:".to_owned(),
+        count => format!("the configuration has {count} problems:"),
+    };
+    problems
+        .iter()
+        .fold(head, |text, problem| format!("{text}\n  {problem}"))
+}
+
+/// One thing that is wrong, or doubtful: a key, what it was set to, where, and what to do.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Problem {
+    key: String,
+    value: Option<String>,
+    source: Source,
+    advice: String,
+}
+
+impl Problem {
+    /// The key with its dots, such as `tunnel.heartbeat_secs` or `tenants[0].keys`.
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.key)?;
+        if let Some(value) = &self.value {
+            write!(f, " = {value}")?;
+        }
+        write!(f, " ({}): {}", self.source, self.advice)
+    }
+}
+
+/// Where a value came from.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) enum Source {
+    /// The defaults that are compiled in.
+    Default,
+    /// A line of the configuration file.
+    File(Arc<str>, usize),
+    /// The configuration file as a whole.
+    WholeFile(Arc<str>),
+    /// An environment variable.
+    Variable(String),
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => f.write_str("default"),
+            Self::File(path, line) => write!(f, "{path}:{line}"),
+            Self::WholeFile(path) => f.write_str(path),
+            Self::Variable(name) => write!(f, "environment variable {name}"),
+        }
+    }
+}
+
+/// One key of the node, or of the tenant with this number.
+#[derive(Clone, Copy)]
+pub(super) struct Place {
+    /// Number of the `[[tenants]]` block, from 0.
+    pub(super) tenant: Option<usize>,
+    /// The key in it.
+    pub(super) key: &'static Key,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(index) = self.tenant {
+            write!(f, "tenants[{index}].")?;
+        }
+        f.write_str(self.key.name)
+    }
+}
+
+/// Collects what was found while a configuration is read.
+#[derive(Default)]
+pub(super) struct Report {
+    problems: Vec<Problem>,
+    warnings: Vec<Problem>,
+}
+
+impl Report {
+    /// A setting that cannot stay as it is; a secret's value is left out.
+    pub(super) fn problem(&mut self, place: Place, value: Option<&Value>, source: Source, advice: impl Into<String>) {
+        self.problems.push(about(place, value, source, advice));
+    }
+
+    /// Something wrong that is no known key.
+    pub(super) fn stray(&mut self, key: impl Into<String>, source: Source, advice: impl Into<String>) {
+        self.problems.push(Problem {
+            key: key.into(),
+            value: None,
+            source,
+            advice: advice.into(),
+        });
+    }
+
+    /// A setting that works, and that its owner may not mean.
+    pub(super) fn warning(&mut self, place: Place, value: Option<&Value>, source: Source, advice: impl Into<String>) {
+        self.warnings.push(about(place, value, source, advice));
+    }
+
+    /// The keys that something is wrong with. A secret's file stands for the secret.
+    pub(super) fn blamed(&self) -> HashSet<String> {
+        let name = |problem: &Problem| problem.key.strip_suffix("_file").unwrap_or(&problem.key).to_owned();
+        self.problems.iter().map(name).collect()
+    }
+
+    /// The warnings, or the error that all problems make together.
+    pub(super) fn finish(self) -> Result<Vec<String>, ConfigError> {
+        if self.problems.is_empty() {
+            Ok(self.warnings.iter().map(Problem::to_string).collect())
+        } else {
+            Err(ConfigError {
+                problems: self.problems,
+            })
+        }
+    }
+}
+
+fn about(place: Place, value: Option<&Value>, source: Source, advice: impl Into<String>) -> Problem {
+    let value = value.filter(|_| !place.key.kind.is_secret()).map(value::shown);
+    Problem {
+        key: place.to_string(),
+        value,
+        source,
+        advice: advice.into(),
+    }
+}

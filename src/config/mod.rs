@@ -1,0 +1,97 @@
+//! The configuration: defaults, file and environment become [`Options`], or one error that names everything wrong.
+//!
+//! Operators read about the keys in `config/default.toml`; `keys` holds types and ranges, `check` what must fit together.
+
+mod address;
+mod check;
+mod document;
+mod environment;
+mod error;
+mod keys;
+mod secrets;
+mod settings;
+mod tenants;
+mod value;
+
+use std::fs;
+use std::path::Path;
+
+use crate::options::Options;
+
+pub use self::environment::variables;
+pub use self::error::ConfigError;
+pub use self::error::Problem;
+
+use self::document::Origin;
+use self::error::Report;
+use self::error::Source;
+use self::settings::Settings;
+
+/// The documented defaults, a configuration file by themselves.
+pub const DEFAULTS: &str = include_str!("../../config/default.toml");
+
+/// A configuration that can be used.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// Every setting, with its default where nothing was set.
+    pub options: Options,
+    /// What works but may not be meant, one sentence each, for the log or `check-config`.
+    pub warnings: Vec<String>,
+}
+
+/// Reads the defaults, then `file`, then the `WAFERGATE__*` variables of `environment`; the later one wins.
+///
+/// Other variables are ignored. Secret files are read here too, so a reload sees their new contents.
+///
+/// ```
+/// let variable = ("WAFERGATE__TUNNEL__HEARTBEAT_SECS".to_owned(), "15".to_owned());
+/// let loaded = wafergate::config::load(None, [variable]).expect("a usable configuration");
+///
+/// assert_eq!(loaded.options.tunnel.heartbeat_secs, 15);
+/// assert_eq!(loaded.options.tunnel.connect_ttl_secs, 60);
+/// ```
+pub fn load(
+    file: Option<&Path>,
+    environment: impl IntoIterator<Item = (String, String)>,
+) -> Result<Loaded, ConfigError> {
+    let mut report = Report::default();
+    let mut settings = Settings::default();
+    document::read(DEFAULTS, Origin::Default, &mut settings, &mut report);
+    if let Some(path) = file {
+        read_file(path, &mut settings, &mut report);
+    }
+    environment::read(environment, &mut settings, &mut report);
+    secrets::resolve(&mut settings, &mut report);
+    let options = match settings.to_options() {
+        Ok(mut options) => {
+            check::check(&mut options, &settings, &mut report);
+            Some(options)
+        }
+        Err(error) => {
+            report.stray("configuration", Source::Default, error.message());
+            None
+        }
+    };
+    let warnings = report.finish()?;
+    let options = options.expect("what has no options has a problem, and finish() returned it");
+    Ok(Loaded { options, warnings })
+}
+
+fn read_file(path: &Path, settings: &mut Settings, report: &mut Report) {
+    let name = path.display().to_string();
+    match fs::read_to_string(path) {
+        Ok(text) => document::read(&text, Origin::File(name.into()), settings, report),
+        Err(error) => {
+            let advice = format!("cannot be read: {error}; check the path given with --config");
+            report.stray("configuration file", Source::WholeFile(name.into()), advice);
+        }
+    }
+}
+
+/// The effective configuration as TOML, with every secret masked.
+pub fn render(options: &Options) -> String {
+    toml::to_string(options).expect("options are tables of plain values")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,192 @@
+//! The tenants: each has one identity, a key at least, and hosts that can be matched.
+
+use std::collections::HashMap;
+
+use url::Host;
+
+use crate::options::Options;
+use crate::options::Tenant;
+use crate::protocol::signature;
+use crate::protocol::text;
+
+use super::address;
+use super::check::Checker;
+
+/// Fewest bytes of a key that nobody guesses.
+const KEY_BYTES: usize = 16;
+
+/// Longest tenant id, in bytes.
+const ID_BYTES: usize = 128;
+
+/// Reports what is wrong with the tenants, alone and together.
+pub(super) fn check(options: &Options, checker: &mut Checker<'_>) {
+    if options.tenants.is_empty() && !options.enrolment.open {
+        checker.warning(
+            "enrolment.open",
+            "there are no tenants either, so nobody can ask for a tunnel; add a [[tenants]] block",
+        );
+    }
+    let mut seen = HashMap::new();
+    for (index, tenant) in options.tenants.iter().enumerate() {
+        identity(index, tenant, checker);
+        keys(index, tenant, checker);
+        hosts(index, tenant, options, checker);
+        if tenant.server_host.is_empty() == tenant.id.is_empty() {
+            continue;
+        }
+        let id = tenant_id(tenant);
+        match seen.get(&id) {
+            Some(first) => {
+                let name = if tenant.id.is_empty() { "server_host" } else { "id" };
+                let advice = format!("is the same tenant as tenants[{first}] (id {id}); join the two or change one");
+                checker.tenant_problem(index, name, advice);
+            }
+            None => {
+                seen.insert(id, index);
+            }
+        }
+    }
+}
+
+fn tenant_id(tenant: &Tenant) -> String {
+    if tenant.id.is_empty() {
+        text::md5_hex(&tenant.server_host)
+    } else {
+        tenant.id.clone()
+    }
+}
+
+fn identity(index: usize, tenant: &Tenant, checker: &mut Checker<'_>) {
+    let host = tenant.server_host.as_str();
+    let id = tenant.id.as_str();
+    match (host.is_empty(), id.is_empty()) {
+        (true, true) => checker.tenant_problem(index, "server_host", "is empty, and so is id; set one of the two"),
+        (false, false) => {
+            checker.tenant_problem(index, "id", "is set although server_host is too; keep one of the two");
+        }
+        _ => {}
+    }
+    if host.contains("://") || host.trim() != host {
+        let advice = "is taken as it is, with its scheme or white space; a ServerHost is usually only a host, with a port at most";
+        checker.tenant_warning(index, "server_host", advice);
+    }
+    if id.is_empty() {
+        return;
+    }
+    if id.len() > ID_BYTES
+        || !id
+            .bytes()
+            .all(|byte| byte.is_ascii_graphic() && !b":\"\\/,;".contains(&byte))
+    {
+        let advice =
+            format!("must be 1 to {ID_BYTES} ASCII letters, digits, '-', '_' or '.', since it travels in headers");
+        return checker.tenant_problem(index, "id", advice);
+    }
+    if is_md5(id) && id.chars().any(|digit| digit.is_ascii_uppercase()) {
+        checker.tenant_warning(
+            index,
+            "id",
+            "Wafer SDKs send their tcId in lower case, which is another tenant; write it so",
+        );
+    }
+    if !is_md5(id) && tenant.receive_hosts.is_empty() && tenant.webhook_url.is_empty() {
+        checker.tenant_warning(
+            index,
+            "id",
+            "no receive URL can match: it is no MD5 of a host, and neither receive_hosts nor webhook_url is set; set one",
+        );
+    }
+}
+
+fn is_md5(id: &str) -> bool {
+    id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+fn keys(index: usize, tenant: &Tenant, checker: &mut Checker<'_>) {
+    if tenant.keys.is_empty() {
+        return checker.tenant_problem(index, "keys", "needs one key at least; `wafergate keygen` makes one");
+    }
+    for (number, key) in tenant.keys.iter().enumerate() {
+        let written = key.expose();
+        let secret = signature::hmac_key(written);
+        let prefix = signature::WEBHOOK_SECRET_PREFIX;
+        if secret.is_empty() {
+            checker.tenant_problem(
+                index,
+                "keys",
+                format!("key {number} is empty; take it out or `wafergate keygen` one"),
+            );
+            continue;
+        }
+        if secret.len() < KEY_BYTES {
+            let bytes = secret.len();
+            let advice = format!("key {number} has {bytes} bytes, which can be guessed; use {KEY_BYTES} bytes or more");
+            checker.tenant_warning(index, "keys", advice);
+        }
+        if written.starts_with(prefix) && secret == written.as_bytes() {
+            let advice =
+                format!("key {number} begins with {prefix} but is not Base64 behind it; it is used as plain text");
+            checker.tenant_warning(index, "keys", advice);
+        }
+        if written.trim() != written {
+            checker.tenant_warning(
+                index,
+                "keys",
+                format!("key {number} begins or ends with white space, which is part of it"),
+            );
+        }
+        if tenant.keys[..number].contains(key) {
+            checker.tenant_warning(index, "keys", format!("key {number} is there twice"));
+        }
+    }
+}
+
+fn hosts(index: usize, tenant: &Tenant, options: &Options, checker: &mut Checker<'_>) {
+    for host in &tenant.receive_hosts {
+        if !address::is_receive_host(host) {
+            let shown = super::value::shown(&host.as_str().into());
+            let advice = format!("{shown} is not a host; write \"host\", \"host:port\" (IPv6 in brackets) or \"*\"");
+            checker.tenant_problem(index, "receive_hosts", advice);
+        }
+        reachable(index, "receive_hosts", address::authority_host(host), options, checker);
+    }
+    if tenant.receive_hosts.is_empty() && tenant.webhook_url.is_empty() {
+        reachable(
+            index,
+            "server_host",
+            address::authority_host(&tenant.server_host),
+            options,
+            checker,
+        );
+    }
+    if tenant.webhook_url.is_empty() {
+        return;
+    }
+    match address::webhook_url(&tenant.webhook_url) {
+        Ok(url) => reachable(
+            index,
+            "webhook_url",
+            url.host().map(|host| host.to_owned()),
+            options,
+            checker,
+        ),
+        Err(advice) => checker.tenant_problem(index, "webhook_url", advice),
+    }
+}
+
+/// Warns of a host that the guard of receive URLs would refuse.
+fn reachable(index: usize, name: &str, host: Option<Host>, options: &Options, checker: &mut Checker<'_>) {
+    let Some(address) = host.as_ref().and_then(address::inner_address) else {
+        return;
+    };
+    if !options
+        .webhook
+        .allow_networks
+        .iter()
+        .any(|network| network.contains(&address))
+    {
+        let advice =
+            format!("{address} is not public, and webhook.allow_networks does not hold it: no event will get there");
+        checker.tenant_warning(index, name, advice);
+    }
+}

@@ -1,0 +1,159 @@
+//! Scenarios of a lane on explicit time, against a scripted business server.
+#![expect(clippy::disallowed_methods, reason = "a test may pick its start")]
+
+use std::time::Duration;
+
+use super::*;
+use crate::protocol::close::CloseReason;
+use crate::protocol::content::Content;
+
+const TTL: Ttl = Ttl {
+    message: Duration::from_secs(60),
+    close: Duration::from_secs(86_400),
+};
+
+fn event(sequence: u64, kind: EventKind, received: Instant) -> Event {
+    Event {
+        kind,
+        sequence,
+        received,
+    }
+}
+
+fn message(sequence: u64, received: Instant) -> Event {
+    event(sequence, EventKind::Message(Content::Text("hello".into())), received)
+}
+
+/// Drives `lane` until it is idle, answering each attempt by `answer`; returns what was sent and what expired, and when.
+fn drive(lane: &mut Lane, mut now: Instant, mut answer: impl FnMut(u64) -> Verdict) -> (Vec<u64>, Vec<u64>, Instant) {
+    let (mut sent, mut expired) = (vec![], vec![]);
+    for _ in 0..100_000 {
+        match lane.poll(now, &TTL) {
+            Step::Send(event) => {
+                sent.push(event.sequence);
+                lane.handle(answer(event.sequence), now, 0.0);
+            }
+            Step::WaitUntil(at) => {
+                assert!(at > now, "a wait must lead somewhere");
+                now = at;
+            }
+            Step::Expired(event) => expired.push(event.sequence),
+            Step::Idle => return (sent, expired, now),
+        }
+    }
+    panic!("the lane never came to rest");
+}
+
+#[test]
+fn events_leave_in_order() {
+    let now = Instant::now();
+    let mut lane = Lane::default();
+    (1..=100).for_each(|sequence| lane.push(message(sequence, now)));
+
+    let (sent, expired, _) = drive(&mut lane, now, |_| Verdict::Delivered);
+
+    assert_eq!(sent, (1..=100).collect::<Vec<_>>());
+    assert!(expired.is_empty());
+    assert_eq!(
+        (lane.bytes(), lane.queue.capacity()),
+        (0, 0),
+        "an empty lane owns nothing"
+    );
+}
+
+#[test]
+fn a_failing_event_holds_back_those_behind_it_until_it_expires() {
+    let start = Instant::now();
+    let mut lane = Lane::default();
+    lane.push(message(1, start));
+    lane.push(event(2, EventKind::Close(CloseReason::ClientGone), start));
+
+    let (sent, expired, end) = drive(&mut lane, start, |sequence| match sequence {
+        1 => Verdict::Retry(None),
+        _ => Verdict::Delivered,
+    });
+
+    assert_eq!(sent.last(), Some(&2), "the close event comes all the same");
+    assert_eq!(
+        sent.len(),
+        14,
+        "at once, at once, then 100 ms doubling to 10 s within 60 s"
+    );
+    assert_eq!(expired, [1]);
+    assert_eq!(end - start, TTL.message);
+}
+
+#[test]
+fn a_final_answer_lets_the_next_one_go() {
+    let now = Instant::now();
+    let mut lane = Lane::default();
+    lane.push(event(1, EventKind::Connect, now));
+    lane.push(message(2, now));
+
+    let (sent, expired, end) = drive(&mut lane, now, |sequence| match sequence {
+        1 => Verdict::Final,
+        _ => Verdict::Delivered,
+    });
+
+    assert_eq!((sent, expired, end), (vec![1, 2], vec![], now));
+}
+
+#[test]
+fn retry_after_is_obeyed_but_not_beyond_the_ttl() {
+    let start = Instant::now();
+    let mut lane = Lane::default();
+    lane.push(message(1, start));
+
+    let Step::Send(_) = lane.poll(start, &TTL) else {
+        panic!("must send")
+    };
+    lane.handle(Verdict::Retry(Some(Duration::from_secs(5))), start, 0.0);
+    let Step::WaitUntil(at) = lane.poll(start, &TTL) else {
+        panic!("must wait")
+    };
+    assert_eq!(at, start + Duration::from_secs(5));
+
+    let Step::Send(_) = lane.poll(at, &TTL) else {
+        panic!("must send")
+    };
+    lane.handle(Verdict::Retry(Some(Duration::from_secs(3_600))), at, 0.0);
+    let Step::WaitUntil(at) = lane.poll(at, &TTL) else {
+        panic!("must wait")
+    };
+    assert_eq!(at, start + TTL.message);
+    assert!(matches!(lane.poll(at, &TTL), Step::Expired(_)));
+}
+
+#[test]
+fn a_ttl_runs_while_an_event_waits_behind_others() {
+    let start = Instant::now();
+    let mut lane = Lane::default();
+    lane.push(message(1, start));
+    lane.push(message(2, start + Duration::from_secs(1)));
+
+    let (sent, expired, end) = drive(&mut lane, start, |_| Verdict::Retry(None));
+
+    assert_eq!(expired, [1, 2]);
+    assert_eq!(end, start + Duration::from_secs(61));
+    assert!(
+        sent.iter().filter(|sequence| **sequence == 2).count() <= 5,
+        "it has a second left, not another minute"
+    );
+}
+
+#[test]
+fn a_day_of_close_retries_is_bounded() {
+    let start = Instant::now();
+    let mut lane = Lane::default();
+    lane.push(event(1, EventKind::Close(CloseReason::Heartbeat), start));
+
+    let (sent, expired, end) = drive(&mut lane, start, |_| Verdict::Retry(None));
+
+    assert_eq!(expired, [1]);
+    assert_eq!(end - start, TTL.close);
+    assert!(
+        (8_640..8_660).contains(&sent.len()),
+        "one attempt every ten seconds: {}",
+        sent.len()
+    );
+}

@@ -1,0 +1,82 @@
+//! Delivery of events to business servers as pure rules: order, retry, giving up, when to leave a server alone.
+
+mod breaker;
+mod lane;
+mod retry;
+
+use std::time::Duration;
+use std::time::Instant;
+
+pub use breaker::Admission;
+pub use breaker::Breaker;
+pub use breaker::Health;
+pub use lane::Lane;
+pub use lane::Step;
+
+use crate::protocol::close::CloseReason;
+use crate::protocol::content::Content;
+
+/// One thing that happened on a tunnel.
+#[derive(Clone, Debug)]
+pub struct Event {
+    /// What happened.
+    pub kind: EventKind,
+    /// Its number on the tunnel, from 1.
+    pub sequence: u64,
+    /// When the gateway received it.
+    pub received: Instant,
+}
+
+/// What can happen on a tunnel.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum EventKind {
+    /// The client connected.
+    Connect,
+    /// The client said something.
+    Message(Content),
+    /// The tunnel ended.
+    Close(CloseReason),
+}
+
+impl EventKind {
+    /// The word for it in metrics and logs.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Connect => "connect",
+            Self::Message(_) => "message",
+            Self::Close(_) => "close",
+        }
+    }
+}
+
+/// How long events are tried.
+#[derive(Clone, Copy, Debug)]
+pub struct Ttl {
+    /// Connect and message events.
+    pub message: Duration,
+    /// Close events.
+    pub close: Duration,
+}
+
+impl Ttl {
+    /// When `event` is given up.
+    pub fn deadline(&self, event: &Event) -> Instant {
+        let ttl = if matches!(event.kind, EventKind::Close(_)) {
+            self.close
+        } else {
+            self.message
+        };
+        event.received + ttl
+    }
+}
+
+/// What an attempt means for its event.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Verdict {
+    /// The business server has it.
+    Delivered,
+    /// The business server refuses it, and would again.
+    Final,
+    /// It may work later; not before this time has passed, if the server named one.
+    Retry(Option<Duration>),
+}

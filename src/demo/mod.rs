@@ -1,0 +1,191 @@
+//! The chat room 三木聊天室: a business server like any other, to show what a tunnel is good for.
+//!
+//! It knows the gateway only by its public API over HTTP, as its users do.
+
+mod answer;
+mod api;
+mod history;
+mod name;
+mod room;
+mod webhook;
+
+use std::collections::VecDeque;
+use std::error::Error;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::BodyExt;
+use http_body_util::Full;
+use http_body_util::LengthLimitError;
+use http_body_util::Limited;
+use hyper::Method;
+use hyper::Request;
+use hyper::Response;
+use hyper::StatusCode;
+use hyper::Uri;
+use hyper::body::Body;
+use hyper::header::HOST;
+use hyper::header::HeaderMap;
+use hyper::header::HeaderValue;
+use serde_json::json;
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+use tokio::time::timeout;
+use url::form_urlencoded;
+
+use self::api::Api;
+use self::api::ApiError;
+use self::name::Name;
+use self::room::Packet;
+use self::room::Room;
+use self::webhook::Event;
+
+/// Largest webhook, in bytes.
+const MAX_BODY_BYTES: usize = 256 * 1024;
+
+/// Longest wait for the rest of a webhook.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What the demo has to know about itself and its gateway.
+#[derive(Clone)]
+pub struct Settings {
+    /// Scheme and host of the gateway, such as `http://127.0.0.1:8080`.
+    pub gateway: String,
+    /// Host and port of this server as the gateway reaches it: the tenant's ServerHost.
+    pub server_host: String,
+    /// The tenant's key.
+    pub key: String,
+    /// Tells the time since 1970, for the lines of the chat.
+    pub clock: fn() -> Duration,
+}
+
+/// The chat room's business server.
+pub struct Demo {
+    api: Api,
+    key: String,
+    clock: fn() -> Duration,
+    /// Held while its packets are pushed: everybody sees everything in one order.
+    room: Mutex<Room>,
+}
+
+impl Demo {
+    /// Opens an empty room.
+    pub fn new(settings: Settings) -> Self {
+        Self {
+            api: Api::new(&settings),
+            key: settings.key,
+            clock: settings.clock,
+            room: Mutex::default(),
+        }
+    }
+
+    /// Answers one request: the page, its request for a tunnel, or a webhook.
+    pub async fn handle<B>(&self, request: Request<B>) -> Response<Full<Bytes>>
+    where
+        B: Body,
+        B::Error: Into<Box<dyn Error + Send + Sync>>,
+    {
+        let (head, body) = request.into_parts();
+        match (head.uri.path(), &head.method) {
+            ("/", &Method::GET | &Method::HEAD) => answer::page(),
+            ("/", _) => answer::wrong_method("GET, HEAD"),
+            ("/chat/tunnel", &Method::GET) => self.issue(&head.uri, &head.headers).await,
+            ("/chat/tunnel", &Method::POST) => self.receive(body).await,
+            ("/chat/tunnel", _) => answer::wrong_method("GET, POST"),
+            _ => answer::not_found(),
+        }
+    }
+
+    async fn issue(&self, uri: &Uri, headers: &HeaderMap) -> Response<Full<Bytes>> {
+        let query = |key| query(uri, key);
+        let name = match Name::parse(&query("name").unwrap_or_default()) {
+            Ok(name) => name,
+            Err(error) => return answer::error(StatusCode::BAD_REQUEST, &error.to_string()),
+        };
+        let scheme = query("scheme").unwrap_or_else(|| "wss".to_owned());
+        if !matches!(scheme.as_str(), "ws" | "wss") {
+            return answer::error(StatusCode::BAD_REQUEST, "scheme is ws or wss");
+        }
+        let issued = match self.api.issue(&scheme, host(uri, headers).as_ref()).await {
+            Ok(issued) => issued,
+            Err(error) => return no_tunnel(&error),
+        };
+        let now = Instant::now().into_std();
+        if let Err(full) = self.room.lock().await.expect(issued.tunnel_id.clone(), name, now) {
+            return answer::error(StatusCode::SERVICE_UNAVAILABLE, &full.to_string());
+        }
+        let data = json!({ "connectUrl": issued.connect_url, "tunnelId": issued.tunnel_id });
+        answer::json(StatusCode::OK, &json!({ "code": 0, "data": data }))
+    }
+
+    async fn receive<B>(&self, body: B) -> Response<Full<Bytes>>
+    where
+        B: Body,
+        B::Error: Into<Box<dyn Error + Send + Sync>>,
+    {
+        let body = match timeout(BODY_TIMEOUT, Limited::new(body, MAX_BODY_BYTES).collect()).await {
+            Ok(Ok(body)) => body.to_bytes(),
+            Ok(Err(error)) if error.is::<LengthLimitError>() => {
+                return answer::error(StatusCode::PAYLOAD_TOO_LARGE, "a webhook has at most 256 KiB");
+            }
+            Ok(Err(_)) => return answer::error(StatusCode::BAD_REQUEST, "the request body broke off"),
+            Err(_) => return answer::error(StatusCode::REQUEST_TIMEOUT, "the request body did not arrive in time"),
+        };
+        match webhook::open(&body, &self.key) {
+            Ok(event) => {
+                self.apply(event).await;
+                answer::json(StatusCode::OK, &json!({ "code": 0, "message": "ok" }))
+            }
+            Err(refusal) => {
+                let body = json!({ "code": refusal.code(), "message": refusal.to_string() });
+                answer::json(StatusCode::BAD_REQUEST, &body)
+            }
+        }
+    }
+
+    async fn apply(&self, event: Event) {
+        let now = Instant::now().into_std();
+        let time_ms = (self.clock)().as_millis() as u64;
+        let mut room = self.room.lock().await;
+        let packets = match event {
+            Event::Connect { tunnel_id } => room.connect(&tunnel_id, now, time_ms),
+            Event::Message { tunnel_id, content } => room.message(&tunnel_id, &content, time_ms),
+            Event::Close { tunnel_id } => room.close(&tunnel_id),
+        };
+        self.push(&mut room, packets).await;
+    }
+
+    /// Pushes one packet after the other; who turns out to be gone leaves the room, which is pushed in turn.
+    async fn push(&self, room: &mut Room, packets: Vec<Packet>) {
+        let mut packets = VecDeque::from(packets);
+        while let Some(packet) = packets.pop_front() {
+            match self.api.push(&packet).await {
+                Ok(gone) => packets.extend(room.lost(&gone)),
+                Err(error) => tracing::warn!(error = &error as &dyn Error, "the chat room lost a packet"),
+            }
+        }
+    }
+}
+
+fn no_tunnel(error: &ApiError) -> Response<Full<Bytes>> {
+    tracing::warn!(error = error as &dyn Error, "the chat room got no tunnel");
+    answer::error(
+        StatusCode::BAD_GATEWAY,
+        "暂时连不上信道服务，请稍后再试 (no tunnel at the moment, please try again)",
+    )
+}
+
+/// The first value of `key` in the query.
+fn query(uri: &Uri, key: &str) -> Option<String> {
+    let mut pairs = form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes());
+    pairs.find(|(name, _)| name == key).map(|(_, value)| value.into_owned())
+}
+
+/// What the browser calls this server; HTTP/2 says it in the URI.
+fn host(uri: &Uri, headers: &HeaderMap) -> Option<HeaderValue> {
+    let authority = || HeaderValue::from_str(uri.authority()?.as_str()).ok();
+    headers.get(HOST).cloned().or_else(authority)
+}
+
+#[cfg(test)]
+mod tests;

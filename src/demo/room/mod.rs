@@ -1,0 +1,260 @@
+//! Who is in the room and what they say. Pure: events go in, packets to push come out.
+
+use std::collections::HashMap;
+use std::collections::HashSet;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+use std::time::Instant;
+
+use serde::Deserialize;
+use serde::Serialize;
+
+use super::history::Face;
+use super::history::History;
+use super::history::Line;
+use super::name::Name;
+
+/// Most people in the room, those on their way included.
+const MAX_MEMBERS: usize = 1_000;
+
+/// Longest line, in characters.
+const MAX_WORD_CHARS: usize = 2_000;
+
+/// How long a name waits for its tunnel to connect.
+const ARRIVAL: Duration = Duration::from_secs(120);
+
+/// Up to this many people, each coming and going repeats who is there; in a larger room that would be most of the traffic.
+const MAX_LISTED: usize = 50;
+
+/// The chat room.
+#[derive(Debug, Default)]
+pub(super) struct Room {
+    members: Vec<Member>,
+    arriving: HashMap<String, Arrival>,
+    history: History,
+    last_stamp: u64,
+}
+
+/// Somebody who is in the room.
+#[derive(Debug)]
+struct Member {
+    tunnel: Arc<str>,
+    person: Person,
+}
+
+/// A member as the others see it. The tunnel id stays between the two servers.
+#[derive(Clone, Debug, Serialize)]
+struct Person {
+    /// When the member joined, see [`Room::stamp`].
+    id: u64,
+    #[serde(flatten)]
+    face: Face,
+}
+
+/// A name that waits for its tunnel to connect.
+#[derive(Debug)]
+struct Arrival {
+    name: Name,
+    deadline: Instant,
+}
+
+/// Something for the gateway to do.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) enum Packet {
+    /// Send `content`, JSON text, to each of `to`.
+    Message {
+        /// The tunnels.
+        to: Arc<[Arc<str>]>,
+        /// What they get.
+        content: String,
+    },
+    /// Close the tunnel for good.
+    Close(Arc<str>),
+}
+
+/// The room has no space left.
+#[derive(Debug, Eq, PartialEq, thiserror::Error)]
+#[error("聊天室满了，请稍后再来 (the room is full, please try again later)")]
+pub(super) struct Full;
+
+/// What a page may say.
+#[derive(Deserialize)]
+#[serde(tag = "type", content = "content", rename_all = "lowercase")]
+enum Heard {
+    Speak { word: String },
+}
+
+/// What a page is told.
+#[derive(Serialize)]
+struct Speech<T> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    content: T,
+}
+
+#[derive(Serialize)]
+struct Welcome<'a> {
+    id: u64,
+    total: usize,
+    online: Vec<&'a Person>,
+    lines: &'a VecDeque<Line>,
+}
+
+#[derive(Serialize)]
+struct People<'a> {
+    total: usize,
+    #[serde(flatten)]
+    change: Change<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    online: Option<Vec<&'a Person>>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Change<'a> {
+    Enter(&'a Person),
+    Leave(&'a Person),
+}
+
+#[derive(Serialize)]
+struct Notice {
+    error: String,
+}
+
+impl Room {
+    /// Keeps `name` for `tunnel`, which was issued and is about to connect.
+    pub(super) fn expect(&mut self, tunnel: String, name: Name, now: Instant) -> Result<(), Full> {
+        self.arriving.retain(|_, arrival| arrival.deadline > now);
+        if self.members.len() + self.arriving.len() >= MAX_MEMBERS {
+            return Err(Full);
+        }
+        let deadline = now + ARRIVAL;
+        self.arriving.insert(tunnel, Arrival { name, deadline });
+        Ok(())
+    }
+
+    /// The tunnel connected: its owner enters.
+    pub(super) fn connect(&mut self, tunnel: &str, now: Instant, time_ms: u64) -> Vec<Packet> {
+        if let Some(member) = self.member(tunnel) {
+            // The gateway repeats an event whose outcome it did not learn; the others were told the first time.
+            return vec![self.welcome(member)];
+        }
+        let Some(arrival) = self.arriving.remove(tunnel).filter(|arrival| arrival.deadline > now) else {
+            return vec![Packet::Close(tunnel.into())];
+        };
+        let hue = arrival.name.hue();
+        let face = Face {
+            name: arrival.name,
+            hue,
+        };
+        let person = Person {
+            id: self.stamp(time_ms),
+            face,
+        };
+        self.members.push(Member {
+            tunnel: tunnel.into(),
+            person,
+        });
+        let newcomer = &self.members[self.members.len() - 1];
+        vec![
+            self.welcome(newcomer),
+            self.people(Change::Enter(&newcomer.person), &self.everybody()),
+        ]
+    }
+
+    /// The owner of the tunnel sent `content`.
+    pub(super) fn message(&mut self, tunnel: &str, content: &str, time_ms: u64) -> Vec<Packet> {
+        let Some(Person { id, face: who }) = self.member(tunnel).map(|member| member.person.clone()) else {
+            return vec![Packet::Close(tunnel.into())];
+        };
+        let Ok(Heard::Speak { word }) = serde_json::from_str(content) else {
+            return Vec::new();
+        };
+        let word = word.trim();
+        if word.is_empty() {
+            return Vec::new();
+        }
+        if word.chars().count() > MAX_WORD_CHARS {
+            let error = format!("一条消息最多 {MAX_WORD_CHARS} 个字 (a line may have {MAX_WORD_CHARS} characters)");
+            return vec![message([tunnel.into()].into(), "notice", Notice { error })];
+        }
+        let time_ms = self.stamp(time_ms);
+        let line = Line {
+            id,
+            who,
+            word: word.to_owned(),
+            time_ms,
+        };
+        let packet = message(self.everybody(), "speak", &line);
+        self.history.add(line);
+        vec![packet]
+    }
+
+    /// The tunnel was closed: its owner leaves.
+    pub(super) fn close(&mut self, tunnel: &str) -> Vec<Packet> {
+        if self.member(tunnel).is_none() {
+            return vec![Packet::Close(tunnel.into())];
+        }
+        self.lost(&[tunnel.to_owned()])
+    }
+
+    /// The tunnels turned out to be gone: their owners leave, and the others are told.
+    pub(super) fn lost(&mut self, tunnels: &[String]) -> Vec<Packet> {
+        let tunnels: HashSet<&str> = tunnels.iter().map(String::as_str).collect();
+        let gone: Vec<Member> = self
+            .members
+            .extract_if(.., |member| tunnels.contains(&*member.tunnel))
+            .collect();
+        let others = self.everybody();
+        if others.is_empty() {
+            return Vec::new();
+        }
+        gone.iter()
+            .map(|member| self.people(Change::Leave(&member.person), &others))
+            .collect()
+    }
+
+    fn member(&self, tunnel: &str) -> Option<&Member> {
+        self.members.iter().find(|member| &*member.tunnel == tunnel)
+    }
+
+    fn everybody(&self) -> Arc<[Arc<str>]> {
+        self.members.iter().map(|member| Arc::clone(&member.tunnel)).collect()
+    }
+
+    fn online(&self) -> Vec<&Person> {
+        self.members.iter().map(|member| &member.person).collect()
+    }
+
+    /// A number that no line or member had before: the wall clock, pushed on where it stands still or goes back.
+    fn stamp(&mut self, time_ms: u64) -> u64 {
+        self.last_stamp = time_ms.max(self.last_stamp + 1);
+        self.last_stamp
+    }
+
+    fn welcome(&self, newcomer: &Member) -> Packet {
+        let content = Welcome {
+            id: newcomer.person.id,
+            total: self.members.len(),
+            online: self.online(),
+            lines: self.history.lines(),
+        };
+        message([Arc::clone(&newcomer.tunnel)].into(), "welcome", content)
+    }
+
+    fn people(&self, change: Change<'_>, to: &Arc<[Arc<str>]>) -> Packet {
+        let total = self.members.len();
+        let online = (total <= MAX_LISTED).then(|| self.online());
+        message(Arc::clone(to), "people", People { total, change, online })
+    }
+}
+
+fn message(to: Arc<[Arc<str>]>, kind: &'static str, content: impl Serialize) -> Packet {
+    let content = serde_json::to_string(&Speech { kind, content }).expect("text and numbers can be written as JSON");
+    Packet::Message { to, content }
+}
+
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "a test picks a start time")]
+mod tests;

@@ -1,0 +1,216 @@
+//! Scenarios of the room on explicit time.
+
+use serde_json::Value;
+use serde_json::json;
+
+use super::*;
+
+fn name(text: &str) -> Name {
+    Name::parse(text).unwrap()
+}
+
+/// A room with these people, whose tunnels are called as they are.
+fn room_with(names: &[&str]) -> Room {
+    let now = Instant::now();
+    let mut room = Room::default();
+    for text in names {
+        room.expect((*text).to_owned(), name(text), now).unwrap();
+        room.connect(text, now, 1_000);
+    }
+    room
+}
+
+/// Who gets the packet, of which type, with what.
+fn read(packet: &Packet) -> (Vec<String>, String, Value) {
+    let Packet::Message { to, content } = packet else {
+        panic!("not a message: {packet:?}")
+    };
+    let mut content: Value = serde_json::from_str(content).unwrap();
+    let to = to.iter().map(|tunnel| tunnel.to_string()).collect();
+    (
+        to,
+        content["type"].as_str().unwrap().to_owned(),
+        content["content"].take(),
+    )
+}
+
+fn speak(word: &str) -> String {
+    json!({ "type": "speak", "content": { "word": word } }).to_string()
+}
+
+#[test]
+fn a_newcomer_is_welcomed_and_announced_to_all() {
+    let now = Instant::now();
+    let mut room = room_with(&["青松"]);
+    room.message("青松", &speak("有人吗"), 2_000);
+    room.expect("t".to_owned(), name("白桦"), now).unwrap();
+
+    let packets = room.connect("t", now, 3_000);
+
+    let (to, kind, welcome) = read(&packets[0]);
+    assert_eq!((to, kind.as_str()), (vec!["t".to_owned()], "welcome"));
+    assert_eq!(welcome["id"], 3_000);
+    assert_eq!(welcome["total"], 2);
+    assert_eq!(welcome["online"][0]["name"], "青松");
+    assert_eq!(
+        welcome["online"][1],
+        json!({ "id": 3_000, "name": "白桦", "hue": name("白桦").hue() })
+    );
+    assert_eq!(welcome["lines"][0]["word"], "有人吗");
+    let (to, kind, people) = read(&packets[1]);
+    assert_eq!((to, kind.as_str()), (vec!["青松".to_owned(), "t".to_owned()], "people"));
+    assert_eq!(people["total"], 2);
+    assert_eq!(people["enter"]["name"], "白桦");
+    assert_eq!(people["online"].as_array().unwrap().len(), 2);
+    assert_eq!(packets.len(), 2);
+}
+
+#[test]
+fn a_repeated_connect_is_welcomed_but_not_announced_again() {
+    let mut room = room_with(&["青松"]);
+
+    let packets = room.connect("青松", Instant::now(), 2_000);
+
+    assert_eq!(packets.len(), 1);
+    let (_, kind, welcome) = read(&packets[0]);
+    assert_eq!((kind.as_str(), &welcome["total"]), ("welcome", &json!(1)));
+}
+
+#[test]
+fn a_line_goes_to_all_and_names_its_speaker() {
+    let mut room = room_with(&["青松", "白桦"]);
+
+    let packets = room.message("白桦", &speak("  你好\n世界  "), 5_000);
+
+    let (to, kind, line) = read(&packets[0]);
+    assert_eq!((to.len(), kind.as_str()), (2, "speak"));
+    let who = json!({ "name": "白桦", "hue": name("白桦").hue() });
+    assert_eq!(
+        line,
+        json!({ "id": 1_001, "who": who, "word": "你好\n世界", "time_ms": 5_000 })
+    );
+}
+
+#[test]
+fn times_increase_even_when_the_clock_does_not() {
+    let mut room = room_with(&["青松"]);
+
+    let times: Vec<Value> = [5_000, 5_000, 4_000]
+        .map(|time_ms| read(&room.message("青松", &speak("hi"), time_ms)[0]).2["time_ms"].clone())
+        .into();
+
+    assert_eq!(times, [5_000, 5_001, 5_002]);
+}
+
+#[test]
+fn what_is_not_a_line_is_ignored() {
+    let mut room = room_with(&["青松"]);
+
+    for content in [
+        "",
+        "5",
+        "null",
+        "{}",
+        "{\"type\":\"sing\"}",
+        "{\"type\":\"speak\",\"content\":{\"word\":5}}",
+    ] {
+        assert_eq!(room.message("青松", content, 2_000), [], "{content}");
+    }
+    assert_eq!(room.message("青松", &speak("  \n"), 2_000), []);
+}
+
+#[test]
+fn a_line_that_is_too_long_is_refused_to_its_speaker_only() {
+    let mut room = room_with(&["青松", "白桦"]);
+
+    let longest = room.message("青松", &speak(&"木".repeat(2_000)), 2_000);
+    let longer = room.message("青松", &speak(&"木".repeat(2_001)), 2_000);
+
+    assert_eq!(read(&longest[0]).1, "speak");
+    let (to, kind, notice) = read(&longer[0]);
+    assert_eq!((to, kind.as_str()), (vec!["青松".to_owned()], "notice"));
+    assert!(notice["error"].as_str().unwrap().contains("2000"));
+}
+
+#[test]
+fn who_leaves_is_announced_to_the_others_once() {
+    let mut room = room_with(&["青松", "白桦"]);
+
+    let packets = room.close("白桦");
+
+    let (to, kind, people) = read(&packets[0]);
+    assert_eq!((to, kind.as_str()), (vec!["青松".to_owned()], "people"));
+    assert_eq!(
+        (&people["total"], &people["leave"]["name"]),
+        (&json!(1), &json!("白桦"))
+    );
+    assert_eq!(people["online"][0]["name"], "青松");
+    assert_eq!(room.lost(&["白桦".to_owned()]), []);
+    assert_eq!(room.close("青松"), []);
+}
+
+#[test]
+fn lost_tunnels_leave_together_and_nothing_is_sent_to_them() {
+    let mut room = room_with(&["青松", "白桦", "银杏"]);
+
+    let packets = room.lost(&["白桦".to_owned(), "青松".to_owned(), "stranger".to_owned()]);
+
+    assert_eq!(packets.len(), 2);
+    for packet in &packets {
+        let (to, _, people) = read(packet);
+        assert_eq!((to, &people["total"]), (vec!["银杏".to_owned()], &json!(1)));
+    }
+}
+
+#[test]
+fn tunnels_nobody_knows_are_closed() {
+    let mut room = room_with(&["青松"]);
+    let close = [Packet::Close("stranger".into())];
+
+    assert_eq!(room.connect("stranger", Instant::now(), 2_000), close);
+    assert_eq!(room.message("stranger", &speak("hi"), 2_000), close);
+    assert_eq!(room.close("stranger"), close);
+}
+
+#[test]
+fn a_name_waits_two_minutes_for_its_tunnel() {
+    let start = Instant::now();
+    let mut room = Room::default();
+    room.expect("soon".to_owned(), name("青松"), start).unwrap();
+    room.expect("late".to_owned(), name("白桦"), start).unwrap();
+
+    assert_eq!(room.connect("soon", start + Duration::from_secs(119), 1_000).len(), 2);
+    assert_eq!(
+        room.connect("late", start + Duration::from_secs(120), 1_000),
+        [Packet::Close("late".into())]
+    );
+}
+
+#[test]
+fn a_full_room_has_space_again_when_names_expire() {
+    let start = Instant::now();
+    let mut room = room_with(&["青松"]);
+    for n in 1..MAX_MEMBERS {
+        room.expect(format!("t-{n}"), name("白桦"), start).unwrap();
+    }
+
+    assert_eq!(room.expect("one too many".to_owned(), name("银杏"), start), Err(Full));
+    assert_eq!(room.expect("later".to_owned(), name("银杏"), start + ARRIVAL), Ok(()));
+    assert_eq!(room.arriving.len(), 1);
+}
+
+#[test]
+fn only_a_small_room_repeats_who_is_there() {
+    let names: Vec<String> = (0..=MAX_LISTED).map(|n| format!("n{n}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let mut room = room_with(&names[..MAX_LISTED]);
+    let now = Instant::now();
+    room.expect("n50".to_owned(), name("n50"), now).unwrap();
+
+    let crowded = room.connect("n50", now, 2_000);
+    let again_small = room.close("n0");
+
+    assert_eq!(read(&crowded[0]).2["online"].as_array().unwrap().len(), MAX_LISTED + 1);
+    assert_eq!(read(&crowded[1]).2["online"], Value::Null);
+    assert_eq!(read(&again_small[0]).2["online"].as_array().unwrap().len(), MAX_LISTED);
+}

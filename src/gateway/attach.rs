@@ -1,0 +1,145 @@
+//! A client comes with its connect URL, once; and leaves, once.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::Connection;
+use super::Gateway;
+use super::Phase;
+use super::Sent;
+use super::Socket;
+use crate::delivery::EventKind;
+use crate::engine::Claim;
+use crate::protocol::close::CloseReason;
+use crate::protocol::content::Profile;
+use crate::protocol::frame;
+use crate::protocol::packet;
+use crate::protocol::ticket::Ticket;
+use crate::tenant::Tenant;
+use crate::webhook::Endpoint;
+use crate::webhook::Inbox;
+
+/// How long to wait before the engine is asked again for a client that waits at the door.
+const ENGINE_RETRY: Duration = Duration::from_millis(500);
+
+/// A client that may be upgraded: its ticket has been used up for it.
+pub struct Admission {
+    ticket: Ticket,
+    tenant: Arc<Tenant>,
+    endpoint: Arc<Endpoint>,
+}
+
+/// Why a connect URL does not open a tunnel.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum Refusal {
+    /// Not issued here, or changed.
+    #[error("this connect URL was not issued by this gateway, or it has been changed: ask for a new tunnel")]
+    Unknown,
+    /// Its tenant is no longer configured.
+    #[error("the tenant of this connect URL is gone")]
+    TenantGone,
+    /// A client has been there before.
+    #[error("this connect URL has been used: it is good for one connection, ask for a new tunnel")]
+    Used,
+    /// Nobody came in time.
+    #[error("this connect URL has expired: ask for a new tunnel")]
+    Expired,
+    /// The engine could not be asked before the ticket expired.
+    #[error("the gateway cannot check this connect URL at present: ask for a new tunnel")]
+    EngineAway,
+}
+
+impl Gateway {
+    /// Checks a connect URL and uses it up. To be called only for a complete and valid WebSocket handshake.
+    ///
+    /// While the engine is away this waits until the ticket expires.
+    ///
+    /// # Errors
+    ///
+    /// If the URL opens no tunnel; then it is not used up either.
+    pub async fn admit(&self, ticket: &str) -> Result<Admission, Refusal> {
+        let ticket = self.sealer.open(ticket).map_err(|_| Refusal::Unknown)?;
+        let tenant = self.tenants.tenant(&ticket.tenant).ok_or(Refusal::TenantGone)?;
+        let endpoint = self
+            .endpoints
+            .endpoint(&ticket.receive_url)
+            .map_err(|_| Refusal::Unknown)?;
+        let mut claim = Err(Refusal::Expired);
+        while claim.is_err() {
+            let left = Duration::from_secs(ticket.expires_unix_secs).saturating_sub(self.clock.unix_time());
+            if left.is_zero() {
+                return claim.and(Err(Refusal::Expired));
+            }
+            claim = self
+                .engine
+                .claim(ticket.tunnel, left)
+                .await
+                .map_err(|_| Refusal::EngineAway);
+            if claim.is_err() {
+                tokio::time::sleep(ENGINE_RETRY.min(left)).await;
+            }
+        }
+        match claim? {
+            Claim::Granted => Ok(Admission {
+                ticket,
+                tenant,
+                endpoint,
+            }),
+            Claim::Used => Err(Refusal::Used),
+        }
+    }
+
+    /// Opens the tunnel of a client whose handshake is complete: it can be pushed to before its `connect` event is sent.
+    pub fn attach<S: Socket>(&self, admission: Admission, profile: Profile, socket: S) -> Arc<Connection<S>> {
+        let Admission {
+            ticket,
+            tenant,
+            endpoint,
+        } = admission;
+        let inbox = Arc::new(Inbox::new(ticket.tunnel, tenant, endpoint, ticket.key_fingerprint));
+        let now = Instant::now();
+        let connection = Arc::new(Connection::new(inbox, profile, socket, self.now_ms()));
+        if profile == Profile::Wafer {
+            let timeout = frame::text(&packet::timeout(self.options.heartbeat_secs), "");
+            connection.send(&timeout, self.options.outbox_bytes, now);
+        }
+        let shared: Arc<Connection<dyn Socket>> = connection.clone();
+        self.silence.watch(Arc::downgrade(&shared), self.now_ms());
+        self.open.insert(ticket.tunnel, shared);
+        self.metrics.connections.inc();
+        tracing::debug!(tunnel.id = %ticket.tunnel, tenant.id = %connection.inbox.tenant.id, "tunnel open");
+        self.deliver.enqueue(&connection.inbox, EventKind::Connect, now);
+        if self.is_released.load(Ordering::Acquire) {
+            connection.close(CloseReason::Drain, None, now);
+        }
+        connection
+    }
+
+    /// The tunnel is no longer open, whatever its socket still has to say. Idempotent; returns why it ended.
+    ///
+    /// Its `close` event is left to the connection's own task, so that no message comes after it.
+    pub fn detach<S: Socket + ?Sized>(&self, connection: &Connection<S>) -> Option<CloseReason> {
+        let Phase::Closing(reason) = connection.phase() else {
+            return None;
+        };
+        if self.open.remove(&connection.inbox.tunnel).is_some() {
+            connection.inbox.close();
+            self.metrics.connections.dec();
+            self.metrics.close(reason);
+            tracing::debug!(tunnel.id = %connection.inbox.tunnel, reason = reason.as_str(), "tunnel closed");
+        }
+        Some(reason)
+    }
+
+    /// Sends a frame to an open tunnel; a client that has no room for it is closed.
+    pub fn send<S: Socket + ?Sized>(&self, connection: &Connection<S>, frame: &bytes::Bytes, now: Instant) -> Sent {
+        let sent = connection.send(frame, self.options.outbox_bytes, now);
+        if sent == Sent::Slow {
+            connection.close(CloseReason::SlowConsumer, None, now);
+        }
+        sent
+    }
+}

@@ -1,0 +1,250 @@
+//! One open tunnel's socket as everybody may use it: the publisher writes straight to it, and queues only what did not fit.
+
+use std::io;
+use std::io::IoSlice;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
+use std::task::Context;
+use std::task::Poll;
+use std::task::Waker;
+use std::task::ready;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use super::Socket;
+use crate::protocol::close::CloseReason;
+use crate::protocol::content::Profile;
+use crate::protocol::frame;
+use crate::protocol::packet;
+use crate::tunnel::Outbox;
+use crate::webhook::Inbox;
+
+/// Most frames that leave in one write.
+const MAX_PIECES: usize = 64;
+
+/// `heard` while the client is deliberately not read: its silence clock stands still.
+const NOT_LISTENING: u64 = u64::MAX;
+
+/// One open tunnel.
+pub struct Connection<S: ?Sized> {
+    /// Its events; also its id, its tenant and its receive URL.
+    pub inbox: Arc<Inbox>,
+    /// What its socket speaks.
+    pub profile: Profile,
+    /// When the client was last heard, in milliseconds since the gateway's start.
+    heard_ms: AtomicU64,
+    writer: Mutex<Writer>,
+    socket: S,
+}
+
+#[derive(Default)]
+struct Writer {
+    outbox: Outbox,
+    phase: Phase,
+    /// The task that reads: it also writes what did not fit, and notices the end.
+    reader: Option<Waker>,
+}
+
+/// How far a connection's life has come.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Phase {
+    /// Frames go both ways.
+    #[default]
+    Open,
+    /// It has been ended for this reason; the last frames are on their way.
+    Closing(CloseReason),
+}
+
+/// What became of a frame.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Sent {
+    /// It is written, or queued in order.
+    Accepted,
+    /// There is no room for it: the client does not read.
+    Slow,
+    /// The connection has ended.
+    Closed,
+}
+
+impl<S: Socket> Connection<S> {
+    /// The connection of a client that was heard just now.
+    pub fn new(inbox: Arc<Inbox>, profile: Profile, socket: S, now_ms: u64) -> Self {
+        Self {
+            inbox,
+            profile,
+            heard_ms: AtomicU64::new(now_ms),
+            writer: Mutex::default(),
+            socket,
+        }
+    }
+}
+
+impl<S: Socket + ?Sized> Connection<S> {
+    /// Its socket.
+    pub fn socket(&self) -> &S {
+        &self.socket
+    }
+
+    /// How far its life has come.
+    pub fn phase(&self) -> Phase {
+        self.writer.lock().phase
+    }
+
+    /// Sends one frame, after all that were sent before.
+    pub fn send(&self, frame: &Bytes, limit_bytes: usize, now: Instant) -> Sent {
+        let mut writer = self.writer.lock();
+        if writer.phase != Phase::Open {
+            return Sent::Closed;
+        }
+        let written = if writer.outbox.is_empty() {
+            match self.socket.try_write(&[IoSlice::new(frame)]) {
+                Ok(written) if written == frame.len() => {
+                    if !matches!(self.socket.try_flush(), Ok(true)) {
+                        writer.wake_reader();
+                    }
+                    return Sent::Accepted;
+                }
+                Ok(written) => written,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+                Err(_) => return Sent::Closed,
+            }
+        } else {
+            0
+        };
+        let was_empty = writer.outbox.is_empty();
+        match writer.outbox.push(frame.clone(), written, limit_bytes, now.into_std()) {
+            Ok(()) => {
+                if was_empty {
+                    writer.wake_reader();
+                }
+                Sent::Accepted
+            }
+            Err(_) => Sent::Slow,
+        }
+    }
+
+    /// Ends the connection, if nothing has ended it yet, and says whether it was this call.
+    ///
+    /// What has been accepted is still written, unless the client does not read anyway; then a close frame with the reason's code
+    /// (`echo`, if the client named one), behind Wafer's `close` packet if the business server wants the client to stay away.
+    pub fn close(&self, reason: CloseReason, echo: Option<u16>, now: Instant) -> bool {
+        let mut writer = self.writer.lock();
+        if writer.phase != Phase::Open {
+            return false;
+        }
+        writer.phase = Phase::Closing(reason);
+        if reason == CloseReason::SlowConsumer {
+            writer.outbox.discard_unbegun();
+        }
+        if reason == CloseReason::PushedClose && self.profile == Profile::Wafer {
+            writer.outbox.push_last(frame::text(packet::CLOSE, ""), now.into_std());
+        }
+        match reason {
+            CloseReason::ClientClose => writer.outbox.push_last(frame::close(echo, ""), now.into_std()),
+            _ => {
+                if let Some(code) = reason.code() {
+                    writer
+                        .outbox
+                        .push_last(frame::close(Some(code), reason.text()), now.into_std());
+                }
+            }
+        }
+        // The reader finds out about errors by itself.
+        let _ = self.write_some(&mut writer.outbox);
+        writer.wake_reader();
+        true
+    }
+
+    /// Ready when the reading task has something to do beside reading: the connection was ended, or what is queued can be written.
+    pub fn poll_writer(&self, cx: &mut Context<'_>) -> Poll<io::Result<Phase>> {
+        let mut writer = self.writer.lock();
+        if writer.reader.as_ref().is_none_or(|waker| !waker.will_wake(cx.waker())) {
+            writer.reader = Some(cx.waker().clone());
+        }
+        if writer.phase != Phase::Open {
+            return Poll::Ready(Ok(writer.phase));
+        }
+        if writer.outbox.is_empty() && self.socket.try_flush()? {
+            return Poll::Pending;
+        }
+        self.socket.poll_write_ready(cx).map_ok(|()| Phase::Open)
+    }
+
+    /// Writes what is queued, as far as the client has room, and says whether all of it went out.
+    ///
+    /// # Errors
+    ///
+    /// If the connection is broken.
+    pub fn flush(&self) -> io::Result<bool> {
+        let mut writer = self.writer.lock();
+        self.write_some(&mut writer.outbox)?;
+        Ok(writer.outbox.is_empty() && self.socket.try_flush()?)
+    }
+
+    /// Ready when all that is queued has been written. To be called by the reading task only.
+    pub fn poll_flushed(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            if self.flush()? {
+                return Poll::Ready(Ok(()));
+            }
+            ready!(self.socket.poll_write_ready(cx))?;
+        }
+    }
+
+    /// Since when the oldest queued byte waits.
+    pub fn oldest_queued(&self) -> Option<Instant> {
+        self.writer.lock().outbox.oldest().map(Instant::from_std)
+    }
+
+    /// How much is queued, in bytes.
+    pub fn queued_bytes(&self) -> usize {
+        self.writer.lock().outbox.bytes()
+    }
+
+    /// The client was heard.
+    pub fn heard(&self, now_ms: u64) {
+        self.heard_ms.store(now_ms, Ordering::Relaxed);
+    }
+
+    /// The client is not read from now on until [`heard`](Self::heard).
+    pub fn stop_listening(&self) {
+        self.heard_ms.store(NOT_LISTENING, Ordering::Relaxed);
+    }
+
+    /// When the client was last heard, in milliseconds since the gateway's start: now, while nobody listens.
+    pub fn last_heard_ms(&self, now_ms: u64) -> u64 {
+        match self.heard_ms.load(Ordering::Relaxed) {
+            NOT_LISTENING => now_ms,
+            heard_ms => heard_ms,
+        }
+    }
+
+    fn write_some(&self, outbox: &mut Outbox) -> io::Result<()> {
+        while !outbox.is_empty() {
+            let mut pieces = [IoSlice::new(&[]); MAX_PIECES];
+            let count = pieces
+                .iter_mut()
+                .zip(outbox.frames())
+                .map(|(piece, frame)| *piece = IoSlice::new(frame))
+                .count();
+            match self.socket.try_write(&pieces[..count]) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => outbox.advance(written),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Writer {
+    fn wake_reader(&mut self) {
+        if let Some(waker) = &self.reader {
+            waker.wake_by_ref();
+        }
+    }
+}

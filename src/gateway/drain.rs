@@ -1,0 +1,52 @@
+//! The orderly end: no new tunnels, then the sockets are released evenly over a window.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tokio::time::sleep_until;
+use tokio::time::timeout_at;
+
+use super::Gateway;
+use crate::id::TunnelId;
+use crate::protocol::close::CloseReason;
+
+impl Gateway {
+    /// Refuses new tunnels from now on. Connect URLs already issued stay good.
+    pub fn begin_drain(&self) {
+        self.is_draining.store(true, Ordering::Release);
+    }
+
+    /// Closes all tunnels with 1001, evenly over `window`, and those that open meanwhile or later at once after it.
+    ///
+    /// There is no `close` packet: Wafer clients come back, to another node or to this one's successor.
+    pub async fn release_sockets(&self, window: Duration) {
+        let begin = Instant::now();
+        let tunnels: Vec<_> = self.open.iter().map(|entry| *entry.key()).collect();
+        let count = u32::try_from(tunnels.len()).unwrap_or(u32::MAX).max(1);
+        for (index, tunnel) in (0..).zip(&tunnels) {
+            sleep_until(begin + window * index / count).await;
+            self.release(*tunnel);
+        }
+        if !tunnels.is_empty() {
+            sleep_until(begin + window).await;
+        }
+        self.is_released.store(true, Ordering::Release);
+        let late: Vec<_> = self.open.iter().map(|entry| *entry.key()).collect();
+        late.into_iter().for_each(|tunnel| self.release(tunnel));
+    }
+
+    /// Waits until the tasks of all connections have ended, or until `deadline`.
+    pub async fn connections_ended(&self, deadline: Instant) {
+        self.connections.close();
+        // Who is late is dropped with the process; its events have been queued.
+        let _ = timeout_at(deadline, self.connections.wait()).await;
+    }
+
+    fn release(&self, tunnel: TunnelId) {
+        let connection = self.open.get(&tunnel).map(|entry| entry.value().clone());
+        if let Some(connection) = connection {
+            connection.close(CloseReason::Drain, None, Instant::now());
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! Asking for a tunnel. Nothing is stored: all there is to know stands in the connect URL.
+
+use std::sync::Arc;
+
+use super::Gateway;
+use crate::id::TunnelId;
+use crate::protocol::ticket::Ticket;
+use crate::tenant::Key;
+use crate::tenant::Tenant;
+
+/// A tunnel that waits for its client.
+#[derive(Debug)]
+pub struct Issued {
+    /// The tunnel.
+    pub tunnel: TunnelId,
+    /// The path of its connect URL.
+    pub path: String,
+}
+
+/// Why no tunnel was issued.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum IssueError {
+    /// It is no URL that events could go to.
+    #[error("{0}")]
+    NotAUrl(String),
+    /// It is somebody else's.
+    #[error(
+        "host {authority} does not belong to this tenant: ServerHost in the SDK must be the host of the receive URL, \
+         or list it in receive_hosts"
+    )]
+    NotOwned {
+        /// Host and port, as the URL has them.
+        authority: String,
+    },
+    /// It is an address that must not be reached.
+    #[error("{0}")]
+    Forbidden(String),
+    /// The tenant has as many tunnels as it may have.
+    #[error("this tenant has {open} of {limit} allowed tunnels open (limits.connections)")]
+    TooManyTunnels {
+        /// How many are open.
+        open: u64,
+        /// How many may be.
+        limit: u64,
+    },
+    /// Too many close events wait for the tenant's business server.
+    #[error("{pending} tunnels are open or wait for their close event to be accepted (webhook.max_pending_closes)")]
+    TooManyPending {
+        /// How many there are.
+        pending: u64,
+    },
+    /// This node takes no new tunnels.
+    #[error("this gateway is draining, try again")]
+    Draining,
+}
+
+impl Gateway {
+    /// Issues a tunnel of `tenant` whose events go to `receive_url`; `key` is the one that the request was signed with.
+    ///
+    /// # Errors
+    ///
+    /// With a sentence that says what to change. Under load this is the place to refuse: a Wafer client tries again.
+    pub fn issue(&self, tenant: &Arc<Tenant>, key: &Key, receive_url: &str) -> Result<Issued, IssueError> {
+        if self.is_draining() {
+            return Err(IssueError::Draining);
+        }
+        let endpoint = self
+            .endpoints
+            .endpoint(receive_url)
+            .map_err(|error| IssueError::NotAUrl(error.to_string()))?;
+        let url = &endpoint.url;
+        let host = url.host_as_written();
+        if !tenant.owns_authority(url.authority_as_written(), host) {
+            return Err(IssueError::NotOwned {
+                authority: url.authority_as_written().to_owned(),
+            });
+        }
+        self.guard
+            .load()
+            .admits_literal(url.host())
+            .map_err(|refusal| IssueError::Forbidden(refusal.to_string()))?;
+        self.check_room(tenant)?;
+
+        let ticket = Ticket {
+            tunnel: TunnelId::from_bytes(rand::random()),
+            tenant: tenant.id.to_string(),
+            receive_url: receive_url.to_owned(),
+            key_fingerprint: key.fingerprint(),
+            expires_unix_secs: (self.clock.unix_time() + self.options.connect_ttl()).as_secs(),
+        };
+        self.metrics.tunnels_requested.inc();
+        Ok(Issued {
+            tunnel: ticket.tunnel,
+            path: format!("/ws/{}", self.sealer.seal(&ticket)),
+        })
+    }
+
+    /// The connect URL of an issued tunnel: at the public address, or else where this request came to.
+    pub fn connect_url(&self, issued: &Issued, scheme: &str, host: &str) -> String {
+        match self.public_url.trim_end_matches('/') {
+            "" => format!("{scheme}://{host}{}", issued.path),
+            public_url => format!("{public_url}{}", issued.path),
+        }
+    }
+
+    fn check_room(&self, tenant: &Tenant) -> Result<(), IssueError> {
+        let limit = tenant.settings().limits.connections;
+        let open = tenant.usage.open();
+        if limit != 0 && open >= limit {
+            return Err(IssueError::TooManyTunnels { open, limit });
+        }
+        let pending = tenant.usage.unsettled();
+        if pending >= self.max_unsettled {
+            return Err(IssueError::TooManyPending { pending });
+        }
+        Ok(())
+    }
+}

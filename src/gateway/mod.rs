@@ -1,0 +1,145 @@
+//! Use cases: ask for a tunnel, connect to it, push to it, end it. The edges hold one [`Gateway`] and call it.
+
+mod attach;
+mod connection;
+mod drain;
+mod issue;
+mod push;
+mod silence;
+mod socket;
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
+
+use arc_swap::ArcSwap;
+use dashmap::DashMap;
+use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
+
+pub use attach::Admission;
+pub use attach::Refusal;
+pub use connection::Connection;
+pub use connection::Phase;
+pub use connection::Sent;
+pub use issue::IssueError;
+pub use issue::Issued;
+pub use push::PushError;
+pub use socket::Socket;
+
+use crate::clock::Clock;
+use crate::engine::Engine;
+use crate::id::TunnelId;
+use crate::metrics::Metrics;
+use crate::options;
+use crate::options::Options;
+use crate::protocol::ticket::Sealer;
+use crate::tenant::Directory;
+use crate::webhook::Deliver;
+use crate::webhook::Endpoints;
+use crate::webhook::guard::Guard;
+use silence::Silence;
+
+/// What a gateway is made of.
+pub struct Parts {
+    /// The effective configuration.
+    pub options: Options,
+    /// Seals and opens connect URLs.
+    pub sealer: Sealer,
+    /// What all nodes share.
+    pub engine: Arc<dyn Engine>,
+    /// Where events go.
+    pub deliver: Arc<dyn Deliver>,
+    /// The wall clock.
+    pub clock: Arc<dyn Clock>,
+    /// The node's metrics.
+    pub metrics: Metrics,
+}
+
+/// One node's tunnels, and all that can be done with them.
+pub struct Gateway {
+    /// Who may ask.
+    pub tenants: Directory,
+    /// The node's metrics.
+    pub metrics: Metrics,
+    options: options::Tunnel,
+    max_unsettled: u64,
+    public_url: String,
+    sealer: Sealer,
+    engine: Arc<dyn Engine>,
+    deliver: Arc<dyn Deliver>,
+    clock: Arc<dyn Clock>,
+    endpoints: Endpoints,
+    guard: ArcSwap<Guard>,
+    open: DashMap<TunnelId, Arc<Connection<dyn Socket>>>,
+    silence: Silence,
+    start: Instant,
+    is_draining: AtomicBool,
+    is_released: AtomicBool,
+    connections: TaskTracker,
+}
+
+impl Gateway {
+    /// A gateway without tunnels.
+    pub fn new(parts: Parts) -> Self {
+        let Parts {
+            options,
+            sealer,
+            engine,
+            deliver,
+            clock,
+            metrics,
+        } = parts;
+        Self {
+            tenants: Directory::new(&options),
+            metrics,
+            max_unsettled: u64::try_from(options.webhook.max_pending_closes).unwrap_or(u64::MAX),
+            public_url: options.server.public_url,
+            sealer,
+            engine,
+            deliver,
+            clock,
+            endpoints: Endpoints::new(options.webhook.max_in_flight_per_endpoint),
+            guard: ArcSwap::from_pointee(Guard::new(options.webhook.allow_networks)),
+            open: DashMap::new(),
+            silence: Silence::new(options.tunnel.silence_limit()),
+            options: options.tunnel,
+            start: Instant::now(),
+            is_draining: AtomicBool::new(false),
+            is_released: AtomicBool::new(false),
+            connections: TaskTracker::new(),
+        }
+    }
+
+    /// Takes over tenants, keys, limits and the networks that receive URLs may reach. No socket is dropped.
+    pub fn reload(&self, options: &Options) {
+        self.tenants.reload(options);
+        self.guard
+            .store(Arc::new(Guard::new(options.webhook.allow_networks.clone())));
+    }
+
+    /// How many tunnels are open on this node.
+    pub fn open_tunnels(&self) -> usize {
+        self.open.len()
+    }
+
+    /// Whether this node is on its way out.
+    pub fn is_draining(&self) -> bool {
+        self.is_draining.load(Ordering::Acquire)
+    }
+
+    /// The tasks of this node's connections: new ones are spawned here, so that a drain can wait for them.
+    pub fn connections(&self) -> &TaskTracker {
+        &self.connections
+    }
+
+    /// The settings of tunnels.
+    pub fn tunnel_options(&self) -> &options::Tunnel {
+        &self.options
+    }
+
+    /// Where events go.
+    pub fn deliver(&self) -> &dyn Deliver {
+        self.deliver.as_ref()
+    }
+}

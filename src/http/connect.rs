@@ -1,0 +1,98 @@
+//! `GET /ws/{ticket}`: a client comes with its connect URL.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::Request;
+use hyper::Response;
+use hyper::StatusCode;
+use hyper::body::Incoming;
+use hyper::header;
+use hyper::header::HeaderValue;
+
+use super::problem;
+use super::route;
+use crate::gateway::Admission;
+use crate::gateway::Gateway;
+use crate::gateway::Refusal;
+use crate::gateway::Socket;
+use crate::protocol::content::Profile;
+use crate::server::Reply;
+use crate::server::Stream;
+use crate::server::Takeover;
+use crate::ws;
+use crate::ws::TcpSocket;
+use crate::ws::TlsSocket;
+use crate::ws::handshake;
+use crate::ws::handshake::Defect;
+
+/// Upgrades the request if it is a valid handshake with a good connect URL.
+pub(super) async fn connect(gateway: Arc<Gateway>, request: Request<Incoming>) -> Reply {
+    let accept = match handshake::check(&request) {
+        Ok(accept) => accept,
+        Err(defect) => return refuse_handshake(&gateway, defect).into(),
+    };
+    match gateway.admit(route::ticket(request.uri().path())).await {
+        Ok(admission) => Reply {
+            response: switching_protocols(accept),
+            takeover: Some(takeover(gateway, admission)),
+        },
+        Err(refusal) => refuse_ticket(&gateway, refusal).into(),
+    }
+}
+
+/// Opens the tunnel on the connection, once the 101 is written.
+fn takeover(gateway: Arc<Gateway>, admission: Admission) -> Takeover {
+    Box::new(move |stream, early| match stream {
+        Stream::Plain(stream) => open(gateway, admission, TcpSocket(stream), early),
+        Stream::Tls(stream) => open(gateway, admission, TlsSocket::new(*stream), early),
+    })
+}
+
+fn open<S: Socket>(gateway: Arc<Gateway>, admission: Admission, socket: S, early: Bytes) {
+    let connection = gateway.attach(admission, Profile::Wafer, socket);
+    let tasks = gateway.connections().clone();
+    tasks.spawn(ws::serve(gateway, connection, early.into()));
+}
+
+fn switching_protocols(accept: HeaderValue) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::default());
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let headers = response.headers_mut();
+    headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
+    response
+}
+
+fn refuse_handshake(gateway: &Gateway, defect: Defect) -> Response<Full<Bytes>> {
+    let (status, code) = match defect {
+        Defect::NotAnUpgrade => (StatusCode::UPGRADE_REQUIRED, "upgrade_required"),
+        Defect::Version => (StatusCode::UPGRADE_REQUIRED, "websocket_version"),
+        Defect::Header(_) | Defect::Body => (StatusCode::BAD_REQUEST, "bad_handshake"),
+    };
+    gateway.metrics.refused(code);
+    let mut response = problem(status, code, &defect.to_string());
+    let headers = response.headers_mut();
+    if status == StatusCode::UPGRADE_REQUIRED {
+        headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+        headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+        headers.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+    } else {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+fn refuse_ticket(gateway: &Gateway, refusal: Refusal) -> Response<Full<Bytes>> {
+    let (status, code) = match refusal {
+        Refusal::Unknown => (StatusCode::UNAUTHORIZED, "unknown_ticket"),
+        Refusal::TenantGone => (StatusCode::FORBIDDEN, "tenant_gone"),
+        Refusal::Used => (StatusCode::CONFLICT, "ticket_used"),
+        Refusal::Expired => (StatusCode::GONE, "ticket_expired"),
+        Refusal::EngineAway => (StatusCode::SERVICE_UNAVAILABLE, "engine_away"),
+    };
+    gateway.metrics.refused(code);
+    problem(status, code, &refusal.to_string())
+}

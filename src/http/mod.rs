@@ -1,0 +1,109 @@
+//! The public HTTP edge: requests in, answers out.
+
+mod body;
+mod connect;
+mod route;
+mod wafer;
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::Method;
+use hyper::Request;
+use hyper::Response;
+use hyper::StatusCode;
+use hyper::body::Incoming;
+use hyper::header;
+use hyper::header::HeaderValue;
+use serde::Serialize;
+
+use crate::gateway::Gateway;
+use crate::protocol::text::printable;
+use crate::server::Handler;
+use crate::server::Peer;
+use crate::server::PendingReply;
+use route::Route;
+
+/// Answers requests that are none of the gateway's.
+pub type Fallback =
+    Arc<dyn Fn(Request<Incoming>) -> Pin<Box<dyn Future<Output = Response<Full<Bytes>>> + Send>> + Send + Sync>;
+
+/// The public API of a gateway.
+pub struct Api {
+    gateway: Arc<Gateway>,
+    fallback: Option<Fallback>,
+}
+
+impl Api {
+    /// The API of `gateway`; what it does not know goes to `fallback`, if there is one.
+    pub fn new(gateway: Arc<Gateway>, fallback: Option<Fallback>) -> Self {
+        Self { gateway, fallback }
+    }
+}
+
+impl Handler for Api {
+    fn handle(&self, request: Request<Incoming>, _peer: Peer) -> PendingReply {
+        let gateway = Arc::clone(&self.gateway);
+        match Route::of(request.method(), request.uri().path()) {
+            Route::Wsurl => Box::pin(async move { wafer::wsurl(&gateway, request).await.into() }),
+            Route::Push => Box::pin(async move { wafer::push(&gateway, request).await.into() }),
+            Route::Connect => Box::pin(connect::connect(gateway, request)),
+            Route::WrongMethod { allow } => {
+                let reply = wrong_method(request.method(), allow);
+                Box::pin(async move { reply.into() })
+            }
+            Route::Unknown => match &self.fallback {
+                Some(fallback) => {
+                    let response = fallback(request);
+                    Box::pin(async move { response.await.into() })
+                }
+                None => {
+                    let reply = unknown(request.uri().path());
+                    Box::pin(async move { reply.into() })
+                }
+            },
+        }
+    }
+}
+
+/// A refusal outside the Wafer calls.
+#[derive(Serialize)]
+struct Problem<'a> {
+    code: &'a str,
+    message: &'a str,
+}
+
+/// A JSON answer that says what is wrong.
+fn problem(status: StatusCode, code: &str, message: &str) -> Response<Full<Bytes>> {
+    let body = serde_json::to_string(&Problem { code, message }).expect("strings always serialise");
+    json(status, body)
+}
+
+fn json(status: StatusCode, body: String) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::from(body));
+    *response.status_mut() = status;
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+fn wrong_method(method: &Method, allow: &'static str) -> Response<Full<Bytes>> {
+    let message = format!("{} is not possible here: use {allow}", printable(method.as_str(), 20));
+    let mut response = problem(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", &message);
+    response
+        .headers_mut()
+        .insert(header::ALLOW, HeaderValue::from_static(allow));
+    response
+}
+
+fn unknown(path: &str) -> Response<Full<Bytes>> {
+    let path = printable(path, 100);
+    let message = format!(
+        "there is nothing at {path}: there are POST /get/wsurl, POST /ws/push and the connect URLs at GET /ws/..."
+    );
+    problem(StatusCode::NOT_FOUND, "not_found", &message)
+}

@@ -1,0 +1,80 @@
+//! Which request is for whom.
+
+use hyper::Method;
+
+/// Who answers a request.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Route {
+    /// A Wafer business server asks for a tunnel.
+    Wsurl,
+    /// A Wafer business server pushes.
+    Push,
+    /// A client comes with its connect URL.
+    Connect,
+    /// The path is known, the method is not.
+    WrongMethod {
+        /// What would be possible.
+        allow: &'static str,
+    },
+    /// Nobody.
+    Unknown,
+}
+
+impl Route {
+    /// The route of a request. Slashes may be doubled: an operator's trailing slash in the SDK's TunnelServerUrl does that.
+    pub(super) fn of(method: &Method, path: &str) -> Self {
+        let mut segments = path.split('/').filter(|segment| !segment.is_empty());
+        let (route, only) = match (segments.next(), segments.next(), segments.next()) {
+            (Some("get"), Some("wsurl"), None) => (Self::Wsurl, Method::POST),
+            (Some("ws"), Some("push"), None) => (Self::Push, Method::POST),
+            (Some("ws"), Some(_), None) => (Self::Connect, Method::GET),
+            _ => return Self::Unknown,
+        };
+        match (route, *method == only) {
+            (route, true) => route,
+            (Self::Connect, false) => Self::WrongMethod { allow: "GET" },
+            (_, false) => Self::WrongMethod { allow: "POST" },
+        }
+    }
+}
+
+/// The ticket in the path of a connect URL.
+pub(super) fn ticket(path: &str) -> &str {
+    path.rsplit('/').find(|segment| !segment.is_empty()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn doubled_and_trailing_slashes_do_not_matter() {
+        for path in ["/get/wsurl", "//get/wsurl", "/get/wsurl/"] {
+            assert_eq!(Route::of(&Method::POST, path), Route::Wsurl, "{path}");
+        }
+        assert_eq!(Route::of(&Method::POST, "//ws/push"), Route::Push);
+    }
+
+    #[test]
+    fn a_connect_url_has_one_segment_behind_ws() {
+        assert_eq!(Route::of(&Method::GET, "/ws/abc"), Route::Connect);
+        assert_eq!(ticket("/ws/abc"), "abc");
+        assert_eq!(ticket("//ws//abc/"), "abc");
+        for path in ["/ws", "/ws/", "/ws/a/b", "/", "", "/wss/x"] {
+            assert_eq!(Route::of(&Method::GET, path), Route::Unknown, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_method_is_told_the_right_one() {
+        assert_eq!(
+            Route::of(&Method::GET, "/get/wsurl"),
+            Route::WrongMethod { allow: "POST" }
+        );
+        assert_eq!(
+            Route::of(&Method::GET, "/ws/push"),
+            Route::WrongMethod { allow: "POST" }
+        );
+        assert_eq!(Route::of(&Method::POST, "/ws/abc"), Route::WrongMethod { allow: "GET" });
+    }
+}

@@ -1,0 +1,152 @@
+//! `POST /get/wsurl` and `POST /ws/push`, as the Wafer SDKs call them: always answered with HTTP 200.
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::Request;
+use hyper::Response;
+use hyper::StatusCode;
+use hyper::body::Incoming;
+use hyper::header;
+
+use super::body;
+use super::body::BodyError;
+use super::json;
+use crate::gateway::Gateway;
+use crate::gateway::IssueError;
+use crate::gateway::PushError;
+use crate::metrics::PushResult;
+use crate::protocol::signature;
+use crate::protocol::wafer::Envelope;
+use crate::protocol::wafer::PushPacket;
+use crate::protocol::wafer::Refusal;
+use crate::protocol::wafer::WsurlRequest;
+use crate::protocol::wafer::error_answer;
+use crate::protocol::wafer::issue_answer;
+use crate::protocol::wafer::push_answer;
+
+/// Longest body of `/get/wsurl`.
+const MAX_WSURL_BYTES: usize = 64 * 1024;
+/// Longest body of `/ws/push`: ten thousand tunnel ids and a long message.
+const MAX_PUSH_BYTES: usize = 4 * 1024 * 1024;
+
+/// A business server asks for a tunnel.
+pub(super) async fn wsurl(gateway: &Gateway, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    let answer = issue(gateway, request).await;
+    if let Err(refusal) = &answer {
+        refused(gateway, "wsurl", refusal);
+    }
+    json(StatusCode::OK, answer.unwrap_or_else(|refusal| error_answer(&refusal)))
+}
+
+async fn issue(gateway: &Gateway, request: Request<Incoming>) -> Result<String, Refusal> {
+    let host = host(&request);
+    let body = body::read(request.into_body(), MAX_WSURL_BYTES).await?;
+    let envelope = Envelope::parse(&body)?;
+    let (tenant, key) = gateway
+        .tenants
+        .authenticate(&envelope, true)
+        .map_err(|_| Refusal::Unauthorized)?;
+    let wsurl = WsurlRequest::parse(&envelope.data.0)?;
+    let scheme = wsurl.scheme()?;
+    let issued = gateway.issue(&tenant, &key, &wsurl.receive_url.0)?;
+    let connect_url = gateway.connect_url(&issued, scheme, &host?);
+    let sign = |data: &str| signature::wafer(data, key.secret().expose());
+    Ok(issue_answer(&issued.tunnel.to_string(), &connect_url, sign))
+}
+
+/// A business server pushes, or closes tunnels.
+pub(super) async fn push(gateway: &Gateway, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    let answer = deliver(gateway, request).await;
+    match &answer {
+        Ok(_) => gateway.metrics.push(PushResult::Ok),
+        Err(refusal) => {
+            gateway.metrics.push(PushResult::Refused);
+            refused(gateway, "push", refusal);
+        }
+    }
+    json(StatusCode::OK, answer.unwrap_or_else(|refusal| error_answer(&refusal)))
+}
+
+async fn deliver(gateway: &Gateway, request: Request<Incoming>) -> Result<String, Refusal> {
+    let body = body::read(request.into_body(), MAX_PUSH_BYTES).await?;
+    let envelope = Envelope::parse(&body)?;
+    let (tenant, _) = gateway
+        .tenants
+        .authenticate(&envelope, false)
+        .map_err(|_| Refusal::Unauthorized)?;
+    let packets = PushPacket::parse_all(&envelope.data.0)?;
+    let invalid = gateway.push(&tenant, packets)?;
+    Ok(push_answer(&invalid, envelope.wants_text()))
+}
+
+/// Where the request came to, as it stands in `Host`.
+fn host<B>(request: &Request<B>) -> Result<String, Refusal> {
+    let mut hosts = request.headers().get_all(header::HOST).iter();
+    match (hosts.next().and_then(|host| host.to_str().ok()), hosts.next()) {
+        (Some(host), None) if is_authority(host) => Ok(host.to_owned()),
+        _ => Err(Refusal::Malformed(
+            "the request needs one Host header, since server.public_url is not set".into(),
+        )),
+    }
+}
+
+fn is_authority(host: &str) -> bool {
+    !host.is_empty()
+        && host
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte))
+}
+
+fn refused(gateway: &Gateway, call: &'static str, refusal: &Refusal) {
+    gateway.metrics.refused(call);
+    tracing::info!(call, code = refusal.code(), reason = %refusal, "wafer call refused");
+}
+
+impl From<BodyError> for Refusal {
+    fn from(error: BodyError) -> Self {
+        match error {
+            BodyError::TooLarge { .. } => Self::OverLimit(error.to_string()),
+            BodyError::TooSlow | BodyError::Broken => Self::Malformed(error.to_string()),
+        }
+    }
+}
+
+impl From<IssueError> for Refusal {
+    fn from(error: IssueError) -> Self {
+        let message = error.to_string();
+        match error {
+            IssueError::NotAUrl(_) | IssueError::NotOwned { .. } | IssueError::Forbidden(_) => {
+                Self::ReceiveUrl(message)
+            }
+            IssueError::TooManyTunnels { .. } | IssueError::TooManyPending { .. } => Self::OverLimit(message),
+            IssueError::Draining => Self::Unavailable(message),
+        }
+    }
+}
+
+impl From<PushError> for Refusal {
+    fn from(error: PushError) -> Self {
+        Self::OverLimit(error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_must_be_there_once_and_be_one() {
+        let request = |hosts: &[&str]| {
+            let builder = hosts
+                .iter()
+                .fold(Request::post("/"), |builder, value| builder.header("host", *value));
+            host(&builder.body(()).expect("valid"))
+        };
+
+        assert_eq!(request(&["gateway.example:8080"]), Ok("gateway.example:8080".into()));
+        assert_eq!(request(&["[::1]:80"]), Ok("[::1]:80".into()));
+        for hosts in [&[][..], &[""], &["a", "b"], &["a/b"], &["a\"b"], &["user@a"]] {
+            assert!(request(hosts).is_err(), "{hosts:?}");
+        }
+    }
+}

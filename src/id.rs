@@ -1,0 +1,133 @@
+//! Names of things, each a type of its own.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+/// Names one tunnel: 128 random bits, written as `t` and 32 lower-case hexadecimal digits.
+///
+/// The letter in front is there for PHP, which turns array keys made of digits alone into integers.
+#[derive(Clone, Copy, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct TunnelId(u128);
+
+/// The text is not a tunnel id that this gateway could have issued.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("a tunnel id is the letter t and 32 lower-case hexadecimal digits")]
+pub struct InvalidTunnelId;
+
+impl TunnelId {
+    /// Length of the written form, in bytes.
+    pub const TEXT_BYTES: usize = 33;
+
+    /// The id made of these random bytes.
+    pub fn from_bytes(random: [u8; 16]) -> Self {
+        Self(u128::from_be_bytes(random))
+    }
+
+    /// The 16 bytes that the id was made of.
+    pub fn to_bytes(self) -> [u8; 16] {
+        self.0.to_be_bytes()
+    }
+}
+
+impl FromStr for TunnelId {
+    type Err = InvalidTunnelId;
+
+    /// Accepts the one written form and no other, so that an id has a single spelling.
+    fn from_str(text: &str) -> Result<Self, InvalidTunnelId> {
+        let digits = text.strip_prefix('t').ok_or(InvalidTunnelId)?;
+        if text.len() != Self::TEXT_BYTES {
+            return Err(InvalidTunnelId);
+        }
+        digits
+            .bytes()
+            .try_fold(0, |id, digit| {
+                let value = match digit {
+                    b'0'..=b'9' => digit - b'0',
+                    b'a'..=b'f' => digit - b'a' + 10,
+                    _ => return None,
+                };
+                Some(id << 4 | u128::from(value))
+            })
+            .map(Self)
+            .ok_or(InvalidTunnelId)
+    }
+}
+
+impl fmt::Display for TunnelId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        let mut text = [b't'; Self::TEXT_BYTES];
+        for (pair, byte) in text[1..].chunks_exact_mut(2).zip(self.to_bytes()) {
+            pair[0] = DIGITS[usize::from(byte >> 4)];
+            pair[1] = DIGITS[usize::from(byte & 15)];
+        }
+        f.write_str(std::str::from_utf8(&text).expect("hexadecimal digits are ASCII"))
+    }
+}
+
+impl fmt::Debug for TunnelId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Names one tenant: the `tcId` of a Wafer program. Cheap to clone.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct TenantId(Arc<str>);
+
+impl TenantId {
+    /// The tenant called `text`.
+    pub fn new(text: &str) -> Self {
+        Self(text.into())
+    }
+
+    /// The id as it is written.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for TenantId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::borrow::Borrow<str> for TenantId {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tunnel_id_is_read_back_from_what_it_prints() {
+        let id = TunnelId::from_bytes(*b"\x00\x01\x7f\x80\xff..........!");
+
+        assert_eq!(id.to_string().parse(), Ok(id));
+        assert_eq!(id.to_string().len(), TunnelId::TEXT_BYTES);
+        assert!(id.to_string().starts_with("t00017f80ff"));
+    }
+
+    #[test]
+    fn only_one_spelling_is_a_tunnel_id() {
+        let good = TunnelId::from_bytes([0xab; 16]).to_string();
+
+        for bad in [
+            "",
+            "t",
+            &good[1..],
+            &good.to_uppercase(),
+            &good.replacen('a', "A", 1),
+            &format!("{good}0"),
+            &good.replacen("ab", "+b", 1),
+            &good.replacen("ab", "é", 1),
+        ] {
+            assert_eq!(bad.parse::<TunnelId>(), Err(InvalidTunnelId), "{bad:?}");
+        }
+    }
+}

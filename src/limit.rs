@@ -1,0 +1,79 @@
+//! Rate limits. Time is an argument, so a limit can be tested without waiting.
+
+use std::time::Duration;
+use std::time::Instant;
+
+/// A rate in events per second, and how long a quiet time may be made up for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Rate {
+    interval: Duration,
+    burst: Duration,
+}
+
+impl Rate {
+    /// `per_sec` events a second, with bursts of `burst` worth of them; none if `per_sec` is zero, which means unlimited.
+    pub fn per_second(per_sec: u64, burst: Duration) -> Option<Self> {
+        let interval = Duration::from_secs(1).as_nanos().checked_div(u128::from(per_sec))?;
+        let interval = Duration::from_nanos(interval.try_into().unwrap_or(u64::MAX).max(1));
+        Some(Self { interval, burst })
+    }
+}
+
+/// A token bucket in one timestamp: the moment at which it would be full again.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Bucket {
+    full_at: Option<Instant>,
+}
+
+impl Bucket {
+    /// Takes one token.
+    ///
+    /// # Errors
+    ///
+    /// If there is none: how long until there will be one.
+    pub fn take(&mut self, rate: Rate, now: Instant) -> Result<(), Duration> {
+        let full_at = self.full_at.map_or(now, |at| at.max(now));
+        let after = full_at + rate.interval;
+        let allowed_until = now + rate.burst.max(rate.interval);
+        if after > allowed_until {
+            return Err(after - allowed_until);
+        }
+        self.full_at = Some(after);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "a test may pick its start")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_burst_is_bounded_and_refills_with_time() {
+        let rate = Rate::per_second(50, Duration::from_secs(2)).expect("limited");
+        let start = Instant::now();
+        let mut bucket = Bucket::default();
+
+        let taken = (0..1_000).filter(|_| bucket.take(rate, start).is_ok()).count();
+
+        assert_eq!(taken, 100);
+        assert_eq!(bucket.take(rate, start), Err(Duration::from_millis(20)));
+        assert_eq!(bucket.take(rate, start + Duration::from_millis(20)), Ok(()));
+        assert!(bucket.take(rate, start + Duration::from_millis(20)).is_err());
+    }
+
+    #[test]
+    fn zero_is_unlimited() {
+        assert_eq!(Rate::per_second(0, Duration::from_secs(2)), None);
+    }
+
+    #[test]
+    fn a_rate_below_its_burst_still_lets_one_through() {
+        let rate = Rate::per_second(1, Duration::ZERO).expect("limited");
+        let start = Instant::now();
+        let mut bucket = Bucket::default();
+
+        assert_eq!(bucket.take(rate, start), Ok(()));
+        assert_eq!(bucket.take(rate, start), Err(Duration::from_secs(1)));
+    }
+}

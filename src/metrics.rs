@@ -1,0 +1,253 @@
+//! Every metric: its name, its unit and the method that counts it. No tunnel or tenant stands in a label.
+
+use std::time::Duration;
+
+use prometheus::Encoder;
+use prometheus::Histogram;
+use prometheus::HistogramOpts;
+use prometheus::HistogramVec;
+use prometheus::IntCounter;
+use prometheus::IntCounterVec;
+use prometheus::IntGauge;
+use prometheus::Opts;
+use prometheus::Registry;
+use prometheus::TextEncoder;
+use prometheus::core::Collector;
+
+use crate::protocol::close::CloseReason;
+
+/// Upper bounds of the time histograms, in seconds.
+const TIME_BUCKETS: [f64; 14] = [
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+];
+
+/// How a push request ended.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum PushResult {
+    /// Every target was decided.
+    Ok,
+    /// The request was refused.
+    Refused,
+    /// The gateway could not decide.
+    Error,
+}
+
+/// How an attempt to deliver an event ended.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum WebhookResult {
+    /// Accepted.
+    Ok,
+    /// To be tried again.
+    Retry,
+    /// Refused for good.
+    Final,
+    /// Given up without an attempt: its time was over.
+    Expired,
+}
+
+/// The node's metrics. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    registry: Registry,
+    /// Open tunnels.
+    pub connections: IntGauge,
+    /// Tunnels asked for and granted.
+    pub tunnels_requested: IntCounter,
+    /// Messages received from clients.
+    pub messages_received: IntCounter,
+    /// Events that wait for their business server, those in flight included.
+    pub webhook_queue: IntGauge,
+    /// Whether the engine answers.
+    pub engine_up: IntGauge,
+    /// Time a client message spends in the gateway before its first attempt is sent.
+    pub message_to_webhook: Histogram,
+    /// Deliveries by result.
+    pub deliveries: Deliveries,
+    pushes: [IntCounter; 3],
+    webhooks: [[IntCounter; 4]; 3],
+    webhook_duration: [Histogram; 3],
+    closes: IntCounterVec,
+    refused: IntCounterVec,
+    accept_errors: IntCounter,
+    log_lines_dropped: IntGauge,
+}
+
+/// What became of the targets of pushes.
+#[derive(Clone, Debug)]
+pub struct Deliveries {
+    /// In the outbox, in order.
+    pub accepted: IntCounter,
+    /// Not an open tunnel of this tenant.
+    pub invalid: IntCounter,
+    /// The outbox was full; the client is closed as a slow consumer.
+    pub slow: IntCounter,
+    /// The node that holds it did not answer.
+    pub unreachable: IntCounter,
+}
+
+const EVENTS: [&str; 3] = ["connect", "message", "close"];
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let registry = Registry::new();
+        let counter = |name: &str, help: &str| register(&registry, IntCounter::new(name, help));
+        let gauge = |name: &str, help: &str| register(&registry, IntGauge::new(name, help));
+        let counters = |name: &str, help: &str, labels: &[&str]| {
+            register(&registry, IntCounterVec::new(Opts::new(name, help), labels))
+        };
+        let time = |name: &str, help: &str| HistogramOpts::new(name, help).buckets(TIME_BUCKETS.to_vec());
+        let deliveries = counters(
+            "wafergate_deliveries_total",
+            "Targets of pushes, by what became of them",
+            &["result"],
+        );
+        let pushes = counters("wafergate_pushes_total", "Push requests, by result", &["result"]);
+        let webhooks = counters(
+            "wafergate_webhooks_total",
+            "Attempts to deliver events",
+            &["event", "result"],
+        );
+        let durations = register(
+            &registry,
+            HistogramVec::new(
+                time("wafergate_webhook_duration_seconds", "Duration of webhook attempts"),
+                &["event"],
+            ),
+        );
+        let closes = counters("wafergate_closes_total", "Tunnels closed, by reason", &["reason"]);
+        CloseReason::ALL.iter().for_each(|reason| {
+            closes.with_label_values(&[reason.as_str()]);
+        });
+        Self {
+            connections: gauge("wafergate_connections", "Open tunnels"),
+            tunnels_requested: counter("wafergate_tunnels_requested_total", "Tunnels asked for and granted"),
+            messages_received: counter("wafergate_messages_received_total", "Messages received from clients"),
+            webhook_queue: gauge("wafergate_webhook_queue", "Events that wait for their business server"),
+            engine_up: gauge("wafergate_engine_up", "1 if the engine answers"),
+            message_to_webhook: register(
+                &registry,
+                Histogram::with_opts(time(
+                    "wafergate_message_to_webhook_seconds",
+                    "Time a client message spends in the gateway before its first attempt is sent",
+                )),
+            ),
+            deliveries: Deliveries {
+                accepted: deliveries.with_label_values(&["accepted"]),
+                invalid: deliveries.with_label_values(&["invalid"]),
+                slow: deliveries.with_label_values(&["slow"]),
+                unreachable: deliveries.with_label_values(&["unreachable"]),
+            },
+            pushes: ["ok", "refused", "error"].map(|result| pushes.with_label_values(&[result])),
+            webhooks: EVENTS.map(|event| {
+                ["ok", "retry", "final", "expired"].map(|result| webhooks.with_label_values(&[event, result]))
+            }),
+            webhook_duration: EVENTS.map(|event| durations.with_label_values(&[event])),
+            closes,
+            refused: counters(
+                "wafergate_refused_total",
+                "Requests and handshakes refused, by reason",
+                &["reason"],
+            ),
+            accept_errors: counter(
+                "wafergate_accept_errors_total",
+                "Connections that could not be accepted",
+            ),
+            log_lines_dropped: gauge(
+                "wafergate_log_lines_dropped",
+                "Log lines dropped since nobody read them",
+            ),
+            registry,
+        }
+    }
+}
+
+impl Metrics {
+    /// Counts a push request.
+    pub fn push(&self, result: PushResult) {
+        self.pushes[result as usize].inc();
+    }
+
+    /// Counts an attempt to deliver an event; `event` is its word.
+    pub fn webhook(&self, event: &str, result: WebhookResult) {
+        self.webhooks[event_index(event)][result as usize].inc();
+    }
+
+    /// Notes how long an attempt took.
+    pub fn webhook_duration(&self, event: &str, duration: Duration) {
+        self.webhook_duration[event_index(event)].observe(duration.as_secs_f64());
+    }
+
+    /// Counts the end of a tunnel.
+    pub fn close(&self, reason: CloseReason) {
+        self.closes.with_label_values(&[reason.as_str()]).inc();
+    }
+
+    /// Counts a refused request or handshake.
+    pub fn refused(&self, reason: &str) {
+        self.refused.with_label_values(&[reason]).inc();
+    }
+
+    /// Counts a connection that could not be accepted.
+    pub fn accept_error(&self) {
+        self.accept_errors.inc();
+    }
+
+    /// Notes how many log lines have been dropped so far.
+    pub fn set_log_lines_dropped(&self, lines: usize) {
+        self.log_lines_dropped.set(i64::try_from(lines).unwrap_or(i64::MAX));
+    }
+
+    /// All metrics in Prometheus' text format.
+    pub fn render(&self) -> String {
+        let mut text = Vec::new();
+        TextEncoder::new()
+            .encode(&self.registry.gather(), &mut text)
+            .expect("a buffer takes everything");
+        String::from_utf8(text).expect("the text format is UTF-8")
+    }
+}
+
+fn event_index(event: &str) -> usize {
+    EVENTS
+        .iter()
+        .position(|name| *name == event)
+        .expect("one of the three events")
+}
+
+fn register<C: Collector + Clone + 'static>(registry: &Registry, collector: prometheus::Result<C>) -> C {
+    let collector = collector.expect("metric names and labels are constants");
+    registry
+        .register(Box::new(collector.clone()))
+        .expect("every metric has a name of its own");
+    collector
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_fixed_names_are_all_there() {
+        let metrics = Metrics::default();
+        metrics.close(CloseReason::Drain);
+        metrics.webhook("close", WebhookResult::Expired);
+        let text = metrics.render();
+
+        for name in [
+            "wafergate_connections 0",
+            "wafergate_tunnels_requested_total 0",
+            "wafergate_messages_received_total 0",
+            "wafergate_pushes_total{result=\"refused\"} 0",
+            "wafergate_deliveries_total{result=\"unreachable\"} 0",
+            "wafergate_webhooks_total{event=\"close\",result=\"expired\"} 1",
+            "wafergate_webhook_duration_seconds_count{event=\"connect\"} 0",
+            "wafergate_webhook_queue 0",
+            "wafergate_closes_total{reason=\"drain\"} 1",
+            "wafergate_closes_total{reason=\"node_lost\"} 0",
+            "wafergate_engine_up 0",
+            "wafergate_message_to_webhook_seconds_count 0",
+        ] {
+            assert!(text.lines().any(|line| line == name), "{name} is missing in\n{text}");
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! Why a tunnel ended: one table for events, metrics, logs and close frames.
+
+/// Why a tunnel ended.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum CloseReason {
+    /// The client said goodbye, with a `close` packet or a close frame.
+    ClientClose,
+    /// The client's connection broke or ended without a goodbye.
+    ClientGone,
+    /// The client was silent for twice the heartbeat.
+    Heartbeat,
+    /// The business server closed it.
+    PushedClose,
+    /// The client does not read what is pushed to it.
+    SlowConsumer,
+    /// The client broke the WebSocket protocol.
+    ProtocolError,
+    /// The client sent text that is not UTF-8.
+    InvalidText,
+    /// The client sent a message over the limit.
+    TooBig,
+    /// The client sent messages faster than its limit.
+    RateLimited,
+    /// This node is being drained.
+    Drain,
+    /// A fault of the gateway itself.
+    Internal,
+    /// The node that held the tunnel died.
+    NodeLost,
+}
+
+impl CloseReason {
+    /// Every reason.
+    pub const ALL: [Self; 12] = [
+        Self::ClientClose,
+        Self::ClientGone,
+        Self::Heartbeat,
+        Self::PushedClose,
+        Self::SlowConsumer,
+        Self::ProtocolError,
+        Self::InvalidText,
+        Self::TooBig,
+        Self::RateLimited,
+        Self::Drain,
+        Self::Internal,
+        Self::NodeLost,
+    ];
+
+    /// The word for it in events, metrics and timelines.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ClientClose => "client_close",
+            Self::ClientGone => "client_gone",
+            Self::Heartbeat => "heartbeat",
+            Self::PushedClose => "pushed_close",
+            Self::SlowConsumer => "slow_consumer",
+            Self::ProtocolError | Self::InvalidText => "protocol_error",
+            Self::TooBig => "too_big",
+            Self::RateLimited => "rate_limited",
+            Self::Drain => "drain",
+            Self::Internal => "internal",
+            Self::NodeLost => "node_lost",
+        }
+    }
+
+    /// The code of the close frame (RFC 6455, section 7.4.1); none where no frame can be sent.
+    pub fn code(self) -> Option<u16> {
+        match self {
+            Self::ClientClose | Self::PushedClose => Some(1000),
+            Self::Heartbeat | Self::Drain => Some(1001),
+            Self::ProtocolError => Some(1002),
+            Self::InvalidText => Some(1007),
+            Self::RateLimited => Some(1008),
+            Self::TooBig => Some(1009),
+            Self::Internal => Some(1011),
+            Self::SlowConsumer => Some(1013),
+            Self::ClientGone | Self::NodeLost => None,
+        }
+    }
+
+    /// The text of the close frame: short ASCII, for a person who reads a client's log.
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::ClientClose => "",
+            Self::ClientGone => "client gone",
+            Self::Heartbeat => "silent for twice the heartbeat",
+            Self::PushedClose => "closed by the business server",
+            Self::SlowConsumer => "slow consumer",
+            Self::ProtocolError => "protocol error",
+            Self::InvalidText => "text is not UTF-8",
+            Self::TooBig => "message too big",
+            Self::RateLimited => "too many messages",
+            Self::Drain => "gateway is restarting",
+            Self::Internal => "internal error",
+            Self::NodeLost => "node lost",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_fits_into_a_control_frame() {
+        for reason in CloseReason::ALL {
+            assert!(reason.text().is_ascii() && reason.text().len() + 2 <= 125, "{reason:?}");
+        }
+    }
+}

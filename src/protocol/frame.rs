@@ -1,0 +1,279 @@
+//! WebSocket frames (RFC 6455, section 5): decoding what clients send, in place, and encoding what they get.
+//!
+//! The header itself is read and written by tungstenite; what a server must refuse is decided here.
+
+use std::io::Cursor;
+
+use bytes::BufMut;
+use bytes::Bytes;
+use bytes::BytesMut;
+use tungstenite::protocol::frame::FrameHeader;
+use tungstenite::protocol::frame::coding::Control;
+use tungstenite::protocol::frame::coding::Data;
+pub use tungstenite::protocol::frame::coding::OpCode;
+
+use super::close::CloseReason;
+
+/// The longest header of a client's frame: two bytes, eight of length, four of mask.
+pub const MAX_HEADER_BYTES: usize = 14;
+
+/// The longest payload of a control frame (RFC 6455, section 5.5).
+pub const MAX_CONTROL_BYTES: usize = 125;
+
+/// One frame of a client, unmasked, borrowed from the buffer it was read into.
+#[derive(Debug, Eq, PartialEq)]
+pub struct Frame<'a> {
+    /// What kind of frame it is.
+    pub opcode: OpCode,
+    /// Whether it ends its message.
+    pub is_final: bool,
+    /// The unmasked payload.
+    pub payload: &'a [u8],
+    /// How many bytes of the input it took, header included.
+    pub consumed: usize,
+}
+
+/// What the start of an input is.
+#[derive(Debug, Eq, PartialEq)]
+pub enum Decoded<'a> {
+    /// A whole frame.
+    Frame(Frame<'a>),
+    /// The beginning of a frame that takes this many bytes altogether, or at least this many more than there are.
+    Incomplete(usize),
+}
+
+/// Decodes the frame at the start of `input` and unmasks its payload in place.
+///
+/// # Errors
+///
+/// [`CloseReason::ProtocolError`] for what RFC 6455 forbids a client, [`CloseReason::TooBig`] for a payload over `max_payload_bytes`.
+/// Both are found in the header, before anything is stored for the payload.
+pub fn decode(input: &mut [u8], max_payload_bytes: usize) -> Result<Decoded<'_>, CloseReason> {
+    let mut cursor = Cursor::new(&*input);
+    let parsed = FrameHeader::parse(&mut cursor).map_err(|_| CloseReason::ProtocolError)?;
+    let Some((header, payload_bytes)) = parsed else {
+        return Ok(Decoded::Incomplete(MAX_HEADER_BYTES.max(input.len() + 1)));
+    };
+    let mask = check(&header, payload_bytes, header_bytes(&cursor))?;
+    let header_bytes = header_bytes(&cursor);
+    let payload_bytes = usize::try_from(payload_bytes).map_err(|_| CloseReason::TooBig)?;
+    if payload_bytes > max_payload_bytes {
+        return Err(CloseReason::TooBig);
+    }
+    let consumed = header_bytes + payload_bytes;
+    let Some(payload) = input.get_mut(header_bytes..consumed) else {
+        return Ok(Decoded::Incomplete(consumed));
+    };
+    unmask(payload, mask);
+    Ok(Decoded::Frame(Frame {
+        opcode: header.opcode,
+        is_final: header.is_final,
+        payload,
+        consumed,
+    }))
+}
+
+fn header_bytes(cursor: &Cursor<&[u8]>) -> usize {
+    usize::try_from(cursor.position()).expect("a header is at most 14 bytes")
+}
+
+/// What a server must not accept from a client, judged by the header alone; the mask if all is well.
+fn check(header: &FrameHeader, payload_bytes: u64, header_bytes: usize) -> Result<[u8; 4], CloseReason> {
+    let shortest_header = header.len(payload_bytes);
+    let is_control = matches!(header.opcode, OpCode::Control(_));
+    let is_broken_control = is_control && (!header.is_final || payload_bytes > MAX_CONTROL_BYTES as u64);
+    let is_reserved = header.rsv1 || header.rsv2 || header.rsv3;
+    match header.mask {
+        Some(mask)
+            if !is_reserved && !is_broken_control && header_bytes == shortest_header && payload_bytes >> 63 == 0 =>
+        {
+            Ok(mask)
+        }
+        _ => Err(CloseReason::ProtocolError),
+    }
+}
+
+fn unmask(payload: &mut [u8], mask: [u8; 4]) {
+    let mut words = payload.chunks_exact_mut(8);
+    let wide = u64::from_ne_bytes([mask[0], mask[1], mask[2], mask[3], mask[0], mask[1], mask[2], mask[3]]);
+    for word in &mut words {
+        let plain = u64::from_ne_bytes((&*word).try_into().expect("chunks of eight")) ^ wide;
+        word.copy_from_slice(&plain.to_ne_bytes());
+    }
+    for (byte, key) in words.into_remainder().iter_mut().zip(mask.iter().cycle()) {
+        *byte ^= key;
+    }
+}
+
+/// Encodes a text frame whose payload is `prefix` and `content`, one behind the other.
+pub fn text(prefix: &str, content: &str) -> Bytes {
+    encode(OpCode::Data(Data::Text), &[prefix.as_bytes(), content.as_bytes()])
+}
+
+/// Encodes a binary frame.
+pub fn binary(content: &[u8]) -> Bytes {
+    encode(OpCode::Data(Data::Binary), &[content])
+}
+
+/// Encodes the answer to a ping, which carries the ping's payload.
+pub fn pong(payload: &[u8]) -> Bytes {
+    encode(OpCode::Control(Control::Pong), &[payload])
+}
+
+/// Encodes a ping without payload.
+pub fn ping() -> Bytes {
+    encode(OpCode::Control(Control::Ping), &[])
+}
+
+/// Encodes a close frame; without a code it is empty.
+pub fn close(code: Option<u16>, reason: &str) -> Bytes {
+    match code {
+        None => encode(OpCode::Control(Control::Close), &[]),
+        Some(code) => encode(
+            OpCode::Control(Control::Close),
+            &[&code.to_be_bytes(), reason.as_bytes()],
+        ),
+    }
+}
+
+fn encode(opcode: OpCode, parts: &[&[u8]]) -> Bytes {
+    let payload_bytes: usize = parts.iter().map(|part| part.len()).sum();
+    let header = FrameHeader {
+        is_final: true,
+        opcode,
+        ..FrameHeader::default()
+    };
+    let mut frame = BytesMut::with_capacity(MAX_HEADER_BYTES + payload_bytes);
+    header
+        .format(payload_bytes as u64, &mut (&mut frame).writer())
+        .expect("a buffer grows as needed");
+    for part in parts {
+        frame.put_slice(part);
+    }
+    frame.freeze()
+}
+
+/// The code to echo for a client's close frame.
+///
+/// # Errors
+///
+/// The reason to close with instead, if the frame itself is wrong (RFC 6455, sections 5.5.1 and 7.4).
+pub fn close_code(payload: &[u8]) -> Result<Option<u16>, CloseReason> {
+    match payload {
+        [] => Ok(None),
+        [_] => Err(CloseReason::ProtocolError),
+        [high, low, reason @ ..] => {
+            let code = u16::from_be_bytes([*high, *low]);
+            if !matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999) {
+                return Err(CloseReason::ProtocolError);
+            }
+            std::str::from_utf8(reason).map_err(|_| CloseReason::InvalidText)?;
+            Ok(Some(code))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
+
+    fn masked(first: u8, payload: &[u8]) -> Vec<u8> {
+        let mut frame = vec![first, 0x80 | u8::try_from(payload.len()).expect("short")];
+        frame.extend(MASK);
+        frame.extend(payload.iter().zip(MASK.iter().cycle()).map(|(byte, key)| byte ^ key));
+        frame
+    }
+
+    fn refusal(mut input: Vec<u8>) -> CloseReason {
+        decode(&mut input, 1_000).expect_err("must be refused")
+    }
+
+    /// The masked "Hello" of RFC 6455, section 5.7.
+    #[test]
+    fn the_example_of_the_standard_is_decoded() {
+        let mut input = [0x81, 0x85, 0x37, 0xfa, 0x21, 0x3d, 0x7f, 0x9f, 0x4d, 0x51, 0x58, 0xff];
+
+        let decoded = decode(&mut input, 1_000);
+
+        let frame = Frame {
+            opcode: OpCode::Data(Data::Text),
+            is_final: true,
+            payload: b"Hello",
+            consumed: 11,
+        };
+        assert_eq!(decoded, Ok(Decoded::Frame(frame)));
+    }
+
+    #[test]
+    fn every_cut_of_a_frame_is_incomplete() {
+        let whole = masked(0x82, &[7; 100]);
+        for cut in 0..whole.len() {
+            let mut input = whole[..cut].to_vec();
+            match decode(&mut input, 1_000) {
+                Ok(Decoded::Incomplete(needed)) => assert!(needed > cut),
+                other => panic!("cut at {cut}: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn long_lengths_are_read_and_bounded() {
+        let mut medium = vec![0x82, 0xfe, 0x01, 0x00];
+        medium.extend(MASK);
+        medium.extend([0; 256]);
+        assert!(matches!(
+            decode(&mut medium, 256),
+            Ok(Decoded::Frame(Frame { consumed: 264, .. }))
+        ));
+        medium.truncate(8);
+        assert_eq!(decode(&mut medium, 255), Err(CloseReason::TooBig));
+    }
+
+    #[test]
+    fn what_the_standard_forbids_is_a_protocol_error() {
+        let forbidden = [
+            ("reserved bit", masked(0xc1, b"x")),
+            ("reserved data opcode", masked(0x83, b"x")),
+            ("reserved control opcode", masked(0x8b, b"x")),
+            ("fragmented ping", masked(0x09, b"x")),
+            ("unmasked", vec![0x81, 0x01, b'x']),
+            ("long ping", [&[0x89, 0xfe, 0x00, 0x7e][..], &MASK, &[0; 126]].concat()),
+            (
+                "length not in its shortest form",
+                [&[0x82, 0xfe, 0x00, 0x05][..], &MASK, &[0; 5]].concat(),
+            ),
+            (
+                "length with the highest bit",
+                [&[0x82, 0xff, 0x80][..], &[0; 7], &MASK].concat(),
+            ),
+        ];
+        for (what, input) in forbidden {
+            assert_eq!(refusal(input), CloseReason::ProtocolError, "{what}");
+        }
+    }
+
+    #[test]
+    fn close_codes_follow_the_table() {
+        let frame = |code: u16| [&code.to_be_bytes()[..], b"bye"].concat();
+        assert_eq!(close_code(b""), Ok(None));
+        assert_eq!(close_code(b"\x03"), Err(CloseReason::ProtocolError));
+        for code in [1000, 1001, 1003, 1007, 1011, 1012, 1014, 3000, 3999, 4000, 4999] {
+            assert_eq!(close_code(&frame(code)), Ok(Some(code)));
+        }
+        for code in [0, 999, 1004, 1005, 1006, 1015, 1016, 1100, 2000, 2999, 5000, 65535] {
+            assert_eq!(close_code(&frame(code)), Err(CloseReason::ProtocolError), "{code}");
+        }
+        assert_eq!(close_code(b"\x03\xe8\xff"), Err(CloseReason::InvalidText));
+    }
+
+    #[test]
+    fn frames_for_clients_are_unmasked_and_in_one_piece() {
+        assert_eq!(&text("message:", "é")[..], b"\x81\x0amessage:\xc3\xa9");
+        assert_eq!(&close(Some(1001), "x")[..], b"\x88\x03\x03\xe9x");
+        assert_eq!(&close(None, "x")[..], b"\x88\x00");
+        assert_eq!(&pong(b"p")[..], b"\x8a\x01p");
+        assert_eq!(text("", &"x".repeat(70_000)).len(), 70_010);
+    }
+}

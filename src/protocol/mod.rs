@@ -1,0 +1,10 @@
+//! Words of the protocols, without any I/O: what goes over the wires and how it is read and written.
+
+pub mod close;
+pub mod content;
+pub mod frame;
+pub mod packet;
+pub mod signature;
+pub mod text;
+pub mod ticket;
+pub mod wafer;

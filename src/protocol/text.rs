@@ -1,0 +1,127 @@
+//! Small matters of text that the protocols share.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use md5::Digest;
+use md5::Md5;
+use serde::Deserialize;
+use serde::Deserializer;
+use serde::de::Visitor;
+
+/// `bytes` as lower-case hexadecimal digits.
+pub fn hex(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    digits.map(|digit| char::from(DIGITS[usize::from(digit)])).collect()
+}
+
+/// MD5 of `text` as 32 lower-case hexadecimal digits: how a Wafer SDK makes its `tcId` of the ServerHost.
+///
+/// ```
+/// assert_eq!(wafergate::protocol::text::md5_hex("127.0.1.11"), "972536d1f67ab5d13fde0b9390e3cd5c");
+/// ```
+pub fn md5_hex(text: &str) -> String {
+    hex(&Md5::digest(text))
+}
+
+/// A JSON string as a JavaScript program would read it.
+///
+/// JSON can spell half a surrogate pair (`"\ud800"`), which UTF-8 and so a WebSocket text frame cannot carry. A browser replaces it
+/// by U+FFFD when it sends one, and so does this, instead of refusing the whole document.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Text(pub String);
+
+impl<'de> Deserialize<'de> for Text {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_bytes(TextVisitor)
+    }
+}
+
+struct TextVisitor;
+
+impl Visitor<'_> for TextVisitor {
+    type Value = Text;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a string")
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Text, E> {
+        Ok(Text(text.to_owned()))
+    }
+
+    fn visit_bytes<E: serde::de::Error>(self, bytes: &[u8]) -> Result<Text, E> {
+        match std::str::from_utf8(bytes) {
+            Ok(text) => Ok(Text(text.to_owned())),
+            Err(_) => String::from_utf8(replace_surrogates(bytes))
+                .map(Text)
+                .map_err(|_| E::custom("text is not UTF-8")),
+        }
+    }
+}
+
+/// Replaces each encoded half of a surrogate pair (`ED A0..BF xx`, which strict UTF-8 has no use for) by U+FFFD.
+fn replace_surrogates(bytes: &[u8]) -> Vec<u8> {
+    let mut text = bytes.to_vec();
+    let mut at = 0;
+    while let Some([first, second, _]) = text.get(at..at + 3) {
+        if *first == 0xed && *second >= 0xa0 {
+            text[at..at + 3].copy_from_slice("\u{fffd}".as_bytes());
+        }
+        at += 1;
+    }
+    text
+}
+
+/// `text` with everything but printable ASCII escaped, at most `max_bytes` long: safe in any log and any client's charset.
+pub fn printable(text: &str, max_bytes: usize) -> Cow<'_, str> {
+    if text.len() <= max_bytes && text.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
+        return Cow::Borrowed(text);
+    }
+    let mut short: String = text.chars().take(max_bytes).flat_map(char::escape_default).collect();
+    if short.len() > max_bytes || text.len() > max_bytes {
+        short.truncate(max_bytes);
+        short.push_str("...");
+    }
+    Cow::Owned(short)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(json: &str) -> Text {
+        serde_json::from_str(json).expect("valid")
+    }
+
+    #[test]
+    fn ordinary_text_is_read_as_it_is() {
+        assert_eq!(read(r#""a\/\u4e2d\ud83d\ude00\n""#).0, "a/中😀\n");
+        assert_eq!(read("\"\"").0, "");
+    }
+
+    #[test]
+    fn half_a_surrogate_pair_becomes_one_replacement_character() {
+        assert_eq!(read(r#""a\ud800b\udfff""#).0, "a\u{fffd}b\u{fffd}");
+    }
+
+    #[test]
+    fn what_is_not_a_string_is_refused() {
+        for json in ["1", "null", "{}", "[1,2]", "true"] {
+            assert!(serde_json::from_str::<Text>(json).is_err(), "{json}");
+        }
+    }
+
+    #[test]
+    fn printable_text_cannot_break_a_log_line() {
+        assert_eq!(printable("plain", 10), "plain");
+        assert_eq!(printable("a\r\n\u{1b}[31m中", 100), r"a\r\n\u{1b}[31m\u{4e2d}");
+        assert_eq!(printable("abcdef", 3), "abc...");
+    }
+
+    #[test]
+    fn a_tc_id_is_the_md5_of_the_server_host() {
+        assert_eq!(md5_hex("127.0.1.13:18013"), "3019aadb33cbbcf215f54263cc3f2e9e");
+    }
+}

@@ -1,0 +1,139 @@
+//! The signed envelope around every Wafer call, and what `/get/wsurl` finds in it.
+
+use serde::Deserialize;
+
+use super::Refusal;
+use crate::protocol::text::Text;
+use crate::protocol::text::printable;
+
+/// The envelope of a call. Its fields are credentials and payload: it has no `Debug`, and nothing of it is logged.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Envelope {
+    /// The decoded string that the signature covers.
+    pub data: Text,
+    /// The tenant.
+    pub tc_id: Text,
+    /// `sha1(data + key)`.
+    pub signature: Text,
+    /// The key itself, in clear: every SDK sends it with `/get/wsurl`, node2 with `/ws/push` too. It is only compared.
+    #[serde(default)]
+    pub tc_key: Option<Text>,
+    #[serde(default)]
+    data_encode: Option<serde_json::Value>,
+}
+
+impl Envelope {
+    /// Reads an envelope from a request's body.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::Malformed`] with a sentence that says what is missing or of the wrong kind.
+    pub fn parse(body: &[u8]) -> Result<Self, Refusal> {
+        serde_json::from_slice(body).map_err(|error| {
+            let why = printable(&error.to_string(), 200).into_owned();
+            Refusal::Malformed(format!(
+                "the body must be a JSON object with the strings data, tcId and signature: {why}"
+            ))
+        })
+    }
+
+    /// Whether the answer's `data` must be a string: the Java and C# SDKs send `"dataEncode":"json"`.
+    pub fn wants_text(&self) -> bool {
+        self.data_encode.as_ref().and_then(serde_json::Value::as_str) == Some("json")
+    }
+}
+
+/// The `data` of `/get/wsurl`. Unknown fields are ignored: the C# SDK sends its key in one.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WsurlRequest {
+    /// Where the tunnel's events are to go.
+    pub receive_url: Text,
+    #[serde(default)]
+    protocol_type: Option<Text>,
+}
+
+impl WsurlRequest {
+    /// Reads the request from an envelope's `data`, whose signature has been verified.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::BadData`] with a sentence that says what is missing or of the wrong kind.
+    pub fn parse(data: &str) -> Result<Self, Refusal> {
+        let request: Self = serde_json::from_str(data).map_err(|error| {
+            let why = printable(&error.to_string(), 200).into_owned();
+            Refusal::BadData(format!(
+                "data must be JSON text of an object with the string receiveUrl: {why}"
+            ))
+        })?;
+        request.scheme().map(|_| request)
+    }
+
+    /// The scheme of the connect URL: `wss` unless `ws` was asked for.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::BadData`] if something else was asked for.
+    pub fn scheme(&self) -> Result<&'static str, Refusal> {
+        match self.protocol_type.as_ref().map(|text| text.0.as_str()) {
+            None | Some("wss") => Ok("wss"),
+            Some("ws") => Ok("ws"),
+            Some(_) => Err(Refusal::BadData("protocolType must be wss or ws".into())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(body: &str) -> String {
+        match Envelope::parse(body.as_bytes()) {
+            Ok(_) => panic!("accepted {body}"),
+            Err(refusal) => refusal.to_string(),
+        }
+    }
+
+    #[test]
+    fn data_is_the_decoded_string_whatever_escapes_its_sender_used() {
+        let php = br#"{"data":"{\"a\":\"\\\/\u4e2d\"}","tcId":"x","signature":"y","more":[1]}"#;
+
+        let envelope = Envelope::parse(php).expect("valid");
+
+        assert_eq!(envelope.data.0, r#"{"a":"\/中"}"#);
+        assert!(!envelope.wants_text());
+        assert!(envelope.tc_key.is_none());
+    }
+
+    #[test]
+    fn only_data_encode_json_asks_for_text() {
+        for (encode, wants) in [(r#""json""#, true), ("null", false), ("1", false), (r#""xml""#, false)] {
+            let body = format!(r#"{{"data":"","tcId":"x","signature":"y","dataEncode":{encode},"tcKey":null}}"#);
+            assert_eq!(
+                Envelope::parse(body.as_bytes()).expect("valid").wants_text(),
+                wants,
+                "{encode}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_refusal_says_what_is_missing() {
+        assert!(refusal("").contains("must be a JSON object"));
+        assert!(refusal("[]").contains("must be a JSON object"));
+        assert!(refusal(r#"{"data":"","tcId":"x"}"#).contains("missing field `signature`"));
+        assert!(refusal(r#"{"data":{},"tcId":"x","signature":"y"}"#).contains("expected a string"));
+        assert!(refusal(&"[".repeat(100_000)).contains("must be a JSON object"));
+    }
+
+    #[test]
+    fn a_wsurl_request_defaults_to_wss() {
+        let scheme = |data| WsurlRequest::parse(data).map(|request| request.scheme().expect("checked"));
+
+        assert_eq!(scheme(r#"{"receiveUrl":"http://h/","skey":"k"}"#), Ok("wss"));
+        assert_eq!(scheme(r#"{"receiveUrl":"http://h/","protocolType":"ws"}"#), Ok("ws"));
+        assert!(scheme(r#"{"receiveUrl":"http://h/","protocolType":"ftp"}"#).is_err());
+        assert!(scheme(r#"{"protocolType":"wss"}"#).is_err());
+    }
+}

@@ -1,0 +1,19 @@
+//! The Wafer protocol over HTTP: the two calls of a business server, and the webhooks it gets.
+
+mod answer;
+mod envelope;
+mod push;
+mod webhook;
+
+pub use answer::Refusal;
+pub use answer::error_answer;
+pub use answer::issue_answer;
+pub use answer::push_answer;
+pub use envelope::Envelope;
+pub use envelope::WsurlRequest;
+pub use push::Order;
+pub use push::PushPacket;
+pub use push::Target;
+pub use webhook::Event;
+pub use webhook::is_accepted;
+pub use webhook::webhook_body;

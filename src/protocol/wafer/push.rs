@@ -1,0 +1,247 @@
+//! What `/ws/push` finds in its envelope: packets, each for many tunnels.
+
+use std::fmt;
+
+use serde::Deserialize;
+use serde::Deserializer;
+use serde::Serialize;
+use serde::Serializer;
+use serde::de::MapAccess;
+use serde::de::SeqAccess;
+use serde::de::Visitor;
+
+use super::Refusal;
+use crate::id::TunnelId;
+use crate::protocol::text::Text;
+use crate::protocol::text::printable;
+
+/// One id of a push, as its sender wrote it.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub enum Target {
+    /// It could be one of ours.
+    Tunnel(TunnelId),
+    /// It cannot: kept to be reported as invalid, verbatim.
+    Foreign(String),
+}
+
+impl Target {
+    fn new(text: &str) -> Self {
+        text.parse()
+            .map_or_else(|_| Self::Foreign(text.to_owned()), Self::Tunnel)
+    }
+}
+
+impl Serialize for Target {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Tunnel(id) => serializer.collect_str(id),
+            Self::Foreign(text) => serializer.serialize_str(text),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Target {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct TargetVisitor;
+
+        impl Visitor<'_> for TargetVisitor {
+            type Value = Target;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a tunnel id, which is a string")
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Target, E> {
+                Ok(Target::new(text))
+            }
+
+            fn visit_u64<E>(self, digits: u64) -> Result<Target, E> {
+                Ok(Target::Foreign(digits.to_string()))
+            }
+
+            fn visit_i64<E>(self, digits: i64) -> Result<Target, E> {
+                Ok(Target::Foreign(digits.to_string()))
+            }
+
+            fn visit_f64<E>(self, digits: f64) -> Result<Target, E> {
+                Ok(Target::Foreign(digits.to_string()))
+            }
+        }
+
+        deserializer.deserialize_any(TargetVisitor)
+    }
+}
+
+/// What a packet asks for.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Order {
+    /// Send this content, byte for byte.
+    Message(String),
+    /// Close the tunnels for good.
+    Close,
+}
+
+/// One packet of a push.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct PushPacket {
+    /// The tunnels it is for, in the order given.
+    pub targets: Vec<Target>,
+    /// What to do with them.
+    pub order: Order,
+}
+
+impl PushPacket {
+    /// Reads the packets from an envelope's `data`, whose signature has been verified.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::BadData`] with a sentence that says what is missing or of the wrong kind.
+    pub fn parse_all(data: &str) -> Result<Vec<Self>, Refusal> {
+        let packets: Vec<RawPacket> = serde_json::from_str(data).map_err(|error| {
+            let why = printable(&error.to_string(), 200).into_owned();
+            Refusal::BadData(format!(
+                "data must be JSON text of an array of packets {{tunnelIds, type, content}}: {why}"
+            ))
+        })?;
+        packets.into_iter().map(RawPacket::check).collect()
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RawPacket {
+    tunnel_ids: Targets,
+    #[serde(rename = "type")]
+    kind: Text,
+    #[serde(default)]
+    content: Option<Text>,
+}
+
+impl RawPacket {
+    fn check(self) -> Result<PushPacket, Refusal> {
+        let order = match (self.kind.0.as_str(), self.content) {
+            ("message", Some(content)) => Order::Message(content.0),
+            ("message", None) => {
+                return Err(Refusal::BadData(
+                    "a packet of type message needs content, which is a string".into(),
+                ));
+            }
+            ("close", _) => Order::Close,
+            _ => return Err(Refusal::BadData("a packet's type must be message or close".into())),
+        };
+        Ok(PushPacket {
+            targets: self.tunnel_ids.0,
+            order,
+        })
+    }
+}
+
+/// The ids of a packet: an array, or the object that PHP makes of an array with holes.
+struct Targets(Vec<Target>);
+
+impl<'de> Deserialize<'de> for Targets {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct TargetsVisitor;
+
+        impl<'de> Visitor<'de> for TargetsVisitor {
+            type Value = Targets;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an array of tunnel ids")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut ids: A) -> Result<Targets, A::Error> {
+                let mut targets = Vec::new();
+                while let Some(target) = ids.next_element()? {
+                    targets.push(target);
+                }
+                Ok(Targets(targets))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Targets, A::Error> {
+                let mut targets = Vec::new();
+                while let Some((_, target)) = entries.next_entry::<Text, Target>()? {
+                    targets.push(target);
+                }
+                Ok(Targets(targets))
+            }
+        }
+
+        deserializer.deserialize_any(TargetsVisitor)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn foreign(texts: &[&str]) -> Vec<Target> {
+        texts.iter().map(|text| Target::Foreign((*text).to_owned())).collect()
+    }
+
+    #[test]
+    fn content_is_taken_as_it_was_meant() {
+        let data = r#"[{"tunnelIds":["a"],"type":"message","content":"{\"n\":1e400,\"s\":\"\\ud800\"}"}]"#;
+
+        let packets = PushPacket::parse_all(data).expect("valid");
+
+        assert_eq!(packets[0].order, Order::Message(r#"{"n":1e400,"s":"\ud800"}"#.into()));
+    }
+
+    #[test]
+    fn ids_may_be_an_object_or_numbers_as_php_makes_them() {
+        let data = r#"[{"type":"close","tunnelIds":{"0":"a","2":17},"content":null}]"#;
+
+        let packets = PushPacket::parse_all(data).expect("valid");
+
+        assert_eq!(
+            packets,
+            [PushPacket {
+                targets: foreign(&["a", "17"]),
+                order: Order::Close
+            }]
+        );
+    }
+
+    #[test]
+    fn our_ids_are_told_from_others_and_print_verbatim() {
+        let ours = TunnelId::from_bytes([9; 16]);
+        let targets = [Target::new(&ours.to_string()), Target::new("T\u{4e2d}")];
+
+        assert_eq!(targets[0], Target::Tunnel(ours));
+        assert_eq!(
+            serde_json::to_string(&targets).expect("serialises"),
+            format!(r#"["{ours}","T中"]"#)
+        );
+    }
+
+    #[test]
+    fn nothing_to_do_is_not_an_error() {
+        assert_eq!(PushPacket::parse_all("[]"), Ok(vec![]));
+        let empty = PushPacket::parse_all(r#"[{"tunnelIds":[],"type":"message","content":""}]"#).expect("valid");
+        assert_eq!(empty[0].targets, []);
+    }
+
+    #[test]
+    fn a_refusal_says_what_to_change() {
+        for (data, hint) in [
+            ("{}", "array of packets"),
+            ("[1]", "array of packets"),
+            (r#"[{"tunnelIds":"a","type":"close"}]"#, "array of tunnel ids"),
+            (
+                r#"[{"tunnelIds":[null],"type":"close"}]"#,
+                "a tunnel id, which is a string",
+            ),
+            (r#"[{"tunnelIds":[],"type":"shout"}]"#, "message or close"),
+            (r#"[{"tunnelIds":[],"type":"message"}]"#, "needs content"),
+            (
+                r#"[{"tunnelIds":[],"type":"message","content":{}}]"#,
+                "expected a string",
+            ),
+            (r#"[{"type":"close"}]"#, "missing field `tunnelIds`"),
+        ] {
+            let refusal = PushPacket::parse_all(data).expect_err(data).to_string();
+            assert!(refusal.contains(hint), "{data}: {refusal}");
+        }
+    }
+}

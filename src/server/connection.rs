@@ -1,0 +1,193 @@
+//! One accepted connection: TLS, requests, and who takes it over; every step with a deadline.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::Request;
+use hyper::Response;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::Service;
+use hyper_util::rt::TokioIo;
+use hyper_util::rt::TokioTimer;
+use parking_lot::Mutex;
+use tokio::io::AsyncRead;
+use tokio::io::AsyncReadExt;
+use tokio::io::AsyncWrite;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+use tokio::time::sleep_until;
+use tokio::time::timeout;
+use tokio::time::timeout_at;
+use tokio_util::sync::CancellationToken;
+
+use super::Certificate;
+use super::FIRST_HEAD_TIMEOUT;
+use super::Handler;
+use super::IDLE_TIMEOUT;
+use super::LINGER_BYTES;
+use super::LINGER_TIMEOUT;
+use super::MAX_HEAD_BYTES;
+use super::MAX_HEADERS;
+use super::Peer;
+use super::Stream;
+use super::Takeover;
+
+/// Serves one connection to its end, or until it is taken over.
+///
+/// A client that sends nothing holds a socket and this small task, until the deadline of its first head; only one that has begun
+/// to speak gets a place among the handshakes, and gives it back with its first request.
+pub(super) async fn serve(
+    stream: TcpStream,
+    address: SocketAddr,
+    certificate: Option<Arc<Certificate>>,
+    handler: Arc<dyn Handler>,
+    handshakes: Arc<Semaphore>,
+    stop: CancellationToken,
+) {
+    let deadline = Instant::now() + FIRST_HEAD_TIMEOUT;
+    let first_byte = async {
+        tokio::select! {
+            () = stop.cancelled() => false,
+            ready = timeout_at(deadline, stream.readable()) => matches!(ready, Ok(Ok(()))),
+        }
+    };
+    if !first_byte.await {
+        return;
+    }
+    let Ok(permit) = handshakes.acquire_owned().await else {
+        return;
+    };
+    let deadline = Instant::now() + FIRST_HEAD_TIMEOUT;
+    let peer = Peer {
+        address,
+        is_tls: certificate.is_some(),
+    };
+    let exchange = Exchange {
+        handler,
+        peer,
+        state: Arc::new(Mutex::new(State {
+            permit: Some(permit),
+            takeover: None,
+        })),
+    };
+    match certificate {
+        None => Box::pin(exchange.run(stream, deadline, stop, Stream::Plain)).await,
+        Some(certificate) => {
+            let handshake = Box::pin(timeout_at(deadline, certificate.acceptor().accept(stream)));
+            match handshake.await {
+                Ok(Ok(stream)) => {
+                    Box::pin(exchange.run(stream, deadline, stop, |stream| Stream::Tls(Box::new(stream)))).await;
+                }
+                Ok(Err(error)) => {
+                    tracing::debug!(peer = %address, error = &error as &dyn std::error::Error, "TLS handshake failed");
+                }
+                Err(_) => tracing::debug!(peer = %address, "TLS handshake took too long"),
+            }
+        }
+    }
+}
+
+/// The requests of one connection.
+#[derive(Clone)]
+struct Exchange {
+    handler: Arc<dyn Handler>,
+    peer: Peer,
+    state: Arc<Mutex<State>>,
+}
+
+struct State {
+    /// The place among the handshakes; given back with the first request.
+    permit: Option<OwnedSemaphorePermit>,
+    takeover: Option<Takeover>,
+}
+
+impl Exchange {
+    async fn run<I>(self, io: I, deadline: Instant, stop: CancellationToken, stream: impl FnOnce(I) -> Stream)
+    where
+        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let mut connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(IDLE_TIMEOUT)
+            .max_headers(MAX_HEADERS)
+            .max_header_size(MAX_HEAD_BYTES)
+            .serve_connection(TokioIo::new(io), self.clone());
+        let mut stopped = pin!(stop.cancelled());
+        let mut too_late = pin!(sleep_until(deadline));
+        let mut is_stopping = false;
+        let end = poll_fn(|cx| {
+            if !is_stopping && stopped.as_mut().poll(cx).is_ready() {
+                is_stopping = true;
+                Pin::new(&mut connection).graceful_shutdown();
+            }
+            if let Poll::Ready(end) = connection.poll_without_shutdown(cx) {
+                return Poll::Ready(Some(end));
+            }
+            if self.state.lock().permit.is_some() {
+                return too_late.as_mut().poll(cx).map(|()| None);
+            }
+            Poll::Pending
+        });
+        let end = end.await;
+        let parts = connection.into_parts();
+        let io = parts.io.into_inner();
+        let takeover = self.state.lock().takeover.take();
+        match (takeover, end) {
+            (Some(takeover), Some(Ok(()))) => takeover(stream(io), parts.read_buf),
+            (_, None) => tracing::debug!(peer = %self.peer.address, "no request head in time"),
+            (_, Some(end)) => {
+                if let Err(error) = end {
+                    tracing::debug!(peer = %self.peer.address, error = &error as &dyn std::error::Error, "connection ended");
+                }
+                linger(io).await;
+            }
+        }
+    }
+}
+
+impl Service<Request<Incoming>> for Exchange {
+    type Response = Response<Full<Bytes>>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Full<Bytes>>, Infallible>> + Send>>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        self.state.lock().permit = None;
+        let reply = self.handler.handle(request, self.peer);
+        let state = Arc::clone(&self.state);
+        Box::pin(async move {
+            let reply = reply.await;
+            state.lock().takeover = reply.takeover;
+            Ok(reply.response)
+        })
+    }
+}
+
+/// Lets the client read the answer: dropping a socket with unread input resets it, and the answer may be lost.
+async fn linger<I: AsyncRead + AsyncWrite + Unpin>(mut io: I) {
+    let drained = async {
+        io.shutdown().await?;
+        let mut scrap = [0; 4_096];
+        let mut total = 0;
+        while total < LINGER_BYTES {
+            match io.read(&mut scrap).await? {
+                0 => break,
+                read => total += read,
+            }
+        }
+        std::io::Result::Ok(())
+    };
+    // Whatever comes of it, the connection is dropped now.
+    let _ = timeout(LINGER_TIMEOUT, drained).await;
+}

@@ -1,0 +1,83 @@
+//! A listener that speaks HTTP/1.1, with or without TLS: accepting, bounds on what strangers may hold, and an orderly end.
+
+mod accept;
+mod connection;
+mod tls;
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::Request;
+use hyper::Response;
+use hyper::body::Incoming;
+use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
+
+pub use accept::Listener;
+pub use tls::Certificate;
+pub use tls::CertificateError;
+
+/// What is known about the other end of a connection.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer {
+    /// Its address.
+    pub address: SocketAddr,
+    /// Whether it came through TLS.
+    pub is_tls: bool,
+}
+
+/// A connection as it was accepted.
+pub enum Stream {
+    /// Plain TCP.
+    Plain(TcpStream),
+    /// TLS, its handshake complete.
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+/// Takes over a connection when its 101 has been written, with the bytes that came behind the request.
+pub type Takeover = Box<dyn FnOnce(Stream, Bytes) + Send>;
+
+/// The answer to a request.
+pub struct Reply {
+    /// What goes out.
+    pub response: Response<Full<Bytes>>,
+    /// Who takes over the connection then; only with status 101.
+    pub takeover: Option<Takeover>,
+}
+
+impl From<Response<Full<Bytes>>> for Reply {
+    fn from(response: Response<Full<Bytes>>) -> Self {
+        Self {
+            response,
+            takeover: None,
+        }
+    }
+}
+
+/// A reply that is being worked on.
+pub type PendingReply = Pin<Box<dyn Future<Output = Reply> + Send>>;
+
+/// Answers requests.
+pub trait Handler: Send + Sync + 'static {
+    /// Answers one request.
+    fn handle(&self, request: Request<Incoming>, peer: Peer) -> PendingReply;
+}
+
+/// How long a client has for its TLS handshake and the head of its first request.
+const FIRST_HEAD_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a connection may wait for its next request.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a client has to read an answer before its connection is dropped.
+const LINGER_TIMEOUT: Duration = Duration::from_secs(1);
+/// How much is read and thrown away meanwhile.
+const LINGER_BYTES: usize = 2 * 1024 * 1024;
+/// Longest head of a request.
+const MAX_HEAD_BYTES: usize = 16 * 1024;
+/// Most header lines of a request.
+const MAX_HEADERS: usize = 64;
+/// How many clients may be at their handshake or first request at a time; the others wait.
+const MAX_HANDSHAKES: usize = 256;

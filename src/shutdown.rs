@@ -1,0 +1,56 @@
+//! The two ways to end: the first signal drains, the second one stops at once.
+
+use std::io;
+
+use tokio::signal::unix::Signal;
+use tokio::signal::unix::SignalKind;
+use tokio::signal::unix::signal;
+use tokio_util::sync::CancellationToken;
+
+/// Tells the parts of the program to end. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct Shutdown {
+    /// Drain, then end.
+    pub soft: CancellationToken,
+    /// End at once.
+    pub hard: CancellationToken,
+}
+
+impl Shutdown {
+    /// The next step: drain, or, if that has begun, end at once.
+    pub fn escalate(&self) {
+        if self.soft.is_cancelled() {
+            self.hard.cancel();
+        }
+        self.soft.cancel();
+    }
+
+    /// Escalates at each SIGTERM and SIGINT, until it is dropped.
+    ///
+    /// # Errors
+    ///
+    /// If the system does not let this process handle signals.
+    pub fn on_signals(&self) -> io::Result<impl Future<Output = ()> + Send + use<>> {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let shutdown = self.clone();
+        Ok(async move {
+            loop {
+                tokio::select! {
+                    _ = terminate.recv() => {}
+                    _ = interrupt.recv() => {}
+                }
+                shutdown.escalate();
+            }
+        })
+    }
+}
+
+/// The signal that asks to read the configuration again.
+///
+/// # Errors
+///
+/// If the system does not let this process handle signals.
+pub fn hangups() -> io::Result<Signal> {
+    signal(SignalKind::hangup())
+}

@@ -1,0 +1,190 @@
+//! The log: text or JSON lines on stderr that nobody waits for. A line that cannot be written is dropped and counted.
+
+mod escape;
+mod fields;
+mod json;
+
+use std::io;
+use std::io::IsTerminal;
+use std::io::Write;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
+
+use strsim::damerau_levenshtein;
+use tracing::Subscriber;
+use tracing_appender::non_blocking::ErrorCounter;
+use tracing_appender::non_blocking::NonBlockingBuilder;
+use tracing_appender::non_blocking::WorkerGuard;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::Layer;
+use tracing_subscriber::Registry;
+use tracing_subscriber::fmt;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::reload;
+
+use crate::options;
+use crate::options::LogFormat;
+
+use self::fields::JsonFields;
+use self::fields::TextFields;
+use self::json::JsonLine;
+
+/// Lines that may wait for a slow stderr: at some hundred bytes each a few MiB, and enough for a burst.
+const BUFFERED_LINES: usize = 8192;
+
+/// The words that are a level.
+const LEVELS: &[&str] = &["error", "warn", "info", "debug", "trace", "off"];
+
+/// Why the log cannot be set up or changed.
+#[derive(Debug, thiserror::Error)]
+pub enum TelemetryError {
+    /// The level is one word, and that is no level.
+    #[error("{word:?} is not a level; the nearest one is `{nearest}`")]
+    UnknownLevel {
+        /// What was given.
+        word: String,
+        /// The level that looks most like it.
+        nearest: &'static str,
+    },
+    /// The level is not in `RUST_LOG` syntax.
+    #[error("not a level or RUST_LOG directives")]
+    Directives(#[from] tracing_subscriber::filter::ParseError),
+    /// Something else in this process has set up the log.
+    #[error("the log is set up already")]
+    AlreadySet(#[from] tracing::subscriber::SetGlobalDefaultError),
+    /// The filter is gone.
+    #[error("cannot change the log level")]
+    Reload(#[from] reload::Error),
+}
+
+/// The log of this process. Waiting lines are written when it is dropped, unless stderr is blocked.
+#[derive(Debug)]
+pub struct Telemetry {
+    filter: reload::Handle<EnvFilter, Registry>,
+    overflow: ErrorCounter,
+    failed: Arc<AtomicUsize>,
+    _writer: WorkerGuard,
+}
+
+/// Sends the events of the whole process to stderr from now on, panics included.
+pub fn init(log: &options::Log) -> Result<Telemetry, TelemetryError> {
+    let (subscriber, telemetry) = build(log, io::stderr(), io::stderr().is_terminal())?;
+    tracing::subscriber::set_global_default(subscriber)?;
+    log_panics();
+    Ok(telemetry)
+}
+
+/// The filter that `level` describes: one level, or `RUST_LOG` directives.
+///
+/// ```
+/// use wafergate::telemetry::parse_filter;
+///
+/// assert!(parse_filter("info").is_ok());
+/// assert!(parse_filter("warn,wafergate::webhook=debug").is_ok());
+/// assert!(parse_filter("verbose").is_err());
+/// ```
+pub fn parse_filter(level: &str) -> Result<EnvFilter, TelemetryError> {
+    let word = level.trim();
+    let is_level = LEVELS.iter().any(|known| known.eq_ignore_ascii_case(word));
+    // RUST_LOG takes any word for the name of a target, which turns a slip of the pen into silence.
+    let is_target = word.starts_with(env!("CARGO_CRATE_NAME")) || word.contains([',', '=', ':', '[']);
+    if !is_level && !is_target {
+        let distance = |known: &&&'static str| damerau_levenshtein(known, &word.to_lowercase());
+        let nearest = LEVELS.iter().min_by_key(distance).expect("there are levels");
+        return Err(TelemetryError::UnknownLevel {
+            word: word.to_owned(),
+            nearest,
+        });
+    }
+    Ok(EnvFilter::builder().with_regex(false).parse(word)?)
+}
+
+fn build<W: Write + Send + 'static>(
+    log: &options::Log,
+    output: W,
+    ansi: bool,
+) -> Result<(impl Subscriber + Send + Sync + use<W>, Telemetry), TelemetryError> {
+    let (filter, handle) = reload::Layer::new(parse_filter(&log.level)?);
+    let failed = Arc::new(AtomicUsize::new(0));
+    let output = Output {
+        inner: output,
+        failed: Arc::clone(&failed),
+    };
+    let (writer, guard) = NonBlockingBuilder::default()
+        .lossy(true)
+        .buffered_lines_limit(BUFFERED_LINES)
+        .thread_name("log")
+        .finish(output);
+    let overflow = writer.error_counter();
+    // A failing formatter would report itself on stderr, and wait for it.
+    let layer = fmt::layer().with_writer(writer).log_internal_errors(false);
+    let layer = match log.format {
+        LogFormat::Text => layer.with_ansi(ansi).fmt_fields(TextFields).boxed(),
+        LogFormat::Json => layer
+            .with_ansi(false)
+            .fmt_fields(JsonFields)
+            .event_format(JsonLine)
+            .boxed(),
+    };
+    let subscriber = tracing_subscriber::registry().with(filter).with(layer);
+    Ok((
+        subscriber,
+        Telemetry {
+            filter: handle,
+            overflow,
+            failed,
+            _writer: guard,
+        },
+    ))
+}
+
+/// Panics become events: the default hook writes to stderr itself, and a blocked stderr would block the task that panicked.
+fn log_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let location = panic.location().map(ToString::to_string).unwrap_or_default();
+        let message = panic.payload_as_str().unwrap_or("no message");
+        tracing::error!(panic.message = message, panic.location = location, "a task panicked");
+    }));
+}
+
+impl Telemetry {
+    /// Logs by `level` from now on. On an error the former level stays.
+    pub fn reload(&self, level: &str) -> Result<(), TelemetryError> {
+        Ok(self.filter.reload(parse_filter(level)?)?)
+    }
+
+    /// How many lines were lost since the start: stderr was blocked, closed or its disk full.
+    pub fn dropped_lines(&self) -> usize {
+        self.overflow
+            .dropped_lines()
+            .saturating_add(self.failed.load(Ordering::Relaxed))
+    }
+}
+
+/// Counts the lines that could not be written, and goes on.
+struct Output<W> {
+    inner: W,
+    failed: Arc<AtomicUsize>,
+}
+
+impl<W: Write> Write for Output<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.inner.write(bytes)
+    }
+
+    /// The appender hands over one line a call.
+    fn write_all(&mut self, line: &[u8]) -> io::Result<()> {
+        if self.inner.write_all(line).is_err() {
+            self.failed.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests;

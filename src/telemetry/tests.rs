@@ -1,0 +1,190 @@
+//! The whole way from an event to its line.
+
+use std::sync::mpsc;
+use std::sync::mpsc::Receiver;
+use std::sync::mpsc::SyncSender;
+
+use serde_json::Value;
+use tracing::field::Empty;
+use tracing::subscriber::with_default;
+
+use super::*;
+
+/// Control characters of every kind, and what would pass for another line or field.
+const NASTY: &str = "x\r\nERROR forged: line\u{1b}[2J\u{9b}31m level=off";
+
+fn log(level: &str, format: LogFormat) -> options::Log {
+    options::Log {
+        level: level.to_owned(),
+        format,
+    }
+}
+
+/// Hands over what is written, and says when the writer is gone.
+struct Lines(SyncSender<String>);
+
+impl Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0
+            .send(String::from_utf8_lossy(bytes).into_owned())
+            .map_err(io::Error::other)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn lines(format: LogFormat, events: impl FnOnce(&Telemetry)) -> Vec<String> {
+    let (sender, receiver) = mpsc::sync_channel(100);
+    let (subscriber, telemetry) = build(&log("info", format), Lines(sender), false).expect("valid settings");
+    with_default(subscriber, || events(&telemetry));
+    drop(telemetry);
+    receiver.iter().collect()
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("outer {0}")]
+struct Outer(&'static str, #[source] io::Error);
+
+fn nasty_event() {
+    let span = tracing::info_span!("tunnel", tunnel.id = %NASTY, later = Empty);
+    let _entered = span.enter();
+    span.record("later", 7);
+    let error = Outer(NASTY, io::Error::other(NASTY));
+    tracing::info!(shown = %NASTY, text = NASTY, debugged = ?NASTY, error = &error as &dyn std::error::Error, ok = true, "bad {NASTY}");
+}
+
+#[test]
+fn a_text_event_stays_in_one_line() {
+    let lines = lines(LogFormat::Text, |_| nasty_event());
+
+    assert_eq!(lines.len(), 1);
+    let line = lines[0].strip_suffix('\n').expect("a line break at the end");
+    assert!(!line.chars().any(char::is_control), "{line:?}");
+    assert!(line.contains(r#"shown="x\r\nERROR forged"#), "{line}");
+    assert!(
+        line.contains("outer x") && line.contains("ok=true") && line.contains("later=7"),
+        "{line}"
+    );
+}
+
+#[test]
+fn a_json_event_is_one_object() {
+    let lines = lines(LogFormat::Json, |_| nasty_event());
+
+    assert_eq!(lines.len(), 1);
+    let line = lines[0].strip_suffix('\n').expect("a line break at the end");
+    assert!(!line.chars().any(char::is_control), "{line:?}");
+    let event: Value = serde_json::from_str(line).expect("JSON");
+    assert_eq!(event["level"], "INFO");
+    assert_eq!(event["fields"]["message"], format!("bad {NASTY}"));
+    assert_eq!(event["fields"]["shown"], NASTY);
+    assert_eq!(event["fields"]["error"], format!("outer {NASTY}: {NASTY}"));
+    assert_eq!(event["fields"]["ok"], true);
+    assert_eq!(event["spans"][0]["name"], "tunnel");
+    assert_eq!(event["spans"][0]["tunnel.id"], NASTY);
+    assert_eq!(event["spans"][0]["later"], 7);
+}
+
+#[test]
+fn a_huge_field_is_cut() {
+    for format in [LogFormat::Text, LogFormat::Json] {
+        let lines = lines(format, |_| tracing::info!(host = "x".repeat(1_000_000), "a request"));
+
+        assert!(lines[0].len() < 1000, "{} bytes", lines[0].len());
+    }
+}
+
+#[test]
+fn the_level_changes_while_the_log_runs() {
+    let lines = lines(LogFormat::Text, |telemetry| {
+        tracing::debug!("too early");
+        telemetry.reload("debug").expect("a level");
+        tracing::debug!("now shown");
+        assert!(telemetry.reload("dbug").is_err());
+        tracing::debug!("still shown");
+        telemetry.reload("off").expect("a level");
+        tracing::error!("too late");
+    });
+
+    assert_eq!(lines.len(), 2, "{lines:?}");
+}
+
+#[test]
+fn a_word_that_is_no_level_is_refused() {
+    for level in [
+        "error",
+        "WARN",
+        "info",
+        "debug",
+        "trace",
+        "off",
+        "wafergate",
+        "hyper=debug",
+        "info,hyper",
+        "[span]=warn",
+    ] {
+        assert!(parse_filter(level).is_ok(), "{level}");
+    }
+    for level in ["", "verbose", "warning", "wafergate=loud", "info,=", "1"] {
+        assert!(parse_filter(level).is_err(), "{level}");
+    }
+}
+
+/// Blocks its first line until the test is over.
+struct Blocked(Receiver<()>);
+
+impl Write for Blocked {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let _ = self.0.recv();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_blocked_output_drops_lines_and_blocks_nobody() {
+    let (release, gate) = mpsc::sync_channel(0);
+    let (subscriber, telemetry) = build(&log("info", LogFormat::Json), Blocked(gate), false).expect("valid settings");
+
+    with_default(subscriber, || {
+        (0..BUFFERED_LINES + 100).for_each(|n| tracing::info!(n, "a line"));
+    });
+
+    // One line may be in the hands of the writer.
+    assert!(
+        (99..=100).contains(&telemetry.dropped_lines()),
+        "{}",
+        telemetry.dropped_lines()
+    );
+    drop(release);
+}
+
+/// A disk that is full.
+struct Full;
+
+impl Write for Full {
+    fn write(&mut self, _bytes: &[u8]) -> io::Result<usize> {
+        Err(io::Error::from(io::ErrorKind::StorageFull))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Err(io::Error::from(io::ErrorKind::StorageFull))
+    }
+}
+
+#[test]
+fn lines_that_cannot_be_written_are_counted() {
+    let (subscriber, telemetry) = build(&log("info", LogFormat::Text), Full, false).expect("valid settings");
+    let failed = Arc::clone(&telemetry.failed);
+
+    with_default(subscriber, || (0..3).for_each(|n| tracing::info!(n, "a line")));
+    drop(telemetry);
+
+    assert_eq!(failed.load(Ordering::Relaxed), 3);
+}

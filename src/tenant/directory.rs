@@ -1,0 +1,179 @@
+//! All tenants of a node. Requests are authenticated here and nowhere else.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+
+use super::Key;
+use super::Settings;
+use super::Tenant;
+use crate::id::TenantId;
+use crate::options;
+use crate::options::Limits;
+use crate::options::Options;
+use crate::protocol::signature;
+use crate::protocol::text::md5_hex;
+use crate::protocol::wafer::Envelope;
+use crate::secret::Secret;
+
+/// Most tenants that may enrol themselves.
+const MAX_ENROLLED: usize = 10_000;
+/// Longest tcId that may enrol itself, in bytes; the SDKs send 32.
+const MAX_ENROLLED_ID_BYTES: usize = 64;
+
+/// The request does not prove to come from a tenant: unknown, wrong signature or wrong key.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("not authenticated")]
+pub struct Stranger;
+
+/// The tenants by their id.
+#[derive(Debug)]
+pub struct Directory {
+    state: ArcSwap<State>,
+    /// Held while the state is replaced.
+    change: Mutex<()>,
+    /// Verifies requests of unknown tenants, so that they take as long as others.
+    decoy: Key,
+}
+
+#[derive(Clone, Debug)]
+struct State {
+    tenants: HashMap<TenantId, Arc<Tenant>>,
+    enrolled: usize,
+    is_open: bool,
+    limits: Limits,
+}
+
+impl Directory {
+    /// The tenants that `options` names.
+    pub fn new(options: &Options) -> Self {
+        let state = State {
+            tenants: HashMap::new(),
+            enrolled: 0,
+            is_open: options.enrolment.open,
+            limits: options.limits,
+        };
+        let directory = Self {
+            state: ArcSwap::from_pointee(state),
+            change: Mutex::new(()),
+            decoy: Key::new(Secret::new("no tenant has this key")),
+        };
+        directory.reload(options);
+        directory
+    }
+
+    /// Takes over tenants, keys and limits. Tenants that are gone are refused from now on; their open tunnels live on with the
+    /// keys they had. Tenants that enrolled themselves stay while enrolment is open.
+    pub fn reload(&self, options: &Options) {
+        let _change = self.change.lock();
+        let old = self.state.load();
+        let mut tenants: HashMap<TenantId, Arc<Tenant>> = HashMap::new();
+        for entry in &options.tenants {
+            let id = tenant_id(entry);
+            let settings = Settings::new(entry, options.limits);
+            let tenant = match old.tenants.get(&id) {
+                Some(tenant) => {
+                    tenant.set(settings);
+                    Arc::clone(tenant)
+                }
+                None => Arc::new(Tenant::new(id.clone(), settings)),
+            };
+            tenants.insert(id, tenant);
+        }
+        let configured = tenants.len();
+        if options.enrolment.open && old.is_open {
+            for (id, tenant) in &old.tenants {
+                tenants.entry(id.clone()).or_insert_with(|| Arc::clone(tenant));
+            }
+        }
+        let enrolled = tenants.len() - configured;
+        self.state.store(Arc::new(State {
+            tenants,
+            enrolled,
+            is_open: options.enrolment.open,
+            limits: options.limits,
+        }));
+    }
+
+    /// The tenant called `id`.
+    pub fn tenant(&self, id: &str) -> Option<Arc<Tenant>> {
+        self.state.load().tenants.get(id).cloned()
+    }
+
+    /// Finds out who sent `envelope`, and with which key it is signed. Nothing in `data` is looked at.
+    ///
+    /// `tcKey` is only compared, never learned, unless enrolment is open. It must be there if `needs_key` says so, as it is in
+    /// every SDK's `/get/wsurl`.
+    ///
+    /// # Errors
+    ///
+    /// One answer for every way to be wrong.
+    pub fn authenticate(&self, envelope: &Envelope, needs_key: bool) -> Result<(Arc<Tenant>, Key), Stranger> {
+        let Some(tenant) = self.tenant(&envelope.tc_id.0) else {
+            return self.enrol(envelope);
+        };
+        let settings = tenant.settings();
+        let key = settings
+            .keys
+            .iter()
+            .find(|key| signature::wafer_matches(&envelope.data.0, key.secret().expose(), &envelope.signature.0));
+        let key = key.ok_or(Stranger)?.clone();
+        match &envelope.tc_key {
+            Some(claimed) if !key.secret().matches(&claimed.0) => Err(Stranger),
+            None if needs_key => Err(Stranger),
+            _ => Ok((tenant, key)),
+        }
+    }
+
+    /// Accepts an unknown tenant with the key that it brings, if enrolment is open and its request is signed with that key.
+    fn enrol(&self, envelope: &Envelope) -> Result<(Arc<Tenant>, Key), Stranger> {
+        let claimed = envelope
+            .tc_key
+            .as_ref()
+            .map(|text| Key::new(Secret::new(text.0.clone())));
+        let is_open = self.state.load().is_open;
+        let key = claimed
+            .filter(|key| is_open && !key.secret().is_empty())
+            .unwrap_or_else(|| self.decoy.clone());
+        let is_signed = signature::wafer_matches(&envelope.data.0, key.secret().expose(), &envelope.signature.0);
+        let id = &envelope.tc_id.0;
+        let is_id =
+            !id.is_empty() && id.len() <= MAX_ENROLLED_ID_BYTES && id.bytes().all(|byte| byte.is_ascii_graphic());
+        if !is_open || !is_signed || !is_id || envelope.tc_key.is_none() {
+            return Err(Stranger);
+        }
+
+        let _change = self.change.lock();
+        let mut state = State::clone(&self.state.load());
+        if state.tenants.contains_key(id.as_str()) {
+            drop(_change);
+            return self.authenticate(envelope, true);
+        }
+        if state.enrolled >= MAX_ENROLLED {
+            return Err(Stranger);
+        }
+        let entry = options::Tenant {
+            keys: vec![key.secret().clone()],
+            ..Default::default()
+        };
+        let tenant = Arc::new(Tenant::new(TenantId::new(id), Settings::new(&entry, state.limits)));
+        state.tenants.insert(tenant.id.clone(), Arc::clone(&tenant));
+        state.enrolled += 1;
+        self.state.store(Arc::new(state));
+        Ok((tenant, key))
+    }
+}
+
+fn tenant_id(entry: &options::Tenant) -> TenantId {
+    if entry.id.is_empty() {
+        TenantId::new(&md5_hex(&entry.server_host))
+    } else {
+        TenantId::new(&entry.id)
+    }
+}
+
+#[cfg(test)]
+#[path = "directory_tests.rs"]
+mod tests;

@@ -1,0 +1,154 @@
+//! Who is let in, and who is not.
+
+use super::*;
+
+fn options(tenants: &[(&str, &[&str])], open: bool) -> Options {
+    let tenants: Vec<String> = tenants
+        .iter()
+        .map(|(id, keys)| format!("[[tenants]]\nid = {id:?}\nkeys = {keys:?}\n"))
+        .collect();
+    let text = format!(
+        r#"
+        [server]
+        listen = "127.0.0.1:0"
+        admin_listen = "127.0.0.1:0"
+        public_url = ""
+        tls_cert = ""
+        tls_key = ""
+        ticket_key = ""
+        trusted_proxies = []
+        [engine]
+        kind = "memory"
+        redis_url = ""
+        redis_prefix = ""
+        [tunnel]
+        connect_ttl_secs = 60
+        heartbeat_secs = 30
+        max_message_bytes = 1
+        outbox_bytes = 1
+        outbox_age_secs = 1
+        inbox_bytes = 1
+        [webhook]
+        timeout_ms = 1
+        message_ttl_secs = 1
+        close_ttl_secs = 1
+        max_in_flight_per_endpoint = 1
+        max_pending_closes = 1
+        allow_networks = []
+        [drain]
+        window_secs = 1
+        flush_secs = 1
+        [limits]
+        connections = 0
+        messages_per_sec = 0
+        messages_per_sec_per_connection = 0
+        pushes_per_sec = 0
+        max_push_targets = 1
+        [enrolment]
+        open = {open}
+        [log]
+        level = "info"
+        format = "text"
+        {}
+        "#,
+        tenants.concat()
+    );
+    toml::from_str(&text).expect("valid")
+}
+
+fn envelope(tenant: &str, signed_with: &str, tc_key: Option<&str>) -> Envelope {
+    let signature = signature::wafer("{}", signed_with);
+    let body = serde_json::json!({"data": "{}", "tcId": tenant, "signature": signature, "tcKey": tc_key});
+    Envelope::parse(body.to_string().as_bytes()).expect("valid")
+}
+
+#[test]
+fn every_key_of_a_tenant_verifies_and_is_told() {
+    let directory = Directory::new(&options(&[("a", &["new", "old"])], false));
+
+    for key in ["new", "old"] {
+        let (tenant, found) = directory
+            .authenticate(&envelope("a", key, Some(key)), true)
+            .expect("known");
+        assert_eq!(tenant.id.as_str(), "a");
+        assert!(found.secret().matches(key));
+    }
+}
+
+#[test]
+fn strangers_are_all_alike() {
+    let directory = Directory::new(&options(&[("a", &["ka", "ka2"]), ("b", &["kb"])], false));
+
+    for (what, envelope, needs_key) in [
+        ("unknown tenant with its own key", envelope("c", "kc", Some("kc")), true),
+        ("another tenant's key", envelope("a", "kb", Some("kb")), true),
+        ("signed right, tcKey wrong", envelope("a", "ka", Some("kb")), false),
+        (
+            "signed with one key, tcKey the other",
+            envelope("a", "ka", Some("ka2")),
+            false,
+        ),
+        ("no tcKey where one is needed", envelope("a", "ka", None), true),
+        ("empty key", envelope("a", "", Some("")), false),
+    ] {
+        assert_eq!(
+            directory.authenticate(&envelope, needs_key).err(),
+            Some(Stranger),
+            "{what}"
+        );
+    }
+    assert!(
+        directory.authenticate(&envelope("a", "ka", None), false).is_ok(),
+        "a push needs no tcKey"
+    );
+}
+
+#[test]
+fn an_open_gateway_keeps_the_key_that_came_first() {
+    let directory = Directory::new(&options(&[("a", &["ka"])], true));
+
+    assert!(
+        directory.authenticate(&envelope("new", "k1", None), false).is_err(),
+        "no key to keep"
+    );
+    assert!(
+        directory
+            .authenticate(&envelope("new", "k2", Some("k1")), true)
+            .is_err(),
+        "not signed with it"
+    );
+    assert!(directory.authenticate(&envelope("new", "k1", Some("k1")), true).is_ok());
+    assert!(directory.authenticate(&envelope("new", "k1", None), false).is_ok());
+    assert!(
+        directory
+            .authenticate(&envelope("new", "k2", Some("k2")), true)
+            .is_err()
+    );
+    assert!(
+        directory.authenticate(&envelope("a", "k2", Some("k2")), true).is_err(),
+        "a configured key stays"
+    );
+    assert!(
+        directory.authenticate(&envelope("ключ", "k", Some("k")), true).is_err(),
+        "not an id"
+    );
+}
+
+#[test]
+fn a_reload_changes_keys_and_keeps_tenants() {
+    let directory = Directory::new(&options(&[("a", &["old"]), ("gone", &["k"])], false));
+    let tenant = directory.tenant("a").expect("there");
+
+    directory.reload(&options(&[("a", &["new", "old"])], false));
+
+    assert!(Arc::ptr_eq(&tenant, &directory.tenant("a").expect("there")));
+    assert!(tenant.settings().keys[0].secret().matches("new"));
+    assert!(directory.authenticate(&envelope("a", "old", Some("old")), true).is_ok());
+    assert!(directory.tenant("gone").is_none());
+    directory.reload(&options(&[("a", &["new"])], false));
+    assert!(
+        directory
+            .authenticate(&envelope("a", "old", Some("old")), true)
+            .is_err()
+    );
+}

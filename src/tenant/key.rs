@@ -1,0 +1,52 @@
+//! One key of a tenant, in the forms in which it signs.
+
+use sha2::Digest;
+use sha2::Sha256;
+
+use crate::protocol::signature;
+use crate::secret::Secret;
+
+/// A key that verifies requests and signs webhooks.
+#[derive(Clone)]
+pub struct Key {
+    secret: Secret,
+    hmac_key: Vec<u8>,
+    fingerprint: u32,
+}
+
+impl Key {
+    /// The key that an operator wrote as `secret`.
+    pub fn new(secret: Secret) -> Self {
+        let digest = Sha256::new()
+            .chain_update("wafergate key fingerprint\0")
+            .chain_update(secret.expose())
+            .finalize();
+        let fingerprint = u32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]]);
+        Self {
+            hmac_key: signature::hmac_key(secret.expose()),
+            fingerprint,
+            secret,
+        }
+    }
+
+    /// The key as it is written, as Wafer signs with it.
+    pub fn secret(&self) -> &Secret {
+        &self.secret
+    }
+
+    /// The bytes it stands for in an HMAC.
+    pub fn hmac_key(&self) -> &[u8] {
+        &self.hmac_key
+    }
+
+    /// A number that tells keys apart without telling them.
+    pub fn fingerprint(&self) -> u32 {
+        self.fingerprint
+    }
+}
+
+impl std::fmt::Debug for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Key({:08x})", self.fingerprint)
+    }
+}

@@ -1,0 +1,207 @@
+//! Who may ask for tunnels: tenants, their keys, which receive URLs are theirs, and what they may use.
+
+mod directory;
+mod key;
+mod usage;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+
+pub use directory::Directory;
+pub use directory::Stranger;
+pub use key::Key;
+pub use usage::Slot;
+pub use usage::Usage;
+
+use crate::id::TenantId;
+use crate::limit::Rate;
+use crate::options;
+use crate::options::Limits;
+use crate::protocol::text::md5_hex;
+
+/// How long a quiet connection's or tenant's rate may be made up for.
+const BURST: Duration = Duration::from_secs(2);
+
+/// One tenant. It stays the same object while its settings are reloaded, so that its tunnels see them change.
+#[derive(Debug)]
+pub struct Tenant {
+    /// Its `tcId`.
+    pub id: TenantId,
+    /// What it uses at present.
+    pub usage: Usage,
+    settings: ArcSwap<Settings>,
+}
+
+/// What the configuration says about a tenant.
+#[derive(Debug)]
+pub struct Settings {
+    /// Its keys, the preferred one first; never empty.
+    pub keys: Vec<Key>,
+    /// What it may use.
+    pub limits: Limits,
+    /// Which authorities its receive URLs may name.
+    receive_hosts: Vec<String>,
+}
+
+impl Tenant {
+    /// A tenant called `id`.
+    pub fn new(id: TenantId, settings: Settings) -> Self {
+        Self {
+            id,
+            usage: Usage::default(),
+            settings: ArcSwap::from_pointee(settings),
+        }
+    }
+
+    /// The settings as they are now.
+    pub fn settings(&self) -> Arc<Settings> {
+        self.settings.load_full()
+    }
+
+    /// Replaces the settings; tunnels that are open obey the new ones from now on.
+    fn set(&self, settings: Settings) {
+        self.settings.store(Arc::new(settings));
+    }
+
+    /// Whether a receive URL whose authority is written `authority` (and whose host is `host`) belongs to this tenant.
+    ///
+    /// Without `receive_hosts` it is the authority, with or without its port, whose MD5 is the tenant id: the Wafer SDKs make
+    /// both of the same ServerHost.
+    pub fn owns_authority(&self, authority: &str, host: &str) -> bool {
+        let settings = self.settings.load();
+        if settings.receive_hosts.is_empty() {
+            let bare = strip_port(authority);
+            return [authority, bare]
+                .into_iter()
+                .any(|name| md5_hex(name) == self.id.as_str());
+        }
+        settings
+            .receive_hosts
+            .iter()
+            .any(|entry| entry == "*" || entry.eq_ignore_ascii_case(authority) || entry.eq_ignore_ascii_case(host))
+    }
+}
+
+impl Settings {
+    /// What a configured tenant may do.
+    pub fn new(tenant: &options::Tenant, limits: Limits) -> Self {
+        let mut receive_hosts = tenant.receive_hosts.clone();
+        if let Ok(url) = url::Url::parse(&tenant.webhook_url) {
+            if receive_hosts.is_empty() && !tenant.server_host.is_empty() {
+                receive_hosts.push(tenant.server_host.clone());
+            }
+            receive_hosts.extend(url.host_str().map(str::to_owned));
+        }
+        let keys = tenant.keys.iter().cloned().map(Key::new).collect();
+        Self {
+            keys,
+            limits: tenant.limits.over(limits),
+            receive_hosts,
+        }
+    }
+
+    /// The key with this fingerprint; the first one if it is gone.
+    pub fn key(&self, fingerprint: u32) -> &Key {
+        self.keys
+            .iter()
+            .find(|key| key.fingerprint() == fingerprint)
+            .unwrap_or(&self.keys[0])
+    }
+
+    /// How many messages one client may send.
+    pub fn message_rate_per_connection(&self) -> Option<Rate> {
+        Rate::per_second(self.limits.messages_per_sec_per_connection, BURST)
+    }
+
+    /// How many messages all clients together may send.
+    pub fn message_rate(&self) -> Option<Rate> {
+        Rate::per_second(self.limits.messages_per_sec, BURST)
+    }
+
+    /// How many push requests the business server may make.
+    pub fn push_rate(&self) -> Option<Rate> {
+        Rate::per_second(self.limits.pushes_per_sec, BURST)
+    }
+}
+
+fn strip_port(authority: &str) -> &str {
+    match authority.rsplit_once(':') {
+        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
+        _ => authority,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::secret::Secret;
+
+    const LIMITS: Limits = Limits {
+        connections: 0,
+        messages_per_sec: 0,
+        messages_per_sec_per_connection: 0,
+        pushes_per_sec: 0,
+        max_push_targets: 10,
+    };
+
+    fn tenant(server_host: &str, receive_hosts: &[&str], webhook_url: &str) -> Tenant {
+        let options = options::Tenant {
+            server_host: server_host.into(),
+            keys: vec![Secret::new("k")],
+            receive_hosts: receive_hosts.iter().map(|host| (*host).to_owned()).collect(),
+            webhook_url: webhook_url.into(),
+            ..Default::default()
+        };
+        Tenant::new(TenantId::new(&md5_hex(server_host)), Settings::new(&options, LIMITS))
+    }
+
+    #[test]
+    fn the_authority_that_made_the_id_is_the_tenants_own() {
+        let node2 = tenant("api.example.com", &[], "");
+        assert!(node2.owns_authority("api.example.com", "api.example.com"));
+        assert!(node2.owns_authority("api.example.com:8080", "api.example.com"));
+        assert!(
+            !node2.owns_authority("API.example.com", "api.example.com"),
+            "as it was typed"
+        );
+        assert!(!node2.owns_authority("evil.example.com", "evil.example.com"));
+
+        let java = tenant("api.example.com:8080", &[], "");
+        assert!(java.owns_authority("api.example.com:8080", "api.example.com"));
+        assert!(!java.owns_authority("api.example.com:81", "api.example.com"));
+        assert!(!java.owns_authority("api.example.com", "api.example.com"));
+    }
+
+    #[test]
+    fn receive_hosts_replace_the_rule() {
+        let listed = tenant("api.example.com", &["Hooks.example.com", "b.example.com:81"], "");
+        assert!(listed.owns_authority("hooks.EXAMPLE.com:7", "hooks.example.com"));
+        assert!(listed.owns_authority("b.example.com:81", "b.example.com"));
+        assert!(!listed.owns_authority("b.example.com", "b.example.com"));
+        assert!(!listed.owns_authority("api.example.com", "api.example.com"));
+        assert!(tenant("x", &["*"], "").owns_authority("anything", "anything"));
+    }
+
+    #[test]
+    fn the_host_of_webhook_url_is_always_allowed() {
+        let native = tenant("api.example.com", &[], "https://hooks.example.com/in");
+
+        assert!(native.owns_authority("hooks.example.com", "hooks.example.com"));
+        assert!(native.owns_authority("api.example.com:81", "api.example.com"));
+    }
+
+    #[test]
+    fn a_key_that_is_gone_is_replaced_by_the_first() {
+        let options = options::Tenant {
+            keys: vec![Secret::new("new"), Secret::new("old")],
+            ..Default::default()
+        };
+        let settings = Settings::new(&options, LIMITS);
+        let old = settings.keys[1].fingerprint();
+
+        assert!(settings.key(old).secret().matches("old"));
+        assert!(settings.key(!old).secret().matches("new"));
+    }
+}

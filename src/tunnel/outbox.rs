@@ -1,0 +1,195 @@
+//! What waits to be written to one client: bounded in bytes, and it knows the age of its oldest byte.
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use bytes::Buf;
+use bytes::Bytes;
+
+/// What a queued frame costs beside its bytes.
+const FRAME_OVERHEAD_BYTES: usize = size_of::<Queued>();
+
+/// The queue would grow over its limit: the client is a slow consumer.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Overflow;
+
+/// Frames that could not be written at once. An empty outbox owns no memory.
+#[derive(Debug, Default)]
+pub struct Outbox(Option<Box<Queue>>);
+
+#[derive(Debug, Default)]
+struct Queue {
+    frames: VecDeque<Queued>,
+    bytes: usize,
+    /// Whether the first frame has been written in part.
+    is_front_begun: bool,
+}
+
+#[derive(Debug)]
+struct Queued {
+    frame: Bytes,
+    since: Instant,
+}
+
+impl Outbox {
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
+
+    /// How much waits, in bytes, bookkeeping included.
+    pub fn bytes(&self) -> usize {
+        self.0.as_ref().map_or(0, |queue| queue.bytes)
+    }
+
+    /// Since when the oldest byte waits.
+    pub fn oldest(&self) -> Option<Instant> {
+        Some(self.0.as_ref()?.frames.front()?.since)
+    }
+
+    /// Queues a frame of which the first `written` bytes are already with the client.
+    ///
+    /// # Errors
+    ///
+    /// If it would take the queue over `limit_bytes`; the queue is unchanged then.
+    pub fn push(&mut self, mut frame: Bytes, written: usize, limit_bytes: usize, now: Instant) -> Result<(), Overflow> {
+        frame.advance(written);
+        let bytes = self.bytes() + frame.len() + FRAME_OVERHEAD_BYTES;
+        if bytes > limit_bytes {
+            return Err(Overflow);
+        }
+        let queue = self.0.get_or_insert_default();
+        queue.is_front_begun |= written > 0;
+        queue.bytes = bytes;
+        queue.frames.push_back(Queued { frame, since: now });
+        Ok(())
+    }
+
+    /// Queues the last frames of a connection, for which there is always room.
+    pub fn push_last(&mut self, frame: Bytes, now: Instant) {
+        self.push(frame, 0, usize::MAX, now).expect("there is no limit");
+    }
+
+    /// Drops all frames of which nothing has been written yet.
+    pub fn discard_unbegun(&mut self) {
+        let Some(queue) = &mut self.0 else { return };
+        queue.frames.truncate(usize::from(queue.is_front_begun));
+        queue.bytes = queue
+            .frames
+            .iter()
+            .map(|queued| queued.frame.len() + FRAME_OVERHEAD_BYTES)
+            .sum();
+        self.free_if_empty();
+    }
+
+    /// The waiting frames, first one first.
+    pub fn frames(&self) -> impl Iterator<Item = &[u8]> {
+        self.0
+            .iter()
+            .flat_map(|queue| queue.frames.iter().map(|queued| &queued.frame[..]))
+    }
+
+    /// Takes away the first `written` bytes, which are with the client now.
+    pub fn advance(&mut self, mut written: usize) {
+        let Some(queue) = &mut self.0 else { return };
+        while let Some(front) = queue.frames.front_mut() {
+            if written < front.frame.len() {
+                front.frame.advance(written);
+                queue.bytes -= written;
+                queue.is_front_begun |= written > 0;
+                break;
+            }
+            written -= front.frame.len();
+            queue.bytes -= front.frame.len() + FRAME_OVERHEAD_BYTES;
+            queue.frames.pop_front();
+            queue.is_front_begun = false;
+        }
+        self.free_if_empty();
+    }
+
+    fn free_if_empty(&mut self) {
+        if self.0.as_ref().is_some_and(|queue| queue.frames.is_empty()) {
+            self.0 = None;
+        }
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "a test may pick its start")]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    const LIMIT: usize = 10_000;
+
+    fn contents(outbox: &Outbox) -> Vec<u8> {
+        outbox.frames().flatten().copied().collect()
+    }
+
+    #[test]
+    fn bytes_leave_in_order_whatever_is_written_at_once() {
+        for step in 1..9 {
+            let mut outbox = Outbox::default();
+            for frame in ["abc", "de", "f"] {
+                outbox.push(frame.into(), 0, LIMIT, Instant::now()).expect("room");
+            }
+            let mut seen = Vec::new();
+            while !outbox.is_empty() {
+                let waiting = contents(&outbox);
+                let written = step.min(waiting.len());
+                seen.extend_from_slice(&waiting[..written]);
+                outbox.advance(written);
+            }
+            assert_eq!(seen, b"abcdef", "steps of {step}");
+            assert_eq!(outbox.bytes(), 0);
+        }
+    }
+
+    #[test]
+    fn the_limit_holds_and_counts_bookkeeping() {
+        let mut outbox = Outbox::default();
+        let now = Instant::now();
+
+        let queued = (0..LIMIT)
+            .take_while(|_| outbox.push("x".into(), 0, LIMIT, now).is_ok())
+            .count();
+
+        assert_eq!(queued, LIMIT / (1 + FRAME_OVERHEAD_BYTES));
+        assert!(outbox.bytes() <= LIMIT);
+    }
+
+    #[test]
+    fn the_age_is_that_of_the_oldest_byte() {
+        let start = Instant::now();
+        let later = start + Duration::from_secs(1);
+        let mut outbox = Outbox::default();
+        outbox.push("abc".into(), 1, LIMIT, start).expect("room");
+        outbox.push("de".into(), 0, LIMIT, later).expect("room");
+
+        outbox.advance(1);
+        assert_eq!(outbox.oldest(), Some(start));
+        outbox.advance(1);
+        assert_eq!(outbox.oldest(), Some(later));
+        outbox.advance(2);
+        assert_eq!(outbox.oldest(), None);
+    }
+
+    #[test]
+    fn a_begun_frame_is_never_cut_off() {
+        let now = Instant::now();
+        let mut outbox = Outbox::default();
+        outbox.push("abc".into(), 1, LIMIT, now).expect("room");
+        outbox.push("de".into(), 0, LIMIT, now).expect("room");
+
+        outbox.discard_unbegun();
+        outbox.push_last("Z".into(), now);
+
+        assert_eq!(contents(&outbox), b"bcZ");
+
+        let mut outbox = Outbox::default();
+        outbox.push("abc".into(), 0, LIMIT, now).expect("room");
+        outbox.discard_unbegun();
+        assert!(outbox.is_empty());
+    }
+}

@@ -1,0 +1,227 @@
+//! What a client's bytes mean: RFC 6455 messages, then packets. No I/O: bytes in, actions out.
+
+use std::str;
+use std::time::Instant;
+
+use bytes::Bytes;
+use tungstenite::protocol::frame::coding::Control;
+use tungstenite::protocol::frame::coding::Data;
+
+use crate::limit::Bucket;
+use crate::limit::Rate;
+use crate::protocol::close::CloseReason;
+use crate::protocol::content::Content;
+use crate::protocol::content::Profile;
+use crate::protocol::frame;
+use crate::protocol::frame::Decoded;
+use crate::protocol::frame::Frame;
+use crate::protocol::frame::OpCode;
+use crate::protocol::packet;
+use crate::protocol::packet::Packet;
+
+/// What a client may send.
+#[derive(Clone, Copy, Debug)]
+pub struct SessionLimits {
+    /// Longest message, in bytes of payload.
+    pub max_message_bytes: usize,
+    /// Most messages; none: unlimited.
+    pub message_rate: Option<Rate>,
+}
+
+/// What is to be done about a client's input.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Action {
+    /// Tell the business server.
+    Deliver(Content),
+    /// Send this frame to the client.
+    Reply(Bytes),
+    /// The client says goodbye: answer with a close frame that carries this code, and end.
+    Goodbye(Option<u16>),
+}
+
+/// The reading side of one open socket.
+///
+/// It owns memory only while a frame or a message is incomplete.
+#[derive(Debug)]
+pub struct Session {
+    profile: Profile,
+    /// The beginning of a frame whose rest has not been read yet.
+    carry: Vec<u8>,
+    fragments: Option<Box<Fragments>>,
+    messages: Bucket,
+}
+
+/// The beginning of a message whose last frame has not come yet.
+#[derive(Debug)]
+struct Fragments {
+    is_text: bool,
+    bytes: Vec<u8>,
+    /// How much of `bytes` is known to be UTF-8.
+    checked: usize,
+}
+
+impl Session {
+    /// The session of a client that has just connected.
+    pub fn new(profile: Profile) -> Self {
+        Self {
+            profile,
+            carry: Vec::new(),
+            fragments: None,
+            messages: Bucket::default(),
+        }
+    }
+
+    /// Takes what was read from the socket, and calls `act` for each thing that it asks for, in order.
+    ///
+    /// `input` is decoded in place. What comes behind a goodbye is ignored.
+    ///
+    /// # Errors
+    ///
+    /// The reason for which the connection must be closed; nothing may be handed in afterwards.
+    pub fn handle_input(
+        &mut self,
+        input: &mut [u8],
+        limits: &SessionLimits,
+        now: Instant,
+        act: &mut dyn FnMut(Action),
+    ) -> Result<(), CloseReason> {
+        if self.carry.is_empty() {
+            let consumed = self.handle_frames(input, limits, now, act)?;
+            self.carry.extend_from_slice(&input[consumed..]);
+            return Ok(());
+        }
+        let mut whole = std::mem::take(&mut self.carry);
+        whole.extend_from_slice(input);
+        let consumed = self.handle_frames(&mut whole, limits, now, act)?;
+        if consumed < whole.len() {
+            whole.drain(..consumed);
+            self.carry = whole;
+        }
+        Ok(())
+    }
+
+    /// Handles the whole frames in `input` and returns how many bytes they took.
+    fn handle_frames(
+        &mut self,
+        input: &mut [u8],
+        limits: &SessionLimits,
+        now: Instant,
+        act: &mut dyn FnMut(Action),
+    ) -> Result<usize, CloseReason> {
+        let mut at = 0;
+        while at < input.len() {
+            let Decoded::Frame(frame) = frame::decode(&mut input[at..], limits.max_message_bytes)? else {
+                break;
+            };
+            at += frame.consumed;
+            if let Some(action) = self.handle_frame(&frame, limits, now)? {
+                let is_goodbye = matches!(action, Action::Goodbye(_));
+                act(action);
+                if is_goodbye {
+                    return Ok(input.len());
+                }
+            }
+        }
+        Ok(at)
+    }
+
+    fn handle_frame(
+        &mut self,
+        frame: &Frame<'_>,
+        limits: &SessionLimits,
+        now: Instant,
+    ) -> Result<Option<Action>, CloseReason> {
+        match frame.opcode {
+            OpCode::Control(Control::Ping) => Ok(Some(Action::Reply(frame::pong(frame.payload)))),
+            OpCode::Control(Control::Pong) => Ok(None),
+            OpCode::Control(Control::Close) => Ok(Some(Action::Goodbye(frame::close_code(frame.payload)?))),
+            OpCode::Data(Data::Continue) => self.handle_continuation(frame, limits, now),
+            OpCode::Data(kind @ (Data::Text | Data::Binary)) => {
+                if self.fragments.is_some() {
+                    return Err(CloseReason::ProtocolError);
+                }
+                let is_text = kind == Data::Text;
+                if frame.is_final {
+                    return self.handle_message(is_text, frame.payload, limits, now);
+                }
+                let mut fragments = Fragments {
+                    is_text,
+                    bytes: frame.payload.to_vec(),
+                    checked: 0,
+                };
+                fragments.check()?;
+                self.fragments = Some(Box::new(fragments));
+                Ok(None)
+            }
+            OpCode::Data(Data::Reserved(_)) | OpCode::Control(Control::Reserved(_)) => Err(CloseReason::ProtocolError),
+        }
+    }
+
+    fn handle_continuation(
+        &mut self,
+        frame: &Frame<'_>,
+        limits: &SessionLimits,
+        now: Instant,
+    ) -> Result<Option<Action>, CloseReason> {
+        let fragments = self.fragments.as_mut().ok_or(CloseReason::ProtocolError)?;
+        if fragments.bytes.len() + frame.payload.len() > limits.max_message_bytes {
+            return Err(CloseReason::TooBig);
+        }
+        fragments.bytes.extend_from_slice(frame.payload);
+        if !frame.is_final {
+            fragments.check()?;
+            return Ok(None);
+        }
+        let whole = self.fragments.take().expect("it was there a moment ago");
+        self.handle_message(whole.is_text, &whole.bytes, limits, now)
+    }
+
+    fn handle_message(
+        &mut self,
+        is_text: bool,
+        payload: &[u8],
+        limits: &SessionLimits,
+        now: Instant,
+    ) -> Result<Option<Action>, CloseReason> {
+        let content = if is_text {
+            let text = str::from_utf8(payload).map_err(|_| CloseReason::InvalidText)?;
+            match self.profile {
+                Profile::Native => Content::Text(text.into()),
+                Profile::Wafer => match Packet::decode(text) {
+                    Packet::Message(content) => Content::Text(content.into()),
+                    Packet::Ping => return Ok(Some(Action::Reply(frame::text(packet::PONG, "")))),
+                    Packet::Close => return Ok(Some(Action::Goodbye(Some(1000)))),
+                    Packet::Unknown => return Ok(None),
+                },
+            }
+        } else {
+            match self.profile {
+                Profile::Native => Content::Binary(Bytes::copy_from_slice(payload)),
+                Profile::Wafer => return Ok(None),
+            }
+        };
+        if let Some(rate) = limits.message_rate {
+            self.messages.take(rate, now).map_err(|_| CloseReason::RateLimited)?;
+        }
+        Ok(Some(Action::Deliver(content)))
+    }
+}
+
+impl Fragments {
+    /// Fails as soon as the text cannot become UTF-8 any more, whatever follows.
+    fn check(&mut self) -> Result<(), CloseReason> {
+        if !self.is_text {
+            return Ok(());
+        }
+        match str::from_utf8(&self.bytes[self.checked..]) {
+            Ok(_) => self.checked = self.bytes.len(),
+            Err(error) if error.error_len().is_none() => self.checked += error.valid_up_to(),
+            Err(_) => return Err(CloseReason::InvalidText),
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+#[path = "session_tests.rs"]
+mod tests;

@@ -1,0 +1,226 @@
+//! Scenarios of a session: what a client sends, and what it leads to.
+#![expect(clippy::disallowed_methods, reason = "a test may pick its start")]
+
+use std::time::Duration;
+
+use super::*;
+
+const TEXT: u8 = 0x81;
+const BINARY: u8 = 0x82;
+const CLOSE: u8 = 0x88;
+const PING: u8 = 0x89;
+const PONG: u8 = 0x8a;
+
+/// A client that writes frames into a session and keeps what comes of it.
+struct Client {
+    session: Session,
+    limits: SessionLimits,
+    now: Instant,
+    actions: Vec<Action>,
+}
+
+impl Client {
+    fn new(profile: Profile) -> Self {
+        let limits = SessionLimits {
+            max_message_bytes: 1_000,
+            message_rate: None,
+        };
+        Self {
+            session: Session::new(profile),
+            limits,
+            now: Instant::now(),
+            actions: vec![],
+        }
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<(), CloseReason> {
+        let actions = &mut self.actions;
+        let mut input = bytes.to_vec();
+        self.session
+            .handle_input(&mut input, &self.limits, self.now, &mut |action| actions.push(action))
+    }
+
+    fn send(&mut self, first: u8, payload: &[u8]) -> Result<(), CloseReason> {
+        self.write(&frame(first, payload))
+    }
+
+    fn text(&mut self, text: &str) -> Result<(), CloseReason> {
+        self.send(TEXT, text.as_bytes())
+    }
+
+    fn actions(&mut self) -> Vec<Action> {
+        std::mem::take(&mut self.actions)
+    }
+}
+
+fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+    let mask = [1, 2, 3, 4];
+    let mut frame = vec![first];
+    match u16::try_from(payload.len()).expect("short") {
+        bytes @ 0..=125 => frame.push(0x80 | bytes as u8),
+        bytes => {
+            frame.push(0xfe);
+            frame.extend(bytes.to_be_bytes());
+        }
+    }
+    frame.extend(mask);
+    frame.extend(payload.iter().zip(mask.iter().cycle()).map(|(byte, key)| byte ^ key));
+    frame
+}
+
+fn deliver(text: &str) -> Action {
+    Action::Deliver(Content::Text(text.into()))
+}
+
+#[test]
+fn a_wafer_client_talks_pings_and_leaves() {
+    let mut client = Client::new(Profile::Wafer);
+
+    client.text("ping").expect("fine");
+    client.text("message:{\"type\":\"a\"}").expect("fine");
+    client.text("message").expect("fine");
+    client.text("close").expect("fine");
+
+    let pong = Action::Reply(frame::text("pong", ""));
+    assert_eq!(
+        client.actions(),
+        [
+            pong,
+            deliver("{\"type\":\"a\"}"),
+            deliver(""),
+            Action::Goodbye(Some(1000))
+        ]
+    );
+}
+
+#[test]
+fn what_wafer_does_not_know_is_ignored() {
+    let mut client = Client::new(Profile::Wafer);
+
+    for text in ["", "hello", "pong", "timeout:1", "connect"] {
+        client.text(text).expect("ignored");
+    }
+    client.send(BINARY, b"message:x").expect("ignored");
+    client.send(PONG, b"unasked").expect("ignored");
+
+    assert_eq!(client.actions(), []);
+}
+
+#[test]
+fn a_native_client_is_not_interpreted() {
+    let mut client = Client::new(Profile::Native);
+
+    client.text("ping").expect("fine");
+    client.send(BINARY, b"\xff\x00").expect("fine");
+
+    assert_eq!(
+        client.actions(),
+        [
+            deliver("ping"),
+            Action::Deliver(Content::Binary(b"\xff\x00"[..].into()))
+        ]
+    );
+}
+
+#[test]
+fn input_may_be_cut_anywhere() {
+    let script = [
+        frame(TEXT, b"message:one"),
+        frame(PING, b"p"),
+        frame(TEXT, &[b'x'; 300]),
+        frame(TEXT, b"message:two"),
+    ];
+    let bytes = script.concat();
+    for size in 1..bytes.len() {
+        let mut client = Client::new(Profile::Wafer);
+        for piece in bytes.chunks(size) {
+            client.write(piece).expect("fine");
+        }
+        let expected = [deliver("one"), Action::Reply(frame::pong(b"p")), deliver("two")];
+        assert_eq!(client.actions(), expected, "pieces of {size}");
+        assert_eq!(client.session.carry.capacity(), 0, "nothing is kept between frames");
+    }
+}
+
+#[test]
+fn fragments_make_one_message_with_control_frames_in_between() {
+    let mut client = Client::new(Profile::Wafer);
+
+    client
+        .send(0x01, "message:é".as_bytes().split_last().expect("not empty").1)
+        .expect("a character may be cut");
+    client.send(PING, b"").expect("fine");
+    client.send(0x00, b"\xa9").expect("fine");
+    client.send(0x80, b"!").expect("fine");
+
+    assert_eq!(client.actions(), [Action::Reply(frame::pong(b"")), deliver("é!")]);
+}
+
+#[test]
+fn broken_fragments_are_protocol_errors() {
+    let mut client = Client::new(Profile::Wafer);
+    assert_eq!(client.send(0x80, b"no beginning"), Err(CloseReason::ProtocolError));
+
+    let mut client = Client::new(Profile::Wafer);
+    client.send(0x01, b"begun").expect("fine");
+    assert_eq!(client.text("message:again"), Err(CloseReason::ProtocolError));
+}
+
+#[test]
+fn bad_utf8_is_found_early() {
+    let mut client = Client::new(Profile::Wafer);
+    assert_eq!(client.send(TEXT, b"message:\xff"), Err(CloseReason::InvalidText));
+
+    let mut client = Client::new(Profile::Wafer);
+    assert_eq!(
+        client.send(0x01, b"message:\xce\xba\xff"),
+        Err(CloseReason::InvalidText)
+    );
+
+    let mut client = Client::new(Profile::Wafer);
+    client
+        .send(0x01, b"message:\xce")
+        .expect("may still become a character");
+    assert_eq!(client.send(0x80, b""), Err(CloseReason::InvalidText));
+}
+
+#[test]
+fn messages_are_bounded_also_in_fragments() {
+    let mut client = Client::new(Profile::Wafer);
+    client.send(TEXT, &[b'x'; 1_000]).expect("at the limit");
+    assert_eq!(client.send(TEXT, &[b'x'; 1_001]), Err(CloseReason::TooBig));
+
+    let mut client = Client::new(Profile::Wafer);
+    client.send(0x01, &[b'x'; 600]).expect("fine");
+    assert_eq!(client.send(0x00, &[b'x'; 600]), Err(CloseReason::TooBig));
+}
+
+#[test]
+fn a_close_frame_is_echoed_and_ends_the_input() {
+    let mut client = Client::new(Profile::Wafer);
+
+    client
+        .write(&[frame(CLOSE, b"\x03\xe9bye"), frame(TEXT, b"message:late")].concat())
+        .expect("fine");
+
+    assert_eq!(client.actions(), [Action::Goodbye(Some(1001))]);
+    assert_eq!(
+        Client::new(Profile::Wafer).send(CLOSE, b"\x03"),
+        Err(CloseReason::ProtocolError)
+    );
+}
+
+#[test]
+fn messages_over_the_rate_end_the_session_and_pings_do_not_count() {
+    let mut client = Client::new(Profile::Wafer);
+    client.limits.message_rate = Rate::per_second(2, Duration::from_secs(2));
+
+    for _ in 0..4 {
+        client.text("message:x").expect("within the burst");
+        client.text("ping").expect("never limited");
+    }
+    assert_eq!(client.text("message:x"), Err(CloseReason::RateLimited));
+
+    client.now += Duration::from_millis(500);
+    client.text("message:x").expect("refilled");
+}

@@ -1,0 +1,281 @@
+//! Why an attempt got no answer: by what the caller can do about it, and in words for a person.
+
+use std::borrow::Cow;
+use std::error::Error;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper_util::client::legacy;
+use rustls::CertificateError;
+
+use crate::webhook::guard::Refusal;
+
+/// An attempt that ended without an answer.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum AttemptError {
+    /// The policy forbids an address of the host. Nothing was sent, and trying again helps only when policy or DNS change.
+    #[error("the receive URL is not allowed")]
+    Refused(#[from] Refusal),
+    /// The host's addresses could not be found. Nothing was sent.
+    #[error("the host cannot be resolved")]
+    Resolve(#[source] Arc<io::Error>),
+    /// No address of the host took the connection. Nothing was sent.
+    #[error("the host cannot be connected to")]
+    Connect(#[source] Arc<io::Error>),
+    /// The server could not prove who it is, or speaks no TLS. Nothing was sent.
+    #[error("the TLS handshake failed")]
+    Tls(#[source] Arc<io::Error>),
+    /// The time was over.
+    #[error("no answer within {} ms", limit.as_millis())]
+    Timeout {
+        /// How long the attempt was allowed to take.
+        limit: Duration,
+        /// Whether the request may have left.
+        was_sent: bool,
+    },
+    /// The connection ended before the answer did.
+    #[error("the connection was lost")]
+    Lost {
+        /// What the connection ended with.
+        #[source]
+        source: Arc<dyn Error + Send + Sync>,
+        /// Whether the request may have left.
+        was_sent: bool,
+    },
+    /// What came back is not HTTP, or its head is too large.
+    #[error("the answer is not valid")]
+    BadAnswer(#[source] Arc<dyn Error + Send + Sync>),
+}
+
+impl AttemptError {
+    /// Whether the business server may have seen the event; otherwise it surely has not.
+    pub fn is_unknown_outcome(&self) -> bool {
+        match self {
+            Self::Refused(_) | Self::Resolve(_) | Self::Connect(_) | Self::Tls(_) => false,
+            Self::Timeout { was_sent, .. } | Self::Lost { was_sent, .. } => *was_sent,
+            Self::BadAnswer(_) => true,
+        }
+    }
+
+    /// A word for logs and counters.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::Refused(_) => "refused",
+            Self::Resolve(_) => "dns",
+            Self::Connect(_) => "connect",
+            Self::Tls(_) => "tls",
+            Self::Timeout { .. } => "timeout",
+            Self::Lost { .. } => "lost",
+            Self::BadAnswer(_) => "bad_answer",
+        }
+    }
+
+    /// What happened, in words for a person.
+    pub fn reason(&self) -> Cow<'static, str> {
+        match self {
+            Self::Refused(refusal) => refusal.to_string().into(),
+            Self::Resolve(error) => format!("DNS: {}", resolve_words(error)).into(),
+            Self::Connect(error) => io_words(error),
+            Self::Tls(error) => format!("TLS: {}", tls_words(error)).into(),
+            Self::Timeout { .. } => self.to_string().into(),
+            Self::Lost { source, .. } => lost_words(source.as_ref()),
+            Self::BadAnswer(source) => bad_answer_words(source.as_ref()),
+        }
+    }
+
+    /// What an error of the pooled client means, for a request that may have left or has not.
+    pub(crate) fn from_client(error: legacy::Error, was_sent: bool) -> Self {
+        if let Some(error) = find::<Self>(&error) {
+            return error.clone();
+        }
+        let is_parse = find::<hyper::Error>(&error).is_some_and(hyper::Error::is_parse);
+        let source: Arc<dyn Error + Send + Sync> = Arc::new(error);
+        if is_parse {
+            Self::BadAnswer(source)
+        } else {
+            Self::Lost { source, was_sent }
+        }
+    }
+
+    /// What a failure while the answer's body was read means.
+    pub(crate) fn from_body(error: hyper::Error) -> Self {
+        let is_parse = error.is_parse();
+        let source: Arc<dyn Error + Send + Sync> = Arc::new(error);
+        if is_parse {
+            Self::BadAnswer(source)
+        } else {
+            Self::Lost { source, was_sent: true }
+        }
+    }
+}
+
+/// The first `E` among `error` and its sources.
+fn find<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a E> {
+    chain(error).find_map(|error| error.downcast_ref())
+}
+
+/// `error`, its source, the source's source and so on.
+fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |error: &&'a (dyn Error + 'static)| (*error).source())
+}
+
+fn resolve_words(error: &io::Error) -> String {
+    let words = error.to_string();
+    // The standard library puts the same sentence before the words of every failed look-up.
+    let words = words
+        .rsplit_once("address information: ")
+        .map_or(words.as_str(), |(_, words)| words);
+    words.to_owned()
+}
+
+fn io_words(error: &io::Error) -> Cow<'static, str> {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => "connection refused".into(),
+        io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionAborted => {
+            "connection reset".into()
+        }
+        io::ErrorKind::UnexpectedEof => "connection closed before the answer was complete".into(),
+        io::ErrorKind::HostUnreachable => "host unreachable".into(),
+        io::ErrorKind::NetworkUnreachable => "network unreachable".into(),
+        io::ErrorKind::TimedOut if error.raw_os_error().is_some() => "connection timed out".into(),
+        _ => error.to_string().into(),
+    }
+}
+
+fn tls_words(error: &io::Error) -> Cow<'static, str> {
+    let Some(tls) = error
+        .get_ref()
+        .and_then(|source| source.downcast_ref::<rustls::Error>())
+    else {
+        return match error.kind() {
+            io::ErrorKind::UnexpectedEof => "connection closed during the handshake".into(),
+            _ => io_words(error),
+        };
+    };
+    match tls {
+        rustls::Error::InvalidCertificate(error) => match error {
+            CertificateError::Expired | CertificateError::ExpiredContext { .. } => "certificate expired".into(),
+            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+                "certificate not valid yet".into()
+            }
+            CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+                "certificate signed by nobody we trust".into()
+            }
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+                "certificate issued for another name".into()
+            }
+            CertificateError::Revoked => "certificate revoked".into(),
+            other => format!("certificate not valid: {other}").into(),
+        },
+        rustls::Error::InvalidMessage(_) => "the server does not speak TLS on this port".into(),
+        rustls::Error::AlertReceived(alert) => format!("the server refused the handshake: {alert:?}").into(),
+        other => other.to_string().into(),
+    }
+}
+
+fn lost_words(source: &(dyn Error + Send + Sync + 'static)) -> Cow<'static, str> {
+    if let Some(error) = find::<io::Error>(source) {
+        return io_words(error);
+    }
+    match find::<hyper::Error>(source) {
+        Some(error) if error.is_incomplete_message() => "connection closed before the answer was complete".into(),
+        Some(error) if error.is_canceled() || error.is_closed() => "connection closed before the request left".into(),
+        _ => innermost(source).to_string().into(),
+    }
+}
+
+fn bad_answer_words(source: &(dyn Error + Send + Sync + 'static)) -> Cow<'static, str> {
+    match find::<hyper::Error>(source) {
+        Some(error) if error.is_parse_too_large() => "the head of the answer is too large".into(),
+        _ => format!("the answer is not HTTP: {}", innermost(source)).into(),
+    }
+}
+
+fn innermost<'a>(error: &'a (dyn Error + 'static)) -> &'a (dyn Error + 'static) {
+    chain(error).last().unwrap_or(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tls(error: rustls::Error) -> AttemptError {
+        AttemptError::Tls(Arc::new(io::Error::new(io::ErrorKind::InvalidData, error)))
+    }
+
+    fn connect(error: io::Error) -> AttemptError {
+        AttemptError::Connect(Arc::new(error))
+    }
+
+    #[test]
+    fn every_failure_has_words() {
+        let timeout = AttemptError::Timeout {
+            limit: Duration::from_secs(10),
+            was_sent: true,
+        };
+        let unknown_name = io::Error::other("failed to lookup address information: Name or service not known");
+        let failures = [
+            (timeout, "timeout", "no answer within 10000 ms"),
+            (
+                AttemptError::Resolve(Arc::new(unknown_name)),
+                "dns",
+                "DNS: Name or service not known",
+            ),
+            (
+                connect(io::ErrorKind::ConnectionRefused.into()),
+                "connect",
+                "connection refused",
+            ),
+            (
+                connect(io::Error::from_raw_os_error(113)),
+                "connect",
+                "host unreachable",
+            ),
+            (
+                connect(io::Error::from_raw_os_error(110)),
+                "connect",
+                "connection timed out",
+            ),
+            (tls(CertificateError::Expired.into()), "tls", "TLS: certificate expired"),
+            (
+                tls(CertificateError::NotValidForName.into()),
+                "tls",
+                "TLS: certificate issued for another name",
+            ),
+            (
+                tls(rustls::AlertDescription::HandshakeFailure.into_error()),
+                "tls",
+                "TLS: the server refused the handshake: HandshakeFailure",
+            ),
+        ];
+
+        for (error, label, reason) in failures {
+            assert_eq!(error.label(), label);
+            assert_eq!(error.reason(), reason);
+        }
+    }
+
+    #[test]
+    fn only_what_may_have_been_sent_is_an_unknown_outcome() {
+        for was_sent in [true, false] {
+            let limit = Duration::from_secs(1);
+            assert_eq!(AttemptError::Timeout { limit, was_sent }.is_unknown_outcome(), was_sent);
+            let source: Arc<dyn Error + Send + Sync> = Arc::new(io::Error::other("gone"));
+            assert_eq!(AttemptError::Lost { source, was_sent }.is_unknown_outcome(), was_sent);
+        }
+        assert!(AttemptError::BadAnswer(Arc::new(io::Error::other("nonsense"))).is_unknown_outcome());
+        assert!(!connect(io::ErrorKind::ConnectionRefused.into()).is_unknown_outcome());
+    }
+
+    /// Shortens the table above.
+    trait IntoError {
+        fn into_error(self) -> rustls::Error;
+    }
+
+    impl IntoError for rustls::AlertDescription {
+        fn into_error(self) -> rustls::Error {
+            rustls::Error::AlertReceived(self)
+        }
+    }
+}

@@ -1,0 +1,230 @@
+//! Empties inboxes: one small task for each tunnel with events, which posts them one at a time.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::sync::SemaphorePermit;
+use tokio::time::Instant;
+use tokio::time::sleep_until;
+use tokio::time::timeout_at;
+
+use super::Deliver;
+use super::client::Client;
+use super::inbox::Inbox;
+use super::request;
+use super::verdict::Judgement;
+use super::verdict::judge;
+use crate::clock::Clock;
+use crate::delivery::Admission;
+use crate::delivery::Event;
+use crate::delivery::EventKind;
+use crate::delivery::Step;
+use crate::delivery::Ttl;
+use crate::delivery::Verdict;
+use crate::metrics::Metrics;
+use crate::metrics::WebhookResult;
+use crate::options;
+
+/// Delivers the events of all tunnels of a node. Cheap to clone.
+#[derive(Clone)]
+pub struct Dispatcher(Arc<Inner>);
+
+struct Inner {
+    client: Client,
+    clock: Arc<dyn Clock>,
+    metrics: Metrics,
+    ttl: Ttl,
+    timeout: Duration,
+    /// Events that wait, those in flight included.
+    pending: AtomicUsize,
+    /// Told when nothing waits any more.
+    flushed: Notify,
+}
+
+impl Dispatcher {
+    /// A dispatcher that posts through `client`.
+    pub fn new(client: Client, options: &options::Webhook, clock: Arc<dyn Clock>, metrics: Metrics) -> Self {
+        Self(Arc::new(Inner {
+            client,
+            clock,
+            metrics,
+            ttl: Ttl {
+                message: options.message_ttl(),
+                close: options.close_ttl(),
+            },
+            timeout: options.timeout(),
+            pending: AtomicUsize::new(0),
+            flushed: Notify::new(),
+        }))
+    }
+
+    /// The client that posts.
+    pub fn client(&self) -> &Client {
+        &self.0.client
+    }
+
+    /// How many events wait, those in flight included.
+    pub fn pending(&self) -> usize {
+        self.0.pending.load(Ordering::Acquire)
+    }
+
+    /// Waits until no event waits any more, or until `deadline`; returns how many still do.
+    pub async fn flush(&self, deadline: Instant) -> usize {
+        loop {
+            let flushed = self.0.flushed.notified();
+            if self.pending() == 0 || timeout_at(deadline, flushed).await.is_err() {
+                return self.pending();
+            }
+        }
+    }
+}
+
+impl Deliver for Dispatcher {
+    fn enqueue(&self, inbox: &Arc<Inbox>, kind: EventKind, now: Instant) {
+        self.0.pending.fetch_add(1, Ordering::AcqRel);
+        self.0.metrics.webhook_queue.inc();
+        if inbox.push(kind, now) {
+            tokio::spawn(run(Arc::clone(&self.0), Arc::clone(inbox)));
+        }
+    }
+}
+
+/// Delivers what waits in `inbox` until it is empty.
+///
+/// While it waits, this future is small: thousands of them wait for a business server that is down.
+async fn run(inner: Arc<Inner>, inbox: Arc<Inbox>) {
+    loop {
+        let now = Instant::now();
+        let step = inbox.update(|state| {
+            let step = state.lane.poll(now.into_std(), &inner.ttl);
+            state.is_running = !matches!(step, Step::Idle);
+            step
+        });
+        match step {
+            Step::Idle => return,
+            Step::WaitUntil(at) => sleep_until(at.into()).await,
+            Step::Expired(event) => inner.expire(&inbox, &event),
+            Step::Send(event) => {
+                let deadline = inner.ttl.deadline(&event).into();
+                if let Some(_permit) = admit(&inbox, deadline).await {
+                    Box::pin(inner.attempt(&inbox, &event)).await;
+                }
+            }
+        }
+    }
+}
+
+/// Waits until the endpoint may be asked; none if that was not before `deadline`.
+async fn admit(inbox: &Inbox, deadline: Instant) -> Option<SemaphorePermit<'_>> {
+    let endpoint = &inbox.endpoint;
+    loop {
+        let permit = match endpoint.permits.try_acquire() {
+            Ok(permit) => permit,
+            Err(_) => timeout_at(deadline, endpoint.permits.acquire()).await.ok()?.ok()?,
+        };
+        let changed = endpoint.changed.notified();
+        let admission = endpoint.breaker.lock().admit(Instant::now().into_std());
+        let until = match admission {
+            Admission::Go => return Some(permit),
+            Admission::WaitUntil(at) => deadline.min(at.into()),
+            Admission::WaitForProbe => deadline,
+        };
+        drop(permit);
+        if timeout_at(until, changed).await.is_err() && until == deadline {
+            return None;
+        }
+    }
+}
+
+impl Inner {
+    /// Makes one attempt and tells the lane and the breaker how it ended.
+    async fn attempt(&self, inbox: &Inbox, event: &Event) {
+        let started = Instant::now();
+        let is_first = inbox.state.lock().lane.failures() == 0;
+        if is_first && matches!(event.kind, EventKind::Message(_)) {
+            let waited = started.into_std().saturating_duration_since(event.received);
+            self.metrics.message_to_webhook.observe(waited.as_secs_f64());
+        }
+        let signed = request::sign(inbox, event, self.clock.unix_time().as_secs());
+        let result = self
+            .client
+            .post(&inbox.endpoint.url, signed.headers, signed.body, self.timeout)
+            .await;
+
+        let now = Instant::now();
+        let judgement = judge(&result);
+        self.metrics.webhook_duration(event.kind.as_str(), now - started);
+        if inbox.endpoint.breaker.lock().record(judgement.health, now.into_std()) {
+            inbox.endpoint.changed.notify_waiters();
+        }
+        self.report(inbox, event, &judgement, is_first);
+        inbox.update(|state| state.lane.handle(judgement.verdict, now.into_std(), rand::random()));
+        if !matches!(judgement.verdict, Verdict::Retry(_)) {
+            self.settle();
+        }
+    }
+
+    fn report(&self, inbox: &Inbox, event: &Event, judgement: &Judgement, is_first: bool) {
+        let result = match judgement.verdict {
+            Verdict::Delivered => WebhookResult::Ok,
+            Verdict::Retry(_) => WebhookResult::Retry,
+            Verdict::Final => WebhookResult::Final,
+        };
+        self.metrics.webhook(event.kind.as_str(), result);
+        let reason = judgement.reason.as_ref();
+        match judgement.verdict {
+            Verdict::Delivered => tracing::debug!(
+                tunnel.id = %inbox.tunnel,
+                event = event.kind.as_str(),
+                event.sequence = event.sequence,
+                "event delivered",
+            ),
+            Verdict::Retry(_) if is_first => tracing::warn!(
+                tunnel.id = %inbox.tunnel,
+                tenant.id = %inbox.tenant.id,
+                event = event.kind.as_str(),
+                event.sequence = event.sequence,
+                url = %inbox.endpoint.url,
+                reason,
+                "webhook failed, retrying",
+            ),
+            Verdict::Retry(_) => tracing::debug!(
+                tunnel.id = %inbox.tunnel,
+                event = event.kind.as_str(),
+                event.sequence = event.sequence,
+                reason,
+                "webhook failed again, retrying",
+            ),
+            Verdict::Final => give_up(inbox, event, reason),
+        }
+    }
+
+    fn expire(&self, inbox: &Inbox, event: &Event) {
+        self.metrics.webhook(event.kind.as_str(), WebhookResult::Expired);
+        give_up(inbox, event, "its time is over (message_ttl_secs or close_ttl_secs)");
+        self.settle();
+    }
+
+    /// One event less.
+    fn settle(&self) {
+        self.metrics.webhook_queue.dec();
+        if self.pending.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.flushed.notify_waiters();
+        }
+    }
+}
+
+fn give_up(inbox: &Inbox, event: &Event, reason: &str) {
+    tracing::warn!(
+        tunnel.id = %inbox.tunnel,
+        tenant.id = %inbox.tenant.id,
+        event = event.kind.as_str(),
+        event.sequence = event.sequence,
+        url = %inbox.endpoint.url,
+        reason,
+        "event given up",
+    );
+}

@@ -1,0 +1,394 @@
+//! Which addresses a receive URL may reach: public ones, and what the operator allows. Judges addresses, opens nothing.
+
+use std::net::IpAddr;
+use std::net::Ipv4Addr;
+use std::net::Ipv6Addr;
+
+use ipnet::IpNet;
+use ipnet::Ipv4Net;
+use ipnet::Ipv6Net;
+use url::Host;
+
+/// Every block that is not public, the more exact ones first, with its meaning in words.
+///
+/// Source: the IANA IPv4 and IPv6 Special-Purpose Address Registries, where everything listed counts, also what they call
+/// globally reachable. Beyond them: multicast, and the withdrawn IPv6 site-local and IPv4-compatible blocks. IPv4-mapped
+/// addresses are missing here because they are judged as the IPv4 address that they stand for.
+const SPECIAL: &[(IpNet, &str)] = &[
+    (v4([0, 0, 0, 0], 8), "this network"),
+    (v4([10, 0, 0, 0], 8), "private"),
+    (v4([100, 64, 0, 0], 10), "shared by carriers"),
+    (v4([127, 0, 0, 0], 8), "loopback"),
+    (v4([169, 254, 0, 0], 16), "link-local"),
+    (v4([172, 16, 0, 0], 12), "private"),
+    (v4([192, 0, 0, 0], 24), "for protocol assignments"),
+    (v4([192, 0, 2, 0], 24), "for documentation"),
+    (v4([192, 31, 196, 0], 24), "an AS112 sink"),
+    (v4([192, 52, 193, 0], 24), "a multicast relay"),
+    (v4([192, 88, 99, 0], 24), "a 6to4 relay"),
+    (v4([192, 168, 0, 0], 16), "private"),
+    (v4([192, 175, 48, 0], 24), "an AS112 sink"),
+    (v4([198, 18, 0, 0], 15), "for benchmarking"),
+    (v4([198, 51, 100, 0], 24), "for documentation"),
+    (v4([203, 0, 113, 0], 24), "for documentation"),
+    (v4([224, 0, 0, 0], 4), "multicast"),
+    (v4([255, 255, 255, 255], 32), "broadcast"),
+    (v4([240, 0, 0, 0], 4), "reserved"),
+    (v6([0, 0, 0, 0, 0, 0, 0, 0], 128), "unspecified"),
+    (v6([0, 0, 0, 0, 0, 0, 0, 1], 128), "loopback"),
+    (v6([0, 0, 0, 0, 0, 0, 0, 0], 96), "IPv4-compatible"),
+    (v6([0x64, 0xff9b, 0, 0, 0, 0, 0, 0], 96), "translated to IPv4"),
+    (v6([0x64, 0xff9b, 1, 0, 0, 0, 0, 0], 48), "translated to IPv4"),
+    (v6([0x100, 0, 0, 0, 0, 0, 0, 0], 64), "discard-only"),
+    (v6([0x100, 0, 0, 1, 0, 0, 0, 0], 64), "a dummy prefix"),
+    (v6([0x2001, 0, 0, 0, 0, 0, 0, 0], 32), "a Teredo tunnel"),
+    (v6([0x2001, 2, 0, 0, 0, 0, 0, 0], 48), "for benchmarking"),
+    (v6([0x2001, 0x10, 0, 0, 0, 0, 0, 0], 28), "an ORCHID"),
+    (v6([0x2001, 0x20, 0, 0, 0, 0, 0, 0], 28), "an ORCHID"),
+    (v6([0x2001, 0, 0, 0, 0, 0, 0, 0], 23), "for protocol assignments"),
+    (v6([0x2001, 0xdb8, 0, 0, 0, 0, 0, 0], 32), "for documentation"),
+    (v6([0x2002, 0, 0, 0, 0, 0, 0, 0], 16), "a 6to4 tunnel"),
+    (v6([0x2620, 0x4f, 0x8000, 0, 0, 0, 0, 0], 48), "an AS112 sink"),
+    (v6([0x3fff, 0, 0, 0, 0, 0, 0, 0], 20), "for documentation"),
+    (v6([0x5f00, 0, 0, 0, 0, 0, 0, 0], 16), "a segment routing identifier"),
+    (v6([0xfc00, 0, 0, 0, 0, 0, 0, 0], 7), "private"),
+    (v6([0xfe80, 0, 0, 0, 0, 0, 0, 0], 10), "link-local"),
+    (v6([0xfec0, 0, 0, 0, 0, 0, 0, 0], 10), "site-local"),
+    (v6([0xff00, 0, 0, 0, 0, 0, 0, 0], 8), "multicast"),
+];
+
+/// The only IPv6 block from which public addresses are given out.
+const GLOBAL_UNICAST: Ipv6Net = Ipv6Net::new_assert(Ipv6Addr::new(0x2000, 0, 0, 0, 0, 0, 0, 0), 3);
+
+/// The policy: public addresses and the networks that the operator allows.
+#[derive(Clone, Debug, Default)]
+pub struct Guard {
+    allow: Vec<IpNet>,
+}
+
+/// Why an address may not be reached.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("{address} is {block} ({network}); add it to webhook.allow_networks to allow it")]
+pub struct Refusal {
+    /// The address that was judged, an IPv4-mapped one as IPv4.
+    pub address: IpAddr,
+    /// The block that it belongs to.
+    pub network: IpNet,
+    /// What that block is, in words.
+    pub block: &'static str,
+}
+
+impl Guard {
+    /// A guard that admits public addresses and those in `allow`.
+    pub fn new(allow: Vec<IpNet>) -> Self {
+        Self {
+            allow: allow.into_iter().map(canonical_net).collect(),
+        }
+    }
+
+    /// Whether `address` may be connected to.
+    pub fn admits(&self, address: IpAddr) -> Result<(), Refusal> {
+        let address = address.to_canonical();
+        if self.allow.iter().any(|network| network.contains(&address)) {
+            return Ok(());
+        }
+        match special(address) {
+            Some((network, block)) => Err(Refusal {
+                address,
+                network,
+                block,
+            }),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether a host may be named in a receive URL: addresses are judged, names pass until they are resolved.
+    pub fn admits_literal<S>(&self, host: &Host<S>) -> Result<(), Refusal> {
+        match host {
+            Host::Domain(_) => Ok(()),
+            Host::Ipv4(address) => self.admits(IpAddr::V4(*address)),
+            Host::Ipv6(address) => self.admits(IpAddr::V6(*address)),
+        }
+    }
+}
+
+/// The block that keeps `address` from being public, if there is one.
+fn special(address: IpAddr) -> Option<(IpNet, &'static str)> {
+    let listed = SPECIAL.iter().find(|(network, _)| network.contains(&address));
+    match address {
+        IpAddr::V6(v6) if listed.is_none() && !GLOBAL_UNICAST.contains(&v6) => {
+            Some((IpNet::V6(GLOBAL_UNICAST), "outside the public addresses"))
+        }
+        _ => listed.copied(),
+    }
+}
+
+/// A network of IPv4-mapped addresses as the IPv4 network that it stands for, any other unchanged.
+fn canonical_net(network: IpNet) -> IpNet {
+    let mapped = match network.addr().to_canonical() {
+        IpAddr::V4(address) => network.prefix_len().checked_sub(96).map(|length| (address, length)),
+        IpAddr::V6(_) => None,
+    };
+    match (network, mapped) {
+        (IpNet::V6(_), Some((address, length))) => Ipv4Net::new(address, length).map_or(network, IpNet::V4),
+        _ => network,
+    }
+}
+
+const fn v4(octets: [u8; 4], length: u8) -> IpNet {
+    let [a, b, c, d] = octets;
+    IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(a, b, c, d), length))
+}
+
+const fn v6(segments: [u16; 8], length: u8) -> IpNet {
+    let [a, b, c, d, e, f, g, h] = segments;
+    IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::new(a, b, c, d, e, f, g, h), length))
+}
+
+#[cfg(test)]
+mod tests {
+    use url::Url;
+
+    use super::*;
+
+    fn address(text: &str) -> IpAddr {
+        text.parse().expect("an address")
+    }
+
+    fn net(text: &str) -> IpNet {
+        text.parse().expect("a network")
+    }
+
+    #[test]
+    fn the_first_and_the_last_address_of_every_block_are_refused() {
+        let guard = Guard::default();
+        let mut judged = 0;
+
+        for (network, block) in SPECIAL {
+            for address in [network.network(), network.broadcast()] {
+                let refusal = guard.admits(address).expect_err(block);
+                assert!(refusal.network.contains(&address));
+                judged += 1;
+            }
+            assert_eq!(
+                network.network(),
+                network.addr(),
+                "{network} has bits beyond its prefix"
+            );
+        }
+
+        assert_eq!(judged, 2 * 40);
+    }
+
+    #[test]
+    fn the_neighbours_of_the_blocks_are_public() {
+        let guard = Guard::default();
+        let public = [
+            "1.0.0.0",
+            "9.255.255.255",
+            "11.0.0.0",
+            "100.63.255.255",
+            "100.128.0.0",
+            "126.255.255.255",
+            "128.0.0.0",
+            "169.253.255.255",
+            "169.255.0.0",
+            "172.15.255.255",
+            "172.32.0.0",
+            "191.255.255.255",
+            "192.0.1.0",
+            "192.0.3.0",
+            "192.167.255.255",
+            "192.169.0.0",
+            "198.17.255.255",
+            "198.20.0.0",
+            "223.255.255.255",
+            "2000::1",
+            "2001:200::1",
+            "2001:db7:ffff::1",
+            "2001:db9::1",
+            "2003::1",
+            "2620:4f:8001::1",
+            "2a00:1450:4001:81b::200e",
+            "3ffe:ffff::1",
+            "3fff:1000::1",
+            "::ffff:8.8.8.8",
+        ];
+
+        for text in public {
+            assert_eq!(guard.admits(address(text)), Ok(()), "{text}");
+        }
+    }
+
+    #[test]
+    fn inner_addresses_are_refused_with_the_block_in_words() {
+        let guard = Guard::default();
+        let refused = [
+            ("0.0.0.0", "0.0.0.0 is this network (0.0.0.0/8)"),
+            ("10.1.2.3", "10.1.2.3 is private (10.0.0.0/8)"),
+            ("169.254.169.254", "169.254.169.254 is link-local (169.254.0.0/16)"),
+            ("192.0.0.8", "192.0.0.8 is for protocol assignments (192.0.0.0/24)"),
+            ("255.255.255.255", "255.255.255.255 is broadcast (255.255.255.255/32)"),
+            ("::", ":: is unspecified (::/128)"),
+            ("::1", "::1 is loopback (::1/128)"),
+            ("::127.0.0.1", "::7f00:1 is IPv4-compatible (::/96)"),
+            ("::ffff:127.0.0.1", "127.0.0.1 is loopback (127.0.0.0/8)"),
+            (
+                "64:ff9b::a9fe:a9fe",
+                "64:ff9b::a9fe:a9fe is translated to IPv4 (64:ff9b::/96)",
+            ),
+            ("2001:0:1::1", "2001:0:1::1 is a Teredo tunnel (2001::/32)"),
+            ("2001:1::1", "2001:1::1 is for protocol assignments (2001::/23)"),
+            ("2002:7f00:1::", "2002:7f00:1:: is a 6to4 tunnel (2002::/16)"),
+            ("fd00:ec2::254", "fd00:ec2::254 is private (fc00::/7)"),
+            ("::1:0:0:1", "::1:0:0:1 is outside the public addresses (2000::/3)"),
+            ("4000::1", "4000::1 is outside the public addresses (2000::/3)"),
+        ];
+
+        for (text, words) in refused {
+            let refusal = guard.admits(address(text)).expect_err(text).to_string();
+            assert_eq!(
+                refusal,
+                format!("{words}; add it to webhook.allow_networks to allow it")
+            );
+        }
+    }
+
+    #[test]
+    fn an_allowed_network_admits_its_addresses_and_no_others() {
+        let guard = Guard::new(vec![net("127.0.0.0/8"), net("fd00::/8")]);
+
+        for text in ["127.0.0.1", "::ffff:127.0.0.1", "fd12::1"] {
+            assert_eq!(guard.admits(address(text)), Ok(()), "{text}");
+        }
+        for text in ["10.0.0.1", "::1", "::127.0.0.1", "fc00::1", "169.254.169.254"] {
+            assert!(guard.admits(address(text)).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_allowed_mapped_network_is_the_ipv4_network_that_it_stands_for() {
+        let guard = Guard::new(vec![net("::ffff:10.0.0.0/104")]);
+
+        assert_eq!(guard.admits(address("10.1.2.3")), Ok(()));
+        assert_eq!(guard.admits(address("::ffff:10.1.2.3")), Ok(()));
+        assert!(guard.admits(address("11.1.2.3")).is_ok());
+        assert!(guard.admits(address("127.0.0.1")).is_err());
+    }
+
+    #[test]
+    fn all_of_ipv6_does_not_include_ipv4() {
+        let guard = Guard::new(vec![net("::/0")]);
+
+        assert_eq!(guard.admits(address("::1")), Ok(()));
+        assert!(guard.admits(address("::ffff:127.0.0.1")).is_err());
+        assert!(guard.admits(address("127.0.0.1")).is_err());
+    }
+
+    #[test]
+    fn every_spelling_of_an_inner_address_is_refused() {
+        let guard = Guard::default();
+        let spellings = [
+            "http://127.0.0.1/",
+            "http://127.1/",
+            "http://127.0.1/",
+            "http://127.0.0.1./",
+            "http://127.1./",
+            "http://2130706433/",
+            "http://0x7f000001/",
+            "http://0x7f.1/",
+            "http://0X7F.0x0.0x0.0x1/",
+            "http://0177.0.0.1/",
+            "http://017700000001/",
+            "http://00000177.0x0.1/",
+            "http://0/",
+            "http://0x/",
+            "http://0.0.0.0/",
+            "http://127.0.0.1:80/",
+            "http://%31%32%37.0.0.1/",
+            "http://127%2e0%2e0%2e1/",
+            "http://%30x7f.1/",
+            "http://\u{ff11}\u{ff12}\u{ff17}.0.0.1/",
+            "http://127\u{3002}0\u{3002}0\u{3002}1/",
+            "http://127\u{ff0e}0\u{ff0e}0\u{ff0e}1/",
+            "http://\u{2460}\u{2461}\u{2466}.0.0.1/",
+            "http://12\u{ad}7.0.0.1/",
+            "http://12\t7.0\n.0.1/",
+            "http:\\\\127.0.0.1\\",
+            "http:/127.0.0.1/",
+            "http:127.0.0.1",
+            "http:///127.0.0.1/",
+            " http://127.0.0.1/ ",
+            "http://example.com@127.0.0.1/",
+            "http://example.com:80@127.0.0.1/",
+            "http://example.com%40@127.0.0.1/",
+            "http://127.0.0.1\\@example.com/",
+            "http://127.0.0.1#@example.com/",
+            "http://127.0.0.1?@example.com/",
+            "http://[::1]/",
+            "http://[0:0:0:0:0:0:0:1]/",
+            "http://[0000:0000::0001]/",
+            "http://[::]/",
+            "http://[::127.0.0.1]/",
+            "http://[::ffff:127.0.0.1]/",
+            "http://[::ffff:7f00:1]/",
+            "http://[0:0:0:0:0:FFFF:7F00:0001]/",
+            "http://[::ffff:169.254.169.254]/",
+            "http://[64:ff9b::169.254.169.254]/",
+            "http://[2002:a9fe:a9fe::]/",
+            "http://[fe80::1]/",
+            "http://[fd00:ec2::254]/",
+            "http://169.254.169.254/latest/meta-data/",
+            "http://2852039166/",
+            "http://0xa9.0xfe.43518/",
+            "http://0251.0376.0251.0376/",
+            "http://10.1/",
+            "http://012.1.2.3/",
+            "http://192.168.257/",
+            "http://0x64.64.0.1/",
+        ];
+
+        for text in spellings {
+            let url = Url::parse(text).expect(text);
+            assert!(
+                guard.admits_literal(&url.host().expect(text)).is_err(),
+                "{text} is {url}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_looks_like_an_address_and_is_none_is_no_url() {
+        let broken = [
+            "http://127.0.0.1.1/",
+            "http://256.0.0.1/",
+            "http://4294967296/",
+            "http://08.0.0.1/",
+            "http://[::1%25lo]/",
+            "http://[127.0.0.1]/",
+            "http://127.0.0.1%00.example.com/",
+            "http://127.0.0.1%0a/",
+            "http://[::1/",
+        ];
+
+        for text in broken {
+            assert!(Url::parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn names_pass_until_they_are_resolved() {
+        let guard = Guard::default();
+
+        for text in [
+            "http://localhost/",
+            "http://localhost./",
+            "http://127.0.0.1.example.com/",
+            "http://example.com/",
+        ] {
+            let url = Url::parse(text).expect(text);
+            assert!(matches!(url.host(), Some(Host::Domain(_))), "{text}");
+            assert_eq!(guard.admits_literal(&url.host().expect(text)), Ok(()), "{text}");
+        }
+    }
+}

@@ -1,0 +1,38 @@
+//! Events on their way to business servers: each tunnel's inbox, and the dispatcher that empties it.
+
+pub mod answer;
+pub mod attempt;
+pub mod client;
+#[cfg(test)]
+mod client_tests;
+pub mod connect;
+mod dispatcher;
+pub mod endpoint;
+mod endpoints;
+pub mod guard;
+mod inbox;
+mod request;
+pub mod resolve;
+#[cfg(test)]
+mod test_server;
+pub mod tls;
+mod verdict;
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use crate::delivery::EventKind;
+
+pub use dispatcher::Dispatcher;
+pub use endpoints::Endpoint;
+pub use endpoints::Endpoints;
+pub use inbox::Inbox;
+
+/// Takes the events of tunnels.
+pub trait Deliver: Send + Sync + 'static {
+    /// Puts an event behind those that wait in `inbox`. They are delivered one at a time and in this order.
+    ///
+    /// There is always room; whoever produces events asks [`Inbox::is_full`] and stops.
+    fn enqueue(&self, inbox: &Arc<Inbox>, kind: EventKind, now: Instant);
+}

@@ -1,0 +1,179 @@
+//! Servers for the client's tests: each listens on 127.0.0.1, counts its connections and handles them by a script.
+
+use std::future::Future;
+use std::io;
+use std::net::IpAddr;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use rcgen::CertifiedKey;
+use rustls::ServerConfig;
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::PrivateKeyDer;
+use tokio::io::AsyncReadExt;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpListener;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::webhook::endpoint::ReceiveUrl;
+use crate::webhook::resolve::Resolve;
+
+/// An answer without a body.
+pub(crate) const EMPTY: &str = "HTTP/1.1 204 No Content\r\n\r\n";
+
+/// A listener with its script; it ends when dropped.
+pub(crate) struct TestServer {
+    pub(crate) address: SocketAddr,
+    connections: Arc<AtomicUsize>,
+    _accepting: AbortOnDropHandle<()>,
+}
+
+impl TestServer {
+    /// Runs `script` for every connection; it also gets the connection's number, from 0.
+    pub(crate) async fn new<F>(script: impl Fn(TcpStream, usize) -> F + Send + 'static) -> Self
+    where
+        F: Future<Output = io::Result<()>> + Send + 'static,
+    {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("binds");
+        let address = listener.local_addr().expect("has an address");
+        let connections = Arc::new(AtomicUsize::new(0));
+        let counter = Arc::clone(&connections);
+        let accepting = tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(script(stream, counter.fetch_add(1, Ordering::SeqCst)));
+            }
+        });
+        Self {
+            address,
+            connections,
+            _accepting: AbortOnDropHandle::new(accepting),
+        }
+    }
+
+    /// Answers every request on every connection with `answer`.
+    pub(crate) async fn answering(answer: impl Into<String>) -> Self {
+        let answer: Arc<str> = answer.into().into();
+        Self::new(move |mut stream, _| {
+            let answer = Arc::clone(&answer);
+            async move {
+                while read_request(&mut stream).await?.is_some() {
+                    stream.write_all(answer.as_bytes()).await?;
+                }
+                Ok(())
+            }
+        })
+        .await
+    }
+
+    /// Receives a request, answers with `bytes` and holds the connection until the client closes it.
+    pub(crate) async fn holding(bytes: impl Into<Vec<u8>>) -> Self {
+        let bytes: Arc<[u8]> = bytes.into().into();
+        Self::new(move |mut stream, _| {
+            let bytes = Arc::clone(&bytes);
+            async move {
+                read_request(&mut stream).await?;
+                stream.write_all(&bytes).await?;
+                until_closed(&mut stream).await
+            }
+        })
+        .await
+    }
+
+    /// How many connections were made.
+    pub(crate) fn connections(&self) -> usize {
+        self.connections.load(Ordering::SeqCst)
+    }
+
+    /// The server's URL with its address.
+    pub(crate) fn url(&self) -> ReceiveUrl {
+        receive_url(&format!("http://{}/hook?x=1", self.address))
+    }
+
+    /// The server's URL with a name in place of its address.
+    pub(crate) fn named(&self, scheme: &str, host: &str) -> ReceiveUrl {
+        receive_url(&format!("{scheme}://{host}:{}/hook", self.address.port()))
+    }
+}
+
+/// Parses what must be a receive URL.
+pub(crate) fn receive_url(text: &str) -> ReceiveUrl {
+    ReceiveUrl::parse(text).expect(text)
+}
+
+/// Reads one request with a `Content-Length` and gives its text; `None` at the end of the connection.
+pub(crate) async fn read_request(stream: &mut TcpStream) -> io::Result<Option<String>> {
+    let mut text = Vec::new();
+    loop {
+        if stream.read_buf(&mut text).await? == 0 {
+            return Ok(None);
+        }
+        let request = String::from_utf8_lossy(&text);
+        let Some((head, body)) = request.split_once("\r\n\r\n") else {
+            continue;
+        };
+        let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+        if body.len() >= length.map_or(0, |length| length.parse().expect("a length")) {
+            return Ok(Some(request.into_owned()));
+        }
+    }
+}
+
+/// Waits until the client has closed the connection.
+pub(crate) async fn until_closed(stream: &mut TcpStream) -> io::Result<()> {
+    tokio::io::copy(stream, &mut tokio::io::sink()).await.map(|_| ())
+}
+
+/// A certificate for `name`, signed by itself, with what a server needs to show it.
+pub(crate) fn self_signed(name: &str, alpn: &[&[u8]]) -> (CertificateDer<'static>, TlsAcceptor) {
+    let params = rcgen::CertificateParams::new(vec![name.to_owned()]).expect("a name");
+    from_params(params, alpn)
+}
+
+/// The same from parameters of the test's own.
+pub(crate) fn from_params(params: rcgen::CertificateParams, alpn: &[&[u8]]) -> (CertificateDer<'static>, TlsAcceptor) {
+    let signing_key = rcgen::KeyPair::generate().expect("a key");
+    let cert = params.self_signed(&signing_key).expect("a certificate");
+    let CertifiedKey { cert, signing_key } = CertifiedKey { cert, signing_key };
+    let key = PrivateKeyDer::try_from(signing_key.serialize_der()).expect("a key");
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_no_client_auth()
+        .with_single_cert(vec![cert.der().clone()], key)
+        .expect("a certificate with its key");
+    config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
+    (cert.der().clone(), TlsAcceptor::from(Arc::new(config)))
+}
+
+/// A resolver that knows one answer, and notes what it was asked.
+pub(crate) struct OneAnswer {
+    pub(crate) answer: Vec<IpAddr>,
+    pub(crate) asked: Mutex<Vec<String>>,
+}
+
+impl OneAnswer {
+    pub(crate) fn new(answer: &[&str]) -> Arc<Self> {
+        Arc::new(Self {
+            answer: answer.iter().map(|text| text.parse().expect("an address")).collect(),
+            asked: Mutex::default(),
+        })
+    }
+}
+
+#[async_trait]
+impl Resolve for OneAnswer {
+    async fn resolve(&self, host: &str) -> io::Result<Vec<IpAddr>> {
+        self.asked.lock().push(host.to_owned());
+        if self.answer.is_empty() {
+            return Err(io::Error::new(io::ErrorKind::NotFound, "no such name"));
+        }
+        Ok(self.answer.clone())
+    }
+}

@@ -1,0 +1,75 @@
+//! TLS towards business servers: whom to trust, and the handshake.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::ClientConfig;
+use rustls::RootCertStore;
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::ServerName;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+/// Longest TLS handshake.
+const DEADLINE: Duration = Duration::from_secs(5);
+
+/// Which certificate authorities vouch for business servers.
+#[derive(Clone, Debug)]
+pub enum Roots {
+    /// Those of the operating system, or of `SSL_CERT_FILE` and `SSL_CERT_DIR`.
+    System,
+    /// These and no others.
+    Given(Vec<CertificateDer<'static>>),
+}
+
+/// TLS 1.2 and 1.3, HTTP/2 preferred. Clones share one configuration.
+#[derive(Clone)]
+pub struct Tls(Option<TlsConnector>);
+
+impl Tls {
+    /// Loads the roots, which may read files. Without any, handshakes fail and say so.
+    pub fn new(roots: Roots) -> Self {
+        let certificates = match roots {
+            Roots::System => rustls_native_certs::load_native_certs().certs,
+            Roots::Given(certificates) => certificates,
+        };
+        let mut store = RootCertStore::empty();
+        store.add_parsable_certificates(certificates);
+        if store.is_empty() {
+            return Self(None);
+        }
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("ring offers cipher suites for TLS 1.2 and 1.3")
+            .with_root_certificates(store)
+            .with_no_client_auth();
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        Self(Some(TlsConnector::from(Arc::new(config))))
+    }
+
+    /// Whether there is at least one root to trust.
+    pub fn has_roots(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// Shakes hands over `stream` with the server named `host`.
+    pub(crate) async fn connect(&self, host: &str, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+        let Some(connector) = &self.0 else {
+            let words = "no root certificates found: install ca-certificates or set SSL_CERT_FILE";
+            return Err(io::Error::new(io::ErrorKind::NotFound, words));
+        };
+        let host = host.strip_suffix('.').unwrap_or(host);
+        let name = ServerName::try_from(host.to_owned())
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+        match tokio::time::timeout(DEADLINE, connector.connect(name, stream)).await {
+            Ok(result) => result,
+            Err(_) => {
+                let words = format!("no handshake within {} ms", DEADLINE.as_millis());
+                Err(io::Error::new(io::ErrorKind::TimedOut, words))
+            }
+        }
+    }
+}

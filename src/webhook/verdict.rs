@@ -1,0 +1,153 @@
+//! What the end of an attempt means: for its event, for its business server, and in words for a person.
+
+use std::borrow::Cow;
+
+use hyper::StatusCode;
+
+use super::answer::Answer;
+use super::attempt::AttemptError;
+use crate::delivery::Health;
+use crate::delivery::Verdict;
+use crate::protocol::text::printable;
+use crate::protocol::wafer;
+
+/// How much of an answer's body is shown in a log, in bytes.
+const SHOWN_BODY_BYTES: usize = 200;
+
+/// An attempt, judged.
+#[derive(Debug, Eq, PartialEq)]
+pub(super) struct Judgement {
+    pub(super) verdict: Verdict,
+    pub(super) health: Health,
+    /// Empty if all went well.
+    pub(super) reason: Cow<'static, str>,
+}
+
+/// Judges an attempt of a Wafer tunnel. The status decides first; on 2xx the body must be JSON with `code` 0.
+pub(super) fn judge(result: &Result<Answer, AttemptError>) -> Judgement {
+    match result {
+        Ok(answer) => judge_answer(answer),
+        Err(error) => judge_error(error),
+    }
+}
+
+fn judge_answer(answer: &Answer) -> Judgement {
+    let status = answer.status;
+    let health = if status == StatusCode::SERVICE_UNAVAILABLE {
+        Health::Down
+    } else {
+        Health::Up
+    };
+    let verdict = match status.as_u16() {
+        200..=299 if wafer::is_accepted(&answer.body) => {
+            return Judgement {
+                verdict: Verdict::Delivered,
+                health,
+                reason: Cow::Borrowed(""),
+            };
+        }
+        408 | 425 | 429 | 500..=599 => Verdict::Retry(answer.retry_after),
+        _ => Verdict::Final,
+    };
+    let reason = match status.as_u16() {
+        200..=299 => {
+            let body = String::from_utf8_lossy(&answer.body[..answer.body.len().min(SHOWN_BODY_BYTES)]);
+            let body = printable(&body, SHOWN_BODY_BYTES);
+            format!("answered {} without JSON code 0: {body}", status.as_u16())
+        }
+        300..=399 => format!("answered {}: redirects are not followed", status.as_u16()),
+        _ => format!("answered {}", status.as_u16()),
+    };
+    Judgement {
+        verdict,
+        health,
+        reason: reason.into(),
+    }
+}
+
+fn judge_error(error: &AttemptError) -> Judgement {
+    let verdict = match error {
+        AttemptError::Refused(_) => Verdict::Final,
+        _ => Verdict::Retry(None),
+    };
+    let health = match error {
+        AttemptError::Connect(_) | AttemptError::Resolve(_) | AttemptError::Tls(_) | AttemptError::Timeout { .. } => {
+            Health::Down
+        }
+        AttemptError::Refused(_) | AttemptError::Lost { .. } | AttemptError::BadAnswer(_) => Health::Unknown,
+    };
+    Judgement {
+        verdict,
+        health,
+        reason: error.reason(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use bytes::Bytes;
+
+    use super::*;
+
+    fn judged(status: u16, body: &'static str) -> Judgement {
+        let status = StatusCode::from_u16(status).expect("valid");
+        let retry_after = Some(Duration::from_secs(7));
+        judge(&Ok(Answer {
+            status,
+            retry_after,
+            body: Bytes::from_static(body.as_bytes()),
+        }))
+    }
+
+    #[test]
+    fn only_2xx_with_code_zero_delivers() {
+        assert_eq!(judged(200, r#"{"code":0}"#).verdict, Verdict::Delivered);
+        assert_eq!(judged(201, r#"{"code":0}"#).verdict, Verdict::Delivered);
+        for body in ["", "ok", r#"{"code":9003}"#, "<html>"] {
+            assert_eq!(judged(200, body).verdict, Verdict::Final, "{body}");
+        }
+        assert_eq!(judged(204, "").verdict, Verdict::Final);
+    }
+
+    #[test]
+    fn the_status_decides_before_the_body() {
+        let retry = Verdict::Retry(Some(Duration::from_secs(7)));
+        for status in [408, 425, 429, 500, 502, 503, 504, 599] {
+            assert_eq!(judged(status, r#"{"code":0}"#).verdict, retry, "{status}");
+        }
+        for status in [301, 302, 307, 400, 401, 403, 404, 410, 413] {
+            assert_eq!(judged(status, r#"{"code":0}"#).verdict, Verdict::Final, "{status}");
+        }
+    }
+
+    #[test]
+    fn only_503_speaks_for_the_whole_server() {
+        assert_eq!(judged(503, "").health, Health::Down);
+        for status in [200, 404, 429, 500, 502, 504] {
+            assert_eq!(judged(status, "").health, Health::Up, "{status}");
+        }
+    }
+
+    #[test]
+    fn an_attempt_without_an_answer_is_repeated() {
+        let timeout = AttemptError::Timeout {
+            limit: Duration::from_secs(1),
+            was_sent: true,
+        };
+        let judgement = judge(&Err(timeout));
+
+        assert_eq!(
+            (judgement.verdict, judgement.health),
+            (Verdict::Retry(None), Health::Down)
+        );
+        assert_eq!(judgement.reason, "no answer within 1000 ms");
+    }
+
+    #[test]
+    fn the_reason_shows_what_was_answered() {
+        assert_eq!(judged(200, "no\n").reason, r"answered 200 without JSON code 0: no\n");
+        assert_eq!(judged(302, "").reason, "answered 302: redirects are not followed");
+    }
+}

@@ -1,0 +1,278 @@
+//! The loop that serves one open tunnel: one small task, which owns everything that is decided about its client.
+//!
+//! It holds no buffer while nothing is incomplete: it reads into one that its thread lends it.
+
+use std::cell::RefCell;
+use std::future::Future;
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Context;
+use std::task::Poll;
+
+use tokio::time::Instant;
+use tokio::time::Sleep;
+use tokio::time::sleep_until;
+
+use super::pause::Pause;
+use super::pause::PauseEnd;
+use crate::delivery::EventKind;
+use crate::gateway::Connection;
+use crate::gateway::Gateway;
+use crate::gateway::Phase;
+use crate::gateway::Sent;
+use crate::gateway::Socket;
+use crate::protocol::close::CloseReason;
+use crate::protocol::content::Content;
+use crate::tunnel::Action;
+use crate::tunnel::Session;
+use crate::tunnel::SessionLimits;
+
+/// How much is read at a time.
+const READ_BYTES: usize = 16 * 1024;
+
+thread_local! {
+    /// Lent to whichever connection reads: an idle connection needs none.
+    static READ_BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_BYTES].into());
+}
+
+/// Serves a tunnel from its first byte to the end of its socket. `early` is what the client sent behind its handshake.
+pub async fn serve<S: Socket>(gateway: Arc<Gateway>, connection: Arc<Connection<S>>, mut early: Vec<u8>) {
+    let session = Session::new(connection.profile);
+    let mut task = Task {
+        gateway,
+        connection,
+        session,
+        pause: None,
+        age: None,
+        has_told: false,
+    };
+    let first = if early.is_empty() {
+        Ok(())
+    } else {
+        task.handle(&mut early)
+    };
+    drop(early);
+    let end = match first {
+        Ok(()) => task.run().await,
+        Err(end) => end,
+    };
+    Box::pin(task.finish(end)).await;
+}
+
+/// One connection's task. However it ends, also by a panic, the tunnel is closed and its `close` event sent, once.
+pub(super) struct Task<S: Socket> {
+    pub(super) gateway: Arc<Gateway>,
+    pub(super) connection: Arc<Connection<S>>,
+    session: Session,
+    pub(super) pause: Option<Box<Pause>>,
+    /// Runs while something is queued: goes off when the oldest byte is too old.
+    age: Option<Pin<Box<Sleep>>>,
+    /// Whether the `close` event has been handed over.
+    has_told: bool,
+}
+
+/// Why the loop goes round.
+enum Wake {
+    Readable,
+    Writable,
+    Pause(PauseEnd),
+    TooOld,
+    Broken,
+    Closed,
+}
+
+/// Why the loop ends.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum End {
+    /// The client says goodbye, with this code if it named one.
+    Goodbye(Option<u16>),
+    /// Something is wrong with what the client sent, or it does not read.
+    Fault(CloseReason),
+    /// The socket is broken, or the client has ended it without a word.
+    Gone,
+    /// The client has hung up while it was not read: there may be more to read.
+    HungUp,
+    /// Somebody else ended the tunnel.
+    Closed,
+}
+
+impl<S: Socket> Task<S> {
+    async fn run(&mut self) -> End {
+        loop {
+            let went_on = match poll_fn(|cx| self.poll_wake(cx)).await {
+                Wake::Readable => self.read(),
+                Wake::Writable => self.connection.flush().map(drop).map_err(|_| End::Gone),
+                Wake::Pause(PauseEnd::Over) => {
+                    self.resume();
+                    Ok(())
+                }
+                Wake::Pause(PauseEnd::HungUp) => Err(End::HungUp),
+                Wake::TooOld => Err(End::Fault(CloseReason::SlowConsumer)),
+                Wake::Broken => Err(End::Gone),
+                Wake::Closed => Err(End::Closed),
+            };
+            if let Err(end) = went_on {
+                return end;
+            }
+        }
+    }
+
+    fn poll_wake(&mut self, cx: &mut Context<'_>) -> Poll<Wake> {
+        match self.connection.poll_writer(cx) {
+            Poll::Ready(Ok(Phase::Closing(_))) => return Poll::Ready(Wake::Closed),
+            Poll::Ready(Ok(Phase::Open)) => return Poll::Ready(Wake::Writable),
+            Poll::Ready(Err(_)) => return Poll::Ready(Wake::Broken),
+            Poll::Pending => {}
+        }
+        if self.poll_age(cx).is_ready() {
+            return Poll::Ready(Wake::TooOld);
+        }
+        if self.pause.is_some() {
+            return self.poll_pause(cx).map(Wake::Pause);
+        }
+        self.connection.socket().poll_read_ready(cx).map(|_| Wake::Readable)
+    }
+
+    /// Ready when the oldest queued byte has waited too long.
+    fn poll_age(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(oldest) = self.connection.oldest_queued() else {
+            self.age = None;
+            return Poll::Pending;
+        };
+        let deadline = oldest + self.gateway.tunnel_options().outbox_age();
+        let age = self.age.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+        if age.deadline() != deadline {
+            age.as_mut().reset(deadline);
+        }
+        age.as_mut().poll(cx)
+    }
+
+    /// Ready when the pause ends; not to be called when there is none.
+    pub(super) fn poll_pause(&mut self, cx: &mut Context<'_>) -> Poll<PauseEnd> {
+        let inbox_bytes = self.gateway.tunnel_options().inbox_bytes;
+        match &mut self.pause {
+            Some(pause) => pause.poll(cx, &self.connection.inbox, inbox_bytes),
+            None => Poll::Ready(PauseEnd::Over),
+        }
+    }
+
+    /// Reads the client again from now on.
+    pub(super) fn resume(&mut self) {
+        self.pause = None;
+        self.connection.heard(self.gateway.now_ms());
+    }
+
+    /// Reads once, and handles what came.
+    pub(super) fn read(&mut self) -> Result<(), End> {
+        READ_BUFFER.with_borrow_mut(|buffer| match self.connection.socket().try_read(buffer) {
+            Ok(0) => Err(End::Gone),
+            Ok(read) => self.handle(&mut buffer[..read]),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+            Err(_) => Err(End::Gone),
+        })
+    }
+
+    fn handle(&mut self, input: &mut [u8]) -> Result<(), End> {
+        self.connection.heard(self.gateway.now_ms());
+        let (gateway, connection) = (&self.gateway, &self.connection);
+        let settings = connection.inbox.tenant.settings();
+        let limits = SessionLimits {
+            max_message_bytes: gateway.tunnel_options().max_message_bytes,
+            message_rate: settings.message_rate_per_connection(),
+        };
+        let tenant_rate = settings.message_rate();
+        let now = Instant::now();
+        let mut owed = 0;
+        let mut end = Ok(());
+        let handled = self
+            .session
+            .handle_input(input, &limits, now.into_std(), &mut |action| match action {
+                Action::Deliver(content) => {
+                    if tenant_rate.is_some_and(|rate| {
+                        connection
+                            .inbox
+                            .tenant
+                            .usage
+                            .take_message(rate, now.into_std())
+                            .is_err()
+                    }) {
+                        owed += 1;
+                    }
+                    deliver(gateway, connection, content, now);
+                }
+                Action::Reply(frame) => match gateway.send(connection, &frame, now) {
+                    Sent::Accepted => {}
+                    Sent::Slow | Sent::Closed => end = Err(End::Closed),
+                },
+                Action::Goodbye(code) => end = Err(End::Goodbye(code)),
+            });
+        handled.map_err(End::Fault).and(end)?;
+        if owed > 0 || self.connection.inbox.is_full(self.gateway.tunnel_options().inbox_bytes) {
+            self.stop_reading(owed);
+        }
+        Ok(())
+    }
+
+    /// Reads once, and looks for the client's goodbye only: what else it says behind the end is nobody's.
+    pub(super) fn read_for_goodbye(&mut self) -> Result<(), End> {
+        READ_BUFFER.with_borrow_mut(|buffer| {
+            let read = match self.connection.socket().try_read(buffer) {
+                Ok(0) => return Err(End::Gone),
+                Ok(read) => read,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(_) => return Err(End::Gone),
+            };
+            let max_message_bytes = self.gateway.tunnel_options().max_message_bytes;
+            let limits = SessionLimits {
+                max_message_bytes,
+                message_rate: None,
+            };
+            let mut end = Ok(());
+            let input = &mut buffer[..read];
+            let handled = self
+                .session
+                .handle_input(input, &limits, Instant::now().into_std(), &mut |action| {
+                    if let Action::Goodbye(code) = action {
+                        end = Err(End::Goodbye(code));
+                    }
+                });
+            handled.map_err(End::Fault).and(end)
+        })
+    }
+
+    /// Leaves the client's data to TCP, which makes it wait.
+    fn stop_reading(&mut self, owed: u32) {
+        let connection = Arc::clone(&self.connection);
+        let hung_up = async move { connection.socket().hung_up().await };
+        self.connection.stop_listening();
+        self.pause = Some(Box::new(Pause::new(owed, Box::pin(hung_up))));
+    }
+
+    /// Hands over the `close` event, once: nothing of this tunnel comes behind it.
+    pub(super) fn tell(&mut self, reason: CloseReason) {
+        if !std::mem::replace(&mut self.has_told, true) {
+            self.gateway
+                .deliver()
+                .enqueue(&self.connection.inbox, EventKind::Close(reason), Instant::now());
+        }
+    }
+}
+
+impl<S: Socket> Drop for Task<S> {
+    fn drop(&mut self) {
+        if !self.has_told {
+            self.connection.close(CloseReason::Internal, None, Instant::now());
+            let reason = self.gateway.detach(&self.connection).unwrap_or(CloseReason::Internal);
+            self.tell(reason);
+        }
+    }
+}
+
+fn deliver<S: Socket>(gateway: &Gateway, connection: &Connection<S>, content: Content, now: Instant) {
+    gateway.metrics.messages_received.inc();
+    gateway
+        .deliver()
+        .enqueue(&connection.inbox, EventKind::Message(content), now);
+}

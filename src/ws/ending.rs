@@ -1,0 +1,132 @@
+//! The end of a connection: the last frames go out, the client gets time to answer, the business server is told.
+
+use std::future::poll_fn;
+use std::io;
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tokio::time::timeout_at;
+
+use super::connection::End;
+use super::connection::Task;
+use super::pause::PauseEnd;
+use crate::gateway::Socket;
+use crate::protocol::close::CloseReason;
+
+/// How long a client has to answer a close frame before its socket is dropped.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Longest wait for data of a client that has hung up and whose inbox is full: events expire long before.
+const HUNG_UP_TIMEOUT: Duration = Duration::from_secs(24 * 3_600);
+
+/// What is done with data that a client sends behind the end.
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum Rest {
+    /// It is delivered: the client could not know.
+    Deliver,
+    /// It is looked at for the client's close frame only.
+    Decode,
+    /// It cannot be understood any more.
+    Discard,
+}
+
+impl<S: Socket> Task<S> {
+    /// Ends the tunnel for `end`, unless something else has ended it before, and then its socket.
+    pub(super) async fn finish(&mut self, end: End) {
+        let now = Instant::now();
+        match end {
+            End::Goodbye(code) => self.connection.close(CloseReason::ClientClose, code, now),
+            End::Fault(reason) => self.connection.close(reason, None, now),
+            End::Gone | End::HungUp => self.connection.close(CloseReason::ClientGone, None, now),
+            End::Closed => false,
+        };
+        let reason = self.gateway.detach(&self.connection).unwrap_or(CloseReason::Internal);
+        let rest = match end {
+            End::HungUp => Rest::Deliver,
+            End::Closed if reason == CloseReason::Drain => Rest::Deliver,
+            End::Fault(CloseReason::SlowConsumer) | End::Closed | End::Goodbye(_) | End::Gone => Rest::Decode,
+            End::Fault(_) => Rest::Discard,
+        };
+        if rest != Rest::Deliver {
+            self.tell(reason);
+        }
+        let patience = if end == End::HungUp {
+            HUNG_UP_TIMEOUT
+        } else {
+            CLOSE_TIMEOUT
+        };
+        let deadline = now + patience;
+        match end {
+            End::Gone => {}
+            End::Goodbye(_) => {
+                // Whether the client sees the echo is up to the client.
+                let _ = timeout_at(deadline, poll_fn(|cx| self.connection.poll_flushed(cx))).await;
+            }
+            End::Fault(_) | End::HungUp | End::Closed => {
+                // At the deadline the socket is dropped, whatever is still on the way.
+                let _ = timeout_at(deadline, self.linger(rest)).await;
+            }
+        }
+        self.tell(reason);
+    }
+
+    /// Writes what is queued and reads on until the client has closed its side.
+    async fn linger(&mut self, rest: Rest) {
+        let mut is_flushed = false;
+        loop {
+            let step = poll_fn(|cx| {
+                if !is_flushed {
+                    match self.connection.poll_flushed(cx) {
+                        Poll::Ready(Ok(())) => {
+                            is_flushed = true;
+                            if rest == Rest::Discard {
+                                self.connection.socket().shutdown_write();
+                            }
+                        }
+                        Poll::Ready(Err(error)) if rest != Rest::Deliver => return Poll::Ready(Err(error)),
+                        Poll::Ready(Err(_)) => is_flushed = true,
+                        Poll::Pending => {}
+                    }
+                }
+                if self.pause.is_some() {
+                    return self.poll_pause(cx).map(|end| Ok(Some(end)));
+                }
+                self.connection.socket().poll_read_ready(cx).map_ok(|()| None)
+            });
+            let went_on = match step.await {
+                Err(_) => Err(End::Gone),
+                Ok(Some(PauseEnd::Over)) => {
+                    self.resume();
+                    Ok(())
+                }
+                Ok(Some(PauseEnd::HungUp)) => {
+                    self.wait_for_room().await;
+                    Ok(())
+                }
+                Ok(None) if rest == Rest::Deliver => self.read(),
+                Ok(None) if rest == Rest::Decode => self.read_for_goodbye(),
+                Ok(None) => self.discard(),
+            };
+            if went_on.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Waits until the inbox has room for what a client said that has hung up.
+    pub(super) async fn wait_for_room(&mut self) {
+        let inbox_bytes = self.gateway.tunnel_options().inbox_bytes;
+        poll_fn(|cx| self.connection.inbox.poll_room(cx, inbox_bytes)).await;
+        self.resume();
+    }
+
+    fn discard(&self) -> Result<(), End> {
+        match self.connection.socket().try_read(&mut [0; 4_096]) {
+            Ok(0) => Err(End::Gone),
+            Ok(_) => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+            Err(_) => Err(End::Gone),
+        }
+    }
+}

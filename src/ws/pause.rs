@@ -1,0 +1,69 @@
+//! Why a client is not read at present, and when it may be read again.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::Context;
+use std::task::Poll;
+
+use tokio::time::Instant;
+use tokio::time::Sleep;
+use tokio::time::sleep_until;
+
+use crate::webhook::Inbox;
+
+/// A time without reading: until the inbox has room and the tenant's message rate has caught up.
+pub(super) struct Pause {
+    /// Messages that have been read beyond the tenant's rate.
+    owed: u32,
+    rate: Option<Pin<Box<Sleep>>>,
+    hung_up: Pin<Box<dyn Future<Output = ()> + Send>>,
+}
+
+/// What a pause ends with.
+pub(super) enum PauseEnd {
+    /// Reading may go on.
+    Over,
+    /// The client has hung up. What it said before is still to be read.
+    HungUp,
+}
+
+impl Pause {
+    /// A pause of a client that has sent `owed` messages more than its tenant's rate allows; `hung_up` tells when it leaves.
+    pub(super) fn new(owed: u32, hung_up: Pin<Box<dyn Future<Output = ()> + Send>>) -> Self {
+        Self {
+            owed,
+            rate: None,
+            hung_up,
+        }
+    }
+
+    /// Ready when the pause ends.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>, inbox: &Inbox, inbox_bytes: usize) -> Poll<PauseEnd> {
+        if self.poll_rate(cx, inbox).is_ready() && inbox.poll_room(cx, inbox_bytes).is_ready() {
+            return Poll::Ready(PauseEnd::Over);
+        }
+        self.hung_up.as_mut().poll(cx).map(|()| PauseEnd::HungUp)
+    }
+
+    /// Ready when the tenant's rate has been paid for all messages.
+    fn poll_rate(&mut self, cx: &mut Context<'_>, inbox: &Inbox) -> Poll<()> {
+        while self.owed > 0 {
+            if let Some(sleep) = &mut self.rate {
+                if sleep.as_mut().poll(cx).is_pending() {
+                    return Poll::Pending;
+                }
+                self.rate = None;
+            }
+            let now = Instant::now();
+            let Some(rate) = inbox.tenant.settings().message_rate() else {
+                break;
+            };
+            match inbox.tenant.usage.take_message(rate, now.into_std()) {
+                Ok(()) => self.owed -= 1,
+                Err(wait) => self.rate = Some(Box::pin(sleep_until(now + wait))),
+            }
+        }
+        self.owed = 0;
+        Poll::Ready(())
+    }
+}

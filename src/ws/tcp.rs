@@ -1,0 +1,65 @@
+//! A plain TCP socket.
+
+use std::future::Future;
+use std::io;
+use std::io::IoSlice;
+use std::net::Shutdown;
+use std::pin::Pin;
+use std::task::Context;
+use std::task::Poll;
+
+use socket2::SockRef;
+use tokio::io::Interest;
+use tokio::net::TcpStream;
+
+use crate::gateway::Socket;
+
+/// A TCP connection. It has no buffers.
+#[derive(Debug)]
+pub struct TcpSocket(pub TcpStream);
+
+impl Socket for TcpSocket {
+    fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.0.poll_read_ready(cx)
+    }
+
+    fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.0.poll_write_ready(cx)
+    }
+
+    fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.try_read(buffer)
+    }
+
+    fn try_write(&self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+        match pieces {
+            [piece] => self.0.try_write(piece),
+            pieces => self.0.try_write_vectored(pieces),
+        }
+    }
+
+    fn try_flush(&self) -> io::Result<bool> {
+        Ok(true)
+    }
+
+    fn hung_up(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(hung_up(&self.0))
+    }
+
+    fn shutdown_write(&self) {
+        shutdown_write(&self.0);
+    }
+}
+
+/// Completes when the peer has closed its side or reset the connection, even while there is data to read.
+///
+/// Readiness for priority data includes "read closed" and, unlike readiness to read, not "readable".
+pub(super) async fn hung_up(stream: &TcpStream) {
+    // An error of the wait itself means that the runtime is going down.
+    let _ = stream.ready(Interest::PRIORITY | Interest::ERROR).await;
+}
+
+pub(super) fn shutdown_write(stream: &TcpStream) {
+    // It fails only if the connection is broken already.
+    let _ = SockRef::from(stream).shutdown(Shutdown::Write);
+}

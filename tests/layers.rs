@@ -1,0 +1,116 @@
+//! The architecture as a test: imports point down, and the core stays pure.
+
+use std::fs;
+use std::path::Path;
+use std::path::PathBuf;
+
+/// Lowest level first. A module imports lower levels and itself, nothing else.
+const LEVELS: &[&[&str]] = &[
+    &["clock", "id", "limit", "secret"],
+    &["options"],
+    &["protocol"],
+    &["delivery", "tenant", "tunnel"],
+    &["demo", "metrics", "server", "shutdown", "telemetry"],
+    &["engine", "webhook"],
+    &["gateway"],
+    &["ws"],
+    &["admin", "http"],
+    &["config"],
+    &["app"],
+    &["cli"],
+];
+
+/// How many of the lowest levels decide without doing: no I/O, no clock, no task, no log.
+const PURE_LEVELS: usize = 4;
+
+/// What pure modules do not know.
+const IMPURE: &[&str] = &[
+    "async fn",
+    ".await",
+    "tokio::",
+    "hyper::",
+    "std::fs",
+    "std::net::Tcp",
+    "tracing::",
+    "Instant::now(",
+    "rand::",
+];
+
+fn level(module: &str) -> Option<usize> {
+    LEVELS.iter().position(|modules| modules.contains(&module))
+}
+
+fn sources(path: &Path, found: &mut Vec<PathBuf>) {
+    if path.is_dir() {
+        for entry in fs::read_dir(path).expect("readable") {
+            sources(&entry.expect("readable").path(), found);
+        }
+    } else if path.extension().is_some_and(|extension| extension == "rs") {
+        found.push(path.to_owned());
+    }
+}
+
+/// Every module of the library with all of its source files.
+fn modules() -> Vec<(String, Vec<PathBuf>)> {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut modules: Vec<(String, Vec<PathBuf>)> = vec![];
+    for entry in fs::read_dir(src).expect("readable") {
+        let path = entry.expect("readable").path();
+        let name = path.file_stem().expect("named").to_string_lossy().into_owned();
+        if !["lib", "main"].contains(&name.as_str()) {
+            let mut files = vec![];
+            sources(&path, &mut files);
+            modules.push((name, files));
+        }
+    }
+    modules
+}
+
+#[test]
+fn imports_point_down() {
+    let mut imports = 0;
+    for (module, files) in modules() {
+        let own = level(&module).unwrap_or_else(|| panic!("src/{module} has no level: add it to LEVELS"));
+        for file in files {
+            let source = fs::read_to_string(&file).expect("readable");
+            for rest in source.split("crate::").skip(1) {
+                let target: String = rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+                let Some(target_level) = level(&target) else { continue };
+                assert!(
+                    target == module || target_level < own,
+                    "{} must not import {target}",
+                    file.display()
+                );
+                imports += 1;
+            }
+        }
+    }
+    assert!(imports > 100, "found {imports} imports: is the test reading src/?");
+}
+
+#[test]
+fn the_core_is_pure() {
+    let mut lines = 0;
+    for (module, files) in modules() {
+        if level(&module).is_none_or(|level| level >= PURE_LEVELS) {
+            continue;
+        }
+        for file in files
+            .iter()
+            .filter(|file| !file.to_string_lossy().ends_with("_tests.rs"))
+        {
+            let source = fs::read_to_string(file).expect("readable");
+            let code = source
+                .split("#[cfg(test)]")
+                .next()
+                .expect("there is always a first part");
+            for line in code.lines().filter(|line| !line.trim_start().starts_with("//")) {
+                lines += 1;
+                for word in IMPURE {
+                    assert!(!line.contains(word), "{} must not know {word}: {line}", file.display());
+                }
+            }
+        }
+    }
+    assert!(lines > 1_000, "read {lines} lines: is the test reading src/?");
+}

@@ -1,0 +1,121 @@
+//! The log of a real process: this test program starts itself as the process that logs.
+
+use std::io::BufRead;
+use std::io::BufReader;
+use std::io::Read;
+use std::process::Child;
+use std::process::Command;
+use std::process::Stdio;
+use std::sync::mpsc;
+use std::sync::mpsc::Receiver;
+use std::time::Duration;
+
+use wafergate::options::Log;
+use wafergate::options::LogFormat;
+use wafergate::telemetry;
+
+/// Says in the child which part it plays.
+const PART: &str = "TELEMETRY_TEST_PART";
+
+/// More than a pipe and the log's own queue hold.
+const FLOOD_LINES: usize = 100_000;
+
+/// A child that says nothing for so long is blocked.
+const DEADLINE: Duration = Duration::from_secs(20);
+
+/// A child that does not outlive its test.
+struct Running(Child);
+
+impl Running {
+    fn new(part: &str) -> Self {
+        let child = Command::new(std::env::current_exe().expect("this program"))
+            .args(["--exact", "the_child", "--nocapture"])
+            .env(PART, part)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn();
+        Self(child.expect("a child"))
+    }
+
+    /// The line in which the child says how it went, once it says so.
+    fn last_words(&mut self) -> Receiver<String> {
+        let stdout = BufReader::new(self.0.stdout.take().expect("a pipe"));
+        let (sender, receiver) = mpsc::sync_channel(1);
+        // Reads to the end, since the test harness of the child writes there too.
+        std::thread::spawn(move || {
+            for line in stdout.lines().map_while(Result::ok) {
+                if let Some(at) = line.find("dropped=") {
+                    let _ = sender.try_send(line[at..].to_owned());
+                }
+            }
+        });
+        receiver
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// What the child does; nothing when the test program runs all tests.
+#[test]
+fn the_child() {
+    let Ok(part) = std::env::var(PART) else { return };
+    let log = Log {
+        level: "info".to_owned(),
+        format: LogFormat::Text,
+    };
+    let telemetry = telemetry::init(&log).expect("a log");
+    assert!(telemetry::init(&log).is_err(), "a process has one log");
+    match part.as_str() {
+        "flood" => {
+            (0..FLOOD_LINES).for_each(|n| tracing::warn!(n, "one of many lines"));
+            let panicked = std::thread::spawn(|| panic!("while stderr is blocked")).join().is_err();
+            println!("dropped={} panicked={panicked}", telemetry.dropped_lines());
+        }
+        "lines" => {
+            tracing::warn!(host = %"a\r\n\u{1b}[31mb", "a line");
+            let panicked = std::thread::spawn(|| panic!("on\npurpose")).join().is_err();
+            println!("dropped={} panicked={panicked}", telemetry.dropped_lines());
+        }
+        other => panic!("no part {other}"),
+    }
+}
+
+#[test]
+fn a_stderr_that_nobody_reads_blocks_nobody() {
+    let mut child = Running::new("flood");
+
+    let words = child.last_words().recv_timeout(DEADLINE).expect("the child goes on");
+
+    let (dropped, panicked) = words.trim_start_matches("dropped=").split_once(' ').expect("two words");
+    assert!(dropped.parse::<usize>().expect("a number") > FLOOD_LINES / 2, "{words}");
+    assert_eq!(panicked, "panicked=true");
+}
+
+#[test]
+fn lines_in_a_pipe_have_no_colours_and_panics_are_lines() {
+    let mut child = Running::new("lines");
+    let mut stderr = child.0.stderr.take().expect("a pipe");
+
+    let words = child
+        .last_words()
+        .recv_timeout(DEADLINE)
+        .expect("the child comes to its end");
+    assert_eq!(words, "dropped=0 panicked=true");
+
+    let mut text = String::new();
+    stderr.read_to_string(&mut text).expect("text");
+    let lines: Vec<_> = text.lines().collect();
+    assert_eq!(lines.len(), 2, "{text}");
+    assert!(!text.contains(['\u{1b}', '\r']), "{text:?}");
+    assert!(
+        lines[0].contains(r#"WARN telemetry: a line host="a\r\n\u{1b}[31mb""#),
+        "{text}"
+    );
+    assert!(lines[1].contains(r#"panic.message="on\npurpose""#), "{text}");
+}
