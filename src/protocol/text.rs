@@ -87,6 +87,16 @@ pub fn printable(text: &str, max_bytes: usize) -> Cow<'_, str> {
     Cow::Owned(short)
 }
 
+/// What is wrong with a JSON document, without any value that stands in it: it may be a key.
+pub fn json_defect(error: &serde_json::Error) -> String {
+    let message = error.to_string();
+    let Some((found, expected)) = message.split_once(", expected") else {
+        return printable(&message, 200).into_owned();
+    };
+    let kind = found.split(['`', '"']).next().unwrap_or_default().trim_end();
+    printable(&format!("{kind}, expected{expected}"), 200).into_owned()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -118,6 +128,21 @@ mod tests {
         assert_eq!(printable("plain", 10), "plain");
         assert_eq!(printable("a\r\n\u{1b}[31m中", 100), r"a\r\n\u{1b}[31m\u{4e2d}");
         assert_eq!(printable("abcdef", 3), "abc...");
+    }
+
+    #[test]
+    fn a_defect_is_described_without_the_value() {
+        let defect = |json: &str| json_defect(&serde_json::from_str::<Vec<Text>>(json).expect_err("not strings"));
+
+        assert_eq!(
+            defect("[12345]"),
+            "invalid type: integer, expected a string at line 1 column 6"
+        );
+        assert_eq!(
+            defect("\"hunter2\""),
+            "invalid type: string, expected a sequence at line 1 column 9"
+        );
+        assert_eq!(defect("[\"a\""), "EOF while parsing a list at line 1 column 4");
     }
 
     #[test]

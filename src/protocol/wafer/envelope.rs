@@ -4,7 +4,7 @@ use serde::Deserialize;
 
 use super::Refusal;
 use crate::protocol::text::Text;
-use crate::protocol::text::printable;
+use crate::protocol::text::json_defect;
 
 /// The envelope of a call. Its fields are credentials and payload: it has no `Debug`, and nothing of it is logged.
 #[derive(Deserialize)]
@@ -31,7 +31,7 @@ impl Envelope {
     /// [`Refusal::Malformed`] with a sentence that says what is missing or of the wrong kind.
     pub fn parse(body: &[u8]) -> Result<Self, Refusal> {
         serde_json::from_slice(body).map_err(|error| {
-            let why = printable(&error.to_string(), 200).into_owned();
+            let why = json_defect(&error);
             Refusal::Malformed(format!(
                 "the body must be a JSON object with the strings data, tcId and signature: {why}"
             ))
@@ -62,7 +62,7 @@ impl WsurlRequest {
     /// [`Refusal::BadData`] with a sentence that says what is missing or of the wrong kind.
     pub fn parse(data: &str) -> Result<Self, Refusal> {
         let request: Self = serde_json::from_str(data).map_err(|error| {
-            let why = printable(&error.to_string(), 200).into_owned();
+            let why = json_defect(&error);
             Refusal::BadData(format!(
                 "data must be JSON text of an object with the string receiveUrl: {why}"
             ))

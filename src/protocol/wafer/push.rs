@@ -13,7 +13,7 @@ use serde::de::Visitor;
 use super::Refusal;
 use crate::id::TunnelId;
 use crate::protocol::text::Text;
-use crate::protocol::text::printable;
+use crate::protocol::text::json_defect;
 
 /// One id of a push, as its sender wrote it.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
@@ -98,7 +98,7 @@ impl PushPacket {
     /// [`Refusal::BadData`] with a sentence that says what is missing or of the wrong kind.
     pub fn parse_all(data: &str) -> Result<Vec<Self>, Refusal> {
         let packets: Vec<RawPacket> = serde_json::from_str(data).map_err(|error| {
-            let why = printable(&error.to_string(), 200).into_owned();
+            let why = json_defect(&error);
             Refusal::BadData(format!(
                 "data must be JSON text of an array of packets {{tunnelIds, type, content}}: {why}"
             ))
