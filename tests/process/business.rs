@@ -1,0 +1,72 @@
+//! A business server on a thread: it keeps the events and answers, or does not.
+
+use std::io::BufRead;
+use std::io::BufReader;
+use std::io::Read;
+use std::io::Write;
+use std::net::TcpListener;
+use std::net::TcpStream;
+use std::sync::mpsc;
+use std::sync::mpsc::Receiver;
+use std::sync::mpsc::Sender;
+use std::thread;
+
+use super::gateway::SOON;
+
+pub(crate) struct Business {
+    /// Host and port.
+    pub(crate) authority: String,
+    events: Receiver<serde_json::Value>,
+}
+
+impl Business {
+    /// Accepts every event, or answers none.
+    pub(crate) fn start(answers: bool) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
+        let authority = listener.local_addr().expect("bound").to_string();
+        let (sender, events) = mpsc::channel();
+        thread::spawn(move || {
+            for stream in listener.incoming().map_while(Result::ok) {
+                let sender = sender.clone();
+                thread::spawn(move || serve(stream, &sender, answers));
+            }
+        });
+        Self { authority, events }
+    }
+
+    /// The next event: its type, and its content if it has one.
+    pub(crate) fn event(&self) -> (String, Option<String>) {
+        let event = self.events.recv_timeout(SOON).expect("an event");
+        let text = |key: &str| event[key].as_str().map(str::to_owned);
+        (text("type").expect("a type"), text("content"))
+    }
+}
+
+fn serve(stream: TcpStream, sender: &Sender<serde_json::Value>, answers: bool) -> Option<()> {
+    let mut writer = stream.try_clone().ok()?;
+    let mut reader = BufReader::new(stream);
+    loop {
+        let mut length = 0;
+        loop {
+            let mut line = String::new();
+            if reader.read_line(&mut line).ok()? == 0 {
+                return None;
+            }
+            if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+                length = value.trim().parse().ok()?;
+            }
+            if line == "\r\n" {
+                break;
+            }
+        }
+        let mut body = vec![0; length];
+        reader.read_exact(&mut body).ok()?;
+        let body: serde_json::Value = serde_json::from_slice(&body).ok()?;
+        sender.send(serde_json::from_str(body["data"].as_str()?).ok()?).ok()?;
+        if answers {
+            writer
+                .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n{\"code\":0}")
+                .ok()?;
+        }
+    }
+}

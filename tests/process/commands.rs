@@ -1,0 +1,119 @@
+//! Commands that end by themselves, and their exit codes.
+
+use std::net::TcpListener;
+use std::process::Output;
+
+use super::client::get;
+use super::gateway::Gateway;
+use super::gateway::KEY;
+use super::gateway::binary;
+use super::gateway::config;
+
+fn run(arguments: &[&str]) -> Output {
+    binary().args(arguments).output().expect("started")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).expect("text")
+}
+
+#[test]
+fn wrong_usage_ends_with_64_and_help_with_0() {
+    for arguments in [
+        &[][..],
+        &["serv"],
+        &["serve", "--nonsense"],
+        &["demo", "--listen", "here"],
+    ] {
+        let output = run(arguments);
+        assert_eq!(output.status.code(), Some(64), "{arguments:?}");
+        assert!(!output.stderr.is_empty());
+    }
+    let help = run(&["--help"]);
+    assert_eq!(help.status.code(), Some(0));
+    for command in ["serve", "demo", "check-config", "keygen"] {
+        assert!(text(&help.stdout).contains(command), "{command}");
+    }
+}
+
+#[test]
+fn a_bad_configuration_ends_with_64_and_says_what_to_change() {
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(file.path(), "[tunnel]\nheartbeat_sec = 5\n").expect("written");
+    let path = file.path().to_str().expect("text");
+    for command in ["serve", "check-config"] {
+        let output = run(&[command, "--config", path]);
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(64), "{said}");
+        assert!(
+            said.contains("tunnel.heartbeat_sec") && said.contains("heartbeat_secs"),
+            "{said}"
+        );
+    }
+    assert_eq!(
+        run(&["serve", "--config", "/nowhere/wafergate.toml"]).status.code(),
+        Some(64)
+    );
+}
+
+#[test]
+fn check_config_prints_what_is_in_effect_and_masks_secrets() {
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(file.path(), config("api.example.com", "")).expect("written");
+
+    let output = binary()
+        .args(["check-config", "--config", file.path().to_str().expect("text")])
+        .env("WAFERGATE__TUNNEL__HEARTBEAT_SECS", "17")
+        .output()
+        .expect("started");
+
+    let said = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(0));
+    assert!(
+        said.contains("heartbeat_secs = 17") && said.contains("api.example.com"),
+        "{said}"
+    );
+    assert!(!said.contains(KEY) && !text(&output.stderr).contains(KEY), "{said}");
+}
+
+#[test]
+fn keygen_prints_a_key() {
+    let output = run(&["keygen"]);
+
+    assert_eq!(output.status.code(), Some(0));
+    assert!(text(&output.stdout).starts_with("whsec_"));
+}
+
+#[test]
+fn an_address_that_is_taken_is_named() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("bound");
+    let address = taken.local_addr().expect("bound").to_string();
+
+    for command in ["serve", "demo"] {
+        let output = run(&[command, "--listen", &address]);
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains(&address), "{said}");
+    }
+}
+
+#[test]
+fn the_admin_listener_tells_health() {
+    let gateway = Gateway::start("");
+
+    for (path, status) in [
+        ("/livez", "200"),
+        ("/readyz", "200"),
+        ("/metrics", "200"),
+        ("/drain", "405"),
+        ("/", "404"),
+    ] {
+        let (head, _) = get(&gateway.admin, path);
+        assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{path}: {head}");
+    }
+    let (head, body) = get(&gateway.url, "/nothing");
+    assert!(
+        head.starts_with("HTTP/1.1 404 ") && body.contains("/get/wsurl"),
+        "{body}"
+    );
+}

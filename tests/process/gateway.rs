@@ -1,0 +1,124 @@
+//! A `wafergate serve` process with a configuration of its own.
+
+use std::io::BufRead;
+use std::io::BufReader;
+use std::path::PathBuf;
+use std::process::Child;
+use std::process::Command;
+use std::process::ExitStatus;
+use std::process::Stdio;
+use std::sync::mpsc;
+use std::sync::mpsc::Receiver;
+use std::thread;
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+/// How long anything may take that should happen soon.
+pub(crate) const SOON: Duration = Duration::from_secs(20);
+
+pub(crate) const KEY: &str = "a key of this test";
+
+/// A running node. It is killed when dropped.
+pub(crate) struct Gateway {
+    pub(crate) url: String,
+    pub(crate) admin: String,
+    child: Child,
+    stderr: Receiver<String>,
+    seen: Vec<String>,
+    dir: TempDir,
+}
+
+pub(crate) fn binary() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_wafergate"));
+    command.env_remove("RUST_LOG");
+    command
+}
+
+/// A configuration with one tenant, whose business server is at `business`.
+pub(crate) fn config(business: &str, more: &str) -> String {
+    format!(
+        "[webhook]\nallow_networks = [\"127.0.0.0/8\"]\n[[tenants]]\nserver_host = {business:?}\nkeys = [{KEY:?}]\n{more}"
+    )
+}
+
+impl Gateway {
+    /// Starts a node and waits until it accepts.
+    pub(crate) fn start(config: &str) -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        std::fs::write(dir.path().join("wafergate.toml"), config).expect("written");
+        let mut child = binary()
+            .arg("serve")
+            .args(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--config"])
+            .arg(dir.path().join("wafergate.toml"))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("started");
+        let mut stdout = BufReader::new(child.stdout.take().expect("piped")).lines();
+        let mut line = |prefix: &str| {
+            let line = stdout.next().expect("a line on stdout").expect("text");
+            line.strip_prefix(prefix)
+                .unwrap_or_else(|| panic!("{line:?} should begin with {prefix:?}"))
+                .to_owned()
+        };
+        let (url, admin) = (line("listen "), line("admin "));
+        let (sender, stderr) = mpsc::channel();
+        let lines = BufReader::new(child.stderr.take().expect("piped")).lines();
+        thread::spawn(move || lines.map_while(Result::ok).try_for_each(|line| sender.send(line)));
+        Self {
+            url,
+            admin,
+            child,
+            stderr,
+            seen: vec![],
+            dir,
+        }
+    }
+
+    /// The file that the node reads again on SIGHUP.
+    pub(crate) fn config_path(&self) -> PathBuf {
+        self.dir.path().join("wafergate.toml")
+    }
+
+    pub(crate) fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        let status = Command::new("kill")
+            .args(["-s", name, &pid])
+            .status()
+            .expect("kill is there");
+        assert!(status.success());
+    }
+
+    /// Waits for a log line that contains `words`.
+    pub(crate) fn logged(&mut self, words: &str) -> String {
+        loop {
+            let line = self
+                .stderr
+                .recv_timeout(SOON)
+                .unwrap_or_else(|_| panic!("no {words:?} in {:#?}", self.seen));
+            self.seen.push(line.clone());
+            if line.contains(words) {
+                return line;
+            }
+        }
+    }
+
+    /// Waits for the end; returns it with all that was logged.
+    pub(crate) fn end(mut self) -> (ExitStatus, String) {
+        let status = self.child.wait().expect("a child");
+        let rest: Vec<_> = std::mem::take(&mut self.seen)
+            .into_iter()
+            .chain(self.stderr.iter())
+            .collect();
+        (status, rest.join("\n"))
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,8 @@
+//! The program as its operator meets it: a real process, its output, its signals and its exit codes.
+
+mod business;
+mod client;
+mod commands;
+mod gateway;
+mod signals;
+mod tls;

@@ -1,0 +1,122 @@
+//! TLS on the public listener.
+
+use std::fs;
+use std::net::TcpStream;
+use std::path::Path;
+use std::sync::Arc;
+
+use rcgen::CertifiedKey;
+use rustls::ClientConfig;
+use rustls::ClientConnection;
+use rustls::RootCertStore;
+use rustls::StreamOwned;
+use rustls::crypto::ring;
+use rustls_pki_types::CertificateDer;
+
+use super::business::Business;
+use super::client::Client;
+use super::client::ask;
+use super::client::call;
+use super::client::connect;
+use super::gateway::Gateway;
+use super::gateway::config;
+
+/// Writes a new self-signed certificate to `dir`, and returns it.
+fn certify(dir: &Path) -> CertificateDer<'static> {
+    let CertifiedKey { cert, signing_key } =
+        rcgen::generate_simple_self_signed(["gateway.test".to_owned()]).expect("a certificate");
+    fs::write(dir.join("cert.pem"), cert.pem()).expect("written");
+    fs::write(dir.join("key.pem"), signing_key.serialize_pem()).expect("written");
+    cert.der().clone()
+}
+
+fn trusting(url: &str, root: &CertificateDer<'static>) -> StreamOwned<ClientConnection, TcpStream> {
+    let mut roots = RootCertStore::empty();
+    roots.add(root.clone()).expect("a root");
+    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let name = "gateway.test".try_into().expect("a name");
+    StreamOwned::new(
+        ClientConnection::new(Arc::new(config), name).expect("a client"),
+        connect(url),
+    )
+}
+
+fn with_tls(business: &str, dir: &Path) -> String {
+    let (cert, key) = (dir.join("cert.pem"), dir.join("key.pem"));
+    config(business, &format!("[server]\ntls_cert = {cert:?}\ntls_key = {key:?}\n"))
+}
+
+#[test]
+fn a_tunnel_works_over_tls_with_long_messages_both_ways() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let root = certify(dir.path());
+    let business = Business::start(true);
+    let gateway = Gateway::start(&with_tls(&business.authority, dir.path()));
+    assert!(gateway.url.starts_with("https://"), "{}", gateway.url);
+    let mut api = trusting(&gateway.url, &root);
+    let (tunnel, path) = ask(&mut api, &business.authority);
+    let mut client = Client::open(trusting(&gateway.url, &root), &path);
+    assert_eq!(business.event().0, "connect");
+
+    let long = "长".repeat(40_000);
+    client.send(&format!("message:{long}"));
+    client.send("ping");
+    assert_eq!(business.event(), ("message".into(), Some(long.clone())));
+    assert_eq!(client.receive(), (1, b"pong".to_vec()));
+
+    for round in 0..20 {
+        let push = serde_json::json!([{"tunnelIds": [tunnel], "type": "message", "content": format!("{round}{long}")}]);
+        let answer = call(&mut api, &business.authority, "/ws/push", &push.to_string());
+        assert_eq!(answer["data"]["invalidTunnelIds"], serde_json::json!([]), "{answer}");
+    }
+    for round in 0..20 {
+        assert_eq!(
+            client.receive(),
+            (1, format!("message:{round}{long}").into_bytes()),
+            "round {round}"
+        );
+    }
+    client.send("close");
+    assert_eq!(business.event().0, "close");
+}
+
+#[test]
+fn a_new_certificate_is_used_after_sighup_and_a_bad_one_is_not() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let first = certify(dir.path());
+    let business = Business::start(true);
+    let mut gateway = Gateway::start(&with_tls(&business.authority, dir.path()));
+    let mut old = trusting(&gateway.url, &first);
+    ask(&mut old, &business.authority);
+
+    fs::write(dir.path().join("key.pem"), "not a key").expect("written");
+    gateway.signal("HUP");
+    assert!(gateway.logged("the old one stays").contains("key.pem"));
+    ask(&mut trusting(&gateway.url, &first), &business.authority);
+
+    let second = certify(dir.path());
+    gateway.signal("HUP");
+    gateway.logged("reloaded");
+    ask(&mut trusting(&gateway.url, &second), &business.authority);
+    ask(&mut old, &business.authority);
+}
+
+#[test]
+fn plain_http_on_a_tls_port_does_no_harm() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let root = certify(dir.path());
+    let business = Business::start(true);
+    let gateway = Gateway::start(&with_tls(&business.authority, dir.path()));
+    let mut plain = connect(&gateway.url);
+    std::io::Write::write_all(&mut plain, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").expect("written");
+
+    let mut rest = Vec::new();
+    // An alert or a reset: either way it ends.
+    let _ = std::io::Read::read_to_end(&mut plain, &mut rest);
+
+    ask(&mut trusting(&gateway.url, &root), &business.authority);
+}
