@@ -35,12 +35,7 @@ impl Admin {
         before_metrics: impl Fn(&Metrics) + Send + Sync + 'static,
     ) -> Self {
         let metrics = gateway.metrics.clone();
-        Self {
-            gateway,
-            metrics,
-            shutdown,
-            before_metrics: Box::new(before_metrics),
-        }
+        Self { gateway, metrics, shutdown, before_metrics: Box::new(before_metrics) }
     }
 
     fn answer(&self, method: &Method, path: &str) -> Response<Full<Bytes>> {
@@ -61,10 +56,7 @@ impl Admin {
             }
             ("/livez" | "/readyz" | "/metrics", _) => wrong_method("GET"),
             ("/drain", _) => wrong_method("POST"),
-            _ => text(
-                StatusCode::NOT_FOUND,
-                "there are GET /livez, GET /readyz, GET /metrics and POST /drain\n",
-            ),
+            _ => text(StatusCode::NOT_FOUND, "there are GET /livez, GET /readyz, GET /metrics and POST /drain\n"),
         }
     }
 
@@ -86,17 +78,12 @@ impl Handler for Admin {
 fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(body.into()));
     *response.status_mut() = status;
-    response.headers_mut().insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static("text/plain; charset=utf-8"),
-    );
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     response
 }
 
 fn wrong_method(allow: &'static str) -> Response<Full<Bytes>> {
     let mut response = text(StatusCode::METHOD_NOT_ALLOWED, format!("use {allow}\n"));
-    response
-        .headers_mut()
-        .insert(header::ALLOW, HeaderValue::from_static(allow));
+    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allow));
     response
 }

@@ -17,9 +17,7 @@ use prometheus::core::Collector;
 use crate::protocol::close::CloseReason;
 
 /// Upper bounds of the time histograms, in seconds.
-const TIME_BUCKETS: [f64; 14] = [
-    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
-];
+const TIME_BUCKETS: [f64; 14] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
 /// How a push request ended.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -96,23 +94,13 @@ impl Default for Metrics {
             register(&registry, IntCounterVec::new(Opts::new(name, help), labels))
         };
         let time = |name: &str, help: &str| HistogramOpts::new(name, help).buckets(TIME_BUCKETS.to_vec());
-        let deliveries = counters(
-            "wafergate_deliveries_total",
-            "Targets of pushes, by what became of them",
-            &["result"],
-        );
+        let deliveries =
+            counters("wafergate_deliveries_total", "Targets of pushes, by what became of them", &["result"]);
         let pushes = counters("wafergate_pushes_total", "Push requests, by result", &["result"]);
-        let webhooks = counters(
-            "wafergate_webhooks_total",
-            "Attempts to deliver events",
-            &["event", "result"],
-        );
+        let webhooks = counters("wafergate_webhooks_total", "Attempts to deliver events", &["event", "result"]);
         let durations = register(
             &registry,
-            HistogramVec::new(
-                time("wafergate_webhook_duration_seconds", "Duration of webhook attempts"),
-                &["event"],
-            ),
+            HistogramVec::new(time("wafergate_webhook_duration_seconds", "Duration of webhook attempts"), &["event"]),
         );
         let closes = counters("wafergate_closes_total", "Tunnels closed, by reason", &["reason"]);
         CloseReason::ALL.iter().for_each(|reason| {
@@ -143,19 +131,9 @@ impl Default for Metrics {
             }),
             webhook_duration: EVENTS.map(|event| durations.with_label_values(&[event])),
             closes,
-            refused: counters(
-                "wafergate_refused_total",
-                "Requests and handshakes refused, by reason",
-                &["reason"],
-            ),
-            accept_errors: counter(
-                "wafergate_accept_errors_total",
-                "Connections that could not be accepted",
-            ),
-            log_lines_dropped: gauge(
-                "wafergate_log_lines_dropped",
-                "Log lines dropped since nobody read them",
-            ),
+            refused: counters("wafergate_refused_total", "Requests and handshakes refused, by reason", &["reason"]),
+            accept_errors: counter("wafergate_accept_errors_total", "Connections that could not be accepted"),
+            log_lines_dropped: gauge("wafergate_log_lines_dropped", "Log lines dropped since nobody read them"),
             registry,
         }
     }
@@ -200,25 +178,18 @@ impl Metrics {
     /// All metrics in Prometheus' text format.
     pub fn render(&self) -> String {
         let mut text = Vec::new();
-        TextEncoder::new()
-            .encode(&self.registry.gather(), &mut text)
-            .expect("a buffer takes everything");
+        TextEncoder::new().encode(&self.registry.gather(), &mut text).expect("a buffer takes everything");
         String::from_utf8(text).expect("the text format is UTF-8")
     }
 }
 
 fn event_index(event: &str) -> usize {
-    EVENTS
-        .iter()
-        .position(|name| *name == event)
-        .expect("one of the three events")
+    EVENTS.iter().position(|name| *name == event).expect("one of the three events")
 }
 
 fn register<C: Collector + Clone + 'static>(registry: &Registry, collector: prometheus::Result<C>) -> C {
     let collector = collector.expect("metric names and labels are constants");
-    registry
-        .register(Box::new(collector.clone()))
-        .expect("every metric has a name of its own");
+    registry.register(Box::new(collector.clone())).expect("every metric has a name of its own");
     collector
 }
 

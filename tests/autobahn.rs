@@ -86,10 +86,7 @@ impl Echo {
         let tenant = gateway.tenants.tenant("autobahn").expect("configured");
         let key = tenant.settings().keys[0].clone();
         let issued = gateway.issue(&tenant, &key, "http://echo.example/").expect("issued");
-        let admission = gateway
-            .admit(issued.path.trim_start_matches("/ws/"))
-            .await
-            .expect("admitted");
+        let admission = gateway.admit(issued.path.trim_start_matches("/ws/")).await.expect("admitted");
         let response = Response::builder()
             .status(StatusCode::SWITCHING_PROTOCOLS)
             .header(header::CONNECTION, "Upgrade")
@@ -98,17 +95,12 @@ impl Echo {
             .body(Full::<Bytes>::default())
             .expect("valid");
         let takeover = Box::new(move |stream: Stream, early: Bytes| {
-            let Stream::Plain(stream) = stream else {
-                unreachable!("the listener has no certificate")
-            };
+            let Stream::Plain(stream) = stream else { unreachable!("the listener has no certificate") };
             let connection = gateway.attach(admission, Profile::Native, TcpSocket(stream));
             self.connections.insert(issued.tunnel, Arc::clone(&connection));
             tokio::spawn(ws::serve(gateway, connection, early.into()));
         });
-        Reply {
-            response,
-            takeover: Some(takeover),
-        }
+        Reply { response, takeover: Some(takeover) }
     }
 }
 
@@ -143,9 +135,7 @@ async fn echo_server(max_message_bytes: usize) -> String {
         metrics: Metrics::default(),
     }));
     assert!(echo.gateway.set(gateway).is_ok());
-    let listener = Listener::bind("127.0.0.1:0".parse().expect("valid"), None, || {})
-        .await
-        .expect("bound");
+    let listener = Listener::bind("127.0.0.1:0".parse().expect("valid"), None, || {}).await.expect("bound");
     let url = format!("ws://{}", listener.address().expect("bound"));
     tokio::spawn(listener.run(Arc::new(Open(echo)), CancellationToken::new()));
     url

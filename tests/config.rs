@@ -29,10 +29,7 @@ fn files(directory: &str) -> Vec<(PathBuf, String)> {
 }
 
 fn first_line(text: &str) -> &str {
-    text.lines()
-        .next()
-        .and_then(|line| line.strip_prefix("# "))
-        .expect("a comment in the first line")
+    text.lines().next().and_then(|line| line.strip_prefix("# ")).expect("a comment in the first line")
 }
 
 #[test]
@@ -63,19 +60,9 @@ fn valid_files_load_and_warn_as_they_say() {
         match first_line(&text).strip_prefix("warns: ") {
             Some(phrase) => {
                 assert_eq!(loaded.warnings.len(), 1, "{}: {:?}", path.display(), loaded.warnings);
-                assert!(
-                    loaded.warnings[0].contains(phrase),
-                    "{}: {}",
-                    path.display(),
-                    loaded.warnings[0]
-                );
+                assert!(loaded.warnings[0].contains(phrase), "{}: {}", path.display(), loaded.warnings[0]);
             }
-            None => assert_eq!(
-                (first_line(&text), loaded.warnings.len()),
-                ("no warnings", 0),
-                "{:?}",
-                loaded.warnings
-            ),
+            None => assert_eq!((first_line(&text), loaded.warnings.len()), ("no warnings", 0), "{:?}", loaded.warnings),
         }
         let shown = format!("{} {:?} {loaded:?}", config::render(&loaded.options), loaded.warnings);
         assert!(!shown.contains(SECRET), "{}: {shown}", path.display());
@@ -93,15 +80,8 @@ fn invalid_files_fail_and_name_the_key() {
         for phrase in first_line(&text).split(" | ") {
             assert!(shown.contains(phrase), "{}: {phrase} is not in {shown}", path.display());
         }
-        assert!(
-            shown.contains(&*path.to_string_lossy()) || shown.contains("(default)"),
-            "no place: {shown}"
-        );
-        assert!(
-            !format!("{shown} {error:?}").contains(SECRET),
-            "{}: {shown}",
-            path.display()
-        );
+        assert!(shown.contains(&*path.to_string_lossy()) || shown.contains("(default)"), "no place: {shown}");
+        assert!(!format!("{shown} {error:?}").contains(SECRET), "{}: {shown}", path.display());
     }
 }
 
@@ -133,10 +113,7 @@ fn the_defaults_document_every_setting_and_no_other() {
 
 /// The tenant that `config/default.toml` shows in a comment.
 fn example_tenant() -> Table {
-    let block = config::DEFAULTS
-        .split("\n#[[tenants]]\n")
-        .nth(1)
-        .expect("an example of a tenant");
+    let block = config::DEFAULTS.split("\n#[[tenants]]\n").nth(1).expect("an example of a tenant");
     let lines = block.lines().map_while(|line| line.strip_prefix('#'));
     toml::from_str(&lines.collect::<Vec<_>>().join("\n")).expect("TOML")
 }
@@ -151,12 +128,7 @@ fn the_example_of_a_tenant_has_every_key_and_works() {
     let path = directory.path().join("example.toml");
     fs::write(&path, format!("[[tenants]]\n{example}")).expect("a file");
     let loaded = config::load(Some(&path), []).expect("a usable configuration");
-    assert_eq!(
-        (loaded.options.tenants.len(), loaded.warnings.len()),
-        (1, 0),
-        "{:?}",
-        loaded.warnings
-    );
+    assert_eq!((loaded.options.tenants.len(), loaded.warnings.len()), (1, 0), "{:?}", loaded.warnings);
 }
 
 #[test]

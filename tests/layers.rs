@@ -24,17 +24,8 @@ const LEVELS: &[&[&str]] = &[
 const PURE_LEVELS: usize = 4;
 
 /// What pure modules do not know.
-const IMPURE: &[&str] = &[
-    "async fn",
-    ".await",
-    "tokio::",
-    "hyper::",
-    "std::fs",
-    "std::net::Tcp",
-    "tracing::",
-    "Instant::now(",
-    "rand::",
-];
+const IMPURE: &[&str] =
+    &["async fn", ".await", "tokio::", "hyper::", "std::fs", "std::net::Tcp", "tracing::", "Instant::now(", "rand::"];
 
 fn level(module: &str) -> Option<usize> {
     LEVELS.iter().position(|modules| modules.contains(&module))
@@ -76,11 +67,7 @@ fn imports_point_down() {
             for rest in source.split("crate::").skip(1) {
                 let target: String = rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
                 let Some(target_level) = level(&target) else { continue };
-                assert!(
-                    target == module || target_level < own,
-                    "{} must not import {target}",
-                    file.display()
-                );
+                assert!(target == module || target_level < own, "{} must not import {target}", file.display());
                 imports += 1;
             }
         }
@@ -95,15 +82,9 @@ fn the_core_is_pure() {
         if level(&module).is_none_or(|level| level >= PURE_LEVELS) {
             continue;
         }
-        for file in files
-            .iter()
-            .filter(|file| !file.to_string_lossy().ends_with("_tests.rs"))
-        {
+        for file in files.iter().filter(|file| !file.to_string_lossy().ends_with("_tests.rs")) {
             let source = fs::read_to_string(file).expect("readable");
-            let code = source
-                .split("#[cfg(test)]")
-                .next()
-                .expect("there is always a first part");
+            let code = source.split("#[cfg(test)]").next().expect("there is always a first part");
             for line in code.lines().filter(|line| !line.trim_start().starts_with("//")) {
                 lines += 1;
                 for word in IMPURE {

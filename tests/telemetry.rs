@@ -65,10 +65,7 @@ impl Drop for Running {
 #[test]
 fn the_child() {
     let Ok(part) = std::env::var(PART) else { return };
-    let log = Log {
-        level: "info".to_owned(),
-        format: LogFormat::Text,
-    };
+    let log = Log { level: "info".to_owned(), format: LogFormat::Text };
     let telemetry = telemetry::init(&log).expect("a log");
     assert!(telemetry::init(&log).is_err(), "a process has one log");
     match part.as_str() {
@@ -102,10 +99,7 @@ fn lines_in_a_pipe_have_no_colours_and_panics_are_lines() {
     let mut child = Running::new("lines");
     let mut stderr = child.0.stderr.take().expect("a pipe");
 
-    let words = child
-        .last_words()
-        .recv_timeout(DEADLINE)
-        .expect("the child comes to its end");
+    let words = child.last_words().recv_timeout(DEADLINE).expect("the child comes to its end");
     assert_eq!(words, "dropped=0 panicked=true");
 
     let mut text = String::new();
@@ -113,9 +107,6 @@ fn lines_in_a_pipe_have_no_colours_and_panics_are_lines() {
     let lines: Vec<_> = text.lines().collect();
     assert_eq!(lines.len(), 2, "{text}");
     assert!(!text.contains(['\u{1b}', '\r']), "{text:?}");
-    assert!(
-        lines[0].contains(r#"WARN telemetry: a line host="a\r\n\u{1b}[31mb""#),
-        "{text}"
-    );
+    assert!(lines[0].contains(r#"WARN telemetry: a line host="a\r\n\u{1b}[31mb""#), "{text}");
     assert!(lines[1].contains(r#"panic.message="on\npurpose""#), "{text}");
 }

@@ -83,15 +83,7 @@ impl App {
             clock,
             metrics,
         }));
-        Ok(Self {
-            gateway,
-            dispatcher,
-            certificate,
-            public,
-            admin,
-            drain,
-            shutdown,
-        })
+        Ok(Self { gateway, dispatcher, certificate, public, admin, drain, shutdown })
     }
 
     /// The URL of the public listener.
@@ -136,15 +128,7 @@ impl App {
         fallback: Option<Fallback>,
         dropped_log_lines: impl Fn() -> usize + Send + Sync + 'static,
     ) -> Ended {
-        let Self {
-            gateway,
-            dispatcher,
-            public,
-            admin,
-            drain,
-            shutdown,
-            ..
-        } = self;
+        let Self { gateway, dispatcher, public, admin, drain, shutdown, .. } = self;
         let stop = CancellationToken::new();
         let api = Arc::new(Api::new(Arc::clone(&gateway), fallback));
         let admin_edge = Admin::new(Arc::clone(&gateway), shutdown.clone(), move |metrics| {
@@ -188,9 +172,7 @@ impl Reloader {
         if let Some(certificate) = &self.certificate {
             certificate.reload()?;
         }
-        self.dispatcher
-            .client()
-            .set_policy(options.webhook.allow_networks.clone());
+        self.dispatcher.client().set_policy(options.webhook.allow_networks.clone());
         self.gateway.reload(options);
         Ok(())
     }
@@ -226,11 +208,9 @@ async fn listen(
     metrics: &Metrics,
 ) -> anyhow::Result<Listener> {
     let metrics = metrics.clone();
-    Listener::bind(address, certificate, move || metrics.accept_error())
-        .await
-        .with_context(|| {
-            format!("cannot listen on {key} = \"{address}\" (is another program there? port 0 takes a free one)")
-        })
+    Listener::bind(address, certificate, move || metrics.accept_error()).await.with_context(|| {
+        format!("cannot listen on {key} = \"{address}\" (is another program there? port 0 takes a free one)")
+    })
 }
 
 /// Connect URLs are sealed with the configured key; without one they are good until this process ends.

@@ -39,16 +39,13 @@ pub(super) fn run(listen: SocketAddr) -> ExitCode {
 
 async fn demo(listen: SocketAddr) -> anyhow::Result<Ended> {
     let variables = DEMO.map(|(name, value)| (name.to_owned(), value.to_owned()));
-    let mut options = config::load(None, variables)
-        .context("the demo's own configuration")?
-        .options;
+    let mut options = config::load(None, variables).context("the demo's own configuration")?.options;
     options.server.listen = listen;
     let telemetry = telemetry::init(&options.log).context("cannot set up the log")?;
     let shutdown = Shutdown::default();
     tokio::spawn(shutdown.on_signals()?);
-    let app = App::build(options, shutdown)
-        .await
-        .context("try another address: wafergate demo --listen 127.0.0.1:0")?;
+    let app =
+        App::build(options, shutdown).await.context("try another address: wafergate demo --listen 127.0.0.1:0")?;
 
     let address = app.address()?;
     let demo = Arc::new(Demo::new(Settings {
@@ -58,10 +55,7 @@ async fn demo(listen: SocketAddr) -> anyhow::Result<Ended> {
         clock: || SystemClock.unix_time(),
     }));
     println!("三木聊天室 is open at http://{}/", reachable(address));
-    println!(
-        "Open it in two windows. Ctrl-C ends it. Health and metrics: {}",
-        app.admin_url()?
-    );
+    println!("Open it in two windows. Ctrl-C ends it. Health and metrics: {}", app.admin_url()?);
     let fallback: Fallback = Arc::new(move |request| {
         let demo = Arc::clone(&demo);
         Box::pin(async move { demo.handle(request).await })

@@ -77,11 +77,7 @@ pub fn main() -> ExitCode {
         }
     };
     match cli.command {
-        Command::Serve {
-            config,
-            listen,
-            admin_listen,
-        } => serve::run(&config, listen, admin_listen),
+        Command::Serve { config, listen, admin_listen } => serve::run(&config, listen, admin_listen),
         Command::Demo { listen } => demo::run(listen),
         Command::CheckConfig { config } => check_config(&config),
         Command::Keygen => {

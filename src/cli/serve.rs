@@ -64,9 +64,8 @@ fn reload(reloader: &Reloader, telemetry: &Telemetry, file: Option<PathBuf>) {
     for warning in &loaded.warnings {
         tracing::warn!(warning, "configuration");
     }
-    let result = reloader
-        .reload(&loaded.options)
-        .and_then(|()| telemetry.reload(&loaded.options.log.level).map_err(Into::into));
+    let result =
+        reloader.reload(&loaded.options).and_then(|()| telemetry.reload(&loaded.options.log.level).map_err(Into::into));
     match result {
         Ok(()) => tracing::info!("tenants, keys, limits, certificates and log level reloaded"),
         Err(error) => tracing::error!(error = %format!("{error:#}"), "configuration not reloaded, the old one stays"),

@@ -98,9 +98,9 @@ pub(super) fn inner_address<S: AsRef<str>>(host: &Host<S>) -> Option<IpAddr> {
             Some(std::net::Ipv4Addr::LOCALHOST.into())
         }
         Host::Domain(_) => None,
-        Host::Ipv4(v4) => Some(*v4)
-            .filter(|v4| v4.is_loopback() || v4.is_private() || v4.is_link_local())
-            .map(IpAddr::V4),
+        Host::Ipv4(v4) => {
+            Some(*v4).filter(|v4| v4.is_loopback() || v4.is_private() || v4.is_link_local()).map(IpAddr::V4)
+        }
         Host::Ipv6(v6) => Some(*v6)
             .filter(|v6| v6.is_loopback() || v6.is_unique_local() || v6.is_unicast_link_local())
             .map(IpAddr::V6),
@@ -138,22 +138,12 @@ mod tests {
 
     #[test]
     fn a_webhook_url_can_be_posted_to() {
-        for text in [
-            "http://127.0.0.1:3000",
-            "https://api.example.com/a?b=c",
-            "HTTP://[::1]/",
-        ] {
+        for text in ["http://127.0.0.1:3000", "https://api.example.com/a?b=c", "HTTP://[::1]/"] {
             assert!(webhook_url(text).is_ok(), "{text}");
         }
-        for text in [
-            "/events",
-            "api.example.com/e",
-            "ws://h/",
-            "http://u@h/",
-            "http://:p@h/",
-            "http://h/#f",
-            "file:///etc",
-        ] {
+        for text in
+            ["/events", "api.example.com/e", "ws://h/", "http://u@h/", "http://:p@h/", "http://h/#f", "file:///etc"]
+        {
             assert!(webhook_url(text).is_err(), "{text}");
         }
     }
@@ -190,31 +180,13 @@ mod tests {
 
     #[test]
     fn a_receive_host_has_no_scheme_path_or_pattern() {
-        for text in [
-            "*",
-            "api.example.com",
-            "API.example.com:8080",
-            "127.0.0.1:3000",
-            "[::1]:80",
-            "[::1]",
-            "例子.cn",
-        ] {
+        for text in ["*", "api.example.com", "API.example.com:8080", "127.0.0.1:3000", "[::1]:80", "[::1]", "例子.cn"]
+        {
             assert!(is_receive_host(text), "{text}");
         }
-        for text in [
-            "",
-            "http://h",
-            "h/p",
-            "u@h",
-            "*.example.com",
-            "h:",
-            "h:0",
-            "h:65536",
-            "h:+1",
-            "::1",
-            "a b",
-            "h:80:90",
-        ] {
+        for text in
+            ["", "http://h", "h/p", "u@h", "*.example.com", "h:", "h:0", "h:65536", "h:+1", "::1", "a b", "h:80:90"]
+        {
             assert!(!is_receive_host(text), "{text}");
         }
     }

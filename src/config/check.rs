@@ -27,11 +27,7 @@ const PREFIX_BYTES: usize = 64;
 /// Reports what is wrong with `options` as a whole, and brings what is right into its normal form.
 pub(super) fn check(options: &mut Options, settings: &Settings, report: &mut Report) {
     let refused = report.blamed();
-    let mut checker = Checker {
-        settings,
-        report,
-        refused,
-    };
+    let mut checker = Checker { settings, report, refused };
     listeners(options, &mut checker);
     public_url(options, &mut checker);
     tls(options, &mut checker);
@@ -42,10 +38,7 @@ pub(super) fn check(options: &mut Options, settings: &Settings, report: &mut Rep
     enrolment(options, &mut checker);
     tenants::check(options, &mut checker);
     if let Err(error) = telemetry::parse_filter(&options.log.level) {
-        checker.problem(
-            "log.level",
-            format!("{error}; write a level such as \"info\" or \"info,wafergate=debug\""),
-        );
+        checker.problem("log.level", format!("{error}; write a level such as \"info\" or \"info,wafergate=debug\""));
     }
 }
 
@@ -97,10 +90,7 @@ impl Checker<'_> {
 fn listeners(options: &Options, checker: &mut Checker<'_>) {
     let server = &options.server;
     if overlap(server.listen, server.admin_listen) {
-        checker.problem(
-            "server.admin_listen",
-            "is the same address as server.listen; give it another port",
-        );
+        checker.problem("server.admin_listen", "is the same address as server.listen; give it another port");
     }
     if !server.admin_listen.ip().is_loopback() {
         checker.warning(
@@ -137,27 +127,19 @@ fn tls(options: &Options, checker: &mut Checker<'_>) {
     let server = &options.server;
     match (server.tls_cert.is_empty(), server.tls_key.is_empty()) {
         (true, true) => return,
-        (false, true) => checker.problem(
-            "server.tls_key",
-            "is empty although server.tls_cert is set; set both or neither",
-        ),
-        (true, false) => checker.problem(
-            "server.tls_cert",
-            "is empty although server.tls_key is set; set both or neither",
-        ),
+        (false, true) => {
+            checker.problem("server.tls_key", "is empty although server.tls_cert is set; set both or neither")
+        }
+        (true, false) => {
+            checker.problem("server.tls_cert", "is empty although server.tls_key is set; set both or neither")
+        }
         (false, false) => {}
     }
-    for (name, path) in [
-        ("server.tls_cert", &server.tls_cert),
-        ("server.tls_key", &server.tls_key),
-    ] {
+    for (name, path) in [("server.tls_cert", &server.tls_cert), ("server.tls_key", &server.tls_key)] {
         if let Err(error) = readable(path)
             && !path.is_empty()
         {
-            checker.problem(
-                name,
-                format!("cannot be read: {error}; name a PEM file that this user may read"),
-            );
+            checker.problem(name, format!("cannot be read: {error}; name a PEM file that this user may read"));
         }
     }
 }
@@ -179,10 +161,7 @@ fn engine(options: &Options, checker: &mut Checker<'_>) {
         );
     } else if !ticket_key.is_empty() && ticket_key.chars().count() < TICKET_KEY_CHARS {
         let chars = ticket_key.chars().count();
-        checker.problem(
-            "server.ticket_key",
-            format!("has {chars} characters; use {TICKET_KEY_CHARS} or more"),
-        );
+        checker.problem("server.ticket_key", format!("has {chars} characters; use {TICKET_KEY_CHARS} or more"));
     }
 
     let url = options.engine.redis_url.expose();
@@ -203,9 +182,7 @@ fn engine(options: &Options, checker: &mut Checker<'_>) {
     }
 
     let prefix = &options.engine.redis_prefix;
-    let is_plain = prefix
-        .bytes()
-        .all(|byte| byte.is_ascii_graphic() && !b"{}*?[]\\".contains(&byte));
+    let is_plain = prefix.bytes().all(|byte| byte.is_ascii_graphic() && !b"{}*?[]\\".contains(&byte));
     if prefix.is_empty() || prefix.len() > PREFIX_BYTES || !is_plain {
         let advice = format!("must be 1 to {PREFIX_BYTES} bytes of ASCII letters, digits, '-', '_', '.' or ':'");
         checker.problem("engine.redis_prefix", advice);
@@ -233,10 +210,7 @@ fn queues(options: &Options, checker: &mut Checker<'_>) {
 
 fn networks(name: &str, networks: &[IpNet], checker: &mut Checker<'_>) {
     if let Some(network) = networks.iter().find(|network| network.prefix_len() == 0) {
-        checker.warning(
-            name,
-            format!("{network} means every address; name the networks that are meant"),
-        );
+        checker.warning(name, format!("{network} means every address; name the networks that are meant"));
     }
 }
 

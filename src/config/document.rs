@@ -27,17 +27,10 @@ pub(super) enum Origin {
 pub(super) fn read(text: &str, origin: Origin, settings: &mut Settings, report: &mut Report) {
     let lines = Lines::new(text);
     let (document, errors) = DeTable::parse_recoverable(text);
-    let mut reader = Reader {
-        places: HashMap::new(),
-        origin,
-        settings,
-        report,
-    };
+    let mut reader = Reader { places: HashMap::new(), origin, settings, report };
     for error in &errors {
         let line = error.span().map_or(1, |span| lines.at(span.start));
-        reader
-            .report
-            .stray("TOML syntax", reader.origin.line(line), error.message());
+        reader.report.stray("TOML syntax", reader.origin.line(line), error.message());
     }
     if !errors.is_empty() {
         return;
@@ -45,9 +38,7 @@ pub(super) fn read(text: &str, origin: Origin, settings: &mut Settings, report: 
     locate(document.get_ref(), "", &lines, &mut reader.places);
     match toml::from_str(text) {
         Ok(table) => reader.node(table),
-        Err(error) => reader
-            .report
-            .stray("TOML syntax", reader.origin.whole(), error.message()),
+        Err(error) => reader.report.stray("TOML syntax", reader.origin.whole(), error.message()),
     }
 }
 
@@ -74,9 +65,7 @@ struct Lines {
 
 impl Lines {
     fn new(text: &str) -> Self {
-        Self {
-            starts: text.match_indices('\n').map(|(at, _)| at + 1).collect(),
-        }
+        Self { starts: text.match_indices('\n').map(|(at, _)| at + 1).collect() }
     }
 
     fn at(&self, offset: usize) -> usize {
@@ -91,15 +80,12 @@ fn locate(table: &DeTable<'_>, prefix: &str, lines: &Lines, places: &mut HashMap
         places.insert(path.clone(), lines.at(name.span().start));
         match value.get_ref() {
             DeValue::Table(inner) => locate(inner, &format!("{path}."), lines, places),
-            DeValue::Array(items) => items
-                .iter()
-                .enumerate()
-                .for_each(|(index, item): (usize, &Spanned<_>)| {
-                    if let DeValue::Table(inner) = item.get_ref() {
-                        places.insert(format!("{path}[{index}]"), lines.at(item.span().start));
-                        locate(inner, &format!("{path}[{index}]."), lines, places);
-                    }
-                }),
+            DeValue::Array(items) => items.iter().enumerate().for_each(|(index, item): (usize, &Spanned<_>)| {
+                if let DeValue::Table(inner) = item.get_ref() {
+                    places.insert(format!("{path}[{index}]"), lines.at(item.span().start));
+                    locate(inner, &format!("{path}[{index}]."), lines, places);
+                }
+            }),
             _ => {}
         }
     }
@@ -117,10 +103,7 @@ impl Reader<'_> {
         for (section, value) in table {
             match value {
                 Value::Array(tenants) if section == "tenants" => {
-                    tenants
-                        .into_iter()
-                        .enumerate()
-                        .for_each(|(index, tenant)| self.tenant(index, tenant));
+                    tenants.into_iter().enumerate().for_each(|(index, tenant)| self.tenant(index, tenant));
                 }
                 _ if section == "tenants" => {
                     self.stray(&section, "must be a list: write [[tenants]] before each tenant");
@@ -131,10 +114,7 @@ impl Reader<'_> {
                     }
                 }
                 _ if keys::is_section(&section) => {
-                    self.stray(
-                        &section,
-                        format!("is a section, not a key: write [{section}] and its keys below"),
-                    );
+                    self.stray(&section, format!("is a section, not a key: write [{section}] and its keys below"));
                 }
                 Value::Table(_) => {
                     let nearest = keys::nearest_section(&section);
@@ -160,10 +140,7 @@ impl Reader<'_> {
                     }
                 }
                 _ if name == "limits" => {
-                    self.stray(
-                        &format!("{path}.limits"),
-                        "must be a table, such as { connections = 100 }",
-                    );
+                    self.stray(&format!("{path}.limits"), "must be a table, such as { connections = 100 }");
                 }
                 value => self.put(Some(index), &name, value),
             }
@@ -191,8 +168,6 @@ impl Reader<'_> {
     }
 
     fn source(&self, path: &str) -> Source {
-        self.places
-            .get(path)
-            .map_or_else(|| self.origin.whole(), |line| self.origin.line(*line))
+        self.places.get(path).map_or_else(|| self.origin.whole(), |line| self.origin.line(*line))
     }
 }

@@ -65,15 +65,7 @@ pub(super) fn read(
             settings.add_tenant(Source::Variable(variables[0].name.clone()));
         }
         for variable in variables {
-            put(
-                Place {
-                    tenant,
-                    key: variable.key,
-                },
-                variable,
-                settings,
-                report,
-            );
+            put(Place { tenant, key: variable.key }, variable, settings, report);
         }
     }
 }
@@ -116,11 +108,7 @@ fn understand(path: &str) -> Result<(Option<usize>, &'static Key), (String, Stri
 
 fn unknown(prefix: &str, nearest: &str) -> String {
     let key = format!("{prefix}{nearest}");
-    let variable = key
-        .replace('[', "__")
-        .replace(']', "")
-        .replace('.', "__")
-        .to_uppercase();
+    let variable = key.replace('[', "__").replace(']', "").replace('.', "__").to_uppercase();
     format!("unknown key; the nearest one is `{key}` ({PREFIX}{variable})")
 }
 
@@ -149,23 +137,13 @@ mod tests {
     fn an_unknown_name_is_told_the_nearest_one() {
         let (path, text) = advice("tunnel__heartbeat");
         assert_eq!(path, "tunnel.heartbeat");
-        assert!(
-            text.contains("`tunnel.heartbeat_secs` (WAFERGATE__TUNNEL__HEARTBEAT_SECS)"),
-            "{text}"
-        );
+        assert!(text.contains("`tunnel.heartbeat_secs` (WAFERGATE__TUNNEL__HEARTBEAT_SECS)"), "{text}");
 
         let (path, text) = advice("tenants__0__limits__connection");
         assert_eq!(path, "tenants[0].limits.connection");
         assert!(text.contains("(WAFERGATE__TENANTS__0__LIMITS__CONNECTIONS)"), "{text}");
 
-        for path in [
-            "tenants",
-            "tenants__keys",
-            "tenants__-1__keys",
-            "tenants__0",
-            "",
-            "server",
-        ] {
+        for path in ["tenants", "tenants__keys", "tenants__-1__keys", "tenants__0", "", "server"] {
             advice(path);
         }
     }

@@ -28,9 +28,7 @@ fn listed(problems: &[Problem]) -> String {
         1 => "the configuration has a problem:".to_owned(),
         count => format!("the configuration has {count} problems:"),
     };
-    problems
-        .iter()
-        .fold(head, |text, problem| format!("{text}\n  {problem}"))
+    problems.iter().fold(head, |text, problem| format!("{text}\n  {problem}"))
 }
 
 /// One thing that is wrong, or doubtful: a key, what it was set to, where, and what to do.
@@ -116,12 +114,7 @@ impl Report {
 
     /// Something wrong that is no known key.
     pub(super) fn stray(&mut self, key: impl Into<String>, source: Source, advice: impl Into<String>) {
-        self.problems.push(Problem {
-            key: key.into(),
-            value: None,
-            source,
-            advice: advice.into(),
-        });
+        self.problems.push(Problem { key: key.into(), value: None, source, advice: advice.into() });
     }
 
     /// A setting that works, and that its owner may not mean.
@@ -140,19 +133,12 @@ impl Report {
         if self.problems.is_empty() {
             Ok(self.warnings.iter().map(Problem::to_string).collect())
         } else {
-            Err(ConfigError {
-                problems: self.problems,
-            })
+            Err(ConfigError { problems: self.problems })
         }
     }
 }
 
 fn about(place: Place, value: Option<&Value>, source: Source, advice: impl Into<String>) -> Problem {
     let value = value.filter(|_| !place.key.kind.is_secret()).map(value::shown);
-    Problem {
-        key: place.to_string(),
-        value,
-        source,
-        advice: advice.into(),
-    }
+    Problem { key: place.to_string(), value, source, advice: advice.into() }
 }

@@ -97,24 +97,9 @@ pub(super) static NODE: &[Key] = &[
     number("drain.window_secs", 0, DAY_SECS, "seconds"),
     number("drain.flush_secs", 0, DAY_SECS, "seconds"),
     number("limits.connections", 0, BILLION, "tunnels (0 = unlimited)"),
-    number(
-        "limits.messages_per_sec",
-        0,
-        BILLION,
-        "messages per second (0 = unlimited)",
-    ),
-    number(
-        "limits.messages_per_sec_per_connection",
-        0,
-        BILLION,
-        "messages per second (0 = unlimited)",
-    ),
-    number(
-        "limits.pushes_per_sec",
-        0,
-        BILLION,
-        "requests per second (0 = unlimited)",
-    ),
+    number("limits.messages_per_sec", 0, BILLION, "messages per second (0 = unlimited)"),
+    number("limits.messages_per_sec_per_connection", 0, BILLION, "messages per second (0 = unlimited)"),
+    number("limits.pushes_per_sec", 0, BILLION, "requests per second (0 = unlimited)"),
     number("limits.max_push_targets", 0, BILLION, "tunnel ids (0 = unlimited)"),
     key("enrolment.open", Kind::Flag),
     key("log.level", Kind::Text),
@@ -134,18 +119,12 @@ static TENANT: &[Key] = &[
 
 /// The keys of one tenant.
 pub(super) fn tenant() -> impl Iterator<Item = &'static Key> {
-    TENANT
-        .iter()
-        .chain(NODE.iter().filter(|key| key.name.starts_with("limits.")))
+    TENANT.iter().chain(NODE.iter().filter(|key| key.name.starts_with("limits.")))
 }
 
 /// The key called `name`, of the node or of a tenant.
 pub(super) fn find(of_tenant: bool, name: &str) -> Option<&'static Key> {
-    if of_tenant {
-        tenant().find(|key| key.name == name)
-    } else {
-        NODE.iter().find(|key| key.name == name)
-    }
+    if of_tenant { tenant().find(|key| key.name == name) } else { NODE.iter().find(|key| key.name == name) }
 }
 
 /// Whether `name` is a section of the node.
@@ -168,11 +147,7 @@ pub(super) fn nearest(of_tenant: bool, name: &str) -> &'static str {
         let moved = 1 + damerau_levenshtein(last(key.name), last(name));
         moved.min(damerau_levenshtein(key.name, name))
     };
-    let nearest = if of_tenant {
-        tenant().min_by_key(distance)
-    } else {
-        NODE.iter().min_by_key(distance)
-    };
+    let nearest = if of_tenant { tenant().min_by_key(distance) } else { NODE.iter().min_by_key(distance) };
     nearest.expect("there are keys").name
 }
 
@@ -202,11 +177,7 @@ mod tests {
 
     #[test]
     fn every_secret_has_a_file_form() {
-        for (of_tenant, key) in NODE
-            .iter()
-            .map(|key| (false, key))
-            .chain(tenant().map(|key| (true, key)))
-        {
+        for (of_tenant, key) in NODE.iter().map(|key| (false, key)).chain(tenant().map(|key| (true, key))) {
             let file = find(of_tenant, &format!("{}_file", key.name));
             assert_eq!(file.is_some(), key.kind.is_secret(), "{}", key.name);
         }

@@ -65,9 +65,7 @@ fn parse(text: &str, kind: &Kind) -> Value {
     match kind {
         Kind::Secrets => Value::from(text.lines().filter(|line| !line.trim().is_empty()).collect::<Vec<_>>()),
         _ => {
-            let line = text
-                .strip_suffix('\n')
-                .map(|line| line.strip_suffix('\r').unwrap_or(line));
+            let line = text.strip_suffix('\n').map(|line| line.strip_suffix('\r').unwrap_or(line));
             Value::from(line.unwrap_or(text))
         }
     }
@@ -79,14 +77,9 @@ mod tests {
 
     #[test]
     fn only_the_last_line_break_is_not_part_of_a_secret() {
-        for (text, secret) in [
-            ("a", "a"),
-            ("a\n", "a"),
-            ("a\r\n", "a"),
-            ("a\n\n", "a\n"),
-            (" a b \n", " a b "),
-            ("a\r", "a\r"),
-        ] {
+        for (text, secret) in
+            [("a", "a"), ("a\n", "a"), ("a\r\n", "a"), ("a\n\n", "a\n"), (" a b \n", " a b "), ("a\r", "a\r")]
+        {
             assert_eq!(parse(text, &Kind::Secret), Value::from(secret), "{text:?}");
         }
     }

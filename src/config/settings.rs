@@ -36,8 +36,7 @@ impl Settings {
     pub(super) fn set(&mut self, place: Place, value: Value, source: Source, report: &mut Report) {
         match value::check(&place.key.kind, &value) {
             Ok(()) => {
-                self.entries
-                    .insert((place.tenant, place.key.name), Entry { value, source });
+                self.entries.insert((place.tenant, place.key.name), Entry { value, source });
             }
             Err(advice) => report.problem(place, Some(&value), source, advice),
         }
@@ -45,8 +44,7 @@ impl Settings {
 
     /// Puts `value` in the place of what was set before, which was checked already.
     pub(super) fn replace(&mut self, place: Place, value: Value, source: Source) {
-        self.entries
-            .insert((place.tenant, place.key.name), Entry { value, source });
+        self.entries.insert((place.tenant, place.key.name), Entry { value, source });
     }
 
     /// Adds a tenant that has nothing set yet and returns its number.
@@ -68,21 +66,12 @@ impl Settings {
     /// Where `place` was set, or else where its tenant was.
     pub(super) fn source(&self, place: Place) -> Source {
         let tenant = || place.tenant.and_then(|index| self.tenants.get(index));
-        self.entry(place)
-            .map(|entry| &entry.source)
-            .or_else(tenant)
-            .cloned()
-            .unwrap_or(Source::Default)
+        self.entry(place).map(|entry| &entry.source).or_else(tenant).cloned().unwrap_or(Source::Default)
     }
 
     /// Every place that could be set: the node's, and those of each tenant.
     pub(super) fn places(&self) -> impl Iterator<Item = Place> + use<> {
-        let of_tenant = |index| {
-            keys::tenant().map(move |key: &'static Key| Place {
-                tenant: Some(index),
-                key,
-            })
-        };
+        let of_tenant = |index| keys::tenant().map(move |key: &'static Key| Place { tenant: Some(index), key });
         let of_node = keys::NODE.iter().map(|key| Place { tenant: None, key });
         of_node.chain((0..self.tenants.len()).flat_map(of_tenant))
     }
@@ -99,10 +88,7 @@ impl Settings {
             let table = place.tenant.map_or(&mut node, |index| &mut tenants[index]);
             insert(table, place.key.name, entry.value.clone());
         }
-        node.insert(
-            "tenants".to_owned(),
-            Value::Array(tenants.into_iter().map(Value::Table).collect()),
-        );
+        node.insert("tenants".to_owned(), Value::Array(tenants.into_iter().map(Value::Table).collect()));
         Options::deserialize(node)
     }
 }

@@ -49,11 +49,7 @@ pub(super) fn check(options: &Options, checker: &mut Checker<'_>) {
 }
 
 fn tenant_id(tenant: &Tenant) -> String {
-    if tenant.id.is_empty() {
-        text::md5_hex(&tenant.server_host)
-    } else {
-        tenant.id.clone()
-    }
+    if tenant.id.is_empty() { text::md5_hex(&tenant.server_host) } else { tenant.id.clone() }
 }
 
 fn identity(index: usize, tenant: &Tenant, checker: &mut Checker<'_>) {
@@ -73,11 +69,7 @@ fn identity(index: usize, tenant: &Tenant, checker: &mut Checker<'_>) {
     if id.is_empty() {
         return;
     }
-    if id.len() > ID_BYTES
-        || !id
-            .bytes()
-            .all(|byte| byte.is_ascii_graphic() && !b":\"\\/,;".contains(&byte))
-    {
+    if id.len() > ID_BYTES || !id.bytes().all(|byte| byte.is_ascii_graphic() && !b":\"\\/,;".contains(&byte)) {
         let advice =
             format!("must be 1 to {ID_BYTES} ASCII letters, digits, '-', '_' or '.', since it travels in headers");
         return checker.tenant_problem(index, "id", advice);
@@ -151,25 +143,13 @@ fn hosts(index: usize, tenant: &Tenant, options: &Options, checker: &mut Checker
         reachable(index, "receive_hosts", address::authority_host(host), options, checker);
     }
     if tenant.receive_hosts.is_empty() && tenant.webhook_url.is_empty() {
-        reachable(
-            index,
-            "server_host",
-            address::authority_host(&tenant.server_host),
-            options,
-            checker,
-        );
+        reachable(index, "server_host", address::authority_host(&tenant.server_host), options, checker);
     }
     if tenant.webhook_url.is_empty() {
         return;
     }
     match address::webhook_url(&tenant.webhook_url) {
-        Ok(url) => reachable(
-            index,
-            "webhook_url",
-            url.host().map(|host| host.to_owned()),
-            options,
-            checker,
-        ),
+        Ok(url) => reachable(index, "webhook_url", url.host().map(|host| host.to_owned()), options, checker),
         Err(advice) => checker.tenant_problem(index, "webhook_url", advice),
     }
 }
@@ -179,12 +159,7 @@ fn reachable(index: usize, name: &str, host: Option<Host>, options: &Options, ch
     let Some(address) = host.as_ref().and_then(address::inner_address) else {
         return;
     };
-    if !options
-        .webhook
-        .allow_networks
-        .iter()
-        .any(|network| network.contains(&address))
-    {
+    if !options.webhook.allow_networks.iter().any(|network| network.contains(&address)) {
         let advice =
             format!("{address} is not public, and webhook.allow_networks does not hold it: no event will get there");
         checker.tenant_warning(index, name, advice);

@@ -25,10 +25,7 @@ pub(super) fn read(kind: &Kind, text: &str) -> Result<Value, String> {
 fn list(kind: &Kind, text: &str) -> Result<Value, String> {
     if text.trim_start().starts_with('[') {
         let table: Result<toml::Table, _> = toml::from_str(&format!("list = {text}"));
-        let list = table
-            .ok()
-            .filter(|table| table.len() == 1)
-            .and_then(|mut table| table.remove("list"));
+        let list = table.ok().filter(|table| table.len() == 1).and_then(|mut table| table.remove("list"));
         return list.ok_or_else(|| "begins with [ but is no TOML array; write [\"a\", \"b\"] or a,b".to_owned());
     }
     if text.is_empty() {
@@ -43,11 +40,7 @@ pub(super) fn check(kind: &Kind, value: &Value) -> Result<(), String> {
     match (kind, value) {
         (Kind::Number { min, max, .. }, Value::Integer(number)) if (min..=max).contains(&number) => Ok(()),
         (Kind::Number { min, max, unit }, value) => {
-            let form = if value.is_integer() {
-                ""
-            } else {
-                "; write it without quotes or a fraction"
-            };
+            let form = if value.is_integer() { "" } else { "; write it without quotes or a fraction" };
             Err(format!("must be a whole number from {min} to {max}, in {unit}{form}"))
         }
         (Kind::Flag, Value::Boolean(_)) | (Kind::Secret, Value::String(_)) => Ok(()),
@@ -59,10 +52,9 @@ pub(super) fn check(kind: &Kind, value: &Value) -> Result<(), String> {
         }
         (Kind::Choice(words), Value::String(text)) if words.contains(&text.as_str()) => Ok(()),
         (Kind::Choice(words), _) => Err(format!("must be one of \"{}\"", words.join("\", \""))),
-        (Kind::Networks | Kind::Texts | Kind::Secrets, Value::Array(items)) => items
-            .iter()
-            .enumerate()
-            .try_for_each(|(index, item)| element(kind, index, item)),
+        (Kind::Networks | Kind::Texts | Kind::Secrets, Value::Array(items)) => {
+            items.iter().enumerate().try_for_each(|(index, item)| element(kind, index, item))
+        }
         (Kind::Networks | Kind::Texts | Kind::Secrets, _) => Err("must be a list: write [\"...\"]".to_owned()),
         (Kind::Text | Kind::Secret | Kind::SecretFile, _) => Err("must be text: put it in quotes".to_owned()),
     }
@@ -82,10 +74,7 @@ fn element(kind: &Kind, index: usize, item: &Value) -> Result<(), String> {
 fn network_advice(text: &str) -> String {
     let shown = shown(&Value::from(text));
     match text.parse::<std::net::IpAddr>() {
-        Ok(address) => format!(
-            "{shown} is an address, not a network (CIDR); write \"{}\"",
-            IpNet::from(address)
-        ),
+        Ok(address) => format!("{shown} is an address, not a network (CIDR); write \"{}\"", IpNet::from(address)),
         Err(_) => format!("{shown} is not a network (CIDR), such as \"10.0.0.0/8\" or \"fd00::/8\""),
     }
 }
@@ -112,17 +101,9 @@ pub(super) fn shown(value: &Value) -> String {
 }
 
 fn discreet(text: &str) -> String {
-    let (scheme, rest) = text
-        .split_once("://")
-        .map_or(("", text), |(scheme, rest)| (scheme, rest));
-    let separator = if scheme.is_empty() && !text.starts_with("://") {
-        ""
-    } else {
-        "://"
-    };
-    let rest = rest
-        .rsplit_once('@')
-        .map_or_else(|| rest.to_owned(), |(_, host)| format!("******@{host}"));
+    let (scheme, rest) = text.split_once("://").map_or(("", text), |(scheme, rest)| (scheme, rest));
+    let separator = if scheme.is_empty() && !text.starts_with("://") { "" } else { "://" };
+    let rest = rest.rsplit_once('@').map_or_else(|| rest.to_owned(), |(_, host)| format!("******@{host}"));
     let rest = match rest.split_once('?') {
         Some((path, _)) if !separator.is_empty() => format!("{path}?******"),
         _ => rest,
@@ -134,11 +115,7 @@ fn discreet(text: &str) -> String {
 mod tests {
     use super::*;
 
-    const NUMBER: Kind = Kind::Number {
-        min: 1,
-        max: 9,
-        unit: "seconds",
-    };
+    const NUMBER: Kind = Kind::Number { min: 1, max: 9, unit: "seconds" };
 
     #[test]
     fn a_variable_is_read_as_its_key_wants_it() {
@@ -165,16 +142,8 @@ mod tests {
             (Kind::Secret, Value::from("a\nb"), Value::Integer(1)),
             (Kind::Address, Value::from("[::]:0"), Value::from("localhost:80")),
             (Kind::Choice(&["a"]), Value::from("a"), Value::from("A")),
-            (
-                Kind::Networks,
-                Value::from(vec!["::1/128"]),
-                Value::from(vec!["10.0.0.0/33"]),
-            ),
-            (
-                Kind::Networks,
-                Value::from(vec!["10.0.0.1/32"]),
-                Value::from(vec!["10.0.0.1"]),
-            ),
+            (Kind::Networks, Value::from(vec!["::1/128"]), Value::from(vec!["10.0.0.0/33"])),
+            (Kind::Networks, Value::from(vec!["10.0.0.1/32"]), Value::from(vec!["10.0.0.1"])),
             (Kind::Texts, Value::from(vec!["a"]), Value::from("a")),
             (Kind::Secrets, Value::from(vec!["a"]), Value::from(vec![1])),
         ] {
@@ -185,10 +154,7 @@ mod tests {
 
     #[test]
     fn a_shown_value_keeps_secrets_and_stays_in_one_line() {
-        assert_eq!(
-            shown(&Value::from("http://u:p@h/a?token=t")),
-            r#""http://******@h/a?******""#
-        );
+        assert_eq!(shown(&Value::from("http://u:p@h/a?token=t")), r#""http://******@h/a?******""#);
         assert_eq!(shown(&Value::from(vec!["u:p@h"])), r#"["******@h"]"#);
         assert_eq!(shown(&Value::from("a\n\u{1b}[0m")), r#""a\n\u{1b}[0m""#);
         assert_eq!(shown(&Value::from("x".repeat(1000))).chars().count(), SHOWN_CHARS + 1);

@@ -69,10 +69,7 @@ impl Breaker {
             (State::Closed { failures }, Health::Down) => {
                 *failures += 1;
                 if *failures >= FAILURES_TO_OPEN {
-                    self.state = State::Open {
-                        until: now + FIRST_PAUSE,
-                        pause: FIRST_PAUSE,
-                    };
+                    self.state = State::Open { until: now + FIRST_PAUSE, pause: FIRST_PAUSE };
                 }
                 false
             }
@@ -87,18 +84,12 @@ impl Breaker {
             }
             (State::Probing { pause }, Health::Down) => {
                 let pause = (*pause * 2).min(LONGEST_PAUSE);
-                self.state = State::Open {
-                    until: now + pause,
-                    pause,
-                };
+                self.state = State::Open { until: now + pause, pause };
                 true
             }
             (State::Probing { pause }, Health::Unknown) => {
                 let pause = *pause;
-                self.state = State::Open {
-                    until: now + pause,
-                    pause,
-                };
+                self.state = State::Open { until: now + pause, pause };
                 true
             }
         }
@@ -149,10 +140,7 @@ mod tests {
         let mut now = Instant::now();
         let mut breaker = opened(now);
         for pause_secs in [1, 2, 4, 8, 10, 10] {
-            assert_eq!(
-                breaker.admit(now),
-                Admission::WaitUntil(now + Duration::from_secs(pause_secs))
-            );
+            assert_eq!(breaker.admit(now), Admission::WaitUntil(now + Duration::from_secs(pause_secs)));
             now += Duration::from_secs(pause_secs);
             assert_eq!(breaker.admit(now), Admission::Go);
             assert_eq!(breaker.admit(now), Admission::WaitForProbe);

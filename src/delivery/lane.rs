@@ -27,8 +27,11 @@ pub enum Step {
 
 /// The queue of one tunnel's events. An empty lane owns no memory.
 #[derive(Debug, Default)]
-pub struct Lane {
-    queue: VecDeque<Event>,
+pub struct Lane(Option<Box<Queue>>);
+
+#[derive(Debug, Default)]
+struct Queue {
+    events: VecDeque<Event>,
     bytes: usize,
     /// Failed attempts of the first event.
     failures: u32,
@@ -39,40 +42,36 @@ pub struct Lane {
 impl Lane {
     /// Puts an event behind the others.
     pub fn push(&mut self, event: Event) {
-        self.bytes += cost(&event);
-        self.queue.push_back(event);
+        let queue = self.0.get_or_insert_default();
+        queue.bytes += cost(&event);
+        queue.events.push_back(event);
     }
 
     /// How much waits, in bytes, bookkeeping included; an event counts until its last attempt has ended.
     pub fn bytes(&self) -> usize {
-        self.bytes
+        self.0.as_ref().map_or(0, |queue| queue.bytes)
     }
 
     /// How many events wait, one in flight included.
     pub fn len(&self) -> usize {
-        self.queue.len()
+        self.0.as_ref().map_or(0, |queue| queue.events.len())
     }
 
     /// Whether there are no events.
     pub fn is_empty(&self) -> bool {
-        self.queue.is_empty()
-    }
-
-    /// When the first event is given up.
-    pub fn deadline(&self, ttl: &Ttl) -> Option<Instant> {
-        self.queue.front().map(|event| ttl.deadline(event))
+        self.0.is_none()
     }
 
     /// What to do next. Not to be called while an event is in flight.
     pub fn poll(&mut self, now: Instant, ttl: &Ttl) -> Step {
-        let Some(head) = self.queue.front() else {
+        let Some((head, not_before)) = self.head() else {
             return Step::Idle;
         };
         let deadline = ttl.deadline(head);
         if now >= deadline {
             return self.pop().map_or(Step::Idle, Step::Expired);
         }
-        match self.not_before {
+        match not_before {
             Some(at) if now < at => Step::WaitUntil(at.min(deadline)),
             _ => Step::Send(head.clone()),
         }
@@ -80,35 +79,38 @@ impl Lane {
 
     /// Takes the outcome of the attempt that [`poll`](Self::poll) asked for. `jitter` is a random number from 0 to 1.
     pub fn handle(&mut self, verdict: Verdict, now: Instant, jitter: f64) {
-        match verdict {
-            Verdict::Delivered | Verdict::Final => {
+        match (verdict, &mut self.0) {
+            (Verdict::Retry(retry_after), Some(queue)) => {
+                queue.failures += 1;
+                let wait = retry::wait(queue.failures, jitter).max(retry_after.unwrap_or_default());
+                queue.not_before = Some(now + wait);
+            }
+            (Verdict::Delivered | Verdict::Final, _) => {
                 self.pop();
             }
-            Verdict::Retry(retry_after) => {
-                self.failures += 1;
-                let wait = retry::wait(self.failures, jitter).max(retry_after.unwrap_or_default());
-                self.not_before = Some(now + wait);
-            }
+            (Verdict::Retry(_), None) => {}
         }
-    }
-
-    /// Takes out everything that waits.
-    pub fn clear(&mut self) -> VecDeque<Event> {
-        std::mem::take(self).queue
     }
 
     /// How many attempts of the first event have failed.
     pub fn failures(&self) -> u32 {
-        self.failures
+        self.0.as_ref().map_or(0, |queue| queue.failures)
+    }
+
+    /// The first event, and when it may be tried again.
+    fn head(&self) -> Option<(&Event, Option<Instant>)> {
+        let queue = self.0.as_ref()?;
+        Some((queue.events.front()?, queue.not_before))
     }
 
     fn pop(&mut self) -> Option<Event> {
-        let event = self.queue.pop_front()?;
-        self.bytes -= cost(&event);
-        self.failures = 0;
-        self.not_before = None;
-        if self.queue.is_empty() {
-            self.queue = VecDeque::new();
+        let queue = self.0.as_mut()?;
+        let event = queue.events.pop_front()?;
+        queue.bytes -= cost(&event);
+        queue.failures = 0;
+        queue.not_before = None;
+        if queue.events.is_empty() {
+            self.0 = None;
         }
         Some(event)
     }

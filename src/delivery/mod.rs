@@ -61,11 +61,7 @@ pub struct Ttl {
 impl Ttl {
     /// When `event` is given up.
     pub fn deadline(&self, event: &Event) -> Instant {
-        let ttl = if matches!(event.kind, EventKind::Close(_)) {
-            self.close
-        } else {
-            self.message
-        };
+        let ttl = if matches!(event.kind, EventKind::Close(_)) { self.close } else { self.message };
         event.received + ttl
     }
 }

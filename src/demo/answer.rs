@@ -27,17 +27,9 @@ const PATHS: [&str; 3] = ["GET /", "GET /chat/tunnel?name=NAME&scheme=ws|wss", "
 
 /// The chat page.
 pub(super) fn page() -> Response<Full<Bytes>> {
-    let mut response = plain(
-        StatusCode::OK,
-        "text/html; charset=utf-8",
-        Bytes::from_static(PAGE.as_bytes()),
-    );
-    response
-        .headers_mut()
-        .insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
-    response
-        .headers_mut()
-        .insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    let mut response = plain(StatusCode::OK, "text/html; charset=utf-8", Bytes::from_static(PAGE.as_bytes()));
+    response.headers_mut().insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
+    response.headers_mut().insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
     response
 }
 
@@ -54,18 +46,12 @@ pub(super) fn error(status: StatusCode, error: &str) -> Response<Full<Bytes>> {
 /// There is nothing at this path.
 pub(super) fn not_found() -> Response<Full<Bytes>> {
     let error = "there is nothing here; see `paths` for what there is";
-    json(
-        StatusCode::NOT_FOUND,
-        &json!({ "code": -1, "error": error, "paths": PATHS }),
-    )
+    json(StatusCode::NOT_FOUND, &json!({ "code": -1, "error": error, "paths": PATHS }))
 }
 
 /// The path exists, but not for this method.
 pub(super) fn wrong_method(allow: &'static str) -> Response<Full<Bytes>> {
-    let mut response = error(
-        StatusCode::METHOD_NOT_ALLOWED,
-        &format!("this path answers to {allow} only"),
-    );
+    let mut response = error(StatusCode::METHOD_NOT_ALLOWED, &format!("this path answers to {allow} only"));
     response.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));
     response
 }
@@ -73,11 +59,8 @@ pub(super) fn wrong_method(allow: &'static str) -> Response<Full<Bytes>> {
 fn plain(status: StatusCode, content_type: &'static str, body: Bytes) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(body));
     *response.status_mut() = status;
-    let headers: [(HeaderName, &'static str); 3] = [
-        (CONTENT_TYPE, content_type),
-        (CACHE_CONTROL, "no-store"),
-        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
-    ];
+    let headers: [(HeaderName, &'static str); 3] =
+        [(CONTENT_TYPE, content_type), (CACHE_CONTROL, "no-store"), (X_CONTENT_TYPE_OPTIONS, "nosniff")];
     for (name, value) in headers {
         response.headers_mut().insert(name, HeaderValue::from_static(value));
     }

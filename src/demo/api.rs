@@ -146,10 +146,7 @@ impl Api {
         let answer: Answer = serde_json::from_slice(&body)?;
         match answer.code {
             0 => Ok(answer),
-            code => Err(ApiError::Refused {
-                code,
-                message: answer.message,
-            }),
+            code => Err(ApiError::Refused { code, message: answer.message }),
         }
     }
 

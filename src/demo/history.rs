@@ -65,12 +65,7 @@ mod tests {
     fn line(time_ms: u64, word: String) -> Line {
         let name = Name::parse("小明").unwrap();
         let hue = name.hue();
-        Line {
-            id: 1,
-            who: Face { name, hue },
-            word,
-            time_ms,
-        }
+        Line { id: 1, who: Face { name, hue }, word, time_ms }
     }
 
     #[test]

@@ -71,12 +71,7 @@ pub struct Demo {
 impl Demo {
     /// Opens an empty room.
     pub fn new(settings: Settings) -> Self {
-        Self {
-            api: Api::new(&settings),
-            key: settings.key,
-            clock: settings.clock,
-            room: Mutex::default(),
-        }
+        Self { api: Api::new(&settings), key: settings.key, clock: settings.clock, room: Mutex::default() }
     }
 
     /// Answers one request: the page, its request for a tunnel, or a webhook.
@@ -169,10 +164,7 @@ impl Demo {
 
 fn no_tunnel(error: &ApiError) -> Response<Full<Bytes>> {
     tracing::warn!(error = error as &dyn Error, "the chat room got no tunnel");
-    answer::error(
-        StatusCode::BAD_GATEWAY,
-        "暂时连不上信道服务，请稍后再试 (no tunnel at the moment, please try again)",
-    )
+    answer::error(StatusCode::BAD_GATEWAY, "暂时连不上信道服务，请稍后再试 (no tunnel at the moment, please try again)")
 }
 
 /// The first value of `key` in the query.

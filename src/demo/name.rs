@@ -37,9 +37,8 @@ impl Name {
 
     /// Colour of the avatar, in degrees: the same name always has the same (FNV-1a, as in the page).
     pub(super) fn hue(&self) -> u16 {
-        let hash = self.0.bytes().fold(0x811c_9dc5_u32, |hash, byte| {
-            (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
-        });
+        let hash =
+            self.0.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
         (hash % 360) as u16
     }
 }

@@ -31,15 +31,7 @@ async fn demo(answer: fn(&str) -> Value) -> (Demo, mpsc::Receiver<Call>) {
         }
     });
     let clock = || Duration::from_millis(5_000);
-    (
-        Demo::new(Settings {
-            gateway,
-            server_host: "127.0.0.1:8080".to_owned(),
-            key: KEY.to_owned(),
-            clock,
-        }),
-        received,
-    )
+    (Demo::new(Settings { gateway, server_host: "127.0.0.1:8080".to_owned(), key: KEY.to_owned(), clock }), received)
 }
 
 async fn stand_in(
@@ -55,10 +47,7 @@ async fn stand_in(
     assert_eq!(envelope["signature"], signature::wafer(data, KEY));
     assert_eq!(envelope["tcKey"], KEY);
     let answer = answer(&path);
-    calls
-        .send((path, host, serde_json::from_str(data).unwrap()))
-        .await
-        .unwrap();
+    calls.send((path, host, serde_json::from_str(data).unwrap())).await.unwrap();
     Ok(Response::new(Full::from(answer.to_string())))
 }
 
@@ -72,10 +61,7 @@ fn willing(path: &str) -> Value {
 }
 
 fn get(path: &str) -> Request<Full<Bytes>> {
-    Request::get(path)
-        .header(HOST, "192.168.1.5:8080")
-        .body(Full::default())
-        .unwrap()
+    Request::get(path).header(HOST, "192.168.1.5:8080").body(Full::default()).unwrap()
 }
 
 fn post(body: impl Into<Bytes>) -> Request<Full<Bytes>> {
@@ -104,10 +90,7 @@ async fn a_page_gets_a_tunnel_at_the_address_it_used() {
     assert_eq!((status, body), (200, json!({ "code": 0, "data": data })));
     let (path, host, data) = calls.recv().await.unwrap();
     assert_eq!((path.as_str(), host.as_str()), ("/get/wsurl", "192.168.1.5:8080"));
-    assert_eq!(
-        data,
-        json!({ "receiveUrl": "http://127.0.0.1:8080/chat/tunnel", "protocolType": "ws" })
-    );
+    assert_eq!(data, json!({ "receiveUrl": "http://127.0.0.1:8080/chat/tunnel", "protocolType": "ws" }));
 }
 
 #[tokio::test]
@@ -121,21 +104,14 @@ async fn events_are_answered_after_their_pushes_in_order() {
         json!({ "tunnelId": "t-1", "type": "message", "content": content }),
         json!({ "tunnelId": "t-2", "type": "message", "content": content }),
     ] {
-        assert_eq!(
-            ask(&demo, event(&data)).await,
-            (200, json!({ "code": 0, "message": "ok" }))
-        );
+        assert_eq!(ask(&demo, event(&data)).await, (200, json!({ "code": 0, "message": "ok" })));
     }
 
     let mut pushed = Vec::new();
     while let Ok((_, _, data)) = calls.try_recv() {
         let content = data[0]["content"].as_str().unwrap_or("null");
         let packet: Value = serde_json::from_str(content).unwrap();
-        pushed.push((
-            data[0]["type"].clone(),
-            data[0]["tunnelIds"].clone(),
-            packet["type"].clone(),
-        ));
+        pushed.push((data[0]["type"].clone(), data[0]["tunnelIds"].clone(), packet["type"].clone()));
     }
     let packet = |kind, tunnel, packet: Value| (json!(kind), json!([tunnel]), packet);
     assert_eq!(

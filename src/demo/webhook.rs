@@ -80,9 +80,7 @@ mod tests {
 
     fn seal(data: &str, key: &str) -> Vec<u8> {
         let signature = signature::wafer(data, key);
-        json!({ "data": data, "dataEncode": "json", "signature": signature })
-            .to_string()
-            .into_bytes()
+        json!({ "data": data, "dataEncode": "json", "signature": signature }).to_string().into_bytes()
     }
 
     #[test]
@@ -90,22 +88,9 @@ mod tests {
         let tunnel_id = "t-1".to_owned();
         let content = "a:b".to_owned();
         for (data, event) in [
-            (
-                r#"{"tunnelId":"t-1","type":"connect"}"#,
-                Event::Connect {
-                    tunnel_id: tunnel_id.clone(),
-                },
-            ),
-            (
-                r#"{"tunnelId":"t-1","type":"close"}"#,
-                Event::Close {
-                    tunnel_id: tunnel_id.clone(),
-                },
-            ),
-            (
-                r#"{"tunnelId":"t-1","type":"message","content":"a:b"}"#,
-                Event::Message { tunnel_id, content },
-            ),
+            (r#"{"tunnelId":"t-1","type":"connect"}"#, Event::Connect { tunnel_id: tunnel_id.clone() }),
+            (r#"{"tunnelId":"t-1","type":"close"}"#, Event::Close { tunnel_id: tunnel_id.clone() }),
+            (r#"{"tunnelId":"t-1","type":"message","content":"a:b"}"#, Event::Message { tunnel_id, content }),
         ] {
             assert_eq!(open(&seal(data, "kéy"), "kéy"), Ok(event));
         }

@@ -28,10 +28,7 @@ struct Claims {
 
 impl Default for MemoryEngine {
     fn default() -> Self {
-        Self {
-            start: Instant::now(),
-            claims: Mutex::default(),
-        }
+        Self { start: Instant::now(), claims: Mutex::default() }
     }
 }
 

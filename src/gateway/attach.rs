@@ -63,42 +63,27 @@ impl Gateway {
     pub async fn admit(&self, ticket: &str) -> Result<Admission, Refusal> {
         let ticket = self.sealer.open(ticket).map_err(|_| Refusal::Unknown)?;
         let tenant = self.tenants.tenant(&ticket.tenant).ok_or(Refusal::TenantGone)?;
-        let endpoint = self
-            .endpoints
-            .endpoint(&ticket.receive_url)
-            .map_err(|_| Refusal::Unknown)?;
+        let endpoint = self.endpoints.endpoint(&ticket.receive_url).map_err(|_| Refusal::Unknown)?;
         let mut claim = Err(Refusal::Expired);
         while claim.is_err() {
             let left = Duration::from_secs(ticket.expires_unix_secs).saturating_sub(self.clock.unix_time());
             if left.is_zero() {
                 return claim.and(Err(Refusal::Expired));
             }
-            claim = self
-                .engine
-                .claim(ticket.tunnel, left)
-                .await
-                .map_err(|_| Refusal::EngineAway);
+            claim = self.engine.claim(ticket.tunnel, left).await.map_err(|_| Refusal::EngineAway);
             if claim.is_err() {
                 tokio::time::sleep(ENGINE_RETRY.min(left)).await;
             }
         }
         match claim? {
-            Claim::Granted => Ok(Admission {
-                ticket,
-                tenant,
-                endpoint,
-            }),
+            Claim::Granted => Ok(Admission { ticket, tenant, endpoint }),
             Claim::Used => Err(Refusal::Used),
         }
     }
 
     /// Opens the tunnel of a client whose handshake is complete: it can be pushed to before its `connect` event is sent.
     pub fn attach<S: Socket>(&self, admission: Admission, profile: Profile, socket: S) -> Arc<Connection<S>> {
-        let Admission {
-            ticket,
-            tenant,
-            endpoint,
-        } = admission;
+        let Admission { ticket, tenant, endpoint } = admission;
         let inbox = Arc::new(Inbox::new(ticket.tunnel, tenant, endpoint, ticket.key_fingerprint));
         let now = Instant::now();
         let connection = Arc::new(Connection::new(inbox, profile, socket, self.now_ms()));

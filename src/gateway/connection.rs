@@ -72,13 +72,7 @@ pub enum Sent {
 impl<S: Socket> Connection<S> {
     /// The connection of a client that was heard just now.
     pub fn new(inbox: Arc<Inbox>, profile: Profile, socket: S, now_ms: u64) -> Self {
-        Self {
-            inbox,
-            profile,
-            heard_ms: AtomicU64::new(now_ms),
-            writer: Mutex::default(),
-            socket,
-        }
+        Self { inbox, profile, heard_ms: AtomicU64::new(now_ms), writer: Mutex::default(), socket }
     }
 }
 
@@ -146,9 +140,7 @@ impl<S: Socket + ?Sized> Connection<S> {
             CloseReason::ClientClose => writer.outbox.push_last(frame::close(echo, ""), now.into_std()),
             _ => {
                 if let Some(code) = reason.code() {
-                    writer
-                        .outbox
-                        .push_last(frame::close(Some(code), reason.text()), now.into_std());
+                    writer.outbox.push_last(frame::close(Some(code), reason.text()), now.into_std());
                 }
             }
         }
@@ -225,11 +217,8 @@ impl<S: Socket + ?Sized> Connection<S> {
     fn write_some(&self, outbox: &mut Outbox) -> io::Result<()> {
         while !outbox.is_empty() {
             let mut pieces = [IoSlice::new(&[]); MAX_PIECES];
-            let count = pieces
-                .iter_mut()
-                .zip(outbox.frames())
-                .map(|(piece, frame)| *piece = IoSlice::new(frame))
-                .count();
+            let count =
+                pieces.iter_mut().zip(outbox.frames()).map(|(piece, frame)| *piece = IoSlice::new(frame)).count();
             match self.socket.try_write(&pieces[..count]) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(written) => outbox.advance(written),

@@ -64,21 +64,13 @@ impl Gateway {
         if self.is_draining() {
             return Err(IssueError::Draining);
         }
-        let endpoint = self
-            .endpoints
-            .endpoint(receive_url)
-            .map_err(|error| IssueError::NotAUrl(error.to_string()))?;
+        let endpoint = self.endpoints.endpoint(receive_url).map_err(|error| IssueError::NotAUrl(error.to_string()))?;
         let url = &endpoint.url;
         let host = url.host_as_written();
         if !tenant.owns_authority(url.authority_as_written(), host) {
-            return Err(IssueError::NotOwned {
-                authority: url.authority_as_written().to_owned(),
-            });
+            return Err(IssueError::NotOwned { authority: url.authority_as_written().to_owned() });
         }
-        self.guard
-            .load()
-            .admits_literal(url.host())
-            .map_err(|refusal| IssueError::Forbidden(refusal.to_string()))?;
+        self.guard.load().admits_literal(url.host()).map_err(|refusal| IssueError::Forbidden(refusal.to_string()))?;
         self.check_room(tenant)?;
 
         let ticket = Ticket {
@@ -89,10 +81,7 @@ impl Gateway {
             expires_unix_secs: (self.clock.unix_time() + self.options.connect_ttl()).as_secs(),
         };
         self.metrics.tunnels_requested.inc();
-        Ok(Issued {
-            tunnel: ticket.tunnel,
-            path: format!("/ws/{}", self.sealer.seal(&ticket)),
-        })
+        Ok(Issued { tunnel: ticket.tunnel, path: format!("/ws/{}", self.sealer.seal(&ticket)) })
     }
 
     /// The connect URL of an issued tunnel: at the public address, or else where this request came to.

@@ -82,14 +82,7 @@ pub struct Gateway {
 impl Gateway {
     /// A gateway without tunnels.
     pub fn new(parts: Parts) -> Self {
-        let Parts {
-            options,
-            sealer,
-            engine,
-            deliver,
-            clock,
-            metrics,
-        } = parts;
+        let Parts { options, sealer, engine, deliver, clock, metrics } = parts;
         Self {
             tenants: Directory::new(&options),
             metrics,
@@ -114,8 +107,7 @@ impl Gateway {
     /// Takes over tenants, keys, limits and the networks that receive URLs may reach. No socket is dropped.
     pub fn reload(&self, options: &Options) {
         self.tenants.reload(options);
-        self.guard
-            .store(Arc::new(Guard::new(options.webhook.allow_networks.clone())));
+        self.guard.store(Arc::new(Guard::new(options.webhook.allow_networks.clone())));
     }
 
     /// How many tunnels are open on this node.

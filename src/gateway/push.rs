@@ -61,9 +61,7 @@ impl Frames<'_> {
             return None;
         };
         Some(match profile {
-            Profile::Wafer => self
-                .wafer
-                .get_or_insert_with(|| frame::text(packet::MESSAGE_PREFIX, content)),
+            Profile::Wafer => self.wafer.get_or_insert_with(|| frame::text(packet::MESSAGE_PREFIX, content)),
             Profile::Native => self.native.get_or_insert_with(|| frame::text("", content)),
         })
     }
@@ -88,11 +86,7 @@ impl Gateway {
 
     fn push_packet(&self, tenant: &Arc<Tenant>, packet: PushPacket, now: Instant, invalid: &mut Invalid) {
         let PushPacket { targets, order } = packet;
-        let mut frames = Frames {
-            order: &order,
-            wafer: None,
-            native: None,
-        };
+        let mut frames = Frames { order: &order, wafer: None, native: None };
         let mut seen = HashSet::new();
         let may_repeat = targets.len() > 1;
         let deliveries = &self.metrics.deliveries;
@@ -149,20 +143,14 @@ impl Gateway {
         });
         match longest.max() {
             Some(actual_bytes) if actual_bytes > limit_bytes => {
-                return Err(PushError::TooLarge {
-                    actual_bytes,
-                    limit_bytes,
-                });
+                return Err(PushError::TooLarge { actual_bytes, limit_bytes });
             }
             _ => {}
         }
         if let Some(rate) = settings.push_rate() {
-            tenant
-                .usage
-                .take_push(rate, now.into_std())
-                .map_err(|wait| PushError::TooFast {
-                    wait_ms: u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).max(1),
-                })?;
+            tenant.usage.take_push(rate, now.into_std()).map_err(|wait| PushError::TooFast {
+                wait_ms: u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).max(1),
+            })?;
         }
         Ok(())
     }

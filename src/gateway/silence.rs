@@ -25,10 +25,7 @@ pub(super) struct Silence {
 
 impl Silence {
     pub(super) fn new(limit: Duration) -> Self {
-        Self {
-            limit,
-            wheel: Mutex::default(),
-        }
+        Self { limit, wheel: Mutex::default() }
     }
 
     /// Watches a connection from now on.

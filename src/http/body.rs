@@ -40,9 +40,7 @@ pub(super) async fn read(mut body: Incoming, limit_bytes: usize) -> Result<Bytes
     let result = if is_too_large {
         Err(BodyError::TooLarge { limit_bytes })
     } else {
-        timeout(BODY_TIMEOUT, collect(&mut body, limit_bytes))
-            .await
-            .unwrap_or(Err(BodyError::TooSlow))
+        timeout(BODY_TIMEOUT, collect(&mut body, limit_bytes)).await.unwrap_or(Err(BodyError::TooSlow))
     };
     if matches!(result, Err(BodyError::TooLarge { .. })) {
         // How much of it comes does not matter.

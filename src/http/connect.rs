@@ -34,10 +34,7 @@ pub(super) async fn connect(gateway: Arc<Gateway>, request: Request<Incoming>) -
         Err(defect) => return refuse_handshake(&gateway, defect).into(),
     };
     match gateway.admit(route::ticket(request.uri().path())).await {
-        Ok(admission) => Reply {
-            response: switching_protocols(accept),
-            takeover: Some(takeover(gateway, admission)),
-        },
+        Ok(admission) => Reply { response: switching_protocols(accept), takeover: Some(takeover(gateway, admission)) },
         Err(refusal) => refuse_ticket(&gateway, refusal).into(),
     }
 }

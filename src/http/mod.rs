@@ -85,18 +85,14 @@ fn problem(status: StatusCode, code: &str, message: &str) -> Response<Full<Bytes
 fn json(status: StatusCode, body: String) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::from(body));
     *response.status_mut() = status;
-    response
-        .headers_mut()
-        .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
 }
 
 fn wrong_method(method: &Method, allow: &'static str) -> Response<Full<Bytes>> {
     let message = format!("{} is not possible here: use {allow}", printable(method.as_str(), 20));
     let mut response = problem(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", &message);
-    response
-        .headers_mut()
-        .insert(header::ALLOW, HeaderValue::from_static(allow));
+    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allow));
     response
 }
 

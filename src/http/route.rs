@@ -67,14 +67,8 @@ mod tests {
 
     #[test]
     fn a_wrong_method_is_told_the_right_one() {
-        assert_eq!(
-            Route::of(&Method::GET, "/get/wsurl"),
-            Route::WrongMethod { allow: "POST" }
-        );
-        assert_eq!(
-            Route::of(&Method::GET, "/ws/push"),
-            Route::WrongMethod { allow: "POST" }
-        );
+        assert_eq!(Route::of(&Method::GET, "/get/wsurl"), Route::WrongMethod { allow: "POST" });
+        assert_eq!(Route::of(&Method::GET, "/ws/push"), Route::WrongMethod { allow: "POST" });
         assert_eq!(Route::of(&Method::POST, "/ws/abc"), Route::WrongMethod { allow: "GET" });
     }
 }

@@ -42,10 +42,7 @@ async fn issue(gateway: &Gateway, request: Request<Incoming>) -> Result<String, 
     let host = host(&request);
     let body = body::read(request.into_body(), MAX_WSURL_BYTES).await?;
     let envelope = Envelope::parse(&body)?;
-    let (tenant, key) = gateway
-        .tenants
-        .authenticate(&envelope, true)
-        .map_err(|_| Refusal::Unauthorized)?;
+    let (tenant, key) = gateway.tenants.authenticate(&envelope, true).map_err(|_| Refusal::Unauthorized)?;
     let wsurl = WsurlRequest::parse(&envelope.data.0)?;
     let scheme = wsurl.scheme()?;
     let issued = gateway.issue(&tenant, &key, &wsurl.receive_url.0)?;
@@ -70,10 +67,7 @@ pub(super) async fn push(gateway: &Gateway, request: Request<Incoming>) -> Respo
 async fn deliver(gateway: &Gateway, request: Request<Incoming>) -> Result<String, Refusal> {
     let body = body::read(request.into_body(), MAX_PUSH_BYTES).await?;
     let envelope = Envelope::parse(&body)?;
-    let (tenant, _) = gateway
-        .tenants
-        .authenticate(&envelope, false)
-        .map_err(|_| Refusal::Unauthorized)?;
+    let (tenant, _) = gateway.tenants.authenticate(&envelope, false).map_err(|_| Refusal::Unauthorized)?;
     let packets = PushPacket::parse_all(&envelope.data.0)?;
     let invalid = gateway.push(&tenant, packets)?;
     Ok(push_answer(&invalid, envelope.wants_text()))
@@ -84,17 +78,12 @@ fn host<B>(request: &Request<B>) -> Result<String, Refusal> {
     let mut hosts = request.headers().get_all(header::HOST).iter();
     match (hosts.next().and_then(|host| host.to_str().ok()), hosts.next()) {
         (Some(host), None) if is_authority(host) => Ok(host.to_owned()),
-        _ => Err(Refusal::Malformed(
-            "the request needs one Host header, since server.public_url is not set".into(),
-        )),
+        _ => Err(Refusal::Malformed("the request needs one Host header, since server.public_url is not set".into())),
     }
 }
 
 fn is_authority(host: &str) -> bool {
-    !host.is_empty()
-        && host
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte))
+    !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte))
 }
 
 fn refused(gateway: &Gateway, call: &'static str, refusal: &Refusal) {
@@ -137,9 +126,7 @@ mod tests {
     #[test]
     fn a_host_must_be_there_once_and_be_one() {
         let request = |hosts: &[&str]| {
-            let builder = hosts
-                .iter()
-                .fold(Request::post("/"), |builder, value| builder.header("host", *value));
+            let builder = hosts.iter().fold(Request::post("/"), |builder, value| builder.header("host", *value));
             host(&builder.body(()).expect("valid"))
         };
 

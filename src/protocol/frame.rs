@@ -65,12 +65,7 @@ pub fn decode(input: &mut [u8], max_payload_bytes: usize) -> Result<Decoded<'_>,
         return Ok(Decoded::Incomplete(consumed));
     };
     unmask(payload, mask);
-    Ok(Decoded::Frame(Frame {
-        opcode: header.opcode,
-        is_final: header.is_final,
-        payload,
-        consumed,
-    }))
+    Ok(Decoded::Frame(Frame { opcode: header.opcode, is_final: header.is_final, payload, consumed }))
 }
 
 fn header_bytes(cursor: &Cursor<&[u8]>) -> usize {
@@ -129,24 +124,15 @@ pub fn ping() -> Bytes {
 pub fn close(code: Option<u16>, reason: &str) -> Bytes {
     match code {
         None => encode(OpCode::Control(Control::Close), &[]),
-        Some(code) => encode(
-            OpCode::Control(Control::Close),
-            &[&code.to_be_bytes(), reason.as_bytes()],
-        ),
+        Some(code) => encode(OpCode::Control(Control::Close), &[&code.to_be_bytes(), reason.as_bytes()]),
     }
 }
 
 fn encode(opcode: OpCode, parts: &[&[u8]]) -> Bytes {
     let payload_bytes: usize = parts.iter().map(|part| part.len()).sum();
-    let header = FrameHeader {
-        is_final: true,
-        opcode,
-        ..FrameHeader::default()
-    };
+    let header = FrameHeader { is_final: true, opcode, ..FrameHeader::default() };
     let mut frame = BytesMut::with_capacity(MAX_HEADER_BYTES + payload_bytes);
-    header
-        .format(payload_bytes as u64, &mut (&mut frame).writer())
-        .expect("a buffer grows as needed");
+    header.format(payload_bytes as u64, &mut (&mut frame).writer()).expect("a buffer grows as needed");
     for part in parts {
         frame.put_slice(part);
     }
@@ -197,12 +183,7 @@ mod tests {
 
         let decoded = decode(&mut input, 1_000);
 
-        let frame = Frame {
-            opcode: OpCode::Data(Data::Text),
-            is_final: true,
-            payload: b"Hello",
-            consumed: 11,
-        };
+        let frame = Frame { opcode: OpCode::Data(Data::Text), is_final: true, payload: b"Hello", consumed: 11 };
         assert_eq!(decoded, Ok(Decoded::Frame(frame)));
     }
 
@@ -223,10 +204,7 @@ mod tests {
         let mut medium = vec![0x82, 0xfe, 0x01, 0x00];
         medium.extend(MASK);
         medium.extend([0; 256]);
-        assert!(matches!(
-            decode(&mut medium, 256),
-            Ok(Decoded::Frame(Frame { consumed: 264, .. }))
-        ));
+        assert!(matches!(decode(&mut medium, 256), Ok(Decoded::Frame(Frame { consumed: 264, .. }))));
         medium.truncate(8);
         assert_eq!(decode(&mut medium, 255), Err(CloseReason::TooBig));
     }
@@ -240,14 +218,8 @@ mod tests {
             ("fragmented ping", masked(0x09, b"x")),
             ("unmasked", vec![0x81, 0x01, b'x']),
             ("long ping", [&[0x89, 0xfe, 0x00, 0x7e][..], &MASK, &[0; 126]].concat()),
-            (
-                "length not in its shortest form",
-                [&[0x82, 0xfe, 0x00, 0x05][..], &MASK, &[0; 5]].concat(),
-            ),
-            (
-                "length with the highest bit",
-                [&[0x82, 0xff, 0x80][..], &[0; 7], &MASK].concat(),
-            ),
+            ("length not in its shortest form", [&[0x82, 0xfe, 0x00, 0x05][..], &MASK, &[0; 5]].concat()),
+            ("length with the highest bit", [&[0x82, 0xff, 0x80][..], &[0; 7], &MASK].concat()),
         ];
         for (what, input) in forbidden {
             assert_eq!(refusal(input), CloseReason::ProtocolError, "{what}");

@@ -65,16 +65,7 @@ mod tests {
 
     #[test]
     fn what_only_the_gateway_says_means_nothing_from_a_client() {
-        for frame in [
-            "",
-            ":",
-            "pong",
-            "timeout:0",
-            "connect",
-            "Message:x",
-            " message:x",
-            "messages:x",
-        ] {
+        for frame in ["", ":", "pong", "timeout:0", "connect", "Message:x", " message:x", "messages:x"] {
             assert_eq!(Packet::decode(frame), Packet::Unknown, "{frame:?}");
         }
     }

@@ -60,18 +60,9 @@ mod tests {
 
     /// Taken from what the SDKs sent: `wafer-protocol`, part 1, key `k`.
     const VECTORS: [(&str, &str); 5] = [
-        (
-            r#"[{"tunnelIds":["t-2"],"type":"close"}]"#,
-            "354d457959f434cb7d7f3827da243ada43a65fb2",
-        ),
-        (
-            r#"[{"type":"close","tunnelIds":["t-2"]}]"#,
-            "a1f3c92f765a4265a20bbfd398c08a9b25dbaf9b",
-        ),
-        (
-            r#"[{"type":"close","tunnelIds":["t-2"],"content":null}]"#,
-            "9b5de4fa45a71324a73e49621be19b53bc9cf1ad",
-        ),
+        (r#"[{"tunnelIds":["t-2"],"type":"close"}]"#, "354d457959f434cb7d7f3827da243ada43a65fb2"),
+        (r#"[{"type":"close","tunnelIds":["t-2"]}]"#, "a1f3c92f765a4265a20bbfd398c08a9b25dbaf9b"),
+        (r#"[{"type":"close","tunnelIds":["t-2"],"content":null}]"#, "9b5de4fa45a71324a73e49621be19b53bc9cf1ad"),
         (
             r#"[{"tunnelIds":["t-1"],"type":"message","content":"{\"type\":\"型/😀\",\"content\":{\"a\":\"é/\\\"\"}}"}]"#,
             "0f426501655127a3af701d383de1dc2b8e930fe6",

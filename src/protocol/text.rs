@@ -54,9 +54,9 @@ impl Visitor<'_> for TextVisitor {
     fn visit_bytes<E: serde::de::Error>(self, bytes: &[u8]) -> Result<Text, E> {
         match std::str::from_utf8(bytes) {
             Ok(text) => Ok(Text(text.to_owned())),
-            Err(_) => String::from_utf8(replace_surrogates(bytes))
-                .map(Text)
-                .map_err(|_| E::custom("text is not UTF-8")),
+            Err(_) => {
+                String::from_utf8(replace_surrogates(bytes)).map(Text).map_err(|_| E::custom("text is not UTF-8"))
+            }
         }
     }
 }
@@ -134,14 +134,8 @@ mod tests {
     fn a_defect_is_described_without_the_value() {
         let defect = |json: &str| json_defect(&serde_json::from_str::<Vec<Text>>(json).expect_err("not strings"));
 
-        assert_eq!(
-            defect("[12345]"),
-            "invalid type: integer, expected a string at line 1 column 6"
-        );
-        assert_eq!(
-            defect("\"hunter2\""),
-            "invalid type: string, expected a sequence at line 1 column 9"
-        );
+        assert_eq!(defect("[12345]"), "invalid type: integer, expected a string at line 1 column 6");
+        assert_eq!(defect("\"hunter2\""), "invalid type: string, expected a sequence at line 1 column 9");
         assert_eq!(defect("[\"a\""), "EOF while parsing a list at line 1 column 4");
     }
 

@@ -60,10 +60,7 @@ impl Sealer {
         plain.extend(tenant_bytes.to_be_bytes());
         plain.extend(ticket.tenant.as_bytes());
         plain.extend(ticket.receive_url.as_bytes());
-        let sealed = self
-            .0
-            .encrypt(&nonce(ticket.tunnel), plain.as_slice())
-            .expect("a ticket is short");
+        let sealed = self.0.encrypt(&nonce(ticket.tunnel), plain.as_slice()).expect("a ticket is short");
         URL_SAFE_NO_PAD.encode([&ticket.tunnel.to_bytes()[..], &sealed].concat())
     }
 

@@ -38,11 +38,7 @@ impl Listener {
         on_error: impl Fn() + Send + Sync + 'static,
     ) -> io::Result<Self> {
         let listener = TcpListener::bind(address).await?;
-        Ok(Self {
-            listener,
-            certificate,
-            on_error: Box::new(on_error),
-        })
+        Ok(Self { listener, certificate, on_error: Box::new(on_error) })
     }
 
     /// Where it listens, as a URL.
@@ -67,14 +63,7 @@ impl Listener {
             };
             let handler = Arc::clone(&handler);
             let handshakes = Arc::clone(&handshakes);
-            connections.spawn(serve(
-                stream,
-                address,
-                self.certificate.clone(),
-                handler,
-                handshakes,
-                stop.clone(),
-            ));
+            connections.spawn(serve(stream, address, self.certificate.clone(), handler, handshakes, stop.clone()));
         }
         drop(self.listener);
         connections.close();

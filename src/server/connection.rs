@@ -70,18 +70,9 @@ pub(super) async fn serve(
         return;
     };
     let deadline = Instant::now() + FIRST_HEAD_TIMEOUT;
-    let peer = Peer {
-        address,
-        is_tls: certificate.is_some(),
-    };
-    let exchange = Exchange {
-        handler,
-        peer,
-        state: Arc::new(Mutex::new(State {
-            permit: Some(permit),
-            takeover: None,
-        })),
-    };
+    let peer = Peer { address, is_tls: certificate.is_some() };
+    let exchange =
+        Exchange { handler, peer, state: Arc::new(Mutex::new(State { permit: Some(permit), takeover: None })) };
     match certificate {
         None => Box::pin(exchange.run(stream, deadline, stop, Stream::Plain)).await,
         Some(certificate) => {

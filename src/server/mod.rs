@@ -51,10 +51,7 @@ pub struct Reply {
 
 impl From<Response<Full<Bytes>>> for Reply {
     fn from(response: Response<Full<Bytes>>) -> Self {
-        Self {
-            response,
-            takeover: None,
-        }
+        Self { response, takeover: None }
     }
 }
 

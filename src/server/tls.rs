@@ -54,11 +54,7 @@ impl Certificate {
     /// If they are no certificate and its key; the message names the file.
     pub fn load(chain_path: &Path, key_path: &Path) -> Result<Self, CertificateError> {
         let config = ArcSwap::new(read(chain_path, key_path)?);
-        Ok(Self {
-            chain_path: chain_path.to_owned(),
-            key_path: key_path.to_owned(),
-            config,
-        })
+        Ok(Self { chain_path: chain_path.to_owned(), key_path: key_path.to_owned(), config })
     }
 
     /// Reads the two files again, for connections that come from now on.
@@ -77,14 +73,8 @@ impl Certificate {
 }
 
 fn read(chain_path: &Path, key_path: &Path) -> Result<Arc<ServerConfig>, CertificateError> {
-    let chain_error = |source| CertificateError::Chain {
-        path: chain_path.to_owned(),
-        source,
-    };
-    let key_error = |source| CertificateError::Key {
-        path: key_path.to_owned(),
-        source,
-    };
+    let chain_error = |source| CertificateError::Chain { path: chain_path.to_owned(), source };
+    let key_error = |source| CertificateError::Key { path: key_path.to_owned(), source };
     let chain: Vec<_> = CertificateDer::pem_reader_iter(open(chain_path).map_err(chain_error)?)
         .collect::<Result<_, _>>()
         .map_err(chain_error)?;

@@ -19,16 +19,8 @@ pub(super) struct Value {
 impl Value {
     /// An empty value for the field called `name`.
     pub(super) fn of_field(name: &str) -> Self {
-        let limit = if matches!(name, "message" | "error" | "panic.message") {
-            TEXT_BYTES
-        } else {
-            FIELD_BYTES
-        };
-        Self {
-            text: String::new(),
-            limit,
-            is_cut: false,
-        }
+        let limit = if matches!(name, "message" | "error" | "panic.message") { TEXT_BYTES } else { FIELD_BYTES };
+        Self { text: String::new(), limit, is_cut: false }
     }
 
     /// Adds what `arguments` print, as far as there is room.
@@ -59,13 +51,7 @@ impl Write for Value {
 
 /// Writes `text` so that it stays in its line.
 pub(super) fn line(out: &mut dyn Write, text: &str) -> fmt::Result {
-    text.chars().try_for_each(|c| {
-        if is_plain(c) {
-            out.write_char(c)
-        } else {
-            write!(out, "{}", c.escape_debug())
-        }
-    })
+    text.chars().try_for_each(|c| if is_plain(c) { out.write_char(c) } else { write!(out, "{}", c.escape_debug()) })
 }
 
 /// Writes `text` so that nobody takes a part of it for another field: in quotes unless it is one plain word.
@@ -92,9 +78,7 @@ pub(super) fn json(out: &mut dyn Write, text: &str) -> fmt::Result {
         if is_plain(c) {
             out.write_char(c)?;
         } else {
-            c.encode_utf16(&mut [0; 2])
-                .iter()
-                .try_for_each(|unit| write!(out, "\\u{unit:04x}"))?;
+            c.encode_utf16(&mut [0; 2]).iter().try_for_each(|unit| write!(out, "\\u{unit:04x}"))?;
         }
     }
     Ok(())
@@ -143,17 +127,12 @@ mod tests {
 
     #[test]
     fn long_values_are_cut_between_characters() {
-        let text = Value::of_field("host")
-            .add(format_args!("a{}", "密".repeat(1000)))
-            .into_text();
+        let text = Value::of_field("host").add(format_args!("a{}", "密".repeat(1000))).into_text();
 
         assert!(text.len() <= FIELD_BYTES + '…'.len_utf8(), "{} bytes", text.len());
         assert!(text.ends_with("密…"), "{text}");
         assert_eq!(
-            Value::of_field("host")
-                .add(format_args!("{}", "x".repeat(FIELD_BYTES)))
-                .into_text()
-                .len(),
+            Value::of_field("host").add(format_args!("{}", "x".repeat(FIELD_BYTES))).into_text().len(),
             FIELD_BYTES
         );
     }

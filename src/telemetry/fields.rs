@@ -53,21 +53,11 @@ fn text(out: &mut dyn fmt::Write, name: &str, value: &str, _is_bare: bool) -> fm
 fn json(out: &mut dyn fmt::Write, name: &str, value: &str, is_bare: bool) -> fmt::Result {
     escape::json(out, name)?;
     out.write_char(':')?;
-    if is_bare {
-        out.write_str(value)
-    } else {
-        escape::json(out, value)
-    }
+    if is_bare { out.write_str(value) } else { escape::json(out, value) }
 }
 
 fn record<R: RecordFields>(writer: Writer<'_>, print: Print, separator: &'static str, fields: R) -> fmt::Result {
-    let mut visitor = Visitor {
-        writer,
-        print,
-        separator,
-        is_first: true,
-        result: Ok(()),
-    };
+    let mut visitor = Visitor { writer, print, separator, is_first: true, result: Ok(()) };
     fields.record(&mut visitor);
     visitor.result
 }

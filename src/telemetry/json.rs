@@ -34,17 +34,10 @@ where
         out.write_char('}')?;
         if let Some(scope) = context.event_scope() {
             for (index, span) in scope.from_root().enumerate() {
-                out.write_str(if index == 0 {
-                    ",\"spans\":[{\"name\":"
-                } else {
-                    "},{\"name\":"
-                })?;
+                out.write_str(if index == 0 { ",\"spans\":[{\"name\":" } else { "},{\"name\":" })?;
                 escape::json(&mut out, span.name())?;
                 let extensions = span.extensions();
-                if let Some(fields) = extensions
-                    .get::<FormattedFields<N>>()
-                    .filter(|fields| !fields.is_empty())
-                {
+                if let Some(fields) = extensions.get::<FormattedFields<N>>().filter(|fields| !fields.is_empty()) {
                     write!(out, ",{fields}")?;
                 }
             }

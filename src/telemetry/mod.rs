@@ -92,10 +92,7 @@ pub fn parse_filter(level: &str) -> Result<EnvFilter, TelemetryError> {
     if !is_level && !is_target {
         let distance = |known: &&&'static str| damerau_levenshtein(known, &word.to_lowercase());
         let nearest = LEVELS.iter().min_by_key(distance).expect("there are levels");
-        return Err(TelemetryError::UnknownLevel {
-            word: word.to_owned(),
-            nearest,
-        });
+        return Err(TelemetryError::UnknownLevel { word: word.to_owned(), nearest });
     }
     Ok(EnvFilter::builder().with_regex(false).parse(word)?)
 }
@@ -107,10 +104,7 @@ fn build<W: Write + Send + 'static>(
 ) -> Result<(impl Subscriber + Send + Sync + use<W>, Telemetry), TelemetryError> {
     let (filter, handle) = reload::Layer::new(parse_filter(&log.level)?);
     let failed = Arc::new(AtomicUsize::new(0));
-    let output = Output {
-        inner: output,
-        failed: Arc::clone(&failed),
-    };
+    let output = Output { inner: output, failed: Arc::clone(&failed) };
     let (writer, guard) = NonBlockingBuilder::default()
         .lossy(true)
         .buffered_lines_limit(BUFFERED_LINES)
@@ -121,22 +115,10 @@ fn build<W: Write + Send + 'static>(
     let layer = fmt::layer().with_writer(writer).log_internal_errors(false);
     let layer = match log.format {
         LogFormat::Text => layer.with_ansi(ansi).fmt_fields(TextFields).boxed(),
-        LogFormat::Json => layer
-            .with_ansi(false)
-            .fmt_fields(JsonFields)
-            .event_format(JsonLine)
-            .boxed(),
+        LogFormat::Json => layer.with_ansi(false).fmt_fields(JsonFields).event_format(JsonLine).boxed(),
     };
     let subscriber = tracing_subscriber::registry().with(filter).with(layer);
-    Ok((
-        subscriber,
-        Telemetry {
-            filter: handle,
-            overflow,
-            failed,
-            _writer: guard,
-        },
-    ))
+    Ok((subscriber, Telemetry { filter: handle, overflow, failed, _writer: guard }))
 }
 
 /// Panics become events: the default hook writes to stderr itself, and a blocked stderr would block the task that panicked.
@@ -156,9 +138,7 @@ impl Telemetry {
 
     /// How many lines were lost since the start: stderr was blocked, closed or its disk full.
     pub fn dropped_lines(&self) -> usize {
-        self.overflow
-            .dropped_lines()
-            .saturating_add(self.failed.load(Ordering::Relaxed))
+        self.overflow.dropped_lines().saturating_add(self.failed.load(Ordering::Relaxed))
     }
 }
 

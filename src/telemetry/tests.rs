@@ -14,10 +14,7 @@ use super::*;
 const NASTY: &str = "x\r\nERROR forged: line\u{1b}[2J\u{9b}31m level=off";
 
 fn log(level: &str, format: LogFormat) -> options::Log {
-    options::Log {
-        level: level.to_owned(),
-        format,
-    }
+    options::Log { level: level.to_owned(), format }
 }
 
 /// Hands over what is written, and says when the writer is gone.
@@ -25,9 +22,7 @@ struct Lines(SyncSender<String>);
 
 impl Write for Lines {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0
-            .send(String::from_utf8_lossy(bytes).into_owned())
-            .map_err(io::Error::other)?;
+        self.0.send(String::from_utf8_lossy(bytes).into_owned()).map_err(io::Error::other)?;
         Ok(bytes.len())
     }
 
@@ -64,10 +59,7 @@ fn a_text_event_stays_in_one_line() {
     let line = lines[0].strip_suffix('\n').expect("a line break at the end");
     assert!(!line.chars().any(char::is_control), "{line:?}");
     assert!(line.contains(r#"shown="x\r\nERROR forged"#), "{line}");
-    assert!(
-        line.contains("outer x") && line.contains("ok=true") && line.contains("later=7"),
-        "{line}"
-    );
+    assert!(line.contains("outer x") && line.contains("ok=true") && line.contains("later=7"), "{line}");
 }
 
 #[test]
@@ -114,18 +106,9 @@ fn the_level_changes_while_the_log_runs() {
 
 #[test]
 fn a_word_that_is_no_level_is_refused() {
-    for level in [
-        "error",
-        "WARN",
-        "info",
-        "debug",
-        "trace",
-        "off",
-        "wafergate",
-        "hyper=debug",
-        "info,hyper",
-        "[span]=warn",
-    ] {
+    for level in
+        ["error", "WARN", "info", "debug", "trace", "off", "wafergate", "hyper=debug", "info,hyper", "[span]=warn"]
+    {
         assert!(parse_filter(level).is_ok(), "{level}");
     }
     for level in ["", "verbose", "warning", "wafergate=loud", "info,=", "1"] {
@@ -157,11 +140,7 @@ fn a_blocked_output_drops_lines_and_blocks_nobody() {
     });
 
     // One line may be in the hands of the writer.
-    assert!(
-        (99..=100).contains(&telemetry.dropped_lines()),
-        "{}",
-        telemetry.dropped_lines()
-    );
+    assert!((99..=100).contains(&telemetry.dropped_lines()), "{}", telemetry.dropped_lines());
     drop(release);
 }
 

@@ -49,12 +49,8 @@ struct State {
 impl Directory {
     /// The tenants that `options` names.
     pub fn new(options: &Options) -> Self {
-        let state = State {
-            tenants: HashMap::new(),
-            enrolled: 0,
-            is_open: options.enrolment.open,
-            limits: options.limits,
-        };
+        let state =
+            State { tenants: HashMap::new(), enrolled: 0, is_open: options.enrolment.open, limits: options.limits };
         let directory = Self {
             state: ArcSwap::from_pointee(state),
             change: Mutex::new(()),
@@ -129,14 +125,9 @@ impl Directory {
 
     /// Accepts an unknown tenant with the key that it brings, if enrolment is open and its request is signed with that key.
     fn enrol(&self, envelope: &Envelope) -> Result<(Arc<Tenant>, Key), Stranger> {
-        let claimed = envelope
-            .tc_key
-            .as_ref()
-            .map(|text| Key::new(Secret::new(text.0.clone())));
+        let claimed = envelope.tc_key.as_ref().map(|text| Key::new(Secret::new(text.0.clone())));
         let is_open = self.state.load().is_open;
-        let key = claimed
-            .filter(|key| is_open && !key.secret().is_empty())
-            .unwrap_or_else(|| self.decoy.clone());
+        let key = claimed.filter(|key| is_open && !key.secret().is_empty()).unwrap_or_else(|| self.decoy.clone());
         let is_signed = signature::wafer_matches(&envelope.data.0, key.secret().expose(), &envelope.signature.0);
         let id = &envelope.tc_id.0;
         let is_id =
@@ -154,10 +145,7 @@ impl Directory {
         if state.enrolled >= MAX_ENROLLED {
             return Err(Stranger);
         }
-        let entry = options::Tenant {
-            keys: vec![key.secret().clone()],
-            ..Default::default()
-        };
+        let entry = options::Tenant { keys: vec![key.secret().clone()], ..Default::default() };
         let tenant = Arc::new(Tenant::new(TenantId::new(id), Settings::new(&entry, state.limits)));
         state.tenants.insert(tenant.id.clone(), Arc::clone(&tenant));
         state.enrolled += 1;
@@ -167,11 +155,7 @@ impl Directory {
 }
 
 fn tenant_id(entry: &options::Tenant) -> TenantId {
-    if entry.id.is_empty() {
-        TenantId::new(&md5_hex(&entry.server_host))
-    } else {
-        TenantId::new(&entry.id)
-    }
+    if entry.id.is_empty() { TenantId::new(&md5_hex(&entry.server_host)) } else { TenantId::new(&entry.id) }
 }
 
 #[cfg(test)]

@@ -3,10 +3,8 @@
 use super::*;
 
 fn options(tenants: &[(&str, &[&str])], open: bool) -> Options {
-    let tenants: Vec<String> = tenants
-        .iter()
-        .map(|(id, keys)| format!("[[tenants]]\nid = {id:?}\nkeys = {keys:?}\n"))
-        .collect();
+    let tenants: Vec<String> =
+        tenants.iter().map(|(id, keys)| format!("[[tenants]]\nid = {id:?}\nkeys = {keys:?}\n")).collect();
     let text = format!(
         r#"
         [server]
@@ -67,9 +65,7 @@ fn every_key_of_a_tenant_verifies_and_is_told() {
     let directory = Directory::new(&options(&[("a", &["new", "old"])], false));
 
     for key in ["new", "old"] {
-        let (tenant, found) = directory
-            .authenticate(&envelope("a", key, Some(key)), true)
-            .expect("known");
+        let (tenant, found) = directory.authenticate(&envelope("a", key, Some(key)), true).expect("known");
         assert_eq!(tenant.id.as_str(), "a");
         assert!(found.secret().matches(key));
     }
@@ -83,55 +79,26 @@ fn strangers_are_all_alike() {
         ("unknown tenant with its own key", envelope("c", "kc", Some("kc")), true),
         ("another tenant's key", envelope("a", "kb", Some("kb")), true),
         ("signed right, tcKey wrong", envelope("a", "ka", Some("kb")), false),
-        (
-            "signed with one key, tcKey the other",
-            envelope("a", "ka", Some("ka2")),
-            false,
-        ),
+        ("signed with one key, tcKey the other", envelope("a", "ka", Some("ka2")), false),
         ("no tcKey where one is needed", envelope("a", "ka", None), true),
         ("empty key", envelope("a", "", Some("")), false),
     ] {
-        assert_eq!(
-            directory.authenticate(&envelope, needs_key).err(),
-            Some(Stranger),
-            "{what}"
-        );
+        assert_eq!(directory.authenticate(&envelope, needs_key).err(), Some(Stranger), "{what}");
     }
-    assert!(
-        directory.authenticate(&envelope("a", "ka", None), false).is_ok(),
-        "a push needs no tcKey"
-    );
+    assert!(directory.authenticate(&envelope("a", "ka", None), false).is_ok(), "a push needs no tcKey");
 }
 
 #[test]
 fn an_open_gateway_keeps_the_key_that_came_first() {
     let directory = Directory::new(&options(&[("a", &["ka"])], true));
 
-    assert!(
-        directory.authenticate(&envelope("new", "k1", None), false).is_err(),
-        "no key to keep"
-    );
-    assert!(
-        directory
-            .authenticate(&envelope("new", "k2", Some("k1")), true)
-            .is_err(),
-        "not signed with it"
-    );
+    assert!(directory.authenticate(&envelope("new", "k1", None), false).is_err(), "no key to keep");
+    assert!(directory.authenticate(&envelope("new", "k2", Some("k1")), true).is_err(), "not signed with it");
     assert!(directory.authenticate(&envelope("new", "k1", Some("k1")), true).is_ok());
     assert!(directory.authenticate(&envelope("new", "k1", None), false).is_ok());
-    assert!(
-        directory
-            .authenticate(&envelope("new", "k2", Some("k2")), true)
-            .is_err()
-    );
-    assert!(
-        directory.authenticate(&envelope("a", "k2", Some("k2")), true).is_err(),
-        "a configured key stays"
-    );
-    assert!(
-        directory.authenticate(&envelope("ключ", "k", Some("k")), true).is_err(),
-        "not an id"
-    );
+    assert!(directory.authenticate(&envelope("new", "k2", Some("k2")), true).is_err());
+    assert!(directory.authenticate(&envelope("a", "k2", Some("k2")), true).is_err(), "a configured key stays");
+    assert!(directory.authenticate(&envelope("ключ", "k", Some("k")), true).is_err(), "not an id");
 }
 
 #[test]
@@ -146,9 +113,5 @@ fn a_reload_changes_keys_and_keeps_tenants() {
     assert!(directory.authenticate(&envelope("a", "old", Some("old")), true).is_ok());
     assert!(directory.tenant("gone").is_none());
     directory.reload(&options(&[("a", &["new"])], false));
-    assert!(
-        directory
-            .authenticate(&envelope("a", "old", Some("old")), true)
-            .is_err()
-    );
+    assert!(directory.authenticate(&envelope("a", "old", Some("old")), true).is_err());
 }

@@ -17,16 +17,9 @@ pub struct Key {
 impl Key {
     /// The key that an operator wrote as `secret`.
     pub fn new(secret: Secret) -> Self {
-        let digest = Sha256::new()
-            .chain_update("wafergate key fingerprint\0")
-            .chain_update(secret.expose())
-            .finalize();
+        let digest = Sha256::new().chain_update("wafergate key fingerprint\0").chain_update(secret.expose()).finalize();
         let fingerprint = u32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]]);
-        Self {
-            hmac_key: signature::hmac_key(secret.expose()),
-            fingerprint,
-            secret,
-        }
+        Self { hmac_key: signature::hmac_key(secret.expose()), fingerprint, secret }
     }
 
     /// The key as it is written, as Wafer signs with it.

@@ -12,7 +12,6 @@ use arc_swap::ArcSwap;
 pub use directory::Directory;
 pub use directory::Stranger;
 pub use key::Key;
-pub use usage::Slot;
 pub use usage::Usage;
 
 use crate::id::TenantId;
@@ -48,11 +47,7 @@ pub struct Settings {
 impl Tenant {
     /// A tenant called `id`.
     pub fn new(id: TenantId, settings: Settings) -> Self {
-        Self {
-            id,
-            usage: Usage::default(),
-            settings: ArcSwap::from_pointee(settings),
-        }
+        Self { id, usage: Usage::default(), settings: ArcSwap::from_pointee(settings) }
     }
 
     /// The settings as they are now.
@@ -73,9 +68,7 @@ impl Tenant {
         let settings = self.settings.load();
         if settings.receive_hosts.is_empty() {
             let bare = strip_port(authority);
-            return [authority, bare]
-                .into_iter()
-                .any(|name| md5_hex(name) == self.id.as_str());
+            return [authority, bare].into_iter().any(|name| md5_hex(name) == self.id.as_str());
         }
         settings
             .receive_hosts
@@ -95,19 +88,12 @@ impl Settings {
             receive_hosts.extend(url.host_str().map(str::to_owned));
         }
         let keys = tenant.keys.iter().cloned().map(Key::new).collect();
-        Self {
-            keys,
-            limits: tenant.limits.over(limits),
-            receive_hosts,
-        }
+        Self { keys, limits: tenant.limits.over(limits), receive_hosts }
     }
 
     /// The key with this fingerprint; the first one if it is gone.
     pub fn key(&self, fingerprint: u32) -> &Key {
-        self.keys
-            .iter()
-            .find(|key| key.fingerprint() == fingerprint)
-            .unwrap_or(&self.keys[0])
+        self.keys.iter().find(|key| key.fingerprint() == fingerprint).unwrap_or(&self.keys[0])
     }
 
     /// How many messages one client may send.
@@ -162,10 +148,7 @@ mod tests {
         let node2 = tenant("api.example.com", &[], "");
         assert!(node2.owns_authority("api.example.com", "api.example.com"));
         assert!(node2.owns_authority("api.example.com:8080", "api.example.com"));
-        assert!(
-            !node2.owns_authority("API.example.com", "api.example.com"),
-            "as it was typed"
-        );
+        assert!(!node2.owns_authority("API.example.com", "api.example.com"), "as it was typed");
         assert!(!node2.owns_authority("evil.example.com", "evil.example.com"));
 
         let java = tenant("api.example.com:8080", &[], "");
@@ -194,10 +177,7 @@ mod tests {
 
     #[test]
     fn a_key_that_is_gone_is_replaced_by_the_first() {
-        let options = options::Tenant {
-            keys: vec![Secret::new("new"), Secret::new("old")],
-            ..Default::default()
-        };
+        let options = options::Tenant { keys: vec![Secret::new("new"), Secret::new("old")], ..Default::default() };
         let settings = Settings::new(&options, LIMITS);
         let old = settings.keys[1].fingerprint();
 

@@ -1,6 +1,5 @@
 //! What a tenant uses at present: tunnels, close events that wait, and its rates.
 
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -8,7 +7,6 @@ use std::time::Instant;
 
 use parking_lot::Mutex;
 
-use super::Tenant;
 use crate::limit::Bucket;
 use crate::limit::Rate;
 
@@ -23,6 +21,22 @@ pub struct Usage {
 }
 
 impl Usage {
+    /// Counts a tunnel that opens.
+    pub fn add_tunnel(&self) {
+        self.open.fetch_add(1, Ordering::Relaxed);
+        self.unsettled.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A tunnel is no longer open; its close event is still to be settled.
+    pub fn close_tunnel(&self) {
+        self.open.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// All events of a tunnel that was closed are settled.
+    pub fn settle_tunnel(&self) {
+        self.unsettled.fetch_sub(1, Ordering::Relaxed);
+    }
+
     /// How many tunnels are open.
     pub fn open(&self) -> u64 {
         self.open.load(Ordering::Relaxed)
@@ -49,35 +63,5 @@ impl Usage {
     /// How long until there will be one.
     pub fn take_push(&self, rate: Rate, now: Instant) -> Result<(), Duration> {
         self.pushes.lock().take(rate, now)
-    }
-}
-
-/// One tunnel in its tenant's count: open until [`Slot::close`], unsettled until it is dropped.
-#[derive(Debug)]
-pub struct Slot {
-    tenant: Arc<Tenant>,
-    is_open: bool,
-}
-
-impl Slot {
-    /// Counts a tunnel that opens.
-    pub fn open(tenant: Arc<Tenant>) -> Self {
-        tenant.usage.open.fetch_add(1, Ordering::Relaxed);
-        tenant.usage.unsettled.fetch_add(1, Ordering::Relaxed);
-        Self { tenant, is_open: true }
-    }
-
-    /// The tunnel is no longer open; its close event still waits.
-    pub fn close(&mut self) {
-        if std::mem::take(&mut self.is_open) {
-            self.tenant.usage.open.fetch_sub(1, Ordering::Relaxed);
-        }
-    }
-}
-
-impl Drop for Slot {
-    fn drop(&mut self) {
-        self.close();
-        self.tenant.usage.unsettled.fetch_sub(1, Ordering::Relaxed);
     }
 }

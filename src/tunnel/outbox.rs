@@ -74,19 +74,13 @@ impl Outbox {
     pub fn discard_unbegun(&mut self) {
         let Some(queue) = &mut self.0 else { return };
         queue.frames.truncate(usize::from(queue.is_front_begun));
-        queue.bytes = queue
-            .frames
-            .iter()
-            .map(|queued| queued.frame.len() + FRAME_OVERHEAD_BYTES)
-            .sum();
+        queue.bytes = queue.frames.iter().map(|queued| queued.frame.len() + FRAME_OVERHEAD_BYTES).sum();
         self.free_if_empty();
     }
 
     /// The waiting frames, first one first.
     pub fn frames(&self) -> impl Iterator<Item = &[u8]> {
-        self.0
-            .iter()
-            .flat_map(|queue| queue.frames.iter().map(|queued| &queued.frame[..]))
+        self.0.iter().flat_map(|queue| queue.frames.iter().map(|queued| &queued.frame[..]))
     }
 
     /// Takes away the first `written` bytes, which are with the client now.
@@ -151,9 +145,7 @@ mod tests {
         let mut outbox = Outbox::default();
         let now = Instant::now();
 
-        let queued = (0..LIMIT)
-            .take_while(|_| outbox.push("x".into(), 0, LIMIT, now).is_ok())
-            .count();
+        let queued = (0..LIMIT).take_while(|_| outbox.push("x".into(), 0, LIMIT, now).is_ok()).count();
 
         assert_eq!(queued, LIMIT / (1 + FRAME_OVERHEAD_BYTES));
         assert!(outbox.bytes() <= LIMIT);

@@ -63,12 +63,7 @@ struct Fragments {
 impl Session {
     /// The session of a client that has just connected.
     pub fn new(profile: Profile) -> Self {
-        Self {
-            profile,
-            carry: Vec::new(),
-            fragments: None,
-            messages: Bucket::default(),
-        }
+        Self { profile, carry: Vec::new(), fragments: None, messages: Bucket::default() }
     }
 
     /// Takes what was read from the socket, and calls `act` for each thing that it asks for, in order.
@@ -144,11 +139,7 @@ impl Session {
                 if frame.is_final {
                     return self.handle_message(is_text, frame.payload, limits, now);
                 }
-                let mut fragments = Fragments {
-                    is_text,
-                    bytes: frame.payload.to_vec(),
-                    checked: 0,
-                };
+                let mut fragments = Fragments { is_text, bytes: frame.payload.to_vec(), checked: 0 };
                 fragments.check()?;
                 self.fragments = Some(Box::new(fragments));
                 Ok(None)

@@ -21,23 +21,14 @@ struct Client {
 
 impl Client {
     fn new(profile: Profile) -> Self {
-        let limits = SessionLimits {
-            max_message_bytes: 1_000,
-            message_rate: None,
-        };
-        Self {
-            session: Session::new(profile),
-            limits,
-            now: Instant::now(),
-            actions: vec![],
-        }
+        let limits = SessionLimits { max_message_bytes: 1_000, message_rate: None };
+        Self { session: Session::new(profile), limits, now: Instant::now(), actions: vec![] }
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), CloseReason> {
         let actions = &mut self.actions;
         let mut input = bytes.to_vec();
-        self.session
-            .handle_input(&mut input, &self.limits, self.now, &mut |action| actions.push(action))
+        self.session.handle_input(&mut input, &self.limits, self.now, &mut |action| actions.push(action))
     }
 
     fn send(&mut self, first: u8, payload: &[u8]) -> Result<(), CloseReason> {
@@ -82,15 +73,7 @@ fn a_wafer_client_talks_pings_and_leaves() {
     client.text("close").expect("fine");
 
     let pong = Action::Reply(frame::text("pong", ""));
-    assert_eq!(
-        client.actions(),
-        [
-            pong,
-            deliver("{\"type\":\"a\"}"),
-            deliver(""),
-            Action::Goodbye(Some(1000))
-        ]
-    );
+    assert_eq!(client.actions(), [pong, deliver("{\"type\":\"a\"}"), deliver(""), Action::Goodbye(Some(1000))]);
 }
 
 #[test]
@@ -113,23 +96,13 @@ fn a_native_client_is_not_interpreted() {
     client.text("ping").expect("fine");
     client.send(BINARY, b"\xff\x00").expect("fine");
 
-    assert_eq!(
-        client.actions(),
-        [
-            deliver("ping"),
-            Action::Deliver(Content::Binary(b"\xff\x00"[..].into()))
-        ]
-    );
+    assert_eq!(client.actions(), [deliver("ping"), Action::Deliver(Content::Binary(b"\xff\x00"[..].into()))]);
 }
 
 #[test]
 fn input_may_be_cut_anywhere() {
-    let script = [
-        frame(TEXT, b"message:one"),
-        frame(PING, b"p"),
-        frame(TEXT, &[b'x'; 300]),
-        frame(TEXT, b"message:two"),
-    ];
+    let script =
+        [frame(TEXT, b"message:one"), frame(PING, b"p"), frame(TEXT, &[b'x'; 300]), frame(TEXT, b"message:two")];
     let bytes = script.concat();
     for size in 1..bytes.len() {
         let mut client = Client::new(Profile::Wafer);
@@ -146,9 +119,7 @@ fn input_may_be_cut_anywhere() {
 fn fragments_make_one_message_with_control_frames_in_between() {
     let mut client = Client::new(Profile::Wafer);
 
-    client
-        .send(0x01, "message:é".as_bytes().split_last().expect("not empty").1)
-        .expect("a character may be cut");
+    client.send(0x01, "message:é".as_bytes().split_last().expect("not empty").1).expect("a character may be cut");
     client.send(PING, b"").expect("fine");
     client.send(0x00, b"\xa9").expect("fine");
     client.send(0x80, b"!").expect("fine");
@@ -172,15 +143,10 @@ fn bad_utf8_is_found_early() {
     assert_eq!(client.send(TEXT, b"message:\xff"), Err(CloseReason::InvalidText));
 
     let mut client = Client::new(Profile::Wafer);
-    assert_eq!(
-        client.send(0x01, b"message:\xce\xba\xff"),
-        Err(CloseReason::InvalidText)
-    );
+    assert_eq!(client.send(0x01, b"message:\xce\xba\xff"), Err(CloseReason::InvalidText));
 
     let mut client = Client::new(Profile::Wafer);
-    client
-        .send(0x01, b"message:\xce")
-        .expect("may still become a character");
+    client.send(0x01, b"message:\xce").expect("may still become a character");
     assert_eq!(client.send(0x80, b""), Err(CloseReason::InvalidText));
 }
 
@@ -199,15 +165,10 @@ fn messages_are_bounded_also_in_fragments() {
 fn a_close_frame_is_echoed_and_ends_the_input() {
     let mut client = Client::new(Profile::Wafer);
 
-    client
-        .write(&[frame(CLOSE, b"\x03\xe9bye"), frame(TEXT, b"message:late")].concat())
-        .expect("fine");
+    client.write(&[frame(CLOSE, b"\x03\xe9bye"), frame(TEXT, b"message:late")].concat()).expect("fine");
 
     assert_eq!(client.actions(), [Action::Goodbye(Some(1001))]);
-    assert_eq!(
-        Client::new(Profile::Wafer).send(CLOSE, b"\x03"),
-        Err(CloseReason::ProtocolError)
-    );
+    assert_eq!(Client::new(Profile::Wafer).send(CLOSE, b"\x03"), Err(CloseReason::ProtocolError));
 }
 
 #[test]

@@ -23,10 +23,7 @@ impl<T> Wheel<T> {
     /// Takes out everything that is due at `tick` or before.
     pub fn expire(&mut self, tick: u64) -> Vec<T> {
         let later = self.slots.split_off(&(tick + 1));
-        std::mem::replace(&mut self.slots, later)
-            .into_values()
-            .flatten()
-            .collect()
+        std::mem::replace(&mut self.slots, later).into_values().flatten().collect()
     }
 }
 

@@ -91,22 +91,14 @@ impl AttemptError {
         }
         let is_parse = find::<hyper::Error>(&error).is_some_and(hyper::Error::is_parse);
         let source: Arc<dyn Error + Send + Sync> = Arc::new(error);
-        if is_parse {
-            Self::BadAnswer(source)
-        } else {
-            Self::Lost { source, was_sent }
-        }
+        if is_parse { Self::BadAnswer(source) } else { Self::Lost { source, was_sent } }
     }
 
     /// What a failure while the answer's body was read means.
     pub(crate) fn from_body(error: hyper::Error) -> Self {
         let is_parse = error.is_parse();
         let source: Arc<dyn Error + Send + Sync> = Arc::new(error);
-        if is_parse {
-            Self::BadAnswer(source)
-        } else {
-            Self::Lost { source, was_sent: true }
-        }
+        if is_parse { Self::BadAnswer(source) } else { Self::Lost { source, was_sent: true } }
     }
 }
 
@@ -123,9 +115,7 @@ fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn 
 fn resolve_words(error: &io::Error) -> String {
     let words = error.to_string();
     // The standard library puts the same sentence before the words of every failed look-up.
-    let words = words
-        .rsplit_once("address information: ")
-        .map_or(words.as_str(), |(_, words)| words);
+    let words = words.rsplit_once("address information: ").map_or(words.as_str(), |(_, words)| words);
     words.to_owned()
 }
 
@@ -144,10 +134,7 @@ fn io_words(error: &io::Error) -> Cow<'static, str> {
 }
 
 fn tls_words(error: &io::Error) -> Cow<'static, str> {
-    let Some(tls) = error
-        .get_ref()
-        .and_then(|source| source.downcast_ref::<rustls::Error>())
-    else {
+    let Some(tls) = error.get_ref().and_then(|source| source.downcast_ref::<rustls::Error>()) else {
         return match error.kind() {
             io::ErrorKind::UnexpectedEof => "connection closed during the handshake".into(),
             _ => io_words(error),
@@ -210,39 +197,16 @@ mod tests {
 
     #[test]
     fn every_failure_has_words() {
-        let timeout = AttemptError::Timeout {
-            limit: Duration::from_secs(10),
-            was_sent: true,
-        };
+        let timeout = AttemptError::Timeout { limit: Duration::from_secs(10), was_sent: true };
         let unknown_name = io::Error::other("failed to lookup address information: Name or service not known");
         let failures = [
             (timeout, "timeout", "no answer within 10000 ms"),
-            (
-                AttemptError::Resolve(Arc::new(unknown_name)),
-                "dns",
-                "DNS: Name or service not known",
-            ),
-            (
-                connect(io::ErrorKind::ConnectionRefused.into()),
-                "connect",
-                "connection refused",
-            ),
-            (
-                connect(io::Error::from_raw_os_error(113)),
-                "connect",
-                "host unreachable",
-            ),
-            (
-                connect(io::Error::from_raw_os_error(110)),
-                "connect",
-                "connection timed out",
-            ),
+            (AttemptError::Resolve(Arc::new(unknown_name)), "dns", "DNS: Name or service not known"),
+            (connect(io::ErrorKind::ConnectionRefused.into()), "connect", "connection refused"),
+            (connect(io::Error::from_raw_os_error(113)), "connect", "host unreachable"),
+            (connect(io::Error::from_raw_os_error(110)), "connect", "connection timed out"),
             (tls(CertificateError::Expired.into()), "tls", "TLS: certificate expired"),
-            (
-                tls(CertificateError::NotValidForName.into()),
-                "tls",
-                "TLS: certificate issued for another name",
-            ),
+            (tls(CertificateError::NotValidForName.into()), "tls", "TLS: certificate issued for another name"),
             (
                 tls(rustls::AlertDescription::HandshakeFailure.into_error()),
                 "tls",

@@ -115,10 +115,7 @@ impl Client {
         limit: Duration,
     ) -> Result<Answer, AttemptError> {
         let was_sent = Arc::new(AtomicBool::new(false));
-        let mut request = Request::new(Outgoing {
-            data: Some(body),
-            was_sent: Arc::clone(&was_sent),
-        });
+        let mut request = Request::new(Outgoing { data: Some(body), was_sent: Arc::clone(&was_sent) });
         *request.method_mut() = Method::POST;
         *request.uri_mut() = url.uri().clone();
         *request.headers_mut() = headers;
@@ -134,10 +131,7 @@ impl Client {
         };
         let result = match tokio::time::timeout(limit, attempt).await {
             Ok(result) => result,
-            Err(_) => Err(AttemptError::Timeout {
-                limit,
-                was_sent: was_sent.load(Ordering::Relaxed),
-            }),
+            Err(_) => Err(AttemptError::Timeout { limit, was_sent: was_sent.load(Ordering::Relaxed) }),
         };
         match (result, early) {
             (Err(_), Some(answer)) if !answer.status.is_success() => Ok(answer),

@@ -65,12 +65,7 @@ fn nets(texts: &[&str]) -> Vec<IpNet> {
 }
 
 fn client_with(allow: &[&str], resolver: Arc<dyn Resolve>, roots: Vec<CertificateDer<'static>>) -> Client {
-    Client::new(Settings {
-        allow: nets(allow),
-        roots: Roots::Given(roots),
-        resolver,
-        wall_clock: Arc::new(wall_clock),
-    })
+    Client::new(Settings { allow: nets(allow), roots: Roots::Given(roots), resolver, wall_clock: Arc::new(wall_clock) })
 }
 
 /// A client that may reach loopback, for which every name is this machine.
@@ -84,9 +79,7 @@ fn trusting(root: CertificateDer<'static>) -> Client {
 
 async fn post(client: &Client, url: &ReceiveUrl, limit: Duration) -> Result<Answer, AttemptError> {
     let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/json"))]);
-    client
-        .post(url, headers, Bytes::from_static(b"{\"data\":\"{}\"}"), limit)
-        .await
+    client.post(url, headers, Bytes::from_static(b"{\"data\":\"{}\"}"), limit).await
 }
 
 /// Posts to a server that must not answer, and gives the label, the words and whether the outcome is unknown.
@@ -142,9 +135,7 @@ async fn a_request_carries_host_length_and_headers() {
         async move {
             while let Some(request) = read_request(&mut stream).await? {
                 seen.lock().push(request);
-                stream
-                    .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n{\"code\":0}")
-                    .await?;
+                stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n{\"code\":0}").await?;
             }
             Ok(())
         }
@@ -152,15 +143,10 @@ async fn a_request_carries_host_length_and_headers() {
     .await;
     let client = client();
 
-    let answer = post(&client, &server.named("http", "API.example.test"), LONG)
-        .await
-        .expect("answered");
+    let answer = post(&client, &server.named("http", "API.example.test"), LONG).await.expect("answered");
     assert_eq!((answer.status, answer.retry_after), (StatusCode::OK, None));
     assert_eq!(answer.body, "{\"code\":0}");
-    client
-        .post(&server.url(), HeaderMap::new(), Bytes::new(), LONG)
-        .await
-        .expect("answered");
+    client.post(&server.url(), HeaderMap::new(), Bytes::new(), LONG).await.expect("answered");
 
     let port = server.address.port();
     let named = format!(
@@ -195,9 +181,7 @@ async fn a_connection_that_went_stale_is_replaced() {
     let client = client();
 
     for _ in 0..20 {
-        post(&client, &server.url(), LONG)
-            .await
-            .expect("answered on a fresh connection");
+        post(&client, &server.url(), LONG).await.expect("answered on a fresh connection");
     }
 
     assert_eq!(server.connections(), 20);
@@ -244,9 +228,7 @@ async fn the_next_address_is_tried_when_one_refuses() {
     let resolver = OneAnswer::new(&["127.7.7.7", "127.0.0.1"]);
     let client = client_with(&["127.0.0.0/8"], resolver, Vec::new());
 
-    post(&client, &server.named("http", "two.test"), LONG)
-        .await
-        .expect("answered by the second");
+    post(&client, &server.named("http", "two.test"), LONG).await.expect("answered by the second");
 }
 
 #[tokio::test]
@@ -301,9 +283,7 @@ async fn an_unknown_name_says_so() {
 async fn a_reset_in_mid_answer_leaves_the_outcome_unknown() {
     let server = TestServer::new(|mut stream, _| async move {
         stream.read_u8().await?;
-        stream
-            .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{")
-            .await
+        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{").await
         // Dropped with the request unread, so the kernel resets.
     })
     .await;
@@ -381,9 +361,7 @@ async fn an_endless_body_is_cut() {
         let report = report.clone();
         async move {
             read_request(&mut stream).await?;
-            stream
-                .write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
-                .await?;
+            stream.write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n").await?;
             while stream.write_all(b"4\r\ndrip\r\n").await.is_ok() {}
             report.send(()).await.map_err(io::Error::other)
         }
@@ -399,10 +377,8 @@ async fn an_endless_body_is_cut() {
 #[tokio::test]
 async fn a_body_of_exactly_the_cap_is_whole_and_keeps_its_connection() {
     let body = "x".repeat(MAX_BODY_BYTES);
-    let server = TestServer::answering(format!(
-        "HTTP/1.1 200 OK\r\ncontent-length: {MAX_BODY_BYTES}\r\n\r\n{body}"
-    ))
-    .await;
+    let server =
+        TestServer::answering(format!("HTTP/1.1 200 OK\r\ncontent-length: {MAX_BODY_BYTES}\r\n\r\n{body}")).await;
     let client = client();
 
     for _ in 0..3 {
@@ -421,20 +397,13 @@ async fn a_head_that_is_too_large_is_refused() {
     for head in [long, many, endless] {
         let server = TestServer::holding(head).await;
         let failure = failure(&client(), &server.url(), LONG).await;
-        assert_eq!(
-            failure,
-            ("bad_answer", "the head of the answer is too large".to_owned(), true)
-        );
+        assert_eq!(failure, ("bad_answer", "the head of the answer is too large".to_owned(), true));
     }
 }
 
 #[tokio::test]
 async fn what_is_not_http_is_a_bad_answer() {
-    for garbage in [
-        "SSH-2.0-OpenSSH_9.2\r\n",
-        "\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0",
-        "HTTP/1.1 abc OK\r\n\r\n",
-    ] {
+    for garbage in ["SSH-2.0-OpenSSH_9.2\r\n", "\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0", "HTTP/1.1 abc OK\r\n\r\n"] {
         let server = TestServer::holding(garbage).await;
         let (label, reason, is_unknown) = failure(&client(), &server.url(), LONG).await;
         assert_eq!((label, is_unknown), ("bad_answer", true), "{garbage:?}");
@@ -467,10 +436,8 @@ async fn interim_answers_are_passed_over() {
 async fn a_redirect_is_not_followed() {
     let (inner, accepted) = reporting().await;
     for status in [301, 302, 303, 307, 308] {
-        let redirect = format!(
-            "HTTP/1.1 {status} X\r\nlocation: http://{}/\r\ncontent-length: 0\r\n\r\n",
-            inner.address
-        );
+        let redirect =
+            format!("HTTP/1.1 {status} X\r\nlocation: http://{}/\r\ncontent-length: 0\r\n\r\n", inner.address);
         let server = TestServer::answering(redirect).await;
 
         let answer = post(&client(), &server.url(), LONG).await.expect("answered");
@@ -483,10 +450,8 @@ async fn a_redirect_is_not_followed() {
 #[tokio::test]
 async fn retry_after_is_read_in_both_forms() {
     for value in ["10", "Sun, 06 Nov 1994 08:49:47 GMT"] {
-        let server = TestServer::answering(format!(
-            "HTTP/1.1 429 X\r\nretry-after: {value}\r\ncontent-length: 0\r\n\r\n"
-        ))
-        .await;
+        let server =
+            TestServer::answering(format!("HTTP/1.1 429 X\r\nretry-after: {value}\r\ncontent-length: 0\r\n\r\n")).await;
 
         let answer = post(&client(), &server.url(), LONG).await.expect("answered");
 
@@ -532,9 +497,7 @@ async fn one_refused_address_refuses_the_whole_answer() {
     for answer in [["127.0.0.1", "127.0.0.2"], ["127.0.0.2", "127.0.0.1"]] {
         let client = client_with(&["127.0.0.1/32"], OneAnswer::new(&answer), Vec::new());
 
-        let error = post(&client, &server.named("http", "mixed.test"), LONG)
-            .await
-            .expect_err("refused");
+        let error = post(&client, &server.named("http", "mixed.test"), LONG).await.expect_err("refused");
 
         assert!(matches!(error, AttemptError::Refused(refusal) if refusal.address.to_string() == "127.0.0.2"));
     }
@@ -548,9 +511,7 @@ async fn a_connection_looks_its_name_up_once() {
     let client = client_with(&["127.0.0.1/32"], Arc::clone(&resolver) as _, Vec::new());
 
     for _ in 0..3 {
-        post(&client, &server.named("http", "business.test"), LONG)
-            .await
-            .expect("answered");
+        post(&client, &server.named("http", "business.test"), LONG).await.expect("answered");
     }
 
     assert_eq!(*resolver.asked.lock(), ["business.test"]);
@@ -587,13 +548,9 @@ async fn tls_server(acceptor: tokio_rustls::TlsAcceptor) -> TestServer {
             });
             let stream = TokioIo::new(stream);
             let served = if is_h2 {
-                hyper::server::conn::http2::Builder::new(TokioExecutor::new())
-                    .serve_connection(stream, answer)
-                    .await
+                hyper::server::conn::http2::Builder::new(TokioExecutor::new()).serve_connection(stream, answer).await
             } else {
-                hyper::server::conn::http1::Builder::new()
-                    .serve_connection(stream, answer)
-                    .await
+                hyper::server::conn::http1::Builder::new().serve_connection(stream, answer).await
             };
             served.map_err(io::Error::other)
         }
@@ -603,20 +560,15 @@ async fn tls_server(acceptor: tokio_rustls::TlsAcceptor) -> TestServer {
 
 #[tokio::test]
 async fn https_takes_the_version_that_the_server_offers() {
-    let offers: [(&[&[u8]], Version); 3] = [
-        (&[b"h2", b"http/1.1"], Version::HTTP_2),
-        (&[b"http/1.1"], Version::HTTP_11),
-        (&[], Version::HTTP_11),
-    ];
+    let offers: [(&[&[u8]], Version); 3] =
+        [(&[b"h2", b"http/1.1"], Version::HTTP_2), (&[b"http/1.1"], Version::HTTP_11), (&[], Version::HTTP_11)];
     for (alpn, version) in offers {
         let (root, acceptor) = self_signed("tls.test", alpn);
         let server = tls_server(acceptor).await;
         let client = trusting(root);
 
         for _ in 0..10 {
-            let answer = post(&client, &server.named("https", "tls.test"), LONG)
-                .await
-                .expect("answered");
+            let answer = post(&client, &server.named("https", "tls.test"), LONG).await.expect("answered");
             assert_eq!(answer.body, format!("{version:?}"));
         }
 
@@ -628,15 +580,11 @@ async fn https_takes_the_version_that_the_server_offers() {
 async fn https_by_address_and_by_absolute_name_works() {
     let (root, acceptor) = self_signed("127.0.0.1", &[]);
     let server = tls_server(acceptor).await;
-    post(&trusting(root), &server.named("https", "127.0.0.1"), LONG)
-        .await
-        .expect("answered");
+    post(&trusting(root), &server.named("https", "127.0.0.1"), LONG).await.expect("answered");
 
     let (root, acceptor) = self_signed("tls.test", &[]);
     let server = tls_server(acceptor).await;
-    post(&trusting(root), &server.named("https", "tls.test."), LONG)
-        .await
-        .expect("answered");
+    post(&trusting(root), &server.named("https", "tls.test."), LONG).await.expect("answered");
 }
 
 #[tokio::test]

@@ -51,17 +51,12 @@ impl Connector {
 
     async fn connect(self, uri: Uri) -> Result<Stream, AttemptError> {
         let host = uri.host().unwrap_or_default();
-        let host = host
-            .strip_prefix('[')
-            .and_then(|host| host.strip_suffix(']'))
-            .unwrap_or(host);
+        let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
         let is_tls = uri.scheme_str() == Some("https");
         let port = uri.port_u16().unwrap_or(if is_tls { 443 } else { 80 });
 
         let addresses = self.0.admitted(host).await?;
-        let stream = connect_to_one(&addresses, port)
-            .await
-            .map_err(|error| AttemptError::Connect(Arc::new(error)))?;
+        let stream = connect_to_one(&addresses, port).await.map_err(|error| AttemptError::Connect(Arc::new(error)))?;
         if !is_tls {
             return Ok(Stream::Plain(TokioIo::new(stream)));
         }

@@ -51,10 +51,7 @@ impl Dispatcher {
             client,
             clock,
             metrics,
-            ttl: Ttl {
-                message: options.message_ttl(),
-                close: options.close_ttl(),
-            },
+            ttl: Ttl { message: options.message_ttl(), close: options.close_ttl() },
             timeout: options.timeout(),
             pending: AtomicUsize::new(0),
             flushed: Notify::new(),
@@ -149,10 +146,7 @@ impl Inner {
             self.metrics.message_to_webhook.observe(waited.as_secs_f64());
         }
         let signed = request::sign(inbox, event, self.clock.unix_time().as_secs());
-        let result = self
-            .client
-            .post(&inbox.endpoint.url, signed.headers, signed.body, self.timeout)
-            .await;
+        let result = self.client.post(&inbox.endpoint.url, signed.headers, signed.body, self.timeout).await;
 
         let now = Instant::now();
         let judgement = judge(&result);

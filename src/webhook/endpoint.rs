@@ -90,24 +90,14 @@ impl ReceiveUrl {
         let (host, port) = parse_authority(&scheme, authority)?;
 
         let start = text.len() - rest.len();
-        let port_in_uri = if port == default_port(&scheme) {
-            String::new()
-        } else {
-            format!(":{port}")
-        };
+        let port_in_uri = if port == default_port(&scheme) { String::new() } else { format!(":{port}") };
         let uri = Uri::builder()
             .scheme(scheme)
             .authority(format!("{host}{port_in_uri}"))
             .path_and_query(request_target(target))
             .build()
             .map_err(|_| ReceiveUrlError::Path)?;
-        Ok(Self(Arc::new(Parts {
-            text: text.into(),
-            authority: (start, start + authority.len()),
-            host,
-            port,
-            uri,
-        })))
+        Ok(Self(Arc::new(Parts { text: text.into(), authority: (start, start + authority.len()), host, port, uri })))
     }
 
     /// The text that was parsed, without its fragment. It may hold secrets in its query: log the `Display` form.
@@ -194,11 +184,7 @@ fn parse_authority(scheme: &Scheme, authority: &str) -> Result<(Host<String>, u1
     if split_port(authority).0.is_empty() {
         return Err(ReceiveUrlError::NoHost);
     }
-    let invalid = if has_port_in_brackets(authority) {
-        ReceiveUrlError::PortInBrackets
-    } else {
-        ReceiveUrlError::Host
-    };
+    let invalid = if has_port_in_brackets(authority) { ReceiveUrlError::PortInBrackets } else { ReceiveUrlError::Host };
     let url = Url::parse(&format!("{scheme}://{authority}/")).map_err(|_| invalid)?;
     let host = url.host().ok_or(ReceiveUrlError::NoHost)?.to_owned();
     match url.port_or_known_default() {
@@ -218,14 +204,9 @@ fn split_port(authority: &str) -> (&str, Option<&str>) {
 /// Whether the brackets hold `host:port`, which the caller knows to be no IPv6 address.
 fn has_port_in_brackets(authority: &str) -> bool {
     let inside = authority.strip_prefix('[').and_then(|rest| rest.split_once(']'));
-    inside
-        .and_then(|(inside, _)| inside.rsplit_once(':'))
-        .is_some_and(|(host, port)| {
-            !host.is_empty()
-                && !host.contains(':')
-                && !port.is_empty()
-                && port.bytes().all(|byte| byte.is_ascii_digit())
-        })
+    inside.and_then(|(inside, _)| inside.rsplit_once(':')).is_some_and(|(host, port)| {
+        !host.is_empty() && !host.contains(':') && !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit())
+    })
 }
 
 /// Path and query as they go into the request line: as sent, beyond ASCII percent-encoded, never empty.
@@ -275,11 +256,7 @@ mod tests {
         ];
 
         for (text, target) in targets {
-            assert_eq!(
-                parse(text).uri().path_and_query().expect("a target").as_str(),
-                target,
-                "{text}"
-            );
+            assert_eq!(parse(text).uri().path_and_query().expect("a target").as_str(), target, "{text}");
         }
     }
 
@@ -292,30 +269,12 @@ mod tests {
             ("http://h:443/", "h:443", "h", "h:443", 443),
             ("https://h:0443?x", "h:0443", "h", "h", 443),
             ("http://h:/", "h:", "h", "h", 80),
-            (
-                "HTTP://Api.Example.COM:8080",
-                "Api.Example.COM:8080",
-                "Api.Example.COM",
-                "api.example.com:8080",
-                8080,
-            ),
-            (
-                "http://127.0.1.13:18013/t",
-                "127.0.1.13:18013",
-                "127.0.1.13",
-                "127.0.1.13:18013",
-                18013,
-            ),
+            ("HTTP://Api.Example.COM:8080", "Api.Example.COM:8080", "Api.Example.COM", "api.example.com:8080", 8080),
+            ("http://127.0.1.13:18013/t", "127.0.1.13:18013", "127.0.1.13", "127.0.1.13:18013", 18013),
             ("http://0x7f.1:81/", "0x7f.1:81", "0x7f.1", "127.0.0.1:81", 81),
             ("http://[::1]:81/", "[::1]:81", "[::1]", "[::1]:81", 81),
             ("http://[0:0::1]/", "[0:0::1]", "[0:0::1]", "[::1]", 80),
-            (
-                "http://b\u{fc}cher.example/",
-                "b\u{fc}cher.example",
-                "b\u{fc}cher.example",
-                "xn--bcher-kva.example",
-                80,
-            ),
+            ("http://b\u{fc}cher.example/", "b\u{fc}cher.example", "b\u{fc}cher.example", "xn--bcher-kva.example", 80),
         ];
 
         for (text, written, host_written, read, port) in authorities {
@@ -329,14 +288,8 @@ mod tests {
 
     #[test]
     fn addresses_are_told_from_names() {
-        assert_eq!(
-            *parse("http://0x7f.1/").host(),
-            Host::<String>::Ipv4([127, 0, 0, 1].into())
-        );
-        assert_eq!(
-            *parse("http://127.0.0.1./").host(),
-            Host::<String>::Ipv4([127, 0, 0, 1].into())
-        );
+        assert_eq!(*parse("http://0x7f.1/").host(), Host::<String>::Ipv4([127, 0, 0, 1].into()));
+        assert_eq!(*parse("http://127.0.0.1./").host(), Host::<String>::Ipv4([127, 0, 0, 1].into()));
         assert_eq!(*parse("http://LocalHost/").host(), Host::Domain("localhost".to_owned()));
     }
 

@@ -38,11 +38,7 @@ pub struct Endpoints {
 impl Endpoints {
     /// No endpoints yet; each will allow `max_in_flight` requests at a time.
     pub fn new(max_in_flight: usize) -> Self {
-        Self {
-            by_url: DashMap::new(),
-            max_in_flight,
-            sweep_at: Mutex::new(SWEEP_EVERY),
-        }
+        Self { by_url: DashMap::new(), max_in_flight, sweep_at: Mutex::new(SWEEP_EVERY) }
     }
 
     /// The endpoint of `url`, shared with all who use it.
@@ -99,9 +95,7 @@ mod tests {
     fn endpoints_that_nobody_uses_are_forgotten() {
         let endpoints = Endpoints::new(1);
         for number in 0..10 * SWEEP_EVERY {
-            endpoints
-                .endpoint(&format!("http://h.example/{number}"))
-                .expect("valid");
+            endpoints.endpoint(&format!("http://h.example/{number}")).expect("valid");
         }
 
         assert!(endpoints.by_url.len() <= SWEEP_EVERY);

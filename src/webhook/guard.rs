@@ -81,9 +81,7 @@ pub struct Refusal {
 impl Guard {
     /// A guard that admits public addresses and those in `allow`.
     pub fn new(allow: Vec<IpNet>) -> Self {
-        Self {
-            allow: allow.into_iter().map(canonical_net).collect(),
-        }
+        Self { allow: allow.into_iter().map(canonical_net).collect() }
     }
 
     /// Whether `address` may be connected to.
@@ -93,11 +91,7 @@ impl Guard {
             return Ok(());
         }
         match special(address) {
-            Some((network, block)) => Err(Refusal {
-                address,
-                network,
-                block,
-            }),
+            Some((network, block)) => Err(Refusal { address, network, block }),
             None => Ok(()),
         }
     }
@@ -170,11 +164,7 @@ mod tests {
                 assert!(refusal.network.contains(&address));
                 judged += 1;
             }
-            assert_eq!(
-                network.network(),
-                network.addr(),
-                "{network} has bits beyond its prefix"
-            );
+            assert_eq!(network.network(), network.addr(), "{network} has bits beyond its prefix");
         }
 
         assert_eq!(judged, 2 * 40);
@@ -233,10 +223,7 @@ mod tests {
             ("::1", "::1 is loopback (::1/128)"),
             ("::127.0.0.1", "::7f00:1 is IPv4-compatible (::/96)"),
             ("::ffff:127.0.0.1", "127.0.0.1 is loopback (127.0.0.0/8)"),
-            (
-                "64:ff9b::a9fe:a9fe",
-                "64:ff9b::a9fe:a9fe is translated to IPv4 (64:ff9b::/96)",
-            ),
+            ("64:ff9b::a9fe:a9fe", "64:ff9b::a9fe:a9fe is translated to IPv4 (64:ff9b::/96)"),
             ("2001:0:1::1", "2001:0:1::1 is a Teredo tunnel (2001::/32)"),
             ("2001:1::1", "2001:1::1 is for protocol assignments (2001::/23)"),
             ("2002:7f00:1::", "2002:7f00:1:: is a 6to4 tunnel (2002::/16)"),
@@ -247,10 +234,7 @@ mod tests {
 
         for (text, words) in refused {
             let refusal = guard.admits(address(text)).expect_err(text).to_string();
-            assert_eq!(
-                refusal,
-                format!("{words}; add it to webhook.allow_networks to allow it")
-            );
+            assert_eq!(refusal, format!("{words}; add it to webhook.allow_networks to allow it"));
         }
     }
 
@@ -350,10 +334,7 @@ mod tests {
 
         for text in spellings {
             let url = Url::parse(text).expect(text);
-            assert!(
-                guard.admits_literal(&url.host().expect(text)).is_err(),
-                "{text} is {url}"
-            );
+            assert!(guard.admits_literal(&url.host().expect(text)).is_err(), "{text} is {url}");
         }
     }
 
@@ -380,12 +361,8 @@ mod tests {
     fn names_pass_until_they_are_resolved() {
         let guard = Guard::default();
 
-        for text in [
-            "http://localhost/",
-            "http://localhost./",
-            "http://127.0.0.1.example.com/",
-            "http://example.com/",
-        ] {
+        for text in ["http://localhost/", "http://localhost./", "http://127.0.0.1.example.com/", "http://example.com/"]
+        {
             let url = Url::parse(text).expect(text);
             assert!(matches!(url.host(), Some(Host::Domain(_))), "{text}");
             assert_eq!(guard.admits_literal(&url.host().expect(text)), Ok(()), "{text}");

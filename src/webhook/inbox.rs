@@ -13,7 +13,6 @@ use crate::delivery::Event;
 use crate::delivery::EventKind;
 use crate::delivery::Lane;
 use crate::id::TunnelId;
-use crate::tenant::Slot;
 use crate::tenant::Tenant;
 
 /// The queue of one tunnel's events, and what is needed to deliver them. It outlives the socket until all is settled.
@@ -38,32 +37,22 @@ pub(super) struct State {
     sequence: u64,
     /// Who waits for room.
     reader: Option<Waker>,
-    slot: Slot,
+    is_closed: bool,
 }
 
 impl Inbox {
     /// The empty inbox of a tunnel that opens.
     pub fn new(tunnel: TunnelId, tenant: Arc<Tenant>, endpoint: Arc<Endpoint>, key_fingerprint: u32) -> Self {
-        let slot = Slot::open(Arc::clone(&tenant));
-        let state = State {
-            lane: Lane::default(),
-            is_running: false,
-            sequence: 0,
-            reader: None,
-            slot,
-        };
-        Self {
-            tunnel,
-            tenant,
-            endpoint,
-            key_fingerprint,
-            state: Mutex::new(state),
-        }
+        tenant.usage.add_tunnel();
+        let state = State { lane: Lane::default(), is_running: false, is_closed: false, sequence: 0, reader: None };
+        Self { tunnel, tenant, endpoint, key_fingerprint, state: Mutex::new(state) }
     }
 
     /// The tunnel is no longer open. Its events are still delivered.
     pub fn close(&self) {
-        self.state.lock().slot.close();
+        if !std::mem::replace(&mut self.state.lock().is_closed, true) {
+            self.tenant.usage.close_tunnel();
+        }
     }
 
     /// Whether its client should not be read at present.
@@ -95,11 +84,7 @@ impl Inbox {
     pub(super) fn push(&self, kind: EventKind, now: Instant) -> bool {
         let mut state = self.state.lock();
         state.sequence += 1;
-        let event = Event {
-            kind,
-            sequence: state.sequence,
-            received: now.into_std(),
-        };
+        let event = Event { kind, sequence: state.sequence, received: now.into_std() };
         state.lane.push(event);
         !std::mem::replace(&mut state.is_running, true)
     }
@@ -113,5 +98,13 @@ impl Inbox {
             reader.wake();
         }
         result
+    }
+}
+
+impl Drop for Inbox {
+    /// The socket has ended and all events are settled.
+    fn drop(&mut self) {
+        self.close();
+        self.tenant.usage.settle_tunnel();
     }
 }

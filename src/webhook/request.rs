@@ -41,18 +41,12 @@ pub(super) fn sign(inbox: &Inbox, event: &Event, unix_secs: u64) -> Signed {
     };
     let body = Bytes::from(wafer::webhook_body(inbox.tunnel, wafer_event, key.secret().expose()));
     let id = webhook_id(inbox, event);
-    let signatures: Vec<String> = settings
-        .keys
-        .iter()
-        .map(|key| signature::standard_webhook(key.hmac_key(), &id, unix_secs, &body))
-        .collect();
+    let signatures: Vec<String> =
+        settings.keys.iter().map(|key| signature::standard_webhook(key.hmac_key(), &id, unix_secs, &body)).collect();
 
     let mut headers = HeaderMap::with_capacity(8);
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert(
-        USER_AGENT,
-        HeaderValue::from_static(concat!("wafergate/", env!("CARGO_PKG_VERSION"))),
-    );
+    headers.insert(USER_AGENT, HeaderValue::from_static(concat!("wafergate/", env!("CARGO_PKG_VERSION"))));
     headers.insert(WEBHOOK_ID, ascii(id));
     headers.insert(WEBHOOK_TIMESTAMP, HeaderValue::from(unix_secs));
     headers.insert(WEBHOOK_SIGNATURE, ascii(signatures.join(" ")));

@@ -66,11 +66,7 @@ struct Shared<R> {
 impl<R: Resolve + 'static> Bounded<R> {
     /// Bounds `inner` to `max_in_flight` look-ups at once and every caller's wait to `deadline`.
     pub fn new(inner: R, max_in_flight: usize, deadline: Duration) -> Self {
-        let shared = Arc::new(Shared {
-            inner,
-            permits: Semaphore::new(max_in_flight),
-            running: Mutex::default(),
-        });
+        let shared = Arc::new(Shared { inner, permits: Semaphore::new(max_in_flight), running: Mutex::default() });
         Self { shared, deadline }
     }
 
@@ -113,10 +109,7 @@ impl<R: Resolve + 'static> Resolve for Bounded<R> {
 }
 
 async fn look_up<R: Resolve>(shared: Arc<Shared<R>>, host: Arc<str>, found: watch::Sender<Found>) {
-    let _leave = Leave {
-        shared: &shared,
-        host: &host,
-    };
+    let _leave = Leave { shared: &shared, host: &host };
     let Ok(_permit) = shared.permits.acquire().await else {
         return;
     };
@@ -158,11 +151,7 @@ mod tests {
 
     impl Scripted {
         fn new() -> Self {
-            Self {
-                allowed: Arc::new(Semaphore::new(0)),
-                running: Arc::default(),
-                started: Arc::default(),
-            }
+            Self { allowed: Arc::new(Semaphore::new(0)), running: Arc::default(), started: Arc::default() }
         }
     }
 
@@ -201,10 +190,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_system_resolver_knows_this_machine() {
-        let found = SystemResolver::system()
-            .resolve("localhost")
-            .await
-            .expect("localhost resolves");
+        let found = SystemResolver::system().resolve("localhost").await.expect("localhost resolves");
 
         assert!(!found.is_empty());
         assert!(found.iter().all(IpAddr::is_loopback), "{found:?}");
@@ -237,11 +223,7 @@ mod tests {
 
         scripted.allowed.add_permits(3);
         assert_eq!(later.await.expect("no panic").expect("answered"), [ADDRESS]);
-        assert_eq!(
-            scripted.started.load(Ordering::SeqCst),
-            3,
-            "a3 was looked up for nobody"
-        );
+        assert_eq!(scripted.started.load(Ordering::SeqCst), 3, "a3 was looked up for nobody");
         settle().await;
         assert!(bounded.shared.running.lock().is_empty());
     }

@@ -49,11 +49,7 @@ impl TestServer {
                 tokio::spawn(script(stream, counter.fetch_add(1, Ordering::SeqCst)));
             }
         });
-        Self {
-            address,
-            connections,
-            _accepting: AbortOnDropHandle::new(accepting),
-        }
+        Self { address, connections, _accepting: AbortOnDropHandle::new(accepting) }
     }
 
     /// Answers every request on every connection with `answer`.

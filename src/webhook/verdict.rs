@@ -33,18 +33,10 @@ pub(super) fn judge(result: &Result<Answer, AttemptError>) -> Judgement {
 
 fn judge_answer(answer: &Answer) -> Judgement {
     let status = answer.status;
-    let health = if status == StatusCode::SERVICE_UNAVAILABLE {
-        Health::Down
-    } else {
-        Health::Up
-    };
+    let health = if status == StatusCode::SERVICE_UNAVAILABLE { Health::Down } else { Health::Up };
     let verdict = match status.as_u16() {
         200..=299 if wafer::is_accepted(&answer.body) => {
-            return Judgement {
-                verdict: Verdict::Delivered,
-                health,
-                reason: Cow::Borrowed(""),
-            };
+            return Judgement { verdict: Verdict::Delivered, health, reason: Cow::Borrowed("") };
         }
         408 | 425 | 429 | 500..=599 => Verdict::Retry(answer.retry_after),
         _ => Verdict::Final,
@@ -58,11 +50,7 @@ fn judge_answer(answer: &Answer) -> Judgement {
         300..=399 => format!("answered {}: redirects are not followed", status.as_u16()),
         _ => format!("answered {}", status.as_u16()),
     };
-    Judgement {
-        verdict,
-        health,
-        reason: reason.into(),
-    }
+    Judgement { verdict, health, reason: reason.into() }
 }
 
 fn judge_error(error: &AttemptError) -> Judgement {
@@ -76,11 +64,7 @@ fn judge_error(error: &AttemptError) -> Judgement {
         }
         AttemptError::Refused(_) | AttemptError::Lost { .. } | AttemptError::BadAnswer(_) => Health::Unknown,
     };
-    Judgement {
-        verdict,
-        health,
-        reason: error.reason(),
-    }
+    Judgement { verdict, health, reason: error.reason() }
 }
 
 #[cfg(test)]
@@ -94,11 +78,7 @@ mod tests {
     fn judged(status: u16, body: &'static str) -> Judgement {
         let status = StatusCode::from_u16(status).expect("valid");
         let retry_after = Some(Duration::from_secs(7));
-        judge(&Ok(Answer {
-            status,
-            retry_after,
-            body: Bytes::from_static(body.as_bytes()),
-        }))
+        judge(&Ok(Answer { status, retry_after, body: Bytes::from_static(body.as_bytes()) }))
     }
 
     #[test]
@@ -132,16 +112,10 @@ mod tests {
 
     #[test]
     fn an_attempt_without_an_answer_is_repeated() {
-        let timeout = AttemptError::Timeout {
-            limit: Duration::from_secs(1),
-            was_sent: true,
-        };
+        let timeout = AttemptError::Timeout { limit: Duration::from_secs(1), was_sent: true };
         let judgement = judge(&Err(timeout));
 
-        assert_eq!(
-            (judgement.verdict, judgement.health),
-            (Verdict::Retry(None), Health::Down)
-        );
+        assert_eq!((judgement.verdict, judgement.health), (Verdict::Retry(None), Health::Down));
         assert_eq!(judgement.reason, "no answer within 1000 ms");
     }
 

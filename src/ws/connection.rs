@@ -38,27 +38,24 @@ thread_local! {
 }
 
 /// Serves a tunnel from its first byte to the end of its socket. `early` is what the client sent behind its handshake.
-pub async fn serve<S: Socket>(gateway: Arc<Gateway>, connection: Arc<Connection<S>>, mut early: Vec<u8>) {
+///
+/// The future is kept small: there is one for each idle connection.
+pub fn serve<S: Socket>(
+    gateway: Arc<Gateway>,
+    connection: Arc<Connection<S>>,
+    early: Vec<u8>,
+) -> impl Future<Output = ()> + Send + use<S> {
     let session = Session::new(connection.profile);
-    let mut task = Task {
-        gateway,
-        connection,
-        session,
-        pause: None,
-        age: None,
-        has_told: false,
-    };
-    let first = if early.is_empty() {
-        Ok(())
-    } else {
-        task.handle(&mut early)
-    };
-    drop(early);
-    let end = match first {
-        Ok(()) => task.run().await,
-        Err(end) => end,
-    };
-    Box::pin(task.finish(end)).await;
+    let mut task = Task { gateway, connection, session, pause: None, age: None, has_told: false };
+    let mut early = (!early.is_empty()).then(|| Box::new(early));
+    async move {
+        let first = early.take().map_or(Ok(()), |mut early| task.handle(&mut early));
+        let end = match first {
+            Ok(()) => task.run().await,
+            Err(end) => end,
+        };
+        Box::pin(task.finish(end)).await;
+    }
 }
 
 /// One connection's task. However it ends, also by a panic, the tunnel is closed and its `close` event sent, once.
@@ -186,28 +183,21 @@ impl<S: Socket> Task<S> {
         let now = Instant::now();
         let mut owed = 0;
         let mut end = Ok(());
-        let handled = self
-            .session
-            .handle_input(input, &limits, now.into_std(), &mut |action| match action {
-                Action::Deliver(content) => {
-                    if tenant_rate.is_some_and(|rate| {
-                        connection
-                            .inbox
-                            .tenant
-                            .usage
-                            .take_message(rate, now.into_std())
-                            .is_err()
-                    }) {
-                        owed += 1;
-                    }
-                    deliver(gateway, connection, content, now);
+        let handled = self.session.handle_input(input, &limits, now.into_std(), &mut |action| match action {
+            Action::Deliver(content) => {
+                if tenant_rate
+                    .is_some_and(|rate| connection.inbox.tenant.usage.take_message(rate, now.into_std()).is_err())
+                {
+                    owed += 1;
                 }
-                Action::Reply(frame) => match gateway.send(connection, &frame, now) {
-                    Sent::Accepted => {}
-                    Sent::Slow | Sent::Closed => end = Err(End::Closed),
-                },
-                Action::Goodbye(code) => end = Err(End::Goodbye(code)),
-            });
+                deliver(gateway, connection, content, now);
+            }
+            Action::Reply(frame) => match gateway.send(connection, &frame, now) {
+                Sent::Accepted => {}
+                Sent::Slow | Sent::Closed => end = Err(End::Closed),
+            },
+            Action::Goodbye(code) => end = Err(End::Goodbye(code)),
+        });
         handled.map_err(End::Fault).and(end)?;
         if owed > 0 || self.connection.inbox.is_full(self.gateway.tunnel_options().inbox_bytes) {
             self.stop_reading(owed);
@@ -225,19 +215,14 @@ impl<S: Socket> Task<S> {
                 Err(_) => return Err(End::Gone),
             };
             let max_message_bytes = self.gateway.tunnel_options().max_message_bytes;
-            let limits = SessionLimits {
-                max_message_bytes,
-                message_rate: None,
-            };
+            let limits = SessionLimits { max_message_bytes, message_rate: None };
             let mut end = Ok(());
             let input = &mut buffer[..read];
-            let handled = self
-                .session
-                .handle_input(input, &limits, Instant::now().into_std(), &mut |action| {
-                    if let Action::Goodbye(code) = action {
-                        end = Err(End::Goodbye(code));
-                    }
-                });
+            let handled = self.session.handle_input(input, &limits, Instant::now().into_std(), &mut |action| {
+                if let Action::Goodbye(code) = action {
+                    end = Err(End::Goodbye(code));
+                }
+            });
             handled.map_err(End::Fault).and(end)
         })
     }
@@ -253,9 +238,7 @@ impl<S: Socket> Task<S> {
     /// Hands over the `close` event, once: nothing of this tunnel comes behind it.
     pub(super) fn tell(&mut self, reason: CloseReason) {
         if !std::mem::replace(&mut self.has_told, true) {
-            self.gateway
-                .deliver()
-                .enqueue(&self.connection.inbox, EventKind::Close(reason), Instant::now());
+            self.gateway.deliver().enqueue(&self.connection.inbox, EventKind::Close(reason), Instant::now());
         }
     }
 }
@@ -272,7 +255,5 @@ impl<S: Socket> Drop for Task<S> {
 
 fn deliver<S: Socket>(gateway: &Gateway, connection: &Connection<S>, content: Content, now: Instant) {
     gateway.metrics.messages_received.inc();
-    gateway
-        .deliver()
-        .enqueue(&connection.inbox, EventKind::Message(content), now);
+    gateway.deliver().enqueue(&connection.inbox, EventKind::Message(content), now);
 }

@@ -51,11 +51,7 @@ impl<S: Socket> Task<S> {
         if rest != Rest::Deliver {
             self.tell(reason);
         }
-        let patience = if end == End::HungUp {
-            HUNG_UP_TIMEOUT
-        } else {
-            CLOSE_TIMEOUT
-        };
+        let patience = if end == End::HungUp { HUNG_UP_TIMEOUT } else { CLOSE_TIMEOUT };
         let deadline = now + patience;
         match end {
             End::Gone => {}

@@ -43,14 +43,9 @@ pub fn check<B>(request: &Request<B>) -> Result<HeaderValue, Defect> {
     if once(headers, header::SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
         return Err(Defect::Version);
     }
-    once(headers, header::HOST)
-        .filter(|host| !host.is_empty())
-        .ok_or(Defect::Header("Host"))?;
+    once(headers, header::HOST).filter(|host| !host.is_empty()).ok_or(Defect::Header("Host"))?;
     let has_body = headers.contains_key(header::TRANSFER_ENCODING)
-        || headers
-            .get_all(header::CONTENT_LENGTH)
-            .iter()
-            .any(|length| length != "0");
+        || headers.get_all(header::CONTENT_LENGTH).iter().any(|length| length != "0");
     if has_body {
         return Err(Defect::Body);
     }
@@ -69,9 +64,7 @@ fn once(headers: &HeaderMap, name: HeaderName) -> Option<&HeaderValue> {
 /// Whether a header's comma-separated list names `token`, in any case.
 fn has_token(headers: &HeaderMap, name: HeaderName, token: &str) -> bool {
     let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
-    values
-        .flat_map(|value| value.split(','))
-        .any(|item| item.trim().eq_ignore_ascii_case(token))
+    values.flat_map(|value| value.split(',')).any(|item| item.trim().eq_ignore_ascii_case(token))
 }
 
 /// Whether this is the Base64 of 16 bytes: 22 digits and two pads.
@@ -79,10 +72,7 @@ fn is_key(key: &[u8]) -> bool {
     let Some((digits, b"==")) = key.split_last_chunk::<2>() else {
         return false;
     };
-    digits.len() == 22
-        && digits
-            .iter()
-            .all(|digit| digit.is_ascii_alphanumeric() || matches!(digit, b'+' | b'/'))
+    digits.len() == 22 && digits.iter().all(|digit| digit.is_ascii_alphanumeric() || matches!(digit, b'+' | b'/'))
 }
 
 #[cfg(test)]
@@ -98,9 +88,8 @@ mod tests {
     ];
 
     fn checked(headers: &[(&str, &str)]) -> Result<HeaderValue, Defect> {
-        let request = headers.iter().fold(Request::get("/ws/x"), |request, (name, value)| {
-            request.header(*name, *value)
-        });
+        let request =
+            headers.iter().fold(Request::get("/ws/x"), |request, (name, value)| request.header(*name, *value));
         check(&request.body(()).expect("valid"))
     }
 
@@ -115,10 +104,7 @@ mod tests {
     /// The key and its answer are those of RFC 6455, section 1.3.
     #[test]
     fn a_complete_handshake_is_accepted() {
-        assert_eq!(
-            checked(&GOOD),
-            Ok(HeaderValue::from_static("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="))
-        );
+        assert_eq!(checked(&GOOD), Ok(HeaderValue::from_static("s3pPLMBiTxaQ9kYGzzhZRbK+xOo=")));
         assert!(checked(&with("content-length", "0")).is_ok());
     }
 
@@ -128,10 +114,7 @@ mod tests {
         assert_eq!(checked(&without("upgrade")), Err(Defect::NotAnUpgrade));
         assert_eq!(checked(&without("sec-websocket-version")), Err(Defect::Version));
         assert_eq!(checked(&without("host")), Err(Defect::Header("Host")));
-        assert_eq!(
-            checked(&without("sec-websocket-key")),
-            Err(Defect::Header("Sec-WebSocket-Key"))
-        );
+        assert_eq!(checked(&without("sec-websocket-key")), Err(Defect::Header("Sec-WebSocket-Key")));
     }
 
     #[test]
@@ -144,24 +127,14 @@ mod tests {
 
     #[test]
     fn a_body_is_refused() {
-        for (name, value) in [
-            ("transfer-encoding", "chunked"),
-            ("content-length", "1"),
-            ("content-length", "+0"),
-        ] {
+        for (name, value) in [("transfer-encoding", "chunked"), ("content-length", "1"), ("content-length", "+0")] {
             assert_eq!(checked(&with(name, value)), Err(Defect::Body), "{name}: {value}");
         }
     }
 
     #[test]
     fn a_key_is_sixteen_bytes_of_base64() {
-        for key in [
-            "",
-            "short==",
-            "dGhlIHNhbXBsZSBub25jZQ",
-            "dGhlIHNhbXBsZSBub25jZ!==",
-            "dGhlIHNhbXBsZSBub25jZQ===",
-        ] {
+        for key in ["", "short==", "dGhlIHNhbXBsZSBub25jZQ", "dGhlIHNhbXBsZSBub25jZ!==", "dGhlIHNhbXBsZSBub25jZQ==="] {
             let mut headers = without("sec-websocket-key");
             headers.push(("sec-websocket-key", key));
             assert_eq!(checked(&headers), Err(Defect::Header("Sec-WebSocket-Key")), "{key}");

@@ -30,11 +30,7 @@ pub(super) enum PauseEnd {
 impl Pause {
     /// A pause of a client that has sent `owed` messages more than its tenant's rate allows; `hung_up` tells when it leaves.
     pub(super) fn new(owed: u32, hung_up: Pin<Box<dyn Future<Output = ()> + Send>>) -> Self {
-        Self {
-            owed,
-            rate: None,
-            hung_up,
-        }
+        Self { owed, rate: None, hung_up }
     }
 
     /// Ready when the pause ends.

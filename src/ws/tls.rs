@@ -32,11 +32,7 @@ impl TlsSocket {
     /// Takes over a stream from the handshake.
     pub fn new(stream: TlsStream<TcpStream>) -> Self {
         let (stream, session) = stream.into_inner();
-        Self {
-            stream,
-            session: Mutex::new(session),
-            may_have_more: AtomicBool::new(true),
-        }
+        Self { stream, session: Mutex::new(session), may_have_more: AtomicBool::new(true) }
     }
 
     fn write_out(&self, session: &mut ServerConnection) -> io::Result<bool> {
@@ -77,9 +73,7 @@ impl Socket for TlsSocket {
             }
             self.may_have_more.store(false, Ordering::Relaxed);
             session.read_tls(&mut Raw(&self.stream))?;
-            session
-                .process_new_packets()
-                .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+            session.process_new_packets().map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
             self.write_out(&mut session)?;
         }
     }

@@ -64,9 +64,7 @@ fn serve(stream: TcpStream, sender: &Sender<serde_json::Value>, answers: bool) -
         let body: serde_json::Value = serde_json::from_slice(&body).ok()?;
         sender.send(serde_json::from_str(body["data"].as_str()?).ok()?).ok()?;
         if answers {
-            writer
-                .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n{\"code\":0}")
-                .ok()?;
+            writer.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n{\"code\":0}").ok()?;
         }
     }
 }

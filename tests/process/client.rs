@@ -12,13 +12,7 @@ use super::gateway::SOON;
 
 /// Connects to the address in a URL of the gateway.
 pub(crate) fn connect(url: &str) -> TcpStream {
-    let authority = url
-        .split("://")
-        .nth(1)
-        .expect("a URL")
-        .split('/')
-        .next()
-        .expect("an authority");
+    let authority = url.split("://").nth(1).expect("a URL").split('/').next().expect("an authority");
     let stream = TcpStream::connect(authority).expect("connected");
     stream.set_read_timeout(Some(SOON)).expect("set");
     stream
@@ -28,20 +22,14 @@ pub(crate) fn connect(url: &str) -> TcpStream {
 pub(crate) fn exchange(stream: &mut (impl Read + Write), request: &str) -> (String, String) {
     stream.write_all(request.as_bytes()).expect("written");
     let head = read_head(stream);
-    let length = head
-        .lines()
-        .find_map(|line| line.strip_prefix("content-length: ")?.parse().ok())
-        .unwrap_or(0);
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok()).unwrap_or(0);
     let mut body = vec![0; length];
     stream.read_exact(&mut body).expect("a body");
     (head, String::from_utf8(body).expect("text"))
 }
 
 pub(crate) fn get(url: &str, path: &str) -> (String, String) {
-    exchange(
-        &mut connect(url),
-        &format!("GET {path} HTTP/1.1\r\nHost: gateway\r\n\r\n"),
-    )
+    exchange(&mut connect(url), &format!("GET {path} HTTP/1.1\r\nHost: gateway\r\n\r\n"))
 }
 
 /// Calls `/get/wsurl` or `/ws/push` for the tenant of `business`; returns the answer.
@@ -49,10 +37,7 @@ pub(crate) fn call(stream: &mut (impl Read + Write), business: &str, path: &str,
     let signature = signature::wafer(data, KEY);
     let body = serde_json::json!({"data": data, "tcId": md5_hex(business), "tcKey": KEY, "signature": signature});
     let body = body.to_string();
-    let head = format!(
-        "POST {path} HTTP/1.1\r\nHost: gateway\r\nContent-Length: {}\r\n\r\n",
-        body.len()
-    );
+    let head = format!("POST {path} HTTP/1.1\r\nHost: gateway\r\nContent-Length: {}\r\n\r\n", body.len());
     let (_, answer) = exchange(stream, &(head + &body));
     serde_json::from_str(&answer).expect("JSON")
 }
@@ -63,13 +48,7 @@ pub(crate) fn ask(stream: &mut (impl Read + Write), business: &str) -> (String, 
     let answer = call(stream, business, "/get/wsurl", &data);
     assert_eq!(answer["code"], 0, "{answer}");
     let data: serde_json::Value = serde_json::from_str(answer["data"].as_str().expect("text")).expect("JSON");
-    let path = data["connectUrl"]
-        .as_str()
-        .expect("text")
-        .split("gateway")
-        .nth(1)
-        .expect("a path")
-        .to_owned();
+    let path = data["connectUrl"].as_str().expect("text").split("gateway").nth(1).expect("a path").to_owned();
     (data["tunnelId"].as_str().expect("text").to_owned(), path)
 }
 

@@ -19,12 +19,7 @@ fn text(bytes: &[u8]) -> String {
 
 #[test]
 fn wrong_usage_ends_with_64_and_help_with_0() {
-    for arguments in [
-        &[][..],
-        &["serv"],
-        &["serve", "--nonsense"],
-        &["demo", "--listen", "here"],
-    ] {
+    for arguments in [&[][..], &["serv"], &["serve", "--nonsense"], &["demo", "--listen", "here"]] {
         let output = run(arguments);
         assert_eq!(output.status.code(), Some(64), "{arguments:?}");
         assert!(!output.stderr.is_empty());
@@ -45,15 +40,9 @@ fn a_bad_configuration_ends_with_64_and_says_what_to_change() {
         let output = run(&[command, "--config", path]);
         let said = text(&output.stderr);
         assert_eq!(output.status.code(), Some(64), "{said}");
-        assert!(
-            said.contains("tunnel.heartbeat_sec") && said.contains("heartbeat_secs"),
-            "{said}"
-        );
+        assert!(said.contains("tunnel.heartbeat_sec") && said.contains("heartbeat_secs"), "{said}");
     }
-    assert_eq!(
-        run(&["serve", "--config", "/nowhere/wafergate.toml"]).status.code(),
-        Some(64)
-    );
+    assert_eq!(run(&["serve", "--config", "/nowhere/wafergate.toml"]).status.code(), Some(64));
 }
 
 #[test]
@@ -69,10 +58,7 @@ fn check_config_prints_what_is_in_effect_and_masks_secrets() {
 
     let said = text(&output.stdout);
     assert_eq!(output.status.code(), Some(0));
-    assert!(
-        said.contains("heartbeat_secs = 17") && said.contains("api.example.com"),
-        "{said}"
-    );
+    assert!(said.contains("heartbeat_secs = 17") && said.contains("api.example.com"), "{said}");
     assert!(!said.contains(KEY) && !text(&output.stderr).contains(KEY), "{said}");
 }
 
@@ -101,19 +87,11 @@ fn an_address_that_is_taken_is_named() {
 fn the_admin_listener_tells_health() {
     let gateway = Gateway::start("");
 
-    for (path, status) in [
-        ("/livez", "200"),
-        ("/readyz", "200"),
-        ("/metrics", "200"),
-        ("/drain", "405"),
-        ("/", "404"),
-    ] {
+    for (path, status) in [("/livez", "200"), ("/readyz", "200"), ("/metrics", "200"), ("/drain", "405"), ("/", "404")]
+    {
         let (head, _) = get(&gateway.admin, path);
         assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{path}: {head}");
     }
     let (head, body) = get(&gateway.url, "/nothing");
-    assert!(
-        head.starts_with("HTTP/1.1 404 ") && body.contains("/get/wsurl"),
-        "{body}"
-    );
+    assert!(head.starts_with("HTTP/1.1 404 ") && body.contains("/get/wsurl"), "{body}");
 }

@@ -58,22 +58,13 @@ impl Gateway {
         let mut stdout = BufReader::new(child.stdout.take().expect("piped")).lines();
         let mut line = |prefix: &str| {
             let line = stdout.next().expect("a line on stdout").expect("text");
-            line.strip_prefix(prefix)
-                .unwrap_or_else(|| panic!("{line:?} should begin with {prefix:?}"))
-                .to_owned()
+            line.strip_prefix(prefix).unwrap_or_else(|| panic!("{line:?} should begin with {prefix:?}")).to_owned()
         };
         let (url, admin) = (line("listen "), line("admin "));
         let (sender, stderr) = mpsc::channel();
         let lines = BufReader::new(child.stderr.take().expect("piped")).lines();
         thread::spawn(move || lines.map_while(Result::ok).try_for_each(|line| sender.send(line)));
-        Self {
-            url,
-            admin,
-            child,
-            stderr,
-            seen: vec![],
-            dir,
-        }
+        Self { url, admin, child, stderr, seen: vec![], dir }
     }
 
     /// The file that the node reads again on SIGHUP.
@@ -83,20 +74,14 @@ impl Gateway {
 
     pub(crate) fn signal(&self, name: &str) {
         let pid = self.child.id().to_string();
-        let status = Command::new("kill")
-            .args(["-s", name, &pid])
-            .status()
-            .expect("kill is there");
+        let status = Command::new("kill").args(["-s", name, &pid]).status().expect("kill is there");
         assert!(status.success());
     }
 
     /// Waits for a log line that contains `words`.
     pub(crate) fn logged(&mut self, words: &str) -> String {
         loop {
-            let line = self
-                .stderr
-                .recv_timeout(SOON)
-                .unwrap_or_else(|_| panic!("no {words:?} in {:#?}", self.seen));
+            let line = self.stderr.recv_timeout(SOON).unwrap_or_else(|_| panic!("no {words:?} in {:#?}", self.seen));
             self.seen.push(line.clone());
             if line.contains(words) {
                 return line;
@@ -107,10 +92,7 @@ impl Gateway {
     /// Waits for the end; returns it with all that was logged.
     pub(crate) fn end(mut self) -> (ExitStatus, String) {
         let status = self.child.wait().expect("a child");
-        let rest: Vec<_> = std::mem::take(&mut self.seen)
-            .into_iter()
-            .chain(self.stderr.iter())
-            .collect();
+        let rest: Vec<_> = std::mem::take(&mut self.seen).into_iter().chain(self.stderr.iter()).collect();
         (status, rest.join("\n"))
     }
 }

@@ -25,17 +25,10 @@ fn sigterm_releases_clients_delivers_their_close_and_ends_with_0() {
     gateway.signal("TERM");
 
     let (opcode, payload) = client.receive();
-    assert_eq!(
-        (opcode, &payload[..2]),
-        (8, &1001_u16.to_be_bytes()[..]),
-        "a close frame, and no close packet before"
-    );
+    assert_eq!((opcode, &payload[..2]), (8, &1001_u16.to_be_bytes()[..]), "a close frame, and no close packet before");
     client.send("message:said before the close frame was read");
     client.0.shutdown(std::net::Shutdown::Write).expect("shut down");
-    assert_eq!(
-        business.event(),
-        ("message".into(), Some("said before the close frame was read".into()))
-    );
+    assert_eq!(business.event(), ("message".into(), Some("said before the close frame was read".into())));
     assert_eq!(business.event().0, "close");
     let (status, log) = gateway.end();
     assert_eq!(status.code(), Some(0), "{log}");
@@ -55,10 +48,7 @@ fn while_draining_readiness_fails_and_tunnels_are_refused_and_a_second_signal_st
     gateway.logged("draining");
 
     let (head, body) = get(&gateway.admin, "/readyz");
-    assert!(
-        head.starts_with("HTTP/1.1 503 ") && body.contains("draining"),
-        "{head}{body}"
-    );
+    assert!(head.starts_with("HTTP/1.1 503 ") && body.contains("draining"), "{head}{body}");
     let data = format!("{{\"receiveUrl\":\"http://{}/\"}}", business.authority);
     let answer = call(&mut connect(&gateway.url), &business.authority, "/get/wsurl", &data);
     assert_eq!(answer["code"], 50301, "{answer}");
@@ -67,10 +57,7 @@ fn while_draining_readiness_fails_and_tunnels_are_refused_and_a_second_signal_st
     gateway.signal("TERM");
     let (status, log) = gateway.end();
     assert_eq!(status.code(), Some(1), "{log}");
-    assert!(
-        begin.elapsed() < Duration::from_secs(5),
-        "the webhook that is never answered held it up"
-    );
+    assert!(begin.elapsed() < Duration::from_secs(5), "the webhook that is never answered held it up");
 }
 
 #[test]
@@ -100,9 +87,5 @@ fn sighup_takes_over_new_keys_and_keeps_the_old_configuration_if_the_file_is_bad
     let push = serde_json::json!([{"tunnelIds": [tunnel], "type": "message", "content": "still here"}]);
     let answer = call(&mut api, &business.authority, "/ws/push", &push.to_string());
     assert_eq!(answer["data"]["invalidTunnelIds"], serde_json::json!([]), "{answer}");
-    assert_eq!(
-        client.receive(),
-        (1, b"message:still here".to_vec()),
-        "no socket was dropped"
-    );
+    assert_eq!(client.receive(), (1, b"message:still here".to_vec()), "no socket was dropped");
 }

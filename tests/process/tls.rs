@@ -39,10 +39,7 @@ fn trusting(url: &str, root: &CertificateDer<'static>) -> StreamOwned<ClientConn
         .with_root_certificates(roots)
         .with_no_client_auth();
     let name = "gateway.test".try_into().expect("a name");
-    StreamOwned::new(
-        ClientConnection::new(Arc::new(config), name).expect("a client"),
-        connect(url),
-    )
+    StreamOwned::new(ClientConnection::new(Arc::new(config), name).expect("a client"), connect(url))
 }
 
 fn with_tls(business: &str, dir: &Path) -> String {
@@ -74,11 +71,7 @@ fn a_tunnel_works_over_tls_with_long_messages_both_ways() {
         assert_eq!(answer["data"]["invalidTunnelIds"], serde_json::json!([]), "{answer}");
     }
     for round in 0..20 {
-        assert_eq!(
-            client.receive(),
-            (1, format!("message:{round}{long}").into_bytes()),
-            "round {round}"
-        );
+        assert_eq!(client.receive(), (1, format!("message:{round}{long}").into_bytes()), "round {round}");
     }
     client.send("close");
     assert_eq!(business.event().0, "close");

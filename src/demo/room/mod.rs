@@ -144,23 +144,11 @@ impl Room {
             return vec![Packet::Close(tunnel.into())];
         };
         let hue = arrival.name.hue();
-        let face = Face {
-            name: arrival.name,
-            hue,
-        };
-        let person = Person {
-            id: self.stamp(time_ms),
-            face,
-        };
-        self.members.push(Member {
-            tunnel: tunnel.into(),
-            person,
-        });
+        let face = Face { name: arrival.name, hue };
+        let person = Person { id: self.stamp(time_ms), face };
+        self.members.push(Member { tunnel: tunnel.into(), person });
         let newcomer = &self.members[self.members.len() - 1];
-        vec![
-            self.welcome(newcomer),
-            self.people(Change::Enter(&newcomer.person), &self.everybody()),
-        ]
+        vec![self.welcome(newcomer), self.people(Change::Enter(&newcomer.person), &self.everybody())]
     }
 
     /// The owner of the tunnel sent `content`.
@@ -180,12 +168,7 @@ impl Room {
             return vec![message([tunnel.into()].into(), "notice", Notice { error })];
         }
         let time_ms = self.stamp(time_ms);
-        let line = Line {
-            id,
-            who,
-            word: word.to_owned(),
-            time_ms,
-        };
+        let line = Line { id, who, word: word.to_owned(), time_ms };
         let packet = message(self.everybody(), "speak", &line);
         self.history.add(line);
         vec![packet]
@@ -202,17 +185,12 @@ impl Room {
     /// The tunnels turned out to be gone: their owners leave, and the others are told.
     pub(super) fn lost(&mut self, tunnels: &[String]) -> Vec<Packet> {
         let tunnels: HashSet<&str> = tunnels.iter().map(String::as_str).collect();
-        let gone: Vec<Member> = self
-            .members
-            .extract_if(.., |member| tunnels.contains(&*member.tunnel))
-            .collect();
+        let gone: Vec<Member> = self.members.extract_if(.., |member| tunnels.contains(&*member.tunnel)).collect();
         let others = self.everybody();
         if others.is_empty() {
             return Vec::new();
         }
-        gone.iter()
-            .map(|member| self.people(Change::Leave(&member.person), &others))
-            .collect()
+        gone.iter().map(|member| self.people(Change::Leave(&member.person), &others)).collect()
     }
 
     fn member(&self, tunnel: &str) -> Option<&Member> {

@@ -22,16 +22,10 @@ fn room_with(names: &[&str]) -> Room {
 
 /// Who gets the packet, of which type, with what.
 fn read(packet: &Packet) -> (Vec<String>, String, Value) {
-    let Packet::Message { to, content } = packet else {
-        panic!("not a message: {packet:?}")
-    };
+    let Packet::Message { to, content } = packet else { panic!("not a message: {packet:?}") };
     let mut content: Value = serde_json::from_str(content).unwrap();
     let to = to.iter().map(|tunnel| tunnel.to_string()).collect();
-    (
-        to,
-        content["type"].as_str().unwrap().to_owned(),
-        content["content"].take(),
-    )
+    (to, content["type"].as_str().unwrap().to_owned(), content["content"].take())
 }
 
 fn speak(word: &str) -> String {
@@ -52,10 +46,7 @@ fn a_newcomer_is_welcomed_and_announced_to_all() {
     assert_eq!(welcome["id"], 3_000);
     assert_eq!(welcome["total"], 2);
     assert_eq!(welcome["online"][0]["name"], "青松");
-    assert_eq!(
-        welcome["online"][1],
-        json!({ "id": 3_000, "name": "白桦", "hue": name("白桦").hue() })
-    );
+    assert_eq!(welcome["online"][1], json!({ "id": 3_000, "name": "白桦", "hue": name("白桦").hue() }));
     assert_eq!(welcome["lines"][0]["word"], "有人吗");
     let (to, kind, people) = read(&packets[1]);
     assert_eq!((to, kind.as_str()), (vec!["青松".to_owned(), "t".to_owned()], "people"));
@@ -85,10 +76,7 @@ fn a_line_goes_to_all_and_names_its_speaker() {
     let (to, kind, line) = read(&packets[0]);
     assert_eq!((to.len(), kind.as_str()), (2, "speak"));
     let who = json!({ "name": "白桦", "hue": name("白桦").hue() });
-    assert_eq!(
-        line,
-        json!({ "id": 1_001, "who": who, "word": "你好\n世界", "time_ms": 5_000 })
-    );
+    assert_eq!(line, json!({ "id": 1_001, "who": who, "word": "你好\n世界", "time_ms": 5_000 }));
 }
 
 #[test]
@@ -106,14 +94,7 @@ fn times_increase_even_when_the_clock_does_not() {
 fn what_is_not_a_line_is_ignored() {
     let mut room = room_with(&["青松"]);
 
-    for content in [
-        "",
-        "5",
-        "null",
-        "{}",
-        "{\"type\":\"sing\"}",
-        "{\"type\":\"speak\",\"content\":{\"word\":5}}",
-    ] {
+    for content in ["", "5", "null", "{}", "{\"type\":\"sing\"}", "{\"type\":\"speak\",\"content\":{\"word\":5}}"] {
         assert_eq!(room.message("青松", content, 2_000), [], "{content}");
     }
     assert_eq!(room.message("青松", &speak("  \n"), 2_000), []);
@@ -140,10 +121,7 @@ fn who_leaves_is_announced_to_the_others_once() {
 
     let (to, kind, people) = read(&packets[0]);
     assert_eq!((to, kind.as_str()), (vec!["青松".to_owned()], "people"));
-    assert_eq!(
-        (&people["total"], &people["leave"]["name"]),
-        (&json!(1), &json!("白桦"))
-    );
+    assert_eq!((&people["total"], &people["leave"]["name"]), (&json!(1), &json!("白桦")));
     assert_eq!(people["online"][0]["name"], "青松");
     assert_eq!(room.lost(&["白桦".to_owned()]), []);
     assert_eq!(room.close("青松"), []);
@@ -180,10 +158,7 @@ fn a_name_waits_two_minutes_for_its_tunnel() {
     room.expect("late".to_owned(), name("白桦"), start).unwrap();
 
     assert_eq!(room.connect("soon", start + Duration::from_secs(119), 1_000).len(), 2);
-    assert_eq!(
-        room.connect("late", start + Duration::from_secs(120), 1_000),
-        [Packet::Close("late".into())]
-    );
+    assert_eq!(room.connect("late", start + Duration::from_secs(120), 1_000), [Packet::Close("late".into())]);
 }
 
 #[test]

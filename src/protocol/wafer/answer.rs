@@ -64,12 +64,7 @@ pub fn issue_answer(tunnel_id: &str, connect_url: &str, sign: impl FnOnce(&str) 
     }
     let data = json(&Data { tunnel_id, connect_url });
     let signature = sign(&data);
-    json(&Answer {
-        code: 0,
-        message: "OK",
-        data: Some(&data),
-        signature: Some(&signature),
-    })
+    json(&Answer { code: 0, message: "OK", data: Some(&data), signature: Some(&signature) })
 }
 
 /// What `/ws/push` gives: `data` is an object, or a string for those who sent `dataEncode` (the Java and C# SDKs).
@@ -81,19 +76,9 @@ pub fn push_answer<T: Serialize>(invalid_tunnel_ids: &[T], as_text: bool) -> Str
     }
     let data = Data { invalid_tunnel_ids };
     if as_text {
-        json(&Answer {
-            code: 0,
-            message: "OK",
-            data: Some(json(&data)),
-            signature: None,
-        })
+        json(&Answer { code: 0, message: "OK", data: Some(json(&data)), signature: None })
     } else {
-        json(&Answer {
-            code: 0,
-            message: "OK",
-            data: Some(data),
-            signature: None,
-        })
+        json(&Answer { code: 0, message: "OK", data: Some(data), signature: None })
     }
 }
 
@@ -101,12 +86,7 @@ pub fn push_answer<T: Serialize>(invalid_tunnel_ids: &[T], as_text: bool) -> Str
 pub fn error_answer(refusal: &Refusal) -> String {
     let message = refusal.to_string();
     let message = printable(&message, MAX_MESSAGE_BYTES);
-    json(&Answer::<()> {
-        code: refusal.code(),
-        message: &message,
-        data: None,
-        signature: None,
-    })
+    json(&Answer::<()> { code: refusal.code(), message: &message, data: None, signature: None })
 }
 
 fn json<T: Serialize>(value: &T) -> String {
@@ -122,10 +102,7 @@ mod tests {
         let answer = issue_answer("t1", "wss://h/ws/x", |data| format!("<{data}>"));
 
         let data = r#"{\"tunnelId\":\"t1\",\"connectUrl\":\"wss://h/ws/x\"}"#;
-        assert_eq!(
-            answer,
-            format!(r#"{{"code":0,"message":"OK","data":"{data}","signature":"<{data}>"}}"#)
-        );
+        assert_eq!(answer, format!(r#"{{"code":0,"message":"OK","data":"{data}","signature":"<{data}>"}}"#));
     }
 
     #[test]
@@ -134,10 +111,7 @@ mod tests {
             push_answer(&["a", "b"], false),
             r#"{"code":0,"message":"OK","data":{"invalidTunnelIds":["a","b"]}}"#
         );
-        assert_eq!(
-            push_answer::<&str>(&[], true),
-            r#"{"code":0,"message":"OK","data":"{\"invalidTunnelIds\":[]}"}"#
-        );
+        assert_eq!(push_answer::<&str>(&[], true), r#"{"code":0,"message":"OK","data":"{\"invalidTunnelIds\":[]}"}"#);
     }
 
     #[test]

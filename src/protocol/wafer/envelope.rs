@@ -63,9 +63,7 @@ impl WsurlRequest {
     pub fn parse(data: &str) -> Result<Self, Refusal> {
         let request: Self = serde_json::from_str(data).map_err(|error| {
             let why = json_defect(&error);
-            Refusal::BadData(format!(
-                "data must be JSON text of an object with the string receiveUrl: {why}"
-            ))
+            Refusal::BadData(format!("data must be JSON text of an object with the string receiveUrl: {why}"))
         })?;
         request.scheme().map(|_| request)
     }
@@ -110,11 +108,7 @@ mod tests {
     fn only_data_encode_json_asks_for_text() {
         for (encode, wants) in [(r#""json""#, true), ("null", false), ("1", false), (r#""xml""#, false)] {
             let body = format!(r#"{{"data":"","tcId":"x","signature":"y","dataEncode":{encode},"tcKey":null}}"#);
-            assert_eq!(
-                Envelope::parse(body.as_bytes()).expect("valid").wants_text(),
-                wants,
-                "{encode}"
-            );
+            assert_eq!(Envelope::parse(body.as_bytes()).expect("valid").wants_text(), wants, "{encode}");
         }
     }
 

@@ -26,8 +26,7 @@ pub enum Target {
 
 impl Target {
     fn new(text: &str) -> Self {
-        text.parse()
-            .map_or_else(|_| Self::Foreign(text.to_owned()), Self::Tunnel)
+        text.parse().map_or_else(|_| Self::Foreign(text.to_owned()), Self::Tunnel)
     }
 }
 
@@ -122,17 +121,12 @@ impl RawPacket {
         let order = match (self.kind.0.as_str(), self.content) {
             ("message", Some(content)) => Order::Message(content.0),
             ("message", None) => {
-                return Err(Refusal::BadData(
-                    "a packet of type message needs content, which is a string".into(),
-                ));
+                return Err(Refusal::BadData("a packet of type message needs content, which is a string".into()));
             }
             ("close", _) => Order::Close,
             _ => return Err(Refusal::BadData("a packet's type must be message or close".into())),
         };
-        Ok(PushPacket {
-            targets: self.tunnel_ids.0,
-            order,
-        })
+        Ok(PushPacket { targets: self.tunnel_ids.0, order })
     }
 }
 
@@ -194,13 +188,7 @@ mod tests {
 
         let packets = PushPacket::parse_all(data).expect("valid");
 
-        assert_eq!(
-            packets,
-            [PushPacket {
-                targets: foreign(&["a", "17"]),
-                order: Order::Close
-            }]
-        );
+        assert_eq!(packets, [PushPacket { targets: foreign(&["a", "17"]), order: Order::Close }]);
     }
 
     #[test]
@@ -209,10 +197,7 @@ mod tests {
         let targets = [Target::new(&ours.to_string()), Target::new("T\u{4e2d}")];
 
         assert_eq!(targets[0], Target::Tunnel(ours));
-        assert_eq!(
-            serde_json::to_string(&targets).expect("serialises"),
-            format!(r#"["{ours}","T中"]"#)
-        );
+        assert_eq!(serde_json::to_string(&targets).expect("serialises"), format!(r#"["{ours}","T中"]"#));
     }
 
     #[test]
@@ -228,16 +213,10 @@ mod tests {
             ("{}", "array of packets"),
             ("[1]", "array of packets"),
             (r#"[{"tunnelIds":"a","type":"close"}]"#, "array of tunnel ids"),
-            (
-                r#"[{"tunnelIds":[null],"type":"close"}]"#,
-                "a tunnel id, which is a string",
-            ),
+            (r#"[{"tunnelIds":[null],"type":"close"}]"#, "a tunnel id, which is a string"),
             (r#"[{"tunnelIds":[],"type":"shout"}]"#, "message or close"),
             (r#"[{"tunnelIds":[],"type":"message"}]"#, "needs content"),
-            (
-                r#"[{"tunnelIds":[],"type":"message","content":{}}]"#,
-                "expected a string",
-            ),
+            (r#"[{"tunnelIds":[],"type":"message","content":{}}]"#, "expected a string"),
             (r#"[{"type":"close"}]"#, "missing field `tunnelIds`"),
         ] {
             let refusal = PushPacket::parse_all(data).expect_err(data).to_string();

@@ -42,19 +42,11 @@ pub fn webhook_body(tunnel: TunnelId, event: Event<'_>, key: &str) -> String {
         Event::Message(content) => ("message", Some(content)),
         Event::Close => ("close", None),
     };
-    let data = serde_json::to_string(&Data {
-        tunnel_id: tunnel.to_string(),
-        kind,
-        content,
-    })
-    .expect("strings always serialise");
+    let data = serde_json::to_string(&Data { tunnel_id: tunnel.to_string(), kind, content })
+        .expect("strings always serialise");
     let signature = signature::wafer(&data, key);
-    serde_json::to_string(&Body {
-        data: &data,
-        data_encode: "json",
-        signature: &signature,
-    })
-    .expect("strings always serialise")
+    serde_json::to_string(&Body { data: &data, data_encode: "json", signature: &signature })
+        .expect("strings always serialise")
 }
 
 /// Whether the body of a 2xx answer accepts the event: JSON with `code` 0. The SDKs refuse with another code.
@@ -86,18 +78,9 @@ mod tests {
         let tunnel = TunnelId::from_bytes([0; 16]);
         let body = |event| data_of(&webhook_body(tunnel, event, "k"));
 
-        assert_eq!(
-            body(Event::Connect),
-            format!(r#"{{"tunnelId":"{TUNNEL}","type":"connect"}}"#)
-        );
-        assert_eq!(
-            body(Event::Close),
-            format!(r#"{{"tunnelId":"{TUNNEL}","type":"close"}}"#)
-        );
-        assert_eq!(
-            body(Event::Message("")),
-            format!(r#"{{"tunnelId":"{TUNNEL}","type":"message","content":""}}"#)
-        );
+        assert_eq!(body(Event::Connect), format!(r#"{{"tunnelId":"{TUNNEL}","type":"connect"}}"#));
+        assert_eq!(body(Event::Close), format!(r#"{{"tunnelId":"{TUNNEL}","type":"close"}}"#));
+        assert_eq!(body(Event::Message("")), format!(r#"{{"tunnelId":"{TUNNEL}","type":"message","content":""}}"#));
         assert_eq!(
             body(Event::Message("{\"a\":\"中\"}\n")),
             format!(r#"{{"tunnelId":"{TUNNEL}","type":"message","content":"{{\"a\":\"中\"}}\n"}}"#)
@@ -109,16 +92,7 @@ mod tests {
         for body in [r#"{"code":0,"message":"ok"}"#, r#"{"code":0,"data":{}}"#] {
             assert!(is_accepted(body.as_bytes()), "{body}");
         }
-        for body in [
-            "",
-            "ok",
-            "{}",
-            r#"{"code":9003}"#,
-            r#"{"code":-1,"error":"x"}"#,
-            r#"{"code":"0"}"#,
-            "[0]",
-            "0",
-        ] {
+        for body in ["", "ok", "{}", r#"{"code":9003}"#, r#"{"code":-1,"error":"x"}"#, r#"{"code":"0"}"#, "[0]", "0"] {
             assert!(!is_accepted(body.as_bytes()), "{body}");
         }
     }
