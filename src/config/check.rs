@@ -128,10 +128,10 @@ fn tls(options: &Options, checker: &mut Checker<'_>) {
     match (server.tls_cert.is_empty(), server.tls_key.is_empty()) {
         (true, true) => return,
         (false, true) => {
-            checker.problem("server.tls_key", "is empty although server.tls_cert is set; set both or neither")
+            checker.problem("server.tls_key", "is empty although server.tls_cert is set; set both or neither");
         }
         (true, false) => {
-            checker.problem("server.tls_cert", "is empty although server.tls_key is set; set both or neither")
+            checker.problem("server.tls_cert", "is empty although server.tls_key is set; set both or neither");
         }
         (false, false) => {}
     }
