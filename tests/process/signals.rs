@@ -1,4 +1,5 @@
 //! SIGTERM drains, a second one stops at once, SIGHUP reloads.
+#![expect(clippy::disallowed_methods, reason = "these tests have no clock to be given one by")]
 
 use std::fs;
 use std::time::Duration;
