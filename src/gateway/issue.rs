@@ -84,12 +84,17 @@ impl Gateway {
         Ok(Issued { tunnel: ticket.tunnel, path: format!("/ws/{}", self.sealer.seal(&ticket)) })
     }
 
-    /// The connect URL of an issued tunnel: at the public address, or else where this request came to.
-    pub fn connect_url(&self, issued: &Issued, scheme: &str, host: &str) -> String {
-        match self.public_url.trim_end_matches('/') {
-            "" => format!("{scheme}://{host}{}", issued.path),
-            public_url => format!("{public_url}{}", issued.path),
-        }
+    /// The connect URL of an issued tunnel: at the public address; without one, at the `origin` that the request came to.
+    ///
+    /// # Errors
+    ///
+    /// If `origin` is needed and fails.
+    pub fn connect_url<E>(&self, issued: &Issued, origin: impl FnOnce() -> Result<String, E>) -> Result<String, E> {
+        let origin = match self.public_url.trim_end_matches('/') {
+            "" => origin()?,
+            public_url => public_url.to_owned(),
+        };
+        Ok(origin + &issued.path)
     }
 
     fn check_room(&self, tenant: &Tenant) -> Result<(), IssueError> {

@@ -46,7 +46,7 @@ async fn issue(gateway: &Gateway, request: Request<Incoming>) -> Result<String, 
     let wsurl = WsurlRequest::parse(&envelope.data.0)?;
     let scheme = wsurl.scheme()?;
     let issued = gateway.issue(&tenant, &key, &wsurl.receive_url.0)?;
-    let connect_url = gateway.connect_url(&issued, scheme, &host?);
+    let connect_url = gateway.connect_url(&issued, || host.map(|host| format!("{scheme}://{host}")))?;
     let sign = |data: &str| signature::wafer(data, key.secret().expose());
     Ok(issue_answer(&issued.tunnel.to_string(), &connect_url, sign))
 }

@@ -21,7 +21,6 @@ use crate::delivery::EventKind;
 use crate::gateway::Connection;
 use crate::gateway::Gateway;
 use crate::gateway::Phase;
-use crate::gateway::Sent;
 use crate::gateway::Socket;
 use crate::protocol::close::CloseReason;
 use crate::protocol::content::Content;
@@ -192,10 +191,10 @@ impl<S: Socket> Task<S> {
                 }
                 deliver(gateway, connection, content, now);
             }
-            Action::Reply(frame) => match gateway.send(connection, &frame, now) {
-                Sent::Accepted => {}
-                Sent::Slow | Sent::Closed => end = Err(End::Closed),
-            },
+            Action::Reply(frame) => {
+                // If it cannot be sent the connection has ended, which the loop finds out.
+                gateway.send(connection, &frame, now);
+            }
             Action::Goodbye(code) => end = Err(End::Goodbye(code)),
         });
         handled.map_err(End::Fault).and(end)?;

@@ -96,10 +96,7 @@ impl<S: Socket> Task<S> {
                     self.resume();
                     Ok(())
                 }
-                Ok(Some(PauseEnd::HungUp)) => {
-                    self.wait_for_room().await;
-                    Ok(())
-                }
+                Ok(Some(PauseEnd::HungUp)) => Ok(()),
                 Ok(None) if rest == Rest::Deliver => self.read(),
                 Ok(None) if rest == Rest::Decode => self.read_for_goodbye(),
                 Ok(None) => self.discard(),
@@ -108,13 +105,6 @@ impl<S: Socket> Task<S> {
                 return;
             }
         }
-    }
-
-    /// Waits until the inbox has room for what a client said that has hung up.
-    pub(super) async fn wait_for_room(&mut self) {
-        let inbox_bytes = self.gateway.tunnel_options().inbox_bytes;
-        poll_fn(|cx| self.connection.inbox.poll_room(cx, inbox_bytes)).await;
-        self.resume();
     }
 
     fn discard(&self) -> Result<(), End> {

@@ -16,21 +16,22 @@ pub(super) struct Pause {
     /// Messages that have been read beyond the tenant's rate.
     owed: u32,
     rate: Option<Pin<Box<Sleep>>>,
-    hung_up: Pin<Box<dyn Future<Output = ()> + Send>>,
+    /// Until it has been told, once.
+    hung_up: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
 
 /// What a pause ends with.
 pub(super) enum PauseEnd {
     /// Reading may go on.
     Over,
-    /// The client has hung up. What it said before is still to be read.
+    /// The client has hung up. What it said before is still to be read, so the pause itself goes on.
     HungUp,
 }
 
 impl Pause {
     /// A pause of a client that has sent `owed` messages more than its tenant's rate allows; `hung_up` tells when it leaves.
     pub(super) fn new(owed: u32, hung_up: Pin<Box<dyn Future<Output = ()> + Send>>) -> Self {
-        Self { owed, rate: None, hung_up }
+        Self { owed, rate: None, hung_up: Some(hung_up) }
     }
 
     /// Ready when the pause ends.
@@ -38,7 +39,11 @@ impl Pause {
         if self.poll_rate(cx, inbox).is_ready() && inbox.poll_room(cx, inbox_bytes).is_ready() {
             return Poll::Ready(PauseEnd::Over);
         }
-        self.hung_up.as_mut().poll(cx).map(|()| PauseEnd::HungUp)
+        if self.hung_up.as_mut().is_some_and(|hung_up| hung_up.as_mut().poll(cx).is_ready()) {
+            self.hung_up = None;
+            return Poll::Ready(PauseEnd::HungUp);
+        }
+        Poll::Pending
     }
 
     /// Ready when the tenant's rate has been paid for all messages.
