@@ -1,0 +1,5 @@
+// wafer-node-sdk with wafer2-client-sdk.
+
+import { testPair } from "./pair.mjs";
+
+testPair("node2", "wafer2");
