@@ -2,12 +2,15 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::marker::PhantomData;
 
 use md5::Digest;
 use md5::Md5;
 use serde::Deserialize;
 use serde::Deserializer;
+use serde::de::MapAccess;
 use serde::de::Visitor;
+use serde::de::value::MapAccessDeserializer;
 
 /// `bytes` as lower-case hexadecimal digits.
 pub fn hex(bytes: &[u8]) -> String {
@@ -72,6 +75,30 @@ fn replace_surrogates(bytes: &[u8]) -> Vec<u8> {
         at += 1;
     }
     text
+}
+
+/// A JSON object, read as a `T`. serde would take an array of the fields' values as well.
+#[derive(Debug)]
+pub struct Object<T>(pub T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ObjectVisitor<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
+            type Value = Object<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, fields: A) -> Result<Object<T>, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(fields)).map(Object)
+            }
+        }
+
+        deserializer.deserialize_map(ObjectVisitor(PhantomData))
+    }
 }
 
 /// `text` with everything but printable ASCII escaped, at most `max_bytes` long: safe in any log and any client's charset.

@@ -28,8 +28,8 @@ pub struct Ticket {
     pub receive_url: String,
     /// Which of the tenant's keys asked for it.
     pub key_fingerprint: u32,
-    /// When the ticket expires, in seconds since 1970.
-    pub expires_unix_secs: u64,
+    /// When the ticket expires, in milliseconds since 1970.
+    pub expires_unix_ms: u64,
 }
 
 /// The text is no ticket that was sealed with this key.
@@ -55,7 +55,7 @@ impl Sealer {
     pub fn seal(&self, ticket: &Ticket) -> String {
         let tenant_bytes = u16::try_from(ticket.tenant.len()).expect("tenant ids are short");
         let mut plain = Vec::with_capacity(14 + ticket.tenant.len() + ticket.receive_url.len());
-        plain.extend(ticket.expires_unix_secs.to_be_bytes());
+        plain.extend(ticket.expires_unix_ms.to_be_bytes());
         plain.extend(ticket.key_fingerprint.to_be_bytes());
         plain.extend(tenant_bytes.to_be_bytes());
         plain.extend(ticket.tenant.as_bytes());
@@ -101,7 +101,7 @@ fn read(tunnel: TunnelId, plain: &[u8]) -> Option<Ticket> {
         tenant: String::from_utf8(tenant.to_vec()).ok()?,
         receive_url: String::from_utf8(receive_url.to_vec()).ok()?,
         key_fingerprint: u32::from_be_bytes(*fingerprint),
-        expires_unix_secs: u64::from_be_bytes(*expires),
+        expires_unix_ms: u64::from_be_bytes(*expires),
     })
 }
 
@@ -115,7 +115,7 @@ mod tests {
             tenant: "972536d1f67ab5d13fde0b9390e3cd5c".into(),
             receive_url: "http://127.0.1.11/tunnel?a=%2F".into(),
             key_fingerprint: 0xdead_beef,
-            expires_unix_secs: 1_700_000_060,
+            expires_unix_ms: 1_700_000_060_123,
         }
     }
 

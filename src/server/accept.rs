@@ -57,9 +57,11 @@ impl Listener {
         let handshakes = Arc::new(Semaphore::new(MAX_HANDSHAKES));
         let connections = TaskTracker::new();
         loop {
+            // Whoever waits in the backlog is served before the end.
             let (stream, address) = tokio::select! {
-                () = stop.cancelled() => break,
+                biased;
                 accepted = self.accept() => accepted,
+                () = stop.cancelled() => break,
             };
             let handler = Arc::clone(&handler);
             let handshakes = Arc::clone(&handshakes);

@@ -27,6 +27,7 @@ use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
+use tokio::time::sleep;
 use tokio::time::sleep_until;
 use tokio::time::timeout;
 use tokio::time::timeout_at;
@@ -36,6 +37,7 @@ use super::Certificate;
 use super::FIRST_HEAD_TIMEOUT;
 use super::Handler;
 use super::IDLE_TIMEOUT;
+use super::LAST_CALL;
 use super::LINGER_BYTES;
 use super::LINGER_TIMEOUT;
 use super::MAX_HEAD_BYTES;
@@ -59,8 +61,8 @@ pub(super) async fn serve(
     let deadline = Instant::now() + FIRST_HEAD_TIMEOUT;
     let first_byte = async {
         tokio::select! {
-            () = stop.cancelled() => false,
             ready = timeout_at(deadline, stream.readable()) => matches!(ready, Ok(Ok(()))),
+            () = last_call(&stop) => false,
         }
     };
     if !first_byte.await {
@@ -115,7 +117,7 @@ impl Exchange {
             .max_headers(MAX_HEADERS)
             .max_header_size(MAX_HEAD_BYTES)
             .serve_connection(TokioIo::new(io), self.clone());
-        let mut stopped = pin!(stop.cancelled());
+        let mut stopped = pin!(last_call(&stop));
         let mut too_late = pin!(sleep_until(deadline));
         let mut is_stopping = false;
         let end = poll_fn(|cx| {
@@ -163,6 +165,12 @@ impl Service<Request<Incoming>> for Exchange {
             Ok(reply.response)
         })
     }
+}
+
+/// Completes when no request is read any more: a moment after `stop`, since some are on their way.
+async fn last_call(stop: &CancellationToken) {
+    stop.cancelled().await;
+    sleep(LAST_CALL).await;
 }
 
 /// Lets the client read the answer: dropping a socket with unread input resets it, and the answer may be lost.

@@ -68,6 +68,8 @@ pub trait Handler: Send + Sync + 'static {
 const FIRST_HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a connection may wait for its next request.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long requests are still read that were sent just before the listener ended.
+const LAST_CALL: Duration = Duration::from_millis(100);
 /// How long a client has to read an answer before its connection is dropped.
 const LINGER_TIMEOUT: Duration = Duration::from_secs(1);
 /// How much is read and thrown away meanwhile.

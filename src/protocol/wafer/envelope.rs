@@ -3,6 +3,7 @@
 use serde::Deserialize;
 
 use super::Refusal;
+use crate::protocol::text::Object;
 use crate::protocol::text::Text;
 use crate::protocol::text::json_defect;
 
@@ -30,7 +31,7 @@ impl Envelope {
     ///
     /// [`Refusal::Malformed`] with a sentence that says what is missing or of the wrong kind.
     pub fn parse(body: &[u8]) -> Result<Self, Refusal> {
-        serde_json::from_slice(body).map_err(|error| {
+        serde_json::from_slice(body).map(|Object(envelope)| envelope).map_err(|error| {
             let why = json_defect(&error);
             Refusal::Malformed(format!(
                 "the body must be a JSON object with the strings data, tcId and signature: {why}"
@@ -61,7 +62,7 @@ impl WsurlRequest {
     ///
     /// [`Refusal::BadData`] with a sentence that says what is missing or of the wrong kind.
     pub fn parse(data: &str) -> Result<Self, Refusal> {
-        let request: Self = serde_json::from_str(data).map_err(|error| {
+        let Object(request): Object<Self> = serde_json::from_str(data).map_err(|error| {
             let why = json_defect(&error);
             Refusal::BadData(format!("data must be JSON text of an object with the string receiveUrl: {why}"))
         })?;
@@ -116,6 +117,7 @@ mod tests {
     fn a_refusal_says_what_is_missing() {
         assert!(refusal("").contains("must be a JSON object"));
         assert!(refusal("[]").contains("must be a JSON object"));
+        assert!(refusal(r#"["{}","x","y",null,null]"#).contains("expected an object"));
         assert!(refusal(r#"{"data":"","tcId":"x"}"#).contains("missing field `signature`"));
         assert!(refusal(r#"{"data":{},"tcId":"x","signature":"y"}"#).contains("expected a string"));
         assert!(refusal(&"[".repeat(100_000)).contains("must be a JSON object"));
@@ -129,5 +131,6 @@ mod tests {
         assert_eq!(scheme(r#"{"receiveUrl":"http://h/","protocolType":"ws"}"#), Ok("ws"));
         assert!(scheme(r#"{"receiveUrl":"http://h/","protocolType":"ftp"}"#).is_err());
         assert!(scheme(r#"{"protocolType":"wss"}"#).is_err());
+        assert!(scheme(r#"["http://h/","wss"]"#).is_err());
     }
 }

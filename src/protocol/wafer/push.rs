@@ -12,6 +12,7 @@ use serde::de::Visitor;
 
 use super::Refusal;
 use crate::id::TunnelId;
+use crate::protocol::text::Object;
 use crate::protocol::text::Text;
 use crate::protocol::text::json_defect;
 
@@ -96,13 +97,13 @@ impl PushPacket {
     ///
     /// [`Refusal::BadData`] with a sentence that says what is missing or of the wrong kind.
     pub fn parse_all(data: &str) -> Result<Vec<Self>, Refusal> {
-        let packets: Vec<RawPacket> = serde_json::from_str(data).map_err(|error| {
+        let packets: Vec<Object<RawPacket>> = serde_json::from_str(data).map_err(|error| {
             let why = json_defect(&error);
             Refusal::BadData(format!(
                 "data must be JSON text of an array of packets {{tunnelIds, type, content}}: {why}"
             ))
         })?;
-        packets.into_iter().map(RawPacket::check).collect()
+        packets.into_iter().map(|Object(packet)| packet.check()).collect()
     }
 }
 
@@ -212,6 +213,7 @@ mod tests {
         for (data, hint) in [
             ("{}", "array of packets"),
             ("[1]", "array of packets"),
+            (r#"[[["x"],"message","c"]]"#, "expected an object"),
             (r#"[{"tunnelIds":"a","type":"close"}]"#, "array of tunnel ids"),
             (r#"[{"tunnelIds":[null],"type":"close"}]"#, "a tunnel id, which is a string"),
             (r#"[{"tunnelIds":[],"type":"shout"}]"#, "message or close"),

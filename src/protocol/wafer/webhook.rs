@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use crate::id::TunnelId;
 use crate::protocol::signature;
+use crate::protocol::text::Object;
 
 /// What happened on a tunnel, as a Wafer business server is told.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -55,8 +56,7 @@ pub fn is_accepted(body: &[u8]) -> bool {
     struct Answer {
         code: i64,
     }
-    let is_object = body.trim_ascii_start().starts_with(b"{");
-    is_object && serde_json::from_slice(body).is_ok_and(|answer: Answer| answer.code == 0)
+    serde_json::from_slice(body).is_ok_and(|Object(answer): Object<Answer>| answer.code == 0)
 }
 
 #[cfg(test)]
