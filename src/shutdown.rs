@@ -17,15 +17,8 @@ pub struct Shutdown {
 }
 
 impl Shutdown {
-    /// The next step: drain, or, if that has begun, end at once.
-    pub fn escalate(&self) {
-        if self.soft.is_cancelled() {
-            self.hard.cancel();
-        }
-        self.soft.cancel();
-    }
-
-    /// Escalates at each SIGTERM and SIGINT, until it is dropped.
+    /// Drains at the first SIGTERM or SIGINT, and ends at once at the second one. A drain that was asked for otherwise does not
+    /// count as the first.
     ///
     /// # Errors
     ///
@@ -35,12 +28,12 @@ impl Shutdown {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let shutdown = self.clone();
         Ok(async move {
-            loop {
+            for step in [&shutdown.soft, &shutdown.hard] {
                 tokio::select! {
                     _ = terminate.recv() => {}
                     _ = interrupt.recv() => {}
                 }
-                shutdown.escalate();
+                step.cancel();
             }
         })
     }

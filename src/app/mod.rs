@@ -213,10 +213,9 @@ async fn listen(
     })
 }
 
-/// Connect URLs are sealed with the configured key; without one they are good until this process ends.
+/// Connect URLs are good for this process only: the memory engine forgets with it which of them have been used.
 fn sealer(server: &options::Server) -> Sealer {
-    if server.ticket_key.is_empty() {
-        return Sealer::new(&rand::random::<[u8; 32]>());
-    }
-    Sealer::new(server.ticket_key.expose().as_bytes())
+    let mut key = server.ticket_key.expose().as_bytes().to_vec();
+    key.extend(rand::random::<[u8; 32]>());
+    Sealer::new(&key)
 }

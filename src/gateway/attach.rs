@@ -66,7 +66,7 @@ impl Gateway {
         let endpoint = self.endpoints.endpoint(&ticket.receive_url).map_err(|_| Refusal::Unknown)?;
         let mut claim = Err(Refusal::Expired);
         while claim.is_err() {
-            let left = Duration::from_secs(ticket.expires_unix_secs).saturating_sub(self.clock.unix_time());
+            let left = Duration::from_millis(ticket.expires_unix_ms).saturating_sub(self.clock.unix_time());
             if left.is_zero() {
                 return claim.and(Err(Refusal::Expired));
             }

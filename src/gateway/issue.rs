@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::Gateway;
+use super::silence::millis;
 use crate::id::TunnelId;
 use crate::protocol::ticket::Ticket;
 use crate::tenant::Key;
@@ -78,7 +79,7 @@ impl Gateway {
             tenant: tenant.id.to_string(),
             receive_url: receive_url.to_owned(),
             key_fingerprint: key.fingerprint(),
-            expires_unix_secs: (self.clock.unix_time() + self.options.connect_ttl()).as_secs(),
+            expires_unix_ms: millis(self.clock.unix_time() + self.options.connect_ttl()),
         };
         self.metrics.tunnels_requested.inc();
         Ok(Issued { tunnel: ticket.tunnel, path: format!("/ws/{}", self.sealer.seal(&ticket)) })

@@ -1,5 +1,6 @@
 //! `GET /ws/{ticket}`: a client comes with its connect URL.
 
+use std::fmt::Display;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -69,7 +70,7 @@ fn refuse_handshake(gateway: &Gateway, defect: Defect) -> Response<Full<Bytes>> 
         Defect::Version => (StatusCode::UPGRADE_REQUIRED, "websocket_version"),
         Defect::Header(_) | Defect::Body => (StatusCode::BAD_REQUEST, "bad_handshake"),
     };
-    gateway.metrics.refused(code);
+    refused(gateway, code, &defect);
     let mut response = problem(status, code, &defect.to_string());
     let headers = response.headers_mut();
     if status == StatusCode::UPGRADE_REQUIRED {
@@ -90,6 +91,11 @@ fn refuse_ticket(gateway: &Gateway, refusal: Refusal) -> Response<Full<Bytes>> {
         Refusal::Expired => (StatusCode::GONE, "ticket_expired"),
         Refusal::EngineAway => (StatusCode::SERVICE_UNAVAILABLE, "engine_away"),
     };
-    gateway.metrics.refused(code);
+    refused(gateway, code, &refusal);
     problem(status, code, &refusal.to_string())
+}
+
+fn refused(gateway: &Gateway, code: &'static str, reason: &dyn Display) {
+    gateway.metrics.refused(code);
+    tracing::info!(code, reason = %reason, "handshake refused");
 }

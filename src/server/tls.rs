@@ -19,7 +19,7 @@ use tokio_rustls::TlsAcceptor;
 #[derive(Debug, thiserror::Error)]
 pub enum CertificateError {
     /// The certificate chain could not be read.
-    #[error("server.tls_cert = {path:?} cannot be read as PEM certificates: {source}")]
+    #[error("server.tls_cert = {path:?} cannot be read as PEM certificates")]
     Chain {
         /// The file.
         path: PathBuf,
@@ -27,7 +27,7 @@ pub enum CertificateError {
         source: pem::Error,
     },
     /// The private key could not be read.
-    #[error("server.tls_key = {path:?} cannot be read as a PEM private key: {source}")]
+    #[error("server.tls_key = {path:?} cannot be read as a PEM private key")]
     Key {
         /// The file.
         path: PathBuf,
@@ -35,7 +35,7 @@ pub enum CertificateError {
         source: pem::Error,
     },
     /// The two do not belong together, or cannot be used.
-    #[error("server.tls_cert and server.tls_key do not make a usable certificate: {0}")]
+    #[error("server.tls_cert and server.tls_key do not make a usable certificate")]
     Unusable(#[from] rustls::Error),
 }
 

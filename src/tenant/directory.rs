@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::Weak;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
@@ -41,6 +42,8 @@ pub struct Directory {
 #[derive(Clone, Debug)]
 struct State {
     tenants: HashMap<TenantId, Arc<Tenant>>,
+    /// Tenants that are no longer configured, as long as they have tunnels: one that comes back finds them.
+    retired: HashMap<TenantId, Weak<Tenant>>,
     enrolled: usize,
     is_open: bool,
     limits: Limits,
@@ -49,8 +52,13 @@ struct State {
 impl Directory {
     /// The tenants that `options` names.
     pub fn new(options: &Options) -> Self {
-        let state =
-            State { tenants: HashMap::new(), enrolled: 0, is_open: options.enrolment.open, limits: options.limits };
+        let state = State {
+            tenants: HashMap::new(),
+            retired: HashMap::new(),
+            enrolled: 0,
+            is_open: options.enrolment.open,
+            limits: options.limits,
+        };
         let directory = Self {
             state: ArcSwap::from_pointee(state),
             change: Mutex::new(()),
@@ -69,10 +77,11 @@ impl Directory {
         for entry in &options.tenants {
             let id = tenant_id(entry);
             let settings = Settings::new(entry, options.limits);
-            let tenant = match old.tenants.get(&id) {
+            let known = old.tenants.get(&id).cloned().or_else(|| old.retired.get(&id)?.upgrade());
+            let tenant = match known {
                 Some(tenant) => {
                     tenant.set(settings);
-                    Arc::clone(tenant)
+                    tenant
                 }
                 None => Arc::new(Tenant::new(id.clone(), settings)),
             };
@@ -85,8 +94,13 @@ impl Directory {
             }
         }
         let enrolled = tenants.len() - configured;
+        let left = old.tenants.iter().map(|(id, tenant)| (id.clone(), Arc::downgrade(tenant)));
+        let mut retired: HashMap<_, _> = old.retired.clone().into_iter().chain(left).collect();
+        drop(old);
+        retired.retain(|id, tenant| !tenants.contains_key(id) && tenant.strong_count() > 0);
         self.state.store(Arc::new(State {
             tenants,
+            retired,
             enrolled,
             is_open: options.enrolment.open,
             limits: options.limits,

@@ -115,3 +115,16 @@ fn a_reload_changes_keys_and_keeps_tenants() {
     directory.reload(&options(&[("a", &["new"])], false));
     assert!(directory.authenticate(&envelope("a", "old", Some("old")), true).is_err());
 }
+
+#[test]
+fn a_tenant_that_comes_back_is_the_one_that_went() {
+    let directory = Directory::new(&options(&[("a", &["k"])], false));
+    let with_tunnels = directory.tenant("a").expect("there");
+
+    directory.reload(&options(&[], false));
+    assert!(directory.tenant("a").is_none());
+    directory.reload(&options(&[("b", &["k"])], false));
+    directory.reload(&options(&[("a", &["k"])], false));
+
+    assert!(Arc::ptr_eq(&with_tunnels, &directory.tenant("a").expect("back")));
+}

@@ -42,15 +42,17 @@ fn judge_answer(answer: &Answer) -> Judgement {
         _ => Verdict::Final,
     };
     let reason = match status.as_u16() {
-        200..=299 => {
-            let body = String::from_utf8_lossy(&answer.body[..answer.body.len().min(SHOWN_BODY_BYTES)]);
-            let body = printable(&body, SHOWN_BODY_BYTES);
-            format!("answered {} without JSON code 0: {body}", status.as_u16())
-        }
+        200..=299 => format!("answered {} without JSON code 0{}", status.as_u16(), shown(&answer.body)),
         300..=399 => format!("answered {}: redirects are not followed", status.as_u16()),
-        _ => format!("answered {}", status.as_u16()),
+        _ => format!("answered {}{}", status.as_u16(), shown(&answer.body)),
     };
     Judgement { verdict, health, reason: reason.into() }
+}
+
+/// The beginning of an answer that refuses, for the log: the SDKs say there what they miss.
+fn shown(body: &[u8]) -> String {
+    let text = String::from_utf8_lossy(&body[..body.len().min(SHOWN_BODY_BYTES)]);
+    if text.is_empty() { String::new() } else { format!(": {}", printable(&text, SHOWN_BODY_BYTES)) }
 }
 
 fn judge_error(error: &AttemptError) -> Judgement {
@@ -122,6 +124,8 @@ mod tests {
     #[test]
     fn the_reason_shows_what_was_answered() {
         assert_eq!(judged(200, "no\n").reason, r"answered 200 without JSON code 0: no\n");
+        assert_eq!(judged(400, r#"{"code":9003}"#).reason, r#"answered 400: {"code":9003}"#);
+        assert_eq!(judged(500, "").reason, "answered 500");
         assert_eq!(judged(302, "").reason, "answered 302: redirects are not followed");
     }
 }
