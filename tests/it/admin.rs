@@ -1,0 +1,70 @@
+//! The admin listener: health and metrics.
+
+use crate::support::World;
+
+#[tokio::test]
+async fn health_is_told_and_nothing_else_is_there() {
+    let world = World::new().await;
+
+    for (line, status) in [
+        ("GET /livez", 200),
+        ("GET /readyz", 200),
+        ("GET /metrics", 200),
+        ("GET /", 404),
+        ("GET /get/wsurl", 404),
+        ("GET /drain", 405),
+        ("POST /livez", 405),
+        ("POST /metrics", 405),
+    ] {
+        assert_eq!(world.gateway.ask_admin(line).await.status, status, "{line}");
+    }
+    for path in ["/livez", "/readyz", "/metrics"] {
+        let public = crate::support::request(world.gateway.address, &format!("GET {path}"), "", b"").await;
+        assert_eq!(public.status, 404, "{path} is not for the public");
+    }
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn a_session_is_counted_under_the_fixed_names() {
+    let world = World::new().await;
+    let mut client = world.connect_and_settle().await;
+    let tunnel = client.tunnel.clone();
+    client.send("message:1").await;
+    world.business.story(&tunnel, &["connect", "message:1"]).await;
+    assert_eq!(world.wafer.push(&[&tunnel, "gone"], "x").await, ["gone"]);
+    assert_eq!(world.gateway.metric("connections").await, 1.0);
+    world.wafer.close(&[&tunnel]).await;
+    client.expect("message:x").await;
+    client.expect("close").await;
+    client.close_code().await;
+    world.gateway.until_metric("webhook_queue", 0.0).await;
+
+    for (name, value) in [
+        ("connections", 0.0),
+        ("tunnels_requested_total", 1.0),
+        ("messages_received_total", 1.0),
+        ("pushes_total{result=\"ok\"}", 2.0),
+        ("pushes_total{result=\"refused\"}", 0.0),
+        ("pushes_total{result=\"error\"}", 0.0),
+        ("deliveries_total{result=\"accepted\"}", 2.0),
+        ("deliveries_total{result=\"invalid\"}", 1.0),
+        ("deliveries_total{result=\"slow\"}", 0.0),
+        ("deliveries_total{result=\"unreachable\"}", 0.0),
+        ("webhooks_total{event=\"connect\",result=\"ok\"}", 1.0),
+        ("webhooks_total{event=\"message\",result=\"ok\"}", 1.0),
+        ("webhooks_total{event=\"close\",result=\"ok\"}", 1.0),
+        ("webhook_duration_seconds_count{event=\"message\"}", 1.0),
+        ("webhook_queue", 0.0),
+        ("closes_total{reason=\"pushed_close\"}", 1.0),
+        ("engine_up", 1.0),
+        ("message_to_webhook_seconds_count", 1.0),
+    ] {
+        assert_eq!(world.gateway.metric(name).await, value, "{name}");
+    }
+    let metrics = world.gateway.ask_admin("GET /metrics").await;
+    assert_eq!(metrics.header("content-type"), Some("text/plain; version=0.0.4; charset=utf-8"));
+    assert!(!metrics.body.contains(&tunnel), "no tunnel id in a label");
+    assert!(!metrics.body.contains(&world.wafer.tc_id), "no tenant id in a label");
+    world.finish().await;
+}

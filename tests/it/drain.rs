@@ -1,0 +1,171 @@
+//! The orderly end of a node, and the abrupt one.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+use wafergate::app::Ended;
+
+use crate::support::Answer;
+use crate::support::Gate;
+use crate::support::RawClient;
+use crate::support::TestClient;
+use crate::support::World;
+use crate::support::raw::CLOSE;
+use crate::support::raw::masked;
+
+#[tokio::test]
+async fn a_drain_closes_sockets_with_1001_and_delivers_every_close() {
+    let world = World::new().await;
+    let mut clients = vec![];
+    for _ in 0..10 {
+        clients.push(world.connect_and_settle().await);
+    }
+
+    let answer = world.gateway.ask_admin("POST /drain").await;
+    assert_eq!(answer.status, 202);
+    let tunnels: Vec<String> = clients.iter().map(|client| client.tunnel.clone()).collect();
+    for client in &mut clients {
+        // A close frame and nothing before it: no `close` packet.
+        assert_eq!(client.close_code().await, 1001);
+    }
+
+    assert_eq!(world.gateway.ended().await, Ended::Drained);
+    for tunnel in tunnels {
+        world.business.story(&tunnel, &["connect", "close"]).await;
+    }
+    world.business.assert_sound();
+}
+
+#[tokio::test]
+async fn while_it_drains_new_tunnels_are_refused_and_the_rest_goes_on() {
+    let world = World::new().await;
+    let gate = Gate::new();
+    let held = gate.clone();
+    let issued = world.issue().await;
+    let mut client = world.connect_and_settle().await;
+    world.business.script(move |event| match event.content.as_deref() {
+        Some("held") => Answer::Gated(held.clone()),
+        _ => Answer::Accept,
+    });
+    client.send("message:held").await;
+    world.business.story(&client.tunnel, &["connect", "message:held"]).await;
+    assert_eq!(world.gateway.ask_admin("GET /readyz").await.status, 200);
+
+    world.gateway.shutdown.soft.cancel();
+
+    let ready = world.gateway.ask_admin("GET /readyz").await;
+    assert_eq!((ready.status, ready.body.trim()), (503, "draining"));
+    assert_eq!(world.gateway.ask_admin("GET /livez").await.status, 200);
+    let refused = world.wafer.try_issue(&world.business.url()).await;
+    assert!(refused["message"].to_string().contains("draining"), "{refused}");
+    let mut late = TestClient::dial(&issued).await.expect("a URL already issued stays good");
+    late.expect("timeout:30").await;
+    world.business.story(&late.tunnel, &["connect"]).await;
+    assert!(world.wafer.push(&[&client.tunnel, &late.tunnel], "x").await.is_empty());
+    client.expect("message:x").await;
+    late.expect("message:x").await;
+    gate.open();
+
+    assert_eq!(client.close_code().await, 1001);
+    assert_eq!(late.close_code().await, 1001);
+    assert_eq!(world.gateway.ended().await, Ended::Drained);
+    world.business.story(&client.tunnel, &["connect", "message:held", "close"]).await;
+    world.business.story(&late.tunnel, &["connect", "close"]).await;
+    world.business.assert_sound();
+}
+
+#[tokio::test]
+async fn what_a_client_says_before_it_has_seen_the_close_frame_is_delivered() {
+    let world = World::new().await;
+    let issued = world.issue().await;
+    let mut client = RawClient::open(&issued).await;
+    world.business.story(&issued.tunnel, &["connect"]).await;
+
+    world.gateway.shutdown.soft.cancel();
+    assert_eq!(client.close_code().await, 1001);
+    client.send("message:crossed it").await;
+    client.send("message:so did this").await;
+    client.write(&masked(CLOSE, &1001_u16.to_be_bytes())).await;
+    client.rest().await;
+
+    let words = ["connect", "message:crossed it", "message:so did this", "close"];
+    world.business.story(&issued.tunnel, &words).await;
+    assert_eq!(world.gateway.ended().await, Ended::Drained);
+    world.business.assert_sound();
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_answer_holds_the_drain_up_for_five_seconds_at_most() {
+    let world = World::new().await;
+    let issued = world.issue().await;
+    let mut client = RawClient::open(&issued).await;
+    let start = Instant::now();
+
+    world.gateway.shutdown.soft.cancel();
+    assert_eq!(client.close_code().await, 1001);
+    assert_eq!(world.gateway.ended().await, Ended::Drained);
+
+    assert!(start.elapsed() < Duration::from_secs(7), "{:?}", start.elapsed());
+    world.business.story(&issued.tunnel, &["connect", "close"]).await;
+    world.business.assert_sound();
+}
+
+#[tokio::test]
+async fn sockets_are_released_evenly_over_the_window() {
+    let world = World::with(&[("drain.window_secs", "1")]).await;
+    let mut clients = vec![];
+    for _ in 0..5 {
+        clients.push(world.connect_and_settle().await);
+    }
+    let start = Instant::now();
+
+    world.gateway.shutdown.soft.cancel();
+    let closed = clients.into_iter().map(|mut client| {
+        tokio::spawn(async move {
+            assert_eq!(client.close_code().await, 1001);
+            start.elapsed()
+        })
+    });
+    let mut times = vec![];
+    for task in closed.collect::<Vec<_>>() {
+        times.push(task.await.expect("no panic"));
+    }
+    times.sort();
+
+    for (number, time) in (0..).zip(&times) {
+        assert!(*time >= Duration::from_millis(190) * number, "{times:?}");
+    }
+    assert!(times[4] < Duration::from_secs(2), "{times:?}");
+    assert_eq!(world.gateway.ended().await, Ended::Drained);
+    world.business.assert_sound();
+}
+
+#[tokio::test]
+async fn webhooks_that_nobody_takes_hold_the_drain_up_for_the_flush_time_only() {
+    let world = World::with(&[("drain.flush_secs", "1")]).await;
+    world.business.script(|_| Answer::BlackHole);
+    let client = world.connect().await;
+    world.business.story(&client.tunnel, &["connect"]).await;
+    let start = Instant::now();
+
+    drop(client);
+    world.gateway.shutdown.soft.cancel();
+
+    assert_eq!(world.gateway.ended().await, Ended::Drained);
+    assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
+}
+
+#[tokio::test]
+async fn the_second_signal_stops_at_once() {
+    let world = World::new().await;
+    world.business.script(|_| Answer::BlackHole);
+    let client = world.connect().await;
+    world.business.story(&client.tunnel, &["connect"]).await;
+    let start = Instant::now();
+
+    world.gateway.shutdown.soft.cancel();
+    world.gateway.shutdown.hard.cancel();
+
+    assert_eq!(world.gateway.ended().await, Ended::Stopped);
+    assert!(start.elapsed() < Duration::from_millis(500), "{:?}", start.elapsed());
+}

@@ -1,0 +1,9 @@
+//! Whole gateways, met as their users meet them: real sockets on loopback addresses, real business servers, real clients.
+
+mod admin;
+mod drain;
+mod support;
+mod tls;
+mod wafer;
+mod webhook;
+mod websocket;

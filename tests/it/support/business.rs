@@ -1,0 +1,263 @@
+//! A business server: it records and verifies every webhook, and answers by the test's script.
+
+use std::collections::HashSet;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use socket2::SockRef;
+use tokio::io::AsyncReadExt;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpListener;
+use tokio::net::TcpStream;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use tokio::time::timeout_at;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::DEADLINE;
+use super::Event;
+use super::Gate;
+use super::KEY;
+use super::http::header;
+
+/// How an event is answered.
+#[derive(Clone, Debug)]
+pub(crate) enum Answer {
+    /// As the SDKs do if all is well.
+    Accept,
+    /// With this status, these header lines (each with its CRLF) and this body.
+    Status(u16, &'static str, &'static str),
+    /// When the gate is open, as accepted.
+    Gated(Gate),
+    /// By a reset of the connection.
+    Reset,
+    /// Never.
+    BlackHole,
+}
+
+type Script = Box<dyn FnMut(&Event) -> Answer + Send>;
+
+/// A business server with its script; it ends when dropped.
+pub(crate) struct BusinessServer {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+    _accepting: AbortOnDropHandle<()>,
+}
+
+struct Shared {
+    keys: Vec<String>,
+    state: Mutex<State>,
+    arrived: Notify,
+}
+
+struct State {
+    events: Vec<Event>,
+    in_flight: HashSet<String>,
+    script: Script,
+    violations: Vec<String>,
+}
+
+impl BusinessServer {
+    /// One that accepts everything.
+    pub(crate) async fn new() -> Self {
+        Self::at("127.0.0.1:0", &[KEY]).await
+    }
+
+    /// One at this address that knows these keys.
+    pub(crate) async fn at(address: &str, keys: &[&str]) -> Self {
+        let listener = TcpListener::bind(address).await.expect("binds");
+        let address = listener.local_addr().expect("has an address");
+        let shared = Arc::new(Shared {
+            keys: keys.iter().map(|key| (*key).to_owned()).collect(),
+            state: Mutex::new(State {
+                events: vec![],
+                in_flight: HashSet::new(),
+                script: Box::new(|_| Answer::Accept),
+                violations: vec![],
+            }),
+            arrived: Notify::new(),
+        });
+        let accepting = tokio::spawn(accept(listener, Arc::clone(&shared)));
+        Self { address, shared, _accepting: AbortOnDropHandle::new(accepting) }
+    }
+
+    /// Where it listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// A receive URL of it.
+    pub(crate) fn url(&self) -> String {
+        self.url_of("/weapp/tunnel")
+    }
+
+    /// A receive URL of it with this path.
+    pub(crate) fn url_of(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    /// Answers by `script` from now on.
+    pub(crate) fn script(&self, script: impl FnMut(&Event) -> Answer + Send + 'static) {
+        self.shared.state.lock().script = Box::new(script);
+    }
+
+    /// Every attempt so far.
+    pub(crate) fn events(&self) -> Vec<Event> {
+        self.shared.state.lock().events.clone()
+    }
+
+    /// The attempts of one tunnel so far.
+    pub(crate) fn events_of(&self, tunnel: &str) -> Vec<Event> {
+        let events = self.events();
+        events.into_iter().filter(|event| event.tunnel == tunnel).collect()
+    }
+
+    /// Waits until the attempts so far are as `enough` wants them, and returns them.
+    pub(crate) async fn until(&self, enough: impl Fn(&[Event]) -> bool) -> Vec<Event> {
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            let mut arrived = pin!(self.shared.arrived.notified());
+            arrived.as_mut().enable();
+            {
+                let state = self.shared.state.lock();
+                if enough(&state.events) {
+                    return state.events.clone();
+                }
+            }
+            if timeout_at(deadline, arrived).await.is_err() {
+                panic!("not within {DEADLINE:?}: {:?}", shown(&self.events()));
+            }
+        }
+    }
+
+    /// Waits until one tunnel has had as many events as `words`, repetitions left out, and compares them.
+    pub(crate) async fn story(&self, tunnel: &str, words: &[&str]) {
+        let events = self.until(|events| distinct(events, tunnel).len() >= words.len()).await;
+        let events = distinct(&events, tunnel);
+        if events.len() != words.len() || events.iter().zip(words).any(|(event, word)| event.word() != *word) {
+            panic!("{:?}", shown(events));
+        }
+    }
+
+    /// Fails if any request was wrong, or any tunnel's events were not connect, messages, close: one at a time, in order, once.
+    pub(crate) fn assert_sound(&self) {
+        let state = self.shared.state.lock();
+        assert_eq!(state.violations, Vec::<String>::new());
+        let tunnels: HashSet<_> = state.events.iter().map(|event| &event.tunnel).collect();
+        for tunnel in tunnels {
+            let distinct = distinct(&state.events, tunnel);
+            let kinds: Vec<_> = distinct.iter().map(|event| event.kind.as_str()).collect();
+            let is_sound = matches!(&kinds[..], ["connect", messages @ .., "close"] if messages.iter().all(|kind| *kind == "message"));
+            assert!(is_sound, "{tunnel}: {kinds:?}");
+            let ids: HashSet<_> = distinct.iter().map(|event| &event.id).collect();
+            assert_eq!(ids.len(), distinct.len(), "{tunnel}: an event came back behind later ones");
+        }
+    }
+}
+
+/// The events of one tunnel, without attempts that directly repeat one.
+fn distinct<'a>(events: &'a [Event], tunnel: &str) -> Vec<&'a Event> {
+    let mut distinct: Vec<_> = events.iter().filter(|event| event.tunnel == tunnel).collect();
+    distinct.dedup_by_key(|event| &event.id);
+    distinct
+}
+
+/// Events in words that are short enough to be read.
+fn shown<'a>(events: impl IntoIterator<Item = &'a Event>) -> Vec<String> {
+    let words = events.into_iter().map(|event| event.word());
+    words.map(|word| word.chars().take(60).collect()).collect()
+}
+
+async fn accept(listener: TcpListener, shared: Arc<Shared>) {
+    while let Ok((stream, _)) = listener.accept().await {
+        let shared = Arc::clone(&shared);
+        tokio::spawn(async move {
+            // The gateway may hang up whenever it likes.
+            let _ = shared.serve(stream).await;
+        });
+    }
+}
+
+impl Shared {
+    async fn serve(&self, mut stream: TcpStream) -> io::Result<()> {
+        let mut buffer = Vec::new();
+        while let Some((head, body)) = read_request(&mut stream, &mut buffer).await? {
+            let Some((tunnel, answer)) = self.receive(&head, &body) else {
+                return Ok(());
+            };
+            let text = match answer {
+                Answer::Accept => reply(200, "", r#"{"code":0,"message":"ok"}"#),
+                Answer::Status(status, headers, body) => reply(status, headers, body),
+                Answer::Gated(gate) => {
+                    gate.passed().await;
+                    reply(200, "", r#"{"code":0,"message":"OK"}"#)
+                }
+                Answer::Reset => {
+                    self.state.lock().in_flight.remove(&tunnel);
+                    return SockRef::from(&stream).set_linger(Some(Duration::ZERO));
+                }
+                Answer::BlackHole => {
+                    self.state.lock().in_flight.remove(&tunnel);
+                    stream.read_buf(&mut buffer).await?;
+                    return Ok(());
+                }
+            };
+            self.state.lock().in_flight.remove(&tunnel);
+            stream.write_all(text.as_bytes()).await?;
+        }
+        Ok(())
+    }
+
+    /// Records a request, and says for which tunnel it is and how to answer it.
+    fn receive(&self, head: &str, body: &str) -> Option<(String, Answer)> {
+        let mut state = self.state.lock();
+        let answer = match Event::parse(head, body, &self.keys) {
+            Ok(event) => {
+                if !state.in_flight.insert(event.tunnel.clone()) {
+                    let violation = format!("{} while another event is in flight: {}", event.word(), event.tunnel);
+                    state.violations.push(violation);
+                }
+                let answer = (state.script)(&event);
+                let tunnel = event.tunnel.clone();
+                state.events.push(event);
+                Some((tunnel, answer))
+            }
+            Err(violation) => {
+                state.violations.push(violation);
+                None
+            }
+        };
+        drop(state);
+        self.arrived.notify_waiters();
+        answer
+    }
+}
+
+async fn read_request(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> io::Result<Option<(String, String)>> {
+    loop {
+        if let Some(end) = buffer.windows(4).position(|window| window == b"\r\n\r\n") {
+            let head = String::from_utf8_lossy(&buffer[..end]).into_owned();
+            let length = header(&head, "content-length").and_then(|length| length.parse::<usize>().ok());
+            let whole = end + 4 + length.expect("every webhook has a Content-Length");
+            if buffer.len() >= whole {
+                let body = String::from_utf8_lossy(&buffer[end + 4..whole]).into_owned();
+                buffer.drain(..whole);
+                return Ok(Some((head, body)));
+            }
+        }
+        if stream.read_buf(buffer).await? == 0 {
+            return Ok(None);
+        }
+    }
+}
+
+fn reply(status: u16, headers: &str, body: &str) -> String {
+    format!(
+        "HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nContent-Length: {}\r\n{headers}\r\n{body}",
+        body.len()
+    )
+}

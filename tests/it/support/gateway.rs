@@ -1,0 +1,102 @@
+//! A gateway in this process, on free ports of 127.0.0.1; dropped, it stops at once.
+
+use std::net::SocketAddr;
+
+use tokio::task::JoinHandle;
+use wafergate::app::App;
+use wafergate::app::Ended;
+use wafergate::app::Reloader;
+use wafergate::config;
+use wafergate::options::Options;
+use wafergate::shutdown::Shutdown;
+
+use super::HttpAnswer;
+use super::KEY;
+use super::metrics::Metrics;
+use super::request;
+use super::within;
+
+/// What every test starts from: one tenant whose business servers are on 127.0.0.1.
+const BASE: [(&str, &str); 6] = [
+    ("server.listen", "127.0.0.1:0"),
+    ("server.admin_listen", "127.0.0.1:0"),
+    ("webhook.allow_networks", "127.0.0.0/8"),
+    ("drain.window_secs", "0"),
+    ("tenants.0.server_host", "127.0.0.1"),
+    ("tenants.0.keys", KEY),
+];
+
+/// A running gateway.
+pub(crate) struct TestGateway {
+    pub(crate) address: SocketAddr,
+    pub(crate) admin: SocketAddr,
+    pub(crate) shutdown: Shutdown,
+    reloader: Reloader,
+    running: Option<JoinHandle<Ended>>,
+}
+
+impl TestGateway {
+    /// One with these settings on top of the tests' own, named as in the configuration file (`tenants.0.keys`).
+    pub(crate) async fn with(settings: &[(&str, &str)]) -> Self {
+        let shutdown = Shutdown::default();
+        let app = App::build(options(settings), shutdown.clone()).await.expect("builds");
+        let admin_url = app.admin_url().expect("an address");
+        Self {
+            address: app.address().expect("an address"),
+            admin: admin_url["http://".len()..].parse().expect("an address"),
+            shutdown,
+            reloader: app.reloader(),
+            running: Some(tokio::spawn(app.run(None, || 0))),
+        }
+    }
+
+    /// Takes over other settings while it runs.
+    pub(crate) fn reload(&self, settings: &[(&str, &str)]) {
+        self.reloader.reload(&options(settings)).expect("reloads");
+    }
+
+    /// Asks the admin listener.
+    pub(crate) async fn ask_admin(&self, line: &str) -> HttpAnswer {
+        request(self.admin, line, "", b"").await
+    }
+
+    /// One metric; `name` without the common prefix, with labels as they are printed.
+    pub(crate) async fn metric(&self, name: &str) -> f64 {
+        Metrics::parse(&self.ask_admin("GET /metrics").await.body).value(name)
+    }
+
+    /// Asks again and again until a metric is `value`.
+    pub(crate) async fn until_metric(&self, name: &str, value: f64) {
+        let what = format!("{name} = {value}");
+        within(&what, async { while self.metric(name).await != value {} }).await;
+    }
+
+    /// Waits until it has ended by itself.
+    pub(crate) async fn ended(mut self) -> Ended {
+        let running = self.running.take().expect("it ends once");
+        within("the end of the gateway", running).await.expect("no panic")
+    }
+
+    /// Waits until no tunnel and no webhook is left, and ends it.
+    pub(crate) async fn finish(self) {
+        self.until_metric("connections", 0.0).await;
+        self.until_metric("webhook_queue", 0.0).await;
+        self.shutdown.soft.cancel();
+        assert_eq!(self.ended().await, Ended::Drained);
+    }
+}
+
+impl Drop for TestGateway {
+    fn drop(&mut self) {
+        self.shutdown.hard.cancel();
+    }
+}
+
+fn options(settings: &[(&str, &str)]) -> Options {
+    let is_set = |name: &str| settings.iter().any(|(set, _)| *set == name);
+    let base = BASE.into_iter().filter(|(name, _)| !is_set(name));
+    let variables = base
+        .chain(settings.iter().copied())
+        .map(|(name, value)| (format!("WAFERGATE__{}", name.to_uppercase().replace('.', "__")), value.to_owned()));
+    config::load(None, variables).expect("usable settings").options
+}

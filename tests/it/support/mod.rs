@@ -1,0 +1,48 @@
+//! What the tests stand on: gateways, business servers and clients, all in this process and on loopback addresses.
+
+mod business;
+mod client;
+mod event;
+mod front;
+mod gate;
+mod gateway;
+mod http;
+mod metrics;
+pub(crate) mod raw;
+mod sign;
+mod wafer;
+mod world;
+
+use std::future::Future;
+use std::time::Duration;
+
+pub(crate) use business::Answer;
+pub(crate) use business::BusinessServer;
+pub(crate) use client::TestClient;
+pub(crate) use event::Event;
+pub(crate) use front::Certificate;
+pub(crate) use front::Front;
+pub(crate) use gate::Gate;
+pub(crate) use gateway::TestGateway;
+pub(crate) use http::HttpAnswer;
+pub(crate) use http::request;
+pub(crate) use raw::RawClient;
+pub(crate) use sign::sha1_hex;
+pub(crate) use sign::wafer_signature;
+pub(crate) use wafer::Issued;
+pub(crate) use wafer::Wafer;
+pub(crate) use world::World;
+
+/// How long anything may take that a test waits for.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
+
+/// The key of the tenant that most tests use.
+pub(crate) const KEY: &str = "first kéy-密钥 +/= of the tests";
+
+/// Waits for `future`, and fails the test if it takes too long.
+pub(crate) async fn within<F: Future>(what: &str, future: F) -> F::Output {
+    match tokio::time::timeout(DEADLINE, future).await {
+        Ok(output) => output,
+        Err(_) => panic!("{what}: not within {DEADLINE:?}"),
+    }
+}

@@ -1,0 +1,27 @@
+//! Signatures, computed here again from their definitions.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use hmac::Hmac;
+use hmac::KeyInit;
+use hmac::Mac;
+use sha1::Digest;
+use sha1::Sha1;
+use sha2::Sha256;
+
+/// SHA-1 of `text` as lower-case hexadecimal digits.
+pub(crate) fn sha1_hex(text: &str) -> String {
+    Sha1::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// What the Wafer SDKs sign `data` with.
+pub(crate) fn wafer_signature(data: &str, key: &str) -> String {
+    sha1_hex(&format!("{data}{key}"))
+}
+
+/// One signature of a webhook by Standard Webhooks 1.0; the tests' keys stand for their own bytes.
+pub(crate) fn standard_signature(key: &str, id: &str, timestamp: &str, body: &str) -> String {
+    let mut mac = Hmac::<Sha256>::new_from_slice(key.as_bytes()).expect("any length");
+    mac.update(format!("{id}.{timestamp}.{body}").as_bytes());
+    format!("v1,{}", STANDARD.encode(mac.finalize().into_bytes()))
+}

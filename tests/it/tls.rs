@@ -1,0 +1,203 @@
+//! A gateway that speaks TLS itself: the same tunnels, behind a socket that buffers.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::support::Answer;
+use crate::support::Certificate;
+use crate::support::Front;
+use crate::support::Gate;
+use crate::support::RawClient;
+use crate::support::World;
+use crate::support::raw::CLOSE;
+use crate::support::raw::TEXT;
+use crate::support::raw::handshake;
+use crate::support::raw::masked;
+use crate::support::within;
+
+/// A world whose SDK and clients come through TLS.
+struct TlsWorld {
+    world: World,
+    certificate: Certificate,
+    _front: Front,
+}
+
+impl TlsWorld {
+    async fn with(settings: &[(&str, &str)]) -> Self {
+        let certificate = Certificate::new();
+        let files = [certificate.path("cert.pem"), certificate.path("key.pem")];
+        let tls = [("server.tls_cert", files[0].as_str()), ("server.tls_key", files[1].as_str())];
+        let mut world = World::with(&[&tls[..], settings].concat()).await;
+        let front = Front::new(world.gateway.address, &certificate).await;
+        world.wafer.gateway = front.address;
+        Self { world, certificate, _front: front }
+    }
+}
+
+#[tokio::test]
+async fn packets_go_both_ways_whatever_their_length() {
+    let TlsWorld { world, .. } = &TlsWorld::with(&[]).await;
+    let mut client = world.connect().await;
+
+    for bytes in [0, 1, 16_383, 16_384, 16_385, 65_536, 130_000] {
+        let content = "x".repeat(bytes);
+        client.send(&format!("message:{content}")).await;
+        let is_there = |event: &crate::support::Event| event.content.as_ref().is_some_and(|text| *text == content);
+        world.business.until(|events| events.iter().any(is_there)).await;
+        assert!(world.wafer.push(&[&client.tunnel], &content).await.is_empty());
+        client.expect(&format!("message:{content}")).await;
+        client.expect_quiet().await;
+    }
+    let packets: Vec<_> = (0..300)
+        .map(|number| json!({"tunnelIds": [client.tunnel], "type": "message", "content": format!("{number}{}", "y".repeat(1_000))}))
+        .collect();
+    assert!(world.wafer.packets(packets.into()).await.is_empty());
+    for number in 0..300 {
+        client.expect(&format!("message:{number}{}", "y".repeat(1_000))).await;
+    }
+
+    let tunnel = client.tunnel.clone();
+    assert!(world.wafer.close(&[&tunnel]).await.is_empty());
+    client.expect("close").await;
+    assert_eq!(client.close_code().await, 1000);
+    world.business.until(|events| events.iter().any(|event| event.kind == "close")).await;
+    world.business.assert_sound();
+}
+
+#[tokio::test]
+async fn what_comes_with_the_handshake_is_not_lost() {
+    let TlsWorld { world, .. } = &TlsWorld::with(&[]).await;
+    let issued = world.issue().await;
+    let mut client = RawClient::dial(issued.address()).await;
+    let frames: Vec<u8> = (0..40).flat_map(|number| masked(TEXT, format!("message:{number}").as_bytes())).collect();
+
+    client.write(&[handshake(&issued).as_bytes(), &frames, &masked(TEXT, b"ping")].concat()).await;
+
+    assert_eq!(client.answer().await.status, 101);
+    assert_eq!(client.frame().await, (TEXT, b"timeout:30".to_vec()));
+    assert_eq!(client.frame().await, (TEXT, b"pong".to_vec()));
+    let words: Vec<String> = (0..40).map(|number| format!("message:{number}")).collect();
+    let words: Vec<&str> = ["connect"].into_iter().chain(words.iter().map(String::as_str)).collect();
+    world.business.story(&issued.tunnel, &words).await;
+}
+
+#[tokio::test]
+async fn every_end_has_its_close_event() {
+    let tls = TlsWorld::with(&[]).await;
+    let world = &tls.world;
+
+    for end in ["close frame", "fin", "reset", "fault", "push"] {
+        let issued = world.issue().await;
+        let mut client = RawClient::open(&issued).await;
+        client.send("message:1").await;
+        world.business.story(&issued.tunnel, &["connect", "message:1"]).await;
+        match end {
+            "close frame" => {
+                client.write(&masked(CLOSE, &1000_u16.to_be_bytes())).await;
+                assert_eq!(client.close_code().await, 1000);
+                assert_eq!(client.rest().await, b"");
+            }
+            "fin" => drop(client),
+            "reset" => client.reset(),
+            "fault" => {
+                client.write(&masked(0x83, b"")).await;
+                assert_eq!(client.close_code().await, 1002);
+                assert_eq!(client.rest().await, b"");
+            }
+            _ => {
+                assert!(world.wafer.close(&[&issued.tunnel]).await.is_empty());
+                assert_eq!(client.frame().await, (TEXT, b"close".to_vec()));
+                assert_eq!(client.close_code().await, 1000);
+            }
+        }
+        world.business.story(&issued.tunnel, &["connect", "message:1", "close"]).await;
+    }
+
+    tls.world.finish().await;
+}
+
+#[tokio::test]
+async fn a_full_inbox_holds_the_client_back_and_loses_nothing() {
+    let tls = TlsWorld::with(&[("limits.messages_per_sec_per_connection", "0"), ("tunnel.inbox_bytes", "4096")]).await;
+    let world = &tls.world;
+    let gate = Gate::new();
+    let held = gate.clone();
+    world.business.script(move |_| Answer::Gated(held.clone()));
+    let issued = world.issue().await;
+    let mut client = RawClient::open(&issued).await;
+    let message = |number: usize| format!("message:{number:04}{}", "x".repeat(1_000));
+
+    for number in 0..60 {
+        client.send(&message(number)).await;
+    }
+    within("a full inbox", async { while world.gateway.metric("messages_received_total").await < 4.0 {} }).await;
+    client.shutdown().await;
+    let invalid = within("the hang-up", async { while world.wafer.push(&[&issued.tunnel], "x").await.is_empty() {} });
+    tokio::time::timeout(Duration::from_secs(1), invalid).await.expect("it is noticed at once");
+    assert!(world.gateway.metric("messages_received_total").await < 40.0, "it is not read");
+    gate.open();
+
+    let words: Vec<String> = (0..60).map(message).collect();
+    let words = words.iter().map(String::as_str);
+    let words: Vec<&str> = ["connect"].into_iter().chain(words).chain(["close"]).collect();
+    world.business.story(&issued.tunnel, &words).await;
+    drop(client);
+    tls.world.finish().await;
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_is_closed_and_one_that_reads_late_gets_everything() {
+    let tls = TlsWorld::with(&[("tunnel.outbox_bytes", "20000000")]).await;
+    let world = &tls.world;
+    let issued = world.issue().await;
+    let mut late = RawClient::open(&issued).await;
+    let content = "x".repeat(1_000_000);
+
+    for number in 0..12 {
+        assert!(world.wafer.push(&[&issued.tunnel], &format!("{number}{content}")).await.is_empty());
+    }
+    for number in 0..12 {
+        let (_, payload) = late.frame().await;
+        assert!(payload == format!("message:{number}{content}").into_bytes(), "frame {number}");
+    }
+    while world.wafer.push(&[&issued.tunnel], &content).await.is_empty() {}
+
+    assert_eq!(world.gateway.metric("closes_total{reason=\"slow_consumer\"}").await, 1.0);
+    world.business.story(&issued.tunnel, &["connect", "close"]).await;
+    drop(late);
+    tls.world.finish().await;
+}
+
+#[tokio::test]
+async fn a_drain_says_goodbye_through_tls() {
+    let TlsWorld { world, certificate: _certificate, _front } = TlsWorld::with(&[]).await;
+    let mut client = world.connect_and_settle().await;
+
+    world.gateway.shutdown.soft.cancel();
+
+    assert_eq!(client.close_code().await, 1001);
+    assert_eq!(world.gateway.ended().await, wafergate::app::Ended::Drained);
+    world.business.story(&client.tunnel, &["connect", "close"]).await;
+}
+
+#[tokio::test]
+async fn a_new_certificate_is_used_after_a_reload() {
+    let TlsWorld { world, certificate, _front } = TlsWorld::with(&[]).await;
+    let mut client = world.connect_and_settle().await;
+    let next = Certificate::new();
+    for name in ["cert.pem", "key.pem"] {
+        std::fs::copy(next.path(name), certificate.path(name)).expect("copies");
+    }
+    let files = [certificate.path("cert.pem"), certificate.path("key.pem")];
+
+    world.gateway.reload(&[("server.tls_cert", &files[0]), ("server.tls_key", &files[1])]);
+    let front = Front::new(world.gateway.address, &next).await;
+    let mut wafer = world.wafer.clone();
+    wafer.gateway = front.address;
+
+    assert!(wafer.push(&[&client.tunnel], "through the new one").await.is_empty());
+    client.expect("message:through the new one").await;
+    drop(client);
+    world.finish().await;
+}

@@ -1,0 +1,8 @@
+//! The two calls of a Wafer business server.
+
+mod errors;
+mod golden;
+mod issue;
+mod keys;
+mod limits;
+mod push;

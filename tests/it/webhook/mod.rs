@@ -1,0 +1,7 @@
+//! Events on their way to the business server.
+
+mod backpressure;
+mod breaker;
+mod ends;
+mod live;
+mod retry;

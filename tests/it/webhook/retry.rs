@@ -1,0 +1,189 @@
+//! What an answer leads to: delivered, tried again, or given up.
+
+use std::time::Duration;
+
+use crate::support::Answer;
+use crate::support::Event;
+use crate::support::World;
+
+/// Answers the first `times` attempts of events of this kind with `answer`, and accepts everything else.
+fn fail(world: &World, kind: &'static str, times: usize, answer: Answer) {
+    let mut failed = 0;
+    world.business.script(move |event| {
+        if event.kind == kind && failed < times {
+            failed += 1;
+            return answer.clone();
+        }
+        Answer::Accept
+    });
+}
+
+fn of_kind<'a>(events: &'a [Event], kind: &str) -> Vec<&'a Event> {
+    events.iter().filter(|event| event.kind == kind).collect()
+}
+
+fn webhooks(kind: &str, result: &str) -> String {
+    format!("webhooks_total{{event=\"{kind}\",result=\"{result}\"}}")
+}
+
+#[tokio::test]
+async fn a_close_event_is_tried_again_with_the_same_id() {
+    let world = World::new().await;
+    fail(&world, "close", 2, Answer::Status(500, "", "oops"));
+
+    drop(world.connect_and_settle().await);
+    let events = world.business.until(|events| of_kind(events, "close").len() == 3).await;
+
+    let closes = of_kind(&events, "close");
+    assert!(closes.iter().all(|event| event.id == closes[0].id));
+    assert_ne!(closes[0].id, events[0].id);
+    world.gateway.until_metric("webhook_queue", 0.0).await;
+    assert_eq!(world.gateway.metric(&webhooks("close", "retry")).await, 2.0);
+    assert_eq!(world.gateway.metric(&webhooks("close", "ok")).await, 1.0);
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn what_may_pass_is_tried_again_whatever_the_body() {
+    for answer in [
+        Answer::Status(408, "", ""),
+        Answer::Status(425, "", ""),
+        Answer::Status(429, "", r#"{"code":0}"#),
+        Answer::Status(500, "", r#"{"code":0}"#),
+        Answer::Status(502, "", "<html>"),
+        Answer::Status(503, "", ""),
+        Answer::Status(504, "", ""),
+        Answer::Status(599, "", ""),
+        Answer::Reset,
+        Answer::BlackHole,
+    ] {
+        let world = World::with(&[("webhook.timeout_ms", "200")]).await;
+        fail(&world, "message", 1, answer.clone());
+        let mut client = world.connect().await;
+
+        client.send("message:1").await;
+        client.send("message:2").await;
+
+        world.business.story(&client.tunnel, &["connect", "message:1", "message:2"]).await;
+        let events = world.business.events();
+        let messages = of_kind(&events, "message");
+        assert_eq!(messages.len(), 3, "{answer:?}");
+        assert_eq!(messages[0].id, messages[1].id, "{answer:?}");
+        assert!(world.wafer.push(&[&client.tunnel], "x").await.is_empty(), "{answer:?}");
+        drop(client);
+        world.finish().await;
+    }
+}
+
+#[tokio::test]
+async fn what_is_final_is_given_up_and_the_next_event_follows() {
+    for answer in [
+        Answer::Status(400, "", r#"{"code":0}"#),
+        Answer::Status(404, "", ""),
+        Answer::Status(413, "", ""),
+        Answer::Status(302, "Location: /elsewhere\r\n", ""),
+        Answer::Status(307, "Location: /elsewhere\r\n", ""),
+        Answer::Status(200, "", r#"{"code":9003,"message":"bad signature"}"#),
+        Answer::Status(200, "", r#"{"code":-1,"error":"x"}"#),
+        Answer::Status(200, "", "not JSON"),
+        Answer::Status(200, "", ""),
+    ] {
+        let world = World::new().await;
+        for kind in ["connect", "message", "close"] {
+            fail(&world, kind, 1, answer.clone());
+            let mut client = world.connect().await;
+            client.send("message:1").await;
+            client.send("message:2").await;
+            client.send("close").await;
+
+            let words = ["connect", "message:1", "message:2", "close"];
+            world.business.story(&client.tunnel, &words).await;
+            world.gateway.until_metric(&webhooks(kind, "final"), 1.0).await;
+        }
+
+        let events = world.business.events();
+        assert_eq!(events.len(), 12, "nothing came twice, and no redirect was followed: {answer:?}");
+        assert!(events.iter().all(|event| event.target == "/weapp/tunnel"));
+        world.finish().await;
+    }
+}
+
+#[tokio::test]
+async fn a_refused_connect_leaves_the_tunnel_open() {
+    let world = World::new().await;
+    fail(&world, "connect", 1, Answer::Status(400, "", ""));
+    let mut client = world.connect().await;
+    world.gateway.until_metric(&webhooks("connect", "final"), 1.0).await;
+
+    assert!(world.wafer.push(&[&client.tunnel], "x").await.is_empty());
+    client.expect("message:x").await;
+    client.send("message:y").await;
+    client.send("close").await;
+
+    world.business.story(&client.tunnel, &["connect", "message:y", "close"]).await;
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn retry_after_is_obeyed() {
+    for status in [429, 503] {
+        let world = World::new().await;
+        fail(&world, "message", 1, Answer::Status(status, "Retry-After: 1\r\n", ""));
+        let mut client = world.connect().await;
+
+        client.send("message:1").await;
+        let events = world.business.until(|events| of_kind(events, "message").len() == 2).await;
+
+        let messages = of_kind(&events, "message");
+        let waited = messages[1].at - messages[0].at;
+        assert!(waited >= Duration::from_secs(1), "{status}: {waited:?}");
+        assert!(waited < Duration::from_secs(3), "{status}: {waited:?}");
+        drop(client);
+        world.finish().await;
+    }
+}
+
+#[tokio::test]
+async fn an_event_whose_time_is_over_is_counted_and_those_behind_it_follow() {
+    let world = World::with(&[("webhook.message_ttl_secs", "1")]).await;
+    world.business.script(|event| match event.content.as_deref() {
+        Some("poison") => Answer::Status(500, "", ""),
+        _ => Answer::Accept,
+    });
+    let mut client = world.connect_and_settle().await;
+
+    client.send("message:poison").await;
+    world.gateway.until_metric(&webhooks("message", "expired"), 1.0).await;
+    client.send("message:fine").await;
+    client.send("close").await;
+
+    let words = ["connect", "message:poison", "message:fine", "close"];
+    world.business.story(&client.tunnel, &words).await;
+    let events = world.business.events();
+    let poison: Vec<_> = events.iter().filter(|event| event.word() == "message:poison").collect();
+    assert!((3..=8).contains(&poison.len()), "at once, at once, 100 ms, 200 ms, ...: {}", poison.len());
+    let last = poison[poison.len() - 1].at - poison[0].at;
+    assert!(last <= Duration::from_millis(1_050), "{last:?}");
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn a_connect_that_nobody_takes_expires_and_its_close_is_sent_all_the_same() {
+    let world = World::with(&[("webhook.message_ttl_secs", "1")]).await;
+    world.business.script(|event| match event.kind.as_str() {
+        "close" => Answer::Accept,
+        _ => Answer::Status(500, "", ""),
+    });
+    let mut client = world.connect().await;
+    client.send("message:waits behind it").await;
+    client.send("close").await;
+
+    world.gateway.until_metric("webhook_queue", 0.0).await;
+
+    assert_eq!(world.gateway.metric(&webhooks("connect", "expired")).await, 1.0);
+    assert_eq!(world.gateway.metric(&webhooks("message", "expired")).await, 1.0);
+    assert_eq!(world.gateway.metric(&webhooks("close", "ok")).await, 1.0);
+    let events = world.business.events();
+    assert!(of_kind(&events, "message").is_empty(), "its time ran while it waited behind the connect event");
+    world.gateway.finish().await;
+}
