@@ -6,6 +6,7 @@ mod serve;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -21,6 +22,9 @@ use crate::protocol::signature::WEBHOOK_SECRET_PREFIX;
 const EXIT_USAGE: u8 = 64;
 /// Something went wrong, or a second signal ended a drain.
 const EXIT_FAILURE: u8 = 1;
+
+/// How long the last tasks may take to be dropped.
+const LAST_TASKS: Duration = Duration::from_millis(500);
 
 /// A WebSocket tunnel gateway: it holds the connections of WeChat mini-programs for business servers that speak plain HTTP.
 #[derive(Debug, Parser)]
@@ -139,7 +143,8 @@ fn block_on<T>(future: impl Future<Output = anyhow::Result<T>>) -> anyhow::Resul
         _ => tokio::runtime::Builder::new_multi_thread().enable_all().build()?,
     };
     let result = runtime.block_on(future);
-    runtime.shutdown_background();
+    // Tasks are dropped here, and with them what writes out the last log lines; a name that is still being looked up is not waited for.
+    runtime.shutdown_timeout(LAST_TASKS);
     result
 }
 

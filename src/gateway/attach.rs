@@ -76,7 +76,10 @@ impl Gateway {
             }
         }
         match claim? {
-            Claim::Granted => Ok(Admission { ticket, tenant, endpoint }),
+            Claim::Granted => {
+                tenant.usage.take_reservation(ticket.expires_unix_ms / 1_000);
+                Ok(Admission { ticket, tenant, endpoint })
+            }
             Claim::Used => Err(Refusal::Used),
         }
     }

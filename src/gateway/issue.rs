@@ -37,15 +37,17 @@ pub enum IssueError {
     #[error("{0}")]
     Forbidden(String),
     /// The tenant has as many tunnels as it may have.
-    #[error("this tenant has {open} of {limit} allowed tunnels open (limits.connections)")]
+    #[error("this tenant has {open} of {limit} allowed tunnels open or asked for (limits.connections)")]
     TooManyTunnels {
-        /// How many are open.
+        /// How many are open or have been asked for.
         open: u64,
         /// How many may be.
         limit: u64,
     },
     /// Too many close events wait for the tenant's business server.
-    #[error("{pending} tunnels are open or wait for their close event to be accepted (webhook.max_pending_closes)")]
+    #[error(
+        "{pending} tunnels are asked for, open or wait for their close event to be accepted (webhook.max_pending_closes)"
+    )]
     TooManyPending {
         /// How many there are.
         pending: u64,
@@ -81,6 +83,7 @@ impl Gateway {
             key_fingerprint: key.fingerprint(),
             expires_unix_ms: millis(self.clock.unix_time() + self.options.connect_ttl()),
         };
+        tenant.usage.reserve(ticket.expires_unix_ms / 1_000);
         self.metrics.tunnels_requested.inc();
         Ok(Issued { tunnel: ticket.tunnel, path: format!("/ws/{}", self.sealer.seal(&ticket)) })
     }
@@ -99,12 +102,13 @@ impl Gateway {
     }
 
     fn check_room(&self, tenant: &Tenant) -> Result<(), IssueError> {
+        let reserved = tenant.usage.reserved(self.clock.unix_time().as_secs());
         let limit = tenant.settings().limits.connections;
-        let open = tenant.usage.open();
+        let open = tenant.usage.open() + reserved;
         if limit != 0 && open >= limit {
             return Err(IssueError::TooManyTunnels { open, limit });
         }
-        let pending = tenant.usage.unsettled();
+        let pending = tenant.usage.unsettled() + reserved;
         if pending >= self.max_unsettled {
             return Err(IssueError::TooManyPending { pending });
         }

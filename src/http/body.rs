@@ -6,12 +6,18 @@ use bytes::Buf;
 use bytes::Bytes;
 use bytes::BytesMut;
 use http_body_util::BodyExt;
-use hyper::body::Body;
+use hyper::body::Body as _;
 use hyper::body::Incoming;
+use tokio::sync::Semaphore;
+use tokio::sync::SemaphorePermit;
 use tokio::time::timeout;
 
 /// How long a body may take altogether.
-const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+const BODY_TIMEOUT: Duration = Duration::from_secs(15);
+/// What all bodies together may take that are being read, beside the first bytes of each.
+const BUDGET_KIB: usize = 256 * 1024;
+/// How much of a body is free: ordinary requests never wait for others' long ones.
+const FREE_BYTES: usize = 64 * 1024;
 /// How much of an oversized body is read and thrown away, so that its sender gets to read the answer.
 const DRAIN_BYTES: usize = 16 * 1024 * 1024;
 /// How long that may take.
@@ -26,6 +32,9 @@ pub(super) enum BodyError {
         /// How long it may be.
         limit_bytes: usize,
     },
+    /// There are too many long ones at a time.
+    #[error("too many long bodies at a time: try again")]
+    Busy,
     /// It did not come in time.
     #[error("the body did not come within {} s", BODY_TIMEOUT.as_secs())]
     TooSlow,
@@ -34,13 +43,28 @@ pub(super) enum BodyError {
     Broken,
 }
 
+/// Bounds the memory of all bodies that are being read.
+pub(super) struct Budget(Semaphore);
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self(Semaphore::new(BUDGET_KIB))
+    }
+}
+
+/// A body, which counts against the budget as long as it is there.
+pub(super) struct Body<'a> {
+    pub(super) bytes: Bytes,
+    _share: SemaphorePermit<'a>,
+}
+
 /// Reads a body of at most `limit_bytes`.
-pub(super) async fn read(mut body: Incoming, limit_bytes: usize) -> Result<Bytes, BodyError> {
+pub(super) async fn read(budget: &Budget, mut body: Incoming, limit_bytes: usize) -> Result<Body<'_>, BodyError> {
     let is_too_large = body.size_hint().lower() > limit_bytes as u64;
     let result = if is_too_large {
         Err(BodyError::TooLarge { limit_bytes })
     } else {
-        timeout(BODY_TIMEOUT, collect(&mut body, limit_bytes)).await.unwrap_or(Err(BodyError::TooSlow))
+        timeout(BODY_TIMEOUT, collect(budget, &mut body, limit_bytes)).await.unwrap_or(Err(BodyError::TooSlow))
     };
     if matches!(result, Err(BodyError::TooLarge { .. })) {
         // How much of it comes does not matter.
@@ -49,16 +73,19 @@ pub(super) async fn read(mut body: Incoming, limit_bytes: usize) -> Result<Bytes
     result
 }
 
-async fn collect(body: &mut Incoming, limit_bytes: usize) -> Result<Bytes, BodyError> {
+async fn collect<'a>(budget: &'a Budget, body: &mut Incoming, limit_bytes: usize) -> Result<Body<'a>, BodyError> {
+    let mut share = budget.0.try_acquire_many(0).map_err(|_| BodyError::Busy)?;
     let mut first = Bytes::new();
     let mut whole = BytesMut::new();
     while let Some(frame) = body.frame().await {
-        let Ok(data) = frame.map_err(|_| BodyError::Broken)?.into_data() else {
-            continue;
-        };
-        if first.len() + whole.len() + data.len() > limit_bytes {
+        let Ok(data) = frame.map_err(|_| BodyError::Broken)?.into_data() else { continue };
+        let total = first.len() + whole.len() + data.len();
+        if total > limit_bytes {
             return Err(BodyError::TooLarge { limit_bytes });
         }
+        let owed_kib = total.saturating_sub(FREE_BYTES).div_ceil(1_024) - share.num_permits();
+        let owed_kib = u32::try_from(owed_kib).expect("bodies are shorter than 4 TiB");
+        share.merge(budget.0.try_acquire_many(owed_kib).map_err(|_| BodyError::Busy)?);
         if first.is_empty() && whole.is_empty() {
             first = data;
         } else {
@@ -66,7 +93,8 @@ async fn collect(body: &mut Incoming, limit_bytes: usize) -> Result<Bytes, BodyE
             whole.extend_from_slice(&data);
         }
     }
-    Ok(if whole.is_empty() { first } else { whole.freeze() })
+    let bytes = if whole.is_empty() { first } else { whole.freeze() };
+    Ok(Body { bytes, _share: share })
 }
 
 async fn drain(body: &mut Incoming) {

@@ -25,6 +25,7 @@ use crate::protocol::text::printable;
 use crate::server::Handler;
 use crate::server::Peer;
 use crate::server::PendingReply;
+use body::Budget;
 use route::Route;
 
 /// Answers requests that are none of the gateway's.
@@ -34,22 +35,23 @@ pub type Fallback =
 /// The public API of a gateway.
 pub struct Api {
     gateway: Arc<Gateway>,
+    budget: Arc<Budget>,
     fallback: Option<Fallback>,
 }
 
 impl Api {
     /// The API of `gateway`; what it does not know goes to `fallback`, if there is one.
     pub fn new(gateway: Arc<Gateway>, fallback: Option<Fallback>) -> Self {
-        Self { gateway, fallback }
+        Self { gateway, budget: Arc::default(), fallback }
     }
 }
 
 impl Handler for Api {
     fn handle(&self, request: Request<Incoming>, _peer: Peer) -> PendingReply {
-        let gateway = Arc::clone(&self.gateway);
+        let (gateway, budget) = (Arc::clone(&self.gateway), Arc::clone(&self.budget));
         match Route::of(request.method(), request.uri().path()) {
-            Route::Wsurl => Box::pin(async move { wafer::wsurl(&gateway, request).await.into() }),
-            Route::Push => Box::pin(async move { wafer::push(&gateway, request).await.into() }),
+            Route::Wsurl => Box::pin(async move { wafer::wsurl(&gateway, &budget, request).await.into() }),
+            Route::Push => Box::pin(async move { wafer::push(&gateway, &budget, request).await.into() }),
             Route::Connect => Box::pin(connect::connect(gateway, request)),
             Route::WrongMethod { allow } => {
                 let reply = wrong_method(request.method(), allow);

@@ -10,6 +10,7 @@ use hyper::header;
 
 use super::body;
 use super::body::BodyError;
+use super::body::Budget;
 use super::json;
 use crate::gateway::Gateway;
 use crate::gateway::IssueError;
@@ -30,18 +31,18 @@ const MAX_WSURL_BYTES: usize = 64 * 1024;
 const MAX_PUSH_BYTES: usize = 4 * 1024 * 1024;
 
 /// A business server asks for a tunnel.
-pub(super) async fn wsurl(gateway: &Gateway, request: Request<Incoming>) -> Response<Full<Bytes>> {
-    let answer = issue(gateway, request).await;
+pub(super) async fn wsurl(gateway: &Gateway, budget: &Budget, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    let answer = issue(gateway, budget, request).await;
     if let Err(refusal) = &answer {
         refused(gateway, "wsurl", refusal);
     }
     json(StatusCode::OK, answer.unwrap_or_else(|refusal| error_answer(&refusal)))
 }
 
-async fn issue(gateway: &Gateway, request: Request<Incoming>) -> Result<String, Refusal> {
+async fn issue(gateway: &Gateway, budget: &Budget, request: Request<Incoming>) -> Result<String, Refusal> {
     let host = host(&request);
-    let body = body::read(request.into_body(), MAX_WSURL_BYTES).await?;
-    let envelope = Envelope::parse(&body)?;
+    let body = body::read(budget, request.into_body(), MAX_WSURL_BYTES).await?;
+    let envelope = Envelope::parse(&body.bytes)?;
     let (tenant, key) = gateway.tenants.authenticate(&envelope, true).map_err(|_| Refusal::Unauthorized)?;
     let wsurl = WsurlRequest::parse(&envelope.data.0)?;
     let scheme = wsurl.scheme()?;
@@ -52,8 +53,8 @@ async fn issue(gateway: &Gateway, request: Request<Incoming>) -> Result<String, 
 }
 
 /// A business server pushes, or closes tunnels.
-pub(super) async fn push(gateway: &Gateway, request: Request<Incoming>) -> Response<Full<Bytes>> {
-    let answer = deliver(gateway, request).await;
+pub(super) async fn push(gateway: &Gateway, budget: &Budget, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    let answer = deliver(gateway, budget, request).await;
     match &answer {
         Ok(_) => gateway.metrics.push(PushResult::Ok),
         Err(refusal) => {
@@ -64,9 +65,9 @@ pub(super) async fn push(gateway: &Gateway, request: Request<Incoming>) -> Respo
     json(StatusCode::OK, answer.unwrap_or_else(|refusal| error_answer(&refusal)))
 }
 
-async fn deliver(gateway: &Gateway, request: Request<Incoming>) -> Result<String, Refusal> {
-    let body = body::read(request.into_body(), MAX_PUSH_BYTES).await?;
-    let envelope = Envelope::parse(&body)?;
+async fn deliver(gateway: &Gateway, budget: &Budget, request: Request<Incoming>) -> Result<String, Refusal> {
+    let body = body::read(budget, request.into_body(), MAX_PUSH_BYTES).await?;
+    let envelope = Envelope::parse(&body.bytes)?;
     let (tenant, _) = gateway.tenants.authenticate(&envelope, false).map_err(|_| Refusal::Unauthorized)?;
     let packets = PushPacket::parse_all(&envelope.data.0)?;
     let invalid = gateway.push(&tenant, packets)?;
@@ -94,7 +95,7 @@ fn refused(gateway: &Gateway, call: &'static str, refusal: &Refusal) {
 impl From<BodyError> for Refusal {
     fn from(error: BodyError) -> Self {
         match error {
-            BodyError::TooLarge { .. } => Self::OverLimit(error.to_string()),
+            BodyError::TooLarge { .. } | BodyError::Busy => Self::OverLimit(error.to_string()),
             BodyError::TooSlow | BodyError::Broken => Self::Malformed(error.to_string()),
         }
     }

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::net::TcpStream;
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -15,6 +14,7 @@ use super::Certificate;
 use super::Handler;
 use super::MAX_HANDSHAKES;
 use super::connection::serve;
+use super::slots::Slots;
 
 /// How long to wait after a failed accept, which usually means that there are no descriptors left.
 const BACK_OFF: Duration = Duration::from_millis(100);
@@ -54,7 +54,7 @@ impl Listener {
 
     /// Accepts and serves connections until `stop`, then lets requests that are under way end.
     pub async fn run(self, handler: Arc<dyn Handler>, stop: CancellationToken) {
-        let handshakes = Arc::new(Semaphore::new(MAX_HANDSHAKES));
+        let handshakes = Arc::new(Slots::new(MAX_HANDSHAKES));
         let connections = TaskTracker::new();
         loop {
             // Whoever waits in the backlog is served before the end.

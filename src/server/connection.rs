@@ -24,8 +24,6 @@ use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWrite;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
-use tokio::sync::OwnedSemaphorePermit;
-use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio::time::sleep;
 use tokio::time::sleep_until;
@@ -45,6 +43,9 @@ use super::MAX_HEADERS;
 use super::Peer;
 use super::Stream;
 use super::Takeover;
+use super::patience::Patient;
+use super::slots::Slot;
+use super::slots::Slots;
 
 /// Serves one connection to its end, or until it is taken over.
 ///
@@ -55,39 +56,42 @@ pub(super) async fn serve(
     address: SocketAddr,
     certificate: Option<Arc<Certificate>>,
     handler: Arc<dyn Handler>,
-    handshakes: Arc<Semaphore>,
+    handshakes: Arc<Slots>,
     stop: CancellationToken,
 ) {
     let deadline = Instant::now() + FIRST_HEAD_TIMEOUT;
+    let mut byte = [0];
     let first_byte = async {
         tokio::select! {
-            ready = timeout_at(deadline, stream.readable()) => matches!(ready, Ok(Ok(()))),
+            first = timeout_at(deadline, stream.peek(&mut byte)) => matches!(first, Ok(Ok(1..))),
             () = last_call(&stop) => false,
         }
     };
     if !first_byte.await {
         return;
     }
-    let Ok(permit) = handshakes.acquire_owned().await else {
-        return;
-    };
+    let (slot, evicted) = handshakes.take().await;
     let deadline = Instant::now() + FIRST_HEAD_TIMEOUT;
+    let mut too_slow = Box::pin(async move {
+        tokio::select! {
+            () = sleep_until(deadline) => {}
+            Ok(()) = evicted => {}
+        }
+    });
     let peer = Peer { address, is_tls: certificate.is_some() };
-    let exchange =
-        Exchange { handler, peer, state: Arc::new(Mutex::new(State { permit: Some(permit), takeover: None })) };
-    match certificate {
-        None => Box::pin(exchange.run(stream, deadline, stop, Stream::Plain)).await,
-        Some(certificate) => {
-            let handshake = Box::pin(timeout_at(deadline, certificate.acceptor().accept(stream)));
-            match handshake.await {
-                Ok(Ok(stream)) => {
-                    Box::pin(exchange.run(stream, deadline, stop, |stream| Stream::Tls(Box::new(stream)))).await;
-                }
-                Ok(Err(error)) => {
-                    tracing::debug!(peer = %address, error = &error as &dyn std::error::Error, "TLS handshake failed");
-                }
-                Err(_) => tracing::debug!(peer = %address, "TLS handshake took too long"),
-            }
+    let exchange = Exchange { handler, peer, state: Arc::new(Mutex::new(State { slot: Some(slot), takeover: None })) };
+    let Some(certificate) = certificate else {
+        return Box::pin(exchange.run(stream, too_slow, stop, Stream::Plain)).await;
+    };
+    let handshake = Box::pin(certificate.acceptor().accept(stream));
+    let accepted = tokio::select! {
+        accepted = handshake => accepted,
+        () = &mut too_slow => return tracing::debug!(peer = %address, "TLS handshake took too long"),
+    };
+    match accepted {
+        Ok(stream) => Box::pin(exchange.run(stream, too_slow, stop, |stream| Stream::Tls(Box::new(stream)))).await,
+        Err(error) => {
+            tracing::debug!(peer = %address, error = &error as &dyn std::error::Error, "TLS handshake failed");
         }
     }
 }
@@ -102,13 +106,19 @@ struct Exchange {
 
 struct State {
     /// The place among the handshakes; given back with the first request.
-    permit: Option<OwnedSemaphorePermit>,
+    slot: Option<Slot>,
     takeover: Option<Takeover>,
 }
 
 impl Exchange {
-    async fn run<I>(self, io: I, deadline: Instant, stop: CancellationToken, stream: impl FnOnce(I) -> Stream)
-    where
+    /// Serves requests. If the first one is not there when `too_slow` completes, the connection is dropped.
+    async fn run<I>(
+        self,
+        io: I,
+        mut too_slow: Pin<Box<impl Future<Output = ()>>>,
+        stop: CancellationToken,
+        stream: impl FnOnce(I) -> Stream,
+    ) where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let mut connection = http1::Builder::new()
@@ -116,9 +126,8 @@ impl Exchange {
             .header_read_timeout(IDLE_TIMEOUT)
             .max_headers(MAX_HEADERS)
             .max_header_size(MAX_HEAD_BYTES)
-            .serve_connection(TokioIo::new(io), self.clone());
+            .serve_connection(TokioIo::new(Patient::new(io)), self.clone());
         let mut stopped = pin!(last_call(&stop));
-        let mut too_late = pin!(sleep_until(deadline));
         let mut is_stopping = false;
         let end = poll_fn(|cx| {
             if !is_stopping && stopped.as_mut().poll(cx).is_ready() {
@@ -128,14 +137,14 @@ impl Exchange {
             if let Poll::Ready(end) = connection.poll_without_shutdown(cx) {
                 return Poll::Ready(Some(end));
             }
-            if self.state.lock().permit.is_some() {
-                return too_late.as_mut().poll(cx).map(|()| None);
+            if self.state.lock().slot.is_some() {
+                return too_slow.as_mut().poll(cx).map(|()| None);
             }
             Poll::Pending
         });
         let end = end.await;
         let parts = connection.into_parts();
-        let io = parts.io.into_inner();
+        let io = parts.io.into_inner().into_inner();
         let takeover = self.state.lock().takeover.take();
         match (takeover, end) {
             (Some(takeover), Some(Ok(()))) => takeover(stream(io), parts.read_buf),
@@ -156,7 +165,7 @@ impl Service<Request<Incoming>> for Exchange {
     type Future = Pin<Box<dyn Future<Output = Result<Response<Full<Bytes>>, Infallible>> + Send>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
-        self.state.lock().permit = None;
+        self.state.lock().slot = None;
         let reply = self.handler.handle(request, self.peer);
         let state = Arc::clone(&self.state);
         Box::pin(async move {

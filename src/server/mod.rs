@@ -2,6 +2,8 @@
 
 mod accept;
 mod connection;
+mod patience;
+mod slots;
 mod tls;
 
 use std::future::Future;
@@ -78,5 +80,7 @@ const LINGER_BYTES: usize = 2 * 1024 * 1024;
 const MAX_HEAD_BYTES: usize = 16 * 1024;
 /// Most header lines of a request.
 const MAX_HEADERS: usize = 64;
+/// How long a client may leave an answer unread.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// How many clients may be at their handshake or first request at a time; the others wait.
-const MAX_HANDSHAKES: usize = 256;
+const MAX_HANDSHAKES: usize = 512;

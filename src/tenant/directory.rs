@@ -90,7 +90,10 @@ impl Directory {
         let configured = tenants.len();
         if options.enrolment.open && old.is_open {
             for (id, tenant) in &old.tenants {
-                tenants.entry(id.clone()).or_insert_with(|| Arc::clone(tenant));
+                tenants.entry(id.clone()).or_insert_with(|| {
+                    tenant.set(enrolled_settings(tenant.settings().keys[0].secret(), options.limits));
+                    Arc::clone(tenant)
+                });
             }
         }
         let enrolled = tenants.len() - configured;
@@ -138,34 +141,44 @@ impl Directory {
     }
 
     /// Accepts an unknown tenant with the key that it brings, if enrolment is open and its request is signed with that key.
+    ///
+    /// While enrolment is closed this takes as long as a wrong signature of a known tenant does.
     fn enrol(&self, envelope: &Envelope) -> Result<(Arc<Tenant>, Key), Stranger> {
-        let claimed = envelope.tc_key.as_ref().map(|text| Key::new(Secret::new(text.0.clone())));
-        let is_open = self.state.load().is_open;
-        let key = claimed.filter(|key| is_open && !key.secret().is_empty()).unwrap_or_else(|| self.decoy.clone());
+        let claimed = envelope.tc_key.as_ref().filter(|key| self.state.load().is_open && !key.0.is_empty());
+        let key = claimed.map_or_else(|| self.decoy.clone(), |text| Key::new(Secret::new(text.0.clone())));
         let is_signed = signature::wafer_matches(&envelope.data.0, key.secret().expose(), &envelope.signature.0);
         let id = &envelope.tc_id.0;
         let is_id =
             !id.is_empty() && id.len() <= MAX_ENROLLED_ID_BYTES && id.bytes().all(|byte| byte.is_ascii_graphic());
-        if !is_open || !is_signed || !is_id || envelope.tc_key.is_none() {
+        if claimed.is_none() || !is_signed || !is_id {
             return Err(Stranger);
         }
 
-        let _change = self.change.lock();
+        let change = self.change.lock();
         let mut state = State::clone(&self.state.load());
         if state.tenants.contains_key(id.as_str()) {
-            drop(_change);
+            drop(change);
             return self.authenticate(envelope, true);
         }
         if state.enrolled >= MAX_ENROLLED {
             return Err(Stranger);
         }
-        let entry = options::Tenant { keys: vec![key.secret().clone()], ..Default::default() };
-        let tenant = Arc::new(Tenant::new(TenantId::new(id), Settings::new(&entry, state.limits)));
+        let tenant = match state.retired.get(id.as_str()).and_then(Weak::upgrade) {
+            Some(tenant) if tenant.settings().keys[0].secret().matches(key.secret().expose()) => tenant,
+            Some(_) => return Err(Stranger),
+            None => Arc::new(Tenant::new(TenantId::new(id), enrolled_settings(key.secret(), state.limits))),
+        };
         state.tenants.insert(tenant.id.clone(), Arc::clone(&tenant));
         state.enrolled += 1;
         self.state.store(Arc::new(state));
         Ok((tenant, key))
     }
+}
+
+/// What a tenant may do that has enrolled itself.
+fn enrolled_settings(secret: &Secret, limits: Limits) -> Settings {
+    let entry = options::Tenant { keys: vec![secret.clone()], ..Default::default() };
+    Settings::new(&entry, limits)
 }
 
 fn tenant_id(entry: &options::Tenant) -> TenantId {

@@ -128,3 +128,17 @@ fn a_tenant_that_comes_back_is_the_one_that_went() {
 
     assert!(Arc::ptr_eq(&with_tunnels, &directory.tenant("a").expect("back")));
 }
+
+#[test]
+fn a_tenant_that_enrols_again_finds_its_tunnels_and_keeps_its_key() {
+    let directory = Directory::new(&options(&[], true));
+    let (with_tunnels, _) = directory.authenticate(&envelope("a", "k", Some("k")), true).expect("enrolled");
+
+    directory.reload(&options(&[], false));
+    assert!(directory.authenticate(&envelope("a", "k", Some("k")), true).is_err(), "closed");
+    directory.reload(&options(&[], true));
+
+    assert!(directory.authenticate(&envelope("a", "other", Some("other")), true).is_err(), "its tunnels are another's");
+    let (again, _) = directory.authenticate(&envelope("a", "k", Some("k")), true).expect("enrolled again");
+    assert!(Arc::ptr_eq(&with_tunnels, &again));
+}

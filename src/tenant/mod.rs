@@ -2,6 +2,7 @@
 
 mod directory;
 mod key;
+mod reservations;
 mod usage;
 
 use std::sync::Arc;

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use parking_lot::Mutex;
 
+use super::reservations::Reservations;
 use crate::limit::Bucket;
 use crate::limit::Rate;
 
@@ -16,11 +17,27 @@ pub struct Usage {
     open: AtomicU64,
     /// Tunnels that are open or whose close event has not been settled.
     unsettled: AtomicU64,
+    reservations: Mutex<Reservations>,
     messages: Mutex<Bucket>,
     pushes: Mutex<Bucket>,
 }
 
 impl Usage {
+    /// Counts a tunnel that has been asked for, until it opens or its ticket expires.
+    pub fn reserve(&self, expires_unix_secs: u64) {
+        self.reservations.lock().add(expires_unix_secs);
+    }
+
+    /// A client has come with its ticket.
+    pub fn take_reservation(&self, expires_unix_secs: u64) {
+        self.reservations.lock().remove(expires_unix_secs);
+    }
+
+    /// How many tunnels have been asked for and may still open.
+    pub fn reserved(&self, now_unix_secs: u64) -> u64 {
+        self.reservations.lock().count(now_unix_secs)
+    }
+
     /// Counts a tunnel that opens.
     pub fn add_tunnel(&self) {
         self.open.fetch_add(1, Ordering::Relaxed);

@@ -11,6 +11,8 @@ use std::sync::Arc;
 use std::task::Context;
 use std::task::Poll;
 
+use bytes::BytesMut;
+use tokio::task::yield_now;
 use tokio::time::Instant;
 use tokio::time::Sleep;
 use tokio::time::sleep_until;
@@ -96,9 +98,10 @@ pub(super) enum End {
 
 impl<S: Socket> Task<S> {
     async fn run(&mut self) -> End {
+        let mut may_have_more = false;
         loop {
             let went_on = match poll_fn(|cx| self.poll_wake(cx)).await {
-                Wake::Readable => self.read(),
+                Wake::Readable => self.read(Self::handle).map(|more| may_have_more = more),
                 Wake::Writable => self.connection.flush().map(drop).map_err(|_| End::Gone),
                 Wake::Pause(PauseEnd::Over) => {
                     self.resume();
@@ -111,6 +114,10 @@ impl<S: Socket> Task<S> {
             };
             if let Err(end) = went_on {
                 return end;
+            }
+            if std::mem::take(&mut may_have_more) {
+                // Others' turn: whoever sends without end would keep this thread.
+                yield_now().await;
             }
         }
     }
@@ -160,17 +167,18 @@ impl<S: Socket> Task<S> {
         self.connection.heard(self.gateway.now_ms());
     }
 
-    /// Reads once, and handles what came.
-    pub(super) fn read(&mut self) -> Result<(), End> {
+    /// Reads once, lets `handle` have what came, and says whether there may be more.
+    pub(super) fn read(&mut self, handle: impl FnOnce(&mut Self, &mut [u8]) -> Result<(), End>) -> Result<bool, End> {
         READ_BUFFER.with_borrow_mut(|buffer| match self.connection.socket().try_read(buffer) {
             Ok(0) => Err(End::Gone),
-            Ok(read) => self.handle(&mut buffer[..read]),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+            Ok(read) => handle(self, &mut buffer[..read]).map(|()| read == READ_BYTES),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
             Err(_) => Err(End::Gone),
         })
     }
 
-    fn handle(&mut self, input: &mut [u8]) -> Result<(), End> {
+    /// Handles what the client sent.
+    pub(super) fn handle(&mut self, input: &mut [u8]) -> Result<(), End> {
         self.connection.heard(self.gateway.now_ms());
         let (gateway, connection) = (&self.gateway, &self.connection);
         let settings = connection.inbox.tenant.settings();
@@ -181,9 +189,11 @@ impl<S: Socket> Task<S> {
         let tenant_rate = settings.message_rate();
         let now = Instant::now();
         let mut owed = 0;
+        let mut replies = BytesMut::new();
         let mut end = Ok(());
         let handled = self.session.handle_input(input, &limits, now.into_std(), &mut |action| match action {
             Action::Deliver(content) => {
+                reply(gateway, connection, &mut replies, now);
                 if tenant_rate
                     .is_some_and(|rate| connection.inbox.tenant.usage.take_message(rate, now.into_std()).is_err())
                 {
@@ -191,12 +201,10 @@ impl<S: Socket> Task<S> {
                 }
                 deliver(gateway, connection, content, now);
             }
-            Action::Reply(frame) => {
-                // If it cannot be sent the connection has ended, which the loop finds out.
-                gateway.send(connection, &frame, now);
-            }
+            Action::Reply(frame) => replies.extend_from_slice(&frame),
             Action::Goodbye(code) => end = Err(End::Goodbye(code)),
         });
+        reply(gateway, connection, &mut replies, now);
         handled.map_err(End::Fault).and(end)?;
         if owed > 0 || self.connection.inbox.is_full(self.gateway.tunnel_options().inbox_bytes) {
             self.stop_reading(owed);
@@ -204,26 +212,17 @@ impl<S: Socket> Task<S> {
         Ok(())
     }
 
-    /// Reads once, and looks for the client's goodbye only: what else it says behind the end is nobody's.
-    pub(super) fn read_for_goodbye(&mut self) -> Result<(), End> {
-        READ_BUFFER.with_borrow_mut(|buffer| {
-            let read = match self.connection.socket().try_read(buffer) {
-                Ok(0) => return Err(End::Gone),
-                Ok(read) => read,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-                Err(_) => return Err(End::Gone),
-            };
-            let max_message_bytes = self.gateway.tunnel_options().max_message_bytes;
-            let limits = SessionLimits { max_message_bytes, message_rate: None };
-            let mut end = Ok(());
-            let input = &mut buffer[..read];
-            let handled = self.session.handle_input(input, &limits, Instant::now().into_std(), &mut |action| {
-                if let Action::Goodbye(code) = action {
-                    end = Err(End::Goodbye(code));
-                }
-            });
-            handled.map_err(End::Fault).and(end)
-        })
+    /// Looks for the client's goodbye only: what else it says behind the end is nobody's.
+    pub(super) fn handle_goodbye(&mut self, input: &mut [u8]) -> Result<(), End> {
+        let max_message_bytes = self.gateway.tunnel_options().max_message_bytes;
+        let limits = SessionLimits { max_message_bytes, message_rate: None };
+        let mut end = Ok(());
+        let handled = self.session.handle_input(input, &limits, Instant::now().into_std(), &mut |action| {
+            if let Action::Goodbye(code) = action {
+                end = Err(End::Goodbye(code));
+            }
+        });
+        handled.map_err(End::Fault).and(end)
     }
 
     /// Leaves the client's data to TCP, which makes it wait.
@@ -255,4 +254,11 @@ impl<S: Socket> Drop for Task<S> {
 fn deliver<S: Socket>(gateway: &Gateway, connection: &Connection<S>, content: Content, now: Instant) {
     gateway.metrics.messages_received.inc();
     gateway.deliver().enqueue(&connection.inbox, EventKind::Message(content), now);
+}
+
+/// Sends what has to be answered, in one write. If that fails the connection has ended, which the loop finds out.
+fn reply<S: Socket>(gateway: &Gateway, connection: &Connection<S>, replies: &mut BytesMut, now: Instant) {
+    if !replies.is_empty() {
+        gateway.send(connection, &replies.split().freeze(), now);
+    }
 }

@@ -1,10 +1,10 @@
 //! The end of a connection: the last frames go out, the client gets time to answer, the business server is told.
 
 use std::future::poll_fn;
-use std::io;
 use std::task::Poll;
 use std::time::Duration;
 
+use tokio::task::yield_now;
 use tokio::time::Instant;
 use tokio::time::timeout_at;
 
@@ -94,25 +94,20 @@ impl<S: Socket> Task<S> {
                 Err(_) => Err(End::Gone),
                 Ok(Some(PauseEnd::Over)) => {
                     self.resume();
-                    Ok(())
+                    Ok(false)
                 }
-                Ok(Some(PauseEnd::HungUp)) => Ok(()),
-                Ok(None) if rest == Rest::Deliver => self.read(),
-                Ok(None) if rest == Rest::Decode => self.read_for_goodbye(),
-                Ok(None) => self.discard(),
+                Ok(Some(PauseEnd::HungUp)) => Ok(false),
+                Ok(None) => match rest {
+                    Rest::Deliver => self.read(Self::handle),
+                    Rest::Decode => self.read(Self::handle_goodbye),
+                    Rest::Discard => self.read(|_, _| Ok(())),
+                },
             };
-            if went_on.is_err() {
-                return;
+            match went_on {
+                Err(_) => return,
+                Ok(false) => {}
+                Ok(true) => yield_now().await,
             }
-        }
-    }
-
-    fn discard(&self) -> Result<(), End> {
-        match self.connection.socket().try_read(&mut [0; 4_096]) {
-            Ok(0) => Err(End::Gone),
-            Ok(_) => Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
-            Err(_) => Err(End::Gone),
         }
     }
 }

@@ -70,7 +70,7 @@ async fn pushes_over_the_rate_are_refused_for_this_tenant_only() {
 
 #[tokio::test]
 async fn connections_over_the_limit_are_refused_when_a_tunnel_is_requested() {
-    let world = World::with(&[("limits.connections", "2")]).await;
+    let world = World::with(&[("limits.connections", "3")]).await;
     let early = world.issue().await;
     let first = world.connect_and_settle().await;
     let second = world.connect_and_settle().await;
@@ -84,6 +84,23 @@ async fn connections_over_the_limit_are_refused_when_a_tunnel_is_requested() {
     drop((first, second, late));
     world.gateway.until_metric("connections", 0.0).await;
     world.issue().await;
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn tunnels_that_wait_for_their_clients_count_too() {
+    let world = World::with(&[("limits.connections", "2"), ("tunnel.connect_ttl_secs", "1")]).await;
+    let (_first, _second) = (world.issue().await, world.issue().await);
+
+    let answer = world.wafer.try_issue(&world.business.url()).await;
+    assert_eq!(answer["code"], 42901, "{answer}");
+
+    let expired = async {
+        while world.wafer.try_issue(&world.business.url()).await["code"] != 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(10), expired).await.expect("they expire");
     world.finish().await;
 }
 
