@@ -87,36 +87,52 @@ impl<S: Socket + ?Sized> Connection<S> {
         self.writer.lock().phase
     }
 
-    /// Sends one frame, after all that were sent before.
+    /// Sends one frame, after all that were sent before: written at once if nothing waits, else queued.
     pub fn send(&self, frame: &Bytes, limit_bytes: usize, now: Instant) -> Sent {
         let mut writer = self.writer.lock();
         if writer.phase != Phase::Open {
             return Sent::Closed;
         }
-        let written = if writer.outbox.is_empty() {
-            match self.socket.try_write(&[IoSlice::new(frame)]) {
-                Ok(written) if written == frame.len() => {
-                    if !matches!(self.socket.try_flush(), Ok(true)) {
-                        writer.wake_reader();
-                    }
-                    return Sent::Accepted;
-                }
-                Ok(written) => written,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
-                Err(_) => return Sent::Closed,
-            }
-        } else {
-            0
-        };
-        let was_empty = writer.outbox.is_empty();
-        match writer.outbox.push(frame.clone(), written, limit_bytes, now.into_std()) {
-            Ok(()) => {
-                if was_empty {
+        if !writer.outbox.is_empty() {
+            return writer.queue(frame, 0, limit_bytes, now);
+        }
+        let written = match self.socket.try_write(&[IoSlice::new(frame)]) {
+            Ok(written) if written == frame.len() => {
+                if !matches!(self.socket.try_flush(), Ok(true)) {
                     writer.wake_reader();
                 }
-                Sent::Accepted
+                return Sent::Accepted;
             }
-            Err(_) => Sent::Slow,
+            Ok(written) => written,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+            Err(_) => return Sent::Closed,
+        };
+        let sent = writer.queue(frame, written, limit_bytes, now);
+        writer.wake_reader();
+        sent
+    }
+
+    /// Queues one frame, after all that were sent before; the caller flushes, when it has queued more for others too.
+    ///
+    /// If there is no room for it, what is queued is written first.
+    pub fn queue(&self, frame: &Bytes, limit_bytes: usize, now: Instant) -> Sent {
+        let mut writer = self.writer.lock();
+        if writer.phase != Phase::Open {
+            return Sent::Closed;
+        }
+        match writer.queue(frame, 0, limit_bytes, now) {
+            Sent::Slow => match self.write_some(&mut writer.outbox) {
+                Ok(()) => writer.queue(frame, 0, limit_bytes, now),
+                Err(_) => Sent::Closed,
+            },
+            sent => sent,
+        }
+    }
+
+    /// Writes what is queued, as far as the client has room; the rest, and errors, are left to the reading task.
+    pub fn flush_queued(&self) {
+        if !matches!(self.flush(), Ok(true)) {
+            self.writer.lock().wake_reader();
         }
     }
 
@@ -231,6 +247,13 @@ impl<S: Socket + ?Sized> Connection<S> {
 }
 
 impl Writer {
+    fn queue(&mut self, frame: &Bytes, written: usize, limit_bytes: usize, now: Instant) -> Sent {
+        match self.outbox.push(frame.clone(), written, limit_bytes, now.into_std()) {
+            Ok(()) => Sent::Accepted,
+            Err(_) => Sent::Slow,
+        }
+    }
+
     fn wake_reader(&mut self) {
         if let Some(waker) = &self.reader {
             waker.wake_by_ref();

@@ -1,6 +1,7 @@
 //! Use cases: ask for a tunnel, connect to it, push to it, end it. The edges hold one [`Gateway`] and call it.
 
 mod attach;
+mod batch;
 mod connection;
 mod drain;
 mod issue;
@@ -38,6 +39,7 @@ use crate::tenant::Directory;
 use crate::webhook::Deliver;
 use crate::webhook::Endpoints;
 use crate::webhook::guard::Guard;
+use batch::Batch;
 use silence::Silence;
 
 /// What a gateway is made of.
@@ -73,6 +75,7 @@ pub struct Gateway {
     guard: ArcSwap<Guard>,
     open: DashMap<TunnelId, Arc<Connection<dyn Socket>>>,
     silence: Silence,
+    batch: Batch,
     start: Instant,
     is_draining: AtomicBool,
     is_released: AtomicBool,
@@ -96,6 +99,7 @@ impl Gateway {
             guard: ArcSwap::from_pointee(Guard::new(options.webhook.allow_networks)),
             open: DashMap::new(),
             silence: Silence::new(options.tunnel.silence_limit()),
+            batch: Batch::default(),
             options: options.tunnel,
             start: Instant::now(),
             is_draining: AtomicBool::new(false),

@@ -10,6 +10,7 @@ use super::Connection;
 use super::Gateway;
 use super::Sent;
 use super::Socket;
+use super::batch::Queued;
 use crate::id::TunnelId;
 use crate::protocol::close::CloseReason;
 use crate::protocol::content::Profile;
@@ -71,20 +72,39 @@ impl Gateway {
     /// Does what `packets` ask for, in order, and returns the ids that are no open tunnels of `tenant`: as they were given, in the
     /// order given, once each.
     ///
+    /// Pushes that come together are done together (see [`batch`](super::batch)).
+    ///
     /// # Errors
     ///
     /// If a limit forbids it; nothing has been done then.
-    pub fn push(&self, tenant: &Arc<Tenant>, packets: Vec<PushPacket>) -> Result<Vec<Target>, PushError> {
-        let now = Instant::now();
-        self.check_limits(tenant, &packets, now)?;
-        let mut invalid = Invalid::default();
-        for packet in packets {
-            self.push_packet(tenant, packet, now, &mut invalid);
-        }
-        Ok(invalid.targets)
+    pub async fn push(&self, tenant: Arc<Tenant>, packets: Vec<PushPacket>) -> Result<Vec<Target>, PushError> {
+        self.check_limits(&tenant, &packets, Instant::now())?;
+        Ok(self.push_together(tenant, packets).await)
     }
 
-    fn push_packet(&self, tenant: &Arc<Tenant>, packet: PushPacket, now: Instant, invalid: &mut Invalid) {
+    /// Does one push. What it sends is written at once, or queued for the connections that it adds to `queued`.
+    pub(super) fn push_now(
+        &self,
+        tenant: &Arc<Tenant>,
+        packets: Vec<PushPacket>,
+        mut queued: Option<&mut Queued>,
+    ) -> Vec<Target> {
+        let now = Instant::now();
+        let mut invalid = Invalid::default();
+        for packet in packets {
+            self.push_packet(tenant, packet, now, queued.as_deref_mut(), &mut invalid);
+        }
+        invalid.targets
+    }
+
+    fn push_packet(
+        &self,
+        tenant: &Arc<Tenant>,
+        packet: PushPacket,
+        now: Instant,
+        mut queued: Option<&mut Queued>,
+        invalid: &mut Invalid,
+    ) {
         let PushPacket { targets, order } = packet;
         let mut frames = Frames { order: &order, wafer: None, native: None };
         let mut seen = HashSet::new();
@@ -103,7 +123,10 @@ impl Gateway {
             let sent = match self.find(tenant, id) {
                 None => Sent::Closed,
                 Some(connection) => match frames.frame(connection.profile) {
-                    Some(frame) => self.send(&connection, frame, now),
+                    Some(frame) => match &mut queued {
+                        None => self.send(&connection, frame, now),
+                        Some(queued) => self.queue(connection, frame, now, queued),
+                    },
                     None if connection.close(CloseReason::PushedClose, None, now) => {
                         self.detach(&connection);
                         Sent::Accepted

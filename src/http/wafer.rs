@@ -70,7 +70,7 @@ async fn deliver(gateway: &Gateway, budget: &Budget, request: Request<Incoming>)
     let envelope = Envelope::parse(&body.bytes)?;
     let (tenant, _) = gateway.tenants.authenticate(&envelope, false).map_err(|_| Refusal::Unauthorized)?;
     let packets = PushPacket::parse_all(&envelope.data.0)?;
-    let invalid = gateway.push(&tenant, packets)?;
+    let invalid = gateway.push(tenant, packets).await?;
     Ok(push_answer(&invalid, envelope.wants_text()))
 }
 

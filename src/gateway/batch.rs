@@ -1,0 +1,97 @@
+//! Pushes that come together: each client's frames leave in one write instead of one each.
+//!
+//! A push that comes alone is written straight to its sockets, which is the cheapest there is. Requests that have arrived at the
+//! same time as it are told apart only by letting the runtime look at them: so the first one yields once, and does all that have
+//! come meanwhile, in the order in which they came.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+use tokio::task::yield_now;
+use tokio::time::Instant;
+
+use super::Connection;
+use super::Gateway;
+use super::Sent;
+use super::Socket;
+use crate::id::TunnelId;
+use crate::protocol::close::CloseReason;
+use crate::protocol::wafer::PushPacket;
+use crate::protocol::wafer::Target;
+use crate::tenant::Tenant;
+
+/// Connections that have frames to be written when the batch is done.
+pub(super) type Queued = HashMap<TunnelId, Arc<Connection<dyn Socket>>>;
+
+/// Pushes that wait for the first among them.
+#[derive(Default)]
+pub(super) struct Batch {
+    waiting: Mutex<Vec<Push>>,
+}
+
+struct Push {
+    tenant: Arc<Tenant>,
+    packets: Vec<PushPacket>,
+    done: oneshot::Sender<Vec<Target>>,
+}
+
+/// Does the batch when it is dropped: also when the first push's request is given up by its sender.
+struct Leader<'a>(&'a Gateway);
+
+impl Gateway {
+    /// Does a push together with those that come at the same time.
+    pub(super) async fn push_together(&self, tenant: Arc<Tenant>, packets: Vec<PushPacket>) -> Vec<Target> {
+        let (done, targets) = oneshot::channel();
+        let is_first = {
+            let mut waiting = self.batch.waiting.lock();
+            waiting.push(Push { tenant, packets, done });
+            waiting.len() == 1
+        };
+        if is_first {
+            let _leader = Leader(self);
+            yield_now().await;
+        }
+        targets.await.expect("a leader does every push that waits")
+    }
+
+    /// Queues a frame to be written when the batch is done; a client that has no room for it is closed.
+    pub(super) fn queue(
+        &self,
+        connection: Arc<Connection<dyn Socket>>,
+        frame: &Bytes,
+        now: Instant,
+        queued: &mut Queued,
+    ) -> Sent {
+        let sent = connection.queue(frame, self.options.outbox_bytes, now);
+        match sent {
+            Sent::Accepted => {
+                queued.entry(connection.inbox.tunnel).or_insert(connection);
+            }
+            Sent::Slow => {
+                connection.close(CloseReason::SlowConsumer, None, now);
+            }
+            Sent::Closed => {}
+        }
+        sent
+    }
+}
+
+impl Drop for Leader<'_> {
+    fn drop(&mut self) {
+        let batch = std::mem::take(&mut *self.0.batch.waiting.lock());
+        let mut queued = (batch.len() > 1).then(Queued::default);
+        let mut answers = Vec::with_capacity(batch.len());
+        for push in batch {
+            let targets = self.0.push_now(&push.tenant, push.packets, queued.as_mut());
+            answers.push((push.done, targets));
+        }
+        queued.into_iter().flatten().for_each(|(_, connection)| connection.flush_queued());
+        for (done, targets) in answers {
+            // Whoever asked may have gone.
+            let _ = done.send(targets);
+        }
+    }
+}
