@@ -12,7 +12,6 @@ use std::task::Context;
 use std::task::Poll;
 
 use bytes::BytesMut;
-use tokio::task::yield_now;
 use tokio::time::Instant;
 use tokio::time::Sleep;
 use tokio::time::sleep_until;
@@ -47,7 +46,7 @@ pub fn serve<S: Socket>(
     early: Vec<u8>,
 ) -> impl Future<Output = ()> + Send + use<S> {
     let session = Session::new(connection.profile);
-    let mut task = Task { gateway, connection, session, pause: None, age: None, has_told: false };
+    let mut task = Task { gateway, connection, session, pause: None, age: None, gives_way: false, has_told: false };
     let mut early = (!early.is_empty()).then(|| Box::new(early));
     async move {
         let first = early.take().map_or(Ok(()), |mut early| task.handle(&mut early));
@@ -67,6 +66,8 @@ pub(super) struct Task<S: Socket> {
     pub(super) pause: Option<Box<Pause>>,
     /// Runs while something is queued: goes off when the oldest byte is too old.
     age: Option<Pin<Box<Sleep>>>,
+    /// Whether the others come first now: whoever sends without end would keep this thread.
+    gives_way: bool,
     /// Whether the `close` event has been handed over.
     has_told: bool,
 }
@@ -98,10 +99,9 @@ pub(super) enum End {
 
 impl<S: Socket> Task<S> {
     async fn run(&mut self) -> End {
-        let mut may_have_more = false;
         loop {
             let went_on = match poll_fn(|cx| self.poll_wake(cx)).await {
-                Wake::Readable => self.read(Self::handle).map(|more| may_have_more = more),
+                Wake::Readable => self.read(Self::handle).map(|more| self.gives_way = more),
                 Wake::Writable => self.connection.flush().map(drop).map_err(|_| End::Gone),
                 Wake::Pause(PauseEnd::Over) => {
                     self.resume();
@@ -115,14 +115,14 @@ impl<S: Socket> Task<S> {
             if let Err(end) = went_on {
                 return end;
             }
-            if std::mem::take(&mut may_have_more) {
-                // Others' turn: whoever sends without end would keep this thread.
-                yield_now().await;
-            }
         }
     }
 
     fn poll_wake(&mut self, cx: &mut Context<'_>) -> Poll<Wake> {
+        if std::mem::take(&mut self.gives_way) {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         match self.connection.poll_writer(cx) {
             Poll::Ready(Ok(Phase::Closing(_))) => return Poll::Ready(Wake::Closed),
             Poll::Ready(Ok(Phase::Open)) => return Poll::Ready(Wake::Writable),
