@@ -27,7 +27,8 @@ enum Rest {
     Deliver,
     /// It is looked at for the client's close frame only.
     Decode,
-    /// It cannot be understood any more.
+    /// It means nothing: the client has said goodbye, or cannot be understood any more. It is read all the same, since dropping a
+    /// socket with unread data resets it, and the client might not see the last frames.
     Discard,
 }
 
@@ -45,24 +46,17 @@ impl<S: Socket> Task<S> {
         let rest = match end {
             End::HungUp => Rest::Deliver,
             End::Closed if reason == CloseReason::Drain => Rest::Deliver,
-            End::Fault(CloseReason::SlowConsumer) | End::Closed | End::Goodbye(_) | End::Gone => Rest::Decode,
-            End::Fault(_) => Rest::Discard,
+            End::Fault(CloseReason::SlowConsumer) | End::Closed => Rest::Decode,
+            End::Fault(_) | End::Goodbye(_) | End::Gone => Rest::Discard,
         };
         if rest != Rest::Deliver {
             self.tell(reason);
         }
         let patience = if end == End::HungUp { HUNG_UP_TIMEOUT } else { CLOSE_TIMEOUT };
         let deadline = now + patience;
-        match end {
-            End::Gone => {}
-            End::Goodbye(_) => {
-                // Whether the client sees the echo is up to the client.
-                let _ = timeout_at(deadline, poll_fn(|cx| self.connection.poll_flushed(cx))).await;
-            }
-            End::Fault(_) | End::HungUp | End::Closed => {
-                // At the deadline the socket is dropped, whatever is still on the way.
-                let _ = timeout_at(deadline, self.linger(rest)).await;
-            }
+        if end != End::Gone {
+            // At the deadline the socket is dropped, whatever is still on the way.
+            let _ = timeout_at(deadline, self.linger(rest)).await;
         }
         self.tell(reason);
     }
