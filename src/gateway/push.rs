@@ -72,7 +72,7 @@ impl Gateway {
     /// Does what `packets` ask for, in order, and returns the ids that are no open tunnels of `tenant`: as they were given, in the
     /// order given, once each.
     ///
-    /// Pushes that come together are done together (see [`batch`](super::batch)).
+    /// Pushes that come together are done together, so that each client's frames leave in one write.
     ///
     /// # Errors
     ///
