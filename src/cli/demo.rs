@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 
+use super::announce;
 use super::block_on;
 use super::exit_code;
 use super::new_key;
@@ -54,8 +55,10 @@ async fn demo(listen: SocketAddr) -> anyhow::Result<Ended> {
         key: new_key(),
         clock: || SystemClock.unix_time(),
     }));
-    println!("三木聊天室 is open at http://{}/", reachable(address));
-    println!("Open it in two windows. Ctrl-C ends it. Health and metrics: {}", app.admin_url()?);
+    announce(&[
+        format!("三木聊天室 is open at http://{}/", reachable(address)),
+        format!("Open it in two windows. Ctrl-C ends it. Health and metrics: {}", app.admin_url()?),
+    ]);
     let fallback: Fallback = Arc::new(move |request| {
         let demo = Arc::clone(&demo);
         Box::pin(async move { demo.handle(request).await })

@@ -3,6 +3,7 @@
 mod demo;
 mod serve;
 
+use std::io::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -84,19 +85,13 @@ pub fn main() -> ExitCode {
         Command::Serve { config, listen, admin_listen } => serve::run(&config, listen, admin_listen),
         Command::Demo { listen } => demo::run(listen),
         Command::CheckConfig { config } => check_config(&config),
-        Command::Keygen => {
-            println!("{}", new_key());
-            ExitCode::SUCCESS
-        }
+        Command::Keygen => print(&format!("{}\n", new_key())),
     }
 }
 
 fn check_config(file: &ConfigFile) -> ExitCode {
     match file.load() {
-        Ok(loaded) => {
-            print!("{}", config::render(&loaded.options));
-            ExitCode::SUCCESS
-        }
+        Ok(loaded) => print(&config::render(&loaded.options)),
         Err(code) => code,
     }
 }
@@ -116,6 +111,22 @@ impl ConfigFile {
                 Err(ExitCode::from(EXIT_USAGE))
             }
         }
+    }
+}
+
+/// Prints what a command is for. Where nobody reads it, that is a failure, not a panic.
+fn print(text: &str) -> ExitCode {
+    let mut stdout = std::io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::from(EXIT_FAILURE),
+    }
+}
+
+/// Tells where a node can be reached. It serves all the same if nobody reads that.
+fn announce(lines: &[String]) {
+    if print(&(lines.join("\n") + "\n")) != ExitCode::SUCCESS {
+        tracing::warn!("the addresses could not be printed: stdout is closed");
     }
 }
 

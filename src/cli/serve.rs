@@ -8,6 +8,7 @@ use std::sync::Arc;
 use anyhow::Context;
 
 use super::ConfigFile;
+use super::announce;
 use super::block_on;
 use super::exit_code;
 use crate::app::App;
@@ -37,8 +38,7 @@ async fn serve(options: Options, file: Option<PathBuf>) -> anyhow::Result<Ended>
     tokio::spawn(shutdown.on_signals()?);
     let mut hangups = shutdown::hangups()?;
     let app = App::build(options, shutdown).await?;
-    println!("listen {}", app.url()?);
-    println!("admin {}", app.admin_url()?);
+    announce(&[format!("listen {}", app.url()?), format!("admin {}", app.admin_url()?)]);
 
     let reloader = app.reloader();
     let log = Arc::clone(&telemetry);

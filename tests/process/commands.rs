@@ -1,5 +1,7 @@
 //! Commands that end by themselves, and their exit codes.
 
+use std::io::BufRead;
+use std::io::BufReader;
 use std::net::TcpListener;
 use std::process::Output;
 
@@ -68,6 +70,25 @@ fn keygen_prints_a_key() {
 
     assert_eq!(output.status.code(), Some(0));
     assert!(text(&output.stdout).starts_with("whsec_"));
+}
+
+#[test]
+fn a_node_serves_also_when_nobody_reads_where() {
+    let closed = std::io::pipe().expect("a pipe").1;
+    let mut node = binary()
+        .args(["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"])
+        .stdout(closed)
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .expect("started");
+    let lines = BufReader::new(node.stderr.take().expect("piped")).lines();
+
+    let said = lines.map_while(Result::ok).find(|line| line.contains("stdout is closed"));
+
+    assert!(said.is_some(), "it says so");
+    assert!(node.try_wait().expect("a child").is_none(), "it is still there");
+    node.kill().expect("killed");
+    node.wait().expect("ended");
 }
 
 #[test]
