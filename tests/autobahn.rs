@@ -135,7 +135,7 @@ async fn echo_server(max_message_bytes: usize) -> String {
         metrics: Metrics::default(),
     }));
     assert!(echo.gateway.set(gateway).is_ok());
-    let listener = Listener::bind("127.0.0.1:0".parse().expect("valid"), None, || {}).await.expect("bound");
+    let listener = Listener::bind("127.0.0.1:0".parse().expect("valid"), None, |_| {}).await.expect("bound");
     let url = format!("ws://{}", listener.address().expect("bound"));
     tokio::spawn(listener.run(Arc::new(Open(echo)), CancellationToken::new()));
     url

@@ -24,6 +24,7 @@ use crate::options::EngineKind;
 use crate::options::Options;
 use crate::protocol::ticket::Sealer;
 use crate::server::Certificate;
+use crate::server::Incident;
 use crate::server::Listener;
 use crate::shutdown::Shutdown;
 use crate::webhook::Dispatcher;
@@ -208,7 +209,12 @@ async fn listen(
     metrics: &Metrics,
 ) -> anyhow::Result<Listener> {
     let metrics = metrics.clone();
-    Listener::bind(address, certificate, move || metrics.accept_error()).await.with_context(|| {
+    let on_incident = move |incident| match incident {
+        Incident::AcceptFailed => metrics.accept_error(),
+        Incident::TooSlow => metrics.refused("too_slow"),
+        Incident::TlsFailed => metrics.refused("tls_failed"),
+    };
+    Listener::bind(address, certificate, on_incident).await.with_context(|| {
         format!("cannot listen on {key} = \"{address}\" (is another program there? port 0 takes a free one)")
     })
 }

@@ -1,4 +1,4 @@
-//! Accepting connections: never faster than they can be served, and never spinning when the system has no more descriptors.
+//! Accepting connections: never spinning when the system has no more descriptors, and to the last one in the backlog.
 
 use std::io;
 use std::net::SocketAddr;
@@ -12,7 +12,10 @@ use tokio_util::task::TaskTracker;
 
 use super::Certificate;
 use super::Handler;
+use super::Incident;
 use super::MAX_HANDSHAKES;
+use super::OnIncident;
+use super::connection::Context;
 use super::connection::serve;
 use super::slots::Slots;
 
@@ -23,11 +26,11 @@ const BACK_OFF: Duration = Duration::from_millis(100);
 pub struct Listener {
     listener: TcpListener,
     certificate: Option<Arc<Certificate>>,
-    on_error: Box<dyn Fn() + Send + Sync>,
+    on_incident: OnIncident,
 }
 
 impl Listener {
-    /// Binds `address`; with a certificate it speaks TLS. `on_error` is called for each connection that could not be accepted.
+    /// Binds `address`; with a certificate it speaks TLS. `on_incident` is called for each connection that is not served.
     ///
     /// # Errors
     ///
@@ -35,10 +38,10 @@ impl Listener {
     pub async fn bind(
         address: SocketAddr,
         certificate: Option<Arc<Certificate>>,
-        on_error: impl Fn() + Send + Sync + 'static,
+        on_incident: impl Fn(Incident) + Send + Sync + 'static,
     ) -> io::Result<Self> {
         let listener = TcpListener::bind(address).await?;
-        Ok(Self { listener, certificate, on_error: Box::new(on_error) })
+        Ok(Self { listener, certificate, on_incident: Arc::new(on_incident) })
     }
 
     /// Where it listens, as a URL.
@@ -63,9 +66,14 @@ impl Listener {
                 accepted = self.accept() => accepted,
                 () = stop.cancelled() => break,
             };
-            let handler = Arc::clone(&handler);
-            let handshakes = Arc::clone(&handshakes);
-            connections.spawn(serve(stream, address, self.certificate.clone(), handler, handshakes, stop.clone()));
+            let context = Context {
+                certificate: self.certificate.clone(),
+                handler: Arc::clone(&handler),
+                handshakes: Arc::clone(&handshakes),
+                on_incident: Arc::clone(&self.on_incident),
+                stop: stop.clone(),
+            };
+            connections.spawn(serve(stream, address, context));
         }
         drop(self.listener);
         connections.close();
@@ -82,7 +90,7 @@ impl Listener {
                 }
                 Err(error) if is_of_one_connection(&error) => {}
                 Err(error) => {
-                    (self.on_error)();
+                    (self.on_incident)(Incident::AcceptFailed);
                     tracing::warn!(
                         error = &error as &dyn std::error::Error,
                         wait_ms = BACK_OFF.as_millis() as u64,

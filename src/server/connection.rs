@@ -35,11 +35,13 @@ use super::Certificate;
 use super::FIRST_HEAD_TIMEOUT;
 use super::Handler;
 use super::IDLE_TIMEOUT;
+use super::Incident;
 use super::LAST_CALL;
 use super::LINGER_BYTES;
 use super::LINGER_TIMEOUT;
 use super::MAX_HEAD_BYTES;
 use super::MAX_HEADERS;
+use super::OnIncident;
 use super::Peer;
 use super::Stream;
 use super::Takeover;
@@ -47,28 +49,31 @@ use super::patience::Patient;
 use super::slots::Slot;
 use super::slots::Slots;
 
+/// What all connections of a listener share.
+pub(super) struct Context {
+    pub(super) certificate: Option<Arc<Certificate>>,
+    pub(super) handler: Arc<dyn Handler>,
+    pub(super) handshakes: Arc<Slots>,
+    pub(super) on_incident: OnIncident,
+    pub(super) stop: CancellationToken,
+}
+
 /// Serves one connection to its end, or until it is taken over.
 ///
 /// A client that sends nothing holds a socket and this small task, until the deadline of its first head; only one that has begun
 /// to speak gets a place among the handshakes, and gives it back with its first request.
-pub(super) async fn serve(
-    stream: TcpStream,
-    address: SocketAddr,
-    certificate: Option<Arc<Certificate>>,
-    handler: Arc<dyn Handler>,
-    handshakes: Arc<Slots>,
-    stop: CancellationToken,
-) {
+pub(super) async fn serve(stream: TcpStream, address: SocketAddr, context: Context) {
+    let Context { certificate, handler, handshakes, on_incident, stop } = context;
     let deadline = Instant::now() + FIRST_HEAD_TIMEOUT;
     let mut byte = [0];
-    let first_byte = async {
-        tokio::select! {
-            first = timeout_at(deadline, stream.peek(&mut byte)) => matches!(first, Ok(Ok(1..))),
-            () = last_call(&stop) => false,
-        }
+    let first_byte = tokio::select! {
+        first_byte = timeout_at(deadline, stream.peek(&mut byte)) => first_byte,
+        () = last_call(&stop) => return,
     };
-    if !first_byte.await {
-        return;
+    match first_byte {
+        Ok(Ok(1..)) => {}
+        Ok(_) => return,
+        Err(_) => return on_incident(Incident::TooSlow),
     }
     let (slot, evicted) = handshakes.take().await;
     let deadline = Instant::now() + FIRST_HEAD_TIMEOUT;
@@ -79,18 +84,23 @@ pub(super) async fn serve(
         }
     });
     let peer = Peer { address, is_tls: certificate.is_some() };
-    let exchange = Exchange { handler, peer, state: Arc::new(Mutex::new(State { slot: Some(slot), takeover: None })) };
+    let state = Arc::new(Mutex::new(State { slot: Some(slot), takeover: None }));
+    let exchange = Exchange { handler, on_incident: Arc::clone(&on_incident), peer, state };
     let Some(certificate) = certificate else {
         return Box::pin(exchange.run(stream, too_slow, stop, Stream::Plain)).await;
     };
     let handshake = Box::pin(certificate.acceptor().accept(stream));
     let accepted = tokio::select! {
         accepted = handshake => accepted,
-        () = &mut too_slow => return tracing::debug!(peer = %address, "TLS handshake took too long"),
+        () = &mut too_slow => {
+            tracing::debug!(peer = %address, "TLS handshake took too long");
+            return on_incident(Incident::TooSlow);
+        }
     };
     match accepted {
         Ok(stream) => Box::pin(exchange.run(stream, too_slow, stop, |stream| Stream::Tls(Box::new(stream)))).await,
         Err(error) => {
+            on_incident(Incident::TlsFailed);
             tracing::debug!(peer = %address, error = &error as &dyn std::error::Error, "TLS handshake failed");
         }
     }
@@ -100,6 +110,7 @@ pub(super) async fn serve(
 #[derive(Clone)]
 struct Exchange {
     handler: Arc<dyn Handler>,
+    on_incident: OnIncident,
     peer: Peer,
     state: Arc<Mutex<State>>,
 }
@@ -148,7 +159,10 @@ impl Exchange {
         let takeover = self.state.lock().takeover.take();
         match (takeover, end) {
             (Some(takeover), Some(Ok(()))) => takeover(stream(io), parts.read_buf),
-            (_, None) => tracing::debug!(peer = %self.peer.address, "no request head in time"),
+            (_, None) => {
+                (self.on_incident)(Incident::TooSlow);
+                tracing::debug!(peer = %self.peer.address, "no request head in time");
+            }
             (_, Some(end)) => {
                 if let Err(error) = end {
                     tracing::debug!(peer = %self.peer.address, error = &error as &dyn std::error::Error, "connection ended");

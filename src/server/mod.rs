@@ -9,6 +9,7 @@ mod tls;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -65,6 +66,19 @@ pub trait Handler: Send + Sync + 'static {
     /// Answers one request.
     fn handle(&self, request: Request<Incoming>, peer: Peer) -> PendingReply;
 }
+
+/// Why a connection was not served.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Incident {
+    /// It could not be accepted: most likely there are no descriptors left.
+    AcceptFailed,
+    /// Its TLS handshake or the head of its first request did not come in time.
+    TooSlow,
+    /// Its TLS handshake failed.
+    TlsFailed,
+}
+
+type OnIncident = Arc<dyn Fn(Incident) + Send + Sync>;
 
 /// How long a client has for its TLS handshake and the head of its first request.
 const FIRST_HEAD_TIMEOUT: Duration = Duration::from_secs(5);

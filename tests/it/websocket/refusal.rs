@@ -158,6 +158,7 @@ async fn a_head_that_drips_or_never_comes_is_cut_off() {
     let took = start.elapsed();
     assert!(took > Duration::from_secs(4) && took < Duration::from_secs(8), "{took:?}");
     assert!(rest.is_empty());
+    world.gateway.until_metric("refused_total{reason=\"too_slow\"}", 2.0).await;
     TestClient::dial(&issued).await.expect("the URL is as good as before");
     world.finish().await;
 }
