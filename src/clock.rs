@@ -7,6 +7,11 @@ use std::time::Duration;
 use std::time::SystemTime;
 use std::time::UNIX_EPOCH;
 
+/// A duration in whole milliseconds; one too long for that counts as longer than any other, with room to add to it.
+pub fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX / 4)
+}
+
 /// Tells the time of day.
 pub trait Clock: Debug + Send + Sync {
     /// Time since 1970-01-01 00:00 UTC; zero if the system's clock stands before that.

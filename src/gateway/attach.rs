@@ -124,10 +124,14 @@ impl Gateway {
 
     /// Sends a frame to an open tunnel; a client that has no room for it is closed.
     pub fn send<S: Socket + ?Sized>(&self, connection: &Connection<S>, frame: &bytes::Bytes, now: Instant) -> Sent {
-        let sent = connection.send(frame, self.options.outbox_bytes, now);
-        if sent == Sent::Slow {
-            connection.close(CloseReason::SlowConsumer, None, now);
-        }
-        sent
+        close_if_slow(connection, connection.send(frame, self.options.outbox_bytes, now), now)
     }
+}
+
+/// Closes a client that had no room for a frame.
+pub(super) fn close_if_slow<S: Socket + ?Sized>(connection: &Connection<S>, sent: Sent, now: Instant) -> Sent {
+    if sent == Sent::Slow {
+        connection.close(CloseReason::SlowConsumer, None, now);
+    }
+    sent
 }

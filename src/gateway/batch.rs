@@ -17,8 +17,8 @@ use super::Connection;
 use super::Gateway;
 use super::Sent;
 use super::Socket;
+use super::attach::close_if_slow;
 use crate::id::TunnelId;
-use crate::protocol::close::CloseReason;
 use crate::protocol::wafer::PushPacket;
 use crate::protocol::wafer::Target;
 use crate::tenant::Tenant;
@@ -65,15 +65,9 @@ impl Gateway {
         now: Instant,
         queued: &mut Queued,
     ) -> Sent {
-        let sent = connection.queue(frame, self.options.outbox_bytes, now);
-        match sent {
-            Sent::Accepted => {
-                queued.entry(connection.inbox.tunnel).or_insert(connection);
-            }
-            Sent::Slow => {
-                connection.close(CloseReason::SlowConsumer, None, now);
-            }
-            Sent::Closed => {}
+        let sent = close_if_slow(&connection, connection.queue(frame, self.options.outbox_bytes, now), now);
+        if sent == Sent::Accepted {
+            queued.entry(connection.inbox.tunnel).or_insert(connection);
         }
         sent
     }

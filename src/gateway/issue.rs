@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::Gateway;
-use super::silence::millis;
+use crate::clock::millis;
 use crate::id::TunnelId;
 use crate::protocol::ticket::Ticket;
 use crate::tenant::Key;

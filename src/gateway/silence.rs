@@ -11,6 +11,7 @@ use tokio::time::interval;
 use super::Connection;
 use super::Gateway;
 use super::Socket;
+use crate::clock::millis;
 use crate::protocol::close::CloseReason;
 use crate::tunnel::Wheel;
 
@@ -76,8 +77,4 @@ impl Gateway {
     pub fn now_ms(&self) -> u64 {
         millis(self.start.elapsed())
     }
-}
-
-pub(super) fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX / 4)
 }
