@@ -4,16 +4,16 @@ use std::time::Duration;
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use bytes::BytesMut;
-use http_body_util::BodyExt;
-use hyper::HeaderMap;
 use hyper::StatusCode;
-use hyper::body::Body;
-use hyper::body::Incoming;
-use hyper::header::RETRY_AFTER;
 
 /// Most of an answer's body that is read.
 pub const MAX_BODY_BYTES: usize = 64 * 1024;
+
+/// Longest head of an answer.
+pub(crate) const MAX_HEAD_BYTES: usize = 16 * 1024;
+
+/// Most header lines in an answer.
+pub(crate) const MAX_HEADERS: usize = 100;
 
 /// Longest pause that a business server can ask for.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
@@ -25,13 +25,33 @@ pub struct Answer {
     pub status: StatusCode,
     /// How long to wait before the next attempt, at most an hour.
     pub retry_after: Option<Duration>,
-    /// The body, cut at [`MAX_BODY_BYTES`]; a failure's body may be incomplete.
+    /// The body, cut at [`MAX_BODY_BYTES`]; empty if an answer that is no 2xx broke off.
     pub body: Bytes,
 }
 
-/// The `Retry-After` of an answer, in either form; `now` is asked for only where it is a date.
-pub(crate) fn retry_after(headers: &HeaderMap, now: impl FnOnce() -> SystemTime) -> Option<Duration> {
-    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+/// What is wrong with an answer.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum Malformed {
+    /// Too many or too long header lines.
+    #[error("the head of the answer is too large")]
+    HeadTooLarge,
+    /// No status line and header lines.
+    #[error("the answer is not HTTP: {0}")]
+    NotHttp(httparse::Error),
+    /// A Content-Length that is no number, or several that differ.
+    #[error("the answer has no valid Content-Length")]
+    Length,
+    /// A chunk that is not framed as it should be.
+    #[error("the answer is not chunked as it says")]
+    Chunk,
+    /// One 1xx after the other.
+    #[error("too many interim answers")]
+    Interim,
+}
+
+/// How long a `Retry-After` of either form asks to wait; `now` is asked for only where it is a date.
+pub(crate) fn retry_after(text: &str, now: impl FnOnce() -> SystemTime) -> Option<Duration> {
+    let text = text.trim();
     let wait = if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
         // Digits that do not fit are a very long time.
         Duration::from_secs(text.parse().unwrap_or(u64::MAX))
@@ -42,51 +62,17 @@ pub(crate) fn retry_after(headers: &HeaderMap, now: impl FnOnce() -> SystemTime)
     Some(wait.min(MAX_RETRY_AFTER))
 }
 
-/// Reads `body` up to its cap into `read`, which keeps what came before a failure. What is beyond the cap is not read.
-pub(crate) async fn read_capped(mut body: Incoming, read: &mut Bytes) -> Result<(), hyper::Error> {
-    let mut rest = BytesMut::new();
-    let result = loop {
-        if read.len() + rest.len() >= MAX_BODY_BYTES || body.is_end_stream() {
-            break Ok(());
-        }
-        match body.frame().await {
-            None => break Ok(()),
-            Some(Err(error)) => break Err(error),
-            Some(Ok(frame)) => {
-                let Ok(data) = frame.into_data() else {
-                    continue;
-                };
-                let room = MAX_BODY_BYTES - read.len() - rest.len();
-                let data = data.slice(..data.len().min(room));
-                // Most answers are one piece, which is not copied.
-                if read.is_empty() {
-                    *read = data;
-                } else {
-                    rest.extend_from_slice(&data);
-                }
-            }
-        }
-    };
-    if !rest.is_empty() {
-        *read = [read.as_ref(), rest.as_ref()].concat().into();
-    }
-    result
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::UNIX_EPOCH;
-
-    use hyper::header::HeaderValue;
 
     use super::*;
 
     /// Sun, 06 Nov 1994 08:49:37 GMT.
     const NOW_SECS: u64 = 784_111_777;
 
-    fn wait(value: &'static str) -> Option<Duration> {
-        let headers = HeaderMap::from_iter([(RETRY_AFTER, HeaderValue::from_static(value))]);
-        retry_after(&headers, || UNIX_EPOCH + Duration::from_secs(NOW_SECS))
+    fn wait(value: &str) -> Option<Duration> {
+        retry_after(value, || UNIX_EPOCH + Duration::from_secs(NOW_SECS))
     }
 
     #[test]
@@ -112,10 +98,5 @@ mod tests {
         for (value, expected) in values {
             assert_eq!(wait(value), expected, "{value:?}");
         }
-    }
-
-    #[test]
-    fn no_header_is_no_wait() {
-        assert_eq!(retry_after(&HeaderMap::new(), || UNIX_EPOCH), None);
     }
 }

@@ -6,10 +6,12 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper_util::client::legacy;
 use rustls::CertificateError;
 
+use crate::webhook::answer::Malformed;
 use crate::webhook::guard::Refusal;
+use crate::webhook::http1;
+use crate::webhook::http2;
 
 /// An attempt that ended without an answer.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -45,7 +47,26 @@ pub enum AttemptError {
     },
     /// What came back is not HTTP, or its head is too large.
     #[error("the answer is not valid")]
-    BadAnswer(#[source] Arc<dyn Error + Send + Sync>),
+    BadAnswer(#[source] Malformed),
+}
+
+impl From<http1::Failure> for AttemptError {
+    fn from(failure: http1::Failure) -> Self {
+        match failure {
+            http1::Failure::Unsent(error) => Self::Lost { source: Arc::new(error), was_sent: false },
+            http1::Failure::Lost(error) => Self::Lost { source: Arc::new(error), was_sent: true },
+            http1::Failure::Malformed(malformed) => Self::BadAnswer(malformed),
+        }
+    }
+}
+
+impl From<http2::Failure> for AttemptError {
+    fn from(failure: http2::Failure) -> Self {
+        match failure {
+            http2::Failure::Unsent(error) => Self::Lost { source: Arc::new(error), was_sent: false },
+            http2::Failure::Lost(error) => Self::Lost { source: Arc::new(error), was_sent: true },
+        }
+    }
 }
 
 impl AttemptError {
@@ -80,25 +101,8 @@ impl AttemptError {
             Self::Tls(error) => format!("TLS: {}", tls_words(error)).into(),
             Self::Timeout { .. } => self.to_string().into(),
             Self::Lost { source, .. } => lost_words(source.as_ref()),
-            Self::BadAnswer(source) => bad_answer_words(source.as_ref()),
+            Self::BadAnswer(malformed) => malformed.to_string().into(),
         }
-    }
-
-    /// What an error of the pooled client means, for a request that may have left or has not.
-    pub(crate) fn from_client(error: legacy::Error, was_sent: bool) -> Self {
-        if let Some(error) = find::<Self>(&error) {
-            return error.clone();
-        }
-        let is_parse = find::<hyper::Error>(&error).is_some_and(hyper::Error::is_parse);
-        let source: Arc<dyn Error + Send + Sync> = Arc::new(error);
-        if is_parse { Self::BadAnswer(source) } else { Self::Lost { source, was_sent } }
-    }
-
-    /// What a failure while the answer's body was read means.
-    pub(crate) fn from_body(error: hyper::Error) -> Self {
-        let is_parse = error.is_parse();
-        let source: Arc<dyn Error + Send + Sync> = Arc::new(error);
-        if is_parse { Self::BadAnswer(source) } else { Self::Lost { source, was_sent: true } }
     }
 }
 
@@ -146,9 +150,7 @@ fn tls_words(error: &io::Error) -> Cow<'static, str> {
             CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
                 "certificate not valid yet".into()
             }
-            CertificateError::UnknownIssuer | CertificateError::BadSignature => {
-                "certificate signed by nobody we trust".into()
-            }
+            CertificateError::UnknownIssuer => "certificate signed by nobody we trust".into(),
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
                 "certificate issued for another name".into()
             }
@@ -166,16 +168,8 @@ fn lost_words(source: &(dyn Error + Send + Sync + 'static)) -> Cow<'static, str>
         return io_words(error);
     }
     match find::<hyper::Error>(source) {
-        Some(error) if error.is_incomplete_message() => "connection closed before the answer was complete".into(),
         Some(error) if error.is_canceled() || error.is_closed() => "connection closed before the request left".into(),
         _ => innermost(source).to_string().into(),
-    }
-}
-
-fn bad_answer_words(source: &(dyn Error + Send + Sync + 'static)) -> Cow<'static, str> {
-    match find::<hyper::Error>(source) {
-        Some(error) if error.is_parse_too_large() => "the head of the answer is too large".into(),
-        _ => format!("the answer is not HTTP: {}", innermost(source)).into(),
     }
 }
 
@@ -228,7 +222,7 @@ mod tests {
             let source: Arc<dyn Error + Send + Sync> = Arc::new(io::Error::other("gone"));
             assert_eq!(AttemptError::Lost { source, was_sent }.is_unknown_outcome(), was_sent);
         }
-        assert!(AttemptError::BadAnswer(Arc::new(io::Error::other("nonsense"))).is_unknown_outcome());
+        assert!(AttemptError::BadAnswer(Malformed::Length).is_unknown_outcome());
         assert!(!connect(io::ErrorKind::ConnectionRefused.into()).is_unknown_outcome());
     }
 

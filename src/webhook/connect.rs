@@ -1,6 +1,5 @@
 //! The way to a business server: resolve, judge every address, connect to one that was judged, shake hands.
 
-use std::future::Future;
 use std::io;
 use std::net::IpAddr;
 use std::net::SocketAddr;
@@ -10,18 +9,15 @@ use std::task::Context;
 use std::task::Poll;
 use std::time::Duration;
 
-use hyper::Uri;
-use hyper::rt::Read;
-use hyper::rt::ReadBufCursor;
-use hyper::rt::Write;
-use hyper_util::client::legacy::connect::Connected;
-use hyper_util::client::legacy::connect::Connection;
-use hyper_util::rt::TokioIo;
+use tokio::io::AsyncRead;
+use tokio::io::AsyncWrite;
+use tokio::io::ReadBuf;
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
-use tower_service::Service;
+use url::Host;
 
 use crate::webhook::attempt::AttemptError;
+use crate::webhook::endpoint::ReceiveUrl;
 use crate::webhook::guard::Guard;
 use crate::webhook::resolve::Resolve;
 use crate::webhook::tls::Tls;
@@ -29,15 +25,8 @@ use crate::webhook::tls::Tls;
 /// Longest wait for one address.
 const ADDRESS_DEADLINE: Duration = Duration::from_secs(2);
 
-/// Longest wait for a connection, however many addresses there are. A connection may be made for the pool when nobody
-/// waits for it any more, so the attempt's own time limit is not enough.
-const DEADLINE: Duration = Duration::from_secs(15);
-
-/// Makes connections under one policy. Clones share everything.
-#[derive(Clone)]
-pub struct Connector(Arc<Parts>);
-
-struct Parts {
+/// Makes connections under one policy.
+pub struct Connector {
     guard: Guard,
     resolver: Arc<dyn Resolve>,
     tls: Tls,
@@ -46,34 +35,30 @@ struct Parts {
 impl Connector {
     /// A connector that reaches what `guard` admits.
     pub fn new(guard: Guard, resolver: Arc<dyn Resolve>, tls: Tls) -> Self {
-        Self(Arc::new(Parts { guard, resolver, tls }))
+        Self { guard, resolver, tls }
     }
 
-    async fn connect(self, uri: Uri) -> Result<Stream, AttemptError> {
-        let host = uri.host().unwrap_or_default();
-        let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-        let is_tls = uri.scheme_str() == Some("https");
-        let port = uri.port_u16().unwrap_or(if is_tls { 443 } else { 80 });
-
-        let addresses = self.0.admitted(host).await?;
-        let stream = connect_to_one(&addresses, port).await.map_err(|error| AttemptError::Connect(Arc::new(error)))?;
-        if !is_tls {
-            return Ok(Stream::Plain(TokioIo::new(stream)));
+    /// Connects to the host of `url`, by TLS if it is an https URL.
+    pub async fn connect(&self, url: &ReceiveUrl) -> Result<Stream, AttemptError> {
+        let addresses = self.admitted(url.host()).await?;
+        let stream =
+            connect_to_one(&addresses, url.port()).await.map_err(|error| AttemptError::Connect(Arc::new(error)))?;
+        if !url.is_https() {
+            return Ok(Stream::Plain(stream));
         }
-        let stream = self.0.tls.connect(host, stream).await;
+        let stream = self.tls.connect(url.host(), stream).await;
         let stream = stream.map_err(|error| AttemptError::Tls(Arc::new(error)))?;
-        Ok(Stream::Tls(Box::new(TokioIo::new(stream))))
+        Ok(Stream::Tls(Box::new(stream)))
     }
-}
 
-impl Parts {
     /// All addresses of `host`, an address itself or a name. One that is refused refuses them all: who mixes an inner
     /// address into an answer means it.
-    async fn admitted(&self, host: &str) -> Result<Vec<IpAddr>, AttemptError> {
-        let addresses = match host.parse() {
-            Ok(address) => vec![address],
-            Err(_) => {
-                let found = self.resolver.resolve(host).await;
+    async fn admitted(&self, host: &Host<String>) -> Result<Vec<IpAddr>, AttemptError> {
+        let addresses = match host {
+            Host::Ipv4(address) => vec![IpAddr::V4(*address)],
+            Host::Ipv6(address) => vec![IpAddr::V6(*address)],
+            Host::Domain(name) => {
+                let found = self.resolver.resolve(name).await;
                 found.map_err(|error| AttemptError::Resolve(Arc::new(error)))?
             }
         };
@@ -81,26 +66,6 @@ impl Parts {
             self.guard.admits(*address)?;
         }
         Ok(addresses)
-    }
-}
-
-impl Service<Uri> for Connector {
-    type Response = Stream;
-    type Error = AttemptError;
-    type Future = Pin<Box<dyn Future<Output = Result<Stream, AttemptError>> + Send>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), AttemptError>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, uri: Uri) -> Self::Future {
-        let connector = self.clone();
-        Box::pin(async move {
-            match tokio::time::timeout(DEADLINE, connector.connect(uri)).await {
-                Ok(result) => result,
-                Err(_) => Err(AttemptError::Connect(Arc::new(no_connection_within(DEADLINE)))),
-            }
-        })
     }
 }
 
@@ -129,25 +94,23 @@ fn no_connection_within(limit: Duration) -> io::Error {
 /// A connection to a business server.
 pub enum Stream {
     /// For `http`.
-    Plain(TokioIo<TcpStream>),
+    Plain(TcpStream),
     /// For `https`.
-    Tls(Box<TokioIo<TlsStream<TcpStream>>>),
+    Tls(Box<TlsStream<TcpStream>>),
 }
 
-impl Connection for Stream {
-    fn connected(&self) -> Connected {
-        // No peer address in here: the pooled client would copy it into every response.
+impl Stream {
+    /// Whether HTTP/2 was agreed on.
+    pub(crate) fn is_http2(&self) -> bool {
         match self {
-            Self::Tls(stream) if stream.inner().get_ref().1.alpn_protocol() == Some(b"h2") => {
-                Connected::new().negotiated_h2()
-            }
-            _ => Connected::new(),
+            Self::Plain(_) => false,
+            Self::Tls(stream) => stream.get_ref().1.alpn_protocol() == Some(b"h2"),
         }
     }
 }
 
-impl Read for Stream {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+impl AsyncRead for Stream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_read(cx, buffer),
             Self::Tls(stream) => Pin::new(stream).poll_read(cx, buffer),
@@ -155,29 +118,11 @@ impl Read for Stream {
     }
 }
 
-impl Write for Stream {
+impl AsyncWrite for Stream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
             Self::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
-        }
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
-            Self::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
-        }
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        match self {
-            Self::Plain(stream) => stream.is_write_vectored(),
-            Self::Tls(stream) => stream.is_write_vectored(),
         }
     }
 

@@ -7,6 +7,7 @@ use std::hash::Hasher;
 use std::sync::Arc;
 
 use hyper::Uri;
+use hyper::http::uri::PathAndQuery;
 use hyper::http::uri::Scheme;
 use url::Host;
 use url::Url;
@@ -38,6 +39,8 @@ struct Parts {
     host: Host<String>,
     port: u16,
     uri: Uri,
+    request_head: Box<[u8]>,
+    origin: Arc<str>,
 }
 
 /// Why a text is not a receive URL, and what to change.
@@ -90,14 +93,25 @@ impl ReceiveUrl {
         let (host, port) = parse_authority(&scheme, authority)?;
 
         let start = text.len() - rest.len();
-        let port_in_uri = if port == default_port(&scheme) { String::new() } else { format!(":{port}") };
-        let uri = Uri::builder()
-            .scheme(scheme)
-            .authority(format!("{host}{port_in_uri}"))
-            .path_and_query(request_target(target))
-            .build()
-            .map_err(|_| ReceiveUrlError::Path)?;
-        Ok(Self(Arc::new(Parts { text: text.into(), authority: (start, start + authority.len()), host, port, uri })))
+        let mut read = host.to_string();
+        if port != default_port(&scheme) {
+            read.push_str(&format!(":{port}"));
+        }
+        let origin = format!("{scheme}://{read}").into();
+        let target: PathAndQuery = request_target(target).parse().map_err(|_| ReceiveUrlError::Path)?;
+        let request_head = format!("POST {target} HTTP/1.1\r\nhost: {read}\r\n");
+        let mut absolute = Uri::from(target).into_parts();
+        absolute.scheme = Some(scheme);
+        absolute.authority = Some(read.parse().map_err(|_| ReceiveUrlError::Host)?);
+        Ok(Self(Arc::new(Parts {
+            text: text.into(),
+            authority: (start, start + authority.len()),
+            host,
+            port,
+            uri: Uri::from_parts(absolute).map_err(|_| ReceiveUrlError::Path)?,
+            request_head: request_head.into_bytes().into(),
+            origin,
+        })))
     }
 
     /// The text that was parsed, without its fragment. It may hold secrets in its query: log the `Display` form.
@@ -126,9 +140,24 @@ impl ReceiveUrl {
         self.0.port
     }
 
-    /// What a request is sent to; cheap to clone.
+    /// Whether the scheme is https.
+    pub fn is_https(&self) -> bool {
+        self.0.uri.scheme() == Some(&Scheme::HTTPS)
+    }
+
+    /// The absolute URI that a request is for; cheap to clone.
     pub fn uri(&self) -> &Uri {
         &self.0.uri
+    }
+
+    /// How a request over HTTP/1.1 begins: the request line and the `Host` header.
+    pub(crate) fn request_head(&self) -> &[u8] {
+        &self.0.request_head
+    }
+
+    /// Scheme, host and port: what shares connections.
+    pub(crate) fn origin(&self) -> &Arc<str> {
+        &self.0.origin
     }
 }
 
@@ -149,10 +178,7 @@ impl Hash for ReceiveUrl {
 impl fmt::Display for ReceiveUrl {
     /// Writes the URL without its query, in ASCII, fit for a log.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let uri = self.uri();
-        let scheme = uri.scheme_str().unwrap_or_default();
-        let authority = uri.authority().map_or("", |authority| authority.as_str());
-        write!(f, "{scheme}://{authority}{}", uri.path())
+        write!(f, "{}{}", self.0.origin, self.0.uri.path())
     }
 }
 
@@ -249,6 +275,7 @@ mod tests {
             ("http://h/t/abc", "/t/abc"),
             ("http://h/a%2Fb/%e4%bd%a0?x=%20&y=+", "/a%2Fb/%e4%bd%a0?x=%20&y=+"),
             ("http://h/a/../b//c/./d", "/a/../b//c/./d"),
+            ("http://h//b/c", "//b/c"),
             ("http://h/?u=http://other@x/", "/?u=http://other@x/"),
             ("http://h/path#part?x", "/path"),
             ("http://h/\u{4fe1}?\u{9053}", "/%E4%BF%A1?%E9%81%93"),

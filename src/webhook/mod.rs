@@ -2,6 +2,7 @@
 
 pub mod answer;
 pub mod attempt;
+mod chunked;
 pub mod client;
 #[cfg(test)]
 mod client_tests;
@@ -10,11 +11,12 @@ mod dispatcher;
 pub mod endpoint;
 mod endpoints;
 pub mod guard;
+mod http1;
+mod http2;
 mod inbox;
+mod pool;
 mod request;
 pub mod resolve;
-#[cfg(test)]
-mod test_server;
 pub mod tls;
 mod verdict;
 

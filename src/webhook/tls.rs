@@ -1,16 +1,19 @@
 //! TLS towards business servers: whom to trust, and the handshake.
 
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::ClientConfig;
 use rustls::RootCertStore;
 use rustls_pki_types::CertificateDer;
+use rustls_pki_types::InvalidDnsNameError;
 use rustls_pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+use url::Host;
 
 /// Longest TLS handshake.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -56,14 +59,12 @@ impl Tls {
     }
 
     /// Shakes hands over `stream` with the server named `host`.
-    pub(crate) async fn connect(&self, host: &str, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+    pub(crate) async fn connect(&self, host: &Host<String>, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
         let Some(connector) = &self.0 else {
             let words = "no root certificates found: install ca-certificates or set SSL_CERT_FILE";
             return Err(io::Error::new(io::ErrorKind::NotFound, words));
         };
-        let host = host.strip_suffix('.').unwrap_or(host);
-        let name = ServerName::try_from(host.to_owned())
-            .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+        let name = server_name(host).map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
         match tokio::time::timeout(DEADLINE, connector.connect(name, stream)).await {
             Ok(result) => result,
             Err(_) => {
@@ -71,5 +72,14 @@ impl Tls {
                 Err(io::Error::new(io::ErrorKind::TimedOut, words))
             }
         }
+    }
+}
+
+/// What the certificate must be for. A trailing dot is ignored by rustls.
+fn server_name(host: &Host<String>) -> Result<ServerName<'static>, InvalidDnsNameError> {
+    match host {
+        Host::Ipv4(address) => Ok(ServerName::IpAddress(IpAddr::V4(*address).into())),
+        Host::Ipv6(address) => Ok(ServerName::IpAddress(IpAddr::V6(*address).into())),
+        Host::Domain(name) => ServerName::try_from(name.clone()),
     }
 }

@@ -1,16 +1,32 @@
 //! Servers for the client's tests: each listens on 127.0.0.1, counts its connections and handles them by a script.
 
+use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::net::IpAddr;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
+use std::task::Context;
+use std::task::Poll;
 
 use async_trait::async_trait;
+use bytes::Bytes;
+use http_body_util::BodyExt;
+use hyper::Request;
+use hyper::Response;
+use hyper::Version;
+use hyper::body::Body;
+use hyper::body::Frame;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::server::conn::http2;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioExecutor;
+use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
-use rcgen::CertifiedKey;
 use rustls::ServerConfig;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::PrivateKeyDer;
@@ -127,7 +143,8 @@ pub(crate) async fn until_closed(stream: &mut TcpStream) -> io::Result<()> {
 
 /// A certificate for `name`, signed by itself, with what a server needs to show it.
 pub(crate) fn self_signed(name: &str, alpn: &[&[u8]]) -> (CertificateDer<'static>, TlsAcceptor) {
-    let params = rcgen::CertificateParams::new(vec![name.to_owned()]).expect("a name");
+    let mut params = rcgen::CertificateParams::new(vec![name.to_owned()]).expect("a name");
+    params.distinguished_name.push(rcgen::DnType::CommonName, name);
     from_params(params, alpn)
 }
 
@@ -135,7 +152,6 @@ pub(crate) fn self_signed(name: &str, alpn: &[&[u8]]) -> (CertificateDer<'static
 pub(crate) fn from_params(params: rcgen::CertificateParams, alpn: &[&[u8]]) -> (CertificateDer<'static>, TlsAcceptor) {
     let signing_key = rcgen::KeyPair::generate().expect("a key");
     let cert = params.self_signed(&signing_key).expect("a certificate");
-    let CertifiedKey { cert, signing_key } = CertifiedKey { cert, signing_key };
     let key = PrivateKeyDer::try_from(signing_key.serialize_der()).expect("a key");
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut config = ServerConfig::builder_with_provider(provider)
@@ -146,6 +162,64 @@ pub(crate) fn from_params(params: rcgen::CertificateParams, alpn: &[&[u8]]) -> (
         .expect("a certificate with its key");
     config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
     (cert.der().clone(), TlsAcceptor::from(Arc::new(config)))
+}
+
+/// A TLS server that answers every request with what `answer` makes of its HTTP version.
+pub(crate) async fn tls_server<F>(
+    acceptor: TlsAcceptor,
+    answer: impl Fn(Version) -> F + Clone + Send + 'static,
+) -> TestServer
+where
+    F: Future<Output = Bytes> + Send + 'static,
+{
+    TestServer::new(move |stream, _| {
+        let acceptor = acceptor.clone();
+        let answer = answer.clone();
+        async move {
+            let stream = acceptor.accept(stream).await?;
+            let is_h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+            let answer = service_fn(move |request: Request<Incoming>| {
+                let answer = answer(request.version());
+                async move {
+                    let body = request.into_body().collect().await.expect("a body").to_bytes();
+                    assert_eq!(body, "{\"data\":\"{}\"}");
+                    Ok::<_, Infallible>(Response::new(Pieces::new(answer.await)))
+                }
+            });
+            let stream = TokioIo::new(stream);
+            let served = if is_h2 {
+                http2::Builder::new(TokioExecutor::new()).serve_connection(stream, answer).await
+            } else {
+                http1::Builder::new().serve_connection(stream, answer).await
+            };
+            served.map_err(io::Error::other)
+        }
+    })
+    .await
+}
+
+/// A body whose first byte comes alone, so that the frames after it are not aligned to anything.
+struct Pieces(Vec<Bytes>);
+
+impl Pieces {
+    fn new(mut body: Bytes) -> Self {
+        let first = body.split_to(body.len().min(1));
+        Self(vec![body, first])
+    }
+}
+
+impl Body for Pieces {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Poll::Ready(self.0.pop().map(|piece| Ok(Frame::data(piece))))
+    }
+}
+
+/// Answers with the version itself.
+pub(crate) async fn version(version: Version) -> Bytes {
+    format!("{version:?}").into()
 }
 
 /// A resolver that knows one answer, and notes what it was asked.

@@ -1,0 +1,207 @@
+//! Takes a chunked body apart. Pure: it is fed with bytes.
+
+use bytes::Buf;
+use bytes::Bytes;
+use bytes::BytesMut;
+
+use crate::webhook::answer::Malformed;
+
+/// Longest line that begins a chunk, extensions included.
+const MAX_LINE_BYTES: usize = 1024;
+
+/// Most bytes of framing and trailers, for a body of any size.
+const MAX_FRAMING_BYTES: usize = 512 * 1024;
+
+/// A chunked body on its way.
+#[derive(Debug)]
+pub(crate) struct Chunked {
+    data: BytesMut,
+    max_data: usize,
+    framing_bytes: usize,
+    state: State,
+}
+
+/// What comes next.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum State {
+    Size,
+    Data(u64),
+    DataEnd,
+    Trailer,
+    /// The last chunk and the trailers have come.
+    Whole,
+    /// There is more, which nobody reads.
+    Cut,
+}
+
+impl Chunked {
+    /// A body of which `max_data` bytes are kept.
+    pub(crate) fn new(max_data: usize) -> Self {
+        Self { data: BytesMut::new(), max_data, framing_bytes: 0, state: State::Size }
+    }
+
+    /// Takes from `buffer` what belongs to the body; true once nothing more is wanted.
+    pub(crate) fn decode(&mut self, buffer: &mut BytesMut) -> Result<bool, Malformed> {
+        loop {
+            self.state = match self.state {
+                State::Whole | State::Cut => return Ok(true),
+                State::Data(left) => {
+                    let room = self.max_data - self.data.len();
+                    let taken = left.min(buffer.len() as u64).min(room as u64) as usize;
+                    self.data.extend_from_slice(&buffer[..taken]);
+                    buffer.advance(taken);
+                    match left - taken as u64 {
+                        0 => State::DataEnd,
+                        _ if taken == room => State::Cut,
+                        left => {
+                            self.state = State::Data(left);
+                            return Ok(false);
+                        }
+                    }
+                }
+                State::Size | State::DataEnd | State::Trailer => {
+                    let Some(line) = take_line(buffer)? else {
+                        return Ok(false);
+                    };
+                    self.framing_bytes += line.len() + 2;
+                    if self.framing_bytes > MAX_FRAMING_BYTES {
+                        return Err(Malformed::Chunk);
+                    }
+                    self.after(&line)?
+                }
+            };
+        }
+    }
+
+    /// Whether the body has come to its end, and not to its cap.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.state == State::Whole
+    }
+
+    /// The data that has come.
+    pub(crate) fn into_data(self) -> Bytes {
+        self.data.freeze()
+    }
+
+    /// What comes after a line of the framing.
+    fn after(&self, line: &[u8]) -> Result<State, Malformed> {
+        match self.state {
+            State::Size => match parse_size(line).ok_or(Malformed::Chunk)? {
+                0 => Ok(State::Trailer),
+                size => Ok(State::Data(size)),
+            },
+            State::DataEnd if line.is_empty() => Ok(State::Size),
+            State::Trailer if line.is_empty() => Ok(State::Whole),
+            State::Trailer => Ok(State::Trailer),
+            _ => Err(Malformed::Chunk),
+        }
+    }
+}
+
+/// Takes a line off `buffer`, without its end, once it is complete.
+fn take_line(buffer: &mut BytesMut) -> Result<Option<BytesMut>, Malformed> {
+    let searched = &buffer[..buffer.len().min(MAX_LINE_BYTES)];
+    match searched.iter().position(|byte| *byte == b'\n') {
+        Some(end) if end > 0 && searched[end - 1] == b'\r' => {
+            let line = buffer.split_to(end - 1);
+            buffer.advance(2);
+            Ok(Some(line))
+        }
+        None if searched.len() < MAX_LINE_BYTES => Ok(None),
+        _ => Err(Malformed::Chunk),
+    }
+}
+
+/// The size in front of a chunk's extensions.
+fn parse_size(line: &[u8]) -> Option<u64> {
+    let size = line.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii_end();
+    // Rust would also take a sign.
+    let is_number = !size.is_empty() && size.iter().all(u8::is_ascii_hexdigit);
+    let size = str::from_utf8(size).ok().filter(|_| is_number)?;
+    u64::from_str_radix(size, 16).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Feeds `body` in pieces of `size` bytes; gives the data, whether it was whole, and what was left over.
+    fn decode(body: &str, size: usize, max_data: usize) -> Result<(Bytes, bool, usize), Malformed> {
+        let mut chunked = Chunked::new(max_data);
+        let mut buffer = BytesMut::new();
+        let mut is_done = false;
+        for piece in body.as_bytes().chunks(size) {
+            buffer.extend_from_slice(piece);
+            is_done = is_done || chunked.decode(&mut buffer)?;
+        }
+        assert_eq!(is_done, chunked.is_whole() || chunked.state == State::Cut);
+        let is_whole = chunked.is_whole();
+        Ok((chunked.into_data(), is_whole, buffer.len()))
+    }
+
+    #[test]
+    fn chunks_are_put_together_however_they_are_cut() {
+        let bodies = [
+            ("0\r\n\r\n", ""),
+            ("5\r\nhello\r\n0\r\n\r\n", "hello"),
+            ("5\r\nhello\r\n1;x=\"y\"\r\n \r\n00A \r\n0123456789\r\n000\r\n\r\n", "hello 0123456789"),
+            ("2\r\n\r\n\r\n0\r\nexpires: never\r\nx: y\r\n\r\n", "\r\n"),
+        ];
+
+        for (body, data) in bodies {
+            for size in 1..=body.len() {
+                assert_eq!(decode(body, size, 100), Ok((data.into(), true, 0)), "{body:?} by {size}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_comes_after_the_body_is_left() {
+        assert_eq!(decode("1\r\nx\r\n0\r\n\r\nHTTP", 100, 100), Ok(("x".into(), true, 4)));
+    }
+
+    #[test]
+    fn a_body_is_cut_at_its_cap() {
+        let body = "5\r\nhello\r\n5\r\nworld\r\n0\r\n\r\n";
+
+        assert_eq!(decode(body, 3, 10), Ok(("helloworld".into(), true, 0)));
+        for cap in [0, 1, 4, 6, 9] {
+            let (data, is_whole, _) = decode(body, 3, cap).expect("well formed");
+            assert_eq!((data, is_whole), ("helloworld"[..cap].to_owned().into(), false), "{cap}");
+        }
+    }
+
+    #[test]
+    fn bad_framing_is_refused() {
+        let long_line = format!("1;{}\r\nx\r\n", "x".repeat(MAX_LINE_BYTES));
+        let long_trailers = format!("0\r\n{}", "x: y\r\n".repeat(100_000));
+        let bodies = [
+            "\r\n",
+            "x\r\n",
+            "-1\r\n",
+            "+1\r\nx\r\n",
+            "0x1\r\nx\r\n",
+            " 1\r\nx\r\n",
+            "1\nx\r\n",
+            "1\r\nxy\r\n",
+            "1\r\nx0\r\n\r\n",
+            "11111111111111111\r\n",
+            ";\r\n",
+            &long_line,
+            &long_trailers,
+        ];
+
+        for body in bodies {
+            let start = &body[..body.len().min(20)];
+            assert_eq!(decode(body, 7, 100), Err(Malformed::Chunk), "{start:?}");
+        }
+    }
+
+    #[test]
+    fn a_body_that_breaks_off_is_not_whole() {
+        for body in ["", "5", "5\r\nhel", "5\r\nhello", "5\r\nhello\r\n", "0\r\n", "0\r\nx: y\r\n"] {
+            let (_, is_whole, _) = decode(body, 100, 100).expect("well formed so far");
+            assert!(!is_whole, "{body:?}");
+        }
+    }
+}

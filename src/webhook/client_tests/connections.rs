@@ -1,0 +1,274 @@
+//! Connections: kept, replaced, refused, lost.
+
+use std::io;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use hyper::HeaderMap;
+use hyper::StatusCode;
+use parking_lot::Mutex;
+use tokio::io::AsyncReadExt;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+
+use crate::webhook::client_tests::LONG;
+use crate::webhook::client_tests::SHORT;
+use crate::webhook::client_tests::client;
+use crate::webhook::client_tests::client_with;
+use crate::webhook::client_tests::failure;
+use crate::webhook::client_tests::post;
+use crate::webhook::client_tests::server::EMPTY;
+use crate::webhook::client_tests::server::OneAnswer;
+use crate::webhook::client_tests::server::TestServer;
+use crate::webhook::client_tests::server::read_request;
+use crate::webhook::client_tests::server::receive_url;
+use crate::webhook::client_tests::watched;
+use crate::webhook::resolve::Resolve;
+
+#[tokio::test]
+async fn a_request_carries_host_length_and_headers() {
+    let requests = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&requests);
+    let server = TestServer::new(move |mut stream, _| {
+        let seen = Arc::clone(&seen);
+        async move {
+            while let Some(request) = read_request(&mut stream).await? {
+                seen.lock().push(request);
+                stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n{\"code\":0}").await?;
+            }
+            Ok(())
+        }
+    })
+    .await;
+    let client = client();
+
+    let answer = post(&client, &server.named("http", "API.example.test"), LONG).await.expect("answered");
+    assert_eq!((answer.status, answer.retry_after), (StatusCode::OK, None));
+    assert_eq!(answer.body, "{\"code\":0}");
+    client.post(&server.url(), HeaderMap::new(), Bytes::new(), LONG).await.expect("answered");
+
+    let port = server.address.port();
+    let named = format!(
+        "POST /hook HTTP/1.1\r\nhost: api.example.test:{port}\r\ncontent-type: application/json\r\n\
+         content-length: 13\r\n\r\n{{\"data\":\"{{}}\"}}"
+    );
+    let empty = format!("POST /hook?x=1 HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\ncontent-length: 0\r\n\r\n");
+    assert_eq!(*requests.lock(), [named, empty]);
+}
+
+#[tokio::test]
+async fn headers_that_frame_the_request_are_ours_alone() {
+    let requests = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&requests);
+    let server = TestServer::new(move |mut stream, _| {
+        let seen = Arc::clone(&seen);
+        async move {
+            let request = read_request(&mut stream).await?;
+            seen.lock().extend(request);
+            stream.write_all(EMPTY.as_bytes()).await
+        }
+    })
+    .await;
+    let mut headers = HeaderMap::new();
+    for name in ["host", "content-length", "transfer-encoding", "connection"] {
+        headers.insert(name, "evil".parse().expect("a value"));
+    }
+
+    client().post(&server.url(), headers, Bytes::new(), LONG).await.expect("answered");
+
+    let address = server.address;
+    assert_eq!(*requests.lock(), [format!("POST /hook?x=1 HTTP/1.1\r\nhost: {address}\r\ncontent-length: 0\r\n\r\n")]);
+}
+
+#[tokio::test]
+async fn a_large_body_arrives_whole() {
+    let lengths = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&lengths);
+    let server = TestServer::new(move |mut stream, _| {
+        let seen = Arc::clone(&seen);
+        async move {
+            while let Some(request) = read_request(&mut stream).await? {
+                let (_, body) = request.split_once("\r\n\r\n").expect("a head");
+                seen.lock().push(body.len());
+                stream.write_all(EMPTY.as_bytes()).await?;
+            }
+            Ok(())
+        }
+    })
+    .await;
+    let client = client();
+
+    let sizes = [1, 16 * 1024, 16 * 1024 + 1, 300_000, 16 * 1024 * 1024, 1];
+    for size in sizes {
+        let body = Bytes::from(vec![b'x'; size]);
+        client.post(&server.url(), HeaderMap::new(), body, LONG).await.expect("answered");
+    }
+
+    assert_eq!(*lengths.lock(), sizes);
+    assert_eq!(server.connections(), 1);
+}
+
+#[tokio::test]
+async fn a_server_that_refuses_without_reading_it_all_is_heard() {
+    let server = TestServer::new(|mut stream, _| async move {
+        stream.read_u8().await?;
+        stream.write_all(b"HTTP/1.1 413 X\r\ncontent-length: 0\r\n\r\n").await?;
+        std::future::pending().await
+    })
+    .await;
+    let client = client();
+
+    for attempt in 1..=2 {
+        let body = Bytes::from(vec![b'x'; 32 * 1024 * 1024]);
+        let answer = client.post(&server.url(), HeaderMap::new(), body, LONG).await.expect("answered");
+        assert_eq!(answer.status, StatusCode::PAYLOAD_TOO_LARGE);
+        assert_eq!(server.connections(), attempt, "a half-sent request is not followed by another");
+    }
+}
+
+#[tokio::test]
+async fn an_interim_answer_does_not_stop_a_large_body() {
+    const SIZE: usize = 32 * 1024 * 1024;
+    let server = TestServer::new(|mut stream, _| async move {
+        stream.read_u8().await?;
+        stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\n\r\n").await?;
+        let mut body = stream.take(SIZE as u64);
+        tokio::io::copy(&mut body, &mut tokio::io::sink()).await?;
+        body.into_inner().write_all(EMPTY.as_bytes()).await
+    })
+    .await;
+
+    let body = Bytes::from(vec![b'x'; SIZE]);
+    let answer = client().post(&server.url(), HeaderMap::new(), body, LONG).await.expect("answered");
+
+    assert_eq!(answer.status, StatusCode::NO_CONTENT);
+}
+
+#[tokio::test]
+async fn a_hundred_requests_share_one_connection() {
+    for answer in [EMPTY, "HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n{\"code\":0}"] {
+        let server = TestServer::answering(answer).await;
+        let client = client();
+
+        for _ in 0..100 {
+            post(&client, &server.url(), LONG).await.expect("answered");
+        }
+
+        assert_eq!(server.connections(), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_went_stale_is_replaced() {
+    let server = TestServer::new(|mut stream, _| async move {
+        read_request(&mut stream).await?;
+        stream.write_all(EMPTY.as_bytes()).await
+    })
+    .await;
+    let client = client();
+
+    for _ in 0..20 {
+        post(&client, &server.url(), LONG).await.expect("answered on a fresh connection");
+    }
+
+    assert_eq!(server.connections(), 20);
+}
+
+#[tokio::test]
+async fn a_request_that_left_is_never_sent_again_silently() {
+    let (report, mut requests) = mpsc::channel(16);
+    let server = TestServer::new(move |mut stream, _| {
+        let report = report.clone();
+        async move {
+            read_request(&mut stream).await?;
+            stream.write_all(EMPTY.as_bytes()).await?;
+            let second = read_request(&mut stream).await?;
+            report.send(second.is_some()).await.map_err(io::Error::other)
+        }
+    })
+    .await;
+    let client = client();
+    post(&client, &server.url(), LONG).await.expect("answered");
+
+    let (label, reason, is_unknown) = failure(&client, &server.url(), LONG).await;
+
+    assert_eq!((label, is_unknown), ("lost", true));
+    assert_eq!(reason, "connection closed before the answer was complete");
+    assert_eq!(requests.recv().await, Some(true));
+    assert_eq!(server.connections(), 1);
+}
+
+#[tokio::test]
+async fn a_refused_connection_says_so() {
+    let listener = TcpListener::bind("127.7.7.7:0").await.expect("binds");
+    let address = listener.local_addr().expect("has an address");
+    drop(listener);
+
+    let failure = failure(&client(), &receive_url(&format!("http://{address}/")), LONG).await;
+
+    assert_eq!(failure, ("connect", "connection refused".to_owned(), false));
+}
+
+#[tokio::test]
+async fn the_next_address_is_tried_when_one_refuses() {
+    let server = TestServer::answering(EMPTY).await;
+    let resolver = OneAnswer::new(&["127.7.7.7", "127.0.0.1"]);
+    let client = client_with(&["127.0.0.0/8"], resolver, Vec::new());
+
+    post(&client, &server.named("http", "two.test"), LONG).await.expect("answered by the second");
+}
+
+#[tokio::test]
+async fn a_black_hole_runs_into_the_time_limit_and_is_left() {
+    let (server, mut closed) = watched(b"").await;
+
+    let failure = failure(&client(), &server.url(), SHORT).await;
+
+    assert_eq!(failure, ("timeout", "no answer within 100 ms".to_owned(), true));
+    assert_eq!(closed.recv().await, Some(()));
+}
+
+/// A name server that never answers.
+struct Silent;
+
+#[async_trait]
+impl Resolve for Silent {
+    async fn resolve(&self, _: &str) -> io::Result<Vec<IpAddr>> {
+        std::future::pending().await
+    }
+}
+
+#[tokio::test]
+async fn what_ends_before_a_connection_is_surely_not_sent() {
+    let client = client_with(&[], Arc::new(Silent), Vec::new());
+
+    let failure = failure(&client, &receive_url("http://silent.test/"), SHORT).await;
+
+    assert_eq!(failure, ("timeout", "no answer within 100 ms".to_owned(), false));
+}
+
+#[tokio::test]
+async fn an_unknown_name_says_so() {
+    let client = client_with(&[], OneAnswer::new(&[]), Vec::new());
+
+    let failure = failure(&client, &receive_url("http://unknown.test/"), LONG).await;
+
+    assert_eq!(failure, ("dns", "DNS: no such name".to_owned(), false));
+}
+
+#[tokio::test]
+async fn a_reset_in_mid_answer_leaves_the_outcome_unknown() {
+    let server = TestServer::new(|mut stream, _| async move {
+        stream.read_u8().await?;
+        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{").await
+        // Dropped with the request unread, so the kernel resets.
+    })
+    .await;
+
+    let (label, reason, is_unknown) = failure(&client(), &server.url(), LONG).await;
+
+    assert_eq!((label, reason.as_str(), is_unknown), ("lost", "connection reset", true));
+}

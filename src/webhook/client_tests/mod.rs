@@ -1,0 +1,113 @@
+//! The client against real servers on loopback, most of them badly behaved.
+
+mod addresses;
+mod answers;
+mod connections;
+mod pool;
+mod server;
+mod tls;
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+use std::time::SystemTime;
+use std::time::UNIX_EPOCH;
+
+use bytes::Bytes;
+use hyper::HeaderMap;
+use hyper::header::CONTENT_TYPE;
+use hyper::header::HeaderValue;
+use ipnet::IpNet;
+use rustls_pki_types::CertificateDer;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+
+use crate::webhook::answer::Answer;
+use crate::webhook::attempt::AttemptError;
+use crate::webhook::client::Client;
+use crate::webhook::client::Settings;
+use crate::webhook::client_tests::server::OneAnswer;
+use crate::webhook::client_tests::server::TestServer;
+use crate::webhook::client_tests::server::read_request;
+use crate::webhook::client_tests::server::until_closed;
+use crate::webhook::endpoint::ReceiveUrl;
+use crate::webhook::resolve::Resolve;
+use crate::webhook::tls::Roots;
+
+/// Longer than anything here takes.
+const LONG: Duration = Duration::from_secs(20);
+
+/// For attempts that must run out of time.
+const SHORT: Duration = Duration::from_millis(100);
+
+/// Sun, 06 Nov 1994 08:49:37 GMT.
+fn wall_clock() -> SystemTime {
+    UNIX_EPOCH + Duration::from_secs(784_111_777)
+}
+
+fn nets(texts: &[&str]) -> Vec<IpNet> {
+    texts.iter().map(|text| text.parse().expect("a network")).collect()
+}
+
+fn client_with(allow: &[&str], resolver: Arc<dyn Resolve>, roots: Vec<CertificateDer<'static>>) -> Client {
+    Client::new(Settings { allow: nets(allow), roots: Roots::Given(roots), resolver, wall_clock: Arc::new(wall_clock) })
+}
+
+/// A client that may reach loopback, for which every name is this machine.
+fn client() -> Client {
+    client_with(&["127.0.0.0/8"], OneAnswer::new(&["127.0.0.1"]), Vec::new())
+}
+
+fn trusting(root: CertificateDer<'static>) -> Client {
+    client_with(&["127.0.0.0/8"], OneAnswer::new(&["127.0.0.1"]), vec![root])
+}
+
+async fn post(client: &Client, url: &ReceiveUrl, limit: Duration) -> Result<Answer, AttemptError> {
+    let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/json"))]);
+    client.post(url, headers, Bytes::from_static(b"{\"data\":\"{}\"}"), limit).await
+}
+
+/// Posts to a server that must not answer, and gives the label, the words and whether the outcome is unknown.
+async fn failure(client: &Client, url: &ReceiveUrl, limit: Duration) -> (&'static str, String, bool) {
+    let error = post(client, url, limit).await.expect_err("no answer");
+    (error.label(), error.reason().into_owned(), error.is_unknown_outcome())
+}
+
+/// Asserts that nobody connected: a connection of the test's own is the first one that the server accepts.
+async fn assert_untouched(mut accepted: mpsc::Receiver<usize>, server: &TestServer) {
+    let _probe = TcpStream::connect(server.address).await.expect("connects");
+    assert_eq!(accepted.recv().await, Some(0));
+    assert_eq!(server.connections(), 1);
+}
+
+/// A server that answers nothing and reports each connection's number.
+async fn reporting() -> (TestServer, mpsc::Receiver<usize>) {
+    let (report, accepted) = mpsc::channel(16);
+    let server = TestServer::new(move |mut stream, number| {
+        let report = report.clone();
+        async move {
+            report.send(number).await.map_err(io::Error::other)?;
+            until_closed(&mut stream).await
+        }
+    })
+    .await;
+    (server, accepted)
+}
+
+/// A server that runs `answer` on its one connection and reports when the client has closed it.
+async fn watched(answer: &'static [u8]) -> (TestServer, mpsc::Receiver<()>) {
+    let (report, closed) = mpsc::channel(1);
+    let server = TestServer::new(move |mut stream, _| {
+        let report = report.clone();
+        async move {
+            read_request(&mut stream).await?;
+            stream.write_all(answer).await?;
+            // A reset also closes.
+            let _ = until_closed(&mut stream).await;
+            report.send(()).await.map_err(io::Error::other)
+        }
+    })
+    .await;
+    (server, closed)
+}

@@ -1,0 +1,162 @@
+//! The pool: what is kept, for how long, and how many connections a crowd makes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::AsyncWriteExt;
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+use tokio::task::yield_now;
+use tokio::time::Instant;
+use tokio::time::timeout;
+
+use crate::webhook::client_tests::LONG;
+use crate::webhook::client_tests::client;
+use crate::webhook::client_tests::nets;
+use crate::webhook::client_tests::post;
+use crate::webhook::client_tests::server::EMPTY;
+use crate::webhook::client_tests::server::OneAnswer;
+use crate::webhook::client_tests::server::TestServer;
+use crate::webhook::client_tests::server::read_request;
+use crate::webhook::client_tests::server::self_signed;
+use crate::webhook::client_tests::watched;
+use crate::webhook::connect::Connector;
+use crate::webhook::guard::Guard;
+use crate::webhook::http1::Http1;
+use crate::webhook::pool::Connection;
+use crate::webhook::pool::Pool;
+use crate::webhook::tls::Roots;
+use crate::webhook::tls::Tls;
+
+fn pool(tls: Tls) -> Arc<Pool> {
+    let guard = Guard::new(nets(&["127.0.0.0/8"]));
+    Pool::new(Connector::new(guard, OneAnswer::new(&["127.0.0.1"]), tls))
+}
+
+fn http1(connection: Option<Connection>) -> Option<Http1> {
+    match connection? {
+        Connection::Http1(connection) => Some(connection),
+        Connection::Http2(_) => None,
+    }
+}
+
+#[tokio::test]
+async fn a_connection_is_kept_for_six_sweeps() {
+    let server = TestServer::answering(EMPTY).await;
+    let (pool, url) = (pool(Tls::new(Roots::Given(Vec::new()))), server.url());
+    assert!(pool.take(&url).is_none());
+
+    let mut connection = http1(pool.connect(&url).await.ok());
+    for sweeps in [0, 5, 1, 5] {
+        pool.keep(&url, connection.expect("kept"));
+        for _ in 0..sweeps {
+            pool.sweep();
+        }
+        connection = http1(pool.take(&url));
+    }
+    pool.keep(&url, connection.expect("kept"));
+    for _ in 0..6 {
+        pool.sweep();
+    }
+
+    assert!(pool.take(&url).is_none());
+}
+
+#[tokio::test]
+async fn an_unused_connection_is_closed_by_itself() {
+    let (server, mut closed) = watched(EMPTY.as_bytes()).await;
+    let client = client();
+    post(&client, &server.url(), LONG).await.expect("answered");
+
+    // Nothing happens any more, so that time flies.
+    tokio::time::pause();
+    let since = Instant::now();
+    let closed = timeout(Duration::from_secs(300), closed.recv()).await;
+    assert_eq!(closed, Ok(Some(())));
+
+    let kept = since.elapsed();
+    assert!(kept > Duration::from_secs(25) && kept < Duration::from_secs(40), "{kept:?}");
+}
+
+#[tokio::test]
+async fn no_more_than_its_bound_is_kept_for_one_host() {
+    let server = TestServer::answering(EMPTY).await;
+    let (pool, url) = (pool(Tls::new(Roots::Given(Vec::new()))), server.url());
+    let mut connections = Vec::new();
+    for _ in 0..260 {
+        connections.extend(http1(pool.connect(&url).await.ok()));
+    }
+
+    for connection in connections {
+        pool.keep(&url, connection);
+    }
+
+    let mut kept = Vec::new();
+    while let Some(connection) = pool.take(&url) {
+        kept.push(connection);
+    }
+    assert_eq!(kept.len(), 256);
+}
+
+#[tokio::test]
+async fn a_connection_that_spoke_unasked_is_not_used() {
+    let (speak, speaks) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let (heard, spoken) = (Arc::clone(&speak), Arc::clone(&speaks));
+    let server = TestServer::new(move |mut stream, _| {
+        let (heard, spoken) = (Arc::clone(&heard), Arc::clone(&spoken));
+        async move {
+            read_request(&mut stream).await?;
+            stream.write_all(EMPTY.as_bytes()).await?;
+            heard.notified().await;
+            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 7\r\n\r\nforged!").await?;
+            spoken.notify_one();
+            std::future::pending().await
+        }
+    })
+    .await;
+    let client = client();
+
+    for _ in 0..3 {
+        let answer = post(&client, &server.url(), LONG).await.expect("answered");
+        assert!(answer.body.is_empty(), "{:?}", answer.body);
+        speak.notify_one();
+        speaks.notified().await;
+        // Until the runtime has looked at its sockets.
+        for _ in 0..200 {
+            yield_now().await;
+        }
+    }
+
+    assert_eq!(server.connections(), 3);
+}
+
+#[tokio::test]
+async fn a_crowd_makes_one_http2_connection_when_the_old_one_ends() {
+    let (root, acceptor) = self_signed("tls.test", &[b"h2"]);
+    // The first connection ends after its handshake, the others stay.
+    let server = TestServer::new(move |stream, number| {
+        let acceptor = acceptor.clone();
+        async move {
+            let _stream = acceptor.accept(stream).await?;
+            if number > 0 {
+                std::future::pending::<()>().await;
+            }
+            Ok(())
+        }
+    })
+    .await;
+    let (pool, url) = (pool(Tls::new(Roots::Given(vec![root]))), server.named("https", "tls.test"));
+    pool.connect(&url).await.expect("connects");
+    while pool.take(&url).is_some() {
+        yield_now().await;
+    }
+
+    let mut crowd = JoinSet::new();
+    for _ in 0..20 {
+        let (pool, url) = (Arc::clone(&pool), url.clone());
+        crowd.spawn(async move { pool.connect(&url).await.is_ok() });
+    }
+
+    assert!(crowd.join_all().await.into_iter().all(|is_connected| is_connected));
+    assert_eq!(server.connections(), 2);
+}

@@ -1,0 +1,139 @@
+//! TLS and, by it, HTTP/2.
+
+use bytes::Bytes;
+use hyper::Version;
+use tokio::io::AsyncReadExt;
+use tokio::io::AsyncWriteExt;
+
+use crate::webhook::answer::MAX_BODY_BYTES;
+use crate::webhook::client_tests::LONG;
+use crate::webhook::client_tests::SHORT;
+use crate::webhook::client_tests::client;
+use crate::webhook::client_tests::failure;
+use crate::webhook::client_tests::post;
+use crate::webhook::client_tests::server::TestServer;
+use crate::webhook::client_tests::server::from_params;
+use crate::webhook::client_tests::server::self_signed;
+use crate::webhook::client_tests::server::tls_server;
+use crate::webhook::client_tests::server::until_closed;
+use crate::webhook::client_tests::server::version;
+use crate::webhook::client_tests::trusting;
+
+#[tokio::test]
+async fn https_takes_the_version_that_the_server_offers() {
+    let offers: [(&[&[u8]], Version); 3] =
+        [(&[b"h2", b"http/1.1"], Version::HTTP_2), (&[b"http/1.1"], Version::HTTP_11), (&[], Version::HTTP_11)];
+    for (alpn, expected) in offers {
+        let (root, acceptor) = self_signed("tls.test", alpn);
+        let server = tls_server(acceptor, version).await;
+        let client = trusting(root);
+
+        for _ in 0..10 {
+            let answer = post(&client, &server.named("https", "tls.test"), LONG).await.expect("answered");
+            assert_eq!(answer.body, format!("{expected:?}"));
+        }
+
+        assert_eq!(server.connections(), 1, "{expected:?}");
+    }
+}
+
+#[tokio::test]
+async fn https_by_address_and_by_absolute_name_works() {
+    let (root, acceptor) = self_signed("127.0.0.1", &[]);
+    let server = tls_server(acceptor, version).await;
+    post(&trusting(root), &server.named("https", "127.0.0.1"), LONG).await.expect("answered");
+
+    let (root, acceptor) = self_signed("tls.test", &[]);
+    let server = tls_server(acceptor, version).await;
+    post(&trusting(root), &server.named("https", "tls.test."), LONG).await.expect("answered");
+}
+
+#[tokio::test]
+async fn a_certificate_that_proves_nothing_is_refused_with_the_reason() {
+    let (other_root, _) = self_signed("stranger.test", &[]);
+    let (root, acceptor) = self_signed("tls.test", &[]);
+    let server = tls_server(acceptor, version).await;
+
+    let stranger = failure(&trusting(other_root), &server.named("https", "tls.test"), LONG).await;
+    let words = "TLS: certificate signed by nobody we trust";
+    assert_eq!(stranger, ("tls", words.to_owned(), false));
+
+    let wrong_name = failure(&trusting(root), &server.named("https", "other.test"), LONG).await;
+    let words = "TLS: certificate issued for another name";
+    assert_eq!(wrong_name, ("tls", words.to_owned(), false));
+
+    let mut params = rcgen::CertificateParams::new(vec!["tls.test".to_owned()]).expect("a name");
+    params.not_before = rcgen::date_time_ymd(2000, 1, 1);
+    params.not_after = rcgen::date_time_ymd(2001, 1, 1);
+    let (root, acceptor) = from_params(params, &[]);
+    let server = tls_server(acceptor, version).await;
+    let expired = failure(&trusting(root), &server.named("https", "tls.test"), LONG).await;
+    assert_eq!(expired, ("tls", "TLS: certificate expired".to_owned(), false));
+}
+
+#[tokio::test]
+async fn https_to_a_plain_server_says_so() {
+    let server = TestServer::new(|mut stream, _| async move {
+        stream.read_u8().await?;
+        stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await?;
+        until_closed(&mut stream).await
+    })
+    .await;
+    let (root, _) = self_signed("tls.test", &[]);
+
+    let failure = failure(&trusting(root), &server.named("https", "tls.test"), LONG).await;
+
+    let words = "TLS: the server does not speak TLS on this port";
+    assert_eq!(failure, ("tls", words.to_owned(), false));
+}
+
+#[tokio::test]
+async fn https_without_any_root_says_what_to_install() {
+    let (_, acceptor) = self_signed("tls.test", &[]);
+    let server = tls_server(acceptor, version).await;
+    let client = client();
+
+    let failure = failure(&client, &server.named("https", "tls.test"), LONG).await;
+
+    let words = "TLS: no root certificates found: install ca-certificates or set SSL_CERT_FILE";
+    assert_eq!(failure, ("tls", words.to_owned(), false));
+    assert!(!client.has_roots());
+}
+
+#[tokio::test]
+async fn a_silent_tls_server_is_surely_not_sent_to() {
+    let server = TestServer::new(|mut stream, _| async move { until_closed(&mut stream).await }).await;
+    let (root, _) = self_signed("tls.test", &[]);
+
+    let failure = failure(&trusting(root), &server.named("https", "tls.test"), SHORT).await;
+
+    assert_eq!(failure, ("timeout", "no answer within 100 ms".to_owned(), false));
+}
+
+#[tokio::test]
+async fn bodies_over_http2_are_cut_at_the_cap() {
+    for size in [0, 10, MAX_BODY_BYTES, MAX_BODY_BYTES + 1, 8 * 1024 * 1024] {
+        let (root, acceptor) = self_signed("tls.test", &[b"h2"]);
+        let server = tls_server(acceptor, move |_| async move { Bytes::from(vec![b'x'; size]) }).await;
+        let client = trusting(root);
+
+        for _ in 0..2 {
+            let answer = post(&client, &server.named("https", "tls.test"), LONG).await.expect("answered");
+            assert_eq!(answer.body.len(), size.min(MAX_BODY_BYTES));
+        }
+
+        assert_eq!(server.connections(), 1, "cutting one exchange harms no other");
+    }
+}
+
+#[tokio::test]
+async fn an_http2_request_without_answer_leaves_the_outcome_unknown() {
+    let (root, acceptor) = self_signed("tls.test", &[b"h2"]);
+    let server = tls_server(acceptor, |_| std::future::pending()).await;
+
+    // Time for the handshake, which needs no CPU of anybody else's.
+    let limit = 10 * SHORT;
+    let failure = failure(&trusting(root), &server.named("https", "tls.test"), limit).await;
+
+    assert_eq!(failure, ("timeout", "no answer within 1000 ms".to_owned(), true));
+}
