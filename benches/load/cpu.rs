@@ -1,0 +1,69 @@
+//! Cores, and what processes use of them and of memory, as the system tells it.
+
+use std::fs;
+use std::time::Duration;
+
+use anyhow::Context;
+use rustix::process::Resource;
+use rustix::thread::CpuSet;
+
+/// The cores that this run uses; none where there is only one.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Cores(Option<(usize, usize)>);
+
+impl Cores {
+    /// The first two cores that may be used: one for the server, one for the load.
+    pub(crate) fn find() -> anyhow::Result<Self> {
+        let allowed = rustix::thread::sched_getaffinity(None)?;
+        let mut cores = (0..CpuSet::MAX_CPU).filter(|core| allowed.is_set(*core));
+        Ok(Self(cores.next().zip(cores.next())))
+    }
+
+    /// Whether server and load have a core each.
+    pub(crate) fn are_apart(self) -> bool {
+        self.0.is_some()
+    }
+
+    /// This thread, and the processes it starts from now on, run on the server's core.
+    pub(crate) fn use_servers(self) -> anyhow::Result<()> {
+        self.0.map_or(Ok(()), |(server, _)| pin(server))
+    }
+
+    /// This thread runs on the load's core.
+    pub(crate) fn use_loads(self) -> anyhow::Result<()> {
+        self.0.map_or(Ok(()), |(_, load)| pin(load))
+    }
+}
+
+fn pin(core: usize) -> anyhow::Result<()> {
+    let mut set = CpuSet::new();
+    set.set(core);
+    rustix::thread::sched_setaffinity(None, &set).context("cannot choose a core")
+}
+
+/// Raises the limit of open files as far as possible, for this process and its children; returns it.
+pub(crate) fn raise_file_limit() -> anyhow::Result<usize> {
+    let mut limit = rustix::process::getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    rustix::process::setrlimit(Resource::Nofile, limit).context("cannot raise the limit of open files")?;
+    Ok(limit.maximum.and_then(|files| usize::try_from(files).ok()).unwrap_or(usize::MAX))
+}
+
+/// CPU time of all threads of a process, user and system together, to the nanosecond.
+pub(crate) fn time_of(pid: u32) -> anyhow::Result<Duration> {
+    let mut nanos = 0;
+    for thread in fs::read_dir(format!("/proc/{pid}/task")).context("the server is gone")? {
+        // A thread may have ended since.
+        let Ok(text) = fs::read_to_string(thread?.path().join("schedstat")) else { continue };
+        nanos += text.split(' ').next().and_then(|nanos| nanos.parse::<u64>().ok()).context("schedstat has changed")?;
+    }
+    Ok(Duration::from_nanos(nanos))
+}
+
+/// Resident memory of a process, in bytes.
+pub(crate) fn resident_bytes(pid: u32) -> anyhow::Result<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).context("the server is gone")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
+    let kib: u64 = line.trim().trim_end_matches(" kB").parse()?;
+    Ok(kib * 1024)
+}

@@ -1,0 +1,172 @@
+//! Clients that come, as many as are wanted and a few at a time; and clients that go.
+
+use std::time::Duration;
+use std::time::Instant;
+
+use anyhow::bail;
+
+use crate::clock::now;
+use crate::dialect::Event;
+use crate::dialect::Kind;
+use crate::latency::Latency;
+use crate::mark::Faults;
+use crate::world::Load;
+use crate::world::World;
+
+/// How many come or go at a time.
+const AT_A_TIME: usize = 64;
+
+/// Clients that come: each asks for a tunnel, where there is such a thing, connects, and has come when it has its first packet and
+/// the business server its event.
+pub(crate) struct Arrival {
+    wanted: usize,
+    begun: Vec<Instant>,
+    first: usize,
+    /// How far each has come, and times from the first request to the first packet.
+    pub(crate) roll: Roll,
+}
+
+/// How far each client has come or gone.
+#[derive(Default)]
+pub(crate) struct Roll {
+    clients: Vec<Seen>,
+    complete: usize,
+    /// The times it took.
+    pub(crate) latency: Latency,
+    /// What came twice.
+    pub(crate) faults: Faults,
+}
+
+/// What has been seen of a client that comes or goes.
+#[derive(Clone, Copy, Debug)]
+struct Seen {
+    begun: Instant,
+    by_client: bool,
+    by_business: bool,
+}
+
+impl Roll {
+    fn begin(&mut self, now: Instant) {
+        self.clients.push(Seen { begun: now, by_client: false, by_business: false });
+    }
+
+    fn time(&mut self, client: usize) {
+        self.latency.add(now() - self.clients[client].begun);
+    }
+
+    fn see(&mut self, client: usize, flag: impl FnOnce(&mut Seen) -> &mut bool) {
+        let seen = &mut self.clients[client];
+        if std::mem::replace(flag(seen), true) {
+            self.faults.duplicated += 1;
+        } else if seen.by_client && seen.by_business {
+            self.complete += 1;
+        }
+    }
+}
+
+impl Arrival {
+    /// `wanted` more clients.
+    pub(crate) fn new(world: &World, wanted: usize) -> Self {
+        let first = world.clients.len();
+        Self { wanted, begun: vec![], first, roll: Roll::default() }
+    }
+
+    fn join(&mut self, world: &mut World, begun: Instant, name: String, path: &str) -> anyhow::Result<()> {
+        self.roll.begin(begun);
+        world.join(name, path).map(drop)
+    }
+}
+
+impl Load for Arrival {
+    fn is_done(&self) -> bool {
+        self.left() == 0
+    }
+
+    fn left(&self) -> usize {
+        self.wanted - self.roll.complete
+    }
+
+    fn drive(&mut self, world: &mut World, now: Instant) -> anyhow::Result<Option<Duration>> {
+        while self.begun.len() < self.wanted && self.begun.len() - self.roll.complete < AT_A_TIME {
+            let tag = self.begun.len();
+            self.begun.push(now);
+            match world.dialect.tunnel_request() {
+                Some(request) => world.lines.call(tag, |out| out.extend(request))?,
+                None => {
+                    let name = (self.first + tag).to_string();
+                    let path = format!("/ws/{name}");
+                    self.join(world, now, name, &path)?;
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    fn answered(&mut self, world: &mut World, tag: usize, body: &[u8]) -> anyhow::Result<()> {
+        let (name, path) = world.dialect.tunnel(body)?;
+        self.join(world, self.begun[tag], name, &path)
+    }
+
+    fn received(&mut self, _: &mut World, client: usize, packet: &[u8]) -> anyhow::Result<()> {
+        if packet != b"timeout:600" {
+            bail!("the first packet is {}", String::from_utf8_lossy(packet));
+        }
+        self.roll.time(client - self.first);
+        self.roll.see(client - self.first, |seen| &mut seen.by_client);
+        Ok(())
+    }
+
+    fn told(&mut self, _: &mut World, client: usize, event: Event<'_>) -> anyhow::Result<()> {
+        if event.kind != Kind::Connect {
+            bail!("{:?} of a client that has just come", event.kind);
+        }
+        self.roll.see(client - self.first, |seen| &mut seen.by_business);
+        Ok(())
+    }
+}
+
+/// Clients that go: each says so, and has gone when its connection is closed and the business server has its event.
+pub(crate) struct Departure {
+    wanted: usize,
+    /// How far each has gone, and times from the goodbye to the event.
+    pub(crate) roll: Roll,
+}
+
+impl Departure {
+    /// All clients go.
+    pub(crate) fn new(world: &World) -> Self {
+        Self { wanted: world.clients.len(), roll: Roll::default() }
+    }
+}
+
+impl Load for Departure {
+    fn is_done(&self) -> bool {
+        self.left() == 0
+    }
+
+    fn left(&self) -> usize {
+        self.wanted - self.roll.complete
+    }
+
+    fn drive(&mut self, world: &mut World, now: Instant) -> anyhow::Result<Option<Duration>> {
+        while self.roll.clients.len() < self.wanted && self.roll.clients.len() - self.roll.complete < AT_A_TIME {
+            world.say(self.roll.clients.len(), b"close")?;
+            self.roll.begin(now);
+        }
+        Ok(None)
+    }
+
+    fn told(&mut self, _: &mut World, client: usize, event: Event<'_>) -> anyhow::Result<()> {
+        if event.kind != Kind::Close {
+            bail!("{:?} of a client that goes", event.kind);
+        }
+        self.roll.time(client);
+        self.roll.see(client, |seen| &mut seen.by_business);
+        Ok(())
+    }
+
+    fn closed(&mut self, _: &mut World, client: usize) -> anyhow::Result<()> {
+        self.roll.see(client, |seen| &mut seen.by_client);
+        Ok(())
+    }
+}

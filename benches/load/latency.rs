@@ -1,0 +1,69 @@
+//! Times in buckets that are 3 % wide, so that millions of them take a few kilobytes.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+/// Buckets in each power of two.
+const STEPS: u64 = 32;
+
+/// How often each time was seen.
+#[derive(Clone)]
+pub(crate) struct Latency {
+    buckets: Vec<u64>,
+    count: u64,
+}
+
+/// What is told of the times, in microseconds.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub(crate) struct Percentiles {
+    /// Half of the times are below it.
+    pub(crate) p50_us: f64,
+    /// 99 of 100 are.
+    pub(crate) p99_us: f64,
+    /// 999 of 1,000 are.
+    pub(crate) p999_us: f64,
+}
+
+impl Default for Latency {
+    fn default() -> Self {
+        Self { buckets: vec![0; bucket(u64::MAX) + 1], count: 0 }
+    }
+}
+
+impl Latency {
+    /// Takes one time.
+    pub(crate) fn add(&mut self, time: Duration) {
+        let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        self.buckets[bucket(nanos)] += 1;
+        self.count += 1;
+    }
+
+    /// The usual three.
+    pub(crate) fn percentiles(&self) -> Percentiles {
+        Percentiles { p50_us: self.at(0.5), p99_us: self.at(0.99), p999_us: self.at(0.999) }
+    }
+
+    /// The middle of the bucket below which this share of all times lies, in microseconds.
+    fn at(&self, share: f64) -> f64 {
+        let wanted = (self.count as f64 * share).ceil() as u64;
+        let mut seen = 0;
+        let found = self.buckets.iter().position(|count| {
+            seen += count;
+            seen >= wanted.max(1)
+        });
+        found.map_or(0.0, |index| (lowest(index) + lowest(index + 1)) as f64 / 2_000.0)
+    }
+}
+
+fn bucket(nanos: u64) -> usize {
+    let nanos = nanos.clamp(STEPS, u64::MAX / 4);
+    let power = u64::from(nanos.ilog2() - STEPS.ilog2());
+    let step = (nanos >> power) - STEPS;
+    usize::try_from(power * STEPS + step).expect("under two thousand")
+}
+
+fn lowest(index: usize) -> u64 {
+    let index = index as u64;
+    (STEPS + index % STEPS) << (index / STEPS)
+}

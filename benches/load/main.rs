@@ -1,0 +1,95 @@
+//! A load tool for the whole process, with the floor beside it. `cargo bench --bench load -- --help` tells more.
+//!
+//! Everything works, in seconds: `cargo bench --profile dev --bench load -- all --smoke`
+//! All figures, with pictures: `cargo bench --bench load -- all --json benches/results/load.json --svg benches/results`
+
+mod clock;
+mod cpu;
+mod crowd;
+mod dialect;
+mod figure;
+mod floor;
+mod frame;
+mod http;
+mod latency;
+mod lines;
+mod machine;
+mod mark;
+mod modes;
+mod options;
+mod place;
+mod report;
+mod server;
+mod stage;
+mod svg;
+mod world;
+
+use std::io::IsTerminal;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Parser;
+
+use cpu::Cores;
+use machine::Machine;
+use options::Mode;
+use options::Options;
+use report::Report;
+
+fn main() -> ExitCode {
+    match run(&Options::parse()) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("load: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(options: &Options) -> anyhow::Result<ExitCode> {
+    let Some(mode) = options.mode else {
+        eprintln!("load: name what to measure, such as: cargo bench --bench load -- all (or -- --help)");
+        return Ok(ExitCode::SUCCESS);
+    };
+    if mode == Mode::Floor {
+        floor::serve(options.business.context("--business")?)?;
+    }
+    let files = cpu::raise_file_limit()?;
+    let cores = Cores::find()?;
+    let machine = Machine::new(cores);
+    cores.use_loads()?;
+    let cases = modes::cases(mode, options, files);
+    let subjects = options.subjects();
+    let mut report = Report::default();
+    let total = cases.len() * options.repeats() * subjects.len();
+    let mut done = 0;
+    for case in &cases {
+        for repeat in 1..=options.repeats() {
+            for subject in &subjects {
+                done += 1;
+                let (name, case_name) = (subject.name(), case.name());
+                progress(&format!("{done}/{total} {case_name}: {name}, {repeat} of {}", options.repeats()));
+                let figures = case.run(options, cores, *subject);
+                report.add(*subject, figures.with_context(|| format!("{case_name}: {name}"))?);
+            }
+        }
+    }
+    progress("");
+    println!("{}\n\n{}", machine.line(), report.table());
+    if let Some(path) = &options.json {
+        report.write_json(&machine, path).context("cannot write the JSON file")?;
+    }
+    if let Some(folder) = &options.svg {
+        report.write_pictures(folder).context("cannot write the pictures")?;
+    }
+    Ok(if report.faults() == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Tells what is going on: in one line on a terminal.
+fn progress(line: &str) {
+    if std::io::stderr().is_terminal() {
+        eprint!("\r\x1b[K{line}");
+    } else if !line.is_empty() {
+        eprintln!("{line}");
+    }
+}

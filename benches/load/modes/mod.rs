@@ -1,0 +1,88 @@
+//! What can be measured, and with which numbers.
+
+mod connect;
+mod idle;
+mod push;
+mod talk;
+
+use crate::cpu::Cores;
+use crate::figure::Figure;
+use crate::options::Mode;
+use crate::options::Options;
+use crate::options::Subject;
+use connect::Connect;
+use idle::Idle;
+use push::Push;
+use talk::Talk;
+
+/// One thing to measure.
+pub(crate) enum Case {
+    /// `fanout` and `unicast`.
+    Push(Push),
+    /// `upstream` and `echo`.
+    Talk(Talk),
+    /// `connect`.
+    Connect(Connect),
+    /// `idle`.
+    Idle(Idle),
+}
+
+impl Case {
+    /// Its name.
+    pub(crate) fn name(&self) -> String {
+        match self {
+            Self::Push(push) => push.name(),
+            Self::Talk(talk) => talk.name(),
+            Self::Connect(connect) => connect.name(),
+            Self::Idle(idle) => idle.name(),
+        }
+    }
+
+    /// Measures it once.
+    pub(crate) fn run(&self, options: &Options, cores: Cores, subject: Subject) -> anyhow::Result<Vec<Figure>> {
+        match self {
+            Self::Push(push) => push.run(options, cores, subject),
+            Self::Talk(talk) => talk.run(options, cores, subject),
+            Self::Connect(connect) => connect.run(options, cores, subject),
+            Self::Idle(idle) => idle.run(options, cores, subject),
+        }
+    }
+}
+
+/// What is to be measured in this mode, with at most `files` open files.
+pub(crate) fn cases(mode: Mode, options: &Options, files: usize) -> Vec<Case> {
+    let mut cases = Vec::new();
+    let is_wanted = |each| mode == Mode::All || mode == each;
+    if is_wanted(Mode::Fanout) {
+        cases.extend(push::fanout(options, files).into_iter().map(Case::Push));
+    }
+    if is_wanted(Mode::Unicast) {
+        cases.push(Case::Push(push::unicast(options)));
+    }
+    if is_wanted(Mode::Upstream) {
+        cases.extend(talk::upstream(options).map(Case::Talk));
+    }
+    if is_wanted(Mode::Echo) {
+        cases.extend(talk::echo(options).map(Case::Talk));
+    }
+    if is_wanted(Mode::Connect) {
+        cases.push(Case::Connect(Connect::new(options)));
+    }
+    if is_wanted(Mode::Idle) {
+        cases.push(Case::Idle(Idle::new(options)));
+    }
+    cases
+}
+
+/// A number with commas between the thousands.
+pub(crate) fn grouped(number: usize) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}

@@ -1,0 +1,234 @@
+//! `upstream` and `echo`: client -> webhook, and back by a push.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+use std::time::Instant;
+
+use anyhow::bail;
+
+use super::grouped;
+use crate::clock::Pace;
+use crate::clock::now;
+use crate::cpu::Cores;
+use crate::dialect::Event;
+use crate::dialect::Kind;
+use crate::dialect::Template;
+use crate::figure::Chart;
+use crate::figure::Figure;
+use crate::figure::Target;
+use crate::latency::Latency;
+use crate::mark::Ledger;
+use crate::mark::Mark;
+use crate::mark::Pattern;
+use crate::options::Options;
+use crate::options::Subject;
+use crate::stage::Stage;
+use crate::world::Load;
+use crate::world::World;
+
+/// Connections on which the business server pushes echoes.
+const LINES: usize = 64;
+
+/// Of how many events one is verified in full: it takes about as long as the server needs for one.
+const SAMPLE: u64 = 64;
+
+/// Clients that send messages: the next when the last one has arrived, or all together at a fixed rate.
+pub(crate) struct Talk {
+    senders: usize,
+    bytes: usize,
+    is_echo: bool,
+    per_sec: Option<u32>,
+    target: Target,
+}
+
+/// Client -> webhook.
+pub(super) fn upstream(options: &Options) -> impl Iterator<Item = Talk> {
+    talks(options, false, 200, 1_000)
+}
+
+/// Client -> webhook -> push -> client.
+pub(super) fn echo(options: &Options) -> impl Iterator<Item = Talk> {
+    talks(options, true, 100, 500)
+}
+
+fn talks(options: &Options, is_echo: bool, senders: usize, per_sec: u32) -> impl Iterator<Item = Talk> + use<> {
+    let senders = if options.smoke { senders / 10 } else { senders };
+    let bytes = options.bytes.unwrap_or(128);
+    [(None, 1.35), (Some(per_sec), 1.1)].into_iter().map(move |(per_sec, times)| Talk {
+        senders,
+        bytes,
+        is_echo,
+        per_sec,
+        target: Target::TimesFloor(times),
+    })
+}
+
+impl Talk {
+    /// Its name.
+    pub(super) fn name(&self) -> String {
+        let what = if self.is_echo { "echo" } else { "upstream" };
+        let (senders, bytes) = (grouped(self.senders), grouped(self.bytes));
+        match self.per_sec {
+            None => format!("{what}, {senders} clients, {bytes} B, closed loop"),
+            Some(per_sec) => format!("{what}, {senders} clients, {bytes} B, {}/s", grouped(per_sec as usize)),
+        }
+    }
+
+    /// Measures it once.
+    pub(super) fn run(&self, options: &Options, cores: Cores, subject: Subject) -> anyhow::Result<Vec<Figure>> {
+        let mut stage = Stage::open(options, cores, subject, self.senders, LINES)?;
+        let mut work = Work::new(self, &stage.world);
+        work.begin(options.warm_up());
+        stage.world.run(&mut work)?;
+        work.begin(options.duration());
+        let usage = stage.measure(&mut work)?;
+        let faults = work.told.faults.and(work.returned.faults);
+        let cpu = Figure::cpu(self.name(), work.completed, usage).seen(&work.latency, faults);
+        if self.per_sec.is_none() {
+            let label = if self.is_echo { "echo" } else { "upstream" };
+            return Ok(vec![cpu.target(Some(self.target)).drawn(Chart::Paths, label)]);
+        }
+        let median = Figure::new(format!("{}: p50", self.name()), "µs p50", work.latency.percentiles().p50_us);
+        Ok(vec![cpu, median.target(Some(self.target))])
+    }
+}
+
+/// Clients at work.
+struct Work {
+    is_echo: bool,
+    per_sec: Option<u32>,
+    content: Pattern,
+    packet: Pattern,
+    /// The echo to each client.
+    echoes: Vec<Template>,
+    /// How many messages each client has sent, and when those on their way were sent.
+    sent: Vec<u64>,
+    under_way: Vec<VecDeque<Instant>>,
+    /// Messages on their way, and calls that have not been answered.
+    open: usize,
+    pace: Option<Pace>,
+    turn: usize,
+    until: Instant,
+    is_begun: bool,
+    is_over: bool,
+    completed: u64,
+    latency: Latency,
+    told: Ledger,
+    returned: Ledger,
+}
+
+impl Work {
+    fn new(talk: &Talk, world: &World) -> Self {
+        let content = Pattern::content(talk.bytes);
+        let clients = world.clients.iter().enumerate().filter(|_| talk.is_echo);
+        let echoes = clients.map(|(number, client)| world.dialect.push(number, &[&client.name], &content));
+        Self {
+            is_echo: talk.is_echo,
+            per_sec: talk.per_sec,
+            echoes: echoes.collect(),
+            packet: content.packet(),
+            content,
+            sent: vec![0; talk.senders],
+            under_way: vec![VecDeque::new(); talk.senders],
+            open: 0,
+            pace: None,
+            turn: 0,
+            until: now(),
+            is_begun: false,
+            is_over: false,
+            completed: 0,
+            latency: Latency::default(),
+            told: Ledger::new(talk.senders, 1),
+            returned: Ledger::new(talk.senders, 1),
+        }
+    }
+
+    /// The clients will work for so long. Nothing has been counted yet.
+    fn begin(&mut self, duration: Duration) {
+        let start = now();
+        self.until = start + duration;
+        self.pace = self.per_sec.map(|per_sec| Pace::new(f64::from(per_sec), start));
+        (self.is_begun, self.is_over) = (false, false);
+        self.completed = 0;
+        self.latency = Latency::default();
+    }
+
+    fn send(&mut self, world: &mut World, client: usize, since: Instant) -> anyhow::Result<()> {
+        let mark = Mark { source: client, number: self.sent[client] };
+        self.sent[client] += 1;
+        self.under_way[client].push_back(since);
+        self.open += 1;
+        world.say(client, self.packet.stamp(mark))
+    }
+
+    fn complete(&mut self, world: &mut World, client: usize) -> anyhow::Result<()> {
+        let time = now();
+        let Some(since) = self.under_way[client].pop_front() else { return Ok(()) };
+        self.latency.add(time - since);
+        self.completed += 1;
+        self.open -= 1;
+        if self.pace.is_none() && time < self.until { self.send(world, client, time) } else { Ok(()) }
+    }
+}
+
+impl Load for Work {
+    fn left(&self) -> usize {
+        self.open
+    }
+
+    fn is_done(&self) -> bool {
+        self.is_begun && self.open == 0 && (self.pace.is_none() || self.is_over)
+    }
+
+    fn drive(&mut self, world: &mut World, now: Instant) -> anyhow::Result<Option<Duration>> {
+        if !std::mem::replace(&mut self.is_begun, true) && self.pace.is_none() {
+            for client in 0..self.sent.len() {
+                self.send(world, client, now)?;
+            }
+        }
+        while let Some(due) = self.pace.as_mut().and_then(|pace| pace.due(now)) {
+            if due >= self.until {
+                self.is_over = true;
+                break;
+            }
+            self.turn = (self.turn + 1) % self.sent.len();
+            self.send(world, self.turn, due)?;
+        }
+        Ok(self.pace.as_ref().filter(|_| !self.is_over).map(|pace| pace.wait(now)))
+    }
+
+    fn told(&mut self, world: &mut World, client: usize, event: Event<'_>) -> anyhow::Result<()> {
+        let mark = Mark::find(event.body).map(|(mark, _)| mark).filter(|mark| mark.source == client);
+        let Some(mark) = mark.filter(|_| event.kind == Kind::Message) else {
+            bail!("not a message of client {client}: {}", String::from_utf8_lossy(event.body));
+        };
+        if !self.told.take(client, 0, mark.number) {
+            return Ok(());
+        }
+        if mark.number % SAMPLE == 0 && !world.dialect.is_genuine(&event, &self.content, mark) {
+            self.told.faults.wrong += 1;
+        }
+        if !self.is_echo {
+            return self.complete(world, client);
+        }
+        self.open += 1;
+        let echo = &self.echoes[client];
+        Ok(world.lines.call(client, |out| echo.write(mark, out))?)
+    }
+
+    fn answered(&mut self, world: &mut World, _: usize, body: &[u8]) -> anyhow::Result<()> {
+        if !world.dialect.is_pushed(body) {
+            bail!("a push was answered {}", String::from_utf8_lossy(body));
+        }
+        self.open -= 1;
+        Ok(())
+    }
+
+    fn received(&mut self, world: &mut World, client: usize, packet: &[u8]) -> anyhow::Result<()> {
+        let Some(mark) = self.packet.read(packet).filter(|mark| mark.source == client) else {
+            self.returned.faults.wrong += 1;
+            return Ok(());
+        };
+        if self.returned.take(client, 0, mark.number) { self.complete(world, client) } else { Ok(()) }
+    }
+}

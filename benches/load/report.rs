@@ -1,0 +1,204 @@
+//! All figures of a run: as a table, as JSON and as pictures.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+
+use serde::Serialize;
+
+use crate::figure::Chart;
+use crate::figure::Figure;
+use crate::figure::Target;
+use crate::latency::Percentiles;
+use crate::machine::Machine;
+use crate::mark::Faults;
+use crate::modes::grouped;
+use crate::options::Subject;
+use crate::svg;
+use crate::svg::Bars;
+
+/// What was measured so far.
+#[derive(Default, Serialize)]
+pub(crate) struct Report {
+    rows: Vec<Row>,
+}
+
+/// All figures of one name.
+#[derive(Serialize)]
+struct Row {
+    name: String,
+    unit: &'static str,
+    target: Option<Target>,
+    floor: Series,
+    gateway: Series,
+    #[serde(skip)]
+    place: Option<(Chart, String)>,
+}
+
+/// The figures of one server, in the order in which they were taken.
+#[derive(Default, Serialize)]
+struct Series {
+    values: Vec<f64>,
+    operations: Vec<u64>,
+    rates: Vec<f64>,
+    latencies: Vec<Percentiles>,
+    faults: Faults,
+}
+
+/// Figures of repeated measurements.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Spread {
+    /// The smallest.
+    pub(crate) min: f64,
+    /// The one in the middle.
+    pub(crate) median: f64,
+    /// The largest.
+    pub(crate) max: f64,
+}
+
+impl Spread {
+    /// Of these; none if there are none.
+    fn of(values: impl IntoIterator<Item = f64>) -> Option<Self> {
+        let mut values: Vec<f64> = values.into_iter().collect();
+        values.sort_by(f64::total_cmp);
+        Some(Self { min: *values.first()?, median: values[values.len() / 2], max: *values.last()? })
+    }
+}
+
+impl Report {
+    /// Takes the figures of one measurement.
+    pub(crate) fn add(&mut self, subject: Subject, figures: Vec<Figure>) {
+        for figure in figures {
+            let at = self.rows.iter().position(|row| row.name == figure.name).unwrap_or_else(|| {
+                let Figure { name, unit, target, place, .. } = figure.clone();
+                let (floor, gateway) = <(Series, Series)>::default();
+                self.rows.push(Row { name, unit, target, floor, gateway, place });
+                self.rows.len() - 1
+            });
+            match subject {
+                Subject::Floor => self.rows[at].floor.add(&figure),
+                Subject::Gateway => self.rows[at].gateway.add(&figure),
+            }
+        }
+    }
+
+    /// How many messages were lost, doubled, out of order or wrong.
+    pub(crate) fn faults(&self) -> u64 {
+        self.rows.iter().map(Row::faults).sum()
+    }
+
+    /// All of it for people.
+    pub(crate) fn table(&self) -> String {
+        let mut text = String::from(
+            "| what | unit | gateway | floor | × floor | target | gateway/s | floor/s | gateway p50 / p99 / p999 µs | floor \
+             | faults |\n|---|---|---|---|---|---|---|---|---|---|---|\n",
+        );
+        for row in &self.rows {
+            let Row { name, unit, target, floor, gateway, .. } = row;
+            let ratio = row.ratio().map_or("–".to_owned(), |ratio| format!("{ratio:.2}"));
+            let target = match target {
+                None => "–".to_owned(),
+                Some(Target::TimesFloor(times)) => format!("≤ {times:.2} ×"),
+                Some(Target::AtMost(value)) => format!("≤ {value:.0} {unit}"),
+            };
+            let (gateway_value, floor_value) = (gateway.value(), floor.value());
+            let (gateway_rate, floor_rate) = (gateway.rate(), floor.rate());
+            let (gateway_times, floor_times) = (gateway.times(), floor.times());
+            writeln!(
+                text,
+                "| {name} | {unit} | {gateway_value} | {floor_value} | {ratio} | {target} | {gateway_rate} | {floor_rate} \
+                 | {gateway_times} | {floor_times} | {} |",
+                row.faults()
+            )
+            .expect("a string grows as needed");
+        }
+        text
+    }
+
+    /// Writes all of it for programs.
+    pub(crate) fn write_json(&self, machine: &Machine, path: &Path) -> anyhow::Result<()> {
+        #[derive(Serialize)]
+        struct Document<'a> {
+            machine: &'a Machine,
+            rows: &'a [Row],
+        }
+        let text = serde_json::to_string_pretty(&Document { machine, rows: &self.rows })?;
+        Ok(fs::write(path, text + "\n")?)
+    }
+
+    /// Draws a picture for each chart that there are figures for.
+    pub(crate) fn write_pictures(&self, folder: &Path) -> anyhow::Result<()> {
+        fs::create_dir_all(folder)?;
+        for chart in Chart::ALL {
+            let rows = self.rows.iter().filter_map(|row| row.bars(chart));
+            let groups: Vec<Bars> = rows.collect();
+            if !groups.is_empty() {
+                fs::write(folder.join(chart.file()), svg::draw(chart.title(), chart.unit(), &groups))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Row {
+    fn faults(&self) -> u64 {
+        self.floor.faults.total() + self.gateway.faults.total()
+    }
+
+    /// How many times the floor's the gateway's figure is: the median over turns that followed one another.
+    fn ratio(&self) -> Option<f64> {
+        let pairs = self.gateway.values.iter().zip(&self.floor.values);
+        let ratio = Spread::of(pairs.filter(|(_, floor)| **floor > 0.0).map(|(gateway, floor)| gateway / floor))?;
+        Some(ratio.median)
+    }
+
+    fn bars(&self, chart: Chart) -> Option<Bars> {
+        let (_, label) = self.place.as_ref().filter(|(place, _)| *place == chart)?;
+        let (floor, gateway) = (self.floor.spread(), self.gateway.spread());
+        let target = match self.target {
+            None => None,
+            Some(Target::AtMost(value)) => Some(value),
+            Some(Target::TimesFloor(times)) => floor.map(|floor| floor.median * times),
+        };
+        Some(Bars { label: label.clone(), floor, gateway, target })
+    }
+}
+
+impl Series {
+    fn add(&mut self, figure: &Figure) {
+        self.values.push(figure.value);
+        if figure.operations > 0 {
+            self.operations.push(figure.operations);
+            self.rates.push(figure.rate);
+        }
+        self.latencies.extend(figure.latency);
+        self.faults = self.faults.and(figure.faults);
+    }
+
+    fn spread(&self) -> Option<Spread> {
+        Spread::of(self.values.iter().copied())
+    }
+
+    fn value(&self) -> String {
+        match self.spread() {
+            None => "–".to_owned(),
+            Some(Spread { median, .. }) if self.values.len() == 1 => format!("{median:.2}"),
+            Some(Spread { min, median, max }) => format!("{median:.2} ({min:.2}–{max:.2})"),
+        }
+    }
+
+    fn rate(&self) -> String {
+        let rate = Spread::of(self.rates.iter().copied());
+        rate.map_or("–".to_owned(), |rate| grouped(rate.median.round() as usize))
+    }
+
+    fn times(&self) -> String {
+        let median = |part: fn(&Percentiles) -> f64| Spread::of(self.latencies.iter().map(part));
+        match (median(|times| times.p50_us), median(|times| times.p99_us), median(|times| times.p999_us)) {
+            (Some(p50), Some(p99), Some(p999)) => {
+                format!("{:.0} / {:.0} / {:.0}", p50.median, p99.median, p999.median)
+            }
+            _ => "–".to_owned(),
+        }
+    }
+}

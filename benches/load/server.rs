@@ -1,0 +1,119 @@
+//! A server process on a core of its own: the gateway or the floor.
+
+use std::io::BufRead;
+use std::io::BufReader;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::path::PathBuf;
+use std::process::Child;
+use std::process::ChildStdout;
+use std::process::Command;
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::Context;
+use tempfile::TempDir;
+
+use crate::cpu;
+use crate::cpu::Cores;
+use crate::options::Options;
+use crate::options::Subject;
+
+/// The key of the only tenant.
+pub(crate) const KEY: &str = "a key for measurements";
+
+/// A running server. It is killed when dropped.
+pub(crate) struct Server {
+    /// Where it listens.
+    pub(crate) address: SocketAddr,
+    child: Child,
+    /// Open as long as the server runs: it may have more to say than is read.
+    stdout: BufReader<ChildStdout>,
+    _files: TempDir,
+}
+
+impl Server {
+    /// Starts a server whose events go to `business`, and waits until it listens.
+    pub(crate) fn start(
+        subject: Subject,
+        options: &Options,
+        cores: Cores,
+        business: SocketAddr,
+    ) -> anyhow::Result<Self> {
+        let files = tempfile::tempdir()?;
+        let mut command = match subject {
+            Subject::Floor => floor(business)?,
+            Subject::Gateway => gateway(&gateway_path(options), files.path(), business)?,
+        };
+        cores.use_servers()?;
+        let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
+        cores.use_loads()?;
+        let mut child = child.with_context(|| format!("cannot start {command:?}"))?;
+        let stdout = BufReader::new(child.stdout.take().context("stdout is piped")?);
+        // From here on, an error ends it too.
+        let mut server = Self { address: business, child, stdout, _files: files };
+        let mut line = String::new();
+        server.stdout.read_line(&mut line)?;
+        let address = line.trim().strip_prefix("listen http://").context("the server did not say where it listens")?;
+        server.address = address.parse()?;
+        Ok(server)
+    }
+
+    /// The CPU time it has used so far.
+    pub(crate) fn cpu(&self) -> anyhow::Result<Duration> {
+        cpu::time_of(self.child.id())
+    }
+
+    /// The memory it uses now, in bytes.
+    pub(crate) fn resident_bytes(&self) -> anyhow::Result<u64> {
+        cpu::resident_bytes(self.child.id())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The gateway's binary.
+pub(crate) fn gateway_path(options: &Options) -> PathBuf {
+    options.gateway.clone().unwrap_or_else(|| env!("CARGO_BIN_EXE_wafergate").into())
+}
+
+fn floor(business: SocketAddr) -> anyhow::Result<Command> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.args(["floor", "--business", &business.to_string()]);
+    Ok(command)
+}
+
+fn gateway(path: &Path, files: &Path, business: SocketAddr) -> anyhow::Result<Command> {
+    let config = files.join("wafergate.toml");
+    std::fs::write(&config, settings(business))?;
+    let mut command = Command::new(path);
+    command.arg("serve").arg("--config").arg(config).env_remove("RUST_LOG");
+    Ok(command)
+}
+
+/// The gateway's settings: the defaults, but for addresses, and for limits that a load must not meet.
+pub(crate) fn settings(business: SocketAddr) -> String {
+    format!(
+        r#"[server]
+listen = "127.0.0.1:0"
+admin_listen = "127.0.0.1:0"
+[tunnel]
+heartbeat_secs = 600
+[webhook]
+allow_networks = ["127.0.0.0/8"]
+[limits]
+messages_per_sec_per_connection = 0
+[log]
+level = "warn"
+[[tenants]]
+server_host = "{business}"
+keys = ["{KEY}"]
+"#
+    )
+}

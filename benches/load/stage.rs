@@ -1,0 +1,100 @@
+//! One measurement's scene: a fresh server, its clients and its business server.
+
+use std::net::TcpListener;
+use std::time::Duration;
+use std::time::Instant;
+
+use crate::clock::now;
+use crate::cpu::Cores;
+use crate::crowd::Arrival;
+use crate::dialect::Dialect;
+use crate::options::Options;
+use crate::options::Subject;
+use crate::server::Server;
+use crate::world::Load;
+use crate::world::World;
+
+/// How long nothing may come any more when all is done.
+const QUIET: Duration = Duration::from_millis(20);
+
+/// A server and everything around it.
+pub(crate) struct Stage {
+    /// The server. It goes first, so that it does not see its surroundings go.
+    pub(crate) server: Server,
+    /// Everything around it.
+    pub(crate) world: World,
+}
+
+/// What a piece of work took.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Usage {
+    /// CPU time of the server.
+    pub(crate) cpu: Duration,
+    /// Time that passed.
+    pub(crate) wall: Duration,
+}
+
+impl Stage {
+    /// Starts a server, with `connections` clients and `lines` connections for calls.
+    pub(crate) fn open(
+        options: &Options,
+        cores: Cores,
+        subject: Subject,
+        connections: usize,
+        lines: usize,
+    ) -> anyhow::Result<Self> {
+        let door = TcpListener::bind("127.0.0.1:0")?;
+        let business = door.local_addr()?;
+        let server = Server::start(subject, options, cores, business)?;
+        let dialect = Dialect::new(subject, server.address, business);
+        let world = World::new(dialect, server.address, door, lines)?;
+        let mut stage = Self { server, world };
+        stage.fill(connections)?;
+        Ok(stage)
+    }
+
+    /// Some more clients come.
+    pub(crate) fn fill(&mut self, connections: usize) -> anyhow::Result<()> {
+        let mut arrival = Arrival::new(&self.world, connections);
+        self.world.run(&mut arrival)?;
+        self.rest(QUIET)
+    }
+
+    /// Lets a load do its work, and says what that took.
+    pub(crate) fn measure(&mut self, load: &mut impl Load) -> anyhow::Result<Usage> {
+        let (start, before) = (now(), self.server.cpu()?);
+        self.world.run(load)?;
+        let wall = now() - start;
+        self.rest(QUIET)?;
+        Ok(Usage { cpu: self.server.cpu()?.saturating_sub(before), wall })
+    }
+
+    /// Nothing is done for a while, and nothing may happen.
+    pub(crate) fn rest(&mut self, duration: Duration) -> anyhow::Result<()> {
+        self.world.run(&mut Rest::new(duration))
+    }
+}
+
+/// Doing nothing for a while.
+pub(crate) struct Rest {
+    until: Instant,
+    is_over: bool,
+}
+
+impl Rest {
+    /// Nothing for so long.
+    pub(crate) fn new(duration: Duration) -> Self {
+        Self { until: now() + duration, is_over: false }
+    }
+}
+
+impl Load for Rest {
+    fn is_done(&self) -> bool {
+        self.is_over
+    }
+
+    fn drive(&mut self, _: &mut World, now: Instant) -> anyhow::Result<Option<Duration>> {
+        self.is_over = now >= self.until;
+        Ok(Some(self.until.saturating_duration_since(now).max(Duration::from_millis(1))))
+    }
+}

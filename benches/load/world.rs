@@ -1,0 +1,369 @@
+//! Everything around a server, in one thread and one loop: clients, the business server, and its calls.
+
+use std::collections::HashMap;
+use std::io;
+use std::io::Read;
+use std::io::Write;
+use std::net::Ipv4Addr;
+use std::net::SocketAddr;
+use std::time::Duration;
+use std::time::Instant;
+
+use anyhow::Context;
+use anyhow::bail;
+use mio::Events;
+use mio::Interest;
+use mio::Poll;
+use mio::Token;
+use mio::net::TcpListener;
+use mio::net::TcpStream;
+
+use crate::clock::now;
+use crate::dialect::Dialect;
+use crate::dialect::Event;
+use crate::frame;
+use crate::http;
+use crate::lines::Line;
+use crate::lines::Lines;
+use crate::lines::dial_from;
+use crate::place::Place;
+
+/// The answer to every event.
+const ACCEPTED: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 10\r\n\r\n{\"code\":0}";
+
+/// How much is read at a time.
+const READ_BYTES: usize = 256 * 1024;
+
+/// How many clients share an address, as if they were on one machine.
+const CLIENTS_AN_ADDRESS: usize = 2_000;
+
+/// How long nothing at all may happen while something must.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// Clients and business server of one server.
+pub(crate) struct World {
+    /// How the business server talks.
+    pub(crate) dialect: Dialect,
+    /// All clients there ever were, by their numbers.
+    pub(crate) clients: Vec<Client>,
+    /// On which the business server calls.
+    pub(crate) lines: Lines,
+    address: SocketAddr,
+    names: HashMap<String, usize>,
+    door: TcpListener,
+    guests: Vec<Guest>,
+    poll: Poll,
+    events: Option<Events>,
+    buffer: Vec<u8>,
+    scratch: Vec<u8>,
+}
+
+/// One WebSocket client.
+pub(crate) struct Client {
+    /// What the server calls it.
+    pub(crate) name: String,
+    stream: Option<TcpStream>,
+    carry: Vec<u8>,
+    is_open: bool,
+}
+
+/// A connection of the server to the business server.
+struct Guest {
+    stream: Option<TcpStream>,
+    carry: Vec<u8>,
+}
+
+/// What a mode does, and what it makes of what happens.
+pub(crate) trait Load {
+    /// Whether all is done that was to be done.
+    fn is_done(&self) -> bool;
+
+    /// How much has not happened yet of what must.
+    fn left(&self) -> usize {
+        0
+    }
+
+    /// Called again and again; returns after how much time it must be called again.
+    fn drive(&mut self, _world: &mut World, _now: Instant) -> anyhow::Result<Option<Duration>> {
+        Ok(None)
+    }
+
+    /// The server has answered the call with this tag.
+    fn answered(&mut self, _world: &mut World, _tag: usize, body: &[u8]) -> anyhow::Result<()> {
+        bail!("an answer that nobody waits for: {}", String::from_utf8_lossy(body))
+    }
+
+    /// A client has received a packet.
+    fn received(&mut self, _world: &mut World, _client: usize, packet: &[u8]) -> anyhow::Result<()> {
+        bail!("a packet that nobody waits for: {}", String::from_utf8_lossy(packet))
+    }
+
+    /// The server has posted an event, which has been answered.
+    fn told(&mut self, _world: &mut World, client: usize, event: Event<'_>) -> anyhow::Result<()> {
+        bail!("an event that nobody waits for, of client {client}: {}", String::from_utf8_lossy(event.body))
+    }
+
+    /// The server has closed a client's connection.
+    fn closed(&mut self, _world: &mut World, client: usize) -> anyhow::Result<()> {
+        bail!("the server closed the connection of client {client}")
+    }
+}
+
+impl World {
+    /// The surroundings of the server at `address`: no clients yet, a business server at `door`, and `lines` connections for its
+    /// calls.
+    pub(crate) fn new(
+        dialect: Dialect,
+        address: SocketAddr,
+        door: std::net::TcpListener,
+        lines: usize,
+    ) -> anyhow::Result<Self> {
+        let poll = Poll::new()?;
+        door.set_nonblocking(true)?;
+        let mut door = TcpListener::from_std(door);
+        poll.registry().register(&mut door, Token::from(Place::Door), Interest::READABLE)?;
+        let lines = Lines::new(address, lines, poll.registry().try_clone()?);
+        Ok(Self {
+            dialect,
+            clients: vec![],
+            lines,
+            address,
+            names: HashMap::new(),
+            door,
+            guests: vec![],
+            poll,
+            events: Some(Events::with_capacity(1_024)),
+            buffer: vec![0; READ_BYTES],
+            scratch: vec![],
+        })
+    }
+
+    /// Lets a load do its work until it is done.
+    pub(crate) fn run(&mut self, load: &mut impl Load) -> anyhow::Result<()> {
+        let mut events = self.events.take().context("a run within a run")?;
+        let mut last = now();
+        loop {
+            let wait = load.drive(self, now())?;
+            if load.is_done() {
+                break;
+            }
+            // The system waits in whole milliseconds: what is due earlier is waited for awake.
+            let is_waiting = wait.is_none();
+            let wait = wait.map_or(PATIENCE, |wait| Duration::from_millis(wait.as_millis() as u64));
+            match self.poll.poll(&mut events, Some(wait)) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                result => result?,
+            }
+            if !events.is_empty() || !is_waiting {
+                last = now();
+            } else if now() - last > PATIENCE {
+                bail!("nothing happened for {} s, {} things are missing", PATIENCE.as_secs(), load.left());
+            }
+            for event in &events {
+                self.handle(event, load)?;
+            }
+        }
+        self.events = Some(events);
+        Ok(())
+    }
+
+    /// Opens a client's connection at the path of its URL; returns its number.
+    pub(crate) fn join(&mut self, name: String, path: &str) -> anyhow::Result<usize> {
+        let number = self.clients.len();
+        let machine = u8::try_from(number / CLIENTS_AN_ADDRESS).context("too many clients")?;
+        let mut stream = dial_from(Ipv4Addr::new(127, 1, machine, 1), self.address)?;
+        self.poll.registry().register(&mut stream, Token::from(Place::Client(number)), Interest::READABLE)?;
+        let request = format!(
+            "GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+            self.address
+        );
+        write_whole(&mut stream, request.as_bytes())?;
+        self.names.insert(name.clone(), number);
+        self.clients.push(Client { name, stream: Some(stream), carry: vec![], is_open: false });
+        Ok(number)
+    }
+
+    /// A client sends a packet.
+    pub(crate) fn say(&mut self, client: usize, packet: &[u8]) -> anyhow::Result<()> {
+        self.scratch.clear();
+        frame::write_masked(&mut self.scratch, packet);
+        let stream = self.clients[client].stream.as_mut().context("this client has left")?;
+        write_whole(stream, &self.scratch)
+    }
+
+    fn handle(&mut self, event: &mio::event::Event, load: &mut impl Load) -> anyhow::Result<()> {
+        // The end is told once, maybe together with the last bytes: then it must be read too.
+        let to_end = event.is_read_closed();
+        match Place::from(event.token()) {
+            Place::Door => self.admit_guests(),
+            Place::Guest(guest) => self.read_guest(guest, to_end, load),
+            Place::Client(client) => self.read_client(client, to_end, load),
+            Place::Line(line) => {
+                self.lines.flush(line)?;
+                if event.is_readable() { self.read_line(line, to_end, load) } else { Ok(()) }
+            }
+        }
+    }
+
+    fn admit_guests(&mut self) -> anyhow::Result<()> {
+        loop {
+            match self.door.accept() {
+                Ok((mut stream, _)) => {
+                    stream.set_nodelay(true)?;
+                    let token = Token::from(Place::Guest(self.guests.len()));
+                    self.poll.registry().register(&mut stream, token, Interest::READABLE)?;
+                    self.guests.push(Guest { stream: Some(stream), carry: vec![] });
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    fn read_guest(&mut self, guest: usize, to_end: bool, load: &mut impl Load) -> anyhow::Result<()> {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        while let Guest { stream: Some(stream), carry } = &mut self.guests[guest] {
+            let mut carry = std::mem::take(carry);
+            let input = match read(stream, &mut buffer, &mut carry)? {
+                Input::None => {
+                    self.guests[guest].carry = carry;
+                    break;
+                }
+                Input::End => {
+                    self.guests[guest].stream = None;
+                    break;
+                }
+                Input::Bytes(input) => input,
+            };
+            let mut at = 0;
+            while let Some(request) = http::read(&input[at..]) {
+                at += request.bytes;
+                if let Some(stream) = &mut self.guests[guest].stream {
+                    write_whole(stream, ACCEPTED)?;
+                }
+                let event = self.dialect.event(request.path(), request.body)?;
+                let client = *self.names.get(event.name).context("an event of nobody")?;
+                load.told(self, client, event)?;
+            }
+            let is_all = input.len() < READ_BYTES && !to_end;
+            self.guests[guest].carry = rest(input, at);
+            if is_all {
+                break;
+            }
+        }
+        self.buffer = buffer;
+        Ok(())
+    }
+
+    fn read_line(&mut self, line: usize, to_end: bool, load: &mut impl Load) -> anyhow::Result<()> {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        while let Line { stream: Some(stream), carry, .. } = &mut self.lines.lines[line] {
+            let mut carry = std::mem::take(carry);
+            match read(stream, &mut buffer, &mut carry)? {
+                Input::None => {
+                    self.lines.lines[line].carry = carry;
+                    break;
+                }
+                Input::End => {
+                    self.lines.closed(line)?;
+                    break;
+                }
+                Input::Bytes(input) => match http::read(input) {
+                    None => self.lines.lines[line].carry = input.to_vec(),
+                    Some(answer) if answer.status() == "200" => {
+                        let tag = self.lines.answered(line)?;
+                        load.answered(self, tag, answer.body)?;
+                    }
+                    Some(answer) => bail!("{}", answer.start),
+                },
+            }
+            if !to_end {
+                break;
+            }
+        }
+        self.buffer = buffer;
+        Ok(())
+    }
+
+    fn read_client(&mut self, client: usize, to_end: bool, load: &mut impl Load) -> anyhow::Result<()> {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        while let Client { stream: Some(stream), carry, .. } = &mut self.clients[client] {
+            let mut carry = std::mem::take(carry);
+            let input = match read(stream, &mut buffer, &mut carry)? {
+                Input::None => {
+                    self.clients[client].carry = carry;
+                    break;
+                }
+                Input::End => {
+                    self.clients[client].stream = None;
+                    load.closed(self, client)?;
+                    break;
+                }
+                Input::Bytes(input) => input,
+            };
+            let mut at = 0;
+            if !self.clients[client].is_open
+                && let Some(answer) = http::read(input)
+            {
+                if answer.status() != "101" {
+                    bail!("{} {}", answer.start, String::from_utf8_lossy(answer.body));
+                }
+                at = answer.bytes;
+                self.clients[client].is_open = true;
+            }
+            while self.clients[client].is_open
+                && let Some(frame) = frame::read(&input[at..])
+            {
+                at += frame.bytes;
+                match frame.opcode {
+                    1 => load.received(self, client, frame.payload)?,
+                    8 => {}
+                    other => bail!("a frame of kind {other}"),
+                }
+            }
+            let is_all = input.len() < READ_BYTES && !to_end;
+            self.clients[client].carry = rest(input, at);
+            if is_all {
+                break;
+            }
+        }
+        self.buffer = buffer;
+        Ok(())
+    }
+}
+
+/// What a socket had to give.
+enum Input<'a> {
+    None,
+    End,
+    Bytes(&'a [u8]),
+}
+
+/// Reads once; what was left over from the last time comes first.
+fn read<'a>(stream: &mut TcpStream, buffer: &'a mut [u8], carry: &'a mut Vec<u8>) -> io::Result<Input<'a>> {
+    match stream.read(buffer) {
+        Ok(0) => Ok(Input::End),
+        Ok(bytes) if carry.is_empty() => Ok(Input::Bytes(&buffer[..bytes])),
+        Ok(bytes) => {
+            carry.extend_from_slice(&buffer[..bytes]);
+            Ok(Input::Bytes(carry))
+        }
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Input::None),
+        Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Ok(Input::End),
+        Err(error) => Err(error),
+    }
+}
+
+fn rest(input: &[u8], at: usize) -> Vec<u8> {
+    input[at..].to_vec()
+}
+
+/// Writes something short, for which there is always room.
+fn write_whole(stream: &mut TcpStream, bytes: &[u8]) -> anyhow::Result<()> {
+    let written = stream.write(bytes).context("the server does not read")?;
+    if written < bytes.len() {
+        bail!("the server does not read");
+    }
+    Ok(())
+}
