@@ -4,7 +4,6 @@
 //! same time as it are told apart only by letting the runtime look at them: so the first one yields once, and does all that have
 //! come meanwhile, in the order in which they came.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -18,13 +17,12 @@ use super::Gateway;
 use super::Sent;
 use super::Socket;
 use super::attach::close_if_slow;
-use crate::id::TunnelId;
 use crate::protocol::wafer::PushPacket;
 use crate::protocol::wafer::Target;
 use crate::tenant::Tenant;
 
 /// Connections that have frames to be written when the batch is done.
-pub(super) type Queued = HashMap<TunnelId, Arc<Connection<dyn Socket>>>;
+pub(super) type Queued = Vec<Arc<Connection<dyn Socket>>>;
 
 /// Pushes that wait for the first among them.
 #[derive(Default)]
@@ -65,9 +63,10 @@ impl Gateway {
         now: Instant,
         queued: &mut Queued,
     ) -> Sent {
-        let sent = close_if_slow(&connection, connection.queue(frame, self.options.outbox_bytes, now), now);
-        if sent == Sent::Accepted {
-            queued.entry(connection.inbox.tunnel).or_insert(connection);
+        let (sent, is_first) = connection.queue(frame, self.options.outbox_bytes, now);
+        let sent = close_if_slow(&connection, sent, now);
+        if sent == Sent::Accepted && is_first {
+            queued.push(connection);
         }
         sent
     }
@@ -82,7 +81,7 @@ impl Drop for Leader<'_> {
             let targets = self.0.push_now(&push.tenant, push.packets, queued.as_mut());
             answers.push((push.done, targets));
         }
-        queued.into_iter().flatten().for_each(|(_, connection)| connection.flush_queued());
+        queued.into_iter().flatten().for_each(|connection| connection.flush_queued());
         for (done, targets) in answers {
             // Whoever asked may have gone.
             let _ = done.send(targets);

@@ -112,21 +112,24 @@ impl<S: Socket + ?Sized> Connection<S> {
         sent
     }
 
-    /// Queues one frame, after all that were sent before; the caller flushes, when it has queued more for others too.
+    /// Queues one frame, after all that were sent before, and says whether it is the first one there: then the caller must flush,
+    /// when it has queued more for others too.
     ///
     /// If there is no room for it, what is queued is written first.
-    pub fn queue(&self, frame: &Bytes, limit_bytes: usize, now: Instant) -> Sent {
+    pub fn queue(&self, frame: &Bytes, limit_bytes: usize, now: Instant) -> (Sent, bool) {
         let mut writer = self.writer.lock();
         if writer.phase != Phase::Open {
-            return Sent::Closed;
+            return (Sent::Closed, false);
         }
-        match writer.queue(frame, 0, limit_bytes, now) {
+        let is_first = writer.outbox.is_empty();
+        let sent = match writer.queue(frame, 0, limit_bytes, now) {
             Sent::Slow => match self.write_some(&mut writer.outbox) {
                 Ok(()) => writer.queue(frame, 0, limit_bytes, now),
                 Err(_) => Sent::Closed,
             },
             sent => sent,
-        }
+        };
+        (sent, is_first)
     }
 
     /// Writes what is queued, as far as the client has room; the rest, and errors, are left to the reading task.

@@ -75,6 +75,11 @@ impl Gateway {
 
     /// Milliseconds since the gateway's start.
     pub fn now_ms(&self) -> u64 {
-        millis(self.start.elapsed())
+        self.ms_at(Instant::now())
+    }
+
+    /// Milliseconds from the gateway's start until `now`.
+    pub fn ms_at(&self, now: Instant) -> u64 {
+        millis(now - self.start)
     }
 }

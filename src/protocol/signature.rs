@@ -34,6 +34,28 @@ pub fn wafer_matches(data: &str, key: &str, signature: &str) -> bool {
     wafer(data, key).as_bytes().ct_eq(signature.as_bytes()).into()
 }
 
+/// A key that is ready to sign by HMAC-SHA256.
+#[derive(Clone)]
+pub struct HmacKey(Hmac<Sha256>);
+
+impl HmacKey {
+    /// The key that is written as `key`: see [`hmac_key`].
+    pub fn new(key: &str) -> Self {
+        Self(Hmac::new_from_slice(&hmac_key(key)).expect("an HMAC takes a key of any length"))
+    }
+
+    /// One signature of a webhook by Standard Webhooks 1.0: `v1,` and the Base64 HMAC of `id.timestamp.body`.
+    pub fn sign_webhook(&self, id: &str, unix_secs: u64, body: &[u8]) -> String {
+        let mut mac = self.0.clone();
+        mac.update(id.as_bytes());
+        mac.update(b".");
+        mac.update(unix_secs.to_string().as_bytes());
+        mac.update(b".");
+        mac.update(body);
+        format!("v1,{}", STANDARD.encode(mac.finalize().into_bytes()))
+    }
+}
+
 /// The bytes that a key stands for in an HMAC: what follows `whsec_` decoded, any other key as it is written.
 ///
 /// A key that starts with `whsec_` without being Base64 behind it stands for its own bytes too.
@@ -41,17 +63,6 @@ pub fn hmac_key(key: &str) -> Vec<u8> {
     key.strip_prefix(WEBHOOK_SECRET_PREFIX)
         .and_then(|encoded| STANDARD.decode(encoded).ok())
         .unwrap_or_else(|| key.as_bytes().to_vec())
-}
-
-/// One signature of a webhook by Standard Webhooks 1.0: `v1,` and the Base64 HMAC-SHA256 of `id.timestamp.body`.
-pub fn standard_webhook(key: &[u8], id: &str, unix_secs: u64, body: &[u8]) -> String {
-    let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("an HMAC takes a key of any length");
-    mac.update(id.as_bytes());
-    mac.update(b".");
-    mac.update(unix_secs.to_string().as_bytes());
-    mac.update(b".");
-    mac.update(body);
-    format!("v1,{}", STANDARD.encode(mac.finalize().into_bytes()))
 }
 
 #[cfg(test)]
@@ -94,10 +105,10 @@ mod tests {
     /// The example of the Standard Webhooks specification's reference libraries.
     #[test]
     fn standard_webhook_signatures_equal_the_reference() {
-        let key = hmac_key("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw");
+        let key = HmacKey::new("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw");
         let body = br#"{"test": 2432232314}"#;
 
-        let signature = standard_webhook(&key, "msg_p5jXN8AQM9LWM0D4loKWxJek", 1_614_265_330, body);
+        let signature = key.sign_webhook("msg_p5jXN8AQM9LWM0D4loKWxJek", 1_614_265_330, body);
 
         assert_eq!(signature, "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=");
     }

@@ -3,14 +3,14 @@
 use sha2::Digest;
 use sha2::Sha256;
 
-use crate::protocol::signature;
+use crate::protocol::signature::HmacKey;
 use crate::secret::Secret;
 
 /// A key that verifies requests and signs webhooks.
 #[derive(Clone)]
 pub struct Key {
     secret: Secret,
-    hmac_key: Vec<u8>,
+    hmac_key: HmacKey,
     fingerprint: u32,
 }
 
@@ -19,7 +19,7 @@ impl Key {
     pub fn new(secret: Secret) -> Self {
         let digest = Sha256::new().chain_update("wafergate key fingerprint\0").chain_update(secret.expose()).finalize();
         let fingerprint = u32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]]);
-        Self { hmac_key: signature::hmac_key(secret.expose()), fingerprint, secret }
+        Self { hmac_key: HmacKey::new(secret.expose()), fingerprint, secret }
     }
 
     /// The key as it is written, as Wafer signs with it.
@@ -27,8 +27,8 @@ impl Key {
         &self.secret
     }
 
-    /// The bytes it stands for in an HMAC.
-    pub fn hmac_key(&self) -> &[u8] {
+    /// The key as it signs webhooks by HMAC.
+    pub fn hmac_key(&self) -> &HmacKey {
         &self.hmac_key
     }
 

@@ -9,8 +9,9 @@ use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use hyper::HeaderMap;
 use hyper::StatusCode;
+use hyper::header::HeaderName;
+use hyper::header::HeaderValue;
 use hyper::header::RETRY_AFTER;
 use ipnet::IpNet;
 
@@ -38,6 +39,9 @@ pub struct Settings {
     /// The time of day, for answers that name a date.
     pub wall_clock: WallClock,
 }
+
+/// A line of a request's head.
+pub type Header = (HeaderName, HeaderValue);
 
 /// Tells the time of day.
 pub type WallClock = Arc<dyn Fn() -> SystemTime + Send + Sync>;
@@ -82,12 +86,12 @@ impl Client {
     pub async fn post(
         &self,
         url: &ReceiveUrl,
-        headers: HeaderMap,
+        headers: &[Header],
         body: Bytes,
         limit: Duration,
     ) -> Result<Answer, AttemptError> {
         let progress = Progress::default();
-        let attempt = self.attempt(url, &headers, &body, &progress);
+        let attempt = self.attempt(url, headers, &body, &progress);
         let result = match tokio::time::timeout(limit, attempt).await {
             Ok(result) => result,
             Err(_) => Err(AttemptError::Timeout { limit, was_sent: progress.was_sent.load(Ordering::Relaxed) }),
@@ -101,7 +105,7 @@ impl Client {
     async fn attempt(
         &self,
         url: &ReceiveUrl,
-        headers: &HeaderMap,
+        headers: &[Header],
         body: &Bytes,
         progress: &Progress,
     ) -> Result<Answer, AttemptError> {
@@ -121,7 +125,7 @@ impl Client {
         pool: &Pool,
         connection: Connection,
         url: &ReceiveUrl,
-        headers: &HeaderMap,
+        headers: &[Header],
         body: &Bytes,
         progress: &Progress,
     ) -> Result<Answer, AttemptError> {

@@ -106,7 +106,7 @@ async fn run(inner: Arc<Inner>, inbox: Arc<Inbox>) {
             Step::Expired(event) => inner.expire(&inbox, &event),
             Step::Send(event) => {
                 let deadline = inner.ttl.deadline(&event).into();
-                if let Some(_permit) = admit(&inbox, deadline).await {
+                if let Some(_permit) = admit(&inbox, now, deadline).await {
                     Box::pin(inner.attempt(&inbox, &event)).await;
                 }
             }
@@ -115,15 +115,19 @@ async fn run(inner: Arc<Inner>, inbox: Arc<Inbox>) {
 }
 
 /// Waits until the endpoint may be asked; none if that was not before `deadline`.
-async fn admit(inbox: &Inbox, deadline: Instant) -> Option<SemaphorePermit<'_>> {
+async fn admit(inbox: &Inbox, mut now: Instant, deadline: Instant) -> Option<SemaphorePermit<'_>> {
     let endpoint = &inbox.endpoint;
     loop {
         let permit = match endpoint.permits.try_acquire() {
             Ok(permit) => permit,
-            Err(_) => timeout_at(deadline, endpoint.permits.acquire()).await.ok()?.ok()?,
+            Err(_) => {
+                let permit = timeout_at(deadline, endpoint.permits.acquire()).await.ok()?.ok()?;
+                now = Instant::now();
+                permit
+            }
         };
         let changed = endpoint.changed.notified();
-        let admission = endpoint.breaker.lock().admit(Instant::now().into_std());
+        let admission = endpoint.breaker.lock().admit(now.into_std());
         let until = match admission {
             Admission::Go => return Some(permit),
             Admission::WaitUntil(at) => deadline.min(at.into()),
@@ -133,6 +137,7 @@ async fn admit(inbox: &Inbox, deadline: Instant) -> Option<SemaphorePermit<'_>> 
         if timeout_at(until, changed).await.is_err() && until == deadline {
             return None;
         }
+        now = Instant::now();
     }
 }
 
@@ -146,7 +151,7 @@ impl Inner {
             self.metrics.message_to_webhook.observe(waited.as_secs_f64());
         }
         let signed = request::sign(inbox, event, self.clock.unix_time().as_secs());
-        let result = self.client.post(&inbox.endpoint.url, signed.headers, signed.body, self.timeout).await;
+        let result = self.client.post(&inbox.endpoint.url, &signed.headers, signed.body, self.timeout).await;
 
         let now = Instant::now();
         let judgement = judge(&result);

@@ -15,7 +15,6 @@ use std::task::ready;
 use bytes::Buf;
 use bytes::Bytes;
 use bytes::BytesMut;
-use hyper::HeaderMap;
 use hyper::StatusCode;
 use hyper::header::CONNECTION;
 use hyper::header::CONTENT_LENGTH;
@@ -31,6 +30,7 @@ use crate::webhook::answer::MAX_HEAD_BYTES;
 use crate::webhook::answer::MAX_HEADERS;
 use crate::webhook::answer::Malformed;
 use crate::webhook::chunked::Chunked;
+use crate::webhook::client::Header;
 use crate::webhook::connect::Stream;
 use crate::webhook::endpoint::ReceiveUrl;
 
@@ -100,7 +100,7 @@ impl Http1 {
     pub(crate) async fn send(
         self,
         url: &ReceiveUrl,
-        headers: &HeaderMap,
+        headers: &[Header],
         body: &Bytes,
         was_sent: &AtomicBool,
     ) -> Result<(Head, Exchange), Failure> {
@@ -317,7 +317,7 @@ impl Exchange {
 }
 
 /// The head of a request with a body of `length` bytes, with room behind it for a small body.
-fn encode_head(url: &ReceiveUrl, headers: &HeaderMap, length: usize) -> Vec<u8> {
+fn encode_head(url: &ReceiveUrl, headers: &[Header], length: usize) -> Vec<u8> {
     let mut head = Vec::with_capacity(512 + if length <= COPY_BYTES { length } else { 0 });
     head.extend_from_slice(url.request_head());
     for (name, value) in headers {

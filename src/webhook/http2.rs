@@ -6,7 +6,6 @@ use bytes::Bytes;
 use bytes::BytesMut;
 use http_body_util::BodyExt;
 use http_body_util::Full;
-use hyper::HeaderMap;
 use hyper::Method;
 use hyper::Request;
 use hyper::Response;
@@ -23,6 +22,7 @@ use hyper_util::rt::TokioTimer;
 
 use crate::webhook::answer::MAX_BODY_BYTES;
 use crate::webhook::answer::MAX_HEAD_BYTES;
+use crate::webhook::client::Header;
 use crate::webhook::connect::Stream;
 use crate::webhook::endpoint::ReceiveUrl;
 
@@ -74,13 +74,13 @@ impl Http2 {
     pub(crate) async fn send(
         &mut self,
         url: &ReceiveUrl,
-        headers: &HeaderMap,
+        headers: &[Header],
         body: &Bytes,
     ) -> Result<Response<Incoming>, Failure> {
         let mut request = Request::new(Full::new(body.clone()));
         *request.method_mut() = Method::POST;
         *request.uri_mut() = url.uri().clone();
-        *request.headers_mut() = headers.clone();
+        request.headers_mut().extend(headers.iter().cloned());
         for name in [HOST, CONTENT_LENGTH, TRANSFER_ENCODING, CONNECTION] {
             request.headers_mut().remove(name);
         }

@@ -1,17 +1,16 @@
 //! An event as a signed request: Wafer's body with the headers of Standard Webhooks beside it.
 
 use bytes::Bytes;
-use hyper::HeaderMap;
 use hyper::header::CONTENT_TYPE;
 use hyper::header::HeaderName;
 use hyper::header::HeaderValue;
 use hyper::header::USER_AGENT;
 
+use super::client::Header;
 use super::inbox::Inbox;
 use crate::delivery::Event;
 use crate::delivery::EventKind;
 use crate::protocol::content::Content;
-use crate::protocol::signature;
 use crate::protocol::wafer;
 
 const WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
@@ -20,7 +19,7 @@ const WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature
 
 /// One request: headers and body.
 pub(super) struct Signed {
-    pub(super) headers: HeaderMap,
+    pub(super) headers: [Header; 5],
     pub(super) body: Bytes,
 }
 
@@ -42,14 +41,15 @@ pub(super) fn sign(inbox: &Inbox, event: &Event, unix_secs: u64) -> Signed {
     let body = Bytes::from(wafer::webhook_body(inbox.tunnel, wafer_event, key.secret().expose()));
     let id = webhook_id(inbox, event);
     let signatures: Vec<String> =
-        settings.keys.iter().map(|key| signature::standard_webhook(key.hmac_key(), &id, unix_secs, &body)).collect();
+        settings.keys.iter().map(|key| key.hmac_key().sign_webhook(&id, unix_secs, &body)).collect();
 
-    let mut headers = HeaderMap::with_capacity(8);
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert(USER_AGENT, HeaderValue::from_static(concat!("wafergate/", env!("CARGO_PKG_VERSION"))));
-    headers.insert(WEBHOOK_ID, ascii(id));
-    headers.insert(WEBHOOK_TIMESTAMP, HeaderValue::from(unix_secs));
-    headers.insert(WEBHOOK_SIGNATURE, ascii(signatures.join(" ")));
+    let headers = [
+        (CONTENT_TYPE, HeaderValue::from_static("application/json")),
+        (USER_AGENT, HeaderValue::from_static(concat!("wafergate/", env!("CARGO_PKG_VERSION")))),
+        (WEBHOOK_ID, ascii(id)),
+        (WEBHOOK_TIMESTAMP, HeaderValue::from(unix_secs)),
+        (WEBHOOK_SIGNATURE, ascii(signatures.join(" "))),
+    ];
     Signed { headers, body }
 }
 

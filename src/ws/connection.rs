@@ -179,7 +179,8 @@ impl<S: Socket> Task<S> {
 
     /// Handles what the client sent.
     pub(super) fn handle(&mut self, input: &mut [u8]) -> Result<(), End> {
-        self.connection.heard(self.gateway.now_ms());
+        let now = Instant::now();
+        self.connection.heard(self.gateway.ms_at(now));
         let (gateway, connection) = (&self.gateway, &self.connection);
         let settings = connection.inbox.tenant.settings();
         let limits = SessionLimits {
@@ -187,7 +188,6 @@ impl<S: Socket> Task<S> {
             message_rate: settings.message_rate_per_connection(),
         };
         let tenant_rate = settings.message_rate();
-        let now = Instant::now();
         let mut owed = 0;
         let mut replies = BytesMut::new();
         let mut end = Ok(());

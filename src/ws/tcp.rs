@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::io;
 use std::io::IoSlice;
+use std::io::Read;
 use std::net::Shutdown;
 use std::pin::Pin;
 use std::task::Context;
@@ -28,7 +29,17 @@ impl Socket for TcpSocket {
     }
 
     fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.0.try_read(buffer)
+        // What is shorter than the buffer was all there is, and reading once more just to be told so costs as much as reading. The
+        // error makes tokio forget that the socket is readable, unless the system has said so again in the meantime.
+        let mut short = 0;
+        let read = self.0.try_io(Interest::READABLE, || match (&*SockRef::from(&self.0)).read(buffer) {
+            Ok(read) if (1..buffer.len()).contains(&read) => {
+                short = read;
+                Err(io::ErrorKind::WouldBlock.into())
+            }
+            read => read,
+        });
+        if short > 0 { Ok(short) } else { read }
     }
 
     fn try_write(&self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {

@@ -14,7 +14,6 @@ use std::time::SystemTime;
 use std::time::UNIX_EPOCH;
 
 use bytes::Bytes;
-use hyper::HeaderMap;
 use hyper::header::CONTENT_TYPE;
 use hyper::header::HeaderValue;
 use ipnet::IpNet;
@@ -64,8 +63,8 @@ fn trusting(root: CertificateDer<'static>) -> Client {
 }
 
 async fn post(client: &Client, url: &ReceiveUrl, limit: Duration) -> Result<Answer, AttemptError> {
-    let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/json"))]);
-    client.post(url, headers, Bytes::from_static(b"{\"data\":\"{}\"}"), limit).await
+    let headers = [(CONTENT_TYPE, HeaderValue::from_static("application/json"))];
+    client.post(url, &headers, Bytes::from_static(b"{\"data\":\"{}\"}"), limit).await
 }
 
 /// Posts to a server that must not answer, and gives the label, the words and whether the outcome is unknown.
