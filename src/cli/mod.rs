@@ -2,6 +2,7 @@
 
 mod demo;
 mod serve;
+mod systemd;
 
 use std::io::Write;
 use std::net::SocketAddr;

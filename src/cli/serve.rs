@@ -11,6 +11,7 @@ use super::ConfigFile;
 use super::announce;
 use super::block_on;
 use super::exit_code;
+use super::systemd;
 use crate::app::App;
 use crate::app::Ended;
 use crate::app::Reloader;
@@ -37,8 +38,9 @@ async fn serve(options: Options, file: Option<PathBuf>) -> anyhow::Result<Ended>
     let shutdown = Shutdown::default();
     tokio::spawn(shutdown.on_signals()?);
     let mut hangups = shutdown::hangups()?;
-    let app = App::build(options, shutdown).await?;
+    let app = App::build(options, shutdown.clone()).await?;
     announce(&[format!("listen {}", app.url()?), format!("admin {}", app.admin_url()?)]);
+    systemd::ready(&shutdown);
 
     let reloader = app.reloader();
     let log = Arc::clone(&telemetry);

@@ -45,12 +45,18 @@ pub(crate) fn config(business: &str, more: &str) -> String {
 impl Gateway {
     /// Starts a node and waits until it accepts.
     pub(crate) fn start(config: &str) -> Self {
+        Self::start_with(config, &[])
+    }
+
+    /// The same, with more variables in its environment.
+    pub(crate) fn start_with(config: &str, variables: &[(&str, &str)]) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         std::fs::write(dir.path().join("wafergate.toml"), config).expect("written");
         let mut child = binary()
             .arg("serve")
             .args(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--config"])
             .arg(dir.path().join("wafergate.toml"))
+            .envs(variables.iter().copied())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()

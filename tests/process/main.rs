@@ -3,6 +3,7 @@
 mod business;
 mod client;
 mod commands;
+mod deploy;
 mod gateway;
 mod signals;
 mod tls;

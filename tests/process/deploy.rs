@@ -1,0 +1,108 @@
+//! The files in `deploy/`, checked by the programs that read them; and what the unit asks of the node.
+
+use std::fs;
+use std::os::unix::net::UnixDatagram;
+use std::path::Path;
+use std::process::Command;
+
+use rcgen::generate_simple_self_signed;
+
+use super::business::Business;
+use super::gateway::Gateway;
+use super::gateway::SOON;
+use super::gateway::binary;
+use super::gateway::config;
+
+fn deploy(name: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy").join(name);
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// Runs a checker and expects it to be content, without a word of warning.
+fn accepts(command: &mut Command) {
+    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let said = String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
+    let complains = ["warn", "unknown", "ignoring"].iter().any(|word| said.to_lowercase().contains(word));
+    assert!(output.status.success() && !complains, "{command:?}: {said}");
+}
+
+fn certificate(dir: &Path) -> String {
+    let made = generate_simple_self_signed(["ws.example.com".to_owned()]).expect("a certificate");
+    let (certificate, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+    fs::write(dir.join("cert.pem"), &certificate).expect("written");
+    fs::write(dir.join("key.pem"), &key).expect("written");
+    fs::write(dir.join("both.pem"), certificate + &key).expect("written");
+    dir.to_str().expect("text").to_owned()
+}
+
+#[test]
+fn systemd_accepts_the_unit() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let unit = dir.path().join("wafergate.service");
+    let text = deploy("systemd/wafergate.service").replace("/usr/local/bin/wafergate", env!("CARGO_BIN_EXE_wafergate"));
+    fs::write(&unit, text).expect("written");
+
+    accepts(Command::new("systemd-analyze").arg("verify").arg("--man=no").arg(&unit));
+}
+
+#[test]
+fn haproxy_accepts_its_configuration() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let certificates = certificate(dir.path());
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/haproxy.cfg");
+    let mut command = Command::new("/usr/sbin/haproxy");
+    command.arg("-c").arg("-f").arg(path).env("BIND", format!("127.0.0.1:8443 ssl crt {certificates}/both.pem"));
+    for (node, port) in [("1", "8080"), ("2", "8081")] {
+        command.env(format!("NODE{node}"), format!("127.0.0.1:{port}"));
+        command.env(format!("ADMIN{node}_HOST"), "127.0.0.1").env(format!("ADMIN{node}_PORT"), "9090");
+    }
+
+    accepts(&mut command);
+}
+
+#[test]
+fn nginx_accepts_its_configuration() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let folder = certificate(dir.path());
+    let site = deploy("nginx.conf")
+        .replace("/etc/nginx/ws.example.com.crt", &format!("{folder}/cert.pem"))
+        .replace("/etc/nginx/ws.example.com.key", &format!("{folder}/key.pem"))
+        .replace("listen 443 ssl", "listen 127.0.0.1:8443 ssl");
+    let whole = format!("pid {folder}/pid;\nerror_log stderr;\nevents {{}}\nhttp {{\naccess_log off;\n{site}}}\n");
+    fs::write(dir.path().join("nginx.conf"), whole).expect("written");
+
+    let output = Command::new("/usr/sbin/nginx").args(["-t", "-c"]).arg(dir.path().join("nginx.conf")).output();
+    let output = output.expect("nginx is installed");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && !said.contains("[warn]"), "{said}");
+}
+
+#[test]
+fn the_example_configuration_is_valid() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/wafergate.toml");
+
+    accepts(binary().args(["check-config", "--config"]).arg(path));
+}
+
+#[test]
+fn systemd_is_told_when_the_node_is_ready_lives_and_drains() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("notify");
+    let systemd = UnixDatagram::bind(&path).expect("bound");
+    systemd.set_read_timeout(Some(SOON)).expect("set");
+    let told = || {
+        let mut bytes = [0; 256];
+        let length = systemd.recv(&mut bytes).expect("told");
+        String::from_utf8_lossy(&bytes[..length]).trim().to_owned()
+    };
+    let business = Business::start(true);
+    let variables = [("NOTIFY_SOCKET", path.to_str().expect("text")), ("WATCHDOG_USEC", "20000")];
+    let gateway = Gateway::start_with(&config(&business.authority, ""), &variables);
+
+    assert_eq!(told(), "READY=1");
+    assert_eq!([told(), told(), told()], ["WATCHDOG=1"; 3]);
+
+    gateway.signal("TERM");
+    while told() != "STOPPING=1" {}
+    assert_eq!(gateway.end().0.code(), Some(0));
+}
