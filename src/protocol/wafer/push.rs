@@ -6,9 +6,12 @@ use serde::Deserialize;
 use serde::Deserializer;
 use serde::Serialize;
 use serde::Serializer;
+use serde::de::Error;
 use serde::de::MapAccess;
 use serde::de::SeqAccess;
+use serde::de::Unexpected;
 use serde::de::Visitor;
+use serde_json::value::RawValue;
 
 use super::Refusal;
 use crate::id::TunnelId;
@@ -41,34 +44,28 @@ impl Serialize for Target {
 }
 
 impl<'de> Deserialize<'de> for Target {
+    /// Ids are looked at as they are written, since half a surrogate pair in one of them must not refuse the others.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct TargetVisitor;
-
-        impl Visitor<'_> for TargetVisitor {
-            type Value = Target;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a tunnel id, which is a string")
-            }
-
-            fn visit_str<E>(self, text: &str) -> Result<Target, E> {
-                Ok(Target::new(text))
-            }
-
-            fn visit_u64<E>(self, digits: u64) -> Result<Target, E> {
-                Ok(Target::Foreign(digits.to_string()))
-            }
-
-            fn visit_i64<E>(self, digits: i64) -> Result<Target, E> {
-                Ok(Target::Foreign(digits.to_string()))
-            }
-
-            fn visit_f64<E>(self, digits: f64) -> Result<Target, E> {
-                Ok(Target::Foreign(digits.to_string()))
-            }
+        let written = <&RawValue>::deserialize(deserializer)?.get();
+        let ours = written.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).and_then(|id| id.parse().ok());
+        if let Some(id) = ours {
+            return Ok(Self::Tunnel(id));
         }
+        match written.as_bytes()[0] {
+            b'"' => serde_json::from_str(written).map(|Text(text)| Self::new(&text)).map_err(D::Error::custom),
+            b'-' | b'0'..=b'9' => Ok(Self::Foreign(written.to_owned())),
+            other => Err(D::Error::invalid_type(kind(other), &"a tunnel id, which is a string")),
+        }
+    }
+}
 
-        deserializer.deserialize_any(TargetVisitor)
+/// What a JSON value is that begins with `first`, for an error that does not show it.
+fn kind(first: u8) -> Unexpected<'static> {
+    match first {
+        b'[' => Unexpected::Seq,
+        b'{' => Unexpected::Map,
+        b'n' => Unexpected::Unit,
+        _ => Unexpected::Other("boolean"),
     }
 }
 
@@ -193,6 +190,18 @@ mod tests {
     }
 
     #[test]
+    fn half_a_surrogate_pair_spoils_its_own_id_only() {
+        let ours = TunnelId::from_bytes([9; 16]);
+        let data =
+            format!(r#"[{{"type":"close","tunnelIds":["{ours}","a\ud800","\u0074{}"]}}]"#, &ours.to_string()[1..]);
+
+        let packets = PushPacket::parse_all(&data).expect("valid");
+
+        let spoiled = Target::Foreign("a\u{fffd}".into());
+        assert_eq!(packets[0].targets, [Target::Tunnel(ours), spoiled, Target::Tunnel(ours)]);
+    }
+
+    #[test]
     fn our_ids_are_told_from_others_and_print_verbatim() {
         let ours = TunnelId::from_bytes([9; 16]);
         let targets = [Target::new(&ours.to_string()), Target::new("T\u{4e2d}")];
@@ -216,6 +225,8 @@ mod tests {
             (r#"[[["x"],"message","c"]]"#, "expected an object"),
             (r#"[{"tunnelIds":"a","type":"close"}]"#, "array of tunnel ids"),
             (r#"[{"tunnelIds":[null],"type":"close"}]"#, "a tunnel id, which is a string"),
+            (r#"[{"tunnelIds":[["a"]],"type":"close"}]"#, "a tunnel id, which is a string"),
+            (r#"[{"tunnelIds":[true],"type":"close"}]"#, "a tunnel id, which is a string"),
             (r#"[{"tunnelIds":[],"type":"shout"}]"#, "message or close"),
             (r#"[{"tunnelIds":[],"type":"message"}]"#, "needs content"),
             (r#"[{"tunnelIds":[],"type":"message","content":{}}]"#, "expected a string"),

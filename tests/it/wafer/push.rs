@@ -239,3 +239,19 @@ async fn half_a_surrogate_pair_is_replaced_and_nothing_else_is_touched() {
     drop(client);
     world.finish().await;
 }
+
+#[tokio::test]
+async fn half_a_surrogate_pair_in_an_id_is_one_invalid_id() {
+    let world = World::new().await;
+    let mut client = world.connect().await;
+    let tunnel = &client.tunnel;
+    let data =
+        format!(r#"[{{"tunnelIds":["x\udfff","{tunnel}"],"type":"message","content":"for those who are there"}}]"#);
+
+    let answer = world.wafer.call("/ws/push", &data).await;
+
+    assert_eq!(world.wafer.invalid(&answer), ["x\u{fffd}"]);
+    client.expect("message:for those who are there").await;
+    drop(client);
+    world.finish().await;
+}
