@@ -4,11 +4,15 @@ use std::collections::HashSet;
 use std::fs::File;
 use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 
 use ipnet::IpNet;
 
 use crate::options::EngineKind;
 use crate::options::Options;
+use crate::options::Server;
+use crate::server::Certificate;
+use crate::server::CertificateError;
 use crate::telemetry;
 
 use super::address;
@@ -135,11 +139,39 @@ fn tls(options: &Options, checker: &mut Checker<'_>) {
         }
         (false, false) => {}
     }
+    let mut is_readable = true;
     for (name, path) in [("server.tls_cert", &server.tls_cert), ("server.tls_key", &server.tls_key)] {
-        if let Err(error) = readable(path)
-            && !path.is_empty()
-        {
-            checker.problem(name, format!("cannot be read: {error}; name a PEM file that this user may read"));
+        if let Err(error) = readable(path) {
+            is_readable = false;
+            if !path.is_empty() {
+                checker.problem(name, format!("cannot be read: {error}; name a PEM file that this user may read"));
+            }
+        }
+    }
+    if is_readable {
+        certificate(server, checker);
+    }
+}
+
+fn certificate(server: &Server, checker: &mut Checker<'_>) {
+    use CertificateError::{Chain, Key, Unusable};
+    match Certificate::load(Path::new(&server.tls_cert), Path::new(&server.tls_key)) {
+        Ok(_) => {}
+        Err(Chain { source, .. }) => {
+            let advice = "name a PEM file with the certificate chain, the server's own first";
+            checker.problem("server.tls_cert", format!("holds no certificate: {source}; {advice}"));
+        }
+        Err(Key { source, .. }) => {
+            let advice = "name a PEM file with the private key, without a password";
+            checker.problem("server.tls_key", format!("holds no private key: {source}; {advice}"));
+        }
+        Err(Unusable(rustls::Error::InconsistentKeys(_))) => {
+            let advice = "the first certificate in that file must be the one that this key was made for";
+            checker.problem("server.tls_key", format!("is not the key of server.tls_cert; {advice}"));
+        }
+        Err(Unusable(error)) => {
+            let advice = "name a certificate for servers with an RSA, ECDSA or Ed25519 key";
+            checker.problem("server.tls_cert", format!("cannot be used with server.tls_key: {error}; {advice}"));
         }
     }
 }

@@ -78,6 +78,9 @@ fn read(chain_path: &Path, key_path: &Path) -> Result<Arc<ServerConfig>, Certifi
     let chain: Vec<_> = CertificateDer::pem_reader_iter(open(chain_path).map_err(chain_error)?)
         .collect::<Result<_, _>>()
         .map_err(chain_error)?;
+    if chain.is_empty() {
+        return Err(chain_error(pem::Error::NoItemsFound));
+    }
     let key = PrivateKeyDer::from_pem_reader(open(key_path).map_err(key_error)?).map_err(key_error)?;
     let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()?
