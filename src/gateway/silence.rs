@@ -1,6 +1,8 @@
 //! Ends tunnels whose clients have been silent for too long, with one timer for all of them.
 
 use std::sync::Weak;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -18,15 +20,20 @@ use crate::tunnel::Wheel;
 /// How exactly silence is measured.
 const TICK: Duration = Duration::from_millis(250);
 
+/// A tick that is later than this means that the node itself could not listen.
+const LATE: Duration = Duration::from_millis(100);
+
 /// Every open connection, in the slot in which its silence would be over the limit.
 pub(super) struct Silence {
     limit: Duration,
+    /// How long this node has not been listening to anybody, in milliseconds.
+    stopped_ms: AtomicU64,
     wheel: Mutex<Wheel<Weak<Connection<dyn Socket>>>>,
 }
 
 impl Silence {
     pub(super) fn new(limit: Duration) -> Self {
-        Self { limit, wheel: Mutex::default() }
+        Self { limit, stopped_ms: AtomicU64::new(0), wheel: Mutex::default() }
     }
 
     /// Watches a connection from now on.
@@ -43,27 +50,27 @@ impl Silence {
 impl Gateway {
     /// Watches over all tunnels until it is dropped.
     ///
-    /// A node that was itself stopped for a while (a paused machine) gives its clients another chance to be heard first.
+    /// While the node itself is stopped (a paused machine, no processor to run on) silence does not count: nobody could be heard.
     pub async fn watch_silence(&self) {
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
-        let mut last = self.now_ms();
+        let mut last = Instant::now();
         loop {
             ticks.tick().await;
-            let now_ms = self.now_ms();
-            let was_stopped = now_ms - last > millis(self.silence.limit) / 2;
-            last = now_ms;
-            self.end_silent(now_ms, was_stopped);
+            let now = Instant::now();
+            let late = (now - last).saturating_sub(TICK);
+            if late > LATE {
+                self.silence.stopped_ms.fetch_add(millis(late), Ordering::Relaxed);
+            }
+            last = now;
+            self.end_silent(self.now_ms());
         }
     }
 
-    fn end_silent(&self, now_ms: u64, was_stopped: bool) {
+    fn end_silent(&self, now_ms: u64) {
         let due = self.silence.wheel.lock().expire(now_ms / millis(TICK));
         for weak in due {
             let Some(connection) = weak.upgrade() else { continue };
-            if was_stopped {
-                connection.heard(now_ms);
-            }
             let heard_ms = connection.last_heard_ms(now_ms);
             if heard_ms + millis(self.silence.limit) > now_ms {
                 self.silence.watch(weak, heard_ms);
@@ -73,13 +80,15 @@ impl Gateway {
         }
     }
 
-    /// Milliseconds since the gateway's start.
+    /// Milliseconds since the gateway's start in which it was listening: the clock of silence.
+    ///
+    /// It is set back a little when a stop is noticed; who was heard just before that is closed later by as much.
     pub fn now_ms(&self) -> u64 {
         self.ms_at(Instant::now())
     }
 
-    /// Milliseconds from the gateway's start until `now`.
+    /// The same, at `now`.
     pub fn ms_at(&self, now: Instant) -> u64 {
-        millis(now - self.start)
+        millis(now - self.start).saturating_sub(self.silence.stopped_ms.load(Ordering::Relaxed))
     }
 }

@@ -44,12 +44,19 @@ pub(crate) fn call(stream: &mut (impl Read + Write), business: &str, path: &str,
 
 /// Asks for a tunnel; its id and the path of its connect URL.
 pub(crate) fn ask(stream: &mut (impl Read + Write), business: &str) -> (String, String) {
+    try_ask(stream, business).unwrap_or_else(|answer| panic!("refused: {answer}"))
+}
+
+/// Asks for a tunnel; the answer if it is not granted.
+pub(crate) fn try_ask(stream: &mut (impl Read + Write), business: &str) -> Result<(String, String), serde_json::Value> {
     let data = format!("{{\"receiveUrl\":\"http://{business}/tunnel\",\"protocolType\":\"ws\"}}");
     let answer = call(stream, business, "/get/wsurl", &data);
-    assert_eq!(answer["code"], 0, "{answer}");
+    if answer["code"] != 0 {
+        return Err(answer);
+    }
     let data: serde_json::Value = serde_json::from_str(answer["data"].as_str().expect("text")).expect("JSON");
     let path = data["connectUrl"].as_str().expect("text").split("gateway").nth(1).expect("a path").to_owned();
-    (data["tunnelId"].as_str().expect("text").to_owned(), path)
+    Ok((data["tunnelId"].as_str().expect("text").to_owned(), path))
 }
 
 /// A tunnel's client.
@@ -57,7 +64,12 @@ pub(crate) struct Client<S>(pub(crate) S);
 
 impl<S: Read + Write> Client<S> {
     /// Opens a tunnel at the path of its connect URL, and takes its first packet.
-    pub(crate) fn open(mut stream: S, path: &str) -> Self {
+    pub(crate) fn open(stream: S, path: &str) -> Self {
+        Self::open_with(stream, path, 30)
+    }
+
+    /// The same on a node with another heartbeat.
+    pub(crate) fn open_with(mut stream: S, path: &str, heartbeat_secs: u64) -> Self {
         let request = format!(
             "GET {path} HTTP/1.1\r\nHost: gateway\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
              Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
@@ -66,7 +78,7 @@ impl<S: Read + Write> Client<S> {
         let head = read_head(&mut stream);
         assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
         let mut client = Self(stream);
-        assert_eq!(client.receive(), (1, b"timeout:30".to_vec()));
+        assert_eq!(client.receive(), (1, format!("timeout:{heartbeat_secs}").into_bytes()));
         client
     }
 

@@ -5,5 +5,6 @@ mod client;
 mod commands;
 mod deploy;
 mod gateway;
+mod pauses;
 mod signals;
 mod tls;
