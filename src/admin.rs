@@ -64,6 +64,10 @@ impl Admin {
         if self.gateway.is_draining() || self.shutdown.soft.is_cancelled() {
             return text(StatusCode::SERVICE_UNAVAILABLE, "draining\n");
         }
+        if !self.gateway.has_room() {
+            let reason = "no descriptors left for more tunnels: raise the limit of open files\n";
+            return text(StatusCode::SERVICE_UNAVAILABLE, reason);
+        }
         text(StatusCode::OK, "ok\n")
     }
 }

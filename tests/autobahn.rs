@@ -30,6 +30,7 @@ use wafergate::protocol::content::Content;
 use wafergate::protocol::content::Profile;
 use wafergate::protocol::frame;
 use wafergate::protocol::ticket::Sealer;
+use wafergate::server::Descriptors;
 use wafergate::server::Handler;
 use wafergate::server::Listener;
 use wafergate::server::Peer;
@@ -133,6 +134,7 @@ async fn echo_server(max_message_bytes: usize) -> String {
         deliver: Arc::new(IntoEcho(Arc::clone(&echo))),
         clock: Arc::new(SystemClock),
         metrics: Metrics::default(),
+        descriptors: Arc::new(Descriptors::of_this_process().expect("one left")),
     }));
     assert!(echo.gateway.set(gateway).is_ok());
     let listener = Listener::bind("127.0.0.1:0".parse().expect("valid"), None, |_| {}).await.expect("bound");

@@ -24,6 +24,7 @@ use crate::options::EngineKind;
 use crate::options::Options;
 use crate::protocol::ticket::Sealer;
 use crate::server::Certificate;
+use crate::server::Descriptors;
 use crate::server::Incident;
 use crate::server::Listener;
 use crate::shutdown::Shutdown;
@@ -68,11 +69,14 @@ impl App {
             "engine.kind = \"redis\" is not built in yet: use \"memory\", which serves one node"
         );
         let metrics = Metrics::default();
+        let descriptors = Arc::new(Descriptors::of_this_process().context("cannot open a single file")?);
+        tell_room(&descriptors, &options);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let client = client(&options.webhook, Arc::clone(&clock));
         let dispatcher = Dispatcher::new(client, &options.webhook, Arc::clone(&clock), metrics.clone());
         let certificate = certificate(&options.server)?;
         let public = listen(options.server.listen, certificate.clone(), "server.listen", &metrics).await?;
+        let public = public.leaving_a_reserve(Arc::clone(&descriptors));
         let admin = listen(options.server.admin_listen, None, "server.admin_listen", &metrics).await?;
         let drain = options.drain.clone();
         metrics.engine_up.set(1);
@@ -83,6 +87,7 @@ impl App {
             deliver: Arc::new(dispatcher.clone()),
             clock,
             metrics,
+            descriptors,
         }));
         Ok(Self { gateway, dispatcher, certificate, public, admin, drain, shutdown })
     }
@@ -192,6 +197,22 @@ fn client(options: &options::Webhook, clock: Arc<dyn Clock>) -> Client {
         );
     }
     client
+}
+
+/// Says how many tunnels fit into this process, and warns if the configuration promises more.
+fn tell_room(descriptors: &Descriptors, options: &Options) {
+    let (limit, tunnels) = (descriptors.limit(), descriptors.tunnels());
+    tracing::info!(descriptors = limit, tunnels, "room for about so many tunnels");
+    let promised = std::iter::once(options.limits.connections)
+        .chain(options.tenants.iter().filter_map(|tenant| tenant.limits.connections));
+    if let Some(connections) = promised.max().filter(|connections| *connections > tunnels) {
+        tracing::warn!(
+            connections,
+            descriptors = limit,
+            tunnels,
+            "limits.connections is more than this process may open: raise its limit of open files",
+        );
+    }
 }
 
 fn certificate(server: &options::Server) -> anyhow::Result<Option<Arc<Certificate>>> {

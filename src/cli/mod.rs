@@ -19,6 +19,7 @@ use clap::Subcommand;
 use crate::app::Ended;
 use crate::config;
 use crate::protocol::signature::WEBHOOK_SECRET_PREFIX;
+use crate::server::raise_limit;
 
 /// Wrong usage or configuration (`EX_USAGE` of sysexits.h).
 const EXIT_USAGE: u8 = 64;
@@ -147,8 +148,9 @@ fn exit_code(ended: anyhow::Result<Ended>) -> ExitCode {
     }
 }
 
-/// Runs `future` on as many threads as there are processors to use.
+/// Runs `future` on as many threads as there are processors to use, with as many descriptors as this process may have.
 fn block_on<T>(future: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    raise_limit();
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let runtime = match processors {
         1 => tokio::runtime::Builder::new_current_thread().enable_all().build()?,

@@ -18,6 +18,7 @@ use crate::protocol::content::Profile;
 use crate::protocol::frame;
 use crate::protocol::packet;
 use crate::protocol::ticket::Ticket;
+use crate::server::Room;
 use crate::tenant::Tenant;
 use crate::webhook::Endpoint;
 use crate::webhook::Inbox;
@@ -50,6 +51,9 @@ pub enum Refusal {
     /// The engine could not be asked before the ticket expired.
     #[error("the gateway cannot check this connect URL at present: ask for a new tunnel")]
     EngineAway,
+    /// The process may not open more sockets.
+    #[error("this gateway has no descriptors left for more tunnels, try again")]
+    NoDescriptors,
 }
 
 impl Gateway {
@@ -61,6 +65,9 @@ impl Gateway {
     ///
     /// If the URL opens no tunnel; then it is not used up either.
     pub async fn admit(&self, ticket: &str) -> Result<Admission, Refusal> {
+        if self.descriptors.room() == Room::None {
+            return Err(Refusal::NoDescriptors);
+        }
         let ticket = self.sealer.open(ticket).map_err(|_| Refusal::Unknown)?;
         let tenant = self.tenants.tenant(&ticket.tenant).ok_or(Refusal::TenantGone)?;
         let endpoint = self.endpoints.endpoint(&ticket.receive_url).map_err(|_| Refusal::Unknown)?;

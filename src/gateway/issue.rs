@@ -52,6 +52,9 @@ pub enum IssueError {
         /// How many there are.
         pending: u64,
     },
+    /// The process may not open more sockets.
+    #[error("this gateway has no descriptors left for more tunnels (its limit of open files), try again")]
+    NoDescriptors,
     /// This node takes no new tunnels.
     #[error("this gateway is draining, try again")]
     Draining,
@@ -75,6 +78,9 @@ impl Gateway {
         }
         self.guard.load().admits_literal(url.host()).map_err(|refusal| IssueError::Forbidden(refusal.to_string()))?;
         self.check_room(tenant)?;
+        if !self.has_room() {
+            return Err(IssueError::NoDescriptors);
+        }
 
         let ticket = Ticket {
             tunnel: TunnelId::from_bytes(rand::random()),

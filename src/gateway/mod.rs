@@ -35,6 +35,8 @@ use crate::metrics::Metrics;
 use crate::options;
 use crate::options::Options;
 use crate::protocol::ticket::Sealer;
+use crate::server::Descriptors;
+use crate::server::Room;
 use crate::tenant::Directory;
 use crate::webhook::Deliver;
 use crate::webhook::Endpoints;
@@ -56,6 +58,8 @@ pub struct Parts {
     pub clock: Arc<dyn Clock>,
     /// The node's metrics.
     pub metrics: Metrics,
+    /// What the process has left for more clients.
+    pub descriptors: Arc<Descriptors>,
 }
 
 /// One node's tunnels, and all that can be done with them.
@@ -73,6 +77,7 @@ pub struct Gateway {
     clock: Arc<dyn Clock>,
     endpoints: Endpoints,
     guard: ArcSwap<Guard>,
+    descriptors: Arc<Descriptors>,
     open: DashMap<TunnelId, Arc<Connection<dyn Socket>>>,
     silence: Silence,
     batch: Batch,
@@ -85,7 +90,7 @@ pub struct Gateway {
 impl Gateway {
     /// A gateway without tunnels.
     pub fn new(parts: Parts) -> Self {
-        let Parts { options, sealer, engine, deliver, clock, metrics } = parts;
+        let Parts { options, sealer, engine, deliver, clock, metrics, descriptors } = parts;
         Self {
             tenants: Directory::new(&options),
             metrics,
@@ -97,6 +102,7 @@ impl Gateway {
             clock,
             endpoints: Endpoints::new(options.webhook.max_in_flight_per_endpoint),
             guard: ArcSwap::from_pointee(Guard::new(options.webhook.allow_networks)),
+            descriptors,
             open: DashMap::new(),
             silence: Silence::new(options.tunnel.silence_limit()),
             batch: Batch::default(),
@@ -122,6 +128,11 @@ impl Gateway {
     /// Whether this node is on its way out.
     pub fn is_draining(&self) -> bool {
         self.is_draining.load(Ordering::Acquire)
+    }
+
+    /// Whether there are descriptors for more tunnels.
+    pub fn has_room(&self) -> bool {
+        self.descriptors.room() == Room::Plenty
     }
 
     /// The tasks of this node's connections: new ones are spawned here, so that a drain can wait for them.

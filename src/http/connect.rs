@@ -90,6 +90,7 @@ fn refuse_ticket(gateway: &Gateway, refusal: Refusal) -> Response<Full<Bytes>> {
         Refusal::Used => (StatusCode::CONFLICT, "ticket_used"),
         Refusal::Expired => (StatusCode::GONE, "ticket_expired"),
         Refusal::EngineAway => (StatusCode::SERVICE_UNAVAILABLE, "engine_away"),
+        Refusal::NoDescriptors => (StatusCode::SERVICE_UNAVAILABLE, "no_descriptors"),
     };
     refused(gateway, code, &refusal);
     problem(status, code, &refusal.to_string())

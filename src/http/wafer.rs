@@ -109,7 +109,7 @@ impl From<IssueError> for Refusal {
                 Self::ReceiveUrl(message)
             }
             IssueError::TooManyTunnels { .. } | IssueError::TooManyPending { .. } => Self::OverLimit(message),
-            IssueError::Draining => Self::Unavailable(message),
+            IssueError::NoDescriptors | IssueError::Draining => Self::Unavailable(message),
         }
     }
 }

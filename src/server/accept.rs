@@ -2,15 +2,18 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::Certificate;
+use super::Descriptors;
 use super::Handler;
 use super::Incident;
 use super::MAX_HANDSHAKES;
@@ -19,14 +22,26 @@ use super::connection::Context;
 use super::connection::serve;
 use super::slots::Slots;
 
-/// How long to wait after a failed accept, which usually means that there are no descriptors left.
+/// How long to wait when there are no descriptors left, before looking again.
 const BACK_OFF: Duration = Duration::from_millis(100);
+
+/// How often that is logged at most.
+const COMPLAIN_EVERY: Duration = Duration::from_secs(10);
 
 /// A bound address, and what it takes to serve it.
 pub struct Listener {
     listener: TcpListener,
     certificate: Option<Arc<Certificate>>,
     on_incident: OnIncident,
+    /// Whose reserve it leaves alone; none if it may take the last descriptor.
+    descriptors: Option<Arc<Descriptors>>,
+}
+
+/// Says that connections wait, now and then.
+#[derive(Default)]
+struct Complaint {
+    last: Option<Instant>,
+    waits: u64,
 }
 
 impl Listener {
@@ -41,7 +56,12 @@ impl Listener {
         on_incident: impl Fn(Incident) + Send + Sync + 'static,
     ) -> io::Result<Self> {
         let listener = TcpListener::bind(address).await?;
-        Ok(Self { listener, certificate, on_incident: Arc::new(on_incident) })
+        Ok(Self { listener, certificate, on_incident: Arc::new(on_incident), descriptors: None })
+    }
+
+    /// The same, leaving the reserve of `descriptors` to others: whoever comes when only that is left has to wait.
+    pub fn leaving_a_reserve(self, descriptors: Arc<Descriptors>) -> Self {
+        Self { descriptors: Some(descriptors), ..self }
     }
 
     /// Where it listens, as a URL.
@@ -59,11 +79,12 @@ impl Listener {
     pub async fn run(self, handler: Arc<dyn Handler>, stop: CancellationToken) {
         let handshakes = Arc::new(Slots::new(MAX_HANDSHAKES));
         let connections = TaskTracker::new();
+        let mut complaint = Complaint::default();
         loop {
             // Whoever waits in the backlog is served before the end.
             let (stream, address) = tokio::select! {
                 biased;
-                accepted = self.accept() => accepted,
+                accepted = self.accept(&mut complaint) => accepted,
                 () = stop.cancelled() => break,
             };
             let context = Context {
@@ -80,26 +101,45 @@ impl Listener {
         connections.wait().await;
     }
 
-    async fn accept(&self) -> (TcpStream, SocketAddr) {
+    async fn accept(&self, complaint: &mut Complaint) -> (TcpStream, SocketAddr) {
         loop {
             match self.listener.accept().await {
                 Ok((stream, address)) => {
+                    let Ok(stream) = self.below_the_reserve(stream, complaint).await else { continue };
                     // Without it small frames wait for the peer's acknowledgement; a socket that refuses is already broken.
                     let _ = stream.set_nodelay(true);
                     return (stream, address);
                 }
                 Err(error) if is_of_one_connection(&error) => {}
-                Err(error) => {
-                    (self.on_incident)(Incident::AcceptFailed);
-                    tracing::warn!(
-                        error = &error as &dyn std::error::Error,
-                        wait_ms = BACK_OFF.as_millis() as u64,
-                        "cannot accept connections, waiting (check the limit of open files)",
-                    );
-                    tokio::time::sleep(BACK_OFF).await;
-                }
+                Err(error) => self.wait(complaint, &error).await,
             }
         }
+    }
+
+    /// The same connection under a number that is not reserved, as soon as there is one. Those behind it wait in the backlog.
+    async fn below_the_reserve(&self, mut stream: TcpStream, complaint: &mut Complaint) -> io::Result<TcpStream> {
+        while self.descriptors.as_ref().is_some_and(|descriptors| descriptors.is_reserved(stream.as_raw_fd())) {
+            self.wait(complaint, &io::Error::other("the last descriptors are reserved for webhooks")).await;
+            let old = stream.into_std()?;
+            let new = old.try_clone();
+            let lower = new.into_iter().find(|new| new.as_raw_fd() < old.as_raw_fd());
+            stream = TcpStream::from_std(lower.unwrap_or(old))?;
+        }
+        Ok(stream)
+    }
+
+    async fn wait(&self, complaint: &mut Complaint, error: &io::Error) {
+        (self.on_incident)(Incident::AcceptFailed);
+        complaint.waits += 1;
+        if complaint.last.is_none_or(|last| last.elapsed() >= COMPLAIN_EVERY) {
+            complaint.last = Some(Instant::now());
+            tracing::warn!(
+                error = error as &dyn std::error::Error,
+                waits = complaint.waits,
+                "cannot accept connections, waiting (check the limit of open files)",
+            );
+        }
+        tokio::time::sleep(BACK_OFF).await;
     }
 }
 

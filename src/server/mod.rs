@@ -2,6 +2,7 @@
 
 mod accept;
 mod connection;
+mod descriptors;
 mod patience;
 mod slots;
 mod tls;
@@ -21,6 +22,9 @@ use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
 pub use accept::Listener;
+pub use descriptors::Descriptors;
+pub use descriptors::Room;
+pub use descriptors::raise_limit;
 pub use tls::Certificate;
 pub use tls::CertificateError;
 
@@ -70,7 +74,7 @@ pub trait Handler: Send + Sync + 'static {
 /// Why a connection was not served.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Incident {
-    /// It could not be accepted: most likely there are no descriptors left.
+    /// It has to wait before it is accepted: there are no descriptors left for it.
     AcceptFailed,
     /// Its TLS handshake or the head of its first request did not come in time.
     TooSlow,

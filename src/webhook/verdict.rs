@@ -1,8 +1,10 @@
 //! What the end of an attempt means: for its event, for its business server, and in words for a person.
 
 use std::borrow::Cow;
+use std::io;
 
 use hyper::StatusCode;
+use rustix::io::Errno;
 
 use super::answer::Answer;
 use super::attempt::AttemptError;
@@ -61,6 +63,7 @@ fn judge_error(error: &AttemptError) -> Judgement {
         _ => Verdict::Retry(None),
     };
     let health = match error {
+        AttemptError::Connect(error) if is_our_own(error) => Health::Unknown,
         AttemptError::Connect(_) | AttemptError::Resolve(_) | AttemptError::Tls(_) | AttemptError::Timeout { .. } => {
             Health::Down
         }
@@ -69,8 +72,15 @@ fn judge_error(error: &AttemptError) -> Judgement {
     Judgement { verdict, health, reason: error.reason() }
 }
 
+/// Whether the gateway could not open a socket at all: no descriptors are left in this process or this system.
+fn is_our_own(error: &io::Error) -> bool {
+    let code = error.raw_os_error().map(Errno::from_raw_os_error);
+    matches!(code, Some(Errno::MFILE | Errno::NFILE))
+}
+
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
     use std::time::Duration;
 
     use bytes::Bytes;
@@ -127,5 +137,14 @@ mod tests {
         assert_eq!(judged(400, r#"{"code":9003}"#).reason, r#"answered 400: {"code":9003}"#);
         assert_eq!(judged(500, "").reason, "answered 500");
         assert_eq!(judged(302, "").reason, "answered 302: redirects are not followed");
+    }
+
+    #[test]
+    fn a_gateway_without_descriptors_blames_nobody_else() {
+        for (errno, health) in [(24, Health::Unknown), (23, Health::Unknown), (111, Health::Down)] {
+            let error = AttemptError::Connect(Arc::new(io::Error::from_raw_os_error(errno)));
+            let judgement = judge(&Err(error));
+            assert_eq!((judgement.verdict, judgement.health), (Verdict::Retry(None), health), "{errno}");
+        }
     }
 }

@@ -13,6 +13,9 @@ use std::thread;
 
 use super::gateway::SOON;
 
+const ACCEPTED: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n{\"code\":0}";
+const ACCEPTED_AND_CLOSED: &[u8] = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 10\r\n\r\n{\"code\":0}";
+
 pub(crate) struct Business {
     /// Host and port.
     pub(crate) authority: String,
@@ -22,13 +25,22 @@ pub(crate) struct Business {
 impl Business {
     /// Accepts every event, or answers none.
     pub(crate) fn start(answers: bool) -> Self {
+        Self::answering(answers.then_some(ACCEPTED))
+    }
+
+    /// Accepts every event, and closes the connection each time.
+    pub(crate) fn closing() -> Self {
+        Self::answering(Some(ACCEPTED_AND_CLOSED))
+    }
+
+    fn answering(answer: Option<&'static [u8]>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
         let authority = listener.local_addr().expect("bound").to_string();
         let (sender, events) = mpsc::channel();
         thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
                 let sender = sender.clone();
-                thread::spawn(move || serve(stream, &sender, answers));
+                thread::spawn(move || serve(stream, &sender, answer));
             }
         });
         Self { authority, events }
@@ -42,7 +54,7 @@ impl Business {
     }
 }
 
-fn serve(stream: TcpStream, sender: &Sender<serde_json::Value>, answers: bool) -> Option<()> {
+fn serve(stream: TcpStream, sender: &Sender<serde_json::Value>, answer: Option<&[u8]>) -> Option<()> {
     let mut writer = stream.try_clone().ok()?;
     let mut reader = BufReader::new(stream);
     loop {
@@ -63,8 +75,11 @@ fn serve(stream: TcpStream, sender: &Sender<serde_json::Value>, answers: bool) -
         reader.read_exact(&mut body).ok()?;
         let body: serde_json::Value = serde_json::from_slice(&body).ok()?;
         sender.send(serde_json::from_str(body["data"].as_str()?).ok()?).ok()?;
-        if answers {
-            writer.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n{\"code\":0}").ok()?;
+        if let Some(answer) = answer {
+            writer.write_all(answer).ok()?;
+        }
+        if answer == Some(ACCEPTED_AND_CLOSED) {
+            return None;
         }
     }
 }

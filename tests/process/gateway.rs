@@ -45,18 +45,32 @@ pub(crate) fn config(business: &str, more: &str) -> String {
 impl Gateway {
     /// Starts a node and waits until it accepts.
     pub(crate) fn start(config: &str) -> Self {
-        Self::start_with(config, &[])
+        Self::start_as(binary(), config)
     }
 
     /// The same, with more variables in its environment.
     pub(crate) fn start_with(config: &str, variables: &[(&str, &str)]) -> Self {
+        let mut command = binary();
+        command.envs(variables.iter().copied());
+        Self::start_as(command, config)
+    }
+
+    /// The same with at most so many descriptors.
+    pub(crate) fn start_with_descriptors(config: &str, limit: u32) -> Self {
+        let mut shell = Command::new("sh");
+        shell.env_remove("RUST_LOG");
+        shell.args(["-c", "ulimit -n \"$1\" && shift && exec \"$@\"", "sh", &limit.to_string()]);
+        shell.arg(binary().get_program());
+        Self::start_as(shell, config)
+    }
+
+    fn start_as(mut command: Command, config: &str) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         std::fs::write(dir.path().join("wafergate.toml"), config).expect("written");
-        let mut child = binary()
+        let mut child = command
             .arg("serve")
             .args(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--config"])
             .arg(dir.path().join("wafergate.toml"))
-            .envs(variables.iter().copied())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()

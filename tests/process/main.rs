@@ -4,6 +4,7 @@ mod business;
 mod client;
 mod commands;
 mod deploy;
+mod descriptors;
 mod gateway;
 mod pauses;
 mod signals;

@@ -1,0 +1,104 @@
+//! A process that may open few descriptors.
+#![expect(clippy::disallowed_methods, reason = "these tests have no clock to be given one by")]
+
+use std::io::Write;
+use std::net::TcpStream;
+use std::time::Duration;
+use std::time::Instant;
+
+use super::business::Business;
+use super::client::Client;
+use super::client::ask;
+use super::client::call;
+use super::client::connect;
+use super::client::get;
+use super::client::try_ask;
+use super::gateway::Gateway;
+use super::gateway::SOON;
+use super::gateway::config;
+
+fn is_ready(gateway: &Gateway) -> bool {
+    get(&gateway.admin, "/readyz").0.starts_with("HTTP/1.1 200 ")
+}
+
+/// Asks for tunnels until there is no room for more, and opens them.
+fn fill(gateway: &Gateway, api: &mut TcpStream, business: &Business) -> Vec<(String, Client<TcpStream>)> {
+    let mut open = vec![];
+    loop {
+        let (tunnel, path) = match try_ask(api, &business.authority) {
+            Ok(granted) => granted,
+            Err(answer) => {
+                assert_eq!(answer["code"], 50301, "{answer}");
+                assert!(answer["message"].as_str().expect("text").contains("descriptors"), "{answer}");
+                return open;
+            }
+        };
+        open.push((tunnel, Client::open(connect(&gateway.url), &path)));
+        assert_eq!(business.event().0, "connect");
+        assert!(open.len() < 200, "the limit does not hold");
+    }
+}
+
+#[test]
+fn without_descriptors_tunnels_work_on_and_new_ones_wait_until_there_is_room() {
+    let business = Business::closing();
+    let mut gateway = Gateway::start_with_descriptors(&config(&business.authority, ""), 128);
+    let mut api = connect(&gateway.url);
+    let mut open = fill(&gateway, &mut api, &business);
+    assert!(open.len() > 50, "only {} tunnels", open.len());
+
+    let (head, body) = get(&gateway.admin, "/readyz");
+    assert!(head.starts_with("HTTP/1.1 503 ") && body.contains("descriptors"), "{head}{body}");
+    let strangers: Vec<_> = (0..60)
+        .map(|_| {
+            let mut stranger = connect(&gateway.url);
+            stranger.write_all(b"GET / HTTP/1.1\r\n").expect("written");
+            stranger
+        })
+        .collect();
+    gateway.logged("cannot accept connections");
+
+    let ids: Vec<_> = open.iter().map(|(tunnel, _)| tunnel).collect();
+    let push = serde_json::json!([{"tunnelIds": ids, "type": "message", "content": "to all"}]).to_string();
+    let answer = call(&mut api, &business.authority, "/ws/push", &push);
+    assert_eq!(answer["data"]["invalidTunnelIds"], serde_json::json!([]), "{answer}");
+    for (_, client) in &mut open {
+        assert_eq!(client.receive(), (1, b"message:to all".to_vec()));
+        client.send("message:each over a connection of its own");
+        assert_eq!(business.event().0, "message", "the reserve is for webhooks");
+    }
+    assert!(!is_ready(&gateway), "and for health");
+
+    let mut waiting = connect(&gateway.url);
+    drop(strangers);
+    open.truncate(10);
+    let begin = Instant::now();
+    while !is_ready(&gateway) {
+        assert!(begin.elapsed() < SOON, "it does not recover");
+    }
+    let (_, path) = ask(&mut waiting, &business.authority);
+    Client::open(connect(&gateway.url), &path);
+}
+
+/// Each of them would be a line every 100 ms.
+#[test]
+fn waiting_for_descriptors_is_logged_now_and_then_and_counted() {
+    let business = Business::start(true);
+    let mut gateway = Gateway::start_with_descriptors(&config(&business.authority, ""), 64);
+    let idle: Vec<_> = (0..60).map(|_| connect(&gateway.url)).collect();
+    gateway.logged("cannot accept connections");
+
+    let waits = |body: &str| {
+        let line = body.lines().find_map(|line| line.strip_prefix("wafergate_accept_errors_total "));
+        line.expect("the metric").parse::<u32>().expect("a number")
+    };
+    let begin = Instant::now();
+    while waits(&get(&gateway.admin, "/metrics").1) < 10 {
+        assert!(begin.elapsed() < SOON, "it does not wait");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    drop(idle);
+    gateway.signal("TERM");
+    let (status, log) = gateway.end();
+    assert_eq!((status.code(), log.matches("cannot accept connections").count()), (Some(0), 1), "{log}");
+}
