@@ -24,6 +24,7 @@ use crate::protocol::wafer::WsurlRequest;
 use crate::protocol::wafer::error_answer;
 use crate::protocol::wafer::issue_answer;
 use crate::protocol::wafer::push_answer;
+use crate::tenant::Denied;
 
 /// Longest body of `/get/wsurl`.
 const MAX_WSURL_BYTES: usize = 64 * 1024;
@@ -43,7 +44,7 @@ async fn issue(gateway: &Gateway, budget: &Budget, request: Request<Incoming>) -
     let host = host(&request);
     let body = body::read(budget, request.into_body(), MAX_WSURL_BYTES).await?;
     let envelope = Envelope::parse(&body.bytes)?;
-    let (tenant, key) = gateway.tenants.authenticate(&envelope, true).map_err(|_| Refusal::Unauthorized)?;
+    let (tenant, key) = gateway.tenants.authenticate(&envelope, true, now()).map_err(|denied| deny(gateway, denied))?;
     let wsurl = WsurlRequest::parse(&envelope.data.0)?;
     let scheme = wsurl.scheme()?;
     let issued = gateway.issue(&tenant, &key, &wsurl.receive_url.0)?;
@@ -68,10 +69,24 @@ pub(super) async fn push(gateway: &Gateway, budget: &Budget, request: Request<In
 async fn deliver(gateway: &Gateway, budget: &Budget, request: Request<Incoming>) -> Result<String, Refusal> {
     let body = body::read(budget, request.into_body(), MAX_PUSH_BYTES).await?;
     let envelope = Envelope::parse(&body.bytes)?;
-    let (tenant, _) = gateway.tenants.authenticate(&envelope, false).map_err(|_| Refusal::Unauthorized)?;
+    let (tenant, _) = gateway.tenants.authenticate(&envelope, false, now()).map_err(|denied| deny(gateway, denied))?;
     let packets = PushPacket::parse_all(&envelope.data.0)?;
     let invalid = gateway.push(tenant, packets).await?;
     Ok(push_answer(&invalid, envelope.wants_text()))
+}
+
+fn now() -> std::time::Instant {
+    tokio::time::Instant::now().into_std()
+}
+
+fn deny(gateway: &Gateway, denied: Denied) -> Refusal {
+    match denied {
+        Denied::Stranger => Refusal::Unauthorized,
+        Denied::Full => {
+            gateway.metrics.refused("enrolment_full");
+            Refusal::OverLimit(denied.to_string())
+        }
+    }
 }
 
 /// Where the request came to, as it stands in `Host`.

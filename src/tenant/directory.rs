@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::Weak;
+use std::time::Duration;
+use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
@@ -21,20 +23,32 @@ use crate::secret::Secret;
 
 /// Most tenants that may enrol themselves.
 const MAX_ENROLLED: usize = 10_000;
+/// How long a tenant that enrolled itself keeps its place without tunnels and requests when others want it: longer than a
+/// connect URL can wait for its client.
+const ENROLLED_IDLE: Duration = Duration::from_secs(2 * 3_600);
+/// How often such places are looked for.
+const LOOK_EVERY: Duration = Duration::from_secs(60);
 /// Longest tcId that may enrol itself, in bytes; the SDKs send 32.
 const MAX_ENROLLED_ID_BYTES: usize = 64;
 
-/// The request does not prove to come from a tenant: unknown, wrong signature or wrong key.
+/// Why a request is not let in.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("not authenticated")]
-pub struct Stranger;
+pub enum Denied {
+    /// It does not prove to come from a tenant: unknown, wrong signature or wrong key.
+    #[error("not authenticated")]
+    Stranger,
+    /// Enrolment is open, but there is no place left.
+    #[error("{MAX_ENROLLED} tenants have enrolled themselves and no more can: configure this one, or try again later")]
+    Full,
+}
 
 /// The tenants by their id.
 #[derive(Debug)]
 pub struct Directory {
     state: ArcSwap<State>,
-    /// Held while the state is replaced.
-    change: Mutex<()>,
+    /// Held while the state is replaced; when places of idle tenants were looked for.
+    change: Mutex<Option<Instant>>,
+    max_enrolled: usize,
     /// Verifies requests of unknown tenants, so that they take as long as others.
     decoy: Key,
 }
@@ -61,7 +75,8 @@ impl Directory {
         };
         let directory = Self {
             state: ArcSwap::from_pointee(state),
-            change: Mutex::new(()),
+            change: Mutex::default(),
+            max_enrolled: MAX_ENROLLED,
             decoy: Key::new(Secret::new("no tenant has this key")),
         };
         directory.reload(options);
@@ -123,27 +138,36 @@ impl Directory {
     /// # Errors
     ///
     /// One answer for every way to be wrong.
-    pub fn authenticate(&self, envelope: &Envelope, needs_key: bool) -> Result<(Arc<Tenant>, Key), Stranger> {
+    pub fn authenticate(
+        &self,
+        envelope: &Envelope,
+        needs_key: bool,
+        now: Instant,
+    ) -> Result<(Arc<Tenant>, Key), Denied> {
         let Some(tenant) = self.tenant(&envelope.tc_id.0) else {
-            return self.enrol(envelope);
+            return self.enrol(envelope, now);
         };
         let settings = tenant.settings();
         let key = settings
             .keys
             .iter()
             .find(|key| signature::wafer_matches(&envelope.data.0, key.secret().expose(), &envelope.signature.0));
-        let key = key.ok_or(Stranger)?.clone();
+        let key = key.ok_or(Denied::Stranger)?.clone();
         match &envelope.tc_key {
-            Some(claimed) if !key.secret().matches(&claimed.0) => Err(Stranger),
-            None if needs_key => Err(Stranger),
-            _ => Ok((tenant, key)),
+            Some(claimed) if !key.secret().matches(&claimed.0) => return Err(Denied::Stranger),
+            None if needs_key => return Err(Denied::Stranger),
+            _ => {}
         }
+        if settings.is_enrolled {
+            tenant.usage.touch(now);
+        }
+        Ok((tenant, key))
     }
 
     /// Accepts an unknown tenant with the key that it brings, if enrolment is open and its request is signed with that key.
     ///
     /// While enrolment is closed this takes as long as a wrong signature of a known tenant does.
-    fn enrol(&self, envelope: &Envelope) -> Result<(Arc<Tenant>, Key), Stranger> {
+    fn enrol(&self, envelope: &Envelope, now: Instant) -> Result<(Arc<Tenant>, Key), Denied> {
         let claimed = envelope.tc_key.as_ref().filter(|key| self.state.load().is_open && !key.0.is_empty());
         let key = claimed.map_or_else(|| self.decoy.clone(), |text| Key::new(Secret::new(text.0.clone())));
         let is_signed = signature::wafer_matches(&envelope.data.0, key.secret().expose(), &envelope.signature.0);
@@ -151,23 +175,32 @@ impl Directory {
         let is_id =
             !id.is_empty() && id.len() <= MAX_ENROLLED_ID_BYTES && id.bytes().all(|byte| byte.is_ascii_graphic());
         if claimed.is_none() || !is_signed || !is_id {
-            return Err(Stranger);
+            return Err(Denied::Stranger);
         }
 
-        let change = self.change.lock();
-        let mut state = State::clone(&self.state.load());
+        let mut change = self.change.lock();
+        let state = self.state.load_full();
         if state.tenants.contains_key(id.as_str()) {
             drop(change);
-            return self.authenticate(envelope, true);
-        }
-        if state.enrolled >= MAX_ENROLLED {
-            return Err(Stranger);
+            return self.authenticate(envelope, true, now);
         }
         let tenant = match state.retired.get(id.as_str()).and_then(Weak::upgrade) {
             Some(tenant) if tenant.settings().keys[0].secret().matches(key.secret().expose()) => tenant,
-            Some(_) => return Err(Stranger),
+            Some(_) => return Err(Denied::Stranger),
             None => Arc::new(Tenant::new(TenantId::new(id), enrolled_settings(key.secret(), state.limits))),
         };
+        if state.enrolled >= self.max_enrolled && change.is_some_and(|last| now < last + LOOK_EVERY) {
+            return Err(Denied::Full);
+        }
+        let mut state = State::clone(&state);
+        if state.enrolled >= self.max_enrolled {
+            *change = Some(now);
+            state.forget_idle(now);
+        }
+        if state.enrolled >= self.max_enrolled {
+            return Err(Denied::Full);
+        }
+        tenant.usage.touch(now);
         state.tenants.insert(tenant.id.clone(), Arc::clone(&tenant));
         state.enrolled += 1;
         self.state.store(Arc::new(state));
@@ -175,10 +208,21 @@ impl Directory {
     }
 }
 
+impl State {
+    /// Takes their places from tenants that enrolled themselves and have not been heard of for long.
+    fn forget_idle(&mut self, now: Instant) {
+        let before = self.tenants.len();
+        self.tenants.retain(|_, tenant| {
+            !tenant.settings().is_enrolled || tenant.usage.unsettled() > 0 || !tenant.usage.is_idle(ENROLLED_IDLE, now)
+        });
+        self.enrolled -= before - self.tenants.len();
+    }
+}
+
 /// What a tenant may do that has enrolled itself.
 fn enrolled_settings(secret: &Secret, limits: Limits) -> Settings {
     let entry = options::Tenant { keys: vec![secret.clone()], ..Default::default() };
-    Settings::new(&entry, limits)
+    Settings { is_enrolled: true, ..Settings::new(&entry, limits) }
 }
 
 fn tenant_id(entry: &options::Tenant) -> TenantId {

@@ -1,4 +1,5 @@
 //! Who is let in, and who is not.
+#![expect(clippy::disallowed_methods, reason = "a test may pick its start")]
 
 use super::*;
 
@@ -60,12 +61,17 @@ fn envelope(tenant: &str, signed_with: &str, tc_key: Option<&str>) -> Envelope {
     Envelope::parse(body.to_string().as_bytes()).expect("valid")
 }
 
+/// Lets a request in that comes now.
+fn authenticate(directory: &Directory, envelope: &Envelope, needs_key: bool) -> Result<(Arc<Tenant>, Key), Denied> {
+    directory.authenticate(envelope, needs_key, Instant::now())
+}
+
 #[test]
 fn every_key_of_a_tenant_verifies_and_is_told() {
     let directory = Directory::new(&options(&[("a", &["new", "old"])], false));
 
     for key in ["new", "old"] {
-        let (tenant, found) = directory.authenticate(&envelope("a", key, Some(key)), true).expect("known");
+        let (tenant, found) = authenticate(&directory, &envelope("a", key, Some(key)), true).expect("known");
         assert_eq!(tenant.id.as_str(), "a");
         assert!(found.secret().matches(key));
     }
@@ -83,22 +89,22 @@ fn strangers_are_all_alike() {
         ("no tcKey where one is needed", envelope("a", "ka", None), true),
         ("empty key", envelope("a", "", Some("")), false),
     ] {
-        assert_eq!(directory.authenticate(&envelope, needs_key).err(), Some(Stranger), "{what}");
+        assert_eq!(authenticate(&directory, &envelope, needs_key).err(), Some(Denied::Stranger), "{what}");
     }
-    assert!(directory.authenticate(&envelope("a", "ka", None), false).is_ok(), "a push needs no tcKey");
+    assert!(authenticate(&directory, &envelope("a", "ka", None), false).is_ok(), "a push needs no tcKey");
 }
 
 #[test]
 fn an_open_gateway_keeps_the_key_that_came_first() {
     let directory = Directory::new(&options(&[("a", &["ka"])], true));
 
-    assert!(directory.authenticate(&envelope("new", "k1", None), false).is_err(), "no key to keep");
-    assert!(directory.authenticate(&envelope("new", "k2", Some("k1")), true).is_err(), "not signed with it");
-    assert!(directory.authenticate(&envelope("new", "k1", Some("k1")), true).is_ok());
-    assert!(directory.authenticate(&envelope("new", "k1", None), false).is_ok());
-    assert!(directory.authenticate(&envelope("new", "k2", Some("k2")), true).is_err());
-    assert!(directory.authenticate(&envelope("a", "k2", Some("k2")), true).is_err(), "a configured key stays");
-    assert!(directory.authenticate(&envelope("ключ", "k", Some("k")), true).is_err(), "not an id");
+    assert!(authenticate(&directory, &envelope("new", "k1", None), false).is_err(), "no key to keep");
+    assert!(authenticate(&directory, &envelope("new", "k2", Some("k1")), true).is_err(), "not signed with it");
+    assert!(authenticate(&directory, &envelope("new", "k1", Some("k1")), true).is_ok());
+    assert!(authenticate(&directory, &envelope("new", "k1", None), false).is_ok());
+    assert!(authenticate(&directory, &envelope("new", "k2", Some("k2")), true).is_err());
+    assert!(authenticate(&directory, &envelope("a", "k2", Some("k2")), true).is_err(), "a configured key stays");
+    assert!(authenticate(&directory, &envelope("ключ", "k", Some("k")), true).is_err(), "not an id");
 }
 
 #[test]
@@ -110,10 +116,10 @@ fn a_reload_changes_keys_and_keeps_tenants() {
 
     assert!(Arc::ptr_eq(&tenant, &directory.tenant("a").expect("there")));
     assert!(tenant.settings().keys[0].secret().matches("new"));
-    assert!(directory.authenticate(&envelope("a", "old", Some("old")), true).is_ok());
+    assert!(authenticate(&directory, &envelope("a", "old", Some("old")), true).is_ok());
     assert!(directory.tenant("gone").is_none());
     directory.reload(&options(&[("a", &["new"])], false));
-    assert!(directory.authenticate(&envelope("a", "old", Some("old")), true).is_err());
+    assert!(authenticate(&directory, &envelope("a", "old", Some("old")), true).is_err());
 }
 
 #[test]
@@ -132,13 +138,43 @@ fn a_tenant_that_comes_back_is_the_one_that_went() {
 #[test]
 fn a_tenant_that_enrols_again_finds_its_tunnels_and_keeps_its_key() {
     let directory = Directory::new(&options(&[], true));
-    let (with_tunnels, _) = directory.authenticate(&envelope("a", "k", Some("k")), true).expect("enrolled");
+    let (with_tunnels, _) = authenticate(&directory, &envelope("a", "k", Some("k")), true).expect("enrolled");
 
     directory.reload(&options(&[], false));
-    assert!(directory.authenticate(&envelope("a", "k", Some("k")), true).is_err(), "closed");
+    assert!(authenticate(&directory, &envelope("a", "k", Some("k")), true).is_err(), "closed");
     directory.reload(&options(&[], true));
 
-    assert!(directory.authenticate(&envelope("a", "other", Some("other")), true).is_err(), "its tunnels are another's");
-    let (again, _) = directory.authenticate(&envelope("a", "k", Some("k")), true).expect("enrolled again");
+    assert!(
+        authenticate(&directory, &envelope("a", "other", Some("other")), true).is_err(),
+        "its tunnels are another's"
+    );
+    let (again, _) = authenticate(&directory, &envelope("a", "k", Some("k")), true).expect("enrolled again");
     assert!(Arc::ptr_eq(&with_tunnels, &again));
+}
+
+#[test]
+fn a_full_gateway_takes_the_places_of_those_who_left() {
+    let mut directory = Directory::new(&options(&[("configured", &["k"])], true));
+    directory.max_enrolled = 3;
+    let start = Instant::now();
+    let later = |secs| start + Duration::from_secs(secs);
+    let come = |id: &str, at| directory.authenticate(&envelope(id, "k", Some("k")), true, at).map(|(tenant, _)| tenant);
+    for id in ["with-tunnel", "speaks", "silent"] {
+        come(id, start).expect("there is room");
+    }
+    directory.tenant("with-tunnel").expect("there").usage.add_tunnel();
+
+    assert_eq!(come("newcomer", later(1)).err(), Some(Denied::Full));
+    let wrong = envelope("newcomer", "k", Some("another"));
+    assert_eq!(directory.authenticate(&wrong, true, later(1)).err(), Some(Denied::Stranger), "not told to strangers");
+    come("speaks", later(7_000)).expect("known");
+    assert_eq!(come("newcomer", later(7_199)).err(), Some(Denied::Full), "silent for less than two hours");
+    assert_eq!(come("newcomer", later(7_200)).err(), Some(Denied::Full), "the places were looked through just now");
+    come("newcomer", later(7_259)).expect("the place of the silent one");
+
+    assert!(directory.tenant("silent").is_none());
+    for id in ["configured", "with-tunnel", "speaks", "newcomer"] {
+        assert!(directory.tenant(id).is_some(), "{id}");
+    }
+    assert_eq!(come("another", later(7_400)).err(), Some(Denied::Full));
 }

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
+pub use directory::Denied;
 pub use directory::Directory;
-pub use directory::Stranger;
 pub use key::Key;
 pub use usage::Usage;
 
@@ -43,6 +43,8 @@ pub struct Settings {
     pub limits: Limits,
     /// Which authorities its receive URLs may name.
     receive_hosts: Vec<String>,
+    /// Whether it is there only because it enrolled itself.
+    is_enrolled: bool,
 }
 
 impl Tenant {
@@ -89,7 +91,7 @@ impl Settings {
             receive_hosts.extend(url.host_str().map(str::to_owned));
         }
         let keys = tenant.keys.iter().cloned().map(Key::new).collect();
-        Self { keys, limits: tenant.limits.over(limits), receive_hosts }
+        Self { keys, limits: tenant.limits.over(limits), receive_hosts, is_enrolled: false }
     }
 
     /// The key with this fingerprint; the first one if it is gone.

@@ -20,6 +20,7 @@ pub struct Usage {
     reservations: Mutex<Reservations>,
     messages: Mutex<Bucket>,
     pushes: Mutex<Bucket>,
+    last_request: Mutex<Option<Instant>>,
 }
 
 impl Usage {
@@ -62,6 +63,16 @@ impl Usage {
     /// How many tunnels are open or wait for their close event to be settled.
     pub fn unsettled(&self) -> u64 {
         self.unsettled.load(Ordering::Relaxed)
+    }
+
+    /// Notes that the tenant's business server has made a request.
+    pub fn touch(&self, now: Instant) {
+        *self.last_request.lock() = Some(now);
+    }
+
+    /// Whether the business server has made no request for so long.
+    pub fn is_idle(&self, duration: Duration, now: Instant) -> bool {
+        self.last_request.lock().is_none_or(|last| now.saturating_duration_since(last) >= duration)
     }
 
     /// Takes a token for one client message, or says how long there will be none.
