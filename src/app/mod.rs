@@ -1,6 +1,7 @@
 //! Wiring: the one place that knows every part, builds them in order and ends them in order.
 
 mod drain;
+mod steady;
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -33,6 +34,7 @@ use crate::webhook::client;
 use crate::webhook::client::Client;
 use crate::webhook::resolve::SystemResolver;
 use crate::webhook::tls::Roots;
+use steady::SteadyClock;
 
 /// How long requests that are under way may take when everything else has ended.
 const LAST_REQUESTS: Duration = Duration::from_secs(1);
@@ -85,7 +87,7 @@ impl App {
             options,
             engine: Arc::new(MemoryEngine::default()),
             deliver: Arc::new(dispatcher.clone()),
-            clock,
+            clock: Arc::new(SteadyClock::new(clock.as_ref())),
             metrics,
             descriptors,
         }));

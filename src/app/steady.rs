@@ -1,0 +1,49 @@
+//! A clock that nobody can set, for connect URLs that are good for one process only.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::clock::Clock;
+
+/// The time of day when it was made, and what has passed since. With a clock that is set back, a connect URL would last longer
+/// than it is remembered that it was used; with one that is set forward, clients that are on their way would come too late.
+#[derive(Debug)]
+pub(super) struct SteadyClock {
+    unix_start: Duration,
+    start: Instant,
+}
+
+impl SteadyClock {
+    /// Goes on from what `clock` shows now.
+    pub(super) fn new(clock: &dyn Clock) -> Self {
+        Self { unix_start: clock.unix_time(), start: Instant::now() }
+    }
+}
+
+impl Clock for SteadyClock {
+    fn unix_time(&self) -> Duration {
+        self.unix_start + self.start.elapsed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::ManualClock;
+
+    #[tokio::test(start_paused = true)]
+    async fn it_goes_on_whatever_the_time_of_day_does() {
+        let wall = ManualClock::default();
+        wall.set_secs(1_700_000_000);
+        let steady = SteadyClock::new(&wall);
+
+        for jump in [1_700_003_600, 1_699_996_400] {
+            wall.set_secs(jump);
+            let before = steady.unix_time();
+            tokio::time::advance(Duration::from_secs(7)).await;
+            assert_eq!(steady.unix_time(), before + Duration::from_secs(7));
+        }
+        assert_eq!(steady.unix_time(), Duration::from_secs(1_700_000_014));
+    }
+}
