@@ -5,6 +5,7 @@ use serde_json::json;
 
 use crate::support::Wafer;
 use crate::support::World;
+use crate::support::request;
 
 fn message(answer: &Value) -> &str {
     assert_ne!(answer["code"], 0, "{answer}");
@@ -44,6 +45,41 @@ async fn strangers_cannot_tell_what_was_wrong() {
         assert_eq!(answer, &answers[0]);
         assert!(!message(answer).contains("first"), "keys are never told: {answer}");
     }
+    world.finish().await;
+}
+
+/// Whatever stands in `data`: without the right signature it is not looked at, and nobody learns which tenants there are.
+#[tokio::test]
+async fn data_is_not_read_before_its_signature_is_verified() {
+    let world = World::new().await;
+    let unknown = Wafer::new(world.gateway.address, "unknown.example.com", &world.wafer.key);
+    let good = json!({"receiveUrl": world.business.url(), "protocolType": "wss"}).to_string();
+    let elsewhere = json!({"receiveUrl": "http://169.254.169.254/"}).to_string();
+    let deep = "[".repeat(50_000);
+    let mut answers = vec![];
+
+    for path in ["/get/wsurl", "/ws/push"] {
+        for data in [&good, "[]", "", "not JSON", "[{\"tunnelIds\":1}]", &elsewhere, &deep] {
+            let mut cut = world.wafer.envelope(path, data);
+            cut["signature"] = json!(&cut["signature"].as_str().expect("text")[..39]);
+            let mut empty = cut.clone();
+            empty["signature"] = json!("");
+            for envelope in
+                [world.wafer.with_key("wrong").envelope(path, data), unknown.envelope(path, data), cut, empty]
+            {
+                let line = format!("POST {path}");
+                let answer = request(world.gateway.address, &line, "", envelope.to_string().as_bytes()).await;
+                let head =
+                    answer.head.lines().filter(|line| !line.to_lowercase().starts_with("date:")).collect::<Vec<_>>();
+                answers.push((head.join("\n"), answer.body, format!("{path}: {:.80} {:.40}", data, envelope["tcId"])));
+            }
+        }
+    }
+
+    for (head, body, what) in &answers {
+        assert_eq!((head, body), (&answers[0].0, &answers[0].1), "{what}");
+    }
+    assert!(answers[0].1.contains("40101"), "{}", answers[0].1);
     world.finish().await;
 }
 
