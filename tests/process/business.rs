@@ -46,9 +46,19 @@ impl Business {
         Self { authority, events }
     }
 
+    /// The next event as it came.
+    pub(crate) fn next(&self) -> serde_json::Value {
+        self.events.recv_timeout(SOON).expect("an event")
+    }
+
+    /// The events that have come and were not asked for yet.
+    pub(crate) fn rest(&self) -> Vec<serde_json::Value> {
+        self.events.try_iter().collect()
+    }
+
     /// The next event: its type, and its content if it has one.
     pub(crate) fn event(&self) -> (String, Option<String>) {
-        let event = self.events.recv_timeout(SOON).expect("an event");
+        let event = self.next();
         let text = |key: &str| event[key].as_str().map(str::to_owned);
         (text("type").expect("a type"), text("content"))
     }

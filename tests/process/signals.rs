@@ -2,6 +2,9 @@
 #![expect(clippy::disallowed_methods, reason = "these tests have no clock to be given one by")]
 
 use std::fs;
+use std::net::Shutdown;
+use std::net::TcpStream;
+use std::thread;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -13,6 +16,7 @@ use super::client::connect;
 use super::client::get;
 use super::gateway::Gateway;
 use super::gateway::KEY;
+use super::gateway::SOON;
 use super::gateway::config;
 
 #[test]
@@ -28,12 +32,58 @@ fn sigterm_releases_clients_delivers_their_close_and_ends_with_0() {
     let (opcode, payload) = client.receive();
     assert_eq!((opcode, &payload[..2]), (8, &1001_u16.to_be_bytes()[..]), "a close frame, and no close packet before");
     client.send("message:said before the close frame was read");
-    client.0.shutdown(std::net::Shutdown::Write).expect("shut down");
+    client.0.shutdown(Shutdown::Write).expect("shut down");
     assert_eq!(business.event(), ("message".into(), Some("said before the close frame was read".into())));
     assert_eq!(business.event().0, "close");
     let (status, log) = gateway.end();
     assert_eq!(status.code(), Some(0), "{log}");
     assert!(log.contains("drained") && !log.contains(KEY), "{log}");
+}
+
+/// Every client goes on talking until it has seen the close frame.
+#[test]
+fn sigterm_under_load_loses_nothing() {
+    let business = Business::start(true);
+    let more = "[limits]\nmessages_per_sec_per_connection = 0\n";
+    let gateway = Gateway::start(&config(&business.authority, more));
+    let talkers: Vec<_> = (0..30)
+        .map(|_| {
+            let (tunnel, path) = ask(&mut connect(&gateway.url), &business.authority);
+            let mut client = Client::open(connect(&gateway.url), &path);
+            thread::spawn(move || (tunnel, talk(&mut client)))
+        })
+        .collect();
+    let mut events: Vec<_> = (0..1_000).map(|_| business.next()).collect();
+
+    gateway.signal("TERM");
+
+    let said: Vec<_> = talkers.into_iter().map(|talker| talker.join().expect("no panic")).collect();
+    let (status, log) = gateway.end();
+    assert_eq!(status.code(), Some(0), "{log}");
+    events.extend(business.rest());
+    for (tunnel, messages) in said {
+        let heard: Vec<_> = events.iter().filter(|event| event["tunnelId"] == *tunnel).collect();
+        let words = |event: &&serde_json::Value| event["content"].as_str().map(str::to_owned);
+        let expected: Vec<_> = (0..messages).map(|number| Some(number.to_string())).collect();
+        assert_eq!(heard[0]["type"], "connect");
+        assert_eq!(heard.last().expect("events")["type"], "close");
+        assert_eq!(heard[1..heard.len() - 1].iter().map(words).collect::<Vec<_>>(), expected, "{tunnel}");
+    }
+}
+
+/// Sends numbers until the gateway says goodbye; returns how many.
+fn talk(client: &mut Client<TcpStream>) -> usize {
+    client.0.set_read_timeout(Some(Duration::from_millis(1))).expect("set");
+    for number in 0.. {
+        client.send(&format!("message:{number}"));
+        if client.0.peek(&mut [0]).is_ok() {
+            client.0.set_read_timeout(Some(SOON)).expect("set");
+            assert_eq!(client.receive().0, 8, "a close frame");
+            client.0.shutdown(Shutdown::Write).expect("shut down");
+            return number + 1;
+        }
+    }
+    unreachable!("nobody counts that far")
 }
 
 #[test]
