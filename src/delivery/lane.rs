@@ -9,8 +9,8 @@ use super::Ttl;
 use super::Verdict;
 use super::retry;
 
-/// What an event costs beside its content.
-const EVENT_OVERHEAD_BYTES: usize = size_of::<Event>();
+/// What an event costs beside its content: its place in a queue that doubles when it grows, and how its content is kept.
+const EVENT_OVERHEAD_BYTES: usize = 2 * size_of::<Event>() + 32;
 
 /// What is to be done next for a tunnel's events.
 #[derive(Clone, Debug)]
@@ -29,9 +29,11 @@ pub enum Step {
 #[derive(Debug, Default)]
 pub struct Lane(Option<Box<Queue>>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Queue {
-    events: VecDeque<Event>,
+    /// It stands alone most of the time, and then for up to a day: the queue behind it owns no memory while it is empty.
+    first: Event,
+    others: VecDeque<Event>,
     bytes: usize,
     /// Failed attempts of the first event.
     failures: u32,
@@ -42,9 +44,17 @@ struct Queue {
 impl Lane {
     /// Puts an event behind the others.
     pub fn push(&mut self, event: Event) {
-        let queue = self.0.get_or_insert_default();
-        queue.bytes += cost(&event);
-        queue.events.push_back(event);
+        let bytes = cost(&event);
+        match &mut self.0 {
+            Some(queue) => {
+                queue.bytes += bytes;
+                queue.others.push_back(event);
+            }
+            None => {
+                let others = VecDeque::new();
+                self.0 = Some(Box::new(Queue { first: event, others, bytes, failures: 0, not_before: None }));
+            }
+        }
     }
 
     /// How much waits, in bytes, bookkeeping included; an event counts until its last attempt has ended.
@@ -54,7 +64,7 @@ impl Lane {
 
     /// How many events wait, one in flight included.
     pub fn len(&self) -> usize {
-        self.0.as_ref().map_or(0, |queue| queue.events.len())
+        self.0.as_ref().map_or(0, |queue| 1 + queue.others.len())
     }
 
     /// Whether there are no events.
@@ -100,18 +110,21 @@ impl Lane {
     /// The first event, and when it may be tried again.
     fn head(&self) -> Option<(&Event, Option<Instant>)> {
         let queue = self.0.as_ref()?;
-        Some((queue.events.front()?, queue.not_before))
+        Some((&queue.first, queue.not_before))
     }
 
     fn pop(&mut self) -> Option<Event> {
         let queue = self.0.as_mut()?;
-        let event = queue.events.pop_front()?;
+        let Some(next) = queue.others.pop_front() else {
+            return self.0.take().map(|queue| queue.first);
+        };
+        if queue.others.is_empty() {
+            queue.others = VecDeque::new();
+        }
+        let event = std::mem::replace(&mut queue.first, next);
         queue.bytes -= cost(&event);
         queue.failures = 0;
         queue.not_before = None;
-        if queue.events.is_empty() {
-            self.0 = None;
-        }
         Some(event)
     }
 }

@@ -52,6 +52,22 @@ fn events_leave_in_order() {
 }
 
 #[test]
+fn an_event_that_waits_alone_has_no_queue_behind_it() {
+    let now = Instant::now();
+    let mut lane = Lane::default();
+    (1..=100).for_each(|sequence| lane.push(message(sequence, now)));
+    let bytes = lane.bytes();
+    assert!(bytes > 100 * 2 * size_of::<Event>(), "places are counted twice: {bytes}");
+
+    for left in (1..100).rev() {
+        lane.handle(Verdict::Delivered, now, 0.0);
+        assert_eq!((lane.len(), lane.bytes()), (left, bytes / 100 * left));
+    }
+
+    assert_eq!(lane.0.as_ref().expect("one event").others.capacity(), 0);
+}
+
+#[test]
 fn a_failing_event_holds_back_those_behind_it_until_it_expires() {
     let start = Instant::now();
     let mut lane = Lane::default();

@@ -98,6 +98,13 @@ impl Gateway {
         assert!(status.success());
     }
 
+    /// How much memory of its own it uses.
+    pub(crate) fn resident_bytes(&self) -> usize {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).expect("Linux tells");
+        line.trim().trim_end_matches(" kB").parse::<usize>().expect("a number") * 1_024
+    }
+
     /// Waits for a log line that contains `words`.
     pub(crate) fn logged(&mut self, words: &str) -> String {
         loop {
