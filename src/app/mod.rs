@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use ipnet::IpNet;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::Admin;
@@ -46,6 +47,7 @@ pub struct App {
     certificate: Option<Arc<Certificate>>,
     public: Listener,
     admin: Listener,
+    trusted_proxies: Vec<IpNet>,
     drain: options::Drain,
     shutdown: Shutdown,
 }
@@ -81,6 +83,7 @@ impl App {
         let public = public.leaving_a_reserve(Arc::clone(&descriptors));
         let admin = listen(options.server.admin_listen, None, "server.admin_listen", &metrics).await?;
         let drain = options.drain.clone();
+        let trusted_proxies = options.server.trusted_proxies.clone();
         metrics.engine_up.set(1);
         let gateway = Arc::new(Gateway::new(Parts {
             sealer: sealer(&options.server),
@@ -91,7 +94,7 @@ impl App {
             metrics,
             descriptors,
         }));
-        Ok(Self { gateway, dispatcher, certificate, public, admin, drain, shutdown })
+        Ok(Self { gateway, dispatcher, certificate, public, admin, trusted_proxies, drain, shutdown })
     }
 
     /// The URL of the public listener.
@@ -136,9 +139,9 @@ impl App {
         fallback: Option<Fallback>,
         dropped_log_lines: impl Fn() -> usize + Send + Sync + 'static,
     ) -> Ended {
-        let Self { gateway, dispatcher, public, admin, drain, shutdown, .. } = self;
+        let Self { gateway, dispatcher, public, admin, trusted_proxies, drain, shutdown, .. } = self;
         let stop = CancellationToken::new();
-        let api = Arc::new(Api::new(Arc::clone(&gateway), fallback));
+        let api = Arc::new(Api::new(Arc::clone(&gateway), trusted_proxies, fallback));
         let admin_edge = Admin::new(Arc::clone(&gateway), shutdown.clone(), move |metrics| {
             metrics.set_log_lines_dropped(dropped_log_lines());
         });

@@ -1,6 +1,7 @@
 //! `GET /ws/{ticket}`: a client comes with its connect URL.
 
 use std::fmt::Display;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -29,14 +30,14 @@ use crate::ws::handshake;
 use crate::ws::handshake::Defect;
 
 /// Upgrades the request if it is a valid handshake with a good connect URL.
-pub(super) async fn connect(gateway: Arc<Gateway>, request: Request<Incoming>) -> Reply {
+pub(super) async fn connect(gateway: Arc<Gateway>, request: Request<Incoming>, client: IpAddr) -> Reply {
     let accept = match handshake::check(&request) {
         Ok(accept) => accept,
-        Err(defect) => return refuse_handshake(&gateway, defect).into(),
+        Err(defect) => return refuse_handshake(&gateway, defect, client).into(),
     };
     match gateway.admit(route::ticket(request.uri().path())).await {
         Ok(admission) => Reply { response: switching_protocols(accept), takeover: Some(takeover(gateway, admission)) },
-        Err(refusal) => refuse_ticket(&gateway, refusal).into(),
+        Err(refusal) => refuse_ticket(&gateway, refusal, client).into(),
     }
 }
 
@@ -64,13 +65,13 @@ fn switching_protocols(accept: HeaderValue) -> Response<Full<Bytes>> {
     response
 }
 
-fn refuse_handshake(gateway: &Gateway, defect: Defect) -> Response<Full<Bytes>> {
+fn refuse_handshake(gateway: &Gateway, defect: Defect, client: IpAddr) -> Response<Full<Bytes>> {
     let (status, code) = match defect {
         Defect::NotAnUpgrade => (StatusCode::UPGRADE_REQUIRED, "upgrade_required"),
         Defect::Version => (StatusCode::UPGRADE_REQUIRED, "websocket_version"),
         Defect::Header(_) | Defect::Body => (StatusCode::BAD_REQUEST, "bad_handshake"),
     };
-    refused(gateway, code, &defect);
+    refused(gateway, code, &defect, client);
     let mut response = problem(status, code, &defect.to_string());
     let headers = response.headers_mut();
     if status == StatusCode::UPGRADE_REQUIRED {
@@ -83,7 +84,7 @@ fn refuse_handshake(gateway: &Gateway, defect: Defect) -> Response<Full<Bytes>> 
     response
 }
 
-fn refuse_ticket(gateway: &Gateway, refusal: Refusal) -> Response<Full<Bytes>> {
+fn refuse_ticket(gateway: &Gateway, refusal: Refusal, client: IpAddr) -> Response<Full<Bytes>> {
     let (status, code) = match refusal {
         Refusal::Unknown => (StatusCode::UNAUTHORIZED, "unknown_ticket"),
         Refusal::TenantGone => (StatusCode::FORBIDDEN, "tenant_gone"),
@@ -92,11 +93,11 @@ fn refuse_ticket(gateway: &Gateway, refusal: Refusal) -> Response<Full<Bytes>> {
         Refusal::EngineAway => (StatusCode::SERVICE_UNAVAILABLE, "engine_away"),
         Refusal::NoDescriptors => (StatusCode::SERVICE_UNAVAILABLE, "no_descriptors"),
     };
-    refused(gateway, code, &refusal);
+    refused(gateway, code, &refusal, client);
     problem(status, code, &refusal.to_string())
 }
 
-fn refused(gateway: &Gateway, code: &'static str, reason: &dyn Display) {
+fn refused(gateway: &Gateway, code: &'static str, reason: &dyn Display, client: IpAddr) {
     gateway.metrics.refused(code);
-    tracing::info!(code, reason = %reason, "handshake refused");
+    tracing::info!(code, client = %client, reason = %reason, "handshake refused");
 }

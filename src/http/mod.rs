@@ -1,6 +1,7 @@
 //! The public HTTP edge: requests in, answers out.
 
 mod body;
+mod client;
 mod connect;
 mod route;
 mod wafer;
@@ -18,6 +19,7 @@ use hyper::StatusCode;
 use hyper::body::Incoming;
 use hyper::header;
 use hyper::header::HeaderValue;
+use ipnet::IpNet;
 use serde::Serialize;
 
 use crate::gateway::Gateway;
@@ -36,23 +38,26 @@ pub type Fallback =
 pub struct Api {
     gateway: Arc<Gateway>,
     budget: Arc<Budget>,
+    trusted_proxies: Vec<IpNet>,
     fallback: Option<Fallback>,
 }
 
 impl Api {
-    /// The API of `gateway`; what it does not know goes to `fallback`, if there is one.
-    pub fn new(gateway: Arc<Gateway>, fallback: Option<Fallback>) -> Self {
-        Self { gateway, budget: Arc::default(), fallback }
+    /// The API of `gateway`; what it does not know goes to `fallback`, if there is one. What `trusted_proxies` say about their clients
+    /// is believed.
+    pub fn new(gateway: Arc<Gateway>, trusted_proxies: Vec<IpNet>, fallback: Option<Fallback>) -> Self {
+        Self { gateway, budget: Arc::default(), trusted_proxies, fallback }
     }
 }
 
 impl Handler for Api {
-    fn handle(&self, request: Request<Incoming>, _peer: Peer) -> PendingReply {
+    fn handle(&self, request: Request<Incoming>, peer: Peer) -> PendingReply {
         let (gateway, budget) = (Arc::clone(&self.gateway), Arc::clone(&self.budget));
+        let client = client::address(peer.address.ip(), request.headers(), &self.trusted_proxies);
         match Route::of(request.method(), request.uri().path()) {
-            Route::Wsurl => Box::pin(async move { wafer::wsurl(&gateway, &budget, request).await.into() }),
-            Route::Push => Box::pin(async move { wafer::push(&gateway, &budget, request).await.into() }),
-            Route::Connect => Box::pin(connect::connect(gateway, request)),
+            Route::Wsurl => Box::pin(async move { wafer::wsurl(&gateway, &budget, request, client).await.into() }),
+            Route::Push => Box::pin(async move { wafer::push(&gateway, &budget, request, client).await.into() }),
+            Route::Connect => Box::pin(connect::connect(gateway, request, client)),
             Route::WrongMethod { allow } => {
                 let reply = wrong_method(request.method(), allow);
                 Box::pin(async move { reply.into() })

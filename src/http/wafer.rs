@@ -1,5 +1,7 @@
 //! `POST /get/wsurl` and `POST /ws/push`, as the Wafer SDKs call them: always answered with HTTP 200.
 
+use std::net::IpAddr;
+
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::Request;
@@ -32,10 +34,15 @@ const MAX_WSURL_BYTES: usize = 64 * 1024;
 const MAX_PUSH_BYTES: usize = 4 * 1024 * 1024;
 
 /// A business server asks for a tunnel.
-pub(super) async fn wsurl(gateway: &Gateway, budget: &Budget, request: Request<Incoming>) -> Response<Full<Bytes>> {
+pub(super) async fn wsurl(
+    gateway: &Gateway,
+    budget: &Budget,
+    request: Request<Incoming>,
+    client: IpAddr,
+) -> Response<Full<Bytes>> {
     let answer = issue(gateway, budget, request).await;
     if let Err(refusal) = &answer {
-        refused(gateway, "wsurl", refusal);
+        refused(gateway, "wsurl", refusal, client);
     }
     json(StatusCode::OK, answer.unwrap_or_else(|refusal| error_answer(&refusal)))
 }
@@ -54,13 +61,18 @@ async fn issue(gateway: &Gateway, budget: &Budget, request: Request<Incoming>) -
 }
 
 /// A business server pushes, or closes tunnels.
-pub(super) async fn push(gateway: &Gateway, budget: &Budget, request: Request<Incoming>) -> Response<Full<Bytes>> {
+pub(super) async fn push(
+    gateway: &Gateway,
+    budget: &Budget,
+    request: Request<Incoming>,
+    client: IpAddr,
+) -> Response<Full<Bytes>> {
     let answer = deliver(gateway, budget, request).await;
     match &answer {
         Ok(_) => gateway.metrics.push(PushResult::Ok),
         Err(refusal) => {
             gateway.metrics.push(PushResult::Refused);
-            refused(gateway, "push", refusal);
+            refused(gateway, "push", refusal, client);
         }
     }
     json(StatusCode::OK, answer.unwrap_or_else(|refusal| error_answer(&refusal)))
@@ -102,9 +114,9 @@ fn is_authority(host: &str) -> bool {
     !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte))
 }
 
-fn refused(gateway: &Gateway, call: &'static str, refusal: &Refusal) {
+fn refused(gateway: &Gateway, call: &'static str, refusal: &Refusal, client: IpAddr) {
     gateway.metrics.refused(call);
-    tracing::info!(call, code = refusal.code(), reason = %refusal, "wafer call refused");
+    tracing::info!(call, code = refusal.code(), client = %client, reason = %refusal, "wafer call refused");
 }
 
 impl From<BodyError> for Refusal {

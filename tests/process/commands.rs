@@ -5,6 +5,8 @@ use std::io::BufReader;
 use std::net::TcpListener;
 use std::process::Output;
 
+use super::client::connect;
+use super::client::exchange;
 use super::client::get;
 use super::gateway::Gateway;
 use super::gateway::KEY;
@@ -115,4 +117,24 @@ fn the_admin_listener_tells_health() {
     }
     let (head, body) = get(&gateway.url, "/nothing");
     assert!(head.starts_with("HTTP/1.1 404 ") && body.contains("/get/wsurl"), "{body}");
+}
+
+#[test]
+fn a_refusal_names_the_client_that_a_trusted_proxy_speaks_for() {
+    let mut gateway = Gateway::start("server.trusted_proxies = [\"127.0.0.0/8\"]\n");
+    let head = "POST /ws/push HTTP/1.1\r\nHost: gateway\r\nContent-Length: 2\r\n";
+
+    let forwarded = "X-Forwarded-For: 192.0.2.1, 203.0.113.9, 127.0.0.8\r\n";
+    exchange(&mut connect(&gateway.url), &format!("{head}{forwarded}\r\n{{}}"));
+    let line = gateway.logged("wafer call refused");
+    assert!(line.contains("client=203.0.113.9"), "{line}");
+
+    exchange(&mut connect(&gateway.url), &format!("GET /ws/x HTTP/1.1\r\nHost: gateway\r\n{forwarded}\r\n"));
+    let line = gateway.logged("handshake refused");
+    assert!(line.contains("client=203.0.113.9"), "{line}");
+
+    let mut gateway = Gateway::start("");
+    exchange(&mut connect(&gateway.url), &format!("{head}{forwarded}\r\n{{}}"));
+    let line = gateway.logged("wafer call refused");
+    assert!(line.contains("client=127.0.0.1"), "nobody is trusted: {line}");
 }
