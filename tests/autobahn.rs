@@ -133,6 +133,7 @@ async fn echo_server(max_message_bytes: usize) -> String {
         engine: Arc::new(MemoryEngine::default()),
         deliver: Arc::new(IntoEcho(Arc::clone(&echo))),
         clock: Arc::new(SystemClock),
+        random_id: rand::random,
         metrics: Metrics::default(),
         descriptors: Arc::new(Descriptors::of_this_process().expect("one left")),
     }));

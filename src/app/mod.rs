@@ -33,6 +33,7 @@ use crate::shutdown::Shutdown;
 use crate::webhook::Dispatcher;
 use crate::webhook::client;
 use crate::webhook::client::Client;
+use crate::webhook::dial::TcpDial;
 use crate::webhook::resolve::SystemResolver;
 use crate::webhook::tls::Roots;
 use steady::SteadyClock;
@@ -77,7 +78,7 @@ impl App {
         tell_room(&descriptors, &options);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let client = client(&options.webhook, Arc::clone(&clock));
-        let dispatcher = Dispatcher::new(client, &options.webhook, Arc::clone(&clock), metrics.clone());
+        let dispatcher = Dispatcher::new(client, &options.webhook, Arc::clone(&clock), metrics.clone(), rand::random);
         let certificate = certificate(&options.server)?;
         let public = listen(options.server.listen, certificate.clone(), "server.listen", &metrics).await?;
         let public = public.leaving_a_reserve(Arc::clone(&descriptors));
@@ -91,6 +92,7 @@ impl App {
             engine: Arc::new(MemoryEngine::default()),
             deliver: Arc::new(dispatcher.clone()),
             clock: Arc::new(SteadyClock::new(clock.as_ref())),
+            random_id: rand::random,
             metrics,
             descriptors,
         }));
@@ -194,6 +196,7 @@ fn client(options: &options::Webhook, clock: Arc<dyn Clock>) -> Client {
         allow: options.allow_networks.clone(),
         roots: Roots::System,
         resolver: Arc::new(SystemResolver::system()),
+        dial: Arc::new(TcpDial),
         wall_clock: Arc::new(move || std::time::UNIX_EPOCH + clock.unix_time()),
     });
     if !client.has_roots() {

@@ -22,7 +22,7 @@ impl Gateway {
     /// There is no `close` packet: Wafer clients come back, to another node or to this one's successor.
     pub async fn release_sockets(&self, window: Duration) {
         let begin = Instant::now();
-        let tunnels: Vec<_> = self.open.iter().map(|entry| *entry.key()).collect();
+        let tunnels = self.open_ids();
         let count = u32::try_from(tunnels.len()).unwrap_or(u32::MAX).max(1);
         for (index, tunnel) in (0..).zip(&tunnels) {
             sleep_until(begin + window * index / count).await;
@@ -32,8 +32,7 @@ impl Gateway {
             sleep_until(begin + window).await;
         }
         self.is_released.store(true, Ordering::Release);
-        let late: Vec<_> = self.open.iter().map(|entry| *entry.key()).collect();
-        late.into_iter().for_each(|tunnel| self.release(tunnel));
+        self.open_ids().into_iter().for_each(|tunnel| self.release(tunnel));
     }
 
     /// Waits until the tasks of all connections have ended, or until `deadline`.
@@ -41,6 +40,13 @@ impl Gateway {
         self.connections.close();
         // Who is late is dropped with the process; its events have been queued.
         let _ = timeout_at(deadline, self.connections.wait()).await;
+    }
+
+    /// The open tunnels, in an order that does not change from run to run.
+    fn open_ids(&self) -> Vec<TunnelId> {
+        let mut ids: Vec<_> = self.open.iter().map(|entry| *entry.key()).collect();
+        ids.sort_unstable();
+        ids
     }
 
     fn release(&self, tunnel: TunnelId) {

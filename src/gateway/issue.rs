@@ -83,7 +83,7 @@ impl Gateway {
         }
 
         let ticket = Ticket {
-            tunnel: TunnelId::from_bytes(rand::random()),
+            tunnel: TunnelId::from_bytes((self.random_id)()),
             tenant: tenant.id.to_string(),
             receive_url: receive_url.to_owned(),
             key_fingerprint: key.fingerprint(),

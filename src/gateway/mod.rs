@@ -56,6 +56,8 @@ pub struct Parts {
     pub deliver: Arc<dyn Deliver>,
     /// The wall clock.
     pub clock: Arc<dyn Clock>,
+    /// Draws what tunnel ids are made of.
+    pub random_id: fn() -> [u8; 16],
     /// The node's metrics.
     pub metrics: Metrics,
     /// What the process has left for more clients.
@@ -75,6 +77,7 @@ pub struct Gateway {
     engine: Arc<dyn Engine>,
     deliver: Arc<dyn Deliver>,
     clock: Arc<dyn Clock>,
+    random_id: fn() -> [u8; 16],
     endpoints: Endpoints,
     guard: ArcSwap<Guard>,
     descriptors: Arc<Descriptors>,
@@ -90,7 +93,7 @@ pub struct Gateway {
 impl Gateway {
     /// A gateway without tunnels.
     pub fn new(parts: Parts) -> Self {
-        let Parts { options, sealer, engine, deliver, clock, metrics, descriptors } = parts;
+        let Parts { options, sealer, engine, deliver, clock, random_id, metrics, descriptors } = parts;
         Self {
             tenants: Directory::new(&options),
             metrics,
@@ -100,6 +103,7 @@ impl Gateway {
             engine,
             deliver,
             clock,
+            random_id,
             endpoints: Endpoints::new(options.webhook.max_in_flight_per_endpoint),
             guard: ArcSwap::from_pointee(Guard::new(options.webhook.allow_networks)),
             descriptors,

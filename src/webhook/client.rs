@@ -19,6 +19,7 @@ use crate::webhook::answer;
 use crate::webhook::answer::Answer;
 use crate::webhook::attempt::AttemptError;
 use crate::webhook::connect::Connector;
+use crate::webhook::dial::Dial;
 use crate::webhook::endpoint::ReceiveUrl;
 use crate::webhook::guard::Guard;
 use crate::webhook::http2;
@@ -36,6 +37,8 @@ pub struct Settings {
     pub roots: Roots,
     /// Where addresses come from.
     pub resolver: Arc<dyn Resolve>,
+    /// How connections are made.
+    pub dial: Arc<dyn Dial>,
     /// The time of day, for answers that name a date.
     pub wall_clock: WallClock,
 }
@@ -50,6 +53,7 @@ pub type WallClock = Arc<dyn Fn() -> SystemTime + Send + Sync>;
 pub struct Client {
     pool: ArcSwap<Pool>,
     resolver: Arc<dyn Resolve>,
+    dial: Arc<dyn Dial>,
     tls: Tls,
     wall_clock: WallClock,
 }
@@ -57,14 +61,10 @@ pub struct Client {
 impl Client {
     /// A client without connections. Needs a tokio runtime; loads root certificates, so it may read files.
     pub fn new(settings: Settings) -> Self {
-        let tls = Tls::new(settings.roots);
-        let connector = Connector::new(Guard::new(settings.allow), Arc::clone(&settings.resolver), tls.clone());
-        Self {
-            pool: ArcSwap::new(Pool::new(connector)),
-            resolver: settings.resolver,
-            tls,
-            wall_clock: settings.wall_clock,
-        }
+        let Settings { allow, roots, resolver, dial, wall_clock } = settings;
+        let tls = Tls::new(roots);
+        let connector = Connector::new(Guard::new(allow), Arc::clone(&resolver), Arc::clone(&dial), tls.clone());
+        Self { pool: ArcSwap::new(Pool::new(connector)), resolver, dial, tls, wall_clock }
     }
 
     /// Whether https can work at all: there is a root certificate to trust.
@@ -74,7 +74,8 @@ impl Client {
 
     /// Changes which networks may be reached. No connection made under the old policy is used again.
     pub fn set_policy(&self, allow: Vec<IpNet>) {
-        let connector = Connector::new(Guard::new(allow), Arc::clone(&self.resolver), self.tls.clone());
+        let (resolver, dial) = (Arc::clone(&self.resolver), Arc::clone(&self.dial));
+        let connector = Connector::new(Guard::new(allow), resolver, dial, self.tls.clone());
         self.pool.store(Pool::new(connector));
     }
 

@@ -12,11 +12,12 @@ use std::time::Duration;
 use tokio::io::AsyncRead;
 use tokio::io::AsyncWrite;
 use tokio::io::ReadBuf;
-use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 use url::Host;
 
 use crate::webhook::attempt::AttemptError;
+use crate::webhook::dial::Dial;
+use crate::webhook::dial::Transport;
 use crate::webhook::endpoint::ReceiveUrl;
 use crate::webhook::guard::Guard;
 use crate::webhook::resolve::Resolve;
@@ -29,20 +30,21 @@ const ADDRESS_DEADLINE: Duration = Duration::from_secs(2);
 pub struct Connector {
     guard: Guard,
     resolver: Arc<dyn Resolve>,
+    dial: Arc<dyn Dial>,
     tls: Tls,
 }
 
 impl Connector {
     /// A connector that reaches what `guard` admits.
-    pub fn new(guard: Guard, resolver: Arc<dyn Resolve>, tls: Tls) -> Self {
-        Self { guard, resolver, tls }
+    pub fn new(guard: Guard, resolver: Arc<dyn Resolve>, dial: Arc<dyn Dial>, tls: Tls) -> Self {
+        Self { guard, resolver, dial, tls }
     }
 
     /// Connects to the host of `url`, by TLS if it is an https URL.
     pub async fn connect(&self, url: &ReceiveUrl) -> Result<Stream, AttemptError> {
         let addresses = self.admitted(url.host()).await?;
-        let stream =
-            connect_to_one(&addresses, url.port()).await.map_err(|error| AttemptError::Connect(Arc::new(error)))?;
+        let stream = self.connect_to_one(&addresses, url.port()).await;
+        let stream = stream.map_err(|error| AttemptError::Connect(Arc::new(error)))?;
         if !url.is_https() {
             return Ok(Stream::Plain(stream));
         }
@@ -67,23 +69,20 @@ impl Connector {
         }
         Ok(addresses)
     }
-}
 
-/// Connects to the first address that takes the connection; the error is the last one's.
-async fn connect_to_one(addresses: &[IpAddr], port: u16) -> io::Result<TcpStream> {
-    let mut failure = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-    for address in addresses {
-        let connecting = TcpStream::connect(SocketAddr::new(*address, port));
-        match tokio::time::timeout(ADDRESS_DEADLINE, connecting).await {
-            Ok(Ok(stream)) => {
-                stream.set_nodelay(true)?;
-                return Ok(stream);
+    /// Connects to the first address that takes the connection; the error is the last one's.
+    async fn connect_to_one(&self, addresses: &[IpAddr], port: u16) -> io::Result<Transport> {
+        let mut failure = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+        for address in addresses {
+            let connecting = self.dial.dial(SocketAddr::new(*address, port));
+            match tokio::time::timeout(ADDRESS_DEADLINE, connecting).await {
+                Ok(Ok(stream)) => return Ok(stream),
+                Ok(Err(error)) => failure = error,
+                Err(_) => failure = no_connection_within(ADDRESS_DEADLINE),
             }
-            Ok(Err(error)) => failure = error,
-            Err(_) => failure = no_connection_within(ADDRESS_DEADLINE),
         }
+        Err(failure)
     }
-    Err(failure)
 }
 
 fn no_connection_within(limit: Duration) -> io::Error {
@@ -94,9 +93,9 @@ fn no_connection_within(limit: Duration) -> io::Error {
 /// A connection to a business server.
 pub enum Stream {
     /// For `http`.
-    Plain(TcpStream),
+    Plain(Transport),
     /// For `https`.
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls(Box<TlsStream<Transport>>),
 }
 
 impl Stream {

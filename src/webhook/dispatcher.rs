@@ -36,6 +36,7 @@ struct Inner {
     client: Client,
     clock: Arc<dyn Clock>,
     metrics: Metrics,
+    jitter: fn() -> f64,
     ttl: Ttl,
     timeout: Duration,
     /// Events that wait, those in flight included.
@@ -45,12 +46,19 @@ struct Inner {
 }
 
 impl Dispatcher {
-    /// A dispatcher that posts through `client`.
-    pub fn new(client: Client, options: &options::Webhook, clock: Arc<dyn Clock>, metrics: Metrics) -> Self {
+    /// A dispatcher that posts through `client`; `jitter` draws a number from 0 to 1 for each retry.
+    pub fn new(
+        client: Client,
+        options: &options::Webhook,
+        clock: Arc<dyn Clock>,
+        metrics: Metrics,
+        jitter: fn() -> f64,
+    ) -> Self {
         Self(Arc::new(Inner {
             client,
             clock,
             metrics,
+            jitter,
             ttl: Ttl { message: options.message_ttl(), close: options.close_ttl() },
             timeout: options.timeout(),
             pending: AtomicUsize::new(0),
@@ -160,7 +168,7 @@ impl Inner {
             inbox.endpoint.changed.notify_waiters();
         }
         self.report(inbox, event, &judgement, is_first);
-        inbox.update(|state| state.lane.handle(judgement.verdict, now.into_std(), rand::random()));
+        inbox.update(|state| state.lane.handle(judgement.verdict, now.into_std(), (self.jitter)()));
         if !matches!(judgement.verdict, Verdict::Retry(_)) {
             self.settle();
         }

@@ -7,6 +7,7 @@ pub mod client;
 #[cfg(test)]
 mod client_tests;
 pub mod connect;
+pub mod dial;
 mod dispatcher;
 pub mod endpoint;
 mod endpoints;

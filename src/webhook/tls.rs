@@ -10,10 +10,11 @@ use rustls::RootCertStore;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::InvalidDnsNameError;
 use rustls_pki_types::ServerName;
-use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use url::Host;
+
+use crate::webhook::dial::Transport;
 
 /// Longest TLS handshake.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -59,7 +60,7 @@ impl Tls {
     }
 
     /// Shakes hands over `stream` with the server named `host`.
-    pub(crate) async fn connect(&self, host: &Host<String>, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+    pub(crate) async fn connect(&self, host: &Host<String>, stream: Transport) -> io::Result<TlsStream<Transport>> {
         let Some(connector) = &self.0 else {
             let words = "no root certificates found: install ca-certificates or set SSL_CERT_FILE";
             return Err(io::Error::new(io::ErrorKind::NotFound, words));

@@ -30,6 +30,7 @@ use crate::webhook::client_tests::server::OneAnswer;
 use crate::webhook::client_tests::server::TestServer;
 use crate::webhook::client_tests::server::read_request;
 use crate::webhook::client_tests::server::until_closed;
+use crate::webhook::dial::TcpDial;
 use crate::webhook::endpoint::ReceiveUrl;
 use crate::webhook::resolve::Resolve;
 use crate::webhook::tls::Roots;
@@ -50,7 +51,13 @@ fn nets(texts: &[&str]) -> Vec<IpNet> {
 }
 
 fn client_with(allow: &[&str], resolver: Arc<dyn Resolve>, roots: Vec<CertificateDer<'static>>) -> Client {
-    Client::new(Settings { allow: nets(allow), roots: Roots::Given(roots), resolver, wall_clock: Arc::new(wall_clock) })
+    Client::new(Settings {
+        allow: nets(allow),
+        roots: Roots::Given(roots),
+        resolver,
+        dial: Arc::new(TcpDial),
+        wall_clock: Arc::new(wall_clock),
+    })
 }
 
 /// A client that may reach loopback, for which every name is this machine.

@@ -21,6 +21,7 @@ use crate::webhook::client_tests::server::read_request;
 use crate::webhook::client_tests::server::self_signed;
 use crate::webhook::client_tests::watched;
 use crate::webhook::connect::Connector;
+use crate::webhook::dial::TcpDial;
 use crate::webhook::guard::Guard;
 use crate::webhook::http1::Http1;
 use crate::webhook::pool::Connection;
@@ -30,7 +31,7 @@ use crate::webhook::tls::Tls;
 
 fn pool(tls: Tls) -> Arc<Pool> {
     let guard = Guard::new(nets(&["127.0.0.0/8"]));
-    Pool::new(Connector::new(guard, OneAnswer::new(&["127.0.0.1"]), tls))
+    Pool::new(Connector::new(guard, OneAnswer::new(&["127.0.0.1"]), Arc::new(TcpDial), tls))
 }
 
 fn http1(connection: Option<Connection>) -> Option<Http1> {
