@@ -2,6 +2,8 @@
 
 mod breaker;
 mod lane;
+#[cfg(test)]
+mod property_tests;
 mod retry;
 
 use std::time::Duration;

@@ -1,6 +1,8 @@
 //! One tunnel's socket as pure rules: frames in, actions out; what waits to go out; when silence is too long.
 
 mod outbox;
+#[cfg(test)]
+mod property_tests;
 mod session;
 mod wheel;
 

@@ -1,0 +1,197 @@
+//! Lane, retry and breaker against models that are too simple to be wrong, on explicit time.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+use std::time::Instant;
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use super::Admission;
+use super::Breaker;
+use super::Event;
+use super::EventKind;
+use super::Health;
+use super::Lane;
+use super::Step;
+use super::Ttl;
+use super::Verdict;
+use super::retry;
+use crate::protocol::close::CloseReason;
+use crate::protocol::content::Content;
+
+const TTL: Ttl = Ttl { message: Duration::from_secs(60), close: Duration::from_secs(300) };
+
+#[derive(Clone, Debug)]
+enum LaneOp {
+    Push(Kind),
+    Wait(u64),
+    /// Asks what to do, and answers an attempt with this.
+    Poll(Verdict),
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    Connect,
+    Message(usize),
+    Close,
+}
+
+fn lane_op() -> impl Strategy<Value = LaneOp> {
+    let kind = prop_oneof![Just(Kind::Connect), (0..200usize).prop_map(Kind::Message), Just(Kind::Close)];
+    let verdict = prop_oneof![
+        Just(Verdict::Delivered),
+        Just(Verdict::Final),
+        Just(Verdict::Retry(None)),
+        (0..90_000u64).prop_map(|ms| Verdict::Retry(Some(Duration::from_millis(ms)))),
+    ];
+    prop_oneof![
+        2 => kind.prop_map(LaneOp::Push),
+        2 => prop_oneof![0..500u64, 0..100_000u64].prop_map(LaneOp::Wait),
+        4 => verdict.prop_map(LaneOp::Poll),
+    ]
+}
+
+/// One event, as the model keeps it.
+struct Waiting {
+    sequence: u64,
+    deadline: Instant,
+    content_bytes: usize,
+}
+
+/// The wait after this many failures without jitter: 0, then 100 ms doubling to 10 s.
+fn longest_wait(failures: u32) -> Duration {
+    let mut wait = Duration::ZERO;
+    for failure in 1..failures.min(100) {
+        wait = if failure == 1 { Duration::from_millis(100) } else { (wait * 2).min(Duration::from_secs(10)) };
+    }
+    wait
+}
+
+#[expect(clippy::disallowed_methods, reason = "a test may pick its start")]
+fn start() -> Instant {
+    Instant::now()
+}
+
+proptest! {
+    #[test]
+    fn a_lane_is_a_queue_with_one_head(ops in vec(lane_op(), 1..200), jitter in 0.0..=1.0f64) {
+        let mut now = start();
+        let mut lane = Lane::default();
+        let mut model: VecDeque<Waiting> = VecDeque::new();
+        let (mut sequence, mut failures, mut not_before) = (0, 0, None);
+        for op in ops {
+            match op {
+                LaneOp::Push(kind) => {
+                    sequence += 1;
+                    let (kind, ttl, content_bytes) = match kind {
+                        Kind::Connect => (EventKind::Connect, TTL.message, 0),
+                        Kind::Message(bytes) => {
+                            (EventKind::Message(Content::Text("x".repeat(bytes).into())), TTL.message, bytes)
+                        }
+                        Kind::Close => (EventKind::Close(CloseReason::ClientGone), TTL.close, 0),
+                    };
+                    lane.push(Event { kind, sequence, received: now });
+                    model.push_back(Waiting { sequence, deadline: now + ttl, content_bytes });
+                }
+                LaneOp::Wait(ms) => now += Duration::from_millis(ms),
+                LaneOp::Poll(verdict) => {
+                    let pop = match (lane.poll(now, &TTL), model.front()) {
+                        (Step::Idle, None) => false,
+                        (Step::Expired(event), Some(head)) => {
+                            prop_assert_eq!(event.sequence, head.sequence);
+                            prop_assert!(now >= head.deadline);
+                            true
+                        }
+                        (Step::WaitUntil(at), Some(head)) => {
+                            prop_assert_eq!(Some(at), not_before.map(|not_before: Instant| not_before.min(head.deadline)));
+                            prop_assert!(now < at);
+                            false
+                        }
+                        (Step::Send(event), Some(head)) => {
+                            prop_assert_eq!(event.sequence, head.sequence);
+                            prop_assert!(now < head.deadline && not_before.is_none_or(|at| at <= now));
+                            prop_assert_eq!(lane.failures(), failures);
+                            lane.handle(verdict, now, jitter);
+                            if let Verdict::Retry(asked) = verdict {
+                                failures += 1;
+                                let wait = retry::wait(failures, jitter);
+                                not_before = Some(now + asked.map_or(wait, |asked| asked.max(wait)));
+                            }
+                            !matches!(verdict, Verdict::Retry(_))
+                        }
+                        (step, head) => {
+                            prop_assert!(false, "{step:?} with {:?} at the head", head.map(|head| head.sequence));
+                            false
+                        }
+                    };
+                    if pop {
+                        model.pop_front();
+                        (failures, not_before) = (0, None);
+                    }
+                }
+            }
+            prop_assert_eq!(lane.len(), model.len());
+            prop_assert_eq!(lane.is_empty(), model.is_empty());
+            let bytes: usize = model.iter().map(|waiting| waiting.content_bytes + size_of::<Event>()).sum();
+            prop_assert_eq!(lane.bytes(), bytes);
+        }
+    }
+
+    #[test]
+    fn a_wait_is_at_least_half_of_its_step(failures in prop_oneof![0..40u32, any::<u32>()], jitter in -1.0..2.0f64) {
+        let (wait, longest) = (retry::wait(failures, jitter), longest_wait(failures));
+        prop_assert!(longest / 2 <= wait && wait <= longest, "{wait:?} of {longest:?}");
+    }
+
+    #[test]
+    fn a_breaker_opens_after_ten_and_probes_alone(
+        ops in vec((0..4u8, 0..3u8, 0..3_000u64), 1..300),
+    ) {
+        let mut now = start();
+        let mut breaker = Breaker::default();
+        // The model: failures in a row while closed; else when the next probe may be made and how long the pause was.
+        let mut failures = 0;
+        let mut open: Option<(Instant, Duration)> = None;
+        let mut is_probing = false;
+        for (op, health, ms) in ops {
+            if op == 0 {
+                now += Duration::from_millis(ms);
+                continue;
+            }
+            if op == 1 {
+                let expected = match open {
+                    None => Admission::Go,
+                    Some(_) if is_probing => Admission::WaitForProbe,
+                    Some((until, _)) if now < until => Admission::WaitUntil(until),
+                    Some(_) => Admission::Go,
+                };
+                prop_assert_eq!(breaker.admit(now), expected);
+                is_probing |= open.is_some() && expected == Admission::Go;
+                continue;
+            }
+            // Attempts that began before it opened may end at any time.
+            let health = [Health::Up, Health::Down, Health::Unknown][usize::from(health)];
+            let must_tell = open.is_some() && (health == Health::Up || is_probing);
+            prop_assert_eq!(breaker.record(health, now), must_tell);
+            match (health, open) {
+                (Health::Up, _) => (failures, open, is_probing) = (0, None, false),
+                (Health::Down, None) => {
+                    failures += 1;
+                    if failures == 10 {
+                        open = Some((now + Duration::from_secs(1), Duration::from_secs(1)));
+                    }
+                }
+                (Health::Down, Some((_, pause))) if is_probing => {
+                    let pause = (pause * 2).min(Duration::from_secs(10));
+                    (open, is_probing) = (Some((now + pause, pause)), false);
+                }
+                (Health::Unknown, Some((_, pause))) if is_probing => {
+                    (open, is_probing) = (Some((now + pause, pause)), false);
+                }
+                _ => {}
+            }
+            prop_assert_eq!(breaker.is_open(), open.is_some());
+        }
+    }
+}
