@@ -17,6 +17,12 @@ impl Rate {
         let interval = Duration::from_nanos(interval.try_into().unwrap_or(u64::MAX).max(1));
         Some(Self { interval, burst })
     }
+
+    /// `factor` times as many events, with bursts as long as before. Zero counts as one.
+    pub fn times(self, factor: u32) -> Self {
+        let interval = (self.interval / factor.max(1)).max(Duration::from_nanos(1));
+        Self { interval, ..self }
+    }
 }
 
 /// A token bucket in one timestamp: the moment at which it would be full again.
@@ -65,6 +71,20 @@ mod tests {
     #[test]
     fn zero_is_unlimited() {
         assert_eq!(Rate::per_second(0, Duration::from_secs(2)), None);
+    }
+
+    #[test]
+    fn a_multiple_has_more_events_in_the_same_time() {
+        let rate = Rate::per_second(50, Duration::from_secs(2)).expect("limited").times(10);
+        let start = Instant::now();
+        let mut bucket = Bucket::default();
+
+        let taken = (0..10_000).filter(|_| bucket.take(rate, start).is_ok()).count();
+
+        assert_eq!(taken, 1_000);
+        assert_eq!(bucket.take(rate, start), Err(Duration::from_millis(2)));
+        let fastest = Rate::per_second(u64::MAX, Duration::ZERO).expect("limited");
+        assert_eq!((fastest.times(10), fastest.times(0)), (fastest, fastest));
     }
 
     #[test]

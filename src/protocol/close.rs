@@ -19,7 +19,7 @@ pub enum CloseReason {
     InvalidText,
     /// The client sent a message over the limit.
     TooBig,
-    /// The client sent messages faster than its limit.
+    /// The client sent messages, or frames of any kind, faster than its limit.
     RateLimited,
     /// This node is being drained.
     Drain,
@@ -89,7 +89,7 @@ impl CloseReason {
             Self::ProtocolError => "protocol error",
             Self::InvalidText => "text is not UTF-8",
             Self::TooBig => "message too big",
-            Self::RateLimited => "too many messages",
+            Self::RateLimited => "too many messages or frames",
             Self::Drain => "gateway is restarting",
             Self::Internal => "internal error",
             Self::NodeLost => "node lost",

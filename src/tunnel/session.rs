@@ -19,12 +19,18 @@ use crate::protocol::frame::OpCode;
 use crate::protocol::packet;
 use crate::protocol::packet::Packet;
 
+/// How many frames of any kind a client may send for each message that it may send.
+///
+/// Pings, fragments and packets that are no messages reach nobody's queue, but each one takes time. Ten leave room for a client's
+/// heartbeat and for long messages in pieces.
+const FRAMES_PER_MESSAGE: u32 = 10;
+
 /// What a client may send.
 #[derive(Clone, Copy, Debug)]
 pub struct SessionLimits {
     /// Longest message, in bytes of payload.
     pub max_message_bytes: usize,
-    /// Most messages; none: unlimited.
+    /// Most messages, and ten times as many frames of any kind; none: unlimited.
     pub message_rate: Option<Rate>,
 }
 
@@ -49,6 +55,7 @@ pub struct Session {
     carry: Vec<u8>,
     fragments: Option<Box<Fragments>>,
     messages: Bucket,
+    frames: Bucket,
 }
 
 /// The beginning of a message whose last frame has not come yet.
@@ -63,7 +70,7 @@ struct Fragments {
 impl Session {
     /// The session of a client that has just connected.
     pub fn new(profile: Profile) -> Self {
-        Self { profile, carry: Vec::new(), fragments: None, messages: Bucket::default() }
+        Self { profile, carry: Vec::new(), fragments: None, messages: Bucket::default(), frames: Bucket::default() }
     }
 
     /// Takes what was read from the socket, and calls `act` for each thing that it asks for, in order.
@@ -103,12 +110,16 @@ impl Session {
         now: Instant,
         act: &mut dyn FnMut(Action),
     ) -> Result<usize, CloseReason> {
+        let frame_rate = limits.message_rate.map(|rate| rate.times(FRAMES_PER_MESSAGE));
         let mut at = 0;
         while at < input.len() {
             let Decoded::Frame(frame) = frame::decode(&mut input[at..], limits.max_message_bytes)? else {
                 break;
             };
             at += frame.consumed;
+            if let Some(rate) = frame_rate {
+                self.frames.take(rate, now).map_err(|_| CloseReason::RateLimited)?;
+            }
             if let Some(action) = self.handle_frame(&frame, limits, now)? {
                 let is_goodbye = matches!(action, Action::Goodbye(_));
                 act(action);

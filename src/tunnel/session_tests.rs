@@ -172,6 +172,31 @@ fn a_close_frame_is_echoed_and_ends_the_input() {
 }
 
 #[test]
+fn frames_over_ten_times_the_message_rate_end_the_session_whatever_they_are() {
+    let kinds = [
+        ("pings", frame(PING, b"p"), frame(PING, b"p")),
+        ("pongs", frame(PONG, b""), frame(PONG, b"")),
+        ("ping packets", frame(TEXT, b"ping"), frame(TEXT, b"ping")),
+        ("unknown packets", frame(TEXT, b""), frame(TEXT, b"")),
+        ("binary frames", frame(BINARY, b"x"), frame(BINARY, b"x")),
+        ("empty fragments", frame(0x01, b""), frame(0x00, b"")),
+    ];
+    for (what, first, again) in kinds {
+        let mut client = Client::new(Profile::Wafer);
+        client.limits.message_rate = Rate::per_second(2, Duration::from_secs(2));
+
+        assert_eq!(client.write(&first), Ok(()), "{what}");
+        assert_eq!(client.write(&again.repeat(39)), Ok(()), "{what} within the burst");
+        assert_eq!(client.write(&again), Err(CloseReason::RateLimited), "{what}");
+
+        client.now += Duration::from_millis(50);
+        assert_eq!(client.write(&again), Ok(()), "{what} refilled");
+        client.limits.message_rate = None;
+        assert_eq!(client.write(&again.repeat(100)), Ok(()), "{what} without a limit");
+    }
+}
+
+#[test]
 fn messages_over_the_rate_end_the_session_and_pings_do_not_count() {
     let mut client = Client::new(Profile::Wafer);
     client.limits.message_rate = Rate::per_second(2, Duration::from_secs(2));

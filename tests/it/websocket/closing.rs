@@ -93,7 +93,7 @@ async fn messages_over_the_rate_end_with_1008_and_those_before_it_are_delivered(
 
 #[tokio::test]
 async fn pings_are_not_counted_as_messages() {
-    let world = World::with(&[("limits.messages_per_sec_per_connection", "1")]).await;
+    let world = World::with(&[("limits.messages_per_sec_per_connection", "5")]).await;
     let mut client = world.connect().await;
 
     for _ in 0..50 {
