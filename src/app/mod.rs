@@ -34,6 +34,7 @@ use crate::webhook::Dispatcher;
 use crate::webhook::client;
 use crate::webhook::client::Client;
 use crate::webhook::dial::TcpDial;
+use crate::webhook::resolve::Resolve;
 use crate::webhook::resolve::SystemResolver;
 use crate::webhook::tls::Roots;
 use steady::SteadyClock;
@@ -53,6 +54,14 @@ pub struct App {
     shutdown: Shutdown,
 }
 
+/// What a node finds outside itself on its way to business servers.
+pub struct Outside {
+    /// Whom to trust on https.
+    pub roots: Roots,
+    /// Where addresses come from.
+    pub resolver: Arc<dyn Resolve>,
+}
+
 /// How a node ended.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Ended {
@@ -69,6 +78,15 @@ impl App {
     ///
     /// If an address cannot be bound or a certificate cannot be used.
     pub async fn build(options: Options, shutdown: Shutdown) -> anyhow::Result<Self> {
+        Self::build_with(options, shutdown, Outside::system()).await
+    }
+
+    /// The same with certificate authorities and a resolver of the caller's.
+    ///
+    /// # Errors
+    ///
+    /// As [`build`](Self::build).
+    pub async fn build_with(options: Options, shutdown: Shutdown, outside: Outside) -> anyhow::Result<Self> {
         anyhow::ensure!(
             options.engine.kind == EngineKind::Memory,
             "engine.kind = \"redis\" is not built in yet: use \"memory\", which serves one node"
@@ -77,7 +95,7 @@ impl App {
         let descriptors = Arc::new(Descriptors::of_this_process().context("cannot open a single file")?);
         tell_room(&descriptors, &options);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let client = client(&options.webhook, Arc::clone(&clock));
+        let client = client(&options.webhook, outside, Arc::clone(&clock));
         let dispatcher = Dispatcher::new(client, &options.webhook, Arc::clone(&clock), metrics.clone(), rand::random);
         let certificate = certificate(&options.server)?;
         let public = listen(options.server.listen, certificate.clone(), "server.listen", &metrics).await?;
@@ -191,11 +209,18 @@ impl Reloader {
     }
 }
 
-fn client(options: &options::Webhook, clock: Arc<dyn Clock>) -> Client {
+impl Outside {
+    /// The operating system's certificate authorities and resolver.
+    pub fn system() -> Self {
+        Self { roots: Roots::System, resolver: Arc::new(SystemResolver::system()) }
+    }
+}
+
+fn client(options: &options::Webhook, outside: Outside, clock: Arc<dyn Clock>) -> Client {
     let client = Client::new(client::Settings {
         allow: options.allow_networks.clone(),
-        roots: Roots::System,
-        resolver: Arc::new(SystemResolver::system()),
+        roots: outside.roots,
+        resolver: outside.resolver,
         dial: Arc::new(TcpDial),
         wall_clock: Arc::new(move || std::time::UNIX_EPOCH + clock.unix_time()),
     });

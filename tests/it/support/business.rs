@@ -10,42 +10,40 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use socket2::SockRef;
 use tokio::io::AsyncReadExt;
-use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio::time::timeout_at;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::Answer;
 use super::DEADLINE;
 use super::Event;
-use super::Gate;
 use super::KEY;
+use super::answer::End;
 use super::http::header;
 
-/// How an event is answered.
+/// What is done before the body of a request has been read.
 #[derive(Clone, Debug)]
-pub(crate) enum Answer {
-    /// As the SDKs do if all is well.
-    Accept,
-    /// With this status, these header lines (each with its CRLF) and this body.
-    Status(u16, &'static str, &'static str),
-    /// When the gate is open, as accepted.
-    Gated(Gate),
-    /// By a reset of the connection.
+pub(crate) enum Early {
+    /// Nothing.
+    Wait,
+    /// The connection is reset.
     Reset,
-    /// Never.
-    BlackHole,
+    /// It is answered.
+    Answer(Answer),
 }
 
+type EarlyScript = Box<dyn FnMut(&str) -> Early + Send>;
 type Script = Box<dyn FnMut(&Event) -> Answer + Send>;
 
 /// A business server with its script; it ends when dropped.
 pub(crate) struct BusinessServer {
     address: SocketAddr,
     shared: Arc<Shared>,
-    _accepting: AbortOnDropHandle<()>,
+    accepting: AbortOnDropHandle<()>,
 }
 
 struct Shared {
@@ -58,6 +56,7 @@ struct State {
     events: Vec<Event>,
     in_flight: HashSet<String>,
     script: Script,
+    early: EarlyScript,
     violations: Vec<String>,
 }
 
@@ -77,12 +76,13 @@ impl BusinessServer {
                 events: vec![],
                 in_flight: HashSet::new(),
                 script: Box::new(|_| Answer::Accept),
+                early: Box::new(|_| Early::Wait),
                 violations: vec![],
             }),
             arrived: Notify::new(),
         });
         let accepting = tokio::spawn(accept(listener, Arc::clone(&shared)));
-        Self { address, shared, _accepting: AbortOnDropHandle::new(accepting) }
+        Self { address, shared, accepting: AbortOnDropHandle::new(accepting) }
     }
 
     /// Where it listens.
@@ -100,9 +100,26 @@ impl BusinessServer {
         format!("http://{}{path}", self.address)
     }
 
+    /// Goes down, as a process that is killed: nobody listens any more, and every connection is gone.
+    pub(crate) async fn go_down(&mut self) {
+        self.accepting.abort();
+        // It ends by being aborted.
+        let _ = (&mut self.accepting).await;
+    }
+
     /// Answers by `script` from now on.
     pub(crate) fn script(&self, script: impl FnMut(&Event) -> Answer + Send + 'static) {
         self.shared.state.lock().script = Box::new(script);
+    }
+
+    /// Does what `script` says with the head of a request, before its body is read, from now on.
+    pub(crate) fn script_early(&self, script: impl FnMut(&str) -> Early + Send + 'static) {
+        self.shared.state.lock().early = Box::new(script);
+    }
+
+    /// What was wrong with requests so far.
+    pub(crate) fn violations(&self) -> Vec<String> {
+        self.shared.state.lock().violations.clone()
     }
 
     /// Every attempt so far.
@@ -173,58 +190,75 @@ fn shown<'a>(events: impl IntoIterator<Item = &'a Event>) -> Vec<String> {
 }
 
 async fn accept(listener: TcpListener, shared: Arc<Shared>) {
+    let mut connections = JoinSet::new();
     while let Ok((stream, _)) = listener.accept().await {
         let shared = Arc::clone(&shared);
-        tokio::spawn(async move {
+        connections.spawn(async move {
             // The gateway may hang up whenever it likes.
             let _ = shared.serve(stream).await;
         });
+        while connections.try_join_next().is_some() {}
     }
 }
 
 impl Shared {
     async fn serve(&self, mut stream: TcpStream) -> io::Result<()> {
         let mut buffer = Vec::new();
-        while let Some((head, body)) = read_request(&mut stream, &mut buffer).await? {
-            let Some((tunnel, answer)) = self.receive(&head, &body) else {
+        while let Some(head) = read_head(&mut stream, &mut buffer).await? {
+            let early = (self.state.lock().early)(&head);
+            match &early {
+                Early::Wait => {}
+                Early::Reset => return reset(&stream),
+                Early::Answer(answer) => drop(answer.play(&mut stream).await?),
+            }
+            let body = read_body(&mut stream, &mut buffer, &head).await?;
+            let Some(arrival) = self.receive(&head, &body, &early) else {
                 return Ok(());
             };
-            let text = match answer {
-                Answer::Accept => reply(200, "", r#"{"code":0,"message":"ok"}"#),
-                Answer::Status(status, headers, body) => reply(status, headers, body),
-                Answer::Gated(gate) => {
-                    gate.passed().await;
-                    reply(200, "", r#"{"code":0,"message":"OK"}"#)
-                }
-                Answer::Reset => {
-                    self.state.lock().in_flight.remove(&tunnel);
-                    return SockRef::from(&stream).set_linger(Some(Duration::ZERO));
-                }
-                Answer::BlackHole => {
-                    self.state.lock().in_flight.remove(&tunnel);
-                    stream.read_buf(&mut buffer).await?;
-                    return Ok(());
-                }
+            let Arrival { number, tunnel, answer } = arrival;
+            answer.ready().await;
+            self.settle(number, &tunnel);
+            let end = match early {
+                Early::Answer(_) => End::KeepAlive,
+                _ => answer.play(&mut stream).await?,
             };
-            self.state.lock().in_flight.remove(&tunnel);
-            stream.write_all(text.as_bytes()).await?;
+            match end {
+                End::KeepAlive => {}
+                End::Close => return Ok(()),
+                End::Reset => return reset(&stream),
+                End::ResetAtNext => {
+                    stream.readable().await?;
+                    return reset(&stream);
+                }
+            }
         }
         Ok(())
     }
 
-    /// Records a request, and says for which tunnel it is and how to answer it.
-    fn receive(&self, head: &str, body: &str) -> Option<(String, Answer)> {
+    /// Notes that an event is about to be answered: from now on the tunnel's next one may come.
+    fn settle(&self, number: usize, tunnel: &str) {
         let mut state = self.state.lock();
-        let answer = match Event::parse(head, body, &self.keys) {
-            Ok(event) => {
+        state.in_flight.remove(tunnel);
+        state.events[number].settled = Some(Instant::now());
+    }
+
+    /// Records a request, and says for which tunnel it is and how to answer it.
+    fn receive(&self, head: &str, body: &str, early: &Early) -> Option<Arrival> {
+        let mut state = self.state.lock();
+        let arrival = match Event::parse(head, body, &self.keys) {
+            Ok(mut event) => {
                 if !state.in_flight.insert(event.tunnel.clone()) {
                     let violation = format!("{} while another event is in flight: {}", event.word(), event.tunnel);
                     state.violations.push(violation);
                 }
-                let answer = (state.script)(&event);
+                let answer = match early {
+                    Early::Answer(answer) => answer.clone(),
+                    _ => (state.script)(&event),
+                };
+                event.outcome = answer.outcome();
                 let tunnel = event.tunnel.clone();
                 state.events.push(event);
-                Some((tunnel, answer))
+                Some(Arrival { number: state.events.len() - 1, tunnel, answer })
             }
             Err(violation) => {
                 state.violations.push(violation);
@@ -233,21 +267,34 @@ impl Shared {
         };
         drop(state);
         self.arrived.notify_waiters();
-        answer
+        arrival
     }
 }
 
-async fn read_request(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> io::Result<Option<(String, String)>> {
+/// A request that has been recorded.
+struct Arrival {
+    number: usize,
+    tunnel: String,
+    answer: Answer,
+}
+
+fn reset(stream: &TcpStream) -> io::Result<()> {
+    SockRef::from(stream).set_linger(Some(Duration::ZERO))
+}
+
+/// Reads one request, head and body; none at the end of the connection.
+pub(crate) async fn read_request(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> io::Result<Option<(String, String)>> {
+    let Some(head) = read_head(stream, buffer).await? else { return Ok(None) };
+    let body = read_body(stream, buffer, &head).await?;
+    Ok(Some((head, body)))
+}
+
+async fn read_head(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> io::Result<Option<String>> {
     loop {
         if let Some(end) = buffer.windows(4).position(|window| window == b"\r\n\r\n") {
             let head = String::from_utf8_lossy(&buffer[..end]).into_owned();
-            let length = header(&head, "content-length").and_then(|length| length.parse::<usize>().ok());
-            let whole = end + 4 + length.expect("every webhook has a Content-Length");
-            if buffer.len() >= whole {
-                let body = String::from_utf8_lossy(&buffer[end + 4..whole]).into_owned();
-                buffer.drain(..whole);
-                return Ok(Some((head, body)));
-            }
+            buffer.drain(..end + 4);
+            return Ok(Some(head));
         }
         if stream.read_buf(buffer).await? == 0 {
             return Ok(None);
@@ -255,9 +302,13 @@ async fn read_request(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> io::Resul
     }
 }
 
-fn reply(status: u16, headers: &str, body: &str) -> String {
-    format!(
-        "HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nContent-Length: {}\r\n{headers}\r\n{body}",
-        body.len()
-    )
+async fn read_body(stream: &mut TcpStream, buffer: &mut Vec<u8>, head: &str) -> io::Result<String> {
+    let length = header(head, "content-length").and_then(|length| length.parse::<usize>().ok());
+    let length = length.expect("every webhook has a Content-Length");
+    while buffer.len() < length {
+        if stream.read_buf(buffer).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+    Ok(String::from_utf8_lossy(&buffer.drain(..length).collect::<Vec<_>>()).into_owned())
 }

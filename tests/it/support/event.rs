@@ -5,6 +5,7 @@ use tokio::time::Instant;
 use wafergate::clock::Clock;
 use wafergate::clock::SystemClock;
 
+use super::Outcome;
 use super::http::header;
 use super::sign::standard_signature;
 use super::wafer_signature;
@@ -25,6 +26,10 @@ pub(crate) struct Event {
     /// The keys that made the Standard Webhooks signatures, in their order.
     pub(crate) standard_keys: Vec<String>,
     pub(crate) at: Instant,
+    /// What its answer means.
+    pub(crate) outcome: Outcome,
+    /// When it had been answered, if it has.
+    pub(crate) settled: Option<Instant>,
 }
 
 impl Event {
@@ -69,6 +74,8 @@ impl Event {
             key: key.ok_or_else(|| format!("signature is wrong: {body}"))?.clone(),
             standard_keys,
             at: Instant::now(),
+            outcome: Outcome::Unknown,
+            settled: None,
         })
     }
 

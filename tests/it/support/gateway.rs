@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use tokio::task::JoinHandle;
 use wafergate::app::App;
 use wafergate::app::Ended;
+use wafergate::app::Outside;
 use wafergate::app::Reloader;
 use wafergate::config;
 use wafergate::options::Options;
@@ -38,8 +39,13 @@ pub(crate) struct TestGateway {
 impl TestGateway {
     /// One with these settings on top of the tests' own, named as in the configuration file (`tenants.0.keys`).
     pub(crate) async fn with(settings: &[(&str, &str)]) -> Self {
+        Self::with_outside(settings, Outside::system()).await
+    }
+
+    /// The same with certificate authorities and a resolver of the test's own.
+    pub(crate) async fn with_outside(settings: &[(&str, &str)], outside: Outside) -> Self {
         let shutdown = Shutdown::default();
-        let app = App::build(options(settings), shutdown.clone()).await.expect("builds");
+        let app = App::build_with(options(settings), shutdown.clone(), outside).await.expect("builds");
         let admin_url = app.admin_url().expect("an address");
         Self {
             address: app.address().expect("an address"),
@@ -60,9 +66,14 @@ impl TestGateway {
         request(self.admin, line, "", b"").await
     }
 
+    /// All metrics.
+    pub(crate) async fn metrics(&self) -> Metrics {
+        Metrics::parse(&self.ask_admin("GET /metrics").await.body)
+    }
+
     /// One metric; `name` without the common prefix, with labels as they are printed.
     pub(crate) async fn metric(&self, name: &str) -> f64 {
-        Metrics::parse(&self.ask_admin("GET /metrics").await.body).value(name)
+        self.metrics().await.value(name)
     }
 
     /// Asks again and again until a metric is `value`.

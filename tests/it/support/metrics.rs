@@ -16,6 +16,13 @@ impl Metrics {
         Self(samples.collect())
     }
 
+    /// The sum of all samples whose name, without the common prefix, begins with `start` and contains `part`.
+    pub(crate) fn sum(&self, start: &str, part: &str) -> f64 {
+        let start = format!("wafergate_{start}");
+        let samples = self.0.iter().filter(|(name, _)| name.starts_with(&start) && name.contains(part));
+        samples.map(|(_, value)| value).sum()
+    }
+
     /// The value of a sample that must be there; `name` without the common prefix.
     pub(crate) fn value(&self, name: &str) -> f64 {
         let name = format!("wafergate_{name}");

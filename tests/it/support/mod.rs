@@ -1,13 +1,14 @@
 //! What the tests stand on: gateways, business servers and clients, all in this process and on loopback addresses.
 
-mod business;
+mod answer;
+pub(crate) mod business;
 mod client;
 mod event;
 mod front;
 mod gate;
 mod gateway;
 mod http;
-mod metrics;
+pub(crate) mod metrics;
 pub(crate) mod raw;
 mod sign;
 mod wafer;
@@ -16,8 +17,10 @@ mod world;
 use std::future::Future;
 use std::time::Duration;
 
-pub(crate) use business::Answer;
+pub(crate) use answer::Answer;
+pub(crate) use answer::Outcome;
 pub(crate) use business::BusinessServer;
+pub(crate) use business::Early;
 pub(crate) use client::TestClient;
 pub(crate) use event::Event;
 pub(crate) use front::Certificate;

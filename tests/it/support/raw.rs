@@ -102,7 +102,7 @@ impl RawClient {
 
     /// Ends the connection the hard way.
     pub(crate) fn reset(self) {
-        reset(self.stream);
+        reset(&self.stream);
     }
 
     fn take_frame(&mut self) -> Option<(u8, Vec<u8>)> {
@@ -120,8 +120,8 @@ impl RawClient {
 }
 
 /// Ends a connection the hard way.
-pub(crate) fn reset(stream: TcpStream) {
-    SockRef::from(&stream).set_linger(Some(Duration::ZERO)).expect("a TCP socket");
+pub(crate) fn reset(stream: &TcpStream) {
+    SockRef::from(stream).set_linger(Some(Duration::ZERO)).expect("a TCP socket");
 }
 
 /// The handshake for a connect URL.
