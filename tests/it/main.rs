@@ -1,6 +1,7 @@
 //! Whole gateways, met as their users meet them: real sockets on loopback addresses, real business servers, real clients.
 
 mod admin;
+mod checker;
 mod drain;
 mod support;
 mod tls;
