@@ -8,7 +8,6 @@ use tokio::io::AsyncReadExt;
 use tokio::net::TcpSocket;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
-use wafergate::app::Ended;
 
 use super::client::Leave;
 use super::load::LEAVES;
@@ -37,7 +36,7 @@ const FLOOD: usize = 2_000;
 const LONG: usize = 2_000_000;
 
 /// What an attacker sends behind one honest message, and the code that it gets for it.
-fn attacks() -> Vec<(&'static str, Vec<u8>, u16)> {
+pub(crate) fn attacks() -> Vec<(&'static str, Vec<u8>, u16)> {
     vec![
         ("pings", masked(0x89, b"x").repeat(FLOOD), 1008),
         ("pongs", masked(0x8a, b"").repeat(FLOOD), 1008),
@@ -111,7 +110,7 @@ impl Hostile {
 }
 
 /// One attacker's life.
-async fn attack(issued: Issued, bytes: Vec<u8>) -> (ClientLog, u16) {
+pub(crate) async fn attack(issued: Issued, bytes: Vec<u8>) -> (ClientLog, u16) {
     let mut hostile = Hostile::open(&issued, None).await;
     hostile.speak().await;
     hostile.raw.write(&bytes).await;
@@ -223,7 +222,6 @@ async fn clients_that_read_slowly_or_never_are_closed_by_bytes_and_by_age() {
     assert!(full.last().is_some_and(|push| push.is_invalid));
     assert!(old.iter().all(|push| !push.is_invalid), "these fit into its outbox");
     assert!(read.len() < LONG, "{}", read.len());
-    assert_eq!(never.read_to_close().await, 1013);
     talk.pushes = [full, old].concat();
     // What the slow one has read is the beginning of its first message.
     drop((never.raw, slow.raw));
