@@ -10,7 +10,7 @@ use super::Verdict;
 use super::retry;
 
 /// What an event costs beside its content: its place in a queue that doubles when it grows, and how its content is kept.
-const EVENT_OVERHEAD_BYTES: usize = 2 * size_of::<Event>() + 32;
+pub(super) const EVENT_OVERHEAD_BYTES: usize = 2 * size_of::<Event>() + 32;
 
 /// What is to be done next for a tunnel's events.
 #[derive(Clone, Debug)]

@@ -16,6 +16,7 @@ use super::Lane;
 use super::Step;
 use super::Ttl;
 use super::Verdict;
+use super::lane::EVENT_OVERHEAD_BYTES;
 use super::retry;
 use crate::protocol::close::CloseReason;
 use crate::protocol::content::Content;
@@ -133,7 +134,7 @@ proptest! {
             }
             prop_assert_eq!(lane.len(), model.len());
             prop_assert_eq!(lane.is_empty(), model.is_empty());
-            let bytes: usize = model.iter().map(|waiting| waiting.content_bytes + size_of::<Event>()).sum();
+            let bytes: usize = model.iter().map(|waiting| waiting.content_bytes + EVENT_OVERHEAD_BYTES).sum();
             prop_assert_eq!(lane.bytes(), bytes);
         }
     }

@@ -30,6 +30,7 @@ use wafergate::protocol::ticket::Sealer;
 use wafergate::protocol::wafer::Order;
 use wafergate::protocol::wafer::PushPacket;
 use wafergate::protocol::wafer::Target;
+use wafergate::server::Descriptors;
 use wafergate::tenant::Tenant;
 use wafergate::webhook::Dispatcher;
 use wafergate::webhook::client;
@@ -106,6 +107,7 @@ pub(crate) async fn run(shared: Rc<Shared>, shops: Rc<Vec<IpAddr>>) -> turmoil::
         clock,
         random_id: dice::tunnel_id,
         metrics,
+        descriptors: Arc::new(Descriptors::of_this_process()?),
     }));
     let node = Node { gateway: Arc::clone(&gateway), dispatcher: dispatcher.clone(), connections: vec![] };
     shared.node.replace(Some(node));
