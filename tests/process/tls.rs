@@ -18,6 +18,7 @@ use super::client::Client;
 use super::client::ask;
 use super::client::call;
 use super::client::connect;
+use super::client::get;
 use super::gateway::Gateway;
 use super::gateway::config;
 
@@ -112,4 +113,21 @@ fn plain_http_on_a_tls_port_does_no_harm() {
     let _ = std::io::Read::read_to_end(&mut plain, &mut rest);
 
     ask(&mut trusting(&gateway.url, &root), &business.authority);
+}
+
+#[test]
+fn a_handshake_that_stalls_is_cut_off_and_counted() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let root = certify(dir.path());
+    let business = Business::start(true);
+    let gateway = Gateway::start(&with_tls(&business.authority, dir.path()));
+    let mut stalled = connect(&gateway.url);
+    std::io::Write::write_all(&mut stalled, &[0x16, 3, 1]).expect("written");
+
+    ask(&mut trusting(&gateway.url, &root), &business.authority);
+    let end = std::io::Read::read(&mut stalled, &mut [0]).expect("an end before the test gives up");
+
+    assert_eq!(end, 0);
+    let (_, metrics) = get(&gateway.admin, "/metrics");
+    assert!(metrics.contains("wafergate_refused_total{reason=\"too_slow\"} 1"), "{metrics}");
 }
