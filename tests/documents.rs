@@ -1,0 +1,92 @@
+//! What the documents say: their links lead somewhere, and their tables name the keys and metrics that there are.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use wafergate::metrics::Metrics;
+
+const READMES: [&str; 2] = ["README.md", "README.zh-CN.md"];
+
+fn text(path: &str) -> String {
+    fs::read_to_string(path).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// The part of `text` from the heading that begins with `## ` and one of `titles` to the next one.
+fn section<'a>(text: &'a str, titles: &[&str]) -> &'a str {
+    let begin = titles.iter().find_map(|title| text.find(&format!("\n## {title}\n"))).expect("a section");
+    let rest = &text[begin + 4..];
+    &rest[..rest.find("\n## ").unwrap_or(rest.len())]
+}
+
+/// What stands between backticks in the first cell of each row of a table.
+fn first_cells(text: &str) -> impl Iterator<Item = &str> {
+    let cells = text.lines().filter_map(|line| line.strip_prefix("| ")?.split(" | ").next());
+    cells.flat_map(|cell| cell.split('`').skip(1).step_by(2))
+}
+
+#[test]
+fn links_lead_to_files_that_are_there() {
+    let mut links = 0;
+    for document in ["README.md", "README.zh-CN.md", "deploy/README.md"] {
+        let folder = Path::new(document).parent().expect("a folder");
+        let text = text(document);
+        for target in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            if !target.contains("://") && !target.starts_with('#') {
+                assert!(folder.join(target).exists(), "{document} links to {target}");
+                links += 1;
+            }
+        }
+    }
+    assert!(links > 20, "only {links} links");
+}
+
+#[test]
+fn readmes_name_every_key_of_the_default_configuration_and_no_other() {
+    let mut expected = BTreeSet::new();
+    let mut table = String::new();
+    for line in text("config/default.toml").lines() {
+        // The one tenant stands there as a comment.
+        let line = line.trim_start_matches('#');
+        if line.starts_with('[') {
+            table = line.trim_matches(['[', ']']).to_owned();
+        } else if let Some((key, _)) = line.split_once(" = ")
+            && key.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+        {
+            expected.insert(format!("{table}.{key}"));
+        }
+    }
+    assert!(expected.len() > 35, "{expected:?}");
+
+    for readme in READMES {
+        let text = text(readme);
+        let mut table = String::new();
+        let mut found = BTreeSet::new();
+        for name in first_cells(section(&text, &["Configuration", "配置"])) {
+            match name.strip_prefix('[') {
+                Some(name) => table = name.trim_matches(['[', ']']).to_owned(),
+                None => {
+                    found.insert(format!("{table}.{name}"));
+                }
+            }
+        }
+        assert_eq!(found, expected, "{readme}");
+    }
+}
+
+#[test]
+fn readmes_name_every_metric_and_no_other() {
+    let metrics = Metrics::default();
+    metrics.refused("something");
+    let rendered = metrics.render();
+    let expected: BTreeSet<_> =
+        rendered.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
+    assert!(expected.len() > 10, "{expected:?}");
+
+    for readme in READMES {
+        let text = text(readme);
+        let names = first_cells(&text).filter(|name| name.starts_with("wafergate_"));
+        let found: BTreeSet<_> = names.map(|name| name.split('{').next().expect("a name")).collect();
+        assert_eq!(found, expected, "{readme}");
+    }
+}
