@@ -1,0 +1,32 @@
+//! The head of a request that wants to become a WebSocket.
+#![no_main]
+
+use hyper::Request;
+use hyper::Version;
+use libfuzzer_sys::fuzz_target;
+use wafergate::ws::handshake;
+
+fuzz_target!(|head: &[u8]| {
+    let mut headers = [httparse::EMPTY_HEADER; 64];
+    let mut parsed = httparse::Request::new(&mut headers);
+    if !parsed.parse(head).is_ok_and(|status| status.is_complete()) {
+        return;
+    }
+    let version = if parsed.version == Some(1) { Version::HTTP_11 } else { Version::HTTP_10 };
+    let mut request = Request::builder()
+        .method(parsed.method.unwrap_or_default())
+        .uri(parsed.path.unwrap_or_default())
+        .version(version);
+    for header in parsed.headers.iter() {
+        request = request.header(header.name, header.value);
+    }
+    let Ok(request) = request.body(()) else { return };
+
+    if let Ok(accept) = handshake::check(&request) {
+        assert_eq!(accept.len(), 28, "Base64 of a SHA-1 digest");
+        for name in ["host", "sec-websocket-key", "sec-websocket-version"] {
+            assert_eq!(request.headers().get_all(name).iter().count(), 1, "{name}");
+        }
+        assert!(!request.headers().contains_key("transfer-encoding"));
+    }
+});

@@ -1,0 +1,20 @@
+//! What `/ws/push` finds in its envelope.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use wafergate::protocol::wafer::PushPacket;
+use wafergate::protocol::wafer::Target;
+use wafergate::protocol::wafer::error_answer;
+
+fuzz_target!(|data: &str| {
+    match PushPacket::parse_all(data) {
+        Ok(packets) => {
+            for target in packets.iter().flat_map(|packet| &packet.targets) {
+                if let Target::Tunnel(id) = target {
+                    assert!(data.contains(&id.to_string()[1..]) || data.contains('\\'), "{id} comes from nowhere");
+                }
+            }
+        }
+        Err(refusal) => assert!(error_answer(&refusal).is_ascii()),
+    }
+});

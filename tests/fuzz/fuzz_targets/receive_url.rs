@@ -1,0 +1,33 @@
+//! Receive URLs and the guard's verdict on their hosts. Nothing here can send.
+#![no_main]
+
+use std::net::IpAddr;
+
+use libfuzzer_sys::fuzz_target;
+use wafergate::webhook::endpoint::ReceiveUrl;
+use wafergate::webhook::guard::Guard;
+
+fuzz_target!(|text: &str| {
+    let Ok(url) = ReceiveUrl::parse(text) else { return };
+    // What is judged is what is connected to: the URI that goes out is read the same way again.
+    let again = ReceiveUrl::parse(&url.uri().to_string()).expect("its own spelling");
+    assert_eq!((again.host(), again.port(), again.is_https()), (url.host(), url.port(), url.is_https()));
+    assert!(text.contains(url.authority_as_written()));
+    assert!(!url.to_string().chars().any(char::is_control));
+
+    let guard = Guard::new(vec![]);
+    let verdict = guard.admits_literal(url.host());
+    let address: IpAddr = match *url.host() {
+        url::Host::Ipv4(address) => address.into(),
+        url::Host::Ipv6(address) => address.into(),
+        url::Host::Domain(_) => return,
+    };
+    assert_eq!(verdict.is_ok(), guard.admits(address).is_ok());
+    let is_inner = match address.to_canonical() {
+        IpAddr::V4(address) => {
+            address.is_loopback() || address.is_private() || address.is_link_local() || address.is_unspecified()
+        }
+        IpAddr::V6(address) => address.is_loopback() || address.is_unspecified() || address.is_unique_local(),
+    };
+    assert!(!(is_inner && verdict.is_ok()), "{address} is let through");
+});

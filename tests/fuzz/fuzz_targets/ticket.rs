@@ -1,0 +1,33 @@
+//! Connect URLs: what was sealed opens again, and nothing else does.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use wafergate::id::TunnelId;
+use wafergate::protocol::ticket::Sealer;
+use wafergate::protocol::ticket::Ticket;
+
+fuzz_target!(|input: (&str, [u8; 16], u64, usize)| {
+    let (text, id, number, position) = input;
+    let sealer = Sealer::new(b"fuzzed");
+    assert!(sealer.open(text).is_err(), "a ticket out of nothing");
+
+    let cut = text.char_indices().map(|(at, _)| at).nth(position % 40).unwrap_or(text.len());
+    let ticket = Ticket {
+        tunnel: TunnelId::from_bytes(id),
+        tenant: text[..cut].to_owned(),
+        receive_url: text[cut..].to_owned(),
+        key_fingerprint: number as u32,
+        expires_unix_ms: number,
+    };
+    if ticket.tenant.len() > usize::from(u16::MAX) {
+        return;
+    }
+    let sealed = sealer.seal(&ticket);
+    assert_eq!(sealer.open(&sealed).as_ref(), Ok(&ticket));
+
+    let mut changed = sealed.into_bytes();
+    let at = position % changed.len();
+    changed[at] = if changed[at] == b'A' { b'B' } else { b'A' };
+    let changed = String::from_utf8(changed).expect("ASCII");
+    assert!(sealer.open(&changed).is_err(), "changed at {at}");
+});
