@@ -20,6 +20,7 @@ const AT_A_TIME: usize = 64;
 /// the business server its event.
 pub(crate) struct Arrival {
     wanted: usize,
+    at_a_time: usize,
     begun: Vec<Instant>,
     first: usize,
     /// How far each has come, and times from the first request to the first packet.
@@ -68,7 +69,17 @@ impl Arrival {
     /// `wanted` more clients.
     pub(crate) fn new(world: &World, wanted: usize) -> Self {
         let first = world.clients.len();
-        Self { wanted, begun: vec![], first, roll: Roll::default() }
+        Self { wanted, at_a_time: AT_A_TIME, begun: vec![], first, roll: Roll::default() }
+    }
+
+    /// `wanted` more clients, one after the other.
+    pub(crate) fn one_by_one(world: &World, wanted: usize) -> Self {
+        Self { at_a_time: 1, ..Self::new(world, wanted) }
+    }
+
+    /// Nobody else comes.
+    pub(crate) fn stop(&mut self) {
+        self.wanted = self.begun.len();
     }
 
     fn join(&mut self, world: &mut World, begun: Instant, name: String, path: &str) -> anyhow::Result<()> {
@@ -87,7 +98,7 @@ impl Load for Arrival {
     }
 
     fn drive(&mut self, world: &mut World, now: Instant) -> anyhow::Result<Option<Duration>> {
-        while self.begun.len() < self.wanted && self.begun.len() - self.roll.complete < AT_A_TIME {
+        while self.begun.len() < self.wanted && self.begun.len() - self.roll.complete < self.at_a_time {
             let tag = self.begun.len();
             self.begun.push(now);
             match world.dialect.tunnel_request() {

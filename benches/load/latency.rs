@@ -12,6 +12,7 @@ const STEPS: u64 = 32;
 pub(crate) struct Latency {
     buckets: Vec<u64>,
     count: u64,
+    longest: Duration,
 }
 
 /// What is told of the times, in microseconds.
@@ -23,11 +24,20 @@ pub(crate) struct Percentiles {
     pub(crate) p99_us: f64,
     /// 999 of 1,000 are.
     pub(crate) p999_us: f64,
+    /// All are, but this one.
+    pub(crate) max_us: f64,
+}
+
+impl Percentiles {
+    /// All of them, the shortest first.
+    pub(crate) fn all(&self) -> [f64; 4] {
+        [self.p50_us, self.p99_us, self.p999_us, self.max_us]
+    }
 }
 
 impl Default for Latency {
     fn default() -> Self {
-        Self { buckets: vec![0; bucket(u64::MAX) + 1], count: 0 }
+        Self { buckets: vec![0; bucket(u64::MAX) + 1], count: 0, longest: Duration::ZERO }
     }
 }
 
@@ -37,11 +47,13 @@ impl Latency {
         let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         self.buckets[bucket(nanos)] += 1;
         self.count += 1;
+        self.longest = self.longest.max(time);
     }
 
-    /// The usual three.
+    /// The usual three, and the longest.
     pub(crate) fn percentiles(&self) -> Percentiles {
-        Percentiles { p50_us: self.at(0.5), p99_us: self.at(0.99), p999_us: self.at(0.999) }
+        let max_us = self.longest.as_secs_f64() * 1e6;
+        Percentiles { p50_us: self.at(0.5), p99_us: self.at(0.99), p999_us: self.at(0.999), max_us }
     }
 
     /// The middle of the bucket below which this share of all times lies, in microseconds.

@@ -19,6 +19,7 @@ mod modes;
 mod options;
 mod place;
 mod report;
+mod segments;
 mod server;
 mod stage;
 mod svg;

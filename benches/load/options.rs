@@ -28,16 +28,16 @@ pub(crate) struct Options {
     /// Only this server
     #[arg(long, value_enum)]
     pub(crate) only: Option<Subject>,
-    /// idle, fanout, unicast, connect: how many connections, instead of the usual ones
+    /// idle, fanout, unicast, connect, storm: how many connections, instead of the usual ones
     #[arg(long, value_name = "N")]
     pub(crate) connections: Option<usize>,
     /// fanout: how many of them get each message, instead of the usual ones
     #[arg(long, value_name = "N")]
     pub(crate) targets: Option<usize>,
-    /// fanout: how many messages are on their way at a time, instead of the usual ones
+    /// fanout, burst: how many messages are on their way at a time, instead of the usual ones
     #[arg(long, value_name = "N")]
     pub(crate) in_flight: Option<usize>,
-    /// fanout, unicast, upstream, echo: bytes of a message, instead of the usual ones
+    /// fanout, unicast, burst, upstream, echo: bytes of a message, instead of the usual ones
     #[arg(long, value_name = "BYTES")]
     pub(crate) bytes: Option<usize>,
     /// The gateway's binary, instead of the one that was built for this run
@@ -66,12 +66,16 @@ pub(crate) enum Mode {
     Fanout,
     /// Pushes to one connection each
     Unicast,
+    /// Many pushes to one connection at the same time: CPU, and how many TCP segments they leave in
+    Burst,
     /// Client -> webhook
     Upstream,
     /// Client -> webhook -> push -> client
     Echo,
     /// Setting up connections and closing them, webhooks included
     Connect,
+    /// Half of all clients vanish at once while others come, one after the other
+    Storm,
     /// All of these
     All,
     /// The bare server itself

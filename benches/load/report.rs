@@ -90,7 +90,7 @@ impl Report {
     /// All of it for people.
     pub(crate) fn table(&self) -> String {
         let mut text = String::from(
-            "| what | unit | gateway | floor | × floor | target | gateway/s | floor/s | gateway p50 / p99 / p999 µs | floor \
+            "| what | unit | gateway | floor | × floor | target | gateway/s | floor/s | gateway p50 / p99 / p999 / max µs | floor \
              | faults |\n|---|---|---|---|---|---|---|---|---|---|---|\n",
         );
         for row in &self.rows {
@@ -193,12 +193,9 @@ impl Series {
     }
 
     fn times(&self) -> String {
-        let median = |part: fn(&Percentiles) -> f64| Spread::of(self.latencies.iter().map(part));
-        match (median(|times| times.p50_us), median(|times| times.p99_us), median(|times| times.p999_us)) {
-            (Some(p50), Some(p99), Some(p999)) => {
-                format!("{:.0} / {:.0} / {:.0}", p50.median, p99.median, p999.median)
-            }
-            _ => "–".to_owned(),
-        }
+        let all: Vec<[f64; 4]> = self.latencies.iter().map(Percentiles::all).collect();
+        let medians = (0..4).filter_map(|part| Spread::of(all.iter().map(|times| times[part])));
+        let times: Vec<String> = medians.map(|time| format!("{:.0}", time.median)).collect();
+        if times.is_empty() { "–".to_owned() } else { times.join(" / ") }
     }
 }

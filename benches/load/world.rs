@@ -17,6 +17,7 @@ use mio::Poll;
 use mio::Token;
 use mio::net::TcpListener;
 use mio::net::TcpStream;
+use socket2::SockRef;
 
 use crate::clock::now;
 use crate::dialect::Dialect;
@@ -27,6 +28,7 @@ use crate::lines::Line;
 use crate::lines::Lines;
 use crate::lines::dial_from;
 use crate::place::Place;
+use crate::segments;
 
 /// The answer to every event.
 const ACCEPTED: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 10\r\n\r\n{\"code\":0}";
@@ -190,6 +192,21 @@ impl World {
         frame::write_masked(&mut self.scratch, packet);
         let stream = self.clients[client].stream.as_mut().context("this client has left")?;
         write_whole(stream, &self.scratch)
+    }
+
+    /// A client vanishes: it says nothing, and its system ends the connection, or with `reset` breaks it.
+    pub(crate) fn vanish(&mut self, client: usize, reset: bool) -> anyhow::Result<()> {
+        let stream = self.clients[client].stream.take().context("this client has left")?;
+        if reset {
+            SockRef::from(&stream).set_linger(Some(Duration::ZERO))?;
+        }
+        Ok(())
+    }
+
+    /// How many TCP segments with data a client has received so far.
+    pub(crate) fn segments(&self, client: usize) -> anyhow::Result<u32> {
+        let stream = self.clients[client].stream.as_ref().context("this client has left")?;
+        segments::received(stream.local_addr()?, stream.peer_addr()?)
     }
 
     fn handle(&mut self, event: &mio::event::Event, load: &mut impl Load) -> anyhow::Result<()> {

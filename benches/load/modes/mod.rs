@@ -3,6 +3,7 @@
 mod connect;
 mod idle;
 mod push;
+mod storm;
 mod talk;
 
 use crate::cpu::Cores;
@@ -13,16 +14,22 @@ use crate::options::Subject;
 use connect::Connect;
 use idle::Idle;
 use push::Push;
+use storm::Storm;
 use talk::Talk;
+
+/// Files that are open beside the clients.
+const OTHER_FILES: usize = 500;
 
 /// One thing to measure.
 pub(crate) enum Case {
-    /// `fanout` and `unicast`.
+    /// `fanout`, `unicast` and `burst`.
     Push(Push),
     /// `upstream` and `echo`.
     Talk(Talk),
     /// `connect`.
     Connect(Connect),
+    /// `storm`.
+    Storm(Storm),
     /// `idle`.
     Idle(Idle),
 }
@@ -34,6 +41,7 @@ impl Case {
             Self::Push(push) => push.name(),
             Self::Talk(talk) => talk.name(),
             Self::Connect(connect) => connect.name(),
+            Self::Storm(storm) => storm.name(),
             Self::Idle(idle) => idle.name(),
         }
     }
@@ -44,6 +52,7 @@ impl Case {
             Self::Push(push) => push.run(options, cores, subject),
             Self::Talk(talk) => talk.run(options, cores, subject),
             Self::Connect(connect) => connect.run(options, cores, subject),
+            Self::Storm(storm) => storm.run(options, cores, subject),
             Self::Idle(idle) => idle.run(options, cores, subject),
         }
     }
@@ -59,6 +68,9 @@ pub(crate) fn cases(mode: Mode, options: &Options, files: usize) -> Vec<Case> {
     if is_wanted(Mode::Unicast) {
         cases.push(Case::Push(push::unicast(options)));
     }
+    if is_wanted(Mode::Burst) {
+        cases.push(Case::Push(push::burst(options)));
+    }
     if is_wanted(Mode::Upstream) {
         cases.extend(talk::upstream(options).map(Case::Talk));
     }
@@ -67,6 +79,9 @@ pub(crate) fn cases(mode: Mode, options: &Options, files: usize) -> Vec<Case> {
     }
     if is_wanted(Mode::Connect) {
         cases.push(Case::Connect(Connect::new(options)));
+    }
+    if is_wanted(Mode::Storm) {
+        cases.push(Case::Storm(Storm::new(options, files)));
     }
     if is_wanted(Mode::Idle) {
         cases.push(Case::Idle(Idle::new(options)));

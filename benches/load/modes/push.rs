@@ -1,10 +1,11 @@
-//! `fanout` and `unicast`: business server -> clients.
+//! `fanout`, `unicast` and `burst`: business server -> clients.
 
 use std::time::Duration;
 use std::time::Instant;
 
 use anyhow::bail;
 
+use super::OTHER_FILES;
 use super::grouped;
 use crate::clock::now;
 use crate::cpu::Cores;
@@ -25,8 +26,8 @@ use crate::world::World;
 /// Publishers of a unicast.
 const PUBLISHERS: usize = 8;
 
-/// Files that are open beside the clients.
-const OTHER_FILES: usize = 500;
+/// Publishers of a burst.
+const BURST: usize = 64;
 
 /// Pushes of messages of one length, each to as many clients.
 pub(crate) struct Push {
@@ -34,6 +35,8 @@ pub(crate) struct Push {
     targets: usize,
     bytes: usize,
     in_flight: usize,
+    /// Whether all publishers push at the same time, and again when all are done.
+    is_burst: bool,
     target: Option<Target>,
 }
 
@@ -76,9 +79,16 @@ pub(super) fn unicast(options: &Options) -> Push {
     Push { target: Some(Target::TimesFloor(1.3)), ..push }
 }
 
+/// Pushes to one client, all at the same time.
+pub(super) fn burst(options: &Options) -> Push {
+    let in_flight = options.in_flight.unwrap_or(if options.smoke { 8 } else { BURST });
+    let push = Push::new(1, 1, options.bytes.unwrap_or(128), in_flight);
+    Push { is_burst: true, target: Some(Target::TimesFloor(1.3)), ..push }
+}
+
 impl Push {
     fn new(connections: usize, targets: usize, bytes: usize, in_flight: usize) -> Self {
-        Self { connections: connections.max(targets), targets, bytes, in_flight, target: None }
+        Self { connections: connections.max(targets), targets, bytes, in_flight, is_burst: false, target: None }
     }
 
     /// Its name.
@@ -86,6 +96,7 @@ impl Push {
         let (targets, connections, bytes) = (grouped(self.targets), grouped(self.connections), grouped(self.bytes));
         let in_flight = self.in_flight;
         match self.targets {
+            1 if self.is_burst => format!("burst of {in_flight} to one connection, {bytes} B"),
             1 => format!("unicast, {connections} connections, {bytes} B, {in_flight} publishers"),
             _ if self.targets == self.connections => format!("fan-out to {targets}, {bytes} B, {in_flight} in flight"),
             _ => format!("fan-out to {targets} of {connections}, {bytes} B, {in_flight} in flight"),
@@ -99,9 +110,18 @@ impl Push {
         work.begin(options.warm_up());
         stage.world.run(&mut work)?;
         work.begin(options.duration());
+        let before = self.is_burst.then(|| stage.world.segments(0)).transpose()?;
         let usage = stage.measure(&mut work)?;
         let figure = Figure::cpu(self.name(), work.delivered, usage);
         let figure = figure.target(self.target).seen(&work.latency, work.ledger.faults);
+        if let Some(before) = before {
+            let segments = stage.world.segments(0)?.wrapping_sub(before);
+            let bursts = work.delivered as f64 / self.in_flight as f64;
+            let name = format!("{}: TCP segments each", self.name());
+            let segments = Figure::new(name, "segments", f64::from(segments) / bursts);
+            let segments = segments.target(Some(Target::AtMost(8.0)));
+            return Ok(vec![figure.drawn(Chart::Paths, "burst to one"), segments]);
+        }
         Ok(vec![match (self.targets, self.bytes, self.in_flight) {
             (1, ..) => figure.drawn(Chart::Paths, "push to one"),
             (_, 128, 1) if self.connections == self.targets.max(1_000) => {
@@ -120,6 +140,7 @@ struct Work {
     packet: Pattern,
     publishers: Vec<Publisher>,
     busy: usize,
+    is_burst: bool,
     until: Instant,
     is_begun: bool,
     delivered: u64,
@@ -150,6 +171,7 @@ impl Work {
             packet: content.packet(),
             publishers: vec![publisher; push.in_flight],
             busy: 0,
+            is_burst: push.is_burst,
             until: now(),
             is_begun: false,
             delivered: 0,
@@ -181,6 +203,10 @@ impl Work {
         Ok(world.lines.call(index, |out| window.write(mark, out))?)
     }
 
+    fn publish_all(&mut self, world: &mut World) -> anyhow::Result<()> {
+        (0..self.publishers.len()).try_for_each(|index| self.publish(world, index))
+    }
+
     /// One step of a push is done.
     fn step(&mut self, world: &mut World, index: usize, time: Instant) -> anyhow::Result<()> {
         let publisher = &mut self.publishers[index];
@@ -189,7 +215,11 @@ impl Work {
             return Ok(());
         }
         self.busy -= 1;
-        if time < self.until { self.publish(world, index) } else { Ok(()) }
+        match (time < self.until, self.is_burst, self.busy) {
+            (true, false, _) => self.publish(world, index),
+            (true, true, 0) => self.publish_all(world),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -204,9 +234,7 @@ impl Load for Work {
 
     fn drive(&mut self, world: &mut World, _: Instant) -> anyhow::Result<Option<Duration>> {
         if !std::mem::replace(&mut self.is_begun, true) {
-            for index in 0..self.publishers.len() {
-                self.publish(world, index)?;
-            }
+            self.publish_all(world)?;
         }
         Ok(None)
     }

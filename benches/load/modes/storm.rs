@@ -1,0 +1,152 @@
+//! `storm`: half of all clients vanish at once, while others come, one after the other.
+
+use std::time::Duration;
+use std::time::Instant;
+
+use anyhow::bail;
+
+use super::OTHER_FILES;
+use super::grouped;
+use crate::clock::now;
+use crate::cpu::Cores;
+use crate::crowd::Arrival;
+use crate::dialect::Event;
+use crate::dialect::Kind;
+use crate::figure::Chart;
+use crate::figure::Figure;
+use crate::figure::Target;
+use crate::latency::Latency;
+use crate::mark::Faults;
+use crate::options::Options;
+use crate::options::Subject;
+use crate::stage::Stage;
+use crate::world::Load;
+use crate::world::World;
+
+/// Connections on which tunnels are asked for.
+const LINES: usize = 64;
+
+/// Clients that come before the storm; during it others do.
+const CALM: usize = 1_000;
+
+/// How many vanish before the load tool looks at what has come: looking late would make the set-ups seem slow.
+const AT_ONCE: usize = 16;
+
+/// Clients that vanish.
+pub(crate) struct Storm {
+    connections: usize,
+    calm: usize,
+}
+
+impl Storm {
+    /// The usual number of clients, as far as there are `files` for them, or that which is asked for.
+    pub(super) fn new(options: &Options, files: usize) -> Self {
+        let usual = if options.smoke { 100 } else { 10_000.min(files.saturating_sub(OTHER_FILES + 2 * CALM)) };
+        let connections = options.connections.unwrap_or(usual).max(2);
+        Self { connections, calm: if options.smoke { 10 } else { CALM } }
+    }
+
+    /// Its name.
+    pub(super) fn name(&self) -> String {
+        format!("storm, {} of {} vanish", grouped(self.connections / 2), grouped(self.connections))
+    }
+
+    /// Measures it once.
+    pub(super) fn run(&self, options: &Options, cores: Cores, subject: Subject) -> anyhow::Result<Vec<Figure>> {
+        let mut stage = Stage::open(options, cores, subject, self.connections, LINES)?;
+        let mut calm = Arrival::one_by_one(&stage.world, self.calm);
+        stage.measure(&mut calm)?;
+        let mut storm = Work::new(&stage.world, self.connections / 2);
+        let usage = stage.measure(&mut storm)?;
+        let newcomers = storm.arrival.roll;
+        let name = self.name();
+        let times = |when: &str, latency: &Latency| {
+            Figure::new(format!("{name}: 99 of 100 set-ups, {when}"), "µs", latency.percentiles().p99_us)
+        };
+        Ok(vec![
+            times("before", &calm.roll.latency).seen(&calm.roll.latency, calm.roll.faults),
+            times("meanwhile", &newcomers.latency)
+                .target(Some(Target::AtMost(10_000.0)))
+                .seen(&newcomers.latency, newcomers.faults),
+            // Those who come meanwhile are part of the cost.
+            Figure::cpu(format!("{name}: each, newcomers included"), storm.vanished.len() as u64, usage)
+                .target(Some(Target::AtMost(20.0)))
+                .seen(&storm.latency, storm.faults)
+                .drawn(Chart::Paths, "vanish"),
+        ])
+    }
+}
+
+/// Every second client vanishes, half of these with a reset; it is over when the business server knows of all of them.
+struct Work {
+    begun: Instant,
+    /// Of every second client, whether the business server knows.
+    vanished: Vec<bool>,
+    gone: usize,
+    known: usize,
+    arrival: Arrival,
+    /// Times from the begin of the storm to the event.
+    latency: Latency,
+    faults: Faults,
+}
+
+impl Work {
+    fn new(world: &World, vanishing: usize) -> Self {
+        Self {
+            begun: now(),
+            vanished: vec![false; vanishing],
+            gone: 0,
+            known: 0,
+            arrival: Arrival::one_by_one(world, usize::MAX),
+            latency: Latency::default(),
+            faults: Faults::default(),
+        }
+    }
+}
+
+impl Load for Work {
+    fn left(&self) -> usize {
+        self.vanished.len() - self.known
+    }
+
+    fn is_done(&self) -> bool {
+        self.left() == 0 && self.arrival.is_done()
+    }
+
+    fn drive(&mut self, world: &mut World, _: Instant) -> anyhow::Result<Option<Duration>> {
+        let until = self.vanished.len().min(self.gone + AT_ONCE);
+        for number in self.gone..until {
+            world.vanish(2 * number, number % 2 == 0)?;
+        }
+        self.gone = until;
+        if self.left() == 0 {
+            self.arrival.stop();
+        }
+        let wait = self.arrival.drive(world, now())?;
+        Ok(if until < self.vanished.len() { Some(Duration::ZERO) } else { wait })
+    }
+
+    fn answered(&mut self, world: &mut World, tag: usize, body: &[u8]) -> anyhow::Result<()> {
+        self.arrival.answered(world, tag, body)
+    }
+
+    fn received(&mut self, world: &mut World, client: usize, packet: &[u8]) -> anyhow::Result<()> {
+        self.arrival.received(world, client, packet)
+    }
+
+    fn told(&mut self, world: &mut World, client: usize, event: Event<'_>) -> anyhow::Result<()> {
+        if event.kind != Kind::Close {
+            return self.arrival.told(world, client, event);
+        }
+        match self.vanished.get_mut(client / 2).filter(|_| client.is_multiple_of(2) && client / 2 < self.gone) {
+            None => bail!("a client is called gone that is there"),
+            Some(is_known) if *is_known => self.faults.duplicated += 1,
+            Some(is_known) => {
+                *is_known = true;
+                self.known += 1;
+                self.latency.add(now() - self.begun);
+            }
+        }
+        Ok(())
+    }
+}
