@@ -20,11 +20,13 @@ const AT_A_TIME: usize = 64;
 /// the business server its event.
 pub(crate) struct Arrival {
     wanted: usize,
-    at_a_time: usize,
+    is_one_by_one: bool,
     begun: Vec<Instant>,
     first: usize,
     /// How far each has come, and times from the first request to the first packet.
     pub(crate) roll: Roll,
+    /// Times from the first request to the event.
+    pub(crate) events: Latency,
 }
 
 /// How far each client has come or gone.
@@ -69,12 +71,20 @@ impl Arrival {
     /// `wanted` more clients.
     pub(crate) fn new(world: &World, wanted: usize) -> Self {
         let first = world.clients.len();
-        Self { wanted, at_a_time: AT_A_TIME, begun: vec![], first, roll: Roll::default() }
+        let (roll, events) = (Roll::default(), Latency::default());
+        Self { wanted, is_one_by_one: false, begun: vec![], first, roll, events }
     }
 
-    /// `wanted` more clients, one after the other.
+    /// `wanted` more clients, each when the one before it has its first packet.
     pub(crate) fn one_by_one(world: &World, wanted: usize) -> Self {
-        Self { at_a_time: 1, ..Self::new(world, wanted) }
+        Self { is_one_by_one: true, ..Self::new(world, wanted) }
+    }
+
+    fn has_room(&self) -> bool {
+        if self.is_one_by_one {
+            return self.begun.len() as u64 == self.roll.latency.count();
+        }
+        self.begun.len() - self.roll.complete < AT_A_TIME
     }
 
     /// Nobody else comes.
@@ -98,7 +108,7 @@ impl Load for Arrival {
     }
 
     fn drive(&mut self, world: &mut World, now: Instant) -> anyhow::Result<Option<Duration>> {
-        while self.begun.len() < self.wanted && self.begun.len() - self.roll.complete < self.at_a_time {
+        while self.begun.len() < self.wanted && self.has_room() {
             let tag = self.begun.len();
             self.begun.push(now);
             match world.dialect.tunnel_request() {
@@ -131,6 +141,7 @@ impl Load for Arrival {
         if event.kind != Kind::Connect {
             bail!("{:?} of a client that has just come", event.kind);
         }
+        self.events.add(now() - self.roll.clients[client - self.first].begun);
         self.roll.see(client - self.first, |seen| &mut seen.by_business);
         Ok(())
     }

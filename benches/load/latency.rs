@@ -50,6 +50,11 @@ impl Latency {
         self.longest = self.longest.max(time);
     }
 
+    /// How many times there were.
+    pub(crate) fn count(&self) -> u64 {
+        self.count
+    }
+
     /// The usual three, and the longest.
     pub(crate) fn percentiles(&self) -> Percentiles {
         let max_us = self.longest.as_secs_f64() * 1e6;

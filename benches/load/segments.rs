@@ -1,7 +1,6 @@
-//! What the system tells of a TCP connection by its socket diagnosis (`man 7 sock_diag`): how many segments with data have come.
-//!
-//! That is how many writes the peer made while it may send at once: writes that wait for room in the congestion window leave together.
-//! The floor shows it: 16 writes at a time are seen as 16 segments, 64 as about 45.
+//! How many segments with data a TCP connection has received, as the system's socket diagnosis tells it (`man 7 sock_diag`): as
+//! many as the peer made writes, if it may send at once. Writes that wait for room in the congestion window leave together: of 16
+//! at a time all are seen, of 64 about 45.
 
 use std::io::Read;
 use std::net::SocketAddr;

@@ -20,6 +20,7 @@ use crate::mark::Faults;
 use crate::options::Options;
 use crate::options::Subject;
 use crate::stage::Stage;
+use crate::stage::Usage;
 use crate::world::Load;
 use crate::world::World;
 
@@ -55,19 +56,27 @@ impl Storm {
     pub(super) fn run(&self, options: &Options, cores: Cores, subject: Subject) -> anyhow::Result<Vec<Figure>> {
         let mut stage = Stage::open(options, cores, subject, self.connections, LINES)?;
         let mut calm = Arrival::one_by_one(&stage.world, self.calm);
-        stage.measure(&mut calm)?;
+        let before = stage.measure(&mut calm)?;
         let mut storm = Work::new(&stage.world, self.connections / 2);
         let usage = stage.measure(&mut storm)?;
-        let newcomers = storm.arrival.roll;
         let name = self.name();
-        let times = |when: &str, latency: &Latency| {
-            Figure::new(format!("{name}: 99 of 100 set-ups, {when}"), "µs", latency.percentiles().p99_us)
+        let row = |what: &str, when: &str, latency: &Latency, faults: Faults, usage: Usage| {
+            let operations = latency.count();
+            let rate = operations as f64 / usage.wall.as_secs_f64();
+            let p99 = latency.percentiles().p99_us;
+            let figure = Figure::new(format!("{name}: p99 of {what}, {when}"), "µs", p99);
+            Figure { operations, rate, ..figure }.seen(latency, faults)
+        };
+        let set_ups =
+            |when: &str, coming: &Arrival, usage| row("set-ups", when, &coming.roll.latency, coming.roll.faults, usage);
+        let events = |when: &str, coming: &Arrival, usage| {
+            row("set-ups with event", when, &coming.events, Faults::default(), usage)
         };
         Ok(vec![
-            times("before", &calm.roll.latency).seen(&calm.roll.latency, calm.roll.faults),
-            times("meanwhile", &newcomers.latency)
-                .target(Some(Target::AtMost(10_000.0)))
-                .seen(&newcomers.latency, newcomers.faults),
+            set_ups("before", &calm, before),
+            set_ups("meanwhile", &storm.arrival, usage).target(Some(Target::AtMost(100_000.0))),
+            events("before", &calm, before),
+            events("meanwhile", &storm.arrival, usage),
             // Those who come meanwhile are part of the cost.
             Figure::cpu(format!("{name}: each, newcomers included"), storm.vanished.len() as u64, usage)
                 .target(Some(Target::AtMost(20.0)))
