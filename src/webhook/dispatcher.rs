@@ -13,6 +13,7 @@ use tokio::time::timeout_at;
 
 use super::Deliver;
 use super::client::Client;
+use super::endpoints::Endpoint;
 use super::inbox::Inbox;
 use super::request;
 use super::verdict::Judgement;
@@ -164,9 +165,7 @@ impl Inner {
         let now = Instant::now();
         let judgement = judge(&result);
         self.metrics.webhook_duration(event.kind.as_str(), now - started);
-        if inbox.endpoint.breaker.lock().record(judgement.health, now.into_std()) {
-            inbox.endpoint.changed.notify_waiters();
-        }
+        record(&inbox.endpoint, &judgement, now);
         self.report(inbox, event, &judgement, is_first);
         inbox.update(|state| state.lane.handle(judgement.verdict, now.into_std(), (self.jitter)()));
         if !matches!(judgement.verdict, Verdict::Retry(_)) {
@@ -221,6 +220,26 @@ impl Inner {
         if self.pending.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.flushed.notify_waiters();
         }
+    }
+}
+
+/// Tells the breaker how an attempt ended, and the log when it has changed its mind.
+fn record(endpoint: &Endpoint, judgement: &Judgement, now: Instant) {
+    let (was_open, is_open) = {
+        let mut breaker = endpoint.breaker.lock();
+        let was_open = breaker.is_open();
+        if breaker.record(judgement.health, now.into_std()) {
+            endpoint.changed.notify_waiters();
+        }
+        (was_open, breaker.is_open())
+    };
+    let (url, reason) = (&endpoint.url, judgement.reason.as_ref());
+    match (was_open, is_open) {
+        (false, true) => {
+            tracing::warn!(%url, reason, "business server does not answer: its events wait for one probe at a time")
+        }
+        (true, false) => tracing::info!(%url, "business server answers again"),
+        _ => {}
     }
 }
 

@@ -6,6 +6,7 @@ mod commands;
 mod deploy;
 mod descriptors;
 mod gateway;
+mod log;
 mod memory;
 mod pauses;
 mod signals;
