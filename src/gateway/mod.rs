@@ -8,6 +8,7 @@ mod issue;
 mod push;
 mod silence;
 mod socket;
+mod turnstile;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -43,6 +44,7 @@ use crate::webhook::Endpoints;
 use crate::webhook::guard::Guard;
 use batch::Batch;
 use silence::Silence;
+use turnstile::Turnstile;
 
 /// What a gateway is made of.
 pub struct Parts {
@@ -88,6 +90,7 @@ pub struct Gateway {
     is_draining: AtomicBool,
     is_released: AtomicBool,
     connections: TaskTracker,
+    leaving: Turnstile,
 }
 
 impl Gateway {
@@ -115,6 +118,7 @@ impl Gateway {
             is_draining: AtomicBool::new(false),
             is_released: AtomicBool::new(false),
             connections: TaskTracker::new(),
+            leaving: Turnstile::default(),
         }
     }
 
@@ -142,6 +146,11 @@ impl Gateway {
     /// The tasks of this node's connections: new ones are spawned here, so that a drain can wait for them.
     pub fn connections(&self) -> &TaskTracker {
         &self.connections
+    }
+
+    /// Completes when a client that is gone may be seen to: at once, unless thousands have vanished together.
+    pub async fn turn_to_leave(&self) {
+        self.leaving.pass().await;
     }
 
     /// The settings of tunnels.

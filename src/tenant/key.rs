@@ -1,14 +1,18 @@
 //! One key of a tenant, in the forms in which it signs.
 
+use std::sync::Arc;
+
 use sha2::Digest;
 use sha2::Sha256;
 
 use crate::protocol::signature::HmacKey;
 use crate::secret::Secret;
 
-/// A key that verifies requests and signs webhooks.
+/// A key that verifies requests and signs webhooks. Cheap to clone.
 #[derive(Clone)]
-pub struct Key {
+pub struct Key(Arc<Forms>);
+
+struct Forms {
     secret: Secret,
     hmac_key: HmacKey,
     fingerprint: u32,
@@ -19,27 +23,27 @@ impl Key {
     pub fn new(secret: Secret) -> Self {
         let digest = Sha256::new().chain_update("wafergate key fingerprint\0").chain_update(secret.expose()).finalize();
         let fingerprint = u32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]]);
-        Self { hmac_key: HmacKey::new(secret.expose()), fingerprint, secret }
+        Self(Arc::new(Forms { hmac_key: HmacKey::new(secret.expose()), fingerprint, secret }))
     }
 
     /// The key as it is written, as Wafer signs with it.
     pub fn secret(&self) -> &Secret {
-        &self.secret
+        &self.0.secret
     }
 
     /// The key as it signs webhooks by HMAC.
     pub fn hmac_key(&self) -> &HmacKey {
-        &self.hmac_key
+        &self.0.hmac_key
     }
 
     /// A number that tells keys apart without telling them.
     pub fn fingerprint(&self) -> u32 {
-        self.fingerprint
+        self.0.fingerprint
     }
 }
 
 impl std::fmt::Debug for Key {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Key({:08x})", self.fingerprint)
+        write!(f, "Key({:08x})", self.0.fingerprint)
     }
 }

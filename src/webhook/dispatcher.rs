@@ -236,7 +236,7 @@ fn record(endpoint: &Endpoint, judgement: &Judgement, now: Instant) {
     let (url, reason) = (&endpoint.url, judgement.reason.as_ref());
     match (was_open, is_open) {
         (false, true) => {
-            tracing::warn!(%url, reason, "business server does not answer: its events wait for one probe at a time")
+            tracing::warn!(%url, reason, "business server does not answer: its events wait for one probe at a time");
         }
         (true, false) => tracing::info!(%url, "business server answers again"),
         _ => {}

@@ -35,6 +35,9 @@ enum Rest {
 impl<S: Socket> Task<S> {
     /// Ends the tunnel for `end`, unless something else has ended it before, and then its socket.
     pub(super) async fn finish(&mut self, end: End) {
+        if end == End::Gone {
+            self.gateway.turn_to_leave().await;
+        }
         let now = Instant::now();
         match end {
             End::Goodbye(code) => self.connection.close(CloseReason::ClientClose, code, now),

@@ -74,7 +74,7 @@ impl Storm {
         };
         Ok(vec![
             set_ups("before", &calm, before),
-            set_ups("meanwhile", &storm.arrival, usage).target(Some(Target::AtMost(100_000.0))),
+            set_ups("meanwhile", &storm.arrival, usage).target(Some(Target::AtMost(20_000.0))),
             events("before", &calm, before),
             events("meanwhile", &storm.arrival, usage),
             // Those who come meanwhile are part of the cost.

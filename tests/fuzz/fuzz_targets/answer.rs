@@ -14,7 +14,6 @@ use std::time::UNIX_EPOCH;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use hyper::HeaderMap;
 use libfuzzer_sys::fuzz_target;
 use tokio::io::AsyncRead;
 use tokio::io::AsyncWrite;
@@ -85,7 +84,7 @@ async fn post(pieces: VecDeque<Vec<u8>>) -> String {
         wall_clock: Arc::new(|| UNIX_EPOCH + Duration::from_secs(784_111_777)),
     });
     let url = ReceiveUrl::parse("http://93.184.216.34/").expect("valid");
-    match client.post(&url, HeaderMap::new(), Bytes::from_static(b"{}"), Duration::from_secs(1)).await {
+    match client.post(&url, &[], Bytes::from_static(b"{}"), Duration::from_secs(1)).await {
         Ok(answer) => {
             assert!(answer.body.len() <= MAX_BODY_BYTES);
             format!("{answer:?}")
