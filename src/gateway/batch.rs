@@ -1,8 +1,8 @@
 //! Pushes that come together: each client's frames leave in one write instead of one each.
 //!
-//! A push that comes alone is written straight to its sockets, which is the cheapest there is. Requests that have arrived at the
-//! same time as it are told apart only by letting the runtime look at them: so the first one yields once, and does all that have
-//! come meanwhile, in the order in which they came.
+//! A push of one packet that comes alone is written straight to its sockets, which is the cheapest there is. Requests that have
+//! arrived at the same time as it are told apart only by letting the runtime look at them: so the first one yields once, and does
+//! all that have come meanwhile, in the order in which they came.
 
 use std::sync::Arc;
 
@@ -75,7 +75,8 @@ impl Gateway {
 impl Drop for Leader<'_> {
     fn drop(&mut self) {
         let batch = std::mem::take(&mut *self.0.batch.waiting.lock());
-        let mut queued = (batch.len() > 1).then(Queued::default);
+        let is_one_packet = matches!(&batch[..], [push] if push.packets.len() == 1);
+        let mut queued = (!is_one_packet).then(Queued::default);
         let mut answers = Vec::with_capacity(batch.len());
         for push in batch {
             let targets = self.0.push_now(&push.tenant, push.packets, queued.as_mut());

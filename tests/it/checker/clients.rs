@@ -281,6 +281,9 @@ async fn a_drain_in_full_flow_loses_nothing() {
         let (wafer, url, roster) = (stage.wafer.clone(), stage.business.url(), stage.roster.clone());
         tokio::spawn(async move { load.run(&wafer, &url, Seed(1), &roster).await })
     };
+    // A push that comes when the node has ended finds nobody.
+    let pushed = (load.tunnels as u64 * load.pushes) as f64;
+    stage.gateway.until_metric("deliveries_total{result=\"accepted\"}", pushed).await;
     stage.business.until(|events| events.len() > 100).await;
 
     let logs = stage.drain(talking).await;
