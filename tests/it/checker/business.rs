@@ -251,7 +251,8 @@ async fn slow_answers() {
 
 #[tokio::test]
 async fn a_black_hole_opens_the_breaker() {
-    let settings = [("webhook.timeout_ms", "250"), ("webhook.max_in_flight_per_endpoint", "4")];
+    // One at a time, so that ten have failed before the eleventh is sent.
+    let settings = [("webhook.timeout_ms", "250"), ("webhook.max_in_flight_per_endpoint", "1")];
     let run = run(&settings, 1, 11, &["no answer within 250 ms"], |_, _| Some(Answer::BlackHole)).await;
     run.assert_complete();
     run.assert_pause();
