@@ -1,10 +1,12 @@
 //! One HTTP/1.1 connection to a business server: a request out, an answer in, both bounded. It has no task: whoever
 //! waits for the answer reads it, since waking another task twice costs more than all the rest of an exchange.
 
+use std::future::Future;
 use std::future::poll_fn;
 use std::io;
 use std::mem::MaybeUninit;
 use std::pin::Pin;
+use std::pin::pin;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
 use std::task::Context;
@@ -24,6 +26,7 @@ use tokio::io::AsyncRead;
 use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWrite;
 use tokio::io::ReadBuf;
+use tokio::task::unconstrained;
 
 use crate::webhook::answer::MAX_BODY_BYTES;
 use crate::webhook::answer::MAX_HEAD_BYTES;
@@ -92,8 +95,10 @@ impl Http1 {
     /// Whether a request may be sent: the server has neither closed the connection nor said anything unasked.
     pub(crate) fn is_idle(&mut self) -> bool {
         let mut byte = [MaybeUninit::uninit(); 1];
-        let mut cx = Context::from_waker(Waker::noop());
-        Pin::new(&mut self.stream).poll_read(&mut cx, &mut ReadBuf::uninit(&mut byte)).is_pending()
+        let read = poll_fn(|cx| Pin::new(&mut self.stream).poll_read(cx, &mut ReadBuf::uninit(&mut byte)));
+        // Pending must mean that nothing has come, and not that this task has had its share of the thread.
+        let mut read = pin!(unconstrained(read));
+        read.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending()
     }
 
     /// Sends a request and waits for the head of its answer. Sets `was_sent` as soon as any of it may have left.
@@ -180,11 +185,13 @@ impl Exchange {
     async fn write(&mut self, mut bytes: &[u8], was_sent: &AtomicBool) -> io::Result<()> {
         poll_fn(|cx| {
             let written = self.poll_write_all(cx, &mut bytes, was_sent);
-            if !self.buffer.is_empty() || matches!(written, Poll::Ready(Ok(()))) {
+            if matches!(written, Poll::Ready(Ok(()))) {
                 return Poll::Ready(Ok(()));
             }
             match (self.poll_early_answer(cx), written) {
                 (Poll::Ready(Ok(())), _) => Poll::Ready(Ok(())),
+                // The rest of an answer that has begun may still come.
+                (_, Poll::Ready(Err(_))) if !self.buffer.is_empty() => Poll::Ready(Ok(())),
                 (_, Poll::Ready(result)) => Poll::Ready(result),
                 (early, Poll::Pending) => early,
             }
@@ -209,9 +216,17 @@ impl Exchange {
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 
-    /// Ready once the beginning of an answer is in the buffer. An interim one is no reason to stop writing.
+    /// Ready once the head of an answer is in the buffer, or what is none. An interim one is no reason to stop writing.
     fn poll_early_answer(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while self.buffer.is_empty() {
+        loop {
+            match self.parse_head() {
+                Ok(Some((head, length))) if is_interim(head.status) => {
+                    self.buffer.advance(length);
+                    continue;
+                }
+                Ok(None) if self.buffer.len() < MAX_HEAD_BYTES => {}
+                _ => return Poll::Ready(Ok(())),
+            }
             let mut bytes = [0; 512];
             let mut read = ReadBuf::new(&mut bytes);
             ready!(Pin::new(&mut self.stream).poll_read(cx, &mut read))?;
@@ -220,13 +235,7 @@ impl Exchange {
             }
             self.may_be_kept = false;
             self.buffer.extend_from_slice(read.filled());
-            while let Ok(Some((head, length))) = self.parse_head()
-                && is_interim(head.status)
-            {
-                self.buffer.advance(length);
-            }
         }
-        Poll::Ready(Ok(()))
     }
 
     async fn read_head(&mut self) -> Result<Head, Failure> {

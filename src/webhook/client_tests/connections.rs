@@ -147,6 +147,26 @@ async fn an_interim_answer_does_not_stop_a_large_body() {
 }
 
 #[tokio::test]
+async fn an_interim_answer_in_pieces_does_not_stop_a_large_body_either() {
+    const HALF: usize = 16 * 1024 * 1024;
+    let server = TestServer::new(|stream, _| async move {
+        let mut body = stream.take(HALF as u64);
+        for piece in ["HTTP/1.1 103 Early Hints\r\nlink: ", "</x>\r\n\r\n"] {
+            body.get_mut().write_all(piece.as_bytes()).await?;
+            body.set_limit(HALF as u64);
+            tokio::io::copy(&mut body, &mut tokio::io::sink()).await?;
+        }
+        body.into_inner().write_all(EMPTY.as_bytes()).await
+    })
+    .await;
+
+    let body = Bytes::from(vec![b'x'; 2 * HALF]);
+    let answer = client().post(&server.url(), &[], body, LONG).await.expect("answered");
+
+    assert_eq!(answer.status, StatusCode::NO_CONTENT);
+}
+
+#[tokio::test]
 async fn a_hundred_requests_share_one_connection() {
     for answer in [EMPTY, "HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n{\"code\":0}"] {
         let server = TestServer::answering(answer).await;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
 use tokio::sync::Notify;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::task::yield_now;
 use tokio::time::Instant;
@@ -129,6 +130,39 @@ async fn a_connection_that_spoke_unasked_is_not_used() {
     }
 
     assert_eq!(server.connections(), 3);
+}
+
+#[tokio::test]
+async fn of_very_many_connections_that_have_ended_none_is_used() {
+    // More than tokio lets a task look at in one go.
+    const CONNECTIONS: usize = 200;
+    let (hang_up, hung_up) = watch::channel(());
+    let server = TestServer::new(move |stream, _| {
+        let mut hung_up = hung_up.clone();
+        async move {
+            let _ = hung_up.changed().await;
+            drop(stream);
+            Ok(())
+        }
+    })
+    .await;
+    let (pool, url) = (pool(Tls::new(Roots::Given(Vec::new()))), server.url());
+    let mut connections = vec![];
+    for _ in 0..CONNECTIONS {
+        connections.push(http1(pool.connect(&url).await.ok()).expect("connected"));
+    }
+    connections.into_iter().for_each(|connection| pool.keep(&url, connection));
+    while server.connections() < CONNECTIONS {
+        yield_now().await;
+    }
+
+    drop(hang_up);
+    // Until the runtime has looked at its sockets.
+    for _ in 0..1_000 {
+        yield_now().await;
+    }
+
+    assert!(pool.take(&url).is_none());
 }
 
 #[tokio::test]
