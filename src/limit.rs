@@ -18,6 +18,11 @@ impl Rate {
         Some(Self { interval, burst })
     }
 
+    /// How long it takes until there is room for one more.
+    pub fn interval(self) -> Duration {
+        self.interval
+    }
+
     /// `factor` times as many events, with bursts as long as before. Zero counts as one.
     pub fn times(self, factor: u32) -> Self {
         let interval = (self.interval / factor.max(1)).max(Duration::from_nanos(1));

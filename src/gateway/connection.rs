@@ -94,7 +94,7 @@ impl<S: Socket + ?Sized> Connection<S> {
             return Sent::Closed;
         }
         if !writer.outbox.is_empty() {
-            return writer.queue(frame, 0, limit_bytes, now);
+            return self.queue_or_write(&mut writer, frame, limit_bytes, now);
         }
         let written = match self.socket.try_write(&[IoSlice::new(frame)]) {
             Ok(written) if written == frame.len() => {
@@ -122,14 +122,7 @@ impl<S: Socket + ?Sized> Connection<S> {
             return (Sent::Closed, false);
         }
         let is_first = writer.outbox.is_empty();
-        let sent = match writer.queue(frame, 0, limit_bytes, now) {
-            Sent::Slow => match self.write_some(&mut writer.outbox) {
-                Ok(()) => writer.queue(frame, 0, limit_bytes, now),
-                Err(_) => Sent::Closed,
-            },
-            sent => sent,
-        };
-        (sent, is_first)
+        (self.queue_or_write(&mut writer, frame, limit_bytes, now), is_first)
     }
 
     /// Writes what is queued, as far as the client has room; the rest, and errors, are left to the reading task.
@@ -230,6 +223,17 @@ impl<S: Socket + ?Sized> Connection<S> {
         match self.heard_ms.load(Ordering::Relaxed) {
             NOT_LISTENING => now_ms,
             heard_ms => heard_ms,
+        }
+    }
+
+    /// Queues a frame; if there is no room for it, what is queued is written first: others may not have come to that yet.
+    fn queue_or_write(&self, writer: &mut Writer, frame: &Bytes, limit_bytes: usize, now: Instant) -> Sent {
+        match writer.queue(frame, 0, limit_bytes, now) {
+            Sent::Slow => match self.write_some(&mut writer.outbox) {
+                Ok(()) => writer.queue(frame, 0, limit_bytes, now),
+                Err(_) => Sent::Closed,
+            },
+            sent => sent,
         }
     }
 

@@ -72,6 +72,11 @@ impl Gateway {
         for weak in due {
             let Some(connection) = weak.upgrade() else { continue };
             let heard_ms = connection.last_heard_ms(now_ms);
+            if heard_ms > now_ms {
+                // It was heard before a stop was noticed, when this clock was ahead.
+                connection.heard(now_ms);
+            }
+            let heard_ms = heard_ms.min(now_ms);
             if heard_ms + millis(self.silence.limit) > now_ms {
                 self.silence.watch(weak, heard_ms);
             } else {
@@ -82,7 +87,7 @@ impl Gateway {
 
     /// Milliseconds since the gateway's start in which it was listening: the clock of silence.
     ///
-    /// It is set back a little when a stop is noticed; who was heard just before that is closed later by as much.
+    /// It is set back when a stop is noticed.
     pub fn now_ms(&self) -> u64 {
         self.ms_at(Instant::now())
     }

@@ -185,7 +185,10 @@ impl Directory {
             return self.authenticate(envelope, true, now);
         }
         let tenant = match state.retired.get(id.as_str()).and_then(Weak::upgrade) {
-            Some(tenant) if tenant.settings().keys[0].secret().matches(key.secret().expose()) => tenant,
+            Some(tenant) if tenant.settings().keys[0].secret().matches(key.secret().expose()) => {
+                tenant.set(enrolled_settings(key.secret(), state.limits));
+                tenant
+            }
             Some(_) => return Err(Denied::Stranger),
             None => Arc::new(Tenant::new(TenantId::new(id), enrolled_settings(key.secret(), state.limits))),
         };

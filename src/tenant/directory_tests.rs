@@ -149,6 +149,7 @@ fn a_tenant_that_enrols_again_finds_its_tunnels_and_keeps_its_key() {
         "its tunnels are another's"
     );
     let (again, _) = authenticate(&directory, &envelope("a", "k", Some("k")), true).expect("enrolled again");
+    assert!(again.settings().is_enrolled, "it can give its place back");
     assert!(Arc::ptr_eq(&with_tunnels, &again));
 }
 

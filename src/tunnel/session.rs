@@ -1,6 +1,7 @@
 //! What a client's bytes mean: RFC 6455 messages, then packets. No I/O: bytes in, actions out.
 
 use std::str;
+use std::time::Duration;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -56,6 +57,8 @@ pub struct Session {
     fragments: Option<Box<Fragments>>,
     messages: Bucket,
     frames: Bucket,
+    /// How long the client was not read, in microseconds: what it said in that time is not held against it.
+    unread_us: u32,
 }
 
 /// The beginning of a message whose last frame has not come yet.
@@ -70,7 +73,13 @@ struct Fragments {
 impl Session {
     /// The session of a client that has just connected.
     pub fn new(profile: Profile) -> Self {
-        Self { profile, carry: Vec::new(), fragments: None, messages: Bucket::default(), frames: Bucket::default() }
+        let (messages, frames) = (Bucket::default(), Bucket::default());
+        Self { profile, carry: Vec::new(), fragments: None, messages, frames, unread_us: 0 }
+    }
+
+    /// The client was deliberately not read for this long: what it may have said meanwhile comes at once now.
+    pub fn was_not_read(&mut self, time: Duration) {
+        self.unread_us = self.unread_us.saturating_add(micros(time));
     }
 
     /// Takes what was read from the socket, and calls `act` for each thing that it asks for, in order.
@@ -118,7 +127,7 @@ impl Session {
             };
             at += frame.consumed;
             if let Some(rate) = frame_rate {
-                self.frames.take(rate, now).map_err(|_| CloseReason::RateLimited)?;
+                take(&mut self.frames, &mut self.unread_us, rate, now)?;
             }
             if let Some(action) = self.handle_frame(&frame, limits, now)? {
                 let is_goodbye = matches!(action, Action::Goodbye(_));
@@ -203,10 +212,22 @@ impl Session {
             }
         };
         if let Some(rate) = limits.message_rate {
-            self.messages.take(rate, now).map_err(|_| CloseReason::RateLimited)?;
+            take(&mut self.messages, &mut self.unread_us, rate, now)?;
         }
         Ok(Some(Action::Deliver(content)))
     }
+}
+
+/// Takes what a client sends out of its bucket, and beyond that out of the time in which it was not read.
+fn take(bucket: &mut Bucket, unread_us: &mut u32, rate: Rate, now: Instant) -> Result<(), CloseReason> {
+    if bucket.take(rate, now).is_err() {
+        *unread_us = unread_us.checked_sub(micros(rate.interval()).max(1)).ok_or(CloseReason::RateLimited)?;
+    }
+    Ok(())
+}
+
+fn micros(time: Duration) -> u32 {
+    u32::try_from(time.as_micros()).unwrap_or(u32::MAX)
 }
 
 impl Fragments {

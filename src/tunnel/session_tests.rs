@@ -197,6 +197,20 @@ fn frames_over_ten_times_the_message_rate_end_the_session_whatever_they_are() {
 }
 
 #[test]
+fn what_was_said_while_nobody_read_is_let_through_once() {
+    let mut client = Client::new(Profile::Wafer);
+    client.limits.message_rate = Rate::per_second(5, Duration::from_secs(2));
+    let message = frame(TEXT, b"message:x");
+    assert_eq!(client.write(&message.repeat(10)), Ok(()), "the burst");
+
+    client.now += Duration::from_secs(8);
+    client.session.was_not_read(Duration::from_secs(8));
+
+    assert_eq!(client.write(&message.repeat(10 + 40)), Ok(()), "the burst, and what eight seconds allow");
+    assert_eq!(client.write(&message), Err(CloseReason::RateLimited));
+}
+
+#[test]
 fn messages_over_the_rate_end_the_session_and_pings_do_not_count() {
     let mut client = Client::new(Profile::Wafer);
     client.limits.message_rate = Rate::per_second(2, Duration::from_secs(2));

@@ -163,7 +163,9 @@ impl<S: Socket> Task<S> {
 
     /// Reads the client again from now on.
     pub(super) fn resume(&mut self) {
-        self.pause = None;
+        if let Some(pause) = self.pause.take() {
+            self.session.was_not_read(pause.elapsed());
+        }
         self.connection.heard(self.gateway.now_ms());
     }
 

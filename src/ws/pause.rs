@@ -4,6 +4,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::Context;
 use std::task::Poll;
+use std::time::Duration;
 
 use tokio::time::Instant;
 use tokio::time::Sleep;
@@ -13,6 +14,7 @@ use crate::webhook::Inbox;
 
 /// A time without reading: until the inbox has room and the tenant's message rate has caught up.
 pub(super) struct Pause {
+    since: Instant,
     /// Messages that have been read beyond the tenant's rate.
     owed: u32,
     rate: Option<Pin<Box<Sleep>>>,
@@ -31,7 +33,12 @@ pub(super) enum PauseEnd {
 impl Pause {
     /// A pause of a client that has sent `owed` messages more than its tenant's rate allows; `hung_up` tells when it leaves.
     pub(super) fn new(owed: u32, hung_up: Pin<Box<dyn Future<Output = ()> + Send>>) -> Self {
-        Self { owed, rate: None, hung_up: Some(hung_up) }
+        Self { since: Instant::now(), owed, rate: None, hung_up: Some(hung_up) }
+    }
+
+    /// How long it has lasted.
+    pub(super) fn elapsed(&self) -> Duration {
+        self.since.elapsed()
     }
 
     /// Ready when the pause ends.
