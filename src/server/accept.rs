@@ -81,7 +81,7 @@ impl Listener {
         let connections = TaskTracker::new();
         let mut complaint = Complaint::default();
         loop {
-            // Whoever waits in the backlog is served before the end.
+            // Whoever waits in the backlog is served before the end, as far as there are descriptors.
             let (stream, address) = tokio::select! {
                 biased;
                 accepted = self.accept(&mut complaint) => accepted,

@@ -46,7 +46,7 @@ pub(crate) enum Connection {
 struct Host {
     idle: Vec<(Http1, u64)>,
     shared: Option<(Http2, u64)>,
-    /// Held while an HTTP/2 connection is made, so that a crowd makes one and not one each.
+    /// Held while an HTTP/2 connection is made, so that a crowd makes one and not one each: once the host is known to speak it.
     dialing: Option<Arc<Mutex<()>>>,
 }
 
@@ -93,6 +93,9 @@ impl Pool {
         }
         let stream = self.connector.connect(url).await?;
         if !stream.is_http2() {
+            if let Some(mut host) = self.hosts.get_mut(url.origin()) {
+                host.dialing = None;
+            }
             return Ok(Connection::Http1(Http1::new(stream)));
         }
         let shared = Http2::open(stream)
