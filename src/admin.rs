@@ -68,6 +68,10 @@ impl Admin {
             let reason = "no descriptors left for more tunnels: raise the limit of open files\n";
             return text(StatusCode::SERVICE_UNAVAILABLE, reason);
         }
+        if !self.gateway.engine().is_up() {
+            let reason = "cut off from its engine: Redis does not answer, or takes no writes\n";
+            return text(StatusCode::SERVICE_UNAVAILABLE, reason);
+        }
         text(StatusCode::OK, "ok\n")
     }
 }

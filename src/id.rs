@@ -72,6 +72,50 @@ impl fmt::Debug for TunnelId {
     }
 }
 
+/// Names one life of one node: 128 random bits, drawn when it joins the others. A node that comes back has another one.
+#[derive(Clone, Copy, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct NodeId(u128);
+
+/// The text is no node's name.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("a node id is 32 hexadecimal digits")]
+pub struct InvalidNodeId;
+
+impl NodeId {
+    /// The id made of these random bytes.
+    pub fn from_bytes(random: [u8; 16]) -> Self {
+        Self(u128::from_be_bytes(random))
+    }
+
+    /// The 16 bytes that the id was made of.
+    pub fn to_bytes(self) -> [u8; 16] {
+        self.0.to_be_bytes()
+    }
+}
+
+impl FromStr for NodeId {
+    type Err = InvalidNodeId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidNodeId> {
+        if text.len() != 32 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Err(InvalidNodeId);
+        }
+        u128::from_str_radix(text, 16).map(Self).map_err(|_| InvalidNodeId)
+    }
+}
+
+impl fmt::Display for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
+impl fmt::Debug for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
 /// Names one tenant: the `tcId` of a Wafer program. Cheap to clone.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct TenantId(Arc<str>);
@@ -111,6 +155,15 @@ mod tests {
         assert_eq!(id.to_string().parse(), Ok(id));
         assert_eq!(id.to_string().len(), TunnelId::TEXT_BYTES);
         assert!(id.to_string().starts_with("t00017f80ff"));
+    }
+
+    #[test]
+    fn a_node_id_is_read_back_from_what_it_prints() {
+        let id = NodeId::from_bytes(*b"\x00\x01\x7f\x80\xff..........!");
+
+        assert_eq!(id.to_string().parse(), Ok(id));
+        assert_eq!("".parse::<NodeId>(), Err(InvalidNodeId));
+        assert_eq!(format!("+{}", &id.to_string()[1..]).parse::<NodeId>(), Err(InvalidNodeId));
     }
 
     #[test]

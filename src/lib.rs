@@ -23,6 +23,7 @@ pub mod tunnel;
 
 // Things that do I/O and know no gateway.
 pub mod demo;
+pub mod fence;
 pub mod metrics;
 pub mod server;
 pub mod shutdown;

@@ -28,6 +28,11 @@ impl Rate {
         let interval = (self.interval / factor.max(1)).max(Duration::from_nanos(1));
         Self { interval, ..self }
     }
+
+    /// One of `parts` equal shares of it, each with bursts as long.
+    pub fn divided(self, parts: u32) -> Self {
+        Self { interval: self.interval.saturating_mul(parts.max(1)), ..self }
+    }
 }
 
 /// A token bucket in one timestamp: the moment at which it would be full again.
@@ -71,6 +76,17 @@ mod tests {
         assert_eq!(bucket.take(rate, start), Err(Duration::from_millis(20)));
         assert_eq!(bucket.take(rate, start + Duration::from_millis(20)), Ok(()));
         assert!(bucket.take(rate, start + Duration::from_millis(20)).is_err());
+    }
+
+    #[test]
+    fn shares_add_up_to_the_whole() {
+        let rate = Rate::per_second(100, Duration::from_secs(2)).expect("limited").divided(3);
+        let start = Instant::now();
+        let mut bucket = Bucket::default();
+
+        let taken = (0..1_000).filter(|_| bucket.take(rate, start).is_ok()).count();
+        assert_eq!(taken, 66);
+        assert_eq!(rate.divided(0), rate);
     }
 
     #[test]

@@ -68,6 +68,7 @@ pub struct Metrics {
     refused: IntCounterVec,
     accept_errors: IntCounter,
     log_lines_dropped: IntGauge,
+    node_messages_dropped: IntCounterVec,
 }
 
 /// What became of the targets of pushes.
@@ -133,6 +134,11 @@ impl Default for Metrics {
             closes,
             refused: counters("wafergate_refused_total", "Requests and handshakes refused, by reason", &["reason"]),
             accept_errors: counter("wafergate_accept_errors_total", "Connections that could not be accepted"),
+            node_messages_dropped: counters(
+                "wafergate_node_messages_dropped_total",
+                "Messages from other nodes that were not taken, by reason",
+                &["reason"],
+            ),
             log_lines_dropped: gauge("wafergate_log_lines_dropped", "Log lines dropped since nobody read them"),
             registry,
         }
@@ -168,6 +174,11 @@ impl Metrics {
     /// Counts a connection that could not be accepted.
     pub fn accept_error(&self) {
         self.accept_errors.inc();
+    }
+
+    /// Counts a message from another node that was not taken.
+    pub fn node_message_dropped(&self, reason: &str) {
+        self.node_messages_dropped.with_label_values(&[reason]).inc();
     }
 
     /// Notes how many log lines have been dropped so far.

@@ -10,7 +10,7 @@ const LEVELS: &[&[&str]] = &[
     &["options"],
     &["protocol"],
     &["delivery", "tenant", "tunnel"],
-    &["demo", "metrics", "server", "shutdown", "telemetry"],
+    &["demo", "fence", "metrics", "server", "shutdown", "telemetry"],
     &["engine", "webhook"],
     &["gateway"],
     &["ws"],

@@ -21,6 +21,7 @@ pub(super) async fn when_told(
     gateway: &Gateway,
     dispatcher: &Dispatcher,
     options: &options::Drain,
+    has_others: bool,
     shutdown: &Shutdown,
 ) {
     shutdown.soft.cancelled().await;
@@ -30,15 +31,24 @@ pub(super) async fn when_told(
         webhooks = dispatcher.pending(),
         "draining: new tunnels are refused",
     );
-    if gateway.open_tunnels() > 0 {
+    if has_others {
+        gateway.release_sockets(options.window()).await;
+    } else if gateway.open_tunnels() > 0 {
         dispatcher.flush(Instant::now() + options.flush()).await;
         gateway.release_sockets(MEMORY_WINDOW.min(options.window())).await;
     } else {
         gateway.release_sockets(Duration::ZERO).await;
     }
     gateway.connections_ended(Instant::now() + ANSWERS).await;
-    match dispatcher.flush(Instant::now() + options.flush()).await {
+    let left = dispatcher.flush(Instant::now() + options.flush()).await;
+    gateway.engine().leave().await;
+    match left {
         0 => tracing::info!("drained"),
+        events if has_others => tracing::warn!(
+            events,
+            flush_secs = options.flush_secs,
+            "drained, but these events could not be delivered in time: close events are left to the other nodes, others are lost",
+        ),
         lost => tracing::error!(
             events = lost,
             flush_secs = options.flush_secs,

@@ -11,11 +11,16 @@ use std::time::Duration;
 use anyhow::Context;
 use ipnet::IpNet;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::admin::Admin;
 use crate::clock::Clock;
 use crate::clock::SystemClock;
+use crate::engine::Engine;
+use crate::engine::Member;
 use crate::engine::MemoryEngine;
+use crate::engine::RedisEngine;
+use crate::engine::RedisSettings;
 use crate::gateway::Gateway;
 use crate::gateway::Parts;
 use crate::http::Api;
@@ -31,6 +36,7 @@ use crate::server::Incident;
 use crate::server::Listener;
 use crate::shutdown::Shutdown;
 use crate::webhook::Dispatcher;
+use crate::webhook::Upkeep;
 use crate::webhook::client;
 use crate::webhook::client::Client;
 use crate::webhook::dial::TcpDial;
@@ -46,6 +52,7 @@ const LAST_REQUESTS: Duration = Duration::from_secs(1);
 pub struct App {
     gateway: Arc<Gateway>,
     dispatcher: Dispatcher,
+    redis: Option<Arc<RedisEngine>>,
     certificate: Option<Arc<Certificate>>,
     public: Listener,
     admin: Listener,
@@ -87,34 +94,43 @@ impl App {
     ///
     /// As [`build`](Self::build).
     pub async fn build_with(options: Options, shutdown: Shutdown, outside: Outside) -> anyhow::Result<Self> {
-        anyhow::ensure!(
-            options.engine.kind == EngineKind::Memory,
-            "engine.kind = \"redis\" is not built in yet: use \"memory\", which serves one node"
-        );
         let metrics = Metrics::default();
         let descriptors = Arc::new(Descriptors::of_this_process().context("cannot open a single file")?);
         tell_room(&descriptors, &options);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let client = client(&options.webhook, outside, Arc::clone(&clock));
-        let dispatcher = Dispatcher::new(client, &options.webhook, Arc::clone(&clock), metrics.clone(), rand::random);
+        let redis = redis(&options, &metrics)?;
+        let engine: Arc<dyn Engine> = match &redis {
+            Some(redis) => redis.clone(),
+            None => {
+                metrics.engine_up.set(1);
+                Arc::new(MemoryEngine::default())
+            }
+        };
+        let upkeep = upkeep(&engine);
+        let dispatcher =
+            Dispatcher::new(client, &options.webhook, Arc::clone(&clock), metrics.clone(), rand::random, upkeep);
         let certificate = certificate(&options.server)?;
         let public = listen(options.server.listen, certificate.clone(), "server.listen", &metrics).await?;
         let public = public.leaving_a_reserve(Arc::clone(&descriptors));
         let admin = listen(options.server.admin_listen, None, "server.admin_listen", &metrics).await?;
         let drain = options.drain.clone();
         let trusted_proxies = options.server.trusted_proxies.clone();
-        metrics.engine_up.set(1);
+        // Connect URLs that are good for this process only are judged by its own clock; those that other nodes judge too, by the
+        // time of day.
+        let ticket_clock: Arc<dyn Clock> =
+            if redis.is_some() { clock } else { Arc::new(SteadyClock::new(clock.as_ref())) };
         let gateway = Arc::new(Gateway::new(Parts {
-            sealer: sealer(&options.server),
+            sealer: sealer(&options),
             options,
-            engine: Arc::new(MemoryEngine::default()),
+            engine,
             deliver: Arc::new(dispatcher.clone()),
-            clock: Arc::new(SteadyClock::new(clock.as_ref())),
+            clock: ticket_clock,
             random_id: rand::random,
             metrics,
             descriptors,
         }));
-        Ok(Self { gateway, dispatcher, certificate, public, admin, trusted_proxies, drain, shutdown })
+        Ok(Self { gateway, dispatcher, redis, certificate, public, admin, trusted_proxies, drain, shutdown })
     }
 
     /// The URL of the public listener.
@@ -159,12 +175,15 @@ impl App {
         fallback: Option<Fallback>,
         dropped_log_lines: impl Fn() -> usize + Send + Sync + 'static,
     ) -> Ended {
-        let Self { gateway, dispatcher, public, admin, trusted_proxies, drain, shutdown, .. } = self;
+        let Self { gateway, dispatcher, redis, public, admin, trusted_proxies, drain, shutdown, .. } = self;
         let stop = CancellationToken::new();
         let api = Arc::new(Api::new(Arc::clone(&gateway), trusted_proxies, fallback));
         let admin_edge = Admin::new(Arc::clone(&gateway), shutdown.clone(), move |metrics| {
             metrics.set_log_lines_dropped(dropped_log_lines());
         });
+        let others = redis.is_some();
+        let member: Arc<dyn Member> = gateway.clone();
+        let _among_the_others = redis.map(|redis| AbortOnDropHandle::new(tokio::spawn(redis.run(member))));
         let mut public = tokio::spawn(public.run(api, stop.clone()));
         let mut admin = tokio::spawn(admin.run(Arc::new(admin_edge), stop.clone()));
         let silence = {
@@ -173,7 +192,7 @@ impl App {
         };
 
         let ended = tokio::select! {
-            () = drain::when_told(&gateway, &dispatcher, &drain, &shutdown) => Ended::Drained,
+            () = drain::when_told(&gateway, &dispatcher, &drain, others, &shutdown) => Ended::Drained,
             () = shutdown.hard.cancelled() => Ended::Stopped,
         };
         silence.abort();
@@ -273,9 +292,30 @@ async fn listen(
     })
 }
 
-/// Connect URLs are good for this process only: the memory engine forgets with it which of them have been used.
-fn sealer(server: &options::Server) -> Sealer {
-    let mut key = server.ticket_key.expose().as_bytes().to_vec();
-    key.extend(rand::random::<[u8; 32]>());
+/// The engine on Redis, if the configuration names that one.
+fn redis(options: &Options, metrics: &Metrics) -> anyhow::Result<Option<Arc<RedisEngine>>> {
+    if options.engine.kind == EngineKind::Memory {
+        return Ok(None);
+    }
+    let settings = RedisSettings {
+        url: options.engine.redis_url.expose(),
+        prefix: &options.engine.redis_prefix,
+        ticket_key: options.server.ticket_key.expose().as_bytes(),
+    };
+    Ok(Some(RedisEngine::new(&settings, metrics.clone())?))
+}
+
+fn upkeep(engine: &Arc<dyn Engine>) -> Upkeep {
+    let fence = Arc::clone(engine.fence());
+    let engine = Arc::clone(engine);
+    Upkeep { fence, settled: Box::new(move |tunnel| engine.settled(tunnel)) }
+}
+
+/// On the memory engine connect URLs are good for this process only: it forgets with it which of them have been used.
+fn sealer(options: &Options) -> Sealer {
+    let mut key = options.server.ticket_key.expose().as_bytes().to_vec();
+    if options.engine.kind == EngineKind::Memory {
+        key.extend(rand::random::<[u8; 32]>());
+    }
     Sealer::new(&key)
 }

@@ -1,15 +1,24 @@
 //! The engine of a single node: nothing beside the process, nothing kept beyond it.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::Claim;
+use super::Closed;
 use super::Engine;
 use super::EngineError;
+use super::Once;
+use super::Peers;
+use super::Record;
+use super::Token;
+use crate::fence::Fence;
+use crate::id::NodeId;
 use crate::id::TunnelId;
 use crate::tunnel::Wheel;
 
@@ -18,33 +27,104 @@ use crate::tunnel::Wheel;
 pub struct MemoryEngine {
     start: Instant,
     claims: Mutex<Claims>,
+    fence: Arc<Fence>,
+}
+
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+enum Name {
+    Ticket(TunnelId),
+    Once(Once, Box<str>, Box<str>),
 }
 
 #[derive(Debug, Default)]
 struct Claims {
-    used: HashSet<TunnelId>,
-    expiry: Wheel<TunnelId>,
+    used: HashMap<Name, Token>,
+    expiry: Wheel<Name>,
 }
 
 impl Default for MemoryEngine {
     fn default() -> Self {
-        Self { start: Instant::now(), claims: Mutex::default() }
+        Self { start: Instant::now(), claims: Mutex::default(), fence: Arc::new(Fence::always()) }
     }
 }
 
-#[async_trait]
-impl Engine for MemoryEngine {
-    async fn claim(&self, tunnel: TunnelId, ticket_life: Duration) -> Result<Claim, EngineError> {
+impl MemoryEngine {
+    fn take(&self, name: Name, token: Token, life: Duration) -> Claim {
         let now = self.start.elapsed();
         let mut claims = self.claims.lock();
         for expired in claims.expiry.expire(now.as_secs()) {
             claims.used.remove(&expired);
         }
-        if !claims.used.insert(tunnel) {
-            return Ok(Claim::Used);
+        match claims.used.get(&name) {
+            Some(owner) if *owner == token => return Claim::Granted,
+            Some(_) => return Claim::Used,
+            None => {}
         }
-        claims.expiry.insert((now + ticket_life).as_secs() + 1, tunnel);
-        Ok(Claim::Granted)
+        claims.used.insert(name.clone(), token);
+        claims.expiry.insert((now + life).as_secs() + 1, name);
+        Claim::Granted
+    }
+
+    /// [`Engine::claim`], which needs no waiting here.
+    pub fn claim_now(&self, tunnel: TunnelId, token: Token, ticket_life: Duration) -> Claim {
+        self.take(Name::Ticket(tunnel), token, ticket_life)
+    }
+
+    /// [`Engine::remember`], which needs no waiting here.
+    pub fn remember_now(&self, what: Once, tenant: &str, name: &str, token: Token, life: Duration) -> Claim {
+        self.take(Name::Once(what, tenant.into(), name.into()), token, life)
+    }
+}
+
+#[async_trait]
+impl Engine for MemoryEngine {
+    async fn claim(&self, tunnel: TunnelId, token: Token, ticket_life: Duration) -> Result<Claim, EngineError> {
+        Ok(self.claim_now(tunnel, token, ticket_life))
+    }
+
+    async fn remember(
+        &self,
+        what: Once,
+        tenant: &str,
+        name: &str,
+        token: Token,
+        life: Duration,
+    ) -> Result<Claim, EngineError> {
+        Ok(self.remember_now(what, tenant, name, token, life))
+    }
+
+    async fn register(&self, _tunnel: TunnelId, _record: Record) -> Result<u64, EngineError> {
+        Ok(self.fence.epoch())
+    }
+
+    fn closing(&self, _tunnel: TunnelId, _closed: Closed) {}
+
+    fn settled(&self, _tunnel: TunnelId) {}
+
+    fn is_up(&self) -> bool {
+        true
+    }
+
+    fn fence(&self) -> &Arc<Fence> {
+        &self.fence
+    }
+
+    async fn leave(&self) {}
+}
+
+/// There are no other nodes.
+#[async_trait]
+impl Peers for MemoryEngine {
+    fn others(&self) -> Vec<NodeId> {
+        vec![]
+    }
+
+    async fn all_others(&self) -> Result<Vec<NodeId>, EngineError> {
+        Ok(vec![])
+    }
+
+    async fn ask(&self, _node: NodeId, _question: Bytes) -> Result<Bytes, EngineError> {
+        Err(EngineError)
     }
 }
 
@@ -55,17 +135,17 @@ mod tests {
     const LIFE: Duration = Duration::from_secs(60);
 
     #[tokio::test(start_paused = true)]
-    async fn a_claim_is_granted_once_and_forgotten_after_the_tickets_life() {
+    async fn a_claim_is_forgotten_after_the_tickets_life() {
         let engine = MemoryEngine::default();
         let tunnel = TunnelId::from_bytes([1; 16]);
 
-        assert_eq!(engine.claim(tunnel, LIFE).await, Ok(Claim::Granted));
+        assert_eq!(engine.claim(tunnel, [1; 16], LIFE).await, Ok(Claim::Granted));
         tokio::time::advance(LIFE).await;
-        assert_eq!(engine.claim(tunnel, LIFE).await, Ok(Claim::Used));
+        assert_eq!(engine.claim(tunnel, [2; 16], LIFE).await, Ok(Claim::Used));
 
         tokio::time::advance(2 * LIFE).await;
         let other = TunnelId::from_bytes([2; 16]);
-        assert_eq!(engine.claim(other, LIFE).await, Ok(Claim::Granted));
+        assert_eq!(engine.claim(other, [3; 16], LIFE).await, Ok(Claim::Granted));
         assert_eq!(engine.claims.lock().used.len(), 1, "nothing is kept for ever");
     }
 }

@@ -1,35 +1,122 @@
-//! Where tunnels are registered beyond one process: the port, and the adapters behind it.
+//! What the nodes of a gateway share: the port, and the adapters behind it.
 
 mod memory;
+mod record;
+mod redis;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 
 pub use memory::MemoryEngine;
+pub use record::Closed;
+pub use record::Record;
+pub use redis::RedisEngine;
+pub use redis::Settings as RedisSettings;
+pub use redis::UrlError;
 
+use crate::fence::Fence;
+use crate::id::NodeId;
 use crate::id::TunnelId;
 
-/// Whose a tunnel became.
+/// Whose something became.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Claim {
     /// The caller's: it is the first one.
     Granted,
-    /// Somebody's already: its ticket has been used.
+    /// Somebody's already: it has been used.
     Used,
 }
 
-/// The engine could not be asked.
+/// Names one claim: random, so that a claim whose answer was lost can be made again.
+pub type Token = [u8; 16];
+
+/// What may be done once only, beside using a ticket.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Once {
+    /// A signed request.
+    Nonce,
+    /// A request with an `Idempotency-Key`.
+    Idempotency,
+}
+
+/// The engine, or another node, could not be asked.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("the engine does not answer")]
 pub struct EngineError;
 
 /// What all nodes of a gateway share.
 #[async_trait]
-pub trait Engine: Send + Sync + 'static {
+pub trait Engine: Peers {
     /// Makes the caller the owner of `tunnel`, if nobody has claimed it before.
     ///
-    /// Atomic: of any number of concurrent claims exactly one is granted. A claim is remembered for `ticket_life` at least, after
-    /// which the ticket has expired anyway.
-    async fn claim(&self, tunnel: TunnelId, ticket_life: Duration) -> Result<Claim, EngineError>;
+    /// Atomic: of any number of concurrent claims exactly one is granted; the same token is granted again, since the first answer
+    /// may have been lost. A claim is remembered for `ticket_life` at least, after which the ticket has expired anyway.
+    async fn claim(&self, tunnel: TunnelId, token: Token, ticket_life: Duration) -> Result<Claim, EngineError>;
+
+    /// Claims a tenant's `name` for `life`, in the way of [`claim`](Self::claim).
+    async fn remember(
+        &self,
+        what: Once,
+        tenant: &str,
+        name: &str,
+        token: Token,
+        life: Duration,
+    ) -> Result<Claim, EngineError>;
+
+    /// Notes a tunnel that is about to open, so that others can end its story if this node dies. Returns the life of this node
+    /// that the tunnel belongs to.
+    async fn register(&self, tunnel: TunnelId, record: Record) -> Result<u64, EngineError>;
+
+    /// Notes why a registered tunnel ended. It is kept until it is [`settled`](Self::settled).
+    fn closing(&self, tunnel: TunnelId, closed: Closed);
+
+    /// Forgets a registered tunnel: nobody has to hear of it any more.
+    fn settled(&self, tunnel: TunnelId);
+
+    /// Whether the engine answers.
+    fn is_up(&self) -> bool;
+
+    /// Whether this node may still speak for its tunnels.
+    fn fence(&self) -> &Arc<Fence>;
+
+    /// Leaves in order: what is not settled is left to the others. Nothing may be asked of the engine afterwards.
+    async fn leave(&self);
+}
+
+/// The other nodes.
+#[async_trait]
+pub trait Peers: Send + Sync + 'static {
+    /// The nodes that were alive a moment ago; costs nothing.
+    fn others(&self) -> Vec<NodeId>;
+
+    /// Every node that may hold a tunnel at this moment.
+    ///
+    /// # Errors
+    ///
+    /// If that cannot be said for sure.
+    async fn all_others(&self) -> Result<Vec<NodeId>, EngineError>;
+
+    /// Asks one node something, and waits for its answer for a second at most.
+    async fn ask(&self, node: NodeId, question: Bytes) -> Result<Bytes, EngineError>;
+}
+
+/// What the engine and the other nodes want from this one.
+pub trait Member: Send + Sync + 'static {
+    /// Answers another node's question; none if it cannot be understood.
+    fn answer(&self, question: &[u8]) -> Option<Vec<u8>>;
+
+    /// What the other nodes have to know once a second: a short text.
+    fn status(&self) -> String;
+
+    /// What [`status`](Self::status) says on each of the other nodes.
+    fn heard(&self, others: &[String]);
+
+    /// Takes over a tunnel of a node that has died: its business server is still to be told.
+    fn adopt(&self, tunnel: TunnelId, record: Record);
+
+    /// This node was declared dead: its tunnels are others' to end, and its clients must look for another node.
+    fn cut_off(&self);
 }

@@ -11,8 +11,14 @@ use super::Gateway;
 use super::Phase;
 use super::Sent;
 use super::Socket;
+use crate::clock::millis;
 use crate::delivery::EventKind;
 use crate::engine::Claim;
+use crate::engine::Closed;
+use crate::engine::Engine;
+use crate::engine::EngineError;
+use crate::engine::Record;
+use crate::id::TunnelId;
 use crate::protocol::close::CloseReason;
 use crate::protocol::content::Profile;
 use crate::protocol::frame;
@@ -31,6 +37,24 @@ pub struct Admission {
     ticket: Ticket,
     tenant: Arc<Tenant>,
     endpoint: Arc<Endpoint>,
+    registration: Registration,
+}
+
+/// A tunnel that the engine knows of: forgotten again if its client never comes through the door.
+struct Registration {
+    engine: Arc<dyn Engine>,
+    tunnel: TunnelId,
+    /// The life of this node that it belongs to.
+    epoch: u64,
+    is_kept: bool,
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        if !self.is_kept {
+            self.engine.settled(self.tunnel);
+        }
+    }
 }
 
 /// Why a connect URL does not open a tunnel.
@@ -71,30 +95,47 @@ impl Gateway {
         let ticket = self.sealer.open(ticket).map_err(|_| Refusal::Unknown)?;
         let tenant = self.tenants.tenant(&ticket.tenant).ok_or(Refusal::TenantGone)?;
         let endpoint = self.endpoints.endpoint(&ticket.receive_url).map_err(|_| Refusal::Unknown)?;
-        let mut claim = Err(Refusal::Expired);
-        while claim.is_err() {
+        let token = rand::random();
+        loop {
             let left = Duration::from_millis(ticket.expires_unix_ms).saturating_sub(self.clock.unix_time());
             if left.is_zero() {
-                return claim.and(Err(Refusal::Expired));
+                return Err(Refusal::Expired);
             }
-            claim = self.engine.claim(ticket.tunnel, left).await.map_err(|_| Refusal::EngineAway);
-            if claim.is_err() {
-                tokio::time::sleep(ENGINE_RETRY.min(left)).await;
-            }
-        }
-        match claim? {
-            Claim::Granted => {
+            let registration = match self.engine.claim(ticket.tunnel, token, left).await {
+                Ok(Claim::Used) => return Err(Refusal::Used),
+                Ok(Claim::Granted) => self.register(&ticket).await,
+                Err(away) => Err(away),
+            };
+            if let Ok(registration) = registration {
                 tenant.usage.take_reservation(ticket.expires_unix_ms / 1_000);
-                Ok(Admission { ticket, tenant, endpoint })
+                return Ok(Admission { ticket, tenant, endpoint, registration });
             }
-            Claim::Used => Err(Refusal::Used),
+            if left <= ENGINE_RETRY {
+                tokio::time::sleep(left).await;
+                return Err(Refusal::EngineAway);
+            }
+            tokio::time::sleep(ENGINE_RETRY).await;
         }
+    }
+
+    async fn register(&self, ticket: &Ticket) -> Result<Registration, EngineError> {
+        let record = Record {
+            tenant: ticket.tenant.clone(),
+            receive_url: ticket.receive_url.clone(),
+            key_fingerprint: ticket.key_fingerprint,
+            profile: Profile::Wafer,
+            closed: None,
+        };
+        let epoch = self.engine.register(ticket.tunnel, record).await?;
+        Ok(Registration { engine: Arc::clone(&self.engine), tunnel: ticket.tunnel, epoch, is_kept: false })
     }
 
     /// Opens the tunnel of a client whose handshake is complete: it can be pushed to before its `connect` event is sent.
     pub fn attach<S: Socket>(&self, admission: Admission, profile: Profile, socket: S) -> Arc<Connection<S>> {
-        let Admission { ticket, tenant, endpoint } = admission;
-        let inbox = Arc::new(Inbox::new(ticket.tunnel, tenant, endpoint, ticket.key_fingerprint));
+        let Admission { ticket, tenant, endpoint, mut registration } = admission;
+        registration.is_kept = true;
+        let inbox = Inbox::new(ticket.tunnel, tenant, endpoint, ticket.key_fingerprint);
+        let inbox = Arc::new(inbox.of_epoch(registration.epoch));
         let now = Instant::now();
         let connection = Arc::new(Connection::new(inbox, profile, socket, self.now_ms()));
         if profile == Profile::Wafer {
@@ -110,6 +151,9 @@ impl Gateway {
         if self.is_released.load(Ordering::Acquire) {
             connection.close(CloseReason::Drain, None, now);
         }
+        if registration.epoch != self.engine.fence().epoch() {
+            connection.close(CloseReason::CutOff, None, now);
+        }
         connection
     }
 
@@ -123,7 +167,12 @@ impl Gateway {
         if self.open.remove(&connection.inbox.tunnel).is_some() {
             connection.inbox.close();
             self.metrics.connections.dec();
-            self.metrics.close(reason);
+            if reason != CloseReason::CutOff {
+                // Others tell of that one, and count it.
+                self.metrics.close(reason);
+                let closed = Closed { reason, unix_ms: millis(self.clock.unix_time()) };
+                self.engine.closing(connection.inbox.tunnel, closed);
+            }
             tracing::debug!(tunnel.id = %connection.inbox.tunnel, reason = reason.as_str(), "tunnel closed");
         }
         Some(reason)

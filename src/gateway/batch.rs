@@ -17,8 +17,8 @@ use super::Gateway;
 use super::Sent;
 use super::Socket;
 use super::attach::close_if_slow;
+use super::push::Miss;
 use crate::protocol::wafer::PushPacket;
-use crate::protocol::wafer::Target;
 use crate::tenant::Tenant;
 
 /// Connections that have frames to be written when the batch is done.
@@ -33,16 +33,19 @@ pub(super) struct Batch {
 struct Push {
     tenant: Arc<Tenant>,
     packets: Vec<PushPacket>,
-    done: oneshot::Sender<Vec<Target>>,
+    done: oneshot::Sender<Done>,
 }
+
+/// A push that has been done here, and what of it is to be done elsewhere.
+pub(super) type Done = (Vec<PushPacket>, Vec<Miss>);
 
 /// Does the batch when it is dropped: also when the first push's request is given up by its sender.
 struct Leader<'a>(&'a Gateway);
 
 impl Gateway {
     /// Does a push together with those that come at the same time.
-    pub(super) async fn push_together(&self, tenant: Arc<Tenant>, packets: Vec<PushPacket>) -> Vec<Target> {
-        let (done, targets) = oneshot::channel();
+    pub(super) async fn push_together(&self, tenant: Arc<Tenant>, packets: Vec<PushPacket>) -> Done {
+        let (done, is_done) = oneshot::channel();
         let is_first = {
             let mut waiting = self.batch.waiting.lock();
             waiting.push(Push { tenant, packets, done });
@@ -52,7 +55,7 @@ impl Gateway {
             let _leader = Leader(self);
             yield_now().await;
         }
-        targets.await.expect("a leader does every push that waits")
+        is_done.await.expect("a leader does every push that waits")
     }
 
     /// Queues a frame to be written when the batch is done; a client that has no room for it is closed.
@@ -79,13 +82,13 @@ impl Drop for Leader<'_> {
         let mut queued = (!is_one_packet).then(Queued::default);
         let mut answers = Vec::with_capacity(batch.len());
         for push in batch {
-            let targets = self.0.push_now(&push.tenant, push.packets, queued.as_mut());
-            answers.push((push.done, targets));
+            let misses = self.0.push_now(&push.tenant, &push.packets, queued.as_mut());
+            answers.push((push.done, (push.packets, misses)));
         }
         queued.into_iter().flatten().for_each(|connection| connection.flush_queued());
-        for (done, targets) in answers {
+        for (done, answer) in answers {
             // Whoever asked may have gone.
-            let _ = done.send(targets);
+            let _ = done.send(answer);
         }
     }
 }

@@ -58,6 +58,9 @@ pub enum IssueError {
     /// This node takes no new tunnels.
     #[error("this gateway is draining, try again")]
     Draining,
+    /// Nobody could tell whether a connect URL has been used.
+    #[error("this gateway is cut off from its engine, try again")]
+    EngineAway,
 }
 
 impl Gateway {
@@ -69,6 +72,9 @@ impl Gateway {
     pub fn issue(&self, tenant: &Arc<Tenant>, key: &Key, receive_url: &str) -> Result<Issued, IssueError> {
         if self.is_draining() {
             return Err(IssueError::Draining);
+        }
+        if !self.engine.is_up() {
+            return Err(IssueError::EngineAway);
         }
         let endpoint = self.endpoints.endpoint(receive_url).map_err(|error| IssueError::NotAUrl(error.to_string()))?;
         let url = &endpoint.url;
@@ -110,7 +116,7 @@ impl Gateway {
     fn check_room(&self, tenant: &Tenant) -> Result<(), IssueError> {
         let reserved = tenant.usage.reserved(self.clock.unix_time().as_secs());
         let limit = tenant.settings().limits.connections;
-        let open = tenant.usage.open() + reserved;
+        let open = tenant.usage.open() + reserved + tenant.usage.elsewhere();
         if limit != 0 && open >= limit {
             return Err(IssueError::TooManyTunnels { open, limit });
         }

@@ -1,21 +1,28 @@
 //! Use cases: ask for a tunnel, connect to it, push to it, end it. The edges hold one [`Gateway`] and call it.
 
+mod adopt;
 mod attach;
 mod batch;
 mod connection;
 mod drain;
+mod hints;
 mod issue;
 mod push;
+mod question;
+mod remote;
 mod silence;
 mod socket;
 mod turnstile;
+mod undecided;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering;
 
 use arc_swap::ArcSwap;
 use dashmap::DashMap;
+use parking_lot::Mutex;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
@@ -32,6 +39,7 @@ pub use socket::Socket;
 use crate::clock::Clock;
 use crate::engine::Engine;
 use crate::id::TunnelId;
+use crate::limit::Rate;
 use crate::metrics::Metrics;
 use crate::options;
 use crate::options::Options;
@@ -43,6 +51,7 @@ use crate::webhook::Deliver;
 use crate::webhook::Endpoints;
 use crate::webhook::guard::Guard;
 use batch::Batch;
+use hints::Hints;
 use silence::Silence;
 use turnstile::Turnstile;
 
@@ -86,6 +95,9 @@ pub struct Gateway {
     open: DashMap<TunnelId, Arc<Connection<dyn Socket>>>,
     silence: Silence,
     batch: Batch,
+    hints: Mutex<Hints>,
+    /// How many nodes there are, this one included.
+    nodes: AtomicU32,
     start: Instant,
     is_draining: AtomicBool,
     is_released: AtomicBool,
@@ -113,6 +125,8 @@ impl Gateway {
             open: DashMap::new(),
             silence: Silence::new(options.tunnel.silence_limit()),
             batch: Batch::default(),
+            hints: Mutex::default(),
+            nodes: AtomicU32::new(1),
             options: options.tunnel,
             start: Instant::now(),
             is_draining: AtomicBool::new(false),
@@ -156,6 +170,16 @@ impl Gateway {
     /// The settings of tunnels.
     pub fn tunnel_options(&self) -> &options::Tunnel {
         &self.options
+    }
+
+    /// This node's share of what all nodes together may let through.
+    pub fn share(&self, rate: Option<Rate>) -> Option<Rate> {
+        rate.map(|rate| rate.divided(self.nodes.load(Ordering::Relaxed)))
+    }
+
+    /// What all nodes share.
+    pub fn engine(&self) -> &dyn Engine {
+        self.engine.as_ref()
     }
 
     /// Where events go.

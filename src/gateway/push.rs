@@ -40,6 +40,12 @@ pub enum PushError {
         /// How long it may be.
         limit_bytes: usize,
     },
+    /// Somebody who may have some of the targets could not be asked; what was done for the others is done.
+    #[error("{targets} targets could not be decided: a node or the engine does not answer, try again")]
+    Unreachable {
+        /// How many.
+        targets: usize,
+    },
     /// Too many requests.
     #[error("more pushes than limits.pushes_per_sec allows, try again in {wait_ms} ms")]
     TooFast {
@@ -48,14 +54,28 @@ pub enum PushError {
     },
 }
 
+/// A target of a push that is no open tunnel of this node.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct Miss {
+    /// The place of its packet in the push.
+    pub(super) packet: usize,
+    pub(super) target: Target,
+}
+
 /// The frames of one order: each is encoded at most once, however many targets there are.
-struct Frames<'a> {
+pub(super) struct Frames<'a> {
     order: &'a Order,
     wafer: Option<Bytes>,
     native: Option<Bytes>,
+    /// How many targets took theirs.
+    pub(super) accepted: u64,
 }
 
-impl Frames<'_> {
+impl<'a> Frames<'a> {
+    pub(super) fn new(order: &'a Order) -> Self {
+        Self { order, wafer: None, native: None, accepted: 0 }
+    }
+
     /// The frame for a socket that speaks `profile`; none for an order to close.
     fn frame(&mut self, profile: Profile) -> Option<&Bytes> {
         let Order::Message(content) = self.order else {
@@ -76,74 +96,78 @@ impl Gateway {
     ///
     /// # Errors
     ///
-    /// If a limit forbids it; nothing has been done then.
+    /// If a limit forbids it: nothing has been done then. Or if it cannot be said for sure which targets are open elsewhere.
     pub async fn push(&self, tenant: Arc<Tenant>, packets: Vec<PushPacket>) -> Result<Vec<Target>, PushError> {
         self.check_limits(&tenant, &packets, Instant::now())?;
-        Ok(self.push_together(tenant, packets).await)
+        self.engine.fence().opened().await;
+        let id = tenant.id.clone();
+        let (packets, misses) = self.push_together(tenant, packets).await;
+        if misses.is_empty() {
+            return Ok(vec![]);
+        }
+        self.push_elsewhere(id.as_str(), &packets, misses).await
     }
 
-    /// Does one push. What it sends is written at once, or queued for the connections that it adds to `queued`.
+    /// Does one push, as far as this node has its targets, and returns those that it has not. What it sends is written at once, or
+    /// queued for the connections that it adds to `queued`.
     pub(super) fn push_now(
         &self,
         tenant: &Arc<Tenant>,
-        packets: Vec<PushPacket>,
+        packets: &[PushPacket],
         mut queued: Option<&mut Queued>,
-    ) -> Vec<Target> {
+    ) -> Vec<Miss> {
         let now = Instant::now();
-        let mut invalid = Invalid::default();
-        for packet in packets {
-            self.push_packet(tenant, packet, now, queued.as_deref_mut(), &mut invalid);
-        }
-        invalid.targets
-    }
-
-    fn push_packet(
-        &self,
-        tenant: &Arc<Tenant>,
-        packet: PushPacket,
-        now: Instant,
-        mut queued: Option<&mut Queued>,
-        invalid: &mut Invalid,
-    ) {
-        let PushPacket { targets, order } = packet;
-        let mut frames = Frames { order: &order, wafer: None, native: None };
-        let mut seen = HashSet::new();
-        let may_repeat = targets.len() > 1;
-        let deliveries = &self.metrics.deliveries;
-        let mut accepted = 0;
-        for target in targets {
-            let Target::Tunnel(id) = target else {
-                deliveries.invalid.inc();
-                invalid.add(target);
-                continue;
-            };
-            if may_repeat && !seen.insert(id) {
-                continue;
-            }
-            let sent = match self.find(tenant, id) {
-                None => Sent::Closed,
-                Some(connection) => match frames.frame(connection.profile) {
-                    Some(frame) => match &mut queued {
-                        None => self.send(&connection, frame, now),
-                        Some(queued) => self.queue(connection, frame, now, queued),
-                    },
-                    None if connection.close(CloseReason::PushedClose, None, now) => {
-                        self.detach(&connection);
-                        Sent::Accepted
-                    }
-                    None => Sent::Closed,
-                },
-            };
-            match sent {
-                Sent::Accepted => accepted += 1,
-                Sent::Slow => deliveries.slow.inc(),
-                Sent::Closed => {
-                    deliveries.invalid.inc();
-                    invalid.add(target);
+        let mut misses = vec![];
+        for (number, packet) in packets.iter().enumerate() {
+            let mut frames = Frames::new(&packet.order);
+            let mut seen = HashSet::new();
+            let may_repeat = packet.targets.len() > 1;
+            for target in &packet.targets {
+                let Target::Tunnel(id) = target else {
+                    misses.push(Miss { packet: number, target: target.clone() });
+                    continue;
+                };
+                if may_repeat && !seen.insert(*id) {
+                    continue;
+                }
+                if self.push_one(tenant, *id, &mut frames, now, queued.as_deref_mut()) == Sent::Closed {
+                    misses.push(Miss { packet: number, target: target.clone() });
                 }
             }
+            self.metrics.deliveries.accepted.inc_by(frames.accepted);
         }
-        deliveries.accepted.inc_by(accepted);
+        misses
+    }
+
+    /// Does for one tunnel what a packet asks for; [`Sent::Closed`] if it is not open here.
+    pub(super) fn push_one(
+        &self,
+        tenant: &Arc<Tenant>,
+        id: TunnelId,
+        frames: &mut Frames<'_>,
+        now: Instant,
+        queued: Option<&mut Queued>,
+    ) -> Sent {
+        let sent = match self.find(tenant, id) {
+            None => Sent::Closed,
+            Some(connection) => match frames.frame(connection.profile) {
+                Some(frame) => match queued {
+                    None => self.send(&connection, frame, now),
+                    Some(queued) => self.queue(connection, frame, now, queued),
+                },
+                None if connection.close(CloseReason::PushedClose, None, now) => {
+                    self.detach(&connection);
+                    Sent::Accepted
+                }
+                None => Sent::Closed,
+            },
+        };
+        match sent {
+            Sent::Accepted => frames.accepted += 1,
+            Sent::Slow => self.metrics.deliveries.slow.inc(),
+            Sent::Closed => {}
+        }
+        sent
     }
 
     /// An open tunnel of `tenant`. Another tenant's is as unknown as one that never was.
@@ -170,26 +194,11 @@ impl Gateway {
             }
             _ => {}
         }
-        if let Some(rate) = settings.push_rate() {
+        if let Some(rate) = self.share(settings.push_rate()) {
             tenant.usage.take_push(rate, now.into_std()).map_err(|wait| PushError::TooFast {
                 wait_ms: u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).max(1),
             })?;
         }
         Ok(())
-    }
-}
-
-/// Ids that are no open tunnels, each once, in the order of their first mention.
-#[derive(Default)]
-struct Invalid {
-    targets: Vec<Target>,
-    seen: HashSet<Target>,
-}
-
-impl Invalid {
-    fn add(&mut self, target: Target) {
-        if self.seen.insert(target.clone()) {
-            self.targets.push(target);
-        }
     }
 }

@@ -71,7 +71,8 @@ pub(super) async fn push(
     match &answer {
         Ok(_) => gateway.metrics.push(PushResult::Ok),
         Err(refusal) => {
-            gateway.metrics.push(PushResult::Refused);
+            let is_error = matches!(refusal, Refusal::Unreachable(_));
+            gateway.metrics.push(if is_error { PushResult::Error } else { PushResult::Refused });
             refused(gateway, "push", refusal, client);
         }
     }
@@ -136,14 +137,18 @@ impl From<IssueError> for Refusal {
                 Self::ReceiveUrl(message)
             }
             IssueError::TooManyTunnels { .. } | IssueError::TooManyPending { .. } => Self::OverLimit(message),
-            IssueError::NoDescriptors | IssueError::Draining => Self::Unavailable(message),
+            IssueError::NoDescriptors | IssueError::Draining | IssueError::EngineAway => Self::Unavailable(message),
         }
     }
 }
 
 impl From<PushError> for Refusal {
     fn from(error: PushError) -> Self {
-        Self::OverLimit(error.to_string())
+        let message = error.to_string();
+        match error {
+            PushError::Unreachable { .. } => Self::Unreachable(message),
+            _ => Self::OverLimit(message),
+        }
     }
 }
 

@@ -27,11 +27,13 @@ pub enum CloseReason {
     Internal,
     /// The node that held the tunnel died.
     NodeLost,
+    /// The node that holds the tunnel was taken for dead: others have told the business server so.
+    CutOff,
 }
 
 impl CloseReason {
     /// Every reason.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::ClientClose,
         Self::ClientGone,
         Self::Heartbeat,
@@ -44,6 +46,7 @@ impl CloseReason {
         Self::Drain,
         Self::Internal,
         Self::NodeLost,
+        Self::CutOff,
     ];
 
     /// The word for it in events, metrics and timelines.
@@ -59,7 +62,7 @@ impl CloseReason {
             Self::RateLimited => "rate_limited",
             Self::Drain => "drain",
             Self::Internal => "internal",
-            Self::NodeLost => "node_lost",
+            Self::NodeLost | Self::CutOff => "node_lost",
         }
     }
 
@@ -67,7 +70,7 @@ impl CloseReason {
     pub fn code(self) -> Option<u16> {
         match self {
             Self::ClientClose | Self::PushedClose => Some(1000),
-            Self::Heartbeat | Self::Drain => Some(1001),
+            Self::Heartbeat | Self::Drain | Self::CutOff => Some(1001),
             Self::ProtocolError => Some(1002),
             Self::InvalidText => Some(1007),
             Self::RateLimited => Some(1008),
@@ -93,6 +96,7 @@ impl CloseReason {
             Self::Drain => "gateway is restarting",
             Self::Internal => "internal error",
             Self::NodeLost => "node lost",
+            Self::CutOff => "gateway was cut off",
         }
     }
 }

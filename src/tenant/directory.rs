@@ -130,6 +130,11 @@ impl Directory {
         self.state.load().tenants.get(id).cloned()
     }
 
+    /// Calls `visit` for every tenant.
+    pub fn each(&self, visit: impl FnMut(&Arc<Tenant>)) {
+        self.state.load().tenants.values().for_each(visit);
+    }
+
     /// Finds out who sent `envelope`, and with which key it is signed. Nothing in `data` is looked at.
     ///
     /// `tcKey` is only compared, never learned, unless enrolment is open. It must be there if `needs_key` says so, as it is in

@@ -15,6 +15,8 @@ use crate::limit::Rate;
 #[derive(Debug, Default)]
 pub struct Usage {
     open: AtomicU64,
+    /// Tunnels that are open or have been asked for on other nodes.
+    elsewhere: AtomicU64,
     /// Tunnels that are open or whose close event has not been settled.
     unsettled: AtomicU64,
     reservations: Mutex<Reservations>,
@@ -58,6 +60,16 @@ impl Usage {
     /// How many tunnels are open.
     pub fn open(&self) -> u64 {
         self.open.load(Ordering::Relaxed)
+    }
+
+    /// Notes how many tunnels are open or have been asked for on other nodes.
+    pub fn set_elsewhere(&self, tunnels: u64) {
+        self.elsewhere.store(tunnels, Ordering::Relaxed);
+    }
+
+    /// How many tunnels are open or have been asked for on other nodes, as of a moment ago.
+    pub fn elsewhere(&self) -> u64 {
+        self.elsewhere.load(Ordering::Relaxed)
     }
 
     /// How many tunnels are open or wait for their close event to be settled.

@@ -25,6 +25,8 @@ use crate::delivery::EventKind;
 use crate::delivery::Step;
 use crate::delivery::Ttl;
 use crate::delivery::Verdict;
+use crate::fence::Fence;
+use crate::id::TunnelId;
 use crate::metrics::Metrics;
 use crate::metrics::WebhookResult;
 use crate::options;
@@ -44,6 +46,15 @@ struct Inner {
     pending: AtomicUsize,
     /// Told when nothing waits any more.
     flushed: Notify,
+    upkeep: Upkeep,
+}
+
+/// Who is asked before this node speaks for a tunnel, and who hears that a tunnel's story is over.
+pub struct Upkeep {
+    /// Asked before each attempt.
+    pub fence: Arc<Fence>,
+    /// Told when a `close` event is delivered or given up.
+    pub settled: Box<dyn Fn(TunnelId) + Send + Sync>,
 }
 
 impl Dispatcher {
@@ -54,6 +65,7 @@ impl Dispatcher {
         clock: Arc<dyn Clock>,
         metrics: Metrics,
         jitter: fn() -> f64,
+        upkeep: Upkeep,
     ) -> Self {
         Self(Arc::new(Inner {
             client,
@@ -64,6 +76,7 @@ impl Dispatcher {
             timeout: options.timeout(),
             pending: AtomicUsize::new(0),
             flushed: Notify::new(),
+            upkeep,
         }))
     }
 
@@ -112,6 +125,7 @@ async fn run(inner: Arc<Inner>, inbox: Arc<Inbox>) {
         match step {
             Step::Idle => return,
             Step::WaitUntil(at) => sleep_until(at.into()).await,
+            _ if !inner.upkeep.fence.admits(inbox.epoch).await => return inner.abandon(&inbox),
             Step::Expired(event) => inner.expire(&inbox, &event),
             Step::Send(event) => {
                 let deadline = inner.ttl.deadline(&event).into();
@@ -169,7 +183,7 @@ impl Inner {
         self.report(inbox, event, &judgement, is_first);
         inbox.update(|state| state.lane.handle(judgement.verdict, now.into_std(), (self.jitter)()));
         if !matches!(judgement.verdict, Verdict::Retry(_)) {
-            self.settle();
+            self.settle(inbox, event);
         }
     }
 
@@ -211,11 +225,28 @@ impl Inner {
     fn expire(&self, inbox: &Inbox, event: &Event) {
         self.metrics.webhook(event.kind.as_str(), WebhookResult::Expired);
         give_up(inbox, event, "its time is over (message_ttl_secs or close_ttl_secs)");
-        self.settle();
+        self.settle(inbox, event);
     }
 
-    /// One event less.
-    fn settle(&self) {
+    /// The tunnel is another node's to speak for.
+    fn abandon(&self, inbox: &Inbox) {
+        let abandoned = inbox.update(|state| {
+            state.is_running = false;
+            std::mem::take(&mut state.lane).len()
+        });
+        tracing::debug!(tunnel.id = %inbox.tunnel, events = abandoned, "events left to others");
+        (0..abandoned).for_each(|_| self.one_less());
+    }
+
+    /// An event is delivered or given up.
+    fn settle(&self, inbox: &Inbox, event: &Event) {
+        if matches!(event.kind, EventKind::Close(_)) {
+            (self.upkeep.settled)(inbox.tunnel);
+        }
+        self.one_less();
+    }
+
+    fn one_less(&self) {
         self.metrics.webhook_queue.dec();
         if self.pending.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.flushed.notify_waiters();

@@ -26,6 +26,8 @@ pub struct Inbox {
     pub endpoint: Arc<Endpoint>,
     /// Which of the tenant's keys signs them.
     pub key_fingerprint: u32,
+    /// The life of this node that the tunnel belongs to.
+    pub epoch: u64,
     pub(super) state: Mutex<State>,
 }
 
@@ -45,7 +47,13 @@ impl Inbox {
     pub fn new(tunnel: TunnelId, tenant: Arc<Tenant>, endpoint: Arc<Endpoint>, key_fingerprint: u32) -> Self {
         tenant.usage.add_tunnel();
         let state = State { lane: Lane::default(), is_running: false, is_closed: false, sequence: 0, reader: None };
-        Self { tunnel, tenant, endpoint, key_fingerprint, state: Mutex::new(state) }
+        Self { tunnel, tenant, endpoint, key_fingerprint, epoch: 0, state: Mutex::new(state) }
+    }
+
+    /// The same, of a tunnel that belongs to another life of this node than its first.
+    pub fn of_epoch(mut self, epoch: u64) -> Self {
+        self.epoch = epoch;
+        self
     }
 
     /// The tunnel is no longer open. Its events are still delivered.

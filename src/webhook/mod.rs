@@ -28,6 +28,7 @@ use tokio::time::Instant;
 use crate::delivery::EventKind;
 
 pub use dispatcher::Dispatcher;
+pub use dispatcher::Upkeep;
 pub use endpoints::Endpoint;
 pub use endpoints::Endpoints;
 pub use inbox::Inbox;

@@ -24,7 +24,12 @@ pub(super) struct Signed {
 }
 
 /// The id of an event: the same for every attempt, and never used for another event.
+///
+/// Each node that may have to send a tunnel's `close` gives it the same one.
 pub(super) fn webhook_id(inbox: &Inbox, event: &Event) -> String {
+    if matches!(event.kind, EventKind::Close(_)) {
+        return format!("msg_{}_close", inbox.tunnel);
+    }
     format!("msg_{}_{}", inbox.tunnel, event.sequence)
 }
 

@@ -2,7 +2,9 @@
 
 mod admin;
 mod checker;
+mod cluster;
 mod drain;
+mod engine;
 mod support;
 mod tls;
 mod wafer;

@@ -18,6 +18,7 @@ use turmoil::net::TcpListener;
 use turmoil::net::TcpStream;
 use wafergate::clock::Clock;
 use wafergate::config;
+use wafergate::engine::Engine;
 use wafergate::engine::MemoryEngine;
 use wafergate::gateway::Connection;
 use wafergate::gateway::Gateway;
@@ -33,6 +34,7 @@ use wafergate::protocol::wafer::Target;
 use wafergate::server::Descriptors;
 use wafergate::tenant::Tenant;
 use wafergate::webhook::Dispatcher;
+use wafergate::webhook::Upkeep;
 use wafergate::webhook::client;
 use wafergate::webhook::client::Client;
 use wafergate::webhook::dial::Dial;
@@ -98,11 +100,15 @@ pub(crate) async fn run(shared: Rc<Shared>, shops: Rc<Vec<IpAddr>>) -> turmoil::
         dial: Arc::new(SimDial),
         wall_clock: Arc::new(|| UNIX_EPOCH + SimClock.unix_time()),
     });
-    let dispatcher = Dispatcher::new(client, &options.webhook, Arc::clone(&clock), metrics.clone(), dice::jitter);
+    let engine = Arc::new(MemoryEngine::default());
+    let settled = Arc::clone(&engine);
+    let upkeep = Upkeep { fence: Arc::clone(engine.fence()), settled: Box::new(move |tunnel| settled.settled(tunnel)) };
+    let dispatcher =
+        Dispatcher::new(client, &options.webhook, Arc::clone(&clock), metrics.clone(), dice::jitter, upkeep);
     let gateway = Arc::new(Gateway::new(Parts {
         options,
         sealer: Sealer::new(b"simulated"),
-        engine: Arc::new(MemoryEngine::default()),
+        engine,
         deliver: Arc::new(dispatcher.clone()),
         clock,
         random_id: dice::tunnel_id,

@@ -28,6 +28,9 @@ pub enum Refusal {
     /// This node takes no new tunnels now.
     #[error("{0}")]
     Unavailable(String),
+    /// Another node, or the engine, could not be asked in time.
+    #[error("{0}")]
+    Unreachable(String),
 }
 
 impl Refusal {
@@ -40,6 +43,7 @@ impl Refusal {
             Self::ReceiveUrl(_) => 40301,
             Self::OverLimit(_) => 42901,
             Self::Unavailable(_) => 50301,
+            Self::Unreachable(_) => 50302,
         }
     }
 }

@@ -1,0 +1,113 @@
+//! What a survivor needs to know to end the story of a dead node's tunnel.
+
+use serde::Deserialize;
+use serde::Serialize;
+
+use crate::protocol::close::CloseReason;
+use crate::protocol::content::Profile;
+
+/// A tunnel that is open, or whose end its business server has not heard of.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Record {
+    /// Whose it is.
+    pub tenant: String,
+    /// Where its events go.
+    pub receive_url: String,
+    /// Which of the tenant's keys signs them.
+    pub key_fingerprint: u32,
+    /// What its socket speaks.
+    pub profile: Profile,
+    /// Why and when it ended, if it has.
+    pub closed: Option<Closed>,
+}
+
+/// The end of a tunnel.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Closed {
+    /// Why.
+    pub reason: CloseReason,
+    /// When, in milliseconds since 1970.
+    pub unix_ms: u64,
+}
+
+/// The written form. Fields that another version has added are passed over.
+#[derive(Deserialize, Serialize)]
+struct Written {
+    tenant: String,
+    url: String,
+    key: u32,
+    native: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+    #[serde(default)]
+    closed_ms: u64,
+}
+
+impl Record {
+    /// The record as JSON.
+    pub fn write(&self) -> Vec<u8> {
+        let written = Written {
+            tenant: self.tenant.clone(),
+            url: self.receive_url.clone(),
+            key: self.key_fingerprint,
+            native: self.profile == Profile::Native,
+            reason: self.closed.map(|closed| closed.reason.as_str().to_owned()),
+            closed_ms: self.closed.map_or(0, |closed| closed.unix_ms),
+        };
+        serde_json::to_vec(&written).expect("strings and numbers always serialise")
+    }
+
+    /// Reads what [`write`](Self::write) wrote; none if it is something else.
+    pub fn read(bytes: &[u8]) -> Option<Self> {
+        let written: Written = serde_json::from_slice(bytes).ok()?;
+        let closed = written.reason.map(|word| Closed {
+            reason: CloseReason::ALL
+                .into_iter()
+                .find(|reason| reason.as_str() == word)
+                .unwrap_or(CloseReason::Internal),
+            unix_ms: written.closed_ms,
+        });
+        Some(Self {
+            tenant: written.tenant,
+            receive_url: written.url,
+            key_fingerprint: written.key,
+            profile: if written.native { Profile::Native } else { Profile::Wafer },
+            closed,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_is_read_back_as_it_was_written() {
+        let open = Record {
+            tenant: "t\"é".into(),
+            receive_url: "http://h.example/x?a=%2F".into(),
+            key_fingerprint: u32::MAX,
+            profile: Profile::Native,
+            closed: None,
+        };
+        let closed = Record {
+            profile: Profile::Wafer,
+            closed: Some(Closed { reason: CloseReason::Heartbeat, unix_ms: 1_700_000_000_123 }),
+            ..open.clone()
+        };
+
+        for record in [open, closed] {
+            assert_eq!(Record::read(&record.write()), Some(record));
+        }
+        assert_eq!(Record::read(b"{}"), None);
+    }
+
+    #[test]
+    fn what_a_newer_version_adds_does_no_harm() {
+        let text =
+            br#"{"tenant":"t","url":"http://h/","key":1,"native":false,"reason":"boredom","closed_ms":5,"more":[1]}"#;
+
+        let record = Record::read(text).expect("read");
+        assert_eq!(record.closed, Some(Closed { reason: CloseReason::Internal, unix_ms: 5 }));
+    }
+}

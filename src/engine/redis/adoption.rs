@@ -1,0 +1,155 @@
+//! Records on their way to Redis, and those of the dead on their way to a survivor.
+
+use std::time::Duration;
+
+use redis::RedisError;
+use tokio::time::timeout;
+
+use super::RedisEngine;
+use super::records::CHUNK;
+use super::records::Changes;
+use super::scripts;
+use crate::engine::Member;
+use crate::engine::Record;
+use crate::id::NodeId;
+use crate::id::TunnelId;
+
+/// How long to wait before changes that were not taken are offered again, if nobody says that Redis is back.
+const WRITE_RETRY: Duration = Duration::from_millis(500);
+/// Longest that the renewal of the lease is kept waiting by records of the dead; the rest is read after the next one.
+const ADOPT_FOR: Duration = Duration::from_secs(1);
+
+impl RedisEngine {
+    /// Writes changes of this node's records as they come, until it is dropped.
+    pub(super) async fn write_records(&self) {
+        loop {
+            let changed = self.records.changed.notified();
+            if self.records.is_written() {
+                changed.await;
+            }
+            if !self.write_some().await {
+                // Either way it is tried again.
+                let _ = timeout(WRITE_RETRY, self.came_back.notified()).await;
+            }
+        }
+    }
+
+    /// Writes some of what is to be written, and says whether Redis took it.
+    pub(super) async fn write_some(&self) -> bool {
+        let changes = InHand { engine: self, changes: self.records.take(), epoch: self.fence.epoch() };
+        let written = self.write(&changes.changes).await;
+        if let Err(error) = &written {
+            tracing::debug!(%error, "records could not be written");
+            return false;
+        }
+        changes.done();
+        true
+    }
+
+    async fn write(&self, changes: &Changes) -> Result<(), RedisError> {
+        let key = self.keys.records(self.me());
+        if !changes.put.is_empty() {
+            let mut command = redis::cmd("HSET");
+            command.arg(&key);
+            for (tunnel, record) in &changes.put {
+                command.arg(tunnel.to_string()).arg(&record[..]);
+            }
+            self.call::<i64>(&command).await?;
+        }
+        if !changes.delete.is_empty() {
+            let mut command = redis::cmd("HDEL");
+            command.arg(&key);
+            for tunnel in &changes.delete {
+                command.arg(tunnel.to_string());
+            }
+            self.call::<i64>(&command).await?;
+        }
+        Ok(())
+    }
+
+    /// Takes over the records of the dead, one set after the other. What fails is left for the next renewal.
+    pub(super) async fn adopt(&self, sets: &[NodeId], member: &dyn Member) {
+        let adopted = async {
+            for set in sets {
+                match self.adopt_set(*set, member).await {
+                    Ok(tunnels) => tracing::warn!(node = %set, tunnels, "ended the tunnels of a node that is gone"),
+                    Err(error) => tracing::warn!(node = %set, %error, "could not take over the tunnels of a node yet"),
+                }
+            }
+        };
+        if timeout(ADOPT_FOR, adopted).await.is_err() {
+            tracing::debug!("the records of a dead node take longer");
+        }
+    }
+
+    /// Moves the records of a set into this node's own, a chunk at a time, and has their tunnels' stories ended.
+    async fn adopt_set(&self, set: NodeId, member: &dyn Member) -> Result<usize, RedisError> {
+        let key = self.keys.records(set);
+        let mut tunnels = 0;
+        let mut cursor = 0;
+        loop {
+            let mut scan = redis::cmd("HSCAN");
+            scan.arg(&key).arg(cursor).arg("COUNT").arg(CHUNK);
+            let (next, fields): (u64, Vec<(String, Vec<u8>)>) = self.call(&scan).await?;
+            let mut adopted = vec![];
+            for (tunnel, bytes) in &fields {
+                match (tunnel.parse::<TunnelId>(), Record::read(bytes)) {
+                    (Ok(tunnel), Some(record)) if self.records.adopt(tunnel, &record) => adopted.push((tunnel, record)),
+                    (Ok(_), Some(_)) => {}
+                    _ => tracing::error!(tunnel, "the record of a tunnel cannot be read: its close event is lost"),
+                }
+            }
+            // First they are written in this node's name, then they are taken from the dead one's: if this node dies in between, the
+            // next one finds them twice, with one id for the close event.
+            tunnels += adopted.len();
+            adopted.into_iter().for_each(|(tunnel, record)| member.adopt(tunnel, record));
+            self.write_adopted().await?;
+            let mut delete = redis::cmd("HDEL");
+            delete.arg(&key);
+            for (tunnel, _) in &fields {
+                delete.arg(tunnel);
+            }
+            if !fields.is_empty() {
+                self.call::<i64>(&delete).await?;
+            }
+            cursor = next;
+            if cursor == 0 {
+                break;
+            }
+        }
+        let mut dismiss = self.nodes_script(scripts::DISMISS);
+        dismiss.arg(self.me().to_string()).arg(set.to_string());
+        self.call::<i64>(&dismiss).await?;
+        Ok(tunnels)
+    }
+
+    async fn write_adopted(&self) -> Result<(), RedisError> {
+        while !self.records.is_written() {
+            let changes = InHand { engine: self, changes: self.records.take(), epoch: self.fence.epoch() };
+            self.write(&changes.changes).await?;
+            changes.done();
+        }
+        Ok(())
+    }
+}
+
+/// Changes that are being written: they go back if they are not.
+struct InHand<'a> {
+    engine: &'a RedisEngine,
+    changes: Changes,
+    epoch: u64,
+}
+
+impl InHand<'_> {
+    fn done(mut self) {
+        self.changes = Changes::default();
+    }
+}
+
+impl Drop for InHand<'_> {
+    fn drop(&mut self) {
+        if !self.changes.is_empty() && self.engine.fence.epoch() == self.epoch {
+            self.engine.records.back(std::mem::take(&mut self.changes));
+        }
+    }
+}

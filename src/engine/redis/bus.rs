@@ -1,0 +1,251 @@
+//! Questions between nodes, over a channel for each: whoever asks learns the answer, or within a second that there is none.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+use dashmap::DashMap;
+use parking_lot::Mutex;
+use redis::PushInfo;
+use redis::PushKind;
+use redis::RedisError;
+use redis::Value;
+use tokio::sync::mpsc;
+use tokio::sync::oneshot;
+use tokio::sync::watch;
+use tokio::time::Duration;
+use tokio::time::Instant;
+use tokio::time::sleep;
+use tokio::time::timeout_at;
+
+use super::super::EngineError;
+use super::super::Member;
+use super::keys::Keys;
+use super::link::Link;
+use super::link::OnPush;
+use super::message::Drop;
+use super::message::Kind;
+use super::message::Message;
+use super::message::Signer;
+use super::message::Taken;
+use super::url::Form;
+use super::url::Place;
+use crate::fence::Fence;
+use crate::id::NodeId;
+use crate::metrics::Metrics;
+
+/// Longest wait for an answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
+/// How often a node asks itself whether it is reached.
+const PROBE_EVERY: Duration = Duration::from_secs(1);
+/// Most messages that wait to be handled.
+const BACKLOG: usize = 1_024;
+
+/// What Redis says on the receiving connection.
+enum Pushed {
+    Message(Bytes),
+    /// The connection with this number is gone.
+    Disconnected(u64),
+}
+
+/// The channel of this node, and the way to the others'.
+pub(super) struct Bus {
+    keys: Keys,
+    signer: Signer,
+    /// What is sent goes over the engine's own link, which is not slowed down by what is received.
+    sending: Arc<Link>,
+    receiving: Link,
+    pushed: Mutex<Option<mpsc::Receiver<Pushed>>>,
+    is_cluster: bool,
+    me: watch::Receiver<NodeId>,
+    sequence: AtomicU64,
+    waiting: DashMap<u64, oneshot::Sender<Bytes>>,
+    /// The number of the last probe that arrived.
+    probed: AtomicU64,
+    metrics: Metrics,
+}
+
+impl Bus {
+    pub(super) fn new(
+        place: Place,
+        keys: Keys,
+        signer: Signer,
+        sending: Arc<Link>,
+        me: watch::Receiver<NodeId>,
+        metrics: Metrics,
+    ) -> Self {
+        let (sender, pushed) = mpsc::channel(BACKLOG);
+        let is_cluster = place.form == Form::Cluster;
+        let dropped = metrics.clone();
+        let on_push: OnPush = Arc::new(move |number, info| {
+            if let Some(pushed) = read_push(number, info)
+                && sender.try_send(pushed).is_err()
+            {
+                dropped.node_message_dropped(Drop::Overload.as_str());
+            }
+        });
+        Self {
+            keys,
+            signer,
+            sending,
+            receiving: Link::new(place, Some(on_push)),
+            pushed: Mutex::new(Some(pushed)),
+            is_cluster,
+            me,
+            sequence: AtomicU64::new(0),
+            waiting: DashMap::new(),
+            probed: AtomicU64::new(0),
+            metrics,
+        }
+    }
+
+    /// Asks `node`, and waits for its answer.
+    pub(super) async fn ask(&self, node: NodeId, question: Bytes) -> Result<Bytes, EngineError> {
+        let deadline = Instant::now() + ANSWER_TIMEOUT;
+        let number = self.next();
+        let (sender, answer) = oneshot::channel();
+        self.waiting.insert(number, sender);
+        let _forget = Forget(self, number);
+        let asked = async {
+            match self.send(Kind::Question, node, number, question).await {
+                // In a Cluster the count is that of one server only.
+                Ok(0) if !self.is_cluster => Err(EngineError),
+                Ok(_) => answer.await.map_err(|_| EngineError),
+                Err(_) => Err(EngineError),
+            }
+        };
+        timeout_at(deadline, asked).await.unwrap_or(Err(EngineError))
+    }
+
+    /// Sends a message, and says how many received it, as far as Redis knows.
+    async fn send(&self, kind: Kind, receiver: NodeId, number: u64, body: Bytes) -> Result<u64, RedisError> {
+        let sender = *self.me.borrow();
+        let message = Message { kind, sender, receiver, sequence: self.next(), number, body };
+        let mut command = redis::cmd(if self.is_cluster { "SPUBLISH" } else { "PUBLISH" });
+        command.arg(self.keys.channel(receiver)).arg(self.signer.seal(&message));
+        self.sending.call(&command).await
+    }
+
+    fn next(&self) -> u64 {
+        self.sequence.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// Handles what comes from the other nodes, in the order in which it comes, until it is dropped. To be called once.
+    pub(super) async fn receive(self: &Arc<Self>, member: &dyn Member, fence: &Fence) {
+        let Some(mut pushed) = self.pushed.lock().take() else { return };
+        let mut taken: HashMap<NodeId, Taken> = HashMap::new();
+        while let Some(pushed) = pushed.recv().await {
+            let bytes = match pushed {
+                Pushed::Message(bytes) => bytes,
+                Pushed::Disconnected(number) => {
+                    self.receiving.replace(number);
+                    continue;
+                }
+            };
+            match self.check(&bytes, &mut taken) {
+                Ok(message) => self.handle(message, member, fence).await,
+                Err(reason) => self.metrics.node_message_dropped(reason.as_str()),
+            }
+        }
+    }
+
+    fn check(&self, bytes: &Bytes, taken: &mut HashMap<NodeId, Taken>) -> Result<Message, Drop> {
+        let message = self.signer.open(bytes)?;
+        if message.receiver != *self.me.borrow() {
+            return Err(Drop::Receiver);
+        }
+        if taken.len() >= 1_024 && !taken.contains_key(&message.sender) {
+            // Nodes that have come and gone since the start.
+            taken.clear();
+        }
+        let is_first = taken.entry(message.sender).or_default().take(message.sequence);
+        if is_first { Ok(message) } else { Err(Drop::Repeated) }
+    }
+
+    async fn handle(self: &Arc<Self>, message: Message, member: &dyn Member, fence: &Fence) {
+        match message.kind {
+            Kind::Probe => {
+                self.probed.fetch_max(message.number, Ordering::AcqRel);
+            }
+            Kind::Answer => {
+                if let Some((_, waiting)) = self.waiting.remove(&message.number) {
+                    // Whoever asked may have gone.
+                    let _ = waiting.send(message.body);
+                }
+            }
+            Kind::Question => {
+                if !fence.admits(fence.epoch()).await {
+                    return;
+                }
+                let Some(answer) = member.answer(&message.body) else {
+                    return self.metrics.node_message_dropped(Drop::Version.as_str());
+                };
+                let bus = Arc::clone(self);
+                tokio::spawn(async move {
+                    // If it does not arrive, the other node says so.
+                    let _ = bus.send(Kind::Answer, message.sender, message.number, answer.into()).await;
+                });
+            }
+        }
+    }
+
+    /// Sees to it that this node is reached on the channel of its present life, until it is dropped.
+    ///
+    /// A subscription can be lost without a word, so the node writes to itself now and then.
+    pub(super) async fn stay_subscribed(&self) {
+        let mut me = self.me.clone();
+        let mut subscribed = None;
+        loop {
+            let (number, mut connection) = self.receiving.connection().await;
+            let node = *me.borrow_and_update();
+            if subscribed != Some((number, node)) {
+                if let Some((_, old)) = subscribed.filter(|(same, _)| *same == number) {
+                    // What still comes there is dropped anyway.
+                    let _ = connection.unsubscribe(&self.keys.channel(old)).await;
+                }
+                subscribed = match connection.subscribe(&self.keys.channel(node)).await {
+                    Ok(()) => Some((number, node)),
+                    Err(error) => {
+                        tracing::debug!(%error, "cannot subscribe");
+                        self.receiving.replace(number);
+                        continue;
+                    }
+                };
+            }
+            let probe = self.next();
+            let sent = self.send(Kind::Probe, node, probe, Bytes::new()).await;
+            let is_changed = tokio::select! {
+                () = sleep(PROBE_EVERY) => false,
+                () = self.receiving.replaced(number) => true,
+                _ = me.changed() => true,
+            };
+            let arrived = self.probed.load(Ordering::Acquire) >= probe;
+            if !is_changed && sent.is_ok() && !arrived {
+                tracing::debug!("messages to this node do not arrive, subscribing again");
+                self.receiving.replace(number);
+            }
+        }
+    }
+}
+
+/// Forgets a question when it is answered or given up.
+struct Forget<'a>(&'a Bus, u64);
+
+impl std::ops::Drop for Forget<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.remove(&self.1);
+    }
+}
+
+fn read_push(number: u64, info: PushInfo) -> Option<Pushed> {
+    match info.kind {
+        PushKind::Disconnection => Some(Pushed::Disconnected(number)),
+        PushKind::Message | PushKind::SMessage => match info.data.into_iter().nth(1) {
+            Some(Value::BulkString(bytes)) => Some(Pushed::Message(bytes.into())),
+            _ => None,
+        },
+        _ => None,
+    }
+}

@@ -1,0 +1,59 @@
+//! Every key and channel in Redis, in one place.
+//!
+//! `P` is `engine.redis_prefix`; what stands in braces decides about the slot in a Cluster. A set is named after the node that began
+//! it, and stays when another node looks after it.
+//!
+//! | key | type | holds | lives |
+//! |---|---|---|---|
+//! | `P:{nodes}:leases` | sorted set | node: end of its lease, in Redis' milliseconds | as long as the gateway |
+//! | `P:{nodes}:records` | hash | set: the node that looks after it | as long as the gateway |
+//! | `P:{nodes}:dead` | sorted set | node that died or left: when | 1 day |
+//! | `P:{nodes}:status` | hash | node: what the others must know (open tunnels of limited tenants) | as long as its node |
+//! | `P:{nodes}:clock` | hash | `born`: since when this data is here, `tick`: when a node was last heard | as long as the gateway |
+//! | `P:{records:<set>}` | hash | tunnel: what is needed to send its close event | until its close event is settled |
+//! | `P:claim:{<tunnel>}` | string | token of whoever used the connect URL | until the URL has expired |
+//! | `P:nonce:{<tenant>}:<nonce>` | string | token of a signed request | as its signature is valid |
+//! | `P:idem:{<tenant>}:<key>` | string | token of a request with an `Idempotency-Key` | as the key is remembered |
+//!
+//! Channels: `P:{node:<node>}`, sharded in a Cluster.
+
+use super::super::Once;
+use crate::id::NodeId;
+use crate::id::TunnelId;
+
+/// Makes the keys.
+#[derive(Clone, Debug)]
+pub(super) struct Keys {
+    prefix: String,
+}
+
+impl Keys {
+    pub(super) fn new(prefix: &str) -> Self {
+        Self { prefix: prefix.to_owned() }
+    }
+
+    /// The keys that are changed together by the scripts, in the order in which these take them.
+    pub(super) fn nodes(&self) -> [String; 5] {
+        ["leases", "records", "dead", "status", "clock"].map(|name| format!("{}:{{nodes}}:{name}", self.prefix))
+    }
+
+    pub(super) fn records(&self, set: NodeId) -> String {
+        format!("{}:{{records:{set}}}", self.prefix)
+    }
+
+    pub(super) fn claim(&self, tunnel: TunnelId) -> String {
+        format!("{}:claim:{{{tunnel}}}", self.prefix)
+    }
+
+    pub(super) fn once(&self, what: Once, tenant: &str, name: &str) -> String {
+        let kind = match what {
+            Once::Nonce => "nonce",
+            Once::Idempotency => "idem",
+        };
+        format!("{}:{kind}:{{{tenant}}}:{name}", self.prefix)
+    }
+
+    pub(super) fn channel(&self, node: NodeId) -> String {
+        format!("{}:{{node:{node}}}", self.prefix)
+    }
+}

@@ -1,0 +1,262 @@
+//! A connection to Redis that comes back by itself: every call has a deadline, and a broken connection is replaced.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use redis::AsyncConnectionConfig;
+use redis::Cmd;
+use redis::ErrorKind;
+use redis::FromRedisValue;
+use redis::ProtocolVersion;
+use redis::PushInfo;
+use redis::RedisError;
+use redis::ServerErrorKind;
+use redis::aio::ConnectionLike;
+use redis::aio::MultiplexedConnection;
+use redis::aio::SendError;
+use redis::cluster::ClusterClient;
+use redis::cluster::ClusterClientBuilder;
+use redis::cluster_async::ClusterConnection;
+use redis::sentinel::SentinelClientBuilder;
+use redis::sentinel::SentinelServerType;
+use tokio::sync::watch;
+use tokio::time::sleep;
+use tokio::time::timeout;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::url::Form;
+use super::url::Place;
+
+/// Longest duration of one call, waiting for a connection included.
+pub(super) const CALL_TIMEOUT: Duration = Duration::from_secs(1);
+/// Longest duration of one attempt to connect.
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(1_500);
+/// Waits between attempts to connect.
+const BACKOFF: [Duration; 3] = [Duration::from_millis(50), Duration::from_millis(200), Duration::from_millis(500)];
+
+/// What is told of messages that Redis sends by itself, with the number of their connection.
+pub(super) type OnPush = Arc<dyn Fn(u64, PushInfo) + Send + Sync>;
+
+/// One connection, whatever is at its other end. Cheap to clone.
+#[derive(Clone)]
+pub(super) enum Connection {
+    One(MultiplexedConnection),
+    Cluster(ClusterConnection),
+}
+
+/// Makes connections and keeps one of them.
+pub(super) struct Link {
+    current: Arc<Current>,
+    _connecting: AbortOnDropHandle<()>,
+}
+
+/// The connection that there is at present, with its number.
+type Current = watch::Sender<Option<(u64, Connection)>>;
+
+impl Link {
+    /// A link to `place`; connections are made in the background from now on.
+    pub(super) fn new(place: Place, on_push: Option<OnPush>) -> Self {
+        let current = Arc::new(watch::Sender::new(None));
+        let connecting = tokio::spawn(connect_for_ever(place, on_push, Arc::clone(&current)));
+        Self { current, _connecting: AbortOnDropHandle::new(connecting) }
+    }
+
+    /// The connection, as soon as there is one, with its number.
+    pub(super) async fn connection(&self) -> (u64, Connection) {
+        let mut current = self.current.subscribe();
+        loop {
+            if let Some(connection) = current.borrow_and_update().clone() {
+                return connection;
+            }
+            // The sender lives as long as this link.
+            let _ = current.changed().await;
+        }
+    }
+
+    /// Waits until connection `number` is no longer the present one.
+    pub(super) async fn replaced(&self, number: u64) {
+        let mut current = self.current.subscribe();
+        // The sender lives as long as this link.
+        let _ = current.wait_for(|current| current.as_ref().is_none_or(|(present, _)| *present != number)).await;
+    }
+
+    /// Gives up connection `number`: another one is made.
+    pub(super) fn replace(&self, number: u64) {
+        self.current.send_if_modified(|current| {
+            let is_present = current.as_ref().is_some_and(|(present, _)| *present == number);
+            if is_present {
+                *current = None;
+            }
+            is_present
+        });
+    }
+
+    /// Sends a command and reads its answer. The command must do no harm if it is carried out twice: when a connection breaks
+    /// under it, it is sent once more.
+    pub(super) async fn call<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, RedisError> {
+        let calls = async {
+            match self.call_once(command).await {
+                Err(error) if error.is_connection_dropped() => self.call_once(command).await,
+                result => result,
+            }
+        };
+        match timeout(CALL_TIMEOUT, calls).await {
+            Ok(result) => result,
+            Err(_) => Err(timed_out()),
+        }
+    }
+
+    async fn call_once<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, RedisError> {
+        let (number, mut connection) = self.connection().await;
+        let unanswered = Unanswered { link: self, number, is_answered: false };
+        let result = connection.query(command).await;
+        unanswered.judge(&result);
+        result
+    }
+}
+
+/// A call whose answer has not come: when it is given up, so is its connection, which may be hanging.
+struct Unanswered<'a> {
+    link: &'a Link,
+    number: u64,
+    is_answered: bool,
+}
+
+impl Unanswered<'_> {
+    /// A broken connection, and a server that is not the one that takes writes, are left.
+    fn judge<T>(mut self, result: &Result<T, RedisError>) {
+        self.is_answered = match result {
+            Ok(_) => true,
+            Err(error) => {
+                let is_wrong_server = matches!(
+                    error.kind(),
+                    ErrorKind::Server(
+                        ServerErrorKind::ReadOnly | ServerErrorKind::MasterDown | ServerErrorKind::ClusterDown
+                    )
+                );
+                !(is_wrong_server
+                    || error.is_io_error()
+                    || error.is_connection_dropped()
+                    || error.is_unrecoverable_error())
+            }
+        };
+    }
+}
+
+impl Drop for Unanswered<'_> {
+    fn drop(&mut self) {
+        if !self.is_answered {
+            self.link.replace(self.number);
+        }
+    }
+}
+
+impl Connection {
+    async fn query<T: FromRedisValue>(&mut self, command: &Cmd) -> Result<T, RedisError> {
+        match self {
+            Self::One(connection) => command.query_async(connection).await,
+            Self::Cluster(connection) => command.query_async(connection).await,
+        }
+    }
+
+    /// Takes messages of `channel` from now on.
+    pub(super) async fn subscribe(&mut self, channel: &str) -> Result<(), RedisError> {
+        let subscribed = async {
+            match self {
+                Self::One(connection) => connection.subscribe(channel).await,
+                Self::Cluster(connection) => connection.ssubscribe(channel).await,
+            }
+        };
+        timeout(CALL_TIMEOUT, subscribed).await.unwrap_or_else(|_| Err(timed_out()))
+    }
+
+    /// Takes messages of `channel` no longer.
+    pub(super) async fn unsubscribe(&mut self, channel: &str) -> Result<(), RedisError> {
+        let unsubscribed = async {
+            match self {
+                Self::One(connection) => connection.unsubscribe(channel).await,
+                Self::Cluster(connection) => connection.sunsubscribe(channel).await,
+            }
+        };
+        timeout(CALL_TIMEOUT, unsubscribed).await.unwrap_or_else(|_| Err(timed_out()))
+    }
+}
+
+fn timed_out() -> RedisError {
+    std::io::Error::new(std::io::ErrorKind::TimedOut, "Redis did not answer within a second").into()
+}
+
+async fn connect_for_ever(place: Place, on_push: Option<OnPush>, current: Arc<Current>) {
+    let mut wanted = current.subscribe();
+    let mut failures = 0;
+    let mut number = 0;
+    loop {
+        // The sender is held here.
+        let _ = wanted.wait_for(Option::is_none).await;
+        match timeout(CONNECT_TIMEOUT, connect(&place, number + 1, on_push.clone())).await {
+            Ok(Ok(connection)) => {
+                failures = 0;
+                number += 1;
+                current.send_replace(Some((number, connection)));
+                // A connection that breaks at once is not made again without end.
+                sleep(BACKOFF[0]).await;
+            }
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "cannot connect to Redis");
+                sleep(BACKOFF[failures.min(BACKOFF.len() - 1)]).await;
+                failures += 1;
+            }
+            Err(_) => tracing::debug!("cannot connect to Redis in time"),
+        }
+    }
+}
+
+async fn connect(place: &Place, number: u64, on_push: Option<OnPush>) -> Result<Connection, RedisError> {
+    let sender = on_push.map(|on_push| {
+        move |info: PushInfo| {
+            on_push(number, info);
+            Ok::<(), SendError>(())
+        }
+    });
+    let mut config = AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(CONNECT_TIMEOUT))
+        .set_response_timeout(Some(CALL_TIMEOUT));
+    if place.form == Form::Cluster {
+        let mut builder: ClusterClientBuilder = ClusterClient::builder(place.hosts()?)
+            .use_protocol(ProtocolVersion::RESP3)
+            .connection_timeout(CALL_TIMEOUT / 2)
+            .response_timeout(CALL_TIMEOUT)
+            .retries(2)
+            .max_retry_wait(100);
+        if let Some(sender) = sender {
+            builder = builder.push_sender(sender);
+        }
+        return builder.build()?.get_async_connection().await.map(Connection::Cluster);
+    }
+    if let Some(sender) = sender {
+        config = config.set_push_sender(sender);
+    }
+    let client = match &place.form {
+        Form::Sentinel(service) => {
+            let login = place.login();
+            let mut builder = SentinelClientBuilder::new(place.addresses(), service, SentinelServerType::Master)?
+                .set_client_to_redis_db(login.db())
+                .set_client_to_redis_protocol(login.protocol());
+            if place.is_tls {
+                builder = builder.set_client_to_redis_tls_mode(redis::TlsMode::Secure);
+            }
+            if let Some(user) = login.username() {
+                builder = builder.set_client_to_redis_username(user);
+            }
+            if let Some(password) = login.password() {
+                builder = builder.set_client_to_redis_password(password);
+            }
+            builder.build()?.async_get_client().await?
+        }
+        Form::Single | Form::Cluster => place.client()?,
+    };
+    let mut connection = client.get_multiplexed_async_connection_with_config(&config).await?;
+    // A server that takes connections but answers nothing is not there.
+    connection.req_packed_command(&redis::cmd("PING")).await?;
+    Ok(Connection::One(connection))
+}

@@ -1,0 +1,250 @@
+//! Messages between nodes: their form, their signature, and the rule that each is taken once.
+//!
+//! A byte for the version and one for the kind; sender and receiver, 16 bytes each; the sender's counter and the number of the
+//! question, 8 bytes each; the body; 32 bytes of HMAC-SHA256 over all of it. Numbers are big-endian.
+
+use bytes::Bytes;
+use hkdf::Hkdf;
+use hmac::Hmac;
+use hmac::KeyInit;
+use hmac::Mac;
+use sha2::Sha256;
+
+use crate::id::NodeId;
+
+const VERSION: u8 = 1;
+const HEAD_BYTES: usize = 50;
+const MAC_BYTES: usize = 32;
+/// How far messages of one sender may overtake each other.
+const WINDOW: u64 = 4_096;
+
+/// What a message is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Kind {
+    /// A node to itself: whether messages arrive.
+    Probe,
+    /// It wants an answer.
+    Question,
+    /// To the question with the same number.
+    Answer,
+}
+
+/// One message.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct Message {
+    pub(super) kind: Kind,
+    pub(super) sender: NodeId,
+    pub(super) receiver: NodeId,
+    /// Grows with each message of a sender.
+    pub(super) sequence: u64,
+    /// Which question it is, or answers.
+    pub(super) number: u64,
+    pub(super) body: Bytes,
+}
+
+/// Why a message is dropped.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Drop {
+    /// It is cut off, or of another version.
+    Version,
+    /// It was not signed by a node of this gateway.
+    Signature,
+    /// It is for another node, or for an earlier life of this one.
+    Receiver,
+    /// It has been taken before, or is too old for that to be known.
+    Repeated,
+    /// More come than can be handled.
+    Overload,
+}
+
+impl Drop {
+    /// The word for it in metrics.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Version => "version",
+            Self::Signature => "signature",
+            Self::Receiver => "receiver",
+            Self::Repeated => "repeated",
+            Self::Overload => "overload",
+        }
+    }
+}
+
+/// Signs messages, and checks signatures.
+#[derive(Clone)]
+pub(super) struct Signer(Hmac<Sha256>);
+
+impl Signer {
+    /// Derives the key from `server.ticket_key`.
+    pub(super) fn new(ticket_key: &[u8]) -> Self {
+        let mut key = [0; 32];
+        Hkdf::<Sha256>::new(None, ticket_key)
+            .expand(b"wafergate between nodes v1", &mut key)
+            .expect("32 bytes are a valid length");
+        Self(Hmac::new_from_slice(&key).expect("every length is a valid key"))
+    }
+
+    /// The message as bytes.
+    pub(super) fn seal(&self, message: &Message) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(HEAD_BYTES + message.body.len() + MAC_BYTES);
+        let kind = match message.kind {
+            Kind::Probe => 0,
+            Kind::Question => 1,
+            Kind::Answer => 2,
+        };
+        bytes.extend([VERSION, kind]);
+        bytes.extend(message.sender.to_bytes());
+        bytes.extend(message.receiver.to_bytes());
+        bytes.extend(message.sequence.to_be_bytes());
+        bytes.extend(message.number.to_be_bytes());
+        bytes.extend(&message.body);
+        let mut mac = self.0.clone();
+        mac.update(&bytes);
+        bytes.extend(mac.finalize().into_bytes());
+        bytes
+    }
+
+    /// Reads what another node has sealed.
+    ///
+    /// # Errors
+    ///
+    /// If it is no message of this version, or nobody of us has signed it.
+    pub(super) fn open(&self, bytes: &Bytes) -> Result<Message, Drop> {
+        if bytes.len() < HEAD_BYTES + MAC_BYTES || bytes[0] != VERSION {
+            return Err(Drop::Version);
+        }
+        let (signed, signature) = bytes.split_at(bytes.len() - MAC_BYTES);
+        let mut mac = self.0.clone();
+        mac.update(signed);
+        mac.verify_slice(signature).map_err(|_| Drop::Signature)?;
+        let kind = match signed[1] {
+            0 => Kind::Probe,
+            1 => Kind::Question,
+            2 => Kind::Answer,
+            _ => return Err(Drop::Version),
+        };
+        let node = |at: usize| NodeId::from_bytes(signed[at..at + 16].try_into().expect("16 bytes"));
+        let number = |at: usize| u64::from_be_bytes(signed[at..at + 8].try_into().expect("8 bytes"));
+        Ok(Message {
+            kind,
+            sender: node(2),
+            receiver: node(18),
+            sequence: number(34),
+            number: number(42),
+            body: bytes.slice(HEAD_BYTES..signed.len()),
+        })
+    }
+}
+
+/// Which messages of one sender have been taken: the newest, and a bit for each of those before it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Taken {
+    newest: u64,
+    bits: Vec<u64>,
+}
+
+impl Taken {
+    /// Whether message `sequence`, counted from 1, is taken now for the first time.
+    pub(super) fn take(&mut self, sequence: u64) -> bool {
+        if self.bits.is_empty() {
+            self.bits = vec![0; usize::try_from(WINDOW / 64).expect("small")];
+        }
+        if sequence == 0 || sequence + WINDOW <= self.newest {
+            return false;
+        }
+        if sequence > self.newest {
+            let first = (self.newest + 1).max(sequence.saturating_sub(WINDOW - 1));
+            (first..=sequence).for_each(|skipped| *self.word(skipped) &= !(1 << (skipped % 64)));
+            self.newest = sequence;
+        }
+        let bit = 1 << (sequence % 64);
+        let word = self.word(sequence);
+        let is_first = *word & bit == 0;
+        *word |= bit;
+        is_first
+    }
+
+    fn word(&mut self, sequence: u64) -> &mut u64 {
+        let at = usize::try_from(sequence % WINDOW / 64).expect("small");
+        &mut self.bits[at]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message() -> Message {
+        Message {
+            kind: Kind::Question,
+            sender: NodeId::from_bytes([1; 16]),
+            receiver: NodeId::from_bytes([2; 16]),
+            sequence: 7,
+            number: u64::MAX,
+            body: Bytes::from_static(b"body"),
+        }
+    }
+
+    #[test]
+    fn a_message_is_read_back_as_it_was_sealed() {
+        let signer = Signer::new(b"secret");
+        for kind in [Kind::Probe, Kind::Question, Kind::Answer] {
+            for body in [Bytes::new(), Bytes::from_static(b"body")] {
+                let message = Message { kind, body, ..message() };
+                assert_eq!(signer.open(&signer.seal(&message).into()), Ok(message));
+            }
+        }
+    }
+
+    #[test]
+    fn a_message_that_was_changed_or_cut_is_dropped() {
+        let signer = Signer::new(b"secret");
+        let sealed = signer.seal(&message());
+
+        for at in 1..sealed.len() {
+            let mut forged = sealed.clone();
+            forged[at] ^= 1;
+            assert_eq!(signer.open(&forged.into()), Err(Drop::Signature), "byte {at}");
+        }
+        for length in 0..sealed.len() {
+            assert!(signer.open(&Bytes::copy_from_slice(&sealed[..length])).is_err(), "{length} bytes");
+        }
+        assert_eq!(Signer::new(b"Secret").open(&sealed.into()), Err(Drop::Signature));
+    }
+
+    #[test]
+    fn another_version_is_told_from_a_forgery() {
+        let signer = Signer::new(b"secret");
+        let mut sealed = signer.seal(&message());
+        sealed[0] = 2;
+
+        assert_eq!(signer.open(&sealed.into()), Err(Drop::Version));
+    }
+
+    #[test]
+    fn each_message_is_taken_once_also_when_they_overtake_each_other() {
+        let mut taken = Taken::default();
+
+        assert!(!taken.take(0));
+        for sequence in [1, 3, 2, 100, 99, 4] {
+            assert!(taken.take(sequence), "{sequence}");
+            assert!(!taken.take(sequence), "{sequence} again");
+        }
+        assert!(taken.take(50));
+    }
+
+    #[test]
+    fn what_is_too_old_to_know_is_not_taken() {
+        let mut taken = Taken::default();
+        assert!(taken.take(5));
+        assert!(taken.take(WINDOW + 5));
+        assert!(!taken.take(5));
+        assert!(taken.take(6));
+
+        assert!(taken.take(10 * WINDOW));
+        assert!(!taken.take(6 + WINDOW));
+        assert!(taken.take(9 * WINDOW + 1));
+        assert!(!taken.take(9 * WINDOW + 1));
+        assert!(taken.take(10 * WINDOW - 1));
+    }
+}

@@ -1,0 +1,266 @@
+//! The engine of many nodes: Redis holds leases, claims and what a survivor needs; what a node owns is in its own memory.
+
+mod adoption;
+mod bus;
+mod keys;
+mod lease;
+mod link;
+mod message;
+mod records;
+mod scripts;
+mod url;
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use parking_lot::Mutex;
+use redis::Cmd;
+use redis::FromRedisValue;
+use redis::RedisError;
+use tokio::sync::Notify;
+use tokio::sync::watch;
+
+use super::Claim;
+use super::Closed;
+use super::Engine;
+use super::EngineError;
+use super::Member;
+use super::MemoryEngine;
+use super::Once;
+use super::Peers;
+use super::Record;
+use super::Token;
+use crate::clock::millis;
+use crate::fence::Fence;
+use crate::id::NodeId;
+use crate::id::TunnelId;
+use crate::metrics::Metrics;
+use bus::Bus;
+use keys::Keys;
+use link::Link;
+use message::Signer;
+use records::Records;
+use url::Place;
+
+pub use url::UrlError;
+
+/// How young Redis' data may be before it is believed that a node that is not there is not: after a loss of all data every node
+/// needs a moment to come back.
+const SETTLED_AFTER_MS: i64 = 4_000;
+/// How long a node that leaves waits for its last changes to be written.
+const LAST_WRITES: Duration = Duration::from_secs(2);
+
+/// Where Redis is, and who may talk to this node.
+pub struct Settings<'a> {
+    /// `engine.redis_url`.
+    pub url: &'a str,
+    /// `engine.redis_prefix`.
+    pub prefix: &'a str,
+    /// `server.ticket_key`, from which the key between the nodes is derived.
+    pub ticket_key: &'a [u8],
+}
+
+/// A node of many that share one Redis.
+pub struct RedisEngine {
+    keys: Keys,
+    link: Arc<Link>,
+    bus: Arc<Bus>,
+    fence: Arc<Fence>,
+    /// Remembers this node's own claims, also when Redis has lost them.
+    own_claims: MemoryEngine,
+    records: Records,
+    me: watch::Sender<NodeId>,
+    others: Mutex<Vec<NodeId>>,
+    is_up: AtomicBool,
+    has_left: AtomicBool,
+    /// Told when Redis has answered after it had not.
+    came_back: Notify,
+    metrics: Metrics,
+}
+
+impl RedisEngine {
+    /// An engine at this place, which is connected to in the background. It does nothing before [`run`](Self::run).
+    ///
+    /// # Errors
+    ///
+    /// If the URL is none.
+    pub fn new(settings: &Settings<'_>, metrics: Metrics) -> Result<Arc<Self>, UrlError> {
+        let place = Place::parse(settings.url)?;
+        let keys = Keys::new(settings.prefix);
+        let link = Arc::new(Link::new(place.clone(), None));
+        let (me, my_name) = watch::channel(new_node());
+        let signer = Signer::new(settings.ticket_key);
+        let bus = Bus::new(place, keys.clone(), signer, Arc::clone(&link), my_name, metrics.clone());
+        metrics.engine_up.set(0);
+        Ok(Arc::new(Self {
+            keys,
+            link,
+            bus: Arc::new(bus),
+            fence: Arc::new(Fence::closed()),
+            own_claims: MemoryEngine::default(),
+            records: Records::default(),
+            me,
+            others: Mutex::default(),
+            is_up: AtomicBool::new(false),
+            has_left: AtomicBool::new(false),
+            came_back: Notify::new(),
+            metrics,
+        }))
+    }
+
+    /// Keeps this node among the others until it is dropped.
+    pub async fn run(self: Arc<Self>, member: Arc<dyn Member>) {
+        tokio::join!(
+            self.keep_lease(member.as_ref()),
+            self.write_records(),
+            self.bus.receive(member.as_ref(), &self.fence),
+            self.bus.stay_subscribed(),
+        );
+    }
+
+    /// The name of this node's present life.
+    fn me(&self) -> NodeId {
+        *self.me.borrow()
+    }
+
+    async fn call<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, RedisError> {
+        self.link.call(command).await
+    }
+
+    /// A script on the keys that all nodes change.
+    fn nodes_script(&self, script: &str) -> Cmd {
+        let keys = self.keys.nodes();
+        let mut command = redis::cmd("EVAL");
+        command.arg(script).arg(keys.len()).arg(&keys);
+        command
+    }
+
+    async fn claim_key(&self, key: &str, token: Token, life: Duration) -> Result<Claim, EngineError> {
+        let mut command = redis::cmd("EVAL");
+        command.arg(scripts::CLAIM).arg(1).arg(key).arg(&token[..]).arg(millis(life).max(1));
+        match self.call::<i64>(&command).await.map_err(away)? {
+            1 => Ok(Claim::Granted),
+            _ => Ok(Claim::Used),
+        }
+    }
+}
+
+#[async_trait]
+impl Engine for RedisEngine {
+    async fn claim(&self, tunnel: TunnelId, token: Token, ticket_life: Duration) -> Result<Claim, EngineError> {
+        let life = ticket_life + Duration::from_secs(1);
+        if self.own_claims.claim_now(tunnel, token, life) == Claim::Used {
+            return Ok(Claim::Used);
+        }
+        self.claim_key(&self.keys.claim(tunnel), token, life).await
+    }
+
+    async fn remember(
+        &self,
+        what: Once,
+        tenant: &str,
+        name: &str,
+        token: Token,
+        life: Duration,
+    ) -> Result<Claim, EngineError> {
+        if self.own_claims.remember_now(what, tenant, name, token, life) == Claim::Used {
+            return Ok(Claim::Used);
+        }
+        match self.claim_key(&self.keys.once(what, tenant, name), token, life).await {
+            // While the engine is away nonces are checked by each node for itself.
+            Err(_) if what == Once::Nonce => Ok(Claim::Granted),
+            result => result,
+        }
+    }
+
+    async fn register(&self, tunnel: TunnelId, record: Record) -> Result<u64, EngineError> {
+        let epoch = self.fence.epoch();
+        if !self.fence.admits(epoch).await || self.has_left.load(Ordering::Acquire) {
+            return Err(EngineError);
+        }
+        self.records.add(tunnel, &record);
+        let mut command = redis::cmd("HSET");
+        command.arg(self.keys.records(self.me())).arg(tunnel.to_string()).arg(record.write());
+        let written = self.call::<i64>(&command).await;
+        if written.is_err() || self.fence.epoch() != epoch {
+            self.records.remove(tunnel);
+            return Err(EngineError);
+        }
+        Ok(epoch)
+    }
+
+    fn closing(&self, tunnel: TunnelId, closed: Closed) {
+        self.records.close(tunnel, closed);
+    }
+
+    fn settled(&self, tunnel: TunnelId) {
+        self.records.remove(tunnel);
+    }
+
+    fn is_up(&self) -> bool {
+        self.is_up.load(Ordering::Acquire)
+    }
+
+    fn fence(&self) -> &Arc<Fence> {
+        &self.fence
+    }
+
+    async fn leave(&self) {
+        self.has_left.store(true, Ordering::Release);
+        let written = async {
+            while !self.records.is_written() {
+                self.write_some().await;
+            }
+        };
+        if tokio::time::timeout(LAST_WRITES, written).await.is_err() {
+            tracing::warn!("the engine does not take this node's last changes");
+        }
+        let left_behind = self.records.len();
+        // From here on the others speak for what is left.
+        self.fence.begin_epoch();
+        let mut command = self.nodes_script(scripts::LEAVE);
+        command.arg(self.me().to_string()).arg(u8::from(left_behind > 0));
+        match self.call::<i64>(&command).await {
+            Ok(_) if left_behind == 0 => {}
+            Ok(_) => tracing::info!(tunnels = left_behind, "left; the other nodes end these tunnels"),
+            Err(error) => tracing::warn!(%error, "could not leave in order: the other nodes find out in some seconds"),
+        }
+    }
+}
+
+#[async_trait]
+impl Peers for RedisEngine {
+    fn others(&self) -> Vec<NodeId> {
+        self.others.lock().clone()
+    }
+
+    async fn all_others(&self) -> Result<Vec<NodeId>, EngineError> {
+        let (age_ms, nodes): (i64, Vec<String>) = self.call(&self.nodes_script(scripts::NODES)).await.map_err(away)?;
+        if age_ms < SETTLED_AFTER_MS {
+            return Err(EngineError);
+        }
+        Ok(others(&nodes, self.me()))
+    }
+
+    async fn ask(&self, node: NodeId, question: Bytes) -> Result<Bytes, EngineError> {
+        self.bus.ask(node, question).await
+    }
+}
+
+fn new_node() -> NodeId {
+    NodeId::from_bytes(rand::random())
+}
+
+/// The nodes of a list, without `me`.
+fn others(nodes: &[String], me: NodeId) -> Vec<NodeId> {
+    nodes.iter().filter_map(|node| node.parse().ok()).filter(|node| *node != me).collect()
+}
+
+fn away(error: RedisError) -> EngineError {
+    tracing::debug!(%error, "the engine does not answer");
+    EngineError
+}

@@ -1,0 +1,193 @@
+//! What this node has registered: kept here too, so that it can be written again, and written by one task in the order of its changes.
+
+use std::collections::HashMap;
+use std::collections::HashSet;
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use super::super::Closed;
+use super::super::Record;
+use crate::id::TunnelId;
+
+/// Most records that travel in one command.
+pub(super) const CHUNK: usize = 500;
+
+/// The records of one life of this node.
+#[derive(Default)]
+pub(super) struct Records {
+    state: Mutex<State>,
+    /// Told when there is something to write.
+    pub(super) changed: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    all: HashMap<TunnelId, Box<[u8]>>,
+    /// What Redis may not know: of each tunnel its record as it is in `all`, or that it is gone from there.
+    unwritten: HashSet<TunnelId>,
+}
+
+/// Some changes, to be written in one go.
+#[derive(Debug, Default, Eq, PartialEq)]
+pub(super) struct Changes {
+    pub(super) put: Vec<(TunnelId, Box<[u8]>)>,
+    pub(super) delete: Vec<TunnelId>,
+}
+
+impl Changes {
+    pub(super) fn is_empty(&self) -> bool {
+        self.put.is_empty() && self.delete.is_empty()
+    }
+}
+
+impl Records {
+    /// Adds a record; whether it is written is for the caller to see to.
+    pub(super) fn add(&self, tunnel: TunnelId, record: &Record) {
+        self.state.lock().all.insert(tunnel, record.write().into());
+    }
+
+    /// Adds a record that is to be written by and by; false if it is there already.
+    pub(super) fn adopt(&self, tunnel: TunnelId, record: &Record) -> bool {
+        let mut state = self.state.lock();
+        if state.all.contains_key(&tunnel) {
+            return false;
+        }
+        state.all.insert(tunnel, record.write().into());
+        state.unwritten.insert(tunnel);
+        true
+    }
+
+    /// Notes why a tunnel ended.
+    pub(super) fn close(&self, tunnel: TunnelId, closed: Closed) {
+        let mut state = self.state.lock();
+        let Some(bytes) = state.all.get_mut(&tunnel) else { return };
+        let Some(record) = Record::read(bytes) else { return };
+        *bytes = Record { closed: Some(closed), ..record }.write().into();
+        state.unwritten.insert(tunnel);
+        self.changed.notify_one();
+    }
+
+    /// Forgets a tunnel.
+    pub(super) fn remove(&self, tunnel: TunnelId) {
+        let mut state = self.state.lock();
+        if state.all.remove(&tunnel).is_some() {
+            state.unwritten.insert(tunnel);
+            self.changed.notify_one();
+        }
+    }
+
+    /// Redis has lost everything: all is to be written again.
+    pub(super) fn write_all(&self) {
+        let mut state = self.state.lock();
+        let state = &mut *state;
+        state.unwritten.extend(state.all.keys());
+        self.changed.notify_one();
+    }
+
+    /// The node begins another life: these records are others' now.
+    pub(super) fn clear(&self) {
+        *self.state.lock() = State::default();
+    }
+
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.state.lock().all.len()
+    }
+
+    /// Whether Redis knows all there is to know.
+    pub(super) fn is_written(&self) -> bool {
+        self.state.lock().unwritten.is_empty()
+    }
+
+    /// Some of what is to be written; whoever takes it and fails gives it [`back`](Self::back).
+    pub(super) fn take(&self) -> Changes {
+        let mut state = self.state.lock();
+        let chosen: Vec<_> = state.unwritten.iter().copied().take(CHUNK).collect();
+        let mut changes = Changes::default();
+        for tunnel in chosen {
+            state.unwritten.remove(&tunnel);
+            match state.all.get(&tunnel) {
+                Some(bytes) => changes.put.push((tunnel, bytes.clone())),
+                None => changes.delete.push(tunnel),
+            }
+        }
+        changes
+    }
+
+    /// Takes back what could not be written.
+    pub(super) fn back(&self, changes: Changes) {
+        let tunnels = changes.put.into_iter().map(|(tunnel, _)| tunnel).chain(changes.delete);
+        self.state.lock().unwritten.extend(tunnels);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::close::CloseReason;
+    use crate::protocol::content::Profile;
+
+    const CLOSED: Closed = Closed { reason: CloseReason::Drain, unix_ms: 5 };
+
+    fn tunnel(number: u8) -> TunnelId {
+        TunnelId::from_bytes([number; 16])
+    }
+
+    fn record() -> Record {
+        Record {
+            tenant: "t".into(),
+            receive_url: "http://h/".into(),
+            key_fingerprint: 1,
+            profile: Profile::Wafer,
+            closed: None,
+        }
+    }
+
+    #[test]
+    fn of_each_tunnel_the_last_state_is_written() {
+        let records = Records::default();
+        records.add(tunnel(1), &record());
+        records.add(tunnel(2), &record());
+        assert!(records.take().is_empty(), "whoever adds one writes it");
+
+        records.close(tunnel(1), CLOSED);
+        records.close(tunnel(2), CLOSED);
+        records.remove(tunnel(2));
+        records.remove(tunnel(3));
+
+        let changes = records.take();
+        assert_eq!(changes.delete, [tunnel(2)]);
+        assert_eq!(changes.put.len(), 1);
+        assert_eq!(Record::read(&changes.put[0].1).expect("a record").closed, Some(CLOSED));
+        assert!(records.is_written());
+    }
+
+    #[test]
+    fn what_failed_is_written_later_in_its_state_of_then() {
+        let records = Records::default();
+        assert!(records.adopt(tunnel(1), &record()));
+        assert!(!records.adopt(tunnel(1), &record()));
+        let changes = records.take();
+        records.remove(tunnel(1));
+        records.back(changes);
+
+        assert_eq!(records.take(), Changes { put: vec![], delete: vec![tunnel(1)] });
+    }
+
+    #[test]
+    fn everything_can_be_written_again_in_chunks() {
+        let records = Records::default();
+        let count = u16::try_from(CHUNK).expect("small") + 1;
+        for number in 0..count {
+            let mut bytes = [0; 16];
+            bytes[..2].copy_from_slice(&number.to_be_bytes());
+            records.add(TunnelId::from_bytes(bytes), &record());
+        }
+        records.write_all();
+
+        assert_eq!(records.take().put.len(), CHUNK);
+        assert_eq!(records.take().put.len(), 1);
+        assert!(records.is_written());
+    }
+}

@@ -1,0 +1,86 @@
+//! What must happen in one step, as scripts that Redis runs. They are sent in full each time: nothing has to be there first.
+
+/// Takes `KEYS[1]` for the token `ARGV[1]`, for `ARGV[2]` milliseconds; 1 if it is that token's now.
+pub(super) const CLAIM: &str = r"
+if redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then return 1 end
+if redis.call('GET', KEYS[1]) == ARGV[1] then return 1 end
+return 0
+";
+
+/// Renews the lease of node `ARGV[1]` for `ARGV[2]` ms, declares dead whose lease is over, and takes over what nobody looks after.
+///
+/// `ARGV[3]`: after so many ms without any renewal it was the engine that was away, and all leases begin anew. `ARGV[4]`: how long
+/// the dead are remembered, in ms. `ARGV[5]`: this node's status. Keys: see `Keys::nodes`.
+///
+/// Gives: `renewed`, `registered` (there was no lease) or `dead`; the age of the data in ms; the sets that the node looks after
+/// beside its own; all nodes that live; their statuses, without its own.
+pub(super) const RENEW: &str = r"
+local leases, records, dead, status, clock = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local me, lease = ARGV[1], tonumber(ARGV[2])
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+if redis.call('ZSCORE', dead, me) then return {'dead', 0, {}, {}, {}} end
+
+local was_there = redis.call('ZSCORE', leases, me)
+local tick = tonumber(redis.call('HGET', clock, 'tick') or now)
+redis.call('HSETNX', clock, 'born', now)
+redis.call('HSET', clock, 'tick', now)
+if now - tick > tonumber(ARGV[3]) then
+  for _, node in ipairs(redis.call('ZRANGE', leases, 0, -1)) do
+    redis.call('ZADD', leases, now + lease, node)
+  end
+end
+redis.call('ZADD', leases, now + lease, me)
+redis.call('HSET', records, me, me)
+redis.call('HSET', status, me, ARGV[5])
+
+for _, node in ipairs(redis.call('ZRANGEBYSCORE', leases, '-inf', now)) do
+  redis.call('ZREM', leases, node)
+  redis.call('ZADD', dead, now, node)
+  redis.call('HDEL', status, node)
+end
+redis.call('ZREMRANGEBYSCORE', dead, '-inf', now - tonumber(ARGV[4]))
+
+local mine = {}
+local owners = redis.call('HGETALL', records)
+for i = 1, #owners, 2 do
+  local set, owner = owners[i], owners[i + 1]
+  if owner ~= me and not redis.call('ZSCORE', leases, owner) then
+    redis.call('HSET', records, set, me)
+    owner = me
+  end
+  if owner == me and set ~= me then mine[#mine + 1] = set end
+end
+
+local others = {}
+local statuses = redis.call('HGETALL', status)
+for i = 1, #statuses, 2 do
+  if statuses[i] ~= me then others[#others + 1] = statuses[i + 1] end
+end
+local age = now - redis.call('HGET', clock, 'born')
+return {was_there and 'renewed' or 'registered', age, mine, redis.call('ZRANGE', leases, 0, -1), others}
+";
+
+/// All nodes that live, and the age of the data in ms, -1 if there is none. Keys: see `Keys::nodes`.
+pub(super) const NODES: &str = r"
+local time = redis.call('TIME')
+local born = redis.call('HGET', KEYS[5], 'born')
+local age = born and (time[1] * 1000 + math.floor(time[2] / 1000) - born) or -1
+return {age, redis.call('ZRANGE', KEYS[1], 0, -1)}
+";
+
+/// Node `ARGV[1]` leaves; `ARGV[2]` is 1 if it leaves records behind. Keys: see `Keys::nodes`.
+pub(super) const LEAVE: &str = r"
+local time = redis.call('TIME')
+redis.call('ZREM', KEYS[1], ARGV[1])
+redis.call('ZADD', KEYS[3], time[1] * 1000 + math.floor(time[2] / 1000), ARGV[1])
+redis.call('HDEL', KEYS[4], ARGV[1])
+if ARGV[2] == '0' then redis.call('HDEL', KEYS[2], ARGV[1]) end
+return 1
+";
+
+/// Node `ARGV[1]` has emptied set `ARGV[2]`, if it is still the one that looks after it. Keys: see `Keys::nodes`.
+pub(super) const DISMISS: &str = r"
+if redis.call('HGET', KEYS[2], ARGV[2]) == ARGV[1] then redis.call('HDEL', KEYS[2], ARGV[2]) end
+return 1
+";

@@ -1,0 +1,217 @@
+//! Targets of a push that this node does not have, until the others have said what became of them. Pure bookkeeping.
+//!
+//! A target is invalid only if every node that may have it has said that it has not.
+
+use std::collections::HashSet;
+
+use super::hints::Hints;
+use super::question::Said;
+use crate::id::NodeId;
+use crate::id::TunnelId;
+
+/// One target of one packet.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Open {
+    /// The packet's place in the push.
+    pub(super) packet: usize,
+    pub(super) tunnel: TunnelId,
+}
+
+/// What became of a target.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Fate {
+    /// Not said yet.
+    Undecided,
+    /// Its owner took it.
+    Accepted,
+    /// Its owner had no room for it.
+    Slow,
+}
+
+/// The targets, in the order of the push, with what is known of them.
+#[derive(Debug)]
+pub(super) struct Undecided {
+    targets: Vec<Open>,
+    fates: Vec<Fate>,
+    /// Of each target, the nodes that have said that they do not have it.
+    denied_by: Vec<Vec<NodeId>>,
+    /// Nodes that did not answer.
+    silent: HashSet<NodeId>,
+}
+
+/// What to ask one node: places in the list of targets, in its order.
+pub(super) type Share = (NodeId, Vec<usize>);
+
+impl Undecided {
+    pub(super) fn new(targets: Vec<Open>) -> Self {
+        let fates = vec![Fate::Undecided; targets.len()];
+        let denied_by = vec![vec![]; targets.len()];
+        Self { targets, fates, denied_by, silent: HashSet::new() }
+    }
+
+    pub(super) fn targets(&self) -> &[Open] {
+        &self.targets
+    }
+
+    /// What to ask first: of the node that a hint names, or of all.
+    pub(super) fn first_round(&self, nodes: &[NodeId], hints: &Hints) -> Vec<Share> {
+        let mut shares: Vec<Share> = nodes.iter().map(|node| (*node, vec![])).collect();
+        for (place, target) in self.targets.iter().enumerate() {
+            let hint = hints.get(target.tunnel).and_then(|hint| nodes.iter().position(|node| *node == hint));
+            match hint {
+                Some(node) => shares[node].1.push(place),
+                None => shares.iter_mut().for_each(|(_, places)| places.push(place)),
+            }
+        }
+        shares.retain(|(_, places)| !places.is_empty());
+        shares
+    }
+
+    /// What to ask next of `nodes`, so that each of them has been asked for everything that is undecided.
+    pub(super) fn next_round(&self, nodes: &[NodeId]) -> Vec<Share> {
+        let speaking = nodes.iter().filter(|node| !self.silent.contains(node));
+        let shares = speaking.map(|node| {
+            (*node, self.undecided().filter(|place| !self.denied_by[*place].contains(node)).collect::<Vec<_>>())
+        });
+        shares.filter(|(_, places)| !places.is_empty()).collect()
+    }
+
+    /// Takes the answer of a node to its share.
+    pub(super) fn answered(&mut self, node: NodeId, places: &[usize], said: &[Said]) {
+        for (place, said) in places.iter().zip(said) {
+            match said {
+                Said::Accepted => self.fates[*place] = Fate::Accepted,
+                Said::Slow => self.fates[*place] = Fate::Slow,
+                Said::NotMine => self.denied_by[*place].push(node),
+            }
+        }
+    }
+
+    /// A node did not answer.
+    pub(super) fn was_silent(&mut self, node: NodeId) {
+        self.silent.insert(node);
+    }
+
+    /// Only these nodes may have anything: who is not among them may be silent.
+    pub(super) fn only(&mut self, nodes: &[NodeId]) {
+        self.silent.retain(|node| nodes.contains(node));
+    }
+
+    /// Whether anything is still to be found out.
+    pub(super) fn is_open(&self) -> bool {
+        self.undecided().next().is_some()
+    }
+
+    /// Whether a node that did not answer may have what is undecided.
+    pub(super) fn is_unsure(&self) -> bool {
+        self.is_open() && !self.silent.is_empty()
+    }
+
+    /// Whether all of `nodes` have said that they do not have what is undecided.
+    pub(super) fn is_denied_by(&self, nodes: &[NodeId]) -> bool {
+        self.next_round(nodes).is_empty() && !self.is_unsure()
+    }
+
+    /// What is known of each target.
+    pub(super) fn fates(&self) -> &[Fate] {
+        &self.fates
+    }
+
+    fn undecided(&self) -> impl Iterator<Item = usize> + '_ {
+        self.fates.iter().enumerate().filter(|(_, fate)| **fate == Fate::Undecided).map(|(place, _)| place)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(number: u8) -> NodeId {
+        NodeId::from_bytes([number; 16])
+    }
+
+    fn open(packet: usize, number: u8) -> Open {
+        Open { packet, tunnel: TunnelId::from_bytes([number; 16]) }
+    }
+
+    const NO: Said = Said::NotMine;
+    const YES: Said = Said::Accepted;
+
+    #[test]
+    fn without_hints_all_nodes_are_asked_once_for_everything() {
+        let nodes = [node(1), node(2)];
+        let mut undecided = Undecided::new(vec![open(0, 1), open(0, 2), open(1, 1)]);
+
+        let shares = undecided.first_round(&nodes, &Hints::default());
+        assert_eq!(shares, [(node(1), vec![0, 1, 2]), (node(2), vec![0, 1, 2])]);
+
+        undecided.answered(node(1), &[0, 1, 2], &[YES, NO, YES]);
+        undecided.answered(node(2), &[0, 1, 2], &[NO, Said::Slow, NO]);
+        assert_eq!(undecided.fates(), [Fate::Accepted, Fate::Slow, Fate::Accepted]);
+        assert!(!undecided.is_open());
+        assert!(undecided.next_round(&nodes).is_empty());
+    }
+
+    #[test]
+    fn a_wrong_hint_costs_one_more_round() {
+        let nodes = [node(1), node(2), node(3)];
+        let mut hints = Hints::default();
+        hints.learn(open(0, 1).tunnel, node(1));
+        hints.learn(open(0, 2).tunnel, node(2));
+        let mut undecided = Undecided::new(vec![open(0, 1), open(0, 2)]);
+
+        assert_eq!(undecided.first_round(&nodes, &hints), [(node(1), vec![0]), (node(2), vec![1])]);
+        undecided.answered(node(1), &[0], &[NO]);
+        undecided.answered(node(2), &[1], &[YES]);
+
+        assert!(!undecided.is_denied_by(&nodes));
+        assert_eq!(undecided.next_round(&nodes), [(node(2), vec![0]), (node(3), vec![0])]);
+        undecided.answered(node(2), &[0], &[NO]);
+        undecided.answered(node(3), &[0], &[NO]);
+        assert!(undecided.is_denied_by(&nodes));
+        assert_eq!(undecided.next_round(&[node(1), node(4)]), [(node(4), vec![0])], "who came later is asked too");
+    }
+
+    #[test]
+    fn nobody_is_asked_twice_for_the_same() {
+        let nodes = [node(1), node(2)];
+        let mut hints = Hints::default();
+        hints.learn(open(0, 2).tunnel, node(2));
+        let mut undecided = Undecided::new(vec![open(0, 1), open(0, 2)]);
+
+        assert_eq!(undecided.first_round(&nodes, &hints), [(node(1), vec![0]), (node(2), vec![0, 1])]);
+        undecided.answered(node(1), &[0], &[NO]);
+        undecided.answered(node(2), &[0, 1], &[NO, YES]);
+        assert!(undecided.is_denied_by(&nodes));
+    }
+
+    #[test]
+    fn a_hint_at_a_node_that_is_gone_is_none() {
+        let mut hints = Hints::default();
+        hints.learn(open(0, 1).tunnel, node(9));
+        let undecided = Undecided::new(vec![open(0, 1)]);
+
+        assert_eq!(undecided.first_round(&[node(1)], &hints), [(node(1), vec![0])]);
+        assert!(undecided.first_round(&[], &hints).is_empty());
+    }
+
+    #[test]
+    fn a_silent_node_makes_unsure_what_nobody_else_has() {
+        let nodes = [node(1), node(2)];
+        let mut undecided = Undecided::new(vec![open(0, 1), open(0, 2)]);
+        undecided.answered(node(1), &[0, 1], &[YES, NO]);
+        undecided.was_silent(node(2));
+
+        assert!(undecided.is_unsure());
+        assert!(!undecided.is_denied_by(&nodes));
+        assert_eq!(undecided.fates(), [Fate::Accepted, Fate::Undecided]);
+
+        undecided.only(&nodes[..1]);
+        assert!(undecided.is_denied_by(&nodes[..1]), "the silent one has left meanwhile");
+
+        let mut decided = Undecided::new(vec![open(0, 1)]);
+        decided.was_silent(node(2));
+        decided.answered(node(1), &[0], &[YES]);
+        assert!(!decided.is_unsure(), "all is decided without it");
+    }
+}

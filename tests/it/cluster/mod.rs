@@ -1,0 +1,75 @@
+//! Several nodes on one Redis: any node answers any request.
+
+mod push;
+mod trouble;
+
+use serde_json::json;
+
+use crate::support::Cluster;
+use crate::support::TestClient;
+
+#[tokio::test]
+async fn a_tunnel_asked_of_one_node_opens_at_another_and_is_pushed_to_through_a_third() {
+    let cluster = Cluster::new(3).await;
+    let mut client = cluster.connect(0, 1).await;
+
+    assert_eq!(cluster.push(2, &[&client.tunnel], "hello").await, [""; 0]);
+    client.expect("message:hello").await;
+    client.send("message:hi").await;
+    cluster.business.story(&client.tunnel, &["connect", "message:hi"]).await;
+
+    assert_eq!(cluster.wafer(0).close(&[&client.tunnel]).await, [""; 0]);
+    client.expect("close").await;
+    assert_eq!(client.close_code().await, 1000);
+    cluster.business.story(&client.tunnel, &["connect", "message:hi", "close"]).await;
+    for node in 0..3 {
+        assert_eq!(cluster.push(node, &[&client.tunnel], "late").await, [client.tunnel.as_str()]);
+    }
+    cluster.business.assert_sound();
+}
+
+#[tokio::test]
+async fn a_connect_url_works_once_on_all_nodes_together() {
+    let cluster = Cluster::new(2).await;
+    let issued = cluster.issue(0).await;
+    let dials = (0..10).map(|turn| {
+        let issued = cluster.moved(&issued, turn % 2);
+        async move { TestClient::dial(&issued).await.map(drop) }
+    });
+
+    let outcomes = futures_util::future::join_all(dials).await;
+
+    assert_eq!(outcomes.iter().filter(|outcome| outcome.is_ok()).count(), 1);
+    let refused = outcomes.into_iter().filter_map(Result::err);
+    refused.for_each(|error| assert!(error.to_string().contains("409"), "{error}"));
+}
+
+#[tokio::test]
+async fn the_limit_of_connections_counts_all_nodes() {
+    let cluster = Cluster::with(2, &[("tenants.0.limits.connections", "2")]).await;
+    let _first = cluster.connect(0, 0).await;
+    let _second = cluster.connect(1, 0).await;
+
+    let answer = crate::support::within("the other node hears of it", async {
+        loop {
+            let answer = cluster.wafer(1).try_issue(&cluster.business.url()).await;
+            if answer["code"] != 0 {
+                return answer;
+            }
+        }
+    });
+    assert_eq!(answer.await["code"], json!(42901));
+}
+
+#[tokio::test]
+async fn rates_are_shared_among_the_nodes() {
+    let cluster = Cluster::with(2, &[("limits.pushes_per_sec", "10")]).await;
+    let mut accepted = 0;
+    for turn in 0..60 {
+        let answer = cluster.try_push(turn % 2, &[], "x").await;
+        accepted += usize::from(answer["code"] == 0);
+    }
+
+    // Two nodes with a burst of two seconds' worth of half the rate each, and what comes in while the test runs.
+    assert!(accepted < 40, "{accepted} of 60");
+}

@@ -1,0 +1,105 @@
+//! Several gateways on one Redis, with a business server and its SDK at each of them.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use serde_json::json;
+
+use super::BusinessServer;
+use super::Issued;
+use super::KEY;
+use super::Redis;
+use super::TestClient;
+use super::TestGateway;
+use super::Wafer;
+use super::within;
+
+/// The key that connect URLs and messages between the nodes are signed with.
+const TICKET_KEY: &str = "thirty-two characters or more, the same on every node";
+
+/// Gateways that share one Redis.
+pub(crate) struct Cluster {
+    pub(crate) nodes: Vec<TestGateway>,
+    pub(crate) business: BusinessServer,
+    pub(crate) redis: Redis,
+}
+
+impl Cluster {
+    /// So many gateways on a Redis of their own, which know each other.
+    pub(crate) async fn new(nodes: usize) -> Self {
+        Self::with(nodes, &[]).await
+    }
+
+    /// The same with these settings.
+    pub(crate) async fn with(nodes: usize, settings: &[(&str, &str)]) -> Self {
+        let redis = Redis::start().await;
+        let mut cluster = Self { nodes: vec![], business: BusinessServer::new().await, redis };
+        for _ in 0..nodes {
+            cluster.join(settings).await;
+        }
+        cluster.settle().await;
+        cluster
+    }
+
+    /// One more gateway.
+    pub(crate) async fn join(&mut self, settings: &[(&str, &str)]) {
+        let node = gateway(&self.redis.url(), settings).await;
+        node.until_metric("engine_up", 1.0).await;
+        self.nodes.push(node);
+    }
+
+    /// Waits until Redis' data is old enough for a node to say for sure that a tunnel is nobody's.
+    pub(crate) async fn settle(&self) {
+        let settled = async {
+            for node in 0..self.nodes.len() {
+                while self.try_push(node, &["t00000000000000000000000000000000"], "x").await["code"] != 0 {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            }
+        };
+        within("all nodes know each other", settled).await;
+    }
+
+    /// The SDK that talks to one node.
+    pub(crate) fn wafer(&self, node: usize) -> Wafer {
+        Wafer::new(self.nodes[node].address, "127.0.0.1", KEY)
+    }
+
+    /// Asks one node for a tunnel.
+    pub(crate) async fn issue(&self, node: usize) -> Issued {
+        self.wafer(node).issue(&self.business.url()).await
+    }
+
+    /// Asks one node for a tunnel, and opens it at another.
+    pub(crate) async fn connect(&self, asked: usize, dialled: usize) -> TestClient {
+        let issued = self.moved(&self.issue(asked).await, dialled);
+        let mut client = TestClient::dial(&issued).await.expect("a fresh connect URL works everywhere");
+        client.expect("timeout:30").await;
+        self.business.story(&client.tunnel, &["connect"]).await;
+        client
+    }
+
+    /// The same connect URL at another node, as a load balancer would have it.
+    pub(crate) fn moved(&self, issued: &Issued, node: usize) -> Issued {
+        let (_, host, _) = issued.parts();
+        let connect_url = issued.connect_url.replace(host, &self.nodes[node].address.to_string());
+        Issued { tunnel: issued.tunnel.clone(), connect_url }
+    }
+
+    /// Pushes through one node; the whole answer.
+    pub(crate) async fn try_push(&self, node: usize, tunnels: &[&str], content: &str) -> Value {
+        let packets = json!([{"tunnelIds": tunnels, "type": "message", "content": content}]);
+        self.wafer(node).call("/ws/push", &packets.to_string()).await
+    }
+
+    /// Pushes through one node; the invalid ids.
+    pub(crate) async fn push(&self, node: usize, tunnels: &[&str], content: &str) -> Vec<String> {
+        self.wafer(node).push(tunnels, content).await
+    }
+}
+
+/// A gateway on this Redis, which may not be there yet.
+pub(crate) async fn gateway(redis_url: &str, settings: &[(&str, &str)]) -> TestGateway {
+    let base = [("engine.kind", "redis"), ("engine.redis_url", redis_url), ("server.ticket_key", TICKET_KEY)];
+    TestGateway::with(&[&base[..], settings].concat()).await
+}
