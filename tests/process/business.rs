@@ -6,10 +6,14 @@ use std::io::Read;
 use std::io::Write;
 use std::net::TcpListener;
 use std::net::TcpStream;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc;
 use std::sync::mpsc::Receiver;
 use std::sync::mpsc::Sender;
 use std::thread;
+use std::time::Duration;
 
 use super::gateway::SOON;
 
@@ -19,6 +23,7 @@ const ACCEPTED_AND_CLOSED: &[u8] = b"HTTP/1.1 200 OK\r\nConnection: close\r\nCon
 pub(crate) struct Business {
     /// Host and port.
     pub(crate) authority: String,
+    refuses: Arc<AtomicBool>,
     events: Receiver<serde_json::Value>,
 }
 
@@ -37,13 +42,27 @@ impl Business {
         let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
         let authority = listener.local_addr().expect("bound").to_string();
         let (sender, events) = mpsc::channel();
+        let refuses = Arc::new(AtomicBool::new(false));
+        let is_refusing = Arc::clone(&refuses);
         thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
-                let sender = sender.clone();
-                thread::spawn(move || serve(stream, &sender, answer));
+                let (sender, refuses) = (sender.clone(), Arc::clone(&is_refusing));
+                thread::spawn(move || serve(stream, &sender, answer, &refuses));
             }
         });
-        Self { authority, events }
+        Self { authority, refuses, events }
+    }
+
+    /// Answers 500 to every event from now on, and forgets it, or no longer.
+    pub(crate) fn refuse(&self, refuses: bool) {
+        self.refuses.store(refuses, Ordering::Release);
+    }
+
+    /// The next event's tunnel and type, if one comes in time.
+    pub(crate) fn story(&self, patience: Duration) -> Option<(String, String)> {
+        let event = self.events.recv_timeout(patience).ok()?;
+        let text = |key: &str| event[key].as_str().expect("text").to_owned();
+        Some((text("tunnelId"), text("type")))
     }
 
     /// The next event as it came.
@@ -64,7 +83,12 @@ impl Business {
     }
 }
 
-fn serve(stream: TcpStream, sender: &Sender<serde_json::Value>, answer: Option<&[u8]>) -> Option<()> {
+fn serve(
+    stream: TcpStream,
+    sender: &Sender<serde_json::Value>,
+    answer: Option<&[u8]>,
+    refuses: &AtomicBool,
+) -> Option<()> {
     let mut writer = stream.try_clone().ok()?;
     let mut reader = BufReader::new(stream);
     loop {
@@ -84,6 +108,10 @@ fn serve(stream: TcpStream, sender: &Sender<serde_json::Value>, answer: Option<&
         let mut body = vec![0; length];
         reader.read_exact(&mut body).ok()?;
         let body: serde_json::Value = serde_json::from_slice(&body).ok()?;
+        if refuses.load(Ordering::Acquire) {
+            writer.write_all(b"HTTP/1.1 500 Not now\r\nContent-Length: 0\r\n\r\n").ok()?;
+            continue;
+        }
         sender.send(serde_json::from_str(body["data"].as_str()?).ok()?).ok()?;
         if let Some(answer) = answer {
             writer.write_all(answer).ok()?;

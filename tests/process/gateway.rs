@@ -105,6 +105,21 @@ impl Gateway {
         line.trim().trim_end_matches(" kB").parse::<usize>().expect("a number") * 1_024
     }
 
+    /// Stops it, as a paused machine would: when this returns none of its threads runs any more.
+    pub(crate) fn stop(&self) {
+        self.signal("STOP");
+        let tasks = format!("/proc/{}/task", self.child.id());
+        let is_stopped = || {
+            let threads = std::fs::read_dir(&tasks).expect("alive").map(|thread| thread.expect("readable").path());
+            // A thread that has just ended has no state.
+            let mut states = threads.map(|thread| std::fs::read_to_string(thread.join("stat")).unwrap_or_default());
+            states.all(|state| state.is_empty() || state.contains(") T "))
+        };
+        while !is_stopped() {
+            thread::yield_now();
+        }
+    }
+
     /// Waits for a log line that contains `words`.
     pub(crate) fn logged(&mut self, words: &str) -> String {
         loop {
@@ -114,6 +129,12 @@ impl Gateway {
                 return line;
             }
         }
+    }
+
+    /// Ends it as a power cut would.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().expect("killed");
+        self.child.wait().expect("gone");
     }
 
     /// Waits for the end; returns it with all that was logged.

@@ -2,6 +2,7 @@
 
 mod business;
 mod client;
+mod cluster;
 mod commands;
 mod deploy;
 mod descriptors;
@@ -9,5 +10,6 @@ mod gateway;
 mod log;
 mod memory;
 mod pauses;
+mod redis;
 mod signals;
 mod tls;

@@ -1,0 +1,79 @@
+//! A redis-server of the test's own, on a free port of 127.0.0.1; it is killed when dropped.
+
+use std::io::Read;
+use std::io::Write;
+use std::net::TcpListener;
+use std::net::TcpStream;
+use std::process::Child;
+use std::process::Command;
+use std::process::Stdio;
+use std::thread;
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+/// A running server.
+pub(crate) struct Redis {
+    port: u16,
+    child: Child,
+    _dir: TempDir,
+}
+
+impl Redis {
+    /// An empty one. Its port is below those that the system gives to clients, so that a free one stays free.
+    pub(crate) fn start() -> Self {
+        let first = 22_000 + std::process::id() % 10_000;
+        for port in (first..first + 200).map(|port| u16::try_from(port).expect("small")) {
+            if TcpListener::bind(("127.0.0.1", port)).is_err() {
+                continue;
+            }
+            let dir = tempfile::tempdir().expect("a directory");
+            let mut child = Command::new("redis-server")
+                .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir"])
+                .arg(dir.path())
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .spawn()
+                .expect("redis-server is installed");
+            while child.try_wait().expect("a child").is_none() {
+                if answers(port, child.id()) {
+                    return Self { port, child, _dir: dir };
+                }
+                thread::sleep(Duration::from_millis(10));
+            }
+            // Somebody else was quicker to take the port.
+        }
+        panic!("no redis-server could be started");
+    }
+
+    /// Settings of a node that uses it.
+    pub(crate) fn config(&self) -> String {
+        format!(
+            "[engine]\nkind = \"redis\"\nredis_url = \"redis://127.0.0.1:{}\"\n\
+             [server]\nticket_key = \"thirty-two characters or more, on all nodes\"\n",
+            self.port
+        )
+    }
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        // It may be dead already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Whether the server with this process id answers at this port.
+fn answers(port: u16, pid: u32) -> bool {
+    let ask = || -> std::io::Result<String> {
+        let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+        stream.set_read_timeout(Some(Duration::from_secs(1)))?;
+        stream.write_all(b"INFO server\r\n")?;
+        stream.shutdown(std::net::Shutdown::Write)?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer)
+    };
+    ask().is_ok_and(|answer| answer.contains(&format!("process_id:{pid}\r")))
+}
