@@ -1,0 +1,118 @@
+//! Sentinel and Redis Cluster: all works on them, and goes on when a server dies.
+
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::time::sleep;
+
+use crate::support::BusinessServer;
+use crate::support::Issued;
+use crate::support::KEY;
+use crate::support::RedisCluster;
+use crate::support::Sentinels;
+use crate::support::TestClient;
+use crate::support::TestGateway;
+use crate::support::Wafer;
+use crate::support::cluster::gateway;
+use crate::support::within;
+
+/// Two gateways on a Redis that is more than one server.
+struct Pair {
+    nodes: [TestGateway; 2],
+    business: BusinessServer,
+}
+
+impl Pair {
+    async fn new(redis_url: &str) -> Self {
+        let nodes = [gateway(redis_url, &[]).await, gateway(redis_url, &[]).await];
+        for node in &nodes {
+            node.until_metric("engine_up", 1.0).await;
+        }
+        Self { nodes, business: BusinessServer::new().await }
+    }
+
+    fn wafer(&self, node: usize) -> Wafer {
+        Wafer::new(self.nodes[node].address, "127.0.0.1", KEY)
+    }
+
+    /// A tunnel asked of one node and opened at the other.
+    async fn connect(&self, asked: usize, dialled: usize) -> TestClient {
+        let issued = self.wafer(asked).issue(&self.business.url()).await;
+        let (_, host, _) = issued.parts();
+        let connect_url = issued.connect_url.replace(host, &self.nodes[dialled].address.to_string());
+        let issued = Issued { tunnel: issued.tunnel.clone(), connect_url };
+        let mut client = TestClient::dial(&issued).await.expect("opens");
+        client.expect("timeout:30").await;
+        self.business.story(&client.tunnel, &["connect"]).await;
+        client
+    }
+
+    /// Pushes through a node until that works; a live tunnel is never called invalid.
+    async fn reaches(&self, node: usize, client: &mut TestClient, content: &str) {
+        let tunnel = client.tunnel.clone();
+        let packets = json!([{"tunnelIds": [tunnel, "nonsense"], "type": "message", "content": content}]).to_string();
+        let reached = async {
+            loop {
+                let answer = self.wafer(node).call("/ws/push", &packets).await;
+                if answer["code"] == 0 {
+                    assert_eq!(answer["data"]["invalidTunnelIds"], json!(["nonsense"]), "{answer}");
+                    return;
+                }
+                sleep(Duration::from_millis(50)).await;
+            }
+        };
+        within("a push to another node", reached).await;
+        while client.recv_packet().await != format!("message:{content}") {}
+    }
+
+    async fn is_up(&self) {
+        for node in &self.nodes {
+            node.until_metric("engine_up", 1.0).await;
+        }
+    }
+
+    /// All tunnels end with one `close` each.
+    async fn ends(self, clients: Vec<TestClient>) {
+        drop(clients);
+        for node in self.nodes {
+            node.finish().await;
+        }
+        self.business.assert_sound();
+    }
+}
+
+#[tokio::test]
+async fn a_sentinel_failover_loses_no_tunnel() {
+    let mut redis = Sentinels::start().await;
+    let pair = Pair::new(&redis.url()).await;
+    let mut client = pair.connect(0, 1).await;
+    pair.reaches(0, &mut client, "before").await;
+
+    redis.master.kill();
+    redis.promoted().await;
+
+    pair.reaches(0, &mut client, "after").await;
+    pair.is_up().await;
+    let mut other = pair.connect(1, 0).await;
+    pair.reaches(1, &mut other, "new").await;
+    pair.ends(vec![client, other]).await;
+}
+
+#[tokio::test]
+async fn a_redis_cluster_serves_and_survives_the_death_of_a_master() {
+    let mut redis = RedisCluster::start().await;
+    let pair = Pair::new(&redis.url()).await;
+    let mut client = pair.connect(0, 1).await;
+    pair.reaches(0, &mut client, "before").await;
+
+    // The one that holds the leases.
+    let killed = redis.master_of("wafergate:{nodes}:leases").await;
+    redis.servers[killed].kill();
+    redis.without(killed).await;
+
+    pair.reaches(0, &mut client, "after").await;
+    pair.is_up().await;
+    let mut other = pair.connect(1, 0).await;
+    pair.reaches(1, &mut other, "new").await;
+    pair.ends(vec![client, other]).await;
+}

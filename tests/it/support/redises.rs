@@ -1,0 +1,179 @@
+//! Several Redis servers that belong together: a master with a replica and Sentinels, or a Cluster.
+
+use std::fs;
+use std::process::Child;
+use std::process::Command;
+use std::process::Stdio;
+use std::time::Duration;
+
+use tempfile::TempDir;
+use tokio::time::sleep;
+
+use super::Redis;
+use super::redis;
+
+/// How long a failover may take.
+const FAILOVER: Duration = Duration::from_secs(30);
+
+/// A master, a replica, and three Sentinels that watch them.
+pub(crate) struct Sentinels {
+    pub(crate) master: Redis,
+    pub(crate) replica: Redis,
+    sentinels: Vec<Sentinel>,
+}
+
+struct Sentinel {
+    port: u16,
+    child: Child,
+    _dir: TempDir,
+}
+
+impl Drop for Sentinel {
+    fn drop(&mut self) {
+        // It may be dead already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Sentinels {
+    pub(crate) async fn start() -> Self {
+        let master = Redis::start().await;
+        let replica = Redis::with(&["--replicaof", "127.0.0.1", &master.port.to_string()]).await;
+        let mut sentinels = vec![];
+        for _ in 0..3 {
+            sentinels.push(sentinel(master.port).await);
+        }
+        let all = Self { master, replica, sentinels };
+        // A failover needs a Sentinel that knows the replica and the other Sentinels.
+        for sentinel in &all.sentinels {
+            until("the Sentinels know each other", async || {
+                let info = redis::ask(sentinel.port, &["INFO", "sentinel"]).await.unwrap_or_default();
+                info.contains("slaves=1,sentinels=3")
+            })
+            .await;
+        }
+        until("the replica is in sync", async || {
+            all.replica.command(&["INFO", "replication"]).await.contains("master_link_status:up")
+        })
+        .await;
+        all
+    }
+
+    pub(crate) fn url(&self) -> String {
+        let hosts: Vec<String> = self.sentinels.iter().map(|sentinel| format!("127.0.0.1:{}", sentinel.port)).collect();
+        format!("redis+sentinel://{}/main", hosts.join(","))
+    }
+
+    /// Waits until the replica has become the master.
+    pub(crate) async fn promoted(&self) {
+        until("the replica is promoted", async || {
+            self.replica.command(&["INFO", "replication"]).await.contains("role:master")
+        })
+        .await;
+    }
+}
+
+async fn sentinel(master: u16) -> Sentinel {
+    for _ in 0..50 {
+        let port = redis::free_port();
+        let dir = tempfile::tempdir().expect("a directory");
+        let file = dir.path().join("sentinel.conf");
+        let config = format!(
+            "port {port}\nbind 127.0.0.1\ndir {}\nsentinel monitor main 127.0.0.1 {master} 2\n\
+             sentinel down-after-milliseconds main 1000\nsentinel failover-timeout main 10000\n",
+            dir.path().display()
+        );
+        fs::write(&file, config).expect("written");
+        let mut child = Command::new("redis-sentinel")
+            .arg(file)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("redis-sentinel is installed");
+        if redis::comes_up(port, &mut child).await {
+            return Sentinel { port, child, _dir: dir };
+        }
+    }
+    panic!("no redis-sentinel could be started");
+}
+
+/// Three masters with a replica each.
+pub(crate) struct RedisCluster {
+    /// The masters first, then the replicas.
+    pub(crate) servers: Vec<Redis>,
+}
+
+impl RedisCluster {
+    pub(crate) async fn start() -> Self {
+        let options =
+            ["--cluster-enabled", "yes", "--cluster-node-timeout", "2000", "--cluster-config-file", "nodes.conf"];
+        let mut servers = vec![];
+        for _ in 0..6 {
+            servers.push(Redis::with(&options).await);
+        }
+        let status = Command::new("redis-cli")
+            .args(["--cluster", "create"])
+            .args(servers.iter().map(|server| format!("127.0.0.1:{}", server.port)))
+            .args(["--cluster-replicas", "1", "--cluster-yes"])
+            .stdout(Stdio::null())
+            .status()
+            .expect("redis-cli is installed");
+        assert!(status.success());
+        let cluster = Self { servers };
+        for server in &cluster.servers {
+            until("the Cluster is whole", async || {
+                let info = server.command(&["CLUSTER", "INFO"]).await;
+                info.contains("cluster_state:ok") && info.contains("cluster_known_nodes:6")
+            })
+            .await;
+        }
+        until("the replicas are in sync", async || {
+            for server in &cluster.servers {
+                if server.command(&["INFO", "replication"]).await.contains("master_link_status:down") {
+                    return false;
+                }
+            }
+            true
+        })
+        .await;
+        cluster
+    }
+
+    pub(crate) fn url(&self) -> String {
+        let hosts: Vec<String> = self.servers.iter().map(|server| format!("127.0.0.1:{}", server.port)).collect();
+        format!("redis+cluster://{}", hosts.join(","))
+    }
+
+    /// The place of the master that holds a key.
+    pub(crate) async fn master_of(&self, key: &str) -> usize {
+        for (place, server) in self.servers.iter().enumerate() {
+            let is_master = server.command(&["ROLE"]).await.contains("master");
+            if is_master && !server.command(&["EXISTS", key]).await.contains("MOVED") {
+                return place;
+            }
+        }
+        panic!("nobody holds {key}");
+    }
+
+    /// Waits until the others do without a server that was killed.
+    pub(crate) async fn without(&self, killed: usize) {
+        let witness = &self.servers[(killed + 1) % self.servers.len()];
+        let port = self.servers[killed].port;
+        until("a replica is promoted", async || {
+            let nodes = witness.command(&["CLUSTER", "NODES"]).await;
+            let masters = nodes.lines().filter(|line| line.contains("master") && !line.contains("fail")).count();
+            nodes.contains(&format!(":{port}@")) && masters == 3
+        })
+        .await;
+    }
+}
+
+async fn until(what: &str, is_so: impl AsyncFn() -> bool) {
+    let done = tokio::time::timeout(FAILOVER, async {
+        while !is_so().await {
+            sleep(Duration::from_millis(50)).await;
+        }
+    });
+    assert!(done.await.is_ok(), "{what}: not within {FAILOVER:?}");
+}
