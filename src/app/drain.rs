@@ -13,6 +13,9 @@ use crate::webhook::Dispatcher;
 /// for about 16 s only.
 const MEMORY_WINDOW: Duration = Duration::from_secs(2);
 
+/// Which part of the window a load balancer has to find out that this node takes no new clients.
+const NOTICE_PART: u32 = 6;
+
 /// How long the clients' answers to the close frames may take; their tasks have a deadline of 5 s of their own.
 const ANSWERS: Duration = Duration::from_secs(6);
 
@@ -32,7 +35,10 @@ pub(super) async fn when_told(
         "draining: new tunnels are refused",
     );
     if has_others {
-        gateway.release_sockets(options.window()).await;
+        // Whoever is released before the load balancer knows would be sent back here.
+        let notice = options.window() / NOTICE_PART;
+        tokio::time::sleep(notice).await;
+        gateway.release_sockets(options.window() - notice).await;
     } else if gateway.open_tunnels() > 0 {
         dispatcher.flush(Instant::now() + options.flush()).await;
         gateway.release_sockets(MEMORY_WINDOW.min(options.window())).await;

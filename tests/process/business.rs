@@ -58,6 +58,16 @@ impl Business {
         self.refuses.store(refuses, Ordering::Release);
     }
 
+    /// All events that have come, as their tunnels, types and contents, once none has come for `quiet`.
+    pub(crate) fn all(&self, quiet: Duration) -> Vec<(String, String, Option<String>)> {
+        let events = std::iter::from_fn(|| self.events.recv_timeout(quiet).ok());
+        let text = |event: &serde_json::Value, key: &str| event[key].as_str().map(str::to_owned);
+        let told = |event: serde_json::Value| {
+            (text(&event, "tunnelId").expect("text"), text(&event, "type").expect("text"), text(&event, "content"))
+        };
+        events.map(told).collect()
+    }
+
     /// The next event's tunnel and type, if one comes in time.
     pub(crate) fn story(&self, patience: Duration) -> Option<(String, String)> {
         let event = self.events.recv_timeout(patience).ok()?;

@@ -17,6 +17,9 @@ use tempfile::TempDir;
 /// How long anything may take that should happen soon.
 pub(crate) const SOON: Duration = Duration::from_secs(20);
 
+/// Any port.
+const ANYWHERE: &str = "127.0.0.1:0";
+
 pub(crate) const KEY: &str = "a key of this test";
 
 /// A running node. It is killed when dropped.
@@ -45,14 +48,19 @@ pub(crate) fn config(business: &str, more: &str) -> String {
 impl Gateway {
     /// Starts a node and waits until it accepts.
     pub(crate) fn start(config: &str) -> Self {
-        Self::start_as(binary(), config)
+        Self::start_as(binary(), config, ANYWHERE, ANYWHERE)
+    }
+
+    /// Starts a node at these addresses, and waits until it accepts.
+    pub(crate) fn start_at(config: &str, listen: &str, admin: &str) -> Self {
+        Self::start_as(binary(), config, listen, admin)
     }
 
     /// The same, with more variables in its environment.
     pub(crate) fn start_with(config: &str, variables: &[(&str, &str)]) -> Self {
         let mut command = binary();
         command.envs(variables.iter().copied());
-        Self::start_as(command, config)
+        Self::start_as(command, config, ANYWHERE, ANYWHERE)
     }
 
     /// The same with at most so many descriptors.
@@ -61,15 +69,15 @@ impl Gateway {
         shell.env_remove("RUST_LOG");
         shell.args(["-c", "ulimit -n \"$1\" && shift && exec \"$@\"", "sh", &limit.to_string()]);
         shell.arg(binary().get_program());
-        Self::start_as(shell, config)
+        Self::start_as(shell, config, ANYWHERE, ANYWHERE)
     }
 
-    fn start_as(mut command: Command, config: &str) -> Self {
+    fn start_as(mut command: Command, config: &str, listen: &str, admin: &str) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         std::fs::write(dir.path().join("wafergate.toml"), config).expect("written");
         let mut child = command
             .arg("serve")
-            .args(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--config"])
+            .args(["--listen", listen, "--admin-listen", admin, "--config"])
             .arg(dir.path().join("wafergate.toml"))
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

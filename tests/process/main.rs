@@ -11,5 +11,6 @@ mod log;
 mod memory;
 mod pauses;
 mod redis;
+mod rolling;
 mod signals;
 mod tls;

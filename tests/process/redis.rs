@@ -22,11 +22,7 @@ pub(crate) struct Redis {
 impl Redis {
     /// An empty one. Its port is below those that the system gives to clients, so that a free one stays free.
     pub(crate) fn start() -> Self {
-        let first = 22_000 + std::process::id() % 10_000;
-        for port in (first..first + 200).map(|port| u16::try_from(port).expect("small")) {
-            if TcpListener::bind(("127.0.0.1", port)).is_err() {
-                continue;
-            }
+        for port in free_ports().take(200) {
             let dir = tempfile::tempdir().expect("a directory");
             let mut child = Command::new("redis-server")
                 .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir"])
@@ -62,6 +58,13 @@ impl Drop for Redis {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Ports that nobody has, below those that the system gives to clients.
+pub(crate) fn free_ports() -> impl Iterator<Item = u16> {
+    let first = 22_000 + std::process::id() * 13 % 10_000;
+    let ports = (first..32_000).chain(22_000..first).map(|port| u16::try_from(port).expect("small"));
+    ports.filter(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
 }
 
 /// Whether the server with this process id answers at this port.
