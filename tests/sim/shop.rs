@@ -128,11 +128,25 @@ fn receive(shared: &Shared, shop: usize, head: &str, body: &str, mood: Mood) -> 
     let data: Value = serde_json::from_str(envelope["data"].as_str().expect("a string")).expect("JSON");
     let text = |name: &str| data[name].as_str().unwrap_or_default().to_owned();
     let id = head.lines().find_map(|line| line.strip_prefix("webhook-id: ")).expect("an id");
-    let (tunnel, sequence) = id.strip_prefix("msg_").and_then(|id| id.split_once('_')).expect("tunnel and number");
+    let (tunnel, number) = id.strip_prefix("msg_").and_then(|id| id.split_once('_')).expect("tunnel and number");
+    let mut journal = shared.journal.borrow_mut();
+    let sequence = match number {
+        // The same from whichever node it comes, and always behind the others.
+        "close" => {
+            1 + journal
+                .attempts
+                .iter()
+                .filter(|attempt| attempt.tunnel == tunnel && attempt.kind != "close")
+                .map(|attempt| attempt.sequence)
+                .max()
+                .unwrap_or(0)
+        }
+        number => number.parse().expect("a number"),
+    };
     let attempt = Attempt {
         shop,
         tunnel: text("tunnelId"),
-        sequence: sequence.parse().expect("a number"),
+        sequence,
         kind: text("type"),
         content: text("content"),
         began: turmoil::sim_elapsed().expect("in a simulation"),
@@ -140,7 +154,6 @@ fn receive(shared: &Shared, shop: usize, head: &str, body: &str, mood: Mood) -> 
         is_spoilt: mood != Mood::Good,
     };
     assert_eq!(attempt.tunnel, tunnel);
-    let mut journal = shared.journal.borrow_mut();
     let number = journal.attempts.len();
     let is_new = !journal
         .attempts

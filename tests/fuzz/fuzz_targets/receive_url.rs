@@ -5,12 +5,17 @@ use std::net::IpAddr;
 
 use libfuzzer_sys::fuzz_target;
 use wafergate::webhook::endpoint::ReceiveUrl;
+use wafergate::webhook::endpoint::ReceiveUrlError;
 use wafergate::webhook::guard::Guard;
 
 fuzz_target!(|text: &str| {
     let Ok(url) = ReceiveUrl::parse(text) else { return };
     // What is judged is what is connected to: the URI that goes out is read the same way again.
-    let again = ReceiveUrl::parse(&url.uri().to_string()).expect("its own spelling");
+    let again = match ReceiveUrl::parse(&url.uri().to_string()) {
+        // Escapes make it longer.
+        Err(ReceiveUrlError::TooLong) => return,
+        again => again.expect("its own spelling"),
+    };
     assert_eq!((again.host(), again.port(), again.is_https()), (url.host(), url.port(), url.is_https()));
     assert!(text.contains(url.authority_as_written()));
     assert!(!url.to_string().chars().any(char::is_control));

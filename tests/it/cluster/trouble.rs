@@ -72,11 +72,12 @@ impl Cluster {
             node.until_metric("engine_up", 1.0).await;
             assert_eq!(node.ask_admin("GET /readyz").await.status, 200);
         }
+        // Ready for traffic is one thing; that nodes hear each other again may take a moment longer.
+        self.settle().await;
         let mut other = self.connect(1, 0).await;
         assert_eq!(self.push(1, &[&other.tunnel], "new").await, [""; 0]);
         other.expect("message:new").await;
         let (first, second) = (client.tunnel.clone(), other.tunnel.clone());
-        self.settle().await;
         assert_eq!(self.push(0, &[&first, "nobody", &second], "all").await, ["nobody"]);
     }
 
