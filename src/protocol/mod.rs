@@ -3,6 +3,7 @@
 pub mod close;
 pub mod content;
 pub mod frame;
+pub mod native;
 pub mod packet;
 pub mod signature;
 pub mod text;

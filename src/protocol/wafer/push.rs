@@ -29,7 +29,8 @@ pub enum Target {
 }
 
 impl Target {
-    fn new(text: &str) -> Self {
+    /// The id that is written as `text`.
+    pub fn new(text: &str) -> Self {
         text.parse().map_or_else(|_| Self::Foreign(text.to_owned()), Self::Tunnel)
     }
 }

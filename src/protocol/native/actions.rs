@@ -1,0 +1,125 @@
+//! What the answer to an event may ask for: it saves the business server a request of its own.
+
+use serde::Deserialize;
+
+use super::Name;
+use super::PushRequest;
+use super::request::Reason;
+use super::request::defect;
+use crate::protocol::text::Object;
+
+/// Most actions in one answer.
+pub const MAX_ACTIONS: usize = 100;
+
+/// One thing to do, for the tunnel whose event is answered.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub enum Action {
+    /// Send something; without `to`, to the tunnel itself.
+    Push(PushRequest),
+    /// The tunnel joins a group.
+    Join(Name),
+    /// The tunnel leaves a group.
+    Leave(Name),
+    /// The tunnel is this user's from now on.
+    User(Name),
+    /// The tunnel is closed.
+    Close(Close),
+}
+
+/// How to close the tunnel.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct Close {
+    /// What the close frame says.
+    #[serde(default)]
+    pub reason: Option<Reason>,
+}
+
+impl Action {
+    /// The word for it in logs.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Push(_) => "push",
+            Self::Join(_) => "join",
+            Self::Leave(_) => "leave",
+            Self::User(_) => "user",
+            Self::Close(_) => "close",
+        }
+    }
+
+    /// Reads the actions in the body of an answer. Other members mean nothing here: a Wafer answer has `code`, and more.
+    ///
+    /// # Errors
+    ///
+    /// A sentence that says what is wrong; then none of the actions is to be done.
+    pub fn parse_all(body: &[u8]) -> Result<Vec<Self>, String> {
+        #[derive(Deserialize)]
+        struct Answer {
+            #[serde(default)]
+            actions: Vec<Action>,
+        }
+        let Object(answer): Object<Answer> = serde_json::from_slice(body).map_err(|error| defect(&error))?;
+        match answer.actions.len() {
+            0..=MAX_ACTIONS => Ok(answer.actions),
+            count => Err(format!("{count} actions in one answer, the limit is {MAX_ACTIONS}")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::native::Payload;
+    use crate::protocol::native::To;
+
+    fn name(text: &str) -> Name {
+        Name::new(text).expect("a name")
+    }
+
+    #[test]
+    fn all_actions_are_read_in_order() {
+        let body = r#"{"code":0,"actions":[{"user":"u"},{"join":"g"},{"push":{"content":{"a" :1}}},
+            {"push":{"to":{"group":"g"},"content":"x"}},{"leave":"g"},{"close":{"reason":"bye"}},{"close":{}}]}"#;
+        let push =
+            |to, text: &str| Action::Push(PushRequest { to, except: vec![], payload: Payload::Text(text.into()) });
+
+        assert_eq!(
+            Action::parse_all(body.as_bytes()).expect("valid"),
+            [
+                Action::User(name("u")),
+                Action::Join(name("g")),
+                push(None, "{\"a\" :1}"),
+                push(Some(To::Group(name("g"))), "x"),
+                Action::Leave(name("g")),
+                Action::Close(Close { reason: Some(Reason("bye".into())) }),
+                Action::Close(Close::default()),
+            ]
+        );
+    }
+
+    #[test]
+    fn an_answer_without_actions_asks_for_nothing() {
+        for body in ["{}", r#"{"ok":true}"#, r#"{"code":0,"message":"x"}"#, r#"{"actions":[]}"#] {
+            assert_eq!(Action::parse_all(body.as_bytes()), Ok(vec![]), "{body}");
+        }
+    }
+
+    #[test]
+    fn one_wrong_action_spoils_all() {
+        for (body, hint) in [
+            ("[]", "expected an object"),
+            (r#"{"actions":{}}"#, "expected a sequence"),
+            (r#"{"actions":[{"join":"g"},{"shout":"x"}]}"#, "unknown variant `shout`"),
+            (r#"{"actions":[{"join":""}]}"#, "a name has"),
+            (r#"{"actions":[{"push":{}}]}"#, "content is missing"),
+            (r#"{"actions":[{"close":{"code":1}}]}"#, "unknown field `code`"),
+            (r#"{"actions":["close"]}"#, "invalid type"),
+        ] {
+            let defect = Action::parse_all(body.as_bytes()).expect_err(body);
+            assert!(defect.contains(hint), "{body}: {defect}");
+        }
+        let many = serde_json::json!({"actions": vec![serde_json::json!({"join": "g"}); 101]}).to_string();
+        assert!(Action::parse_all(many.as_bytes()).expect_err("many").contains("the limit is 100"));
+    }
+}

@@ -1,0 +1,285 @@
+//! HTTP Message Signatures (RFC 9421) with HMAC-SHA256, and Content-Digest (RFC 9530): what a signed request says of itself.
+//!
+//! Nothing here knows a key: the signature base is made here, and whoever holds the key compares.
+
+use sfv::BareItem;
+use sfv::Dictionary;
+use sfv::InnerList;
+use sfv::Item;
+use sfv::ListEntry;
+use sfv::ListSerializer;
+use sfv::Parser;
+use sha2::Digest;
+use sha2::Sha256;
+use subtle::ConstantTimeEq;
+
+use crate::protocol::text::printable;
+
+/// How far `created` may be from the server's clock, in seconds.
+pub const WINDOW_SECS: u64 = 300;
+/// The only algorithm there is.
+pub const ALGORITHM: &str = "hmac-sha256";
+
+/// Longest nonce, in bytes.
+const MAX_NONCE_BYTES: usize = 256;
+
+/// A request as its signature sees it.
+pub struct Message<'a> {
+    /// The method, as it was sent.
+    pub method: &'a str,
+    /// The path, as it was sent.
+    pub path: &'a str,
+    /// What stands behind the question mark, if there is one.
+    pub query: Option<&'a str>,
+    /// `http` or `https`.
+    pub scheme: &'a str,
+    /// All values of a header, joined by `, `; the name is in lower case.
+    pub field: &'a dyn Fn(&str) -> Option<String>,
+}
+
+/// What `Signature-Input` and `Signature` say.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Claim {
+    /// Whose key made it.
+    pub key_id: String,
+    /// When it was made, in seconds since 1970.
+    pub created: i64,
+    /// When it ends, if it says so.
+    pub expires: Option<i64>,
+    /// A value that is used once.
+    pub nonce: String,
+    /// The signature itself.
+    pub signature: Vec<u8>,
+    input: InnerList,
+}
+
+/// What is wrong with a signature before any key is looked at.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum Defect {
+    /// It cannot be read.
+    #[error("{0}")]
+    Malformed(String),
+    /// It leaves out what it must cover.
+    #[error(
+        "the signature covers {covered}, but it must cover {missing} too: sign \"@method\" \"@path\" \"content-digest\", \
+         and \"@query\" when the URL has one"
+    )]
+    Incomplete {
+        /// What it covers.
+        covered: String,
+        /// What else it must.
+        missing: String,
+    },
+    /// It is too old, or from the future.
+    #[error("created={created} is {} s {} this server's clock ({now}): {WINDOW_SECS} s are allowed, set your clock",
+        created.abs_diff(*now), if created < now { "behind" } else { "ahead of" })]
+    Stale {
+        /// When it was made, in seconds since 1970.
+        created: i64,
+        /// What the server's clock shows, in seconds since 1970.
+        now: i64,
+    },
+    /// Its own end has passed.
+    #[error("expires={expires} has passed: this server's clock shows {now}")]
+    Expired {
+        /// Its end, in seconds since 1970.
+        expires: i64,
+        /// What the server's clock shows, in seconds since 1970.
+        now: i64,
+    },
+    /// The body is not the one that was signed.
+    #[error("{0}")]
+    Digest(String),
+}
+
+impl Claim {
+    /// Reads the two headers; of several signatures the first one counts.
+    ///
+    /// # Errors
+    ///
+    /// [`Defect::Malformed`] with a sentence that says what is missing.
+    pub fn parse(signature_input: &str, signature: &str) -> Result<Self, Defect> {
+        let inputs = dictionary("Signature-Input", signature_input)?;
+        let Some((label, ListEntry::InnerList(input))) = inputs.into_iter().next() else {
+            return Err(malformed("Signature-Input must be label=(components);parameters"));
+        };
+        let mut signatures = dictionary("Signature", signature)?;
+        let Some(ListEntry::Item(Item { bare_item: BareItem::ByteSequence(signature), .. })) =
+            signatures.swap_remove(&label)
+        else {
+            return Err(malformed(&format!("Signature has no {}=:Base64: as Signature-Input has", label.as_str())));
+        };
+        if !input.items.iter().all(|item| item.bare_item.as_string().is_some()) {
+            return Err(malformed("Signature-Input must list its components as strings in double quotes"));
+        }
+        if let Some(alg) = input.params.get("alg") {
+            if alg.as_string().is_none_or(|alg| alg.as_str() != ALGORITHM) {
+                return Err(malformed("alg must be \"hmac-sha256\""));
+            }
+        }
+        let text = |name: &str| input.params.get(name).and_then(|value| value.as_string()).map(|text| text.as_str());
+        let integer = |name: &str| input.params.get(name).and_then(|value| value.as_integer()).map(i64::from);
+        let nonce = text("nonce").filter(|nonce| !nonce.is_empty());
+        let nonce = nonce.ok_or_else(|| malformed("Signature-Input needs nonce=\"...\", a new value each time"))?;
+        if nonce.len() > MAX_NONCE_BYTES {
+            return Err(malformed(&format!("the nonce is over {MAX_NONCE_BYTES} characters")));
+        }
+        Ok(Self {
+            key_id: text("keyid").ok_or_else(|| malformed("Signature-Input needs keyid=\"<tenant id>\""))?.to_owned(),
+            created: integer("created")
+                .ok_or_else(|| malformed("Signature-Input needs created=<seconds since 1970>"))?,
+            expires: integer("expires"),
+            nonce: nonce.to_owned(),
+            signature: signature.clone(),
+            input,
+        })
+    }
+
+    /// Whether it was made within the window around `now_secs`, in seconds since 1970.
+    ///
+    /// # Errors
+    ///
+    /// [`Defect::Stale`] or [`Defect::Expired`].
+    pub fn check_time(&self, now_secs: u64) -> Result<(), Defect> {
+        let now = i64::try_from(now_secs).unwrap_or(i64::MAX);
+        if self.created.abs_diff(now) > WINDOW_SECS {
+            return Err(Defect::Stale { created: self.created, now });
+        }
+        match self.expires {
+            Some(expires) if expires < now => Err(Defect::Expired { expires, now }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether it covers all of the request that means something.
+    ///
+    /// # Errors
+    ///
+    /// [`Defect::Incomplete`], which names what is missing.
+    pub fn check_coverage(&self, has_query: bool) -> Result<(), Defect> {
+        let needed = ["@method", "@path", "content-digest"].into_iter().chain(has_query.then_some("@query"));
+        let missing: Vec<String> = needed
+            .filter(|name| !self.components().any(|item| item == *name))
+            .map(|name| format!("\"{name}\""))
+            .collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let covered: Vec<String> = self.components().map(|name| format!("\"{}\"", printable(name, 40))).collect();
+        let covered = if covered.is_empty() { "nothing".to_owned() } else { covered.join(" ") };
+        Err(Defect::Incomplete { covered, missing: missing.join(" ") })
+    }
+
+    /// The signature base (RFC 9421, section 2.5): the text that the signature is the HMAC of.
+    ///
+    /// # Errors
+    ///
+    /// [`Defect::Malformed`] if a component is twice there, is unknown, or is not in the request.
+    pub fn base(&self, message: &Message<'_>) -> Result<String, Defect> {
+        let mut base = String::new();
+        let mut seen: Vec<&str> = vec![];
+        for (item, name) in self.input.items.iter().zip(self.components()) {
+            if seen.contains(&name) {
+                return Err(malformed(&format!("Signature-Input names \"{}\" twice", printable(name, 40))));
+            }
+            seen.push(name);
+            if !item.params.is_empty() {
+                let name = printable(name, 40);
+                return Err(malformed(&format!("\"{name}\" has parameters, which this gateway does not know")));
+            }
+            let value = component(name, message)?;
+            base.push_str(&format!("\"{name}\": {value}\n"));
+        }
+        base.push_str("\"@signature-params\": ");
+        base.push_str(&self.parameters());
+        Ok(base)
+    }
+
+    fn components(&self) -> impl Iterator<Item = &str> {
+        self.input.items.iter().filter_map(|item| item.bare_item.as_string()).map(|name| name.as_str())
+    }
+
+    fn parameters(&self) -> String {
+        let mut list = ListSerializer::new();
+        let mut inner = list.inner_list();
+        inner.items(&self.input.items);
+        inner.finish().parameters(self.input.params.iter().map(|(name, value)| (name.as_ref(), value)));
+        list.finish().expect("there is one member")
+    }
+}
+
+/// Whether `Content-Digest` is that of `body`.
+///
+/// # Errors
+///
+/// [`Defect::Digest`], which says what the digest of the body is.
+pub fn check_digest(header: Option<&str>, body: &[u8]) -> Result<(), Defect> {
+    let digest = Sha256::digest(body);
+    let expected = content_digest(body);
+    let length = body.len();
+    let Some(header) = header else {
+        return Err(Defect::Digest(format!("Content-Digest is missing: for these {length} bytes it is {expected}")));
+    };
+    let given = dictionary("Content-Digest", header).map_err(|defect| Defect::Digest(defect.to_string()))?;
+    match given.get("sha-256") {
+        Some(ListEntry::Item(Item { bare_item: BareItem::ByteSequence(bytes), .. }))
+            if bytes.ct_eq(digest.as_slice()).into() =>
+        {
+            Ok(())
+        }
+        Some(_) => Err(Defect::Digest(format!(
+            "Content-Digest is {}, but {length} bytes of body came whose digest is {expected}",
+            printable(header, 100)
+        ))),
+        None => {
+            Err(Defect::Digest(format!("Content-Digest has no sha-256: for these {length} bytes it is {expected}")))
+        }
+    }
+}
+
+/// The `Content-Digest` of `body`.
+pub fn content_digest(body: &[u8]) -> String {
+    use base64::Engine as _;
+    format!("sha-256=:{}:", base64::engine::general_purpose::STANDARD.encode(Sha256::digest(body)))
+}
+
+fn component(name: &str, message: &Message<'_>) -> Result<String, Defect> {
+    let authority = || (message.field)("host").map(|host| default_port_removed(&host, message.scheme));
+    let target = || message.query.map_or_else(|| message.path.to_owned(), |query| format!("{}?{query}", message.path));
+    let value = match name {
+        "@method" => Some(message.method.to_owned()),
+        "@path" => Some(message.path.to_owned()),
+        "@query" => Some(format!("?{}", message.query.unwrap_or_default())),
+        "@scheme" => Some(message.scheme.to_owned()),
+        "@authority" => authority(),
+        "@request-target" => Some(target()),
+        "@target-uri" => authority().map(|authority| format!("{}://{authority}{}", message.scheme, target())),
+        _ if name.starts_with('@') => {
+            return Err(malformed(&format!("this gateway does not know \"{}\"", printable(name, 40))));
+        }
+        _ if name.bytes().any(|byte| byte.is_ascii_uppercase()) => {
+            return Err(malformed(&format!("\"{}\" must be in lower case", printable(name, 40))));
+        }
+        _ => (message.field)(name),
+    };
+    value.ok_or_else(|| malformed(&format!("\"{}\" is signed, but the request has none", printable(name, 40))))
+}
+
+fn default_port_removed(host: &str, scheme: &str) -> String {
+    let port = if scheme == "https" { ":443" } else { ":80" };
+    host.strip_suffix(port).unwrap_or(host).to_ascii_lowercase()
+}
+
+fn dictionary(header: &str, value: &str) -> Result<Dictionary, Defect> {
+    Parser::new(value)
+        .parse()
+        .map_err(|error| malformed(&format!("{header} is no structured field (RFC 9651) of the right form: {error}")))
+}
+
+fn malformed(what: &str) -> Defect {
+    Defect::Malformed(what.to_owned())
+}
+
+#[cfg(test)]
+#[path = "http_signature_tests.rs"]
+mod tests;

@@ -1,0 +1,20 @@
+//! The native protocol: signed requests in, problems and events out, and actions in the answers to events.
+
+pub mod actions;
+pub mod event;
+pub mod http_signature;
+pub mod name;
+pub mod problem;
+pub mod request;
+pub mod trace;
+
+pub use actions::Action;
+pub use name::Name;
+pub use problem::Code;
+pub use problem::Problem;
+pub use request::CloseRequest;
+pub use request::OpenRequest;
+pub use request::Payload;
+pub use request::PushRequest;
+pub use request::To;
+pub use trace::Trace;

@@ -1,0 +1,231 @@
+//! Refusals as RFC 9457 problems: each has a code that never changes its meaning, and a sentence that says what to change.
+
+use serde::Serialize;
+
+/// Longest detail of a problem, in characters.
+const MAX_DETAIL_CHARS: usize = 2_000;
+
+/// Every way to be refused.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Code {
+    /// Neither a signature nor a bearer key.
+    CredentialsMissing,
+    /// A bearer key that is wrong, or of an unknown tenant.
+    CredentialsWrong,
+    /// A bearer key over a connection that others can read.
+    BearerInsecure,
+    /// A signature that cannot be read.
+    SignatureMalformed,
+    /// A signature that leaves out what it must cover.
+    SignatureIncomplete,
+    /// A signature outside of the window.
+    SignatureStale,
+    /// A signature that is not that of the request, or of an unknown tenant.
+    SignatureWrong,
+    /// A `Content-Digest` that is not that of the body.
+    DigestMismatch,
+    /// A nonce that has been used.
+    NonceReplayed,
+    /// Nothing at this path.
+    NotFound,
+    /// The path is there, the method is not.
+    MethodNotAllowed,
+    /// The tunnel is not open: requested only, closed, or never issued to this tenant.
+    TunnelNotOpen,
+    /// No open tunnel is in the group.
+    GroupUnknown,
+    /// No open tunnel is the user's.
+    UserUnknown,
+    /// The body is not the JSON that the call needs.
+    BodyInvalid,
+    /// Something in the path or behind the question mark is not valid.
+    ParameterInvalid,
+    /// There is no URL that events could go to.
+    WebhookUrlMissing,
+    /// The URL that events should go to is not one, is not the tenant's, or must not be reached.
+    WebhookUrlRefused,
+    /// The body, or something in it, is over its limit.
+    TooLarge,
+    /// Too many tunnel ids in one call.
+    TooManyTargets,
+    /// The tunnel is in as many groups as it may be.
+    TooManyGroups,
+    /// The tenant has as many tunnels as it may have.
+    TooManyTunnels,
+    /// Too many close events wait for the tenant's business server.
+    TooManyPending,
+    /// More calls than the limit allows.
+    TooFast,
+    /// The `Idempotency-Key` cannot be one.
+    IdempotencyKeyInvalid,
+    /// The `Idempotency-Key` came with another body before.
+    IdempotencyKeyReused,
+    /// The first call with this `Idempotency-Key` is still running.
+    IdempotencyKeyRunning,
+    /// The body broke off or took too long.
+    BodyBroken,
+    /// The node has too much to do.
+    Busy,
+    /// This node takes no new tunnels.
+    Draining,
+    /// What the nodes share cannot be asked.
+    EngineAway,
+    /// A fault of the gateway itself.
+    Internal,
+}
+
+impl Code {
+    /// Every code.
+    pub const ALL: [Self; 32] = [
+        Self::CredentialsMissing,
+        Self::CredentialsWrong,
+        Self::BearerInsecure,
+        Self::SignatureMalformed,
+        Self::SignatureIncomplete,
+        Self::SignatureStale,
+        Self::SignatureWrong,
+        Self::DigestMismatch,
+        Self::NonceReplayed,
+        Self::NotFound,
+        Self::MethodNotAllowed,
+        Self::TunnelNotOpen,
+        Self::GroupUnknown,
+        Self::UserUnknown,
+        Self::BodyInvalid,
+        Self::ParameterInvalid,
+        Self::WebhookUrlMissing,
+        Self::WebhookUrlRefused,
+        Self::TooLarge,
+        Self::TooManyTargets,
+        Self::TooManyGroups,
+        Self::TooManyTunnels,
+        Self::TooManyPending,
+        Self::TooFast,
+        Self::IdempotencyKeyInvalid,
+        Self::IdempotencyKeyReused,
+        Self::IdempotencyKeyRunning,
+        Self::BodyBroken,
+        Self::Busy,
+        Self::Draining,
+        Self::EngineAway,
+        Self::Internal,
+    ];
+
+    /// Code, HTTP status and title.
+    fn row(self) -> (&'static str, u16, &'static str) {
+        match self {
+            Self::CredentialsMissing => ("credentials_missing", 401, "The request is not signed"),
+            Self::CredentialsWrong => ("credentials_wrong", 401, "Tenant or key is wrong"),
+            Self::BearerInsecure => ("bearer_insecure", 401, "A bearer key needs TLS"),
+            Self::SignatureMalformed => ("signature_malformed", 401, "The signature cannot be read"),
+            Self::SignatureIncomplete => ("signature_incomplete", 401, "The signature covers too little"),
+            Self::SignatureStale => ("signature_stale", 401, "The signature is outside of its time window"),
+            Self::SignatureWrong => ("signature_wrong", 401, "The signature is not that of the request"),
+            Self::DigestMismatch => ("digest_mismatch", 401, "Content-Digest is not that of the body"),
+            Self::NonceReplayed => ("nonce_replayed", 401, "The nonce has been used"),
+            Self::NotFound => ("not_found", 404, "There is nothing here"),
+            Self::MethodNotAllowed => ("method_not_allowed", 405, "The method is not possible here"),
+            Self::TunnelNotOpen => ("tunnel_not_open", 404, "The tunnel is not open"),
+            Self::GroupUnknown => ("group_unknown", 404, "No open tunnel is in the group"),
+            Self::UserUnknown => ("user_unknown", 404, "The user has no open tunnel"),
+            Self::BodyInvalid => ("body_invalid", 400, "The body is not valid"),
+            Self::ParameterInvalid => ("parameter_invalid", 400, "A parameter is not valid"),
+            Self::WebhookUrlMissing => ("webhook_url_missing", 422, "There is no URL for events"),
+            Self::WebhookUrlRefused => ("webhook_url_refused", 422, "Events cannot go to this URL"),
+            Self::TooLarge => ("too_large", 413, "Too large"),
+            Self::TooManyTargets => ("too_many_targets", 413, "Too many targets"),
+            Self::TooManyGroups => ("too_many_groups", 422, "The tunnel is in too many groups"),
+            Self::TooManyTunnels => ("too_many_tunnels", 429, "Too many tunnels"),
+            Self::TooManyPending => ("too_many_pending", 429, "Too many close events wait"),
+            Self::TooFast => ("too_fast", 429, "Too many calls"),
+            Self::IdempotencyKeyInvalid => ("idempotency_key_invalid", 400, "The Idempotency-Key is not valid"),
+            Self::IdempotencyKeyReused => ("idempotency_key_reused", 422, "The Idempotency-Key had another body"),
+            Self::IdempotencyKeyRunning => ("idempotency_key_running", 409, "The first call is still running"),
+            Self::BodyBroken => ("body_broken", 408, "The body did not come"),
+            Self::Busy => ("busy", 503, "Too much to do"),
+            Self::Draining => ("draining", 503, "The gateway is draining"),
+            Self::EngineAway => ("engine_away", 503, "The engine does not answer"),
+            Self::Internal => ("internal", 500, "Internal error"),
+        }
+    }
+
+    /// The code as it is written.
+    pub fn as_str(self) -> &'static str {
+        self.row().0
+    }
+
+    /// The HTTP status that it comes with.
+    pub fn status(self) -> u16 {
+        self.row().1
+    }
+}
+
+/// One refusal.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("{detail}")]
+pub struct Problem {
+    /// Which one.
+    pub code: Code,
+    /// What was expected, and what came; never a key.
+    pub detail: String,
+    /// When to try again, in seconds, if that is known.
+    pub retry_after_secs: Option<u64>,
+}
+
+impl Problem {
+    /// A refusal with this explanation.
+    pub fn new(code: Code, detail: impl Into<String>) -> Self {
+        Self { code, detail: detail.into(), retry_after_secs: None }
+    }
+
+    /// The same, to be tried again after this many seconds.
+    pub fn after_secs(self, secs: u64) -> Self {
+        Self { retry_after_secs: Some(secs), ..self }
+    }
+
+    /// The `application/problem+json` document.
+    pub fn to_json(&self) -> String {
+        #[derive(Serialize)]
+        struct Document<'a> {
+            r#type: String,
+            title: &'a str,
+            status: u16,
+            code: &'a str,
+            detail: &'a str,
+        }
+        let (code, status, title) = self.code.row();
+        let detail: String = self.detail.chars().take(MAX_DETAIL_CHARS).map(visible).collect();
+        let document =
+            Document { r#type: format!("urn:wafergate:problem:{code}"), title, status, code, detail: &detail };
+        serde_json::to_string(&document).expect("strings and numbers always serialise")
+    }
+}
+
+/// What a request made of a detail must not confuse a terminal; line breaks are wanted, in a signature base.
+fn visible(char: char) -> char {
+    if char.is_control() && char != '\n' { char::REPLACEMENT_CHARACTER } else { char }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn every_code_is_a_name_of_its_own() {
+        let names: HashSet<_> = Code::ALL.iter().map(|code| code.as_str()).collect();
+        assert_eq!(names.len(), Code::ALL.len());
+        assert!(Code::ALL.iter().all(|code| (400..600).contains(&code.status())));
+    }
+
+    #[test]
+    fn a_problem_is_a_document_of_the_standards_members() {
+        let json = Problem::new(Code::TooFast, "a\n\"b\" é\u{1b}").to_json();
+
+        assert_eq!(
+            json,
+            r#"{"type":"urn:wafergate:problem:too_fast","title":"Too many calls","status":429,"code":"too_fast","detail":"a\n\"b\" é�"}"#
+        );
+    }
+}
