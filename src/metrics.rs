@@ -65,6 +65,7 @@ pub struct Metrics {
     webhooks: [[IntCounter; 4]; 3],
     webhook_duration: [Histogram; 3],
     closes: IntCounterVec,
+    actions: IntCounterVec,
     refused: IntCounterVec,
     accept_errors: IntCounter,
     log_lines_dropped: IntGauge,
@@ -132,6 +133,7 @@ impl Default for Metrics {
             }),
             webhook_duration: EVENTS.map(|event| durations.with_label_values(&[event])),
             closes,
+            actions: counters("wafergate_actions_total", "Actions that answers to events asked for", &["result"]),
             refused: counters("wafergate_refused_total", "Requests and handshakes refused, by reason", &["reason"]),
             accept_errors: counter("wafergate_accept_errors_total", "Connections that could not be accepted"),
             node_messages_dropped: counters(
@@ -164,6 +166,11 @@ impl Metrics {
     /// Counts the end of a tunnel.
     pub fn close(&self, reason: CloseReason) {
         self.closes.with_label_values(&[reason.as_str()]).inc();
+    }
+
+    /// Counts an action that the answer to an event asked for: `ok`, `failed`, or `invalid` for an answer that cannot be read.
+    pub fn action(&self, result: &'static str) {
+        self.actions.with_label_values(&[result]).inc();
     }
 
     /// Counts a refused request or handshake.

@@ -21,6 +21,7 @@ use wafergate::clock::SystemClock;
 use wafergate::config;
 use wafergate::delivery::EventKind;
 use wafergate::engine::MemoryEngine;
+use wafergate::engine::MemoryMemo;
 use wafergate::gateway::Connection;
 use wafergate::gateway::Gateway;
 use wafergate::gateway::Parts;
@@ -131,8 +132,10 @@ async fn echo_server(max_message_bytes: usize) -> String {
         options,
         sealer: Sealer::new(b"autobahn"),
         engine: Arc::new(MemoryEngine::default()),
+        memo: Arc::new(MemoryMemo::default()),
         deliver: Arc::new(IntoEcho(Arc::clone(&echo))),
         clock: Arc::new(SystemClock),
+        ticket_clock: Arc::new(SystemClock),
         random_id: rand::random,
         metrics: Metrics::default(),
         descriptors: Arc::new(Descriptors::of_this_process().expect("one left")),

@@ -6,10 +6,10 @@ mod steady;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::Weak;
 use std::time::Duration;
 
 use anyhow::Context;
-use ipnet::IpNet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -19,6 +19,7 @@ use crate::clock::SystemClock;
 use crate::engine::Engine;
 use crate::engine::Member;
 use crate::engine::MemoryEngine;
+use crate::engine::MemoryMemo;
 use crate::engine::RedisEngine;
 use crate::engine::RedisSettings;
 use crate::gateway::Gateway;
@@ -56,7 +57,6 @@ pub struct App {
     certificate: Option<Arc<Certificate>>,
     public: Listener,
     admin: Listener,
-    trusted_proxies: Vec<IpNet>,
     drain: options::Drain,
     shutdown: Shutdown,
 }
@@ -115,22 +115,25 @@ impl App {
         let public = public.leaving_a_reserve(Arc::clone(&descriptors));
         let admin = listen(options.server.admin_listen, None, "server.admin_listen", &metrics).await?;
         let drain = options.drain.clone();
-        let trusted_proxies = options.server.trusted_proxies.clone();
         // Connect URLs that are good for this process only are judged by its own clock; those that other nodes judge too, by the
         // time of day.
         let ticket_clock: Arc<dyn Clock> =
-            if redis.is_some() { clock } else { Arc::new(SteadyClock::new(clock.as_ref())) };
+            if redis.is_some() { Arc::clone(&clock) } else { Arc::new(SteadyClock::new(clock.as_ref())) };
         let gateway = Arc::new(Gateway::new(Parts {
             sealer: sealer(&options),
             options,
             engine,
+            memo: Arc::new(MemoryMemo::default()),
             deliver: Arc::new(dispatcher.clone()),
-            clock: ticket_clock,
+            clock,
+            ticket_clock,
             random_id: rand::random,
             metrics,
             descriptors,
         }));
-        Ok(Self { gateway, dispatcher, redis, certificate, public, admin, trusted_proxies, drain, shutdown })
+        let actor: Weak<Gateway> = Arc::downgrade(&gateway);
+        dispatcher.set_actor(actor);
+        Ok(Self { gateway, dispatcher, redis, certificate, public, admin, drain, shutdown })
     }
 
     /// The URL of the public listener.
@@ -175,9 +178,9 @@ impl App {
         fallback: Option<Fallback>,
         dropped_log_lines: impl Fn() -> usize + Send + Sync + 'static,
     ) -> Ended {
-        let Self { gateway, dispatcher, redis, public, admin, trusted_proxies, drain, shutdown, .. } = self;
+        let Self { gateway, dispatcher, redis, public, admin, drain, shutdown, .. } = self;
         let stop = CancellationToken::new();
-        let api = Arc::new(Api::new(Arc::clone(&gateway), trusted_proxies, fallback));
+        let api = Arc::new(Api::new(Arc::clone(&gateway), fallback));
         let admin_edge = Admin::new(Arc::clone(&gateway), shutdown.clone(), move |metrics| {
             metrics.set_log_lines_dropped(dropped_log_lines());
         });

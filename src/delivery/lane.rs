@@ -12,6 +12,11 @@ use super::retry;
 /// What an event costs beside its content: its place in a queue that doubles when it grows, and how its content is kept.
 pub(super) const EVENT_OVERHEAD_BYTES: usize = 2 * size_of::<Event>() + 32;
 
+/// Most events that travel together.
+const MAX_BATCH_EVENTS: usize = 100;
+/// Most bytes of events that travel together, unless one alone has more.
+const MAX_BATCH_BYTES: usize = 256 * 1024;
+
 /// What is to be done next for a tunnel's events.
 #[derive(Clone, Debug)]
 pub enum Step {
@@ -37,6 +42,8 @@ struct Queue {
     bytes: usize,
     /// Failed attempts of the first event.
     failures: u32,
+    /// How many events behind the first one travel with it: the same at every attempt.
+    companions: u32,
     /// When the first event may be tried again.
     not_before: Option<Instant>,
 }
@@ -52,7 +59,8 @@ impl Lane {
             }
             None => {
                 let others = VecDeque::new();
-                self.0 = Some(Box::new(Queue { first: event, others, bytes, failures: 0, not_before: None }));
+                self.0 =
+                    Some(Box::new(Queue { first: event, others, bytes, failures: 0, companions: 0, not_before: None }));
             }
         }
     }
@@ -87,6 +95,23 @@ impl Lane {
         }
     }
 
+    /// The events that travel with the one that [`poll`](Self::poll) said to send: those that wait behind it at its first attempt,
+    /// if they may `travel_together` then.
+    pub fn companions(&mut self, travel_together: bool) -> Vec<Event> {
+        let Some(queue) = &mut self.0 else { return vec![] };
+        if queue.failures == 0 && !travel_together {
+            queue.companions = 0;
+        } else if queue.failures == 0 {
+            let mut bytes = cost(&queue.first);
+            let fits = queue.others.iter().take(MAX_BATCH_EVENTS - 1).take_while(|event| {
+                bytes += cost(event);
+                bytes <= MAX_BATCH_BYTES
+            });
+            queue.companions = u32::try_from(fits.count()).unwrap_or(0);
+        }
+        queue.others.iter().take(queue.companions as usize).cloned().collect()
+    }
+
     /// Takes the outcome of the attempt that [`poll`](Self::poll) asked for. `jitter` is a random number from 0 to 1.
     pub fn handle(&mut self, verdict: Verdict, now: Instant, jitter: f64) {
         match (verdict, &mut self.0) {
@@ -96,7 +121,8 @@ impl Lane {
                 queue.not_before = Some(now + wait);
             }
             (Verdict::Delivered | Verdict::Final, _) => {
-                self.pop();
+                let companions = self.0.as_ref().map_or(0, |queue| queue.companions);
+                (0..=companions).for_each(|_| drop(self.pop()));
             }
             (Verdict::Retry(_), None) => {}
         }
@@ -124,6 +150,7 @@ impl Lane {
         let event = std::mem::replace(&mut queue.first, next);
         queue.bytes -= cost(&event);
         queue.failures = 0;
+        queue.companions = 0;
         queue.not_before = None;
         Some(event)
     }

@@ -144,3 +144,41 @@ fn a_day_of_close_retries_is_bounded() {
     assert_eq!(end - start, TTL.close);
     assert!((8_640..8_660).contains(&sent.len()), "one attempt every ten seconds: {}", sent.len());
 }
+
+#[test]
+fn what_waits_travels_together_and_stays_together() {
+    let now = Instant::now();
+    let mut lane = Lane::default();
+    (1..=3).for_each(|sequence| lane.push(message(sequence, now)));
+    let numbers = |events: Vec<Event>| events.iter().map(|event| event.sequence).collect::<Vec<_>>();
+
+    let Step::Send(first) = lane.poll(now, &TTL) else { panic!("must send") };
+    assert_eq!((first.sequence, numbers(lane.companions(true))), (1, vec![2, 3]));
+    lane.push(message(4, now));
+    lane.handle(Verdict::Retry(None), now, 0.0);
+    let Step::Send(first) = lane.poll(now, &TTL) else { panic!("must send again") };
+    assert_eq!(
+        (first.sequence, numbers(lane.companions(false))),
+        (1, vec![2, 3]),
+        "the same request under the same id"
+    );
+
+    lane.handle(Verdict::Delivered, now, 0.0);
+    let Step::Send(next) = lane.poll(now, &TTL) else { panic!("must send the rest") };
+    assert_eq!((next.sequence, numbers(lane.companions(true))), (4, vec![]));
+    lane.handle(Verdict::Final, now, 0.0);
+    assert!(lane.is_empty());
+}
+
+#[test]
+fn a_batch_is_bounded_in_events_and_bytes() {
+    let now = Instant::now();
+    let mut lane = Lane::default();
+    (1..=150).for_each(|sequence| lane.push(message(sequence, now)));
+    assert_eq!(lane.companions(true).len(), 99);
+
+    let mut lane = Lane::default();
+    let content = Content::Text("x".repeat(100 * 1024).into());
+    (1..=5).for_each(|sequence| lane.push(event(sequence, EventKind::Message(content.clone()), now)));
+    assert_eq!(lane.companions(true).len(), 1);
+}

@@ -101,6 +101,10 @@ impl Engine for MemoryEngine {
 
     fn settled(&self, _tunnel: TunnelId) {}
 
+    fn is_shared(&self) -> bool {
+        false
+    }
+
     fn is_up(&self) -> bool {
         true
     }

@@ -1,5 +1,6 @@
 //! What the nodes of a gateway share: the port, and the adapters behind it.
 
+mod memo;
 mod memory;
 mod record;
 mod redis;
@@ -10,6 +11,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 
+pub use memo::Begun;
+pub use memo::Memo;
+pub use memo::MemoryMemo;
 pub use memory::MemoryEngine;
 pub use record::Closed;
 pub use record::Record;
@@ -78,6 +82,9 @@ pub trait Engine: Peers {
 
     /// Whether the engine answers.
     fn is_up(&self) -> bool;
+
+    /// Whether there may be other nodes.
+    fn is_shared(&self) -> bool;
 
     /// Whether this node may still speak for its tunnels.
     fn fence(&self) -> &Arc<Fence>;

@@ -57,6 +57,13 @@ impl Drop for Registration {
     }
 }
 
+impl Admission {
+    /// What the socket will speak.
+    pub fn profile(&self) -> Profile {
+        if self.ticket.native.is_some() { Profile::Native } else { Profile::Wafer }
+    }
+}
+
 /// Why a connect URL does not open a tunnel.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum Refusal {
@@ -97,7 +104,7 @@ impl Gateway {
         let endpoint = self.endpoints.endpoint(&ticket.receive_url).map_err(|_| Refusal::Unknown)?;
         let token = rand::random();
         loop {
-            let left = Duration::from_millis(ticket.expires_unix_ms).saturating_sub(self.clock.unix_time());
+            let left = Duration::from_millis(ticket.expires_unix_ms).saturating_sub(self.ticket_clock.unix_time());
             if left.is_zero() {
                 return Err(Refusal::Expired);
             }
@@ -123,7 +130,7 @@ impl Gateway {
             tenant: ticket.tenant.clone(),
             receive_url: ticket.receive_url.clone(),
             key_fingerprint: ticket.key_fingerprint,
-            profile: Profile::Wafer,
+            profile: if ticket.native.is_some() { Profile::Native } else { Profile::Wafer },
             closed: None,
         };
         let epoch = self.engine.register(ticket.tunnel, record).await?;
@@ -134,17 +141,23 @@ impl Gateway {
     pub fn attach<S: Socket>(&self, admission: Admission, profile: Profile, socket: S) -> Arc<Connection<S>> {
         let Admission { ticket, tenant, endpoint, mut registration } = admission;
         registration.is_kept = true;
-        let inbox = Inbox::new(ticket.tunnel, tenant, endpoint, ticket.key_fingerprint);
-        let inbox = Arc::new(inbox.of_epoch(registration.epoch));
         let now = Instant::now();
+        let about = ticket.native.map(|about| *about);
+        let (groups, user) = about.as_ref().map_or((vec![], None), |about| (about.groups.clone(), about.user.clone()));
+        let inbox = Inbox::new(ticket.tunnel, tenant, endpoint, ticket.key_fingerprint).of_epoch(registration.epoch);
+        let inbox = Arc::new(match about {
+            Some(about) => inbox.native(about, now, self.clock.unix_time()),
+            None => inbox,
+        });
         let connection = Arc::new(Connection::new(inbox, profile, socket, self.now_ms()));
         if profile == Profile::Wafer {
             let timeout = frame::text(&packet::timeout(self.options.heartbeat_secs), "");
             connection.send(&timeout, self.options.outbox_bytes, now);
         }
         let shared: Arc<Connection<dyn Socket>> = connection.clone();
-        self.silence.watch(Arc::downgrade(&shared), self.now_ms());
+        self.silence.watch(Arc::downgrade(&shared), profile, self.now_ms());
         self.open.insert(ticket.tunnel, shared);
+        self.join_first(&connection.inbox, &groups, user.as_ref());
         self.metrics.connections.inc();
         tracing::debug!(tunnel.id = %ticket.tunnel, tenant.id = %connection.inbox.tenant.id, "tunnel open");
         self.deliver.enqueue(&connection.inbox, EventKind::Connect, now);
@@ -166,6 +179,7 @@ impl Gateway {
         };
         if self.open.remove(&connection.inbox.tunnel).is_some() {
             connection.inbox.close();
+            connection.inbox.tenant.groups.remove(connection.inbox.tunnel);
             self.metrics.connections.dec();
             if reason != CloseReason::CutOff {
                 // Others tell of that one, and count it.

@@ -137,6 +137,11 @@ impl<S: Socket + ?Sized> Connection<S> {
     /// What has been accepted is still written, unless the client does not read anyway; then a close frame with the reason's code
     /// (`echo`, if the client named one), behind Wafer's `close` packet if the business server wants the client to stay away.
     pub fn close(&self, reason: CloseReason, echo: Option<u16>, now: Instant) -> bool {
+        self.close_saying(reason, echo, reason.text(), now)
+    }
+
+    /// The same with this text in the close frame, of at most 123 bytes.
+    pub fn close_saying(&self, reason: CloseReason, echo: Option<u16>, text: &str, now: Instant) -> bool {
         let mut writer = self.writer.lock();
         if writer.phase != Phase::Open {
             return false;
@@ -152,7 +157,7 @@ impl<S: Socket + ?Sized> Connection<S> {
             CloseReason::ClientClose => writer.outbox.push_last(frame::close(echo, ""), now.into_std()),
             _ => {
                 if let Some(code) = reason.code() {
-                    writer.outbox.push_last(frame::close(Some(code), reason.text()), now.into_std());
+                    writer.outbox.push_last(frame::close(Some(code), text), now.into_std());
                 }
             }
         }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::Gateway;
 use crate::clock::millis;
 use crate::id::TunnelId;
+use crate::protocol::ticket::About;
 use crate::protocol::ticket::Ticket;
 use crate::tenant::Key;
 use crate::tenant::Tenant;
@@ -16,6 +17,8 @@ pub struct Issued {
     pub tunnel: TunnelId,
     /// The path of its connect URL.
     pub path: String,
+    /// When it expires, in milliseconds since 1970.
+    pub expires_unix_ms: u64,
 }
 
 /// Why no tunnel was issued.
@@ -70,6 +73,21 @@ impl Gateway {
     ///
     /// With a sentence that says what to change. Under load this is the place to refuse: a Wafer client tries again.
     pub fn issue(&self, tenant: &Arc<Tenant>, key: &Key, receive_url: &str) -> Result<Issued, IssueError> {
+        self.issue_as(tenant, key, receive_url, None)
+    }
+
+    /// Issues a native tunnel that is requested with `about`, or a Wafer tunnel: see [`issue`](Self::issue).
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn issue_as(
+        &self,
+        tenant: &Arc<Tenant>,
+        key: &Key,
+        receive_url: &str,
+        about: Option<About>,
+    ) -> Result<Issued, IssueError> {
         if self.is_draining() {
             return Err(IssueError::Draining);
         }
@@ -93,11 +111,13 @@ impl Gateway {
             tenant: tenant.id.to_string(),
             receive_url: receive_url.to_owned(),
             key_fingerprint: key.fingerprint(),
-            expires_unix_ms: millis(self.clock.unix_time() + self.options.connect_ttl()),
+            expires_unix_ms: millis(self.ticket_clock.unix_time() + self.options.connect_ttl()),
+            native: about.map(Box::new),
         };
         tenant.usage.reserve(ticket.expires_unix_ms / 1_000);
         self.metrics.tunnels_requested.inc();
-        Ok(Issued { tunnel: ticket.tunnel, path: format!("/ws/{}", self.sealer.seal(&ticket)) })
+        let path = format!("/ws/{}", self.sealer.seal(&ticket));
+        Ok(Issued { tunnel: ticket.tunnel, path, expires_unix_ms: ticket.expires_unix_ms })
     }
 
     /// The connect URL of an issued tunnel: at the public address; without one, at the `origin` that the request came to.
@@ -114,7 +134,7 @@ impl Gateway {
     }
 
     fn check_room(&self, tenant: &Tenant) -> Result<(), IssueError> {
-        let reserved = tenant.usage.reserved(self.clock.unix_time().as_secs());
+        let reserved = tenant.usage.reserved(self.ticket_clock.unix_time().as_secs());
         let limit = tenant.settings().limits.connections;
         let open = tenant.usage.open() + reserved + tenant.usage.elsewhere();
         if limit != 0 && open >= limit {

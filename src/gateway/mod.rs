@@ -7,6 +7,7 @@ mod connection;
 mod drain;
 mod hints;
 mod issue;
+mod native;
 mod push;
 mod question;
 mod remote;
@@ -15,6 +16,7 @@ mod socket;
 mod turnstile;
 mod undecided;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU32;
@@ -22,6 +24,7 @@ use std::sync::atomic::Ordering;
 
 use arc_swap::ArcSwap;
 use dashmap::DashMap;
+use ipnet::IpNet;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
@@ -33,11 +36,14 @@ pub use connection::Phase;
 pub use connection::Sent;
 pub use issue::IssueError;
 pub use issue::Issued;
+pub use native::NativeError;
+pub use native::Report;
 pub use push::PushError;
 pub use socket::Socket;
 
 use crate::clock::Clock;
 use crate::engine::Engine;
+use crate::engine::Memo;
 use crate::id::TunnelId;
 use crate::limit::Rate;
 use crate::metrics::Metrics;
@@ -63,10 +69,14 @@ pub struct Parts {
     pub sealer: Sealer,
     /// What all nodes share.
     pub engine: Arc<dyn Engine>,
+    /// What must not happen twice.
+    pub memo: Arc<dyn Memo>,
     /// Where events go.
     pub deliver: Arc<dyn Deliver>,
     /// The wall clock.
     pub clock: Arc<dyn Clock>,
+    /// The clock that connect URLs are judged by.
+    pub ticket_clock: Arc<dyn Clock>,
     /// Draws what tunnel ids are made of.
     pub random_id: fn() -> [u8; 16],
     /// The node's metrics.
@@ -81,14 +91,21 @@ pub struct Gateway {
     pub tenants: Directory,
     /// The node's metrics.
     pub metrics: Metrics,
+    /// What must not happen twice.
+    pub memo: Arc<dyn Memo>,
+    /// The wall clock.
+    pub clock: Arc<dyn Clock>,
+    /// The name of this node, for people.
+    pub node: String,
     options: options::Tunnel,
     max_unsettled: u64,
     public_url: String,
     sealer: Sealer,
     engine: Arc<dyn Engine>,
     deliver: Arc<dyn Deliver>,
-    clock: Arc<dyn Clock>,
+    ticket_clock: Arc<dyn Clock>,
     random_id: fn() -> [u8; 16],
+    trusted_proxies: Vec<IpNet>,
     endpoints: Endpoints,
     guard: ArcSwap<Guard>,
     descriptors: Arc<Descriptors>,
@@ -108,16 +125,21 @@ pub struct Gateway {
 impl Gateway {
     /// A gateway without tunnels.
     pub fn new(parts: Parts) -> Self {
-        let Parts { options, sealer, engine, deliver, clock, random_id, metrics, descriptors } = parts;
+        let Parts { options, sealer, engine, memo, deliver, clock, ticket_clock, random_id, metrics, descriptors } =
+            parts;
         Self {
             tenants: Directory::new(&options),
             metrics,
+            memo,
+            node: format!("{:08x}", rand::random::<u32>()),
+            trusted_proxies: options.server.trusted_proxies,
             max_unsettled: u64::try_from(options.webhook.max_pending_closes).unwrap_or(u64::MAX),
             public_url: options.server.public_url,
             sealer,
             engine,
             deliver,
             clock,
+            ticket_clock,
             random_id,
             endpoints: Endpoints::new(options.webhook.max_in_flight_per_endpoint),
             guard: ArcSwap::from_pointee(Guard::new(options.webhook.allow_networks)),
@@ -180,6 +202,11 @@ impl Gateway {
     /// What all nodes share.
     pub fn engine(&self) -> &dyn Engine {
         self.engine.as_ref()
+    }
+
+    /// Whether what the peer at `address` says about its own client is believed.
+    pub fn trusts(&self, address: IpAddr) -> bool {
+        self.trusted_proxies.iter().any(|network| network.contains(&address.to_canonical()))
     }
 
     /// Where events go.

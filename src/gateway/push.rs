@@ -171,28 +171,36 @@ impl Gateway {
     }
 
     /// An open tunnel of `tenant`. Another tenant's is as unknown as one that never was.
-    fn find(&self, tenant: &Arc<Tenant>, id: TunnelId) -> Option<Arc<Connection<dyn Socket>>> {
+    pub(super) fn find(&self, tenant: &Arc<Tenant>, id: TunnelId) -> Option<Arc<Connection<dyn Socket>>> {
         let connection = self.open.get(&id)?;
         Arc::ptr_eq(&connection.inbox.tenant, tenant).then(|| Arc::clone(&connection))
     }
 
     fn check_limits(&self, tenant: &Tenant, packets: &[PushPacket], now: Instant) -> Result<(), PushError> {
-        let settings = tenant.settings();
         let targets = packets.iter().map(|packet| packet.targets.len()).sum();
+        let longest = packets.iter().map(|packet| match &packet.order {
+            Order::Message(content) => content.len(),
+            Order::Close => 0,
+        });
+        self.check_push(tenant, targets, longest.max().unwrap_or(0), now)
+    }
+
+    /// Whether `tenant` may push so many bytes to so many named targets now.
+    pub(super) fn check_push(
+        &self,
+        tenant: &Tenant,
+        targets: usize,
+        actual_bytes: usize,
+        now: Instant,
+    ) -> Result<(), PushError> {
+        let settings = tenant.settings();
         let limit = settings.limits.max_push_targets;
         if limit != 0 && targets > limit {
             return Err(PushError::TooManyTargets { targets, limit });
         }
         let limit_bytes = self.options.outbox_bytes / 2;
-        let longest = packets.iter().map(|packet| match &packet.order {
-            Order::Message(content) => content.len(),
-            Order::Close => 0,
-        });
-        match longest.max() {
-            Some(actual_bytes) if actual_bytes > limit_bytes => {
-                return Err(PushError::TooLarge { actual_bytes, limit_bytes });
-            }
-            _ => {}
+        if actual_bytes > limit_bytes {
+            return Err(PushError::TooLarge { actual_bytes, limit_bytes });
         }
         if let Some(rate) = self.share(settings.push_rate()) {
             tenant.usage.take_push(rate, now.into_std()).map_err(|wait| PushError::TooFast {

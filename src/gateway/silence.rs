@@ -1,4 +1,6 @@
 //! Ends tunnels whose clients have been silent for too long, with one timer for all of them.
+//!
+//! Wafer clients ping by themselves. Native ones cannot all do so (a browser cannot): they are pinged after half of that time.
 
 use std::sync::Weak;
 use std::sync::atomic::AtomicU64;
@@ -15,6 +17,8 @@ use super::Gateway;
 use super::Socket;
 use crate::clock::millis;
 use crate::protocol::close::CloseReason;
+use crate::protocol::content::Profile;
+use crate::protocol::frame;
 use crate::tunnel::Wheel;
 
 /// How exactly silence is measured.
@@ -37,13 +41,21 @@ impl Silence {
     }
 
     /// Watches a connection from now on.
-    pub(super) fn watch(&self, connection: Weak<Connection<dyn Socket>>, now_ms: u64) {
-        self.wheel.lock().insert(self.tick_after(now_ms), connection);
+    pub(super) fn watch(&self, connection: Weak<Connection<dyn Socket>>, profile: Profile, now_ms: u64) {
+        let silence_ms = match profile {
+            Profile::Wafer => millis(self.limit),
+            Profile::Native => self.ping_after_ms(),
+        };
+        self.watch_until(connection, now_ms + silence_ms);
     }
 
-    /// The first tick at which a client that was heard at `heard_ms` has been silent for the whole limit.
-    fn tick_after(&self, heard_ms: u64) -> u64 {
-        (heard_ms + millis(self.limit)).div_ceil(millis(TICK))
+    /// Looks at a connection again at the first tick that is not before `due_ms`.
+    fn watch_until(&self, connection: Weak<Connection<dyn Socket>>, due_ms: u64) {
+        self.wheel.lock().insert(due_ms.div_ceil(millis(TICK)), connection);
+    }
+
+    fn ping_after_ms(&self) -> u64 {
+        millis(self.limit) / 2
     }
 }
 
@@ -77,10 +89,14 @@ impl Gateway {
                 connection.heard(now_ms);
             }
             let heard_ms = heard_ms.min(now_ms);
-            if heard_ms + millis(self.silence.limit) > now_ms {
-                self.silence.watch(weak, heard_ms);
-            } else {
+            let limit_ms = heard_ms + millis(self.silence.limit);
+            if limit_ms <= now_ms {
                 connection.close(CloseReason::Heartbeat, None, Instant::now());
+            } else if connection.profile == Profile::Native && heard_ms + self.silence.ping_after_ms() <= now_ms {
+                self.send(&*connection, &frame::ping(), Instant::now());
+                self.silence.watch_until(weak, limit_ms);
+            } else {
+                self.silence.watch(weak, connection.profile, heard_ms);
             }
         }
     }

@@ -4,7 +4,6 @@ use std::net::IpAddr;
 use std::net::SocketAddr;
 
 use hyper::HeaderMap;
-use ipnet::IpNet;
 
 /// The header in which each proxy adds whom it serves, behind what it was told itself.
 const FORWARDED_FOR: &str = "x-forwarded-for";
@@ -12,12 +11,11 @@ const FORWARDED_FOR: &str = "x-forwarded-for";
 /// The address of the client: the peer's own, or the last one in `X-Forwarded-For` that no trusted proxy has.
 ///
 /// Everything before that address was written by somebody who is not trusted. What is no address ends the search too.
-pub(super) fn address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
-    let is_trusted = |address: &IpAddr| trusted.iter().any(|network| network.contains(address));
+pub(super) fn address(peer: IpAddr, headers: &HeaderMap, is_trusted: impl Fn(IpAddr) -> bool) -> IpAddr {
     let mut client = peer.to_canonical();
     let lines = headers.get_all(FORWARDED_FOR).iter().rev().map(|line| line.to_str().unwrap_or_default());
     for entry in lines.flat_map(|line| line.rsplit(',')) {
-        if !is_trusted(&client) {
+        if !is_trusted(client) {
             break;
         }
         match parse(entry.trim()) {
@@ -37,6 +35,8 @@ fn parse(text: &str) -> Option<IpAddr> {
 
 #[cfg(test)]
 mod tests {
+    use ipnet::IpNet;
+
     use super::*;
 
     fn seen(peer: &str, lines: &[&str], trusted: &[&str]) -> String {
@@ -44,8 +44,9 @@ mod tests {
         lines.iter().for_each(|line| {
             headers.append(FORWARDED_FOR, line.parse().expect("a value"));
         });
-        let trusted: Vec<_> = trusted.iter().map(|network| network.parse().expect("a network")).collect();
-        address(peer.parse().expect("an address"), &headers, &trusted).to_string()
+        let trusted: Vec<IpNet> = trusted.iter().map(|network| network.parse().expect("a network")).collect();
+        let is_trusted = |address| trusted.iter().any(|network| network.contains(&address));
+        address(peer.parse().expect("an address"), &headers, is_trusted).to_string()
     }
 
     #[test]

@@ -19,7 +19,6 @@ use crate::gateway::Admission;
 use crate::gateway::Gateway;
 use crate::gateway::Refusal;
 use crate::gateway::Socket;
-use crate::protocol::content::Profile;
 use crate::server::Reply;
 use crate::server::Stream;
 use crate::server::Takeover;
@@ -50,7 +49,8 @@ fn takeover(gateway: Arc<Gateway>, admission: Admission) -> Takeover {
 }
 
 fn open<S: Socket>(gateway: Arc<Gateway>, admission: Admission, socket: S, early: Bytes) {
-    let connection = gateway.attach(admission, Profile::Wafer, socket);
+    let profile = admission.profile();
+    let connection = gateway.attach(admission, profile, socket);
     let tasks = gateway.connections().clone();
     tasks.spawn(ws::serve(gateway, connection, early.into()));
 }

@@ -3,6 +3,7 @@
 mod body;
 mod client;
 mod connect;
+mod native;
 mod route;
 mod wafer;
 
@@ -19,7 +20,6 @@ use hyper::StatusCode;
 use hyper::body::Incoming;
 use hyper::header;
 use hyper::header::HeaderValue;
-use ipnet::IpNet;
 use serde::Serialize;
 
 use crate::gateway::Gateway;
@@ -38,25 +38,24 @@ pub type Fallback =
 pub struct Api {
     gateway: Arc<Gateway>,
     budget: Arc<Budget>,
-    trusted_proxies: Vec<IpNet>,
     fallback: Option<Fallback>,
 }
 
 impl Api {
-    /// The API of `gateway`; what it does not know goes to `fallback`, if there is one. What `trusted_proxies` say about their clients
-    /// is believed.
-    pub fn new(gateway: Arc<Gateway>, trusted_proxies: Vec<IpNet>, fallback: Option<Fallback>) -> Self {
-        Self { gateway, budget: Arc::default(), trusted_proxies, fallback }
+    /// The API of `gateway`; what it does not know goes to `fallback`, if there is one.
+    pub fn new(gateway: Arc<Gateway>, fallback: Option<Fallback>) -> Self {
+        Self { gateway, budget: Arc::default(), fallback }
     }
 }
 
 impl Handler for Api {
     fn handle(&self, request: Request<Incoming>, peer: Peer) -> PendingReply {
         let (gateway, budget) = (Arc::clone(&self.gateway), Arc::clone(&self.budget));
-        let client = client::address(peer.address.ip(), request.headers(), &self.trusted_proxies);
+        let client = client::address(peer.address.ip(), request.headers(), |address| gateway.trusts(address));
         match Route::of(request.method(), request.uri().path()) {
             Route::Wsurl => Box::pin(async move { wafer::wsurl(&gateway, &budget, request, client).await.into() }),
             Route::Push => Box::pin(async move { wafer::push(&gateway, &budget, request, client).await.into() }),
+            Route::Native => Box::pin(async move { native::handle(gateway, &budget, request, peer).await.into() }),
             Route::Connect => Box::pin(connect::connect(gateway, request, client)),
             Route::WrongMethod { allow } => {
                 let reply = wrong_method(request.method(), allow);
@@ -106,7 +105,7 @@ fn wrong_method(method: &Method, allow: &'static str) -> Response<Full<Bytes>> {
 fn unknown(path: &str) -> Response<Full<Bytes>> {
     let path = printable(path, 100);
     let message = format!(
-        "there is nothing at {path}: there are POST /get/wsurl, POST /ws/push and the connect URLs at GET /ws/..."
+        "there is nothing at {path}: there are POST /get/wsurl, POST /ws/push, GET /v1/openapi.json and the connect URLs at GET /ws/..."
     );
     problem(StatusCode::NOT_FOUND, "not_found", &message)
 }

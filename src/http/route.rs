@@ -11,6 +11,8 @@ pub(super) enum Route {
     Push,
     /// A client comes with its connect URL.
     Connect,
+    /// A native call: see `native::route`.
+    Native,
     /// The path is known, the method is not.
     WrongMethod {
         /// What would be possible.
@@ -23,6 +25,9 @@ pub(super) enum Route {
 impl Route {
     /// The route of a request. Slashes may be doubled: an operator's trailing slash in the SDK's TunnelServerUrl does that.
     pub(super) fn of(method: &Method, path: &str) -> Self {
+        if path == "/v1" || path.starts_with("/v1/") {
+            return Self::Native;
+        }
         let mut segments = path.split('/').filter(|segment| !segment.is_empty());
         let (route, only) = match (segments.next(), segments.next(), segments.next()) {
             (Some("get"), Some("wsurl"), None) => (Self::Wsurl, Method::POST),
@@ -63,6 +68,14 @@ mod tests {
         for path in ["/ws", "/ws/", "/ws/a/b", "/", "", "/wss/x"] {
             assert_eq!(Route::of(&Method::GET, path), Route::Unknown, "{path}");
         }
+    }
+
+    #[test]
+    fn native_paths_are_taken_as_they_are() {
+        for path in ["/v1", "/v1/push", "/v1//push"] {
+            assert_eq!(Route::of(&Method::GET, path), Route::Native, "{path}");
+        }
+        assert_eq!(Route::of(&Method::GET, "/v10"), Route::Unknown);
     }
 
     #[test]

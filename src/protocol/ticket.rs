@@ -1,7 +1,8 @@
 //! Connect URLs: sealed tickets, so that asking for a tunnel stores nothing.
 //!
 //! A ticket is the tunnel id followed by everything else about the tunnel, encrypted and authenticated with a key derived from
-//! `server.ticket_key`. The tunnel id, 128 random bits that are never used twice, is the nonce.
+//! `server.ticket_key`. The tunnel id, 128 random bits that are never used twice, is the nonce, together with the version of what
+//! is sealed: version 1 is a Wafer tunnel, version 2 a native one.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -10,15 +11,21 @@ use chacha20poly1305::XChaCha20Poly1305;
 use chacha20poly1305::XNonce;
 use chacha20poly1305::aead::Aead;
 use hkdf::Hkdf;
+use serde::Deserialize;
+use serde::Serialize;
 use sha2::Sha256;
 
+use super::native::Name;
+use super::native::Trace;
+use super::native::request::Metadata;
 use crate::id::TunnelId;
 
 const ID_BYTES: usize = 16;
-const NONCE_DOMAIN: &[u8; 8] = b"ticketv1";
+const WAFER_DOMAIN: &[u8; 8] = b"ticketv1";
+const NATIVE_DOMAIN: &[u8; 8] = b"ticketv2";
 
 /// A tunnel that was requested: everything that is needed to open it.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Ticket {
     /// The tunnel.
     pub tunnel: TunnelId,
@@ -30,6 +37,25 @@ pub struct Ticket {
     pub key_fingerprint: u32,
     /// When the ticket expires, in milliseconds since 1970.
     pub expires_unix_ms: u64,
+    /// What a native tunnel was requested with; none for a Wafer tunnel.
+    pub native: Option<Box<About>>,
+}
+
+/// What a native tunnel was requested with.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+pub struct About {
+    /// Whose it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<Name>,
+    /// Which groups it joins when it opens.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<Name>,
+    /// What the business server wants to find again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metadata: Option<Metadata>,
+    /// Which trace the request belonged to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace: Option<Trace>,
 }
 
 /// The text is no ticket that was sealed with this key.
@@ -53,14 +79,22 @@ impl Sealer {
 
     /// The ticket as text that may stand in a URL.
     pub fn seal(&self, ticket: &Ticket) -> String {
-        let tenant_bytes = u16::try_from(ticket.tenant.len()).expect("tenant ids are short");
-        let mut plain = Vec::with_capacity(14 + ticket.tenant.len() + ticket.receive_url.len());
+        let mut plain = Vec::with_capacity(16 + ticket.tenant.len() + ticket.receive_url.len());
         plain.extend(ticket.expires_unix_ms.to_be_bytes());
         plain.extend(ticket.key_fingerprint.to_be_bytes());
-        plain.extend(tenant_bytes.to_be_bytes());
-        plain.extend(ticket.tenant.as_bytes());
-        plain.extend(ticket.receive_url.as_bytes());
-        let sealed = self.0.encrypt(&nonce(ticket.tunnel), plain.as_slice()).expect("a ticket is short");
+        write(&mut plain, &ticket.tenant);
+        let domain = match &ticket.native {
+            None => {
+                plain.extend(ticket.receive_url.as_bytes());
+                WAFER_DOMAIN
+            }
+            Some(about) => {
+                write(&mut plain, &ticket.receive_url);
+                plain.extend(serde_json::to_vec(about).expect("names and JSON always serialise"));
+                NATIVE_DOMAIN
+            }
+        };
+        let sealed = self.0.encrypt(&nonce(ticket.tunnel, domain), plain.as_slice()).expect("a ticket is short");
         URL_SAFE_NO_PAD.encode([&ticket.tunnel.to_bytes()[..], &sealed].concat())
     }
 
@@ -73,8 +107,12 @@ impl Sealer {
         let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| NotATicket)?;
         let (id, sealed) = bytes.split_first_chunk::<ID_BYTES>().ok_or(NotATicket)?;
         let tunnel = TunnelId::from_bytes(*id);
-        let plain = self.0.decrypt(&nonce(tunnel), sealed).map_err(|_| NotATicket)?;
-        read(tunnel, &plain).ok_or(NotATicket)
+        let plain = |domain| self.0.decrypt(&nonce(tunnel, domain), sealed);
+        match plain(WAFER_DOMAIN) {
+            Ok(plain) => read(tunnel, &plain, false),
+            Err(_) => read(tunnel, &plain(NATIVE_DOMAIN).map_err(|_| NotATicket)?, true),
+        }
+        .ok_or(NotATicket)
     }
 }
 
@@ -84,30 +122,49 @@ impl std::fmt::Debug for Sealer {
     }
 }
 
-fn nonce(tunnel: TunnelId) -> XNonce {
+fn nonce(tunnel: TunnelId, domain: &[u8; 8]) -> XNonce {
     let mut nonce = XNonce::default();
     nonce[..ID_BYTES].copy_from_slice(&tunnel.to_bytes());
-    nonce[ID_BYTES..].copy_from_slice(NONCE_DOMAIN);
+    nonce[ID_BYTES..].copy_from_slice(domain);
     nonce
 }
 
-fn read(tunnel: TunnelId, plain: &[u8]) -> Option<Ticket> {
+fn write(plain: &mut Vec<u8>, text: &str) {
+    plain.extend(u16::try_from(text.len()).expect("tenant ids and receive URLs are short").to_be_bytes());
+    plain.extend(text.as_bytes());
+}
+
+fn read(tunnel: TunnelId, plain: &[u8], is_native: bool) -> Option<Ticket> {
     let (expires, rest) = plain.split_first_chunk()?;
     let (fingerprint, rest) = rest.split_first_chunk()?;
-    let (tenant_bytes, rest) = rest.split_first_chunk()?;
-    let (tenant, receive_url) = rest.split_at_checked(usize::from(u16::from_be_bytes(*tenant_bytes)))?;
+    let (tenant, rest) = read_text(rest)?;
+    let (receive_url, native) = if is_native {
+        let (receive_url, about) = read_text(rest)?;
+        (receive_url, Some(serde_json::from_slice(about).ok()?))
+    } else {
+        (rest, None)
+    };
     Some(Ticket {
         tunnel,
         tenant: String::from_utf8(tenant.to_vec()).ok()?,
         receive_url: String::from_utf8(receive_url.to_vec()).ok()?,
         key_fingerprint: u32::from_be_bytes(*fingerprint),
         expires_unix_ms: u64::from_be_bytes(*expires),
+        native,
     })
+}
+
+fn read_text(plain: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (bytes, rest) = plain.split_first_chunk()?;
+    rest.split_at_checked(usize::from(u16::from_be_bytes(*bytes)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// [`ticket`] as the first version of this program sealed it.
+    const VERSION_1: &str = "BwcHBwcHBwcHBwcHBwcHBxzZe0yxEz69ITU08xW5ptZyf2ahoEjP8m41iVtGx3bHFfqa_JG_jsCuAdao2SIuM2DqqT3f17dCEAINLe4jqmNL55sDIkzLSVrKVwxdjS-LaWononz5gN_syb_j";
 
     fn ticket() -> Ticket {
         Ticket {
@@ -116,29 +173,58 @@ mod tests {
             receive_url: "http://127.0.1.11/tunnel?a=%2F".into(),
             key_fingerprint: 0xdead_beef,
             expires_unix_ms: 1_700_000_060_123,
+            native: None,
         }
+    }
+
+    fn native() -> Ticket {
+        let name = |text| Name::new(text).expect("a name");
+        let about = About {
+            user: Some(name("ann")),
+            groups: vec![name("a"), name("房间")],
+            metadata: serde_json::from_str("{\"n\": 1e400}").ok(),
+            trace: Trace::parse("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),
+        };
+        Ticket { native: Some(Box::new(about)), ..ticket() }
+    }
+
+    /// Tickets have no `==`: their metadata is bytes.
+    fn shown(ticket: Result<Ticket, NotATicket>) -> String {
+        format!("{ticket:?}")
     }
 
     #[test]
     fn a_ticket_opens_to_what_was_sealed() {
         let sealer = Sealer::new(b"secret");
 
-        assert_eq!(sealer.open(&sealer.seal(&ticket())), Ok(ticket()));
+        assert_eq!(shown(sealer.open(&sealer.seal(&ticket()))), shown(Ok(ticket())));
+        assert_eq!(shown(sealer.open(&sealer.seal(&native()))), shown(Ok(native())));
+    }
+
+    /// A connect URL that an older version of this program has sealed.
+    #[test]
+    fn a_ticket_of_version_1_stays_good() {
+        let sealer = Sealer::new(b"secret");
+
+        let opened = sealer.open(VERSION_1);
+
+        assert_eq!(sealer.seal(&ticket()), VERSION_1);
+        assert_eq!(shown(opened), shown(Ok(ticket())));
     }
 
     #[test]
     fn a_ticket_with_any_character_changed_is_refused() {
         let sealer = Sealer::new(b"secret");
-        let text = sealer.seal(&ticket());
+        let text = sealer.seal(&native());
 
         for at in 0..text.len() {
             let mut forged = text.clone().into_bytes();
             forged[at] = if forged[at] == b'A' { b'B' } else { b'A' };
             let forged = String::from_utf8(forged).expect("ASCII");
-            assert_eq!(sealer.open(&forged), Err(NotATicket), "changed at {at}");
+            assert!(sealer.open(&forged).is_err(), "changed at {at}");
         }
         for cut in 0..text.len() {
-            assert_eq!(sealer.open(&text[..cut]), Err(NotATicket), "cut at {cut}");
+            assert!(sealer.open(&text[..cut]).is_err(), "cut at {cut}");
         }
     }
 
@@ -146,7 +232,7 @@ mod tests {
     fn another_key_opens_nothing() {
         let text = Sealer::new(b"secret").seal(&ticket());
 
-        assert_eq!(Sealer::new(b"Secret").open(&text), Err(NotATicket));
+        assert!(Sealer::new(b"Secret").open(&text).is_err());
     }
 
     #[test]

@@ -169,6 +169,23 @@ impl Directory {
         Ok((tenant, key))
     }
 
+    /// Finds out who sent a native request: the tenant called `id`, if `proves` says of one of its keys that the request proves it.
+    ///
+    /// An unknown tenant takes as long as a wrong proof.
+    ///
+    /// # Errors
+    ///
+    /// One answer for every way to be wrong.
+    pub fn authenticate_native(&self, id: &str, proves: impl Fn(&Key) -> bool) -> Result<(Arc<Tenant>, Key), Denied> {
+        let Some(tenant) = self.tenant(id) else {
+            let _ = std::hint::black_box(proves(&self.decoy));
+            return Err(Denied::Stranger);
+        };
+        let settings = tenant.settings();
+        let key = settings.keys.iter().find(|key| proves(key)).ok_or(Denied::Stranger)?;
+        Ok((tenant, key.clone()))
+    }
+
     /// Accepts an unknown tenant with the key that it brings, if enrolment is open and its request is signed with that key.
     ///
     /// While enrolment is closed this takes as long as a wrong signature of a known tenant does.

@@ -1,6 +1,7 @@
 //! Who may ask for tunnels: tenants, their keys, which receive URLs are theirs, and what they may use.
 
 mod directory;
+mod groups;
 mod key;
 mod reservations;
 mod usage;
@@ -12,6 +13,9 @@ use arc_swap::ArcSwap;
 
 pub use directory::Denied;
 pub use directory::Directory;
+pub use groups::Groups;
+pub use groups::Page;
+pub use groups::TooManyGroups;
 pub use key::Key;
 pub use usage::Usage;
 
@@ -31,6 +35,8 @@ pub struct Tenant {
     pub id: TenantId,
     /// What it uses at present.
     pub usage: Usage,
+    /// The groups and users of its open tunnels on this node.
+    pub groups: Groups,
     settings: ArcSwap<Settings>,
 }
 
@@ -45,12 +51,16 @@ pub struct Settings {
     receive_hosts: Vec<String>,
     /// Whether it is there only because it enrolled itself.
     is_enrolled: bool,
+    /// Where the events of native tunnels go, unless one names another URL.
+    pub webhook_url: Option<String>,
+    /// Whether events of native tunnels that wait together travel together.
+    pub webhook_batch: bool,
 }
 
 impl Tenant {
     /// A tenant called `id`.
     pub fn new(id: TenantId, settings: Settings) -> Self {
-        Self { id, usage: Usage::default(), settings: ArcSwap::from_pointee(settings) }
+        Self { id, usage: Usage::default(), groups: Groups::default(), settings: ArcSwap::from_pointee(settings) }
     }
 
     /// The settings as they are now.
@@ -91,7 +101,14 @@ impl Settings {
             receive_hosts.extend(url.host_str().map(str::to_owned));
         }
         let keys = tenant.keys.iter().cloned().map(Key::new).collect();
-        Self { keys, limits: tenant.limits.over(limits), receive_hosts, is_enrolled: false }
+        Self {
+            keys,
+            limits: tenant.limits.over(limits),
+            receive_hosts,
+            is_enrolled: false,
+            webhook_url: (!tenant.webhook_url.is_empty()).then(|| tenant.webhook_url.clone()),
+            webhook_batch: tenant.webhook_batch,
+        }
     }
 
     /// The key with this fingerprint; the first one if it is gone.

@@ -1,6 +1,8 @@
 //! Empties inboxes: one small task for each tunnel with events, which posts them one at a time.
 
 use std::sync::Arc;
+use std::sync::OnceLock;
+use std::sync::Weak;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -11,7 +13,10 @@ use tokio::time::Instant;
 use tokio::time::sleep_until;
 use tokio::time::timeout_at;
 
+use super::Act;
 use super::Deliver;
+use super::answer::Answer;
+use super::answer::MAX_BODY_BYTES;
 use super::client::Client;
 use super::endpoints::Endpoint;
 use super::inbox::Inbox;
@@ -30,6 +35,10 @@ use crate::id::TunnelId;
 use crate::metrics::Metrics;
 use crate::metrics::WebhookResult;
 use crate::options;
+use crate::protocol::native::Action;
+
+/// What stands in an answer that asks for something.
+const ACTIONS: &[u8] = b"\"actions\"";
 
 /// Delivers the events of all tunnels of a node. Cheap to clone.
 #[derive(Clone)]
@@ -42,6 +51,8 @@ struct Inner {
     jitter: fn() -> f64,
     ttl: Ttl,
     timeout: Duration,
+    /// Who does what answers ask for.
+    actor: OnceLock<Weak<dyn Act>>,
     /// Events that wait, those in flight included.
     pending: AtomicUsize,
     /// Told when nothing waits any more.
@@ -74,10 +85,16 @@ impl Dispatcher {
             jitter,
             ttl: Ttl { message: options.message_ttl(), close: options.close_ttl() },
             timeout: options.timeout(),
+            actor: OnceLock::new(),
             pending: AtomicUsize::new(0),
             flushed: Notify::new(),
             upkeep,
         }))
+    }
+
+    /// Names who does what the answers to events ask for; the first one named stays. Before that, answers ask in vain.
+    pub fn set_actor(&self, actor: Weak<dyn Act>) {
+        self.0.actor.get_or_init(|| actor);
     }
 
     /// The client that posts.
@@ -129,8 +146,8 @@ async fn run(inner: Arc<Inner>, inbox: Arc<Inbox>) {
             Step::Expired(event) => inner.expire(&inbox, &event),
             Step::Send(event) => {
                 let deadline = inner.ttl.deadline(&event).into();
-                if let Some(_permit) = admit(&inbox, now, deadline).await {
-                    Box::pin(inner.attempt(&inbox, &event)).await;
+                if let Some(permit) = admit(&inbox, now, deadline).await {
+                    Box::pin(inner.attempt(&inbox, &event, permit)).await;
                 }
             }
         }
@@ -165,25 +182,72 @@ async fn admit(inbox: &Inbox, mut now: Instant, deadline: Instant) -> Option<Sem
 }
 
 impl Inner {
-    /// Makes one attempt and tells the lane and the breaker how it ended.
-    async fn attempt(&self, inbox: &Inbox, event: &Event) {
+    /// Makes one attempt and tells the lane and the breaker how it ended. What the answer asks for is done before the next event.
+    async fn attempt(&self, inbox: &Inbox, event: &Event, permit: SemaphorePermit<'_>) {
         let started = Instant::now();
-        let is_first = inbox.state.lock().lane.failures() == 0;
-        if is_first && matches!(event.kind, EventKind::Message(_)) {
-            let waited = started.into_std().saturating_duration_since(event.received);
-            self.metrics.message_to_webhook.observe(waited.as_secs_f64());
+        let (is_first, companions) = self.prepare(inbox);
+        if is_first {
+            for event in std::iter::once(event).chain(&companions) {
+                if matches!(event.kind, EventKind::Message(_)) {
+                    let waited = started.into_std().saturating_duration_since(event.received);
+                    self.metrics.message_to_webhook.observe(waited.as_secs_f64());
+                }
+            }
         }
-        let signed = request::sign(inbox, event, self.clock.unix_time().as_secs());
-        let result = self.client.post(&inbox.endpoint.url, &signed.headers, signed.body, self.timeout).await;
+        let signed = request::sign(inbox, event, &companions, self.clock.unix_time().as_secs());
+        let headers = signed.headers.as_slice();
+        let result = self.client.post(&inbox.endpoint.url, headers, signed.body, self.timeout).await;
 
         let now = Instant::now();
-        let judgement = judge(&result);
+        let judgement = judge(&result, inbox.is_native());
         self.metrics.webhook_duration(event.kind.as_str(), now - started);
         record(&inbox.endpoint, &judgement, now);
-        self.report(inbox, event, &judgement, is_first);
+        drop(permit);
+        std::iter::once(event).chain(&companions).for_each(|event| self.report(inbox, event, &judgement, is_first));
+        if let (Verdict::Delivered, Ok(answer)) = (judgement.verdict, &result) {
+            self.act(inbox, event, answer).await;
+        }
         inbox.update(|state| state.lane.handle(judgement.verdict, now.into_std(), (self.jitter)()));
         if !matches!(judgement.verdict, Verdict::Retry(_)) {
-            self.settle(inbox, event);
+            std::iter::once(event).chain(&companions).for_each(|event| self.settle(inbox, event));
+        }
+    }
+
+    /// Whether it is the event's first attempt, and which events travel with it.
+    fn prepare(&self, inbox: &Inbox) -> (bool, Vec<Event>) {
+        let travel_together = inbox.is_native() && inbox.tenant.settings().webhook_batch;
+        let mut state = inbox.state.lock();
+        (state.lane.failures() == 0, state.lane.companions(travel_together))
+    }
+
+    /// Does what the answer to an event asks for.
+    async fn act(&self, inbox: &Inbox, event: &Event, answer: &Answer) {
+        let body = answer.body.trim_ascii();
+        // Whoever answers "ok" asks for nothing, and a Wafer answer that never heard of actions costs no second look.
+        if !body.starts_with(b"{") || !body.windows(ACTIONS.len()).any(|window| window == ACTIONS) {
+            return;
+        }
+        let actions = match Action::parse_all(body) {
+            Ok(actions) if actions.is_empty() => return,
+            Ok(actions) => actions,
+            Err(mut defect) => {
+                if answer.body.len() >= MAX_BODY_BYTES {
+                    defect = format!("only its first {MAX_BODY_BYTES} bytes are read, which are not whole JSON");
+                }
+                self.metrics.action("invalid");
+                return tracing::warn!(
+                    tunnel.id = %inbox.tunnel,
+                    tenant.id = %inbox.tenant.id,
+                    event = event.kind.as_str(),
+                    event.sequence = event.sequence,
+                    url = %inbox.endpoint.url,
+                    reason = defect,
+                    "the actions in an answer cannot be read, none is done",
+                );
+            }
+        };
+        if let Some(actor) = self.actor.get().and_then(Weak::upgrade) {
+            actor.act(inbox, actions).await;
         }
     }
 
@@ -195,6 +259,9 @@ impl Inner {
         };
         self.metrics.webhook(event.kind.as_str(), result);
         let reason = judgement.reason.as_ref();
+        if judgement.verdict != Verdict::Delivered {
+            inbox.note_error(reason);
+        }
         match judgement.verdict {
             Verdict::Delivered => tracing::debug!(
                 tunnel.id = %inbox.tunnel,

@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::endpoints::Endpoint;
+use super::native::About;
 use crate::delivery::Event;
 use crate::delivery::EventKind;
 use crate::delivery::Lane;
@@ -28,6 +29,7 @@ pub struct Inbox {
     pub key_fingerprint: u32,
     /// The life of this node that the tunnel belongs to.
     pub epoch: u64,
+    pub(super) is_native: bool,
     pub(super) state: Mutex<State>,
 }
 
@@ -40,14 +42,23 @@ pub(super) struct State {
     /// Who waits for room.
     reader: Option<Waker>,
     is_closed: bool,
+    /// What a native tunnel knows of itself.
+    pub(super) about: Option<Box<About>>,
 }
 
 impl Inbox {
     /// The empty inbox of a tunnel that opens.
     pub fn new(tunnel: TunnelId, tenant: Arc<Tenant>, endpoint: Arc<Endpoint>, key_fingerprint: u32) -> Self {
         tenant.usage.add_tunnel();
-        let state = State { lane: Lane::default(), is_running: false, is_closed: false, sequence: 0, reader: None };
-        Self { tunnel, tenant, endpoint, key_fingerprint, epoch: 0, state: Mutex::new(state) }
+        let state = State {
+            lane: Lane::default(),
+            is_running: false,
+            is_closed: false,
+            sequence: 0,
+            reader: None,
+            about: None,
+        };
+        Self { tunnel, tenant, endpoint, key_fingerprint, epoch: 0, is_native: false, state: Mutex::new(state) }
     }
 
     /// The same, of a tunnel that belongs to another life of this node than its first.
@@ -76,6 +87,11 @@ impl Inbox {
         }
         state.reader = Some(cx.waker().clone());
         Poll::Pending
+    }
+
+    /// How much waits, in bytes, bookkeeping included.
+    pub fn bytes(&self) -> usize {
+        self.state.lock().lane.bytes()
     }
 
     /// How many events wait, one in flight included.

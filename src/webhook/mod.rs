@@ -15,6 +15,7 @@ pub mod guard;
 mod http1;
 mod http2;
 mod inbox;
+mod native;
 mod pool;
 mod request;
 pub mod resolve;
@@ -23,15 +24,18 @@ mod verdict;
 
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use tokio::time::Instant;
 
 use crate::delivery::EventKind;
+use crate::protocol::native::Action;
 
 pub use dispatcher::Dispatcher;
 pub use dispatcher::Upkeep;
 pub use endpoints::Endpoint;
 pub use endpoints::Endpoints;
 pub use inbox::Inbox;
+pub use native::Known;
 
 /// Takes the events of tunnels.
 pub trait Deliver: Send + Sync + 'static {
@@ -39,4 +43,11 @@ pub trait Deliver: Send + Sync + 'static {
     ///
     /// There is always room; whoever produces events asks [`Inbox::is_full`] and stops.
     fn enqueue(&self, inbox: &Arc<Inbox>, kind: EventKind, now: Instant);
+}
+
+/// Does what the answers to events ask for. The gateway above is the one who can.
+#[async_trait]
+pub trait Act: Send + Sync + 'static {
+    /// Does `actions` in order, for the tunnel of `inbox`. What cannot be done is counted and logged, and the others are done.
+    async fn act(&self, inbox: &Inbox, actions: Vec<Action>);
 }

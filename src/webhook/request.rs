@@ -1,4 +1,4 @@
-//! An event as a signed request: Wafer's body with the headers of Standard Webhooks beside it.
+//! An event as a signed request: Wafer's body or a CloudEvent, with the headers of Standard Webhooks beside it.
 
 use bytes::Bytes;
 use hyper::header::CONTENT_TYPE;
@@ -8,19 +8,37 @@ use hyper::header::USER_AGENT;
 
 use super::client::Header;
 use super::inbox::Inbox;
+use super::native;
 use crate::delivery::Event;
 use crate::delivery::EventKind;
 use crate::protocol::content::Content;
 use crate::protocol::wafer;
+use crate::tenant::Settings;
 
 const WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
 const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
 
 /// One request: headers and body.
 pub(super) struct Signed {
-    pub(super) headers: [Header; 5],
+    pub(super) headers: Headers,
     pub(super) body: Bytes,
+}
+
+/// The headers of a request; no list for those that are sent most.
+pub(super) enum Headers {
+    Wafer([Header; 5]),
+    Native([Header; 6]),
+}
+
+impl Headers {
+    pub(super) fn as_slice(&self) -> &[Header] {
+        match self {
+            Self::Wafer(headers) => headers,
+            Self::Native(headers) => headers,
+        }
+    }
 }
 
 /// The id of an event: the same for every attempt, and never used for another event.
@@ -33,9 +51,27 @@ pub(super) fn webhook_id(inbox: &Inbox, event: &Event) -> String {
     format!("msg_{}_{}", inbox.tunnel, event.sequence)
 }
 
-/// Signs `event` with its tenant's keys as they are now.
-pub(super) fn sign(inbox: &Inbox, event: &Event, unix_secs: u64) -> Signed {
+/// Signs `event`, and those that travel with it, with its tenant's keys as they are now.
+pub(super) fn sign(inbox: &Inbox, event: &Event, companions: &[Event], unix_secs: u64) -> Signed {
     let settings = inbox.tenant.settings();
+    if !inbox.is_native() {
+        let body = wafer_body(inbox, event, &settings);
+        let headers =
+            Headers::Wafer(headers("application/json", webhook_id(inbox, event), &settings, unix_secs, &body));
+        return Signed { headers, body };
+    }
+    let events: Vec<Event> = std::iter::once(event).chain(companions).cloned().collect();
+    let native::Told { content_type, body, traceparent } =
+        native::tell(inbox, &events, |event| webhook_id(inbox, event));
+    let mut id = webhook_id(inbox, event);
+    if let Some(last) = companions.last() {
+        id = format!("{id}-{}", last.sequence);
+    }
+    let [a, b, c, d, e] = headers(content_type, id, &settings, unix_secs, &body);
+    Signed { headers: Headers::Native([a, b, c, d, e, (TRACEPARENT, ascii(traceparent))]), body }
+}
+
+fn wafer_body(inbox: &Inbox, event: &Event, settings: &Settings) -> Bytes {
     let key = settings.key(inbox.key_fingerprint);
     let wafer_event = match &event.kind {
         EventKind::Connect => wafer::Event::Connect,
@@ -43,19 +79,19 @@ pub(super) fn sign(inbox: &Inbox, event: &Event, unix_secs: u64) -> Signed {
         EventKind::Message(Content::Binary(_)) => unreachable!("a Wafer session ignores binary frames"),
         EventKind::Close(_) => wafer::Event::Close,
     };
-    let body = Bytes::from(wafer::webhook_body(inbox.tunnel, wafer_event, key.secret().expose()));
-    let id = webhook_id(inbox, event);
-    let signatures: Vec<String> =
-        settings.keys.iter().map(|key| key.hmac_key().sign_webhook(&id, unix_secs, &body)).collect();
+    Bytes::from(wafer::webhook_body(inbox.tunnel, wafer_event, key.secret().expose()))
+}
 
-    let headers = [
-        (CONTENT_TYPE, HeaderValue::from_static("application/json")),
+fn headers(content_type: &'static str, id: String, settings: &Settings, unix_secs: u64, body: &[u8]) -> [Header; 5] {
+    let signatures: Vec<String> =
+        settings.keys.iter().map(|key| key.hmac_key().sign_webhook(&id, unix_secs, body)).collect();
+    [
+        (CONTENT_TYPE, HeaderValue::from_static(content_type)),
         (USER_AGENT, HeaderValue::from_static(concat!("wafergate/", env!("CARGO_PKG_VERSION")))),
         (WEBHOOK_ID, ascii(id)),
         (WEBHOOK_TIMESTAMP, HeaderValue::from(unix_secs)),
         (WEBHOOK_SIGNATURE, ascii(signatures.join(" "))),
-    ];
-    Signed { headers, body }
+    ]
 }
 
 fn ascii(text: String) -> HeaderValue {

@@ -25,19 +25,19 @@ pub(super) struct Judgement {
     pub(super) reason: Cow<'static, str>,
 }
 
-/// Judges an attempt of a Wafer tunnel. The status decides first; on 2xx the body must be JSON with `code` 0.
-pub(super) fn judge(result: &Result<Answer, AttemptError>) -> Judgement {
+/// Judges an attempt. The status decides first; on 2xx the answer of a Wafer tunnel must be JSON with `code` 0.
+pub(super) fn judge(result: &Result<Answer, AttemptError>, is_native: bool) -> Judgement {
     match result {
-        Ok(answer) => judge_answer(answer),
+        Ok(answer) => judge_answer(answer, is_native),
         Err(error) => judge_error(error),
     }
 }
 
-fn judge_answer(answer: &Answer) -> Judgement {
+fn judge_answer(answer: &Answer, is_native: bool) -> Judgement {
     let status = answer.status;
     let health = if status == StatusCode::SERVICE_UNAVAILABLE { Health::Down } else { Health::Up };
     let verdict = match status.as_u16() {
-        200..=299 if wafer::is_accepted(&answer.body) => {
+        200..=299 if is_native || wafer::is_accepted(&answer.body) => {
             return Judgement { verdict: Verdict::Delivered, health, reason: Cow::Borrowed("") };
         }
         408 | 425 | 429 | 500..=599 => Verdict::Retry(answer.retry_after),
@@ -88,9 +88,13 @@ mod tests {
     use super::*;
 
     fn judged(status: u16, body: &'static str) -> Judgement {
+        judged_as(status, body, false)
+    }
+
+    fn judged_as(status: u16, body: &'static str, is_native: bool) -> Judgement {
         let status = StatusCode::from_u16(status).expect("valid");
         let retry_after = Some(Duration::from_secs(7));
-        judge(&Ok(Answer { status, retry_after, body: Bytes::from_static(body.as_bytes()) }))
+        judge(&Ok(Answer { status, retry_after, body: Bytes::from_static(body.as_bytes()) }), is_native)
     }
 
     #[test]
@@ -101,6 +105,14 @@ mod tests {
             assert_eq!(judged(200, body).verdict, Verdict::Final, "{body}");
         }
         assert_eq!(judged(204, "").verdict, Verdict::Final);
+    }
+
+    #[test]
+    fn any_2xx_accepts_a_native_event() {
+        for (status, body) in [(200, ""), (204, ""), (202, "ok"), (200, r#"{"code":9003}"#)] {
+            assert_eq!(judged_as(status, body, true).verdict, Verdict::Delivered, "{status} {body}");
+        }
+        assert_eq!(judged_as(404, "", true).verdict, Verdict::Final);
     }
 
     #[test]
@@ -125,7 +137,7 @@ mod tests {
     #[test]
     fn an_attempt_without_an_answer_is_repeated() {
         let timeout = AttemptError::Timeout { limit: Duration::from_secs(1), was_sent: true };
-        let judgement = judge(&Err(timeout));
+        let judgement = judge(&Err(timeout), false);
 
         assert_eq!((judgement.verdict, judgement.health), (Verdict::Retry(None), Health::Down));
         assert_eq!(judgement.reason, "no answer within 1000 ms");
@@ -143,7 +155,7 @@ mod tests {
     fn a_gateway_without_descriptors_blames_nobody_else() {
         for (errno, health) in [(24, Health::Unknown), (23, Health::Unknown), (111, Health::Down)] {
             let error = AttemptError::Connect(Arc::new(io::Error::from_raw_os_error(errno)));
-            let judgement = judge(&Err(error));
+            let judgement = judge(&Err(error), false);
             assert_eq!((judgement.verdict, judgement.health), (Verdict::Retry(None), health), "{errno}");
         }
     }

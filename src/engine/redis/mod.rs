@@ -201,6 +201,10 @@ impl Engine for RedisEngine {
         self.records.remove(tunnel);
     }
 
+    fn is_shared(&self) -> bool {
+        true
+    }
+
     fn is_up(&self) -> bool {
         self.is_up.load(Ordering::Acquire)
     }

@@ -112,10 +112,9 @@ impl Claim {
         if !input.items.iter().all(|item| item.bare_item.as_string().is_some()) {
             return Err(malformed("Signature-Input must list its components as strings in double quotes"));
         }
-        if let Some(alg) = input.params.get("alg") {
-            if alg.as_string().is_none_or(|alg| alg.as_str() != ALGORITHM) {
-                return Err(malformed("alg must be \"hmac-sha256\""));
-            }
+        let alg = input.params.get("alg");
+        if alg.is_some_and(|alg| alg.as_string().is_none_or(|alg| alg.as_str() != ALGORITHM)) {
+            return Err(malformed("alg must be \"hmac-sha256\""));
         }
         let text = |name: &str| input.params.get(name).and_then(|value| value.as_string()).map(|text| text.as_str());
         let integer = |name: &str| input.params.get(name).and_then(|value| value.as_integer()).map(i64::from);
@@ -130,7 +129,7 @@ impl Claim {
                 .ok_or_else(|| malformed("Signature-Input needs created=<seconds since 1970>"))?,
             expires: integer("expires"),
             nonce: nonce.to_owned(),
-            signature: signature.clone(),
+            signature,
             input,
         })
     }

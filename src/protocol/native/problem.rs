@@ -70,13 +70,15 @@ pub enum Code {
     Draining,
     /// What the nodes share cannot be asked.
     EngineAway,
+    /// The native API is for a gateway of one node as yet.
+    EngineUnsupported,
     /// A fault of the gateway itself.
     Internal,
 }
 
 impl Code {
     /// Every code.
-    pub const ALL: [Self; 32] = [
+    pub const ALL: [Self; 33] = [
         Self::CredentialsMissing,
         Self::CredentialsWrong,
         Self::BearerInsecure,
@@ -108,6 +110,7 @@ impl Code {
         Self::Busy,
         Self::Draining,
         Self::EngineAway,
+        Self::EngineUnsupported,
         Self::Internal,
     ];
 
@@ -145,6 +148,7 @@ impl Code {
             Self::Busy => ("busy", 503, "Too much to do"),
             Self::Draining => ("draining", 503, "The gateway is draining"),
             Self::EngineAway => ("engine_away", 503, "The engine does not answer"),
+            Self::EngineUnsupported => ("engine_unsupported", 501, "Not on this engine"),
             Self::Internal => ("internal", 500, "Internal error"),
         }
     }

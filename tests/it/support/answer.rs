@@ -129,7 +129,7 @@ async fn until_closed(stream: &mut TcpStream) -> io::Result<End> {
     Ok(End::Close)
 }
 
-fn reply(status: u16, headers: &str, body: &str) -> String {
+pub(super) fn reply(status: u16, headers: &str, body: &str) -> String {
     format!(
         "HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nContent-Length: {}\r\n{headers}\r\n{body}",
         body.len()

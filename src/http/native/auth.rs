@@ -1,0 +1,147 @@
+//! Who sends a native request: by an RFC 9421 signature, or by a bearer key where nobody can listen.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::HeaderMap;
+use hyper::header;
+use hyper::http::request::Parts;
+use sha2::Digest;
+use sha2::Sha256;
+
+use super::origin;
+use crate::gateway::Gateway;
+use crate::protocol::native::Code;
+use crate::protocol::native::Problem;
+use crate::protocol::native::http_signature::Claim;
+use crate::protocol::native::http_signature::Defect;
+use crate::protocol::native::http_signature::Message;
+use crate::protocol::native::http_signature::WINDOW_SECS;
+use crate::protocol::native::http_signature::check_digest;
+use crate::protocol::text::hex;
+use crate::server::Peer;
+use crate::tenant::Key;
+use crate::tenant::Tenant;
+
+/// Who sent a request, and which key proved it.
+#[derive(Clone)]
+pub(super) struct Caller {
+    pub(super) tenant: Arc<Tenant>,
+    pub(super) key: Key,
+}
+
+/// Finds out who sent a request, and uses its nonce up.
+///
+/// # Errors
+///
+/// Always 401, with what was expected and what came; never a key. An unknown tenant is answered as a wrong key is.
+pub(super) async fn authenticate(gateway: &Gateway, head: &Parts, body: &[u8], peer: Peer) -> Result<Caller, Problem> {
+    let headers = &head.headers;
+    if let Some(input) = field(headers, "signature-input") {
+        let now = gateway.clock.unix_time();
+        let (caller, claim) = signature(gateway, head, &input, body, peer, now)?;
+        use_up(gateway, &caller.tenant, &claim, now).await?;
+        return Ok(caller);
+    }
+    match headers.get(header::AUTHORIZATION).map(|value| value.to_str().unwrap_or_default()) {
+        Some(authorization) => bearer(gateway, authorization, headers, peer),
+        None => Err(Problem::new(
+            Code::CredentialsMissing,
+            "sign the request by RFC 9421 (Signature-Input, Signature, Content-Digest), or send Authorization: Bearer \
+             <tenant id>:<key> over TLS",
+        )),
+    }
+}
+
+fn signature(
+    gateway: &Gateway,
+    head: &Parts,
+    input: &str,
+    body: &[u8],
+    peer: Peer,
+    now: Duration,
+) -> Result<(Caller, Claim), Problem> {
+    let field = |name: &str| field(&head.headers, name);
+    let signature = field("signature").unwrap_or_default();
+    let claim = Claim::parse(input, &signature)?;
+    claim.check_time(now.as_secs())?;
+    claim.check_coverage(head.uri.query().is_some())?;
+    check_digest(field("content-digest").as_deref(), body)?;
+    let message = Message {
+        method: head.method.as_str(),
+        path: head.uri.path(),
+        query: head.uri.query(),
+        scheme: if origin::is_tls(gateway, &head.headers, peer) { "https" } else { "http" },
+        field: &field,
+    };
+    let base = claim.base(&message)?;
+    let proves = |key: &Key| key.hmac_key().verifies(base.as_bytes(), &claim.signature);
+    let Ok((tenant, key)) = gateway.tenants.authenticate_native(&claim.key_id, proves) else {
+        let detail = format!(
+            "the signature is not the HMAC-SHA256, with a key of the tenant in keyid, of these lines (a key whsec_... stands for \
+             the bytes behind its Base64):\n{base}"
+        );
+        return Err(Problem::new(Code::SignatureWrong, detail));
+    };
+    Ok((Caller { tenant, key }, claim))
+}
+
+/// Uses a nonce up, until the signature would be stale anyway.
+async fn use_up(gateway: &Gateway, tenant: &Tenant, claim: &Claim, now: Duration) -> Result<(), Problem> {
+    let created = Duration::from_secs(u64::try_from(claim.created).unwrap_or_default());
+    let life = (created + Duration::from_secs(WINDOW_SECS + 1)).saturating_sub(now);
+    let digest = Sha256::digest(&claim.nonce);
+    let key = format!("nonce:{{{}}}:{}", tenant.id, hex(&digest[..16]));
+    match gateway.memo.remember(&key, life).await {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(Problem::new(
+            Code::NonceReplayed,
+            "a request with this nonce has come before: make a new nonce for each request, also when you repeat one",
+        )),
+        Err(_) => {
+            Err(Problem::new(Code::EngineAway, "the nonce cannot be checked at present: try again").after_secs(1))
+        }
+    }
+}
+
+fn bearer(gateway: &Gateway, authorization: &str, headers: &HeaderMap, peer: Peer) -> Result<Caller, Problem> {
+    let wrong = || {
+        let detail =
+            "Authorization must be Bearer <tenant id>:<key>, with one of the tenant's keys as it is configured";
+        Problem::new(Code::CredentialsWrong, detail)
+    };
+    if !origin::is_private(gateway, headers, peer) {
+        return Err(Problem::new(
+            Code::BearerInsecure,
+            "a bearer key is taken over TLS, or from loopback without X-Forwarded-For; this one can have been read on its way: \
+             replace it, and sign requests by RFC 9421",
+        ));
+    }
+    let (scheme, credentials) = authorization.split_once(' ').ok_or_else(wrong)?;
+    let (tenant, key) = credentials.trim().split_once(':').ok_or_else(wrong)?;
+    if !scheme.eq_ignore_ascii_case("bearer") {
+        return Err(wrong());
+    }
+    let proves = |own: &Key| own.secret().matches(key);
+    let (tenant, key) = gateway.tenants.authenticate_native(tenant, proves).map_err(|_| wrong())?;
+    Ok(Caller { tenant, key })
+}
+
+/// All values of a header, joined as RFC 9421 joins them; none if one is not ASCII.
+fn field(headers: &HeaderMap, name: &str) -> Option<String> {
+    let values: Option<Vec<&str>> =
+        headers.get_all(name).iter().map(|value| value.to_str().ok().map(str::trim)).collect();
+    values.filter(|values| !values.is_empty()).map(|values| values.join(", "))
+}
+
+impl From<Defect> for Problem {
+    fn from(defect: Defect) -> Self {
+        let code = match &defect {
+            Defect::Malformed(_) => Code::SignatureMalformed,
+            Defect::Incomplete { .. } => Code::SignatureIncomplete,
+            Defect::Stale { .. } | Defect::Expired { .. } => Code::SignatureStale,
+            Defect::Digest(_) => Code::DigestMismatch,
+        };
+        Self::new(code, defect.to_string())
+    }
+}

@@ -1,0 +1,239 @@
+//! What each native call does, and how its answer looks.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::StatusCode;
+use hyper::http::request::Parts;
+use serde::Serialize;
+
+use super::Answer;
+use super::auth::Caller;
+use super::origin;
+use super::route::Call;
+use super::route::Id;
+use super::route::Paging;
+use crate::clock::rfc3339;
+use crate::gateway::Gateway;
+use crate::gateway::IssueError;
+use crate::gateway::NativeError;
+use crate::gateway::PushError;
+use crate::gateway::Report;
+use crate::http::wafer;
+use crate::id::TunnelId;
+use crate::protocol::content::Profile;
+use crate::protocol::native::CloseRequest;
+use crate::protocol::native::Code;
+use crate::protocol::native::Name;
+use crate::protocol::native::OpenRequest;
+use crate::protocol::native::Problem;
+use crate::protocol::native::PushRequest;
+use crate::protocol::native::Trace;
+use crate::protocol::native::request::Metadata;
+use crate::protocol::ticket::About;
+use crate::protocol::wafer::Target;
+use crate::server::Peer;
+use crate::tenant::Page;
+
+/// Makes a call.
+pub(super) async fn run(
+    gateway: &Arc<Gateway>,
+    caller: Caller,
+    call: Call,
+    head: &Parts,
+    peer: Peer,
+    body: &[u8],
+) -> Result<Answer, Problem> {
+    let tenant = &caller.tenant;
+    match call {
+        Call::Description => Err(Problem::new(Code::NotFound, "it is answered without a caller")),
+        Call::Open => open(gateway, &caller, head, peer, body),
+        Call::Tunnel(id) => tunnel(gateway, &caller, &id),
+        Call::Push => {
+            let mut push = PushRequest::parse(body)?;
+            let to = push.to.take().ok_or_else(|| Problem::new(Code::BodyInvalid, "to is missing"))?;
+            ok(&Pushed::from(gateway.push_native(tenant, to, &push).await?))
+        }
+        Call::Close => ok(&Closed::from(gateway.close_native(tenant, CloseRequest::parse(body)?).await?)),
+        Call::Join(group, id) => gateway.join(tenant, known(&id)?, &group).map(|()| done()).map_err(Problem::from),
+        Call::Leave(group, id) => gateway.leave(tenant, known(&id)?, &group).map(|()| done()).map_err(Problem::from),
+        Call::Group(group, Paging { after, limit }) => match tenant.groups.group_page(&group, after, limit) {
+            Some(page) => ok(&Listed::new(&page)),
+            None => Err(NativeError::GroupUnknown(group).into()),
+        },
+        Call::User(user, Paging { after, limit }) => match tenant.groups.user_page(&user, after, limit) {
+            Some(page) => ok(&Listed::new(&page)),
+            None => Err(NativeError::UserUnknown(user).into()),
+        },
+    }
+}
+
+fn open(gateway: &Gateway, caller: &Caller, head: &Parts, peer: Peer, body: &[u8]) -> Result<Answer, Problem> {
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Opened {
+        tunnel_id: String,
+        connect_url: String,
+        expires_at: String,
+    }
+    let OpenRequest { webhook_url, user, groups, metadata } = OpenRequest::parse(body)?;
+    let webhook_url = webhook_url.or_else(|| caller.tenant.settings().webhook_url.clone()).ok_or_else(|| {
+        let detail = "set webhookUrl in the body, or webhook_url of the tenant in the gateway's configuration";
+        Problem::new(Code::WebhookUrlMissing, detail)
+    })?;
+    let host = wafer::host(head.headers.get_all("host"));
+    let trace = head.headers.get("traceparent").and_then(|trace| trace.to_str().ok()).and_then(Trace::parse);
+    let about = About { user, groups, metadata, trace };
+    let issued = gateway.issue_as(&caller.tenant, &caller.key, &webhook_url, Some(about))?;
+    let scheme = if origin::is_tls(gateway, &head.headers, peer) { "wss" } else { "ws" };
+    let connect_url = gateway.connect_url(&issued, || host.map(|host| format!("{scheme}://{host}")));
+    let connect_url = connect_url.map_err(|refusal| Problem::new(Code::ParameterInvalid, refusal.to_string()))?;
+    let opened = Opened {
+        tunnel_id: issued.tunnel.to_string(),
+        connect_url,
+        expires_at: rfc3339(Duration::from_millis(issued.expires_unix_ms)),
+    };
+    answer(StatusCode::CREATED, &opened)
+}
+
+fn tunnel(gateway: &Gateway, caller: &Caller, id: &Id) -> Result<Answer, Problem> {
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Tunnel<'a> {
+        tunnel_id: String,
+        profile: &'a str,
+        user: Option<Name>,
+        groups: Vec<Name>,
+        metadata: Option<Metadata>,
+        node: &'a str,
+        connected_since: Option<String>,
+        queues: Queues,
+        last_error: Option<String>,
+    }
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Queues {
+        events: usize,
+        event_bytes: usize,
+        push_bytes: usize,
+    }
+    let connection = gateway.open_tunnel(&caller.tenant, known(id)?)?;
+    let inbox = &connection.inbox;
+    let (user, groups) = caller.tenant.groups.of(inbox.tunnel);
+    let known = inbox.known();
+    ok(&Tunnel {
+        tunnel_id: inbox.tunnel.to_string(),
+        profile: if connection.profile == Profile::Native { "native" } else { "wafer" },
+        user,
+        groups,
+        metadata: known.metadata,
+        node: &gateway.node,
+        connected_since: known.opened_unix.map(rfc3339),
+        queues: Queues { events: inbox.len(), event_bytes: inbox.bytes(), push_bytes: connection.queued_bytes() },
+        last_error: known.last_error,
+    })
+}
+
+/// What became of a push.
+#[derive(Serialize)]
+struct Pushed {
+    targets: usize,
+    accepted: usize,
+    gone: Vec<Target>,
+    slow: Vec<Target>,
+    unreachable: Vec<Target>,
+}
+
+impl From<Report> for Pushed {
+    fn from(report: Report) -> Self {
+        let Report { targets, accepted, gone, slow, unreachable } = report;
+        Self { targets, accepted, gone, slow, unreachable }
+    }
+}
+
+/// What became of a close.
+#[derive(Serialize)]
+struct Closed {
+    targets: usize,
+    closed: usize,
+    gone: Vec<Target>,
+    unreachable: Vec<Target>,
+}
+
+impl From<Report> for Closed {
+    fn from(report: Report) -> Self {
+        let Report { targets, accepted, gone, unreachable, .. } = report;
+        Self { targets, closed: accepted, gone, unreachable }
+    }
+}
+
+/// A page of tunnels.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Listed {
+    count: usize,
+    tunnels: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_cursor: Option<String>,
+}
+
+impl Listed {
+    fn new(page: &Page) -> Self {
+        let tunnels: Vec<String> = page.tunnels.iter().map(TunnelId::to_string).collect();
+        let next_cursor = tunnels.last().filter(|_| page.has_more).cloned();
+        Self { count: page.count, tunnels, next_cursor }
+    }
+}
+
+/// The tunnel id in a path; a text that is none names no open tunnel either.
+fn known(id: &Id) -> Result<TunnelId, Problem> {
+    id.tunnel.ok_or_else(|| NativeError::TunnelNotOpen(id.text.clone()).into())
+}
+
+fn ok<T: Serialize>(value: &T) -> Result<Answer, Problem> {
+    answer(StatusCode::OK, value)
+}
+
+fn answer<T: Serialize>(status: StatusCode, value: &T) -> Result<Answer, Problem> {
+    let body = serde_json::to_vec(value).map_err(|_| Problem::new(Code::Internal, "the answer cannot be written"))?;
+    Ok(Answer { status, body: body.into() })
+}
+
+fn done() -> Answer {
+    Answer { status: StatusCode::NO_CONTENT, body: Bytes::new() }
+}
+
+impl From<IssueError> for Problem {
+    fn from(error: IssueError) -> Self {
+        let code = match error {
+            IssueError::NotAUrl(_) | IssueError::Forbidden(_) | IssueError::NotOwned { .. } => Code::WebhookUrlRefused,
+            IssueError::TooManyTunnels { .. } => Code::TooManyTunnels,
+            IssueError::TooManyPending { .. } => Code::TooManyPending,
+            IssueError::Draining => Code::Draining,
+            IssueError::NoDescriptors => Code::Busy,
+            IssueError::EngineAway => Code::EngineAway,
+        };
+        Self::new(code, error.to_string())
+    }
+}
+
+impl From<NativeError> for Problem {
+    fn from(error: NativeError) -> Self {
+        let code = match &error {
+            NativeError::Limit(PushError::TooManyTargets { .. }) => Code::TooManyTargets,
+            NativeError::Limit(PushError::TooLarge { .. }) => Code::TooLarge,
+            NativeError::Limit(PushError::TooFast { .. }) => Code::TooFast,
+            NativeError::Limit(PushError::Unreachable { .. }) => Code::EngineAway,
+            NativeError::GroupUnknown(_) => Code::GroupUnknown,
+            NativeError::UserUnknown(_) => Code::UserUnknown,
+            NativeError::TunnelNotOpen(_) => Code::TunnelNotOpen,
+            NativeError::TooManyGroups(_) => Code::TooManyGroups,
+        };
+        let problem = Self::new(code, error.to_string());
+        match error {
+            NativeError::Limit(PushError::TooFast { wait_ms }) => problem.after_secs(wait_ms.div_ceil(1_000)),
+            _ => problem,
+        }
+    }
+}

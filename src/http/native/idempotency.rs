@@ -1,0 +1,133 @@
+//! `Idempotency-Key`: a repeated call gets the first one's answer back, and does nothing.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::HeaderMap;
+use hyper::StatusCode;
+use hyper::http::request::Parts;
+use sha2::Digest;
+use sha2::Sha256;
+
+use super::Answer;
+use super::auth::Caller;
+use super::calls;
+use super::route::Call;
+use crate::engine::Begun;
+use crate::gateway::Gateway;
+use crate::protocol::native::Code;
+use crate::protocol::native::Problem;
+use crate::protocol::text::hex;
+use crate::server::Peer;
+
+/// How long an answer is kept.
+const LIFE: Duration = Duration::from_secs(300);
+/// Longest key.
+const MAX_KEY_BYTES: usize = 255;
+
+/// Makes the call; with an `Idempotency-Key`, once.
+pub(super) async fn once(
+    gateway: Arc<Gateway>,
+    caller: Caller,
+    call: Call,
+    head: Parts,
+    peer: Peer,
+    body: Bytes,
+) -> Result<Answer, Problem> {
+    let Some(key) = key(&head.headers)? else {
+        return calls::run(&gateway, caller, call, &head, peer, &body).await;
+    };
+    let scope = format!("{}\n{}\n{key}", head.method, head.uri);
+    let key = format!("idem:{{{}}}:{}", caller.tenant.id, hex(&Sha256::digest(scope)));
+    match gateway.memo.begin(&key, Sha256::digest(&body).into(), LIFE).await {
+        Ok(Begun::First) => {}
+        Ok(Begun::Done(answer)) => return read(&answer),
+        Ok(Begun::Running) => {
+            return Err(Problem::new(Code::IdempotencyKeyRunning, "wait for its answer, then try again"));
+        }
+        Ok(Begun::Reused) => {
+            let detail = "the first call with this Idempotency-Key had another body: make a new key for each new call";
+            return Err(Problem::new(Code::IdempotencyKeyReused, detail));
+        }
+        Ok(Begun::Full) => {
+            return Err(Problem::new(Code::Busy, "too many answers are kept at present: try again").after_secs(10));
+        }
+        Err(_) => {
+            let detail = "the Idempotency-Key cannot be checked at present: try again";
+            return Err(Problem::new(Code::EngineAway, detail).after_secs(1));
+        }
+    }
+    // In a task of its own: the call is finished and its answer kept also when its sender hangs up.
+    let work = tokio::spawn(async move {
+        let answer = calls::run(&gateway, caller, call, &head, peer, &body).await;
+        let kept = match &answer {
+            Ok(answer) => gateway.memo.finish(&key, write(answer)).await,
+            Err(problem) if is_settled(problem) => gateway.memo.finish(&key, write_problem(problem)).await,
+            Err(_) => gateway.memo.abandon(&key).await,
+        };
+        if kept.is_err() {
+            tracing::warn!("the answer to a call with an Idempotency-Key could not be kept");
+        }
+        answer
+    });
+    work.await.unwrap_or_else(|_| Err(Problem::new(Code::Internal, "the call failed")))
+}
+
+fn key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
+    let mut keys = headers.get_all("idempotency-key").iter();
+    let Some(key) = keys.next() else { return Ok(None) };
+    match key.to_str() {
+        Ok(text) if !text.is_empty() && text.len() <= MAX_KEY_BYTES && keys.next().is_none() => {
+            Ok(Some(text.to_owned()))
+        }
+        _ => {
+            let detail = format!("there must be one Idempotency-Key of 1 to {MAX_KEY_BYTES} ASCII characters");
+            Err(Problem::new(Code::IdempotencyKeyInvalid, detail))
+        }
+    }
+}
+
+/// Whether a repeated call would be refused in the same way; otherwise it may be made again.
+fn is_settled(problem: &Problem) -> bool {
+    problem.code.status() < 500 && problem.code.status() != 429
+}
+
+/// An answer as it is kept: its status, then its body; a problem's code is found in its document.
+fn write(answer: &Answer) -> Bytes {
+    [&answer.status.as_u16().to_be_bytes()[..], &answer.body].concat().into()
+}
+
+fn write_problem(problem: &Problem) -> Bytes {
+    [&problem.code.status().to_be_bytes()[..], problem.code.as_str().as_bytes(), b"\n", problem.detail.as_bytes()]
+        .concat()
+        .into()
+}
+
+fn read(kept: &Bytes) -> Result<Answer, Problem> {
+    let broken = || Problem::new(Code::Internal, "the kept answer cannot be read");
+    let (status, body) = kept.split_first_chunk().ok_or_else(broken)?;
+    let status = StatusCode::from_u16(u16::from_be_bytes(*status)).map_err(|_| broken())?;
+    if status.is_success() {
+        return Ok(Answer { status, body: kept.slice_ref(body) });
+    }
+    let text = String::from_utf8_lossy(body);
+    let (code, detail) = text.split_once('\n').ok_or_else(broken)?;
+    let code = Code::ALL.into_iter().find(|known| known.as_str() == code).ok_or_else(broken)?;
+    Err(Problem::new(code, detail))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kept_answer_is_read_as_it_was() {
+        let answer = Answer { status: StatusCode::CREATED, body: Bytes::from_static(b"{}") };
+        let again = read(&write(&answer)).expect("an answer");
+        assert_eq!((again.status, again.body), (answer.status, answer.body));
+
+        let problem = Problem::new(Code::GroupUnknown, "line\nline");
+        assert_eq!(read(&write_problem(&problem)).expect_err("a problem"), problem);
+    }
+}

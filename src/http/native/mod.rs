@@ -1,0 +1,135 @@
+//! The native API, `/v1/...`: from a request to its answer.
+
+mod auth;
+mod calls;
+mod idempotency;
+mod origin;
+mod route;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::Request;
+use hyper::Response;
+use hyper::StatusCode;
+use hyper::body::Incoming;
+use hyper::header;
+use hyper::header::HeaderValue;
+
+use super::body;
+use super::body::BodyError;
+use super::body::Budget;
+use crate::gateway::Gateway;
+use crate::metrics::PushResult;
+use crate::protocol::native::Code;
+use crate::protocol::native::Problem;
+use crate::server::Peer;
+use route::Call;
+
+/// Longest body of a call that names many tunnels, or sends something.
+const MAX_BODY_BYTES: usize = 4 * 1024 * 1024;
+
+/// The description of this API (OpenAPI 3.1).
+const OPENAPI: &str = include_str!("openapi.json");
+
+/// What goes out when all went well.
+#[derive(Clone, Debug)]
+struct Answer {
+    status: StatusCode,
+    /// JSON; empty with 204.
+    body: Bytes,
+}
+
+/// Answers one request.
+pub(super) async fn handle(
+    gateway: Arc<Gateway>,
+    budget: &Budget,
+    request: Request<Incoming>,
+    peer: Peer,
+) -> Response<Full<Bytes>> {
+    let call = match Call::of(request.method(), request.uri()) {
+        Ok(Call::Description) => return description(),
+        Ok(call) => call,
+        Err(problem) => return refuse(&gateway, &problem),
+    };
+    if gateway.engine().is_shared() {
+        let detail = "the native API serves one node as yet: use engine.kind = \"memory\", or the Wafer calls";
+        return refuse(&gateway, &Problem::new(Code::EngineUnsupported, detail));
+    }
+    let is_push = call == Call::Push;
+    let answer = answer(&gateway, budget, request, peer, call).await;
+    if is_push {
+        gateway.metrics.push(match &answer {
+            Ok(answer) if answer.status.is_success() => PushResult::Ok,
+            Err(problem) if problem.code.status() >= 500 => PushResult::Error,
+            Ok(_) | Err(_) => PushResult::Refused,
+        });
+    }
+    match answer {
+        Ok(Answer { status, body }) => respond(status, "application/json", body),
+        Err(problem) => refuse(&gateway, &problem),
+    }
+}
+
+async fn answer(
+    gateway: &Arc<Gateway>,
+    budget: &Budget,
+    request: Request<Incoming>,
+    peer: Peer,
+    call: Call,
+) -> Result<Answer, Problem> {
+    let (head, incoming) = request.into_parts();
+    let body = body::read(budget, incoming, MAX_BODY_BYTES).await?;
+    let caller = auth::authenticate(gateway, &head, &body.bytes, peer).await?;
+    tracing::debug!(tenant.id = %caller.tenant.id, call = ?call, traceparent = ?head.headers.get("traceparent"), "native call");
+    if !call.changes_something() {
+        return calls::run(gateway, caller, call, &head, peer, &body.bytes).await;
+    }
+    idempotency::once(Arc::clone(gateway), caller, call, head, peer, body.bytes.clone()).await
+}
+
+fn description() -> Response<Full<Bytes>> {
+    respond(StatusCode::OK, "application/json", Bytes::from_static(OPENAPI.as_bytes()))
+}
+
+fn refuse(gateway: &Gateway, problem: &Problem) -> Response<Full<Bytes>> {
+    let code = problem.code.as_str();
+    gateway.metrics.refused(code);
+    tracing::info!(code, reason = %problem, "native call refused");
+    let status = StatusCode::from_u16(problem.code.status()).expect("codes have valid statuses");
+    let mut response = respond(status, "application/problem+json", problem.to_json().into());
+    let headers = response.headers_mut();
+    if status == StatusCode::UNAUTHORIZED {
+        headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Signature, Bearer realm=\"wafergate\""));
+    }
+    if let Some(secs) = problem.retry_after_secs {
+        headers.insert(header::RETRY_AFTER, HeaderValue::from(secs));
+    }
+    let allow = problem.detail.rsplit(' ').next().filter(|_| problem.code == Code::MethodNotAllowed);
+    if let Some(allow) = allow.and_then(|allow| HeaderValue::from_str(allow).ok()) {
+        headers.insert(header::ALLOW, allow);
+    }
+    response
+}
+
+fn respond(status: StatusCode, content_type: &'static str, body: Bytes) -> Response<Full<Bytes>> {
+    let has_body = !body.is_empty();
+    let mut response = Response::new(Full::new(body));
+    *response.status_mut() = status;
+    if has_body {
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    }
+    response
+}
+
+impl From<BodyError> for Problem {
+    fn from(error: BodyError) -> Self {
+        let code = match error {
+            BodyError::TooLarge { .. } => Code::TooLarge,
+            BodyError::Busy => Code::Busy,
+            BodyError::TooSlow | BodyError::Broken => Code::BodyBroken,
+        };
+        Self::new(code, error.to_string())
+    }
+}

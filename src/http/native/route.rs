@@ -1,0 +1,193 @@
+//! Which call a native request is.
+
+use hyper::Method;
+use hyper::Uri;
+use percent_encoding::percent_decode_str;
+
+use crate::id::TunnelId;
+use crate::protocol::native::Code;
+use crate::protocol::native::Name;
+use crate::protocol::native::Problem;
+use crate::protocol::text::printable;
+
+/// Ids on a page, unless the request says otherwise.
+const DEFAULT_LIMIT: usize = 100;
+/// Most ids on a page.
+const MAX_LIMIT: usize = 1_000;
+
+/// One call.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) enum Call {
+    /// `GET /v1/openapi.json`
+    Description,
+    /// `POST /v1/tunnels`
+    Open,
+    /// `GET /v1/tunnels/{id}`
+    Tunnel(Id),
+    /// `POST /v1/push`
+    Push,
+    /// `POST /v1/close`
+    Close,
+    /// `PUT /v1/groups/{group}/tunnels/{id}`
+    Join(Name, Id),
+    /// `DELETE /v1/groups/{group}/tunnels/{id}`
+    Leave(Name, Id),
+    /// `GET /v1/groups/{group}`
+    Group(Name, Paging),
+    /// `GET /v1/users/{user}`
+    User(Name, Paging),
+}
+
+/// A tunnel id in a path; one that cannot be ours is kept to be told.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct Id {
+    pub(super) tunnel: Option<TunnelId>,
+    pub(super) text: String,
+}
+
+/// Which part of a list.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Paging {
+    pub(super) after: Option<TunnelId>,
+    pub(super) limit: usize,
+}
+
+impl Call {
+    /// The call that a request is.
+    pub(super) fn of(method: &Method, uri: &Uri) -> Result<Self, Problem> {
+        let path = uri.path();
+        let segments: Vec<&str> = path.split('/').skip(1).collect();
+        let query = uri.query().unwrap_or_default();
+        let (call, allowed) = match segments[..] {
+            ["v1", "openapi.json"] => (Ok(Self::Description), "GET"),
+            ["v1", "tunnels"] => (Ok(Self::Open), "POST"),
+            ["v1", "tunnels", id] => (text(id).map(|id| Self::Tunnel(Id::new(id))), "GET"),
+            ["v1", "push"] => (Ok(Self::Push), "POST"),
+            ["v1", "close"] => (Ok(Self::Close), "POST"),
+            ["v1", "groups", group] => {
+                (name(group).and_then(|group| Ok(Self::Group(group, Paging::parse(query)?))), "GET")
+            }
+            ["v1", "users", user] => (name(user).and_then(|user| Ok(Self::User(user, Paging::parse(query)?))), "GET"),
+            ["v1", "groups", group, "tunnels", id] => {
+                let call = name(group).and_then(|group| {
+                    let id = Id::new(text(id)?);
+                    Ok(if *method == Method::DELETE { Self::Leave(group, id) } else { Self::Join(group, id) })
+                });
+                (call, "PUT,DELETE")
+            }
+            _ => {
+                let path = printable(path, 100);
+                let detail = format!("there is nothing at {path}: GET /v1/openapi.json describes all calls");
+                return Err(Problem::new(Code::NotFound, detail));
+            }
+        };
+        if !allowed.split(',').any(|allowed| allowed == method.as_str()) {
+            let method = printable(method.as_str(), 20);
+            return Err(Problem::new(Code::MethodNotAllowed, format!("{method} is not possible here, use {allowed}")));
+        }
+        let call = call?;
+        if !query.is_empty() && !matches!(call, Self::Group(..) | Self::User(..)) {
+            return Err(invalid(format!("this call takes no query, ?{} came", printable(query, 100))));
+        }
+        Ok(call)
+    }
+
+    /// Whether it does more than look.
+    pub(super) fn changes_something(&self) -> bool {
+        match self {
+            Self::Open | Self::Push | Self::Close | Self::Join(..) | Self::Leave(..) => true,
+            Self::Description | Self::Tunnel(_) | Self::Group(..) | Self::User(..) => false,
+        }
+    }
+}
+
+impl Id {
+    fn new(text: String) -> Self {
+        Self { tunnel: text.parse().ok(), text }
+    }
+}
+
+impl Paging {
+    fn parse(query: &str) -> Result<Self, Problem> {
+        let mut paging = Self { after: None, limit: DEFAULT_LIMIT };
+        for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
+            match &*name {
+                "limit" => {
+                    paging.limit =
+                        value.parse().ok().filter(|limit| (1..=MAX_LIMIT).contains(limit)).ok_or_else(|| {
+                            invalid(format!("limit must be from 1 to {MAX_LIMIT}, {} came", printable(&value, 40)))
+                        })?;
+                }
+                "cursor" => {
+                    let cursor = value.parse().map_err(|_| {
+                        let value = printable(&value, 40);
+                        invalid(format!("cursor must be the nextCursor of the page before, {value} came"))
+                    })?;
+                    paging.after = Some(cursor);
+                }
+                other => return Err(invalid(format!("there is no parameter {}: limit, cursor", printable(other, 40)))),
+            }
+        }
+        Ok(paging)
+    }
+}
+
+fn text(segment: &str) -> Result<String, Problem> {
+    let text = percent_decode_str(segment).decode_utf8();
+    text.map(Into::into)
+        .map_err(|_| invalid(format!("{} is not UTF-8 behind its percent signs", printable(segment, 100))))
+}
+
+fn name(segment: &str) -> Result<Name, Problem> {
+    let text = text(segment)?;
+    Name::new(&text).map_err(|error| invalid(format!("{error}: {} came", printable(segment, 100))))
+}
+
+fn invalid(detail: String) -> Problem {
+    Problem::new(Code::ParameterInvalid, detail)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn call(method: Method, uri: &str) -> Result<Call, Code> {
+        Call::of(&method, &uri.parse().expect("a URI")).map_err(|problem| problem.code)
+    }
+
+    #[test]
+    fn names_in_paths_are_decoded_once() {
+        let name = |text| Name::new(text).expect("a name");
+        let first = Paging { after: None, limit: 100 };
+
+        assert_eq!(call(Method::GET, "/v1/groups/a%2Fb%2525"), Ok(Call::Group(name("a/b%25"), first)));
+        assert_eq!(call(Method::GET, "/v1/users/%E6%88%BF"), Ok(Call::User(name("房"), first)));
+        assert_eq!(call(Method::GET, "/v1/users/%FF"), Err(Code::ParameterInvalid));
+        assert_eq!(call(Method::GET, "/v1/users/%00"), Err(Code::ParameterInvalid));
+        assert_eq!(call(Method::GET, "/v1/users/"), Err(Code::ParameterInvalid));
+    }
+
+    #[test]
+    fn pages_are_asked_for_within_bounds() {
+        let id = TunnelId::from_bytes([1; 16]);
+        let paging = |query: &str| match call(Method::GET, &format!("/v1/groups/g?{query}")) {
+            Ok(Call::Group(_, paging)) => Some(paging),
+            _ => None,
+        };
+
+        assert_eq!(paging(&format!("limit=7&cursor={id}")), Some(Paging { after: Some(id), limit: 7 }));
+        for query in ["limit=0", "limit=1001", "limit=x", "cursor=", "cursor=t1", "offset=1"] {
+            assert_eq!(paging(query), None, "{query}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_there_is_told_apart_from_a_wrong_method() {
+        assert_eq!(call(Method::GET, "/v1/push"), Err(Code::MethodNotAllowed));
+        assert_eq!(call(Method::POST, "/v1/groups/g/tunnels/t"), Err(Code::MethodNotAllowed));
+        for path in ["/v1", "/v1/", "/v1/rooms", "/v1/push/", "/v1/groups/g/tunnels", "/v1/tunnels/a/b"] {
+            assert_eq!(call(Method::POST, path), Err(Code::NotFound), "{path}");
+        }
+        assert_eq!(call(Method::POST, "/v1/push?x=1"), Err(Code::ParameterInvalid));
+    }
+}

@@ -1,0 +1,140 @@
+//! Groups and users against the simplest model there is: a list of facts.
+
+use std::collections::HashSet;
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn tunnel(number: u8) -> TunnelId {
+    TunnelId::from_bytes([number; 16])
+}
+
+fn name(number: u8) -> Name {
+    Name::new(&format!("n{number}")).expect("a name")
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Open(u8),
+    Join(u8, u8),
+    Leave(u8, u8),
+    User(u8, u8),
+    End(u8),
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let (tunnel, name) = (0..6_u8, 0..4_u8);
+    let step = prop_oneof![
+        tunnel.clone().prop_map(Step::Open),
+        (tunnel.clone(), name.clone()).prop_map(|(tunnel, group)| Step::Join(tunnel, group)),
+        (tunnel.clone(), name.clone()).prop_map(|(tunnel, group)| Step::Leave(tunnel, group)),
+        (tunnel.clone(), name).prop_map(|(tunnel, user)| Step::User(tunnel, user)),
+        tunnel.prop_map(Step::End),
+    ];
+    prop::collection::vec(step, 0..80)
+}
+
+/// Facts: which tunnels are open, who is where, whose is what.
+#[derive(Default)]
+struct Oracle {
+    open: HashSet<u8>,
+    memberships: HashSet<(u8, u8)>,
+    users: HashSet<(u8, u8)>,
+}
+
+impl Oracle {
+    fn take(&mut self, step: &Step) {
+        match *step {
+            Step::Open(tunnel) => {
+                self.open.insert(tunnel);
+            }
+            Step::Join(tunnel, group) if self.open.contains(&tunnel) => {
+                self.memberships.insert((tunnel, group));
+            }
+            Step::Leave(tunnel, group) => {
+                self.memberships.remove(&(tunnel, group));
+            }
+            Step::User(tunnel, user) if self.open.contains(&tunnel) => {
+                self.users.retain(|(owned, _)| *owned != tunnel);
+                self.users.insert((tunnel, user));
+            }
+            Step::End(tunnel) => {
+                self.open.remove(&tunnel);
+                self.memberships.retain(|(member, _)| *member != tunnel);
+                self.users.retain(|(owned, _)| *owned != tunnel);
+            }
+            Step::Join(..) | Step::User(..) => {}
+        }
+    }
+
+    fn tunnels(facts: &HashSet<(u8, u8)>, name: u8) -> Vec<TunnelId> {
+        let mut tunnels: Vec<_> = facts.iter().filter(|fact| fact.1 == name).map(|fact| tunnel(fact.0)).collect();
+        tunnels.sort();
+        tunnels
+    }
+}
+
+proptest! {
+    #[test]
+    fn groups_and_users_are_what_was_said(steps in steps()) {
+        let groups = Groups::default();
+        let mut oracle = Oracle::default();
+        for step in &steps {
+            oracle.take(step);
+            let is_open = |number: u8| oracle.open.contains(&number);
+            match *step {
+                Step::Open(_) => {}
+                Step::Join(number, group) => {
+                    prop_assert_eq!(groups.join(tunnel(number), &name(group), || is_open(number)), Ok(is_open(number)));
+                }
+                Step::Leave(number, group) => groups.leave(tunnel(number), &name(group)),
+                Step::User(number, user) => {
+                    prop_assert_eq!(groups.set_user(tunnel(number), &name(user), || is_open(number)), is_open(number));
+                }
+                Step::End(number) => groups.remove(tunnel(number)),
+            }
+            for number in 0..4 {
+                prop_assert_eq!(groups.in_group(&name(number)), Oracle::tunnels(&oracle.memberships, number));
+                prop_assert_eq!(groups.of_user(&name(number)), Oracle::tunnels(&oracle.users, number));
+                let page = groups.group_page(&name(number), None, 2);
+                prop_assert_eq!(page.is_none(), groups.in_group(&name(number)).is_empty());
+            }
+        }
+        oracle.open.iter().for_each(|number| groups.remove(tunnel(*number)));
+        let state = groups.0.lock();
+        prop_assert!(state.groups.is_empty() && state.users.is_empty() && state.members.is_empty(), "{:?}", state);
+    }
+}
+
+#[test]
+fn pages_follow_each_other_although_members_come_and_go() {
+    let (groups, group) = (Groups::default(), name(0));
+    (0..10).for_each(|number| assert_eq!(groups.join(tunnel(2 * number), &group, || true), Ok(true)));
+
+    let first = groups.group_page(&group, None, 4).expect("members");
+    assert_eq!((first.count, first.has_more), (10, true));
+    assert_eq!(first.tunnels, [0, 2, 4, 6].map(tunnel));
+
+    groups.remove(tunnel(6));
+    assert_eq!(groups.join(tunnel(9), &group, || true), Ok(true));
+    let second = groups.group_page(&group, first.tunnels.last().copied(), 4).expect("members");
+    assert_eq!(second.tunnels, [8, 9, 10, 12].map(tunnel));
+    let last = groups.group_page(&group, second.tunnels.last().copied(), 4).expect("members");
+    assert_eq!((last.tunnels, last.has_more), ([14, 16, 18].map(tunnel).to_vec(), false));
+}
+
+#[test]
+fn a_tunnel_is_in_so_many_groups_and_not_more() {
+    let groups = Groups::default();
+    let name = |number: usize| Name::new(&number.to_string()).expect("a name");
+    for number in 0..MAX_GROUPS {
+        assert_eq!(groups.join(tunnel(1), &name(number), || true), Ok(true));
+    }
+
+    assert_eq!(groups.join(tunnel(1), &name(MAX_GROUPS), || true), Err(TooManyGroups));
+    assert_eq!(groups.join(tunnel(1), &name(0), || true), Ok(true), "it is there already");
+    assert_eq!(groups.in_group(&name(MAX_GROUPS)), []);
+    groups.leave(tunnel(1), &name(0));
+    assert_eq!(groups.join(tunnel(1), &name(MAX_GROUPS), || true), Ok(true));
+}

@@ -1,0 +1,91 @@
+//! Events as CloudEvents: their story, their trace, and batches.
+
+use std::sync::mpsc;
+
+use parking_lot::Mutex;
+use serde_json::json;
+use tokio_tungstenite::tungstenite::Message;
+
+use super::Scene;
+use crate::support::TestClient;
+use crate::support::http::header;
+
+#[tokio::test]
+async fn a_tunnels_story_is_told_in_order() {
+    let scene = Scene::new().await;
+    let mut client = scene.native.open(&json!({"user": "ann", "groups": ["g"], "metadata": {"a": [1, 2]}})).await;
+    client.send("{\"not\": \"parsed\"}").await;
+    client.send_frame(Message::binary(vec![0, 255])).await;
+    scene.hooks.events(&client.tunnel, 3).await;
+    scene.native.push(&json!({"user": "ann"}), &json!("out")).await;
+    client.expect("out").await;
+    client.send_close(1000).await;
+
+    let events = scene.hooks.events(&client.tunnel, 4).await;
+
+    for (index, event) in events.iter().enumerate() {
+        assert_eq!(
+            (&event["specversion"], &event["tenantid"], &event["userid"]),
+            (&json!("1.0"), &json!("shop"), &json!("ann"))
+        );
+        assert_eq!(event["sequence"], format!("{:020}", index + 1));
+        assert_eq!(event["id"], scene.hooks.hooks()[index].id);
+        let digits = &client.tunnel[1..];
+        assert_eq!(event["traceparent"], format!("00-{digits}-{:016x}-01", index + 1));
+        assert_eq!(header(&scene.hooks.hooks()[index].head, "traceparent"), event["traceparent"].as_str());
+    }
+    let data: Vec<_> = events.iter().map(|event| (event["type"].as_str().expect("a type"), &event["data"])).collect();
+    assert_eq!(data[0], ("wafergate.tunnel.connected", &json!({"groups": ["g"], "metadata": {"a": [1, 2]}})));
+    assert_eq!(data[1], ("wafergate.tunnel.message", &json!("{\"not\": \"parsed\"}")));
+    assert_eq!((data[2].0, &events[2]["data_base64"]), ("wafergate.tunnel.message", &json!("AP8=")));
+    assert_eq!(
+        data[3],
+        ("wafergate.tunnel.closed", &json!({"reason": "client_close", "messagesIn": 2, "messagesOut": 1}))
+    );
+    scene.gateway.finish().await;
+}
+
+#[tokio::test]
+async fn a_trace_goes_on_through_the_tunnel() {
+    let scene = Scene::new().await;
+    let trace = "Traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01\r\n";
+    let opened = scene.native.call_with("POST /v1/tunnels", trace, "").await.json();
+    let text = |name: &str| opened[name].as_str().expect("a string").to_owned();
+    let issued = crate::support::Issued { tunnel: text("tunnelId"), connect_url: text("connectUrl") };
+    let client = TestClient::dial(&issued).await.expect("opens");
+
+    let event = scene.hooks.events(&client.tunnel, 1).await.remove(0);
+
+    assert_eq!(event["traceparent"], "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000001-01");
+}
+
+/// Holds the first request until all messages wait; its repetition carries the same events under the same id.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_travels_together_if_the_tenant_wants_so() {
+    let scene = Scene::with(&[("tenants.1.webhook_batch", "true")]).await;
+    let (open, gate) = mpsc::channel::<()>();
+    let gate = Mutex::new(Some(gate));
+    let mut attempts = 0;
+    scene.hooks.script(move |hook| {
+        if let Some(gate) = gate.lock().take() {
+            tokio::task::block_in_place(|| gate.recv()).expect("opened");
+        }
+        attempts += usize::from(hook.events.len() > 1);
+        if attempts == 1 && hook.events.len() > 1 { (503, String::new()) } else { (204, String::new()) }
+    });
+    let mut client = scene.native.open(&json!({})).await;
+    for number in 0..5 {
+        client.send(&number.to_string()).await;
+    }
+    scene.gateway.until_metric("messages_received_total", 5.0).await;
+    open.send(()).expect("the first request waits");
+
+    scene.hooks.events(&client.tunnel, 11).await;
+
+    let hooks = scene.hooks.hooks();
+    let numbers = |index: usize| -> Vec<_> { hooks[index].events.iter().map(|event| event["data"].clone()).collect() };
+    assert_eq!(hooks[0].events[0]["type"], "wafergate.tunnel.connected");
+    assert_eq!(numbers(1), ["0", "1", "2", "3", "4"].map(|number| json!(number)));
+    assert_eq!((&hooks[2].id, numbers(2)), (&hooks[1].id, numbers(1)));
+    assert_ne!(hooks[1].id, hooks[1].events[0]["id"]);
+}

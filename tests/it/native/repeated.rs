@@ -1,0 +1,67 @@
+//! `Idempotency-Key`: what is repeated is done once.
+
+use serde_json::Value;
+use serde_json::json;
+
+use super::Scene;
+use crate::support::native::problem;
+
+#[tokio::test]
+async fn a_repeated_push_arrives_once_and_is_answered_twice() {
+    let scene = Scene::new().await;
+    let mut client = scene.native.open(&json!({"user": "ann"})).await;
+    let body = json!({"to": {"user": "ann"}, "content": "once"}).to_string();
+    let key = "Idempotency-Key: k1\r\n";
+
+    let first = scene.native.call_with("POST /v1/push", key, &body).await;
+    let again = scene.native.call_with("POST /v1/push", key, &body).await;
+
+    assert_eq!((first.status, &first.body), (200, &again.body));
+    client.expect("once").await;
+    scene.native.push(&json!({"user": "ann"}), &json!("next")).await;
+    client.expect("next").await;
+
+    let other = scene.native.call_with("POST /v1/push", key, &body.replace("once", "twice")).await;
+    assert_eq!(problem(&other), (422, "idempotency_key_reused".into()));
+    let elsewhere = scene.native.call_with("POST /v1/close", key, r#"{"to":{"user":"ann"}}"#).await;
+    assert_eq!(elsewhere.status, 200, "another path is another call: {elsewhere:?}");
+}
+
+#[tokio::test]
+async fn a_repeated_request_for_a_tunnel_gets_the_same_tunnel() {
+    let scene = Scene::new().await;
+    let mut signed = scene.native.signed("POST /v1/tunnels", "{}");
+    let mut send = async |nonce: &str| {
+        signed.nonce = nonce.to_owned();
+        let headers = format!("{}Idempotency-Key: \"a b\"\r\n", signed.headers());
+        crate::support::request(scene.gateway.address, "POST /v1/tunnels", &headers, b"{}").await
+    };
+
+    let (first, again, replayed) = (send("1").await, send("2").await, send("2").await);
+
+    assert_eq!((first.status, again.status), (201, 201));
+    assert_eq!(first.body, again.body);
+    assert_eq!(problem(&replayed), (401, "nonce_replayed".into()), "the nonce comes first");
+}
+
+#[tokio::test]
+async fn a_refusal_is_repeated_but_a_limit_is_not() {
+    let scene = Scene::new().await;
+    let key = "Idempotency-Key: k2\r\n";
+    let body = r#"{"to":{"group":"late"},"content":1}"#;
+    let refused = scene.native.call_with("POST /v1/push", key, body).await;
+    assert_eq!(problem(&refused), (404, "group_unknown".into()));
+    let _client = scene.native.open(&json!({"groups": ["late"]})).await;
+
+    let again = scene.native.call_with("POST /v1/push", key, body).await;
+
+    assert_eq!((again.status, &again.body), (refused.status, &refused.body));
+    let fresh = scene.native.call_with("POST /v1/push", "Idempotency-Key: k3\r\n", body).await;
+    assert_eq!(fresh.status, 200, "{fresh:?}");
+    for key in ["", "é", &"x".repeat(256)] {
+        let answer = scene.native.call_with("POST /v1/push", &format!("Idempotency-Key: {key}\r\n"), body).await;
+        assert_eq!(problem(&answer), (400, "idempotency_key_invalid".into()), "{key}");
+    }
+    let read = scene.native.call_with("GET /v1/groups/late", "Idempotency-Key: k2\r\n", "").await;
+    assert_eq!((read.status, read.json()["count"].clone()), (200, Value::from(1)));
+}
