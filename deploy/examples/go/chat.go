@@ -1,5 +1,6 @@
 // A chat business server for wafergate: Go and the published Standard Webhooks package, nothing else.
 //
+//	go mod init chat && go mod tidy
 //	GATEWAY=http://127.0.0.1:8080 TENANT=shop KEY=whsec_... PORT=3000 go run .
 //
 // A client asks GET /tunnel?user=NAME and dials the connectUrl that it gets; what it says goes to everybody in the group "chat".

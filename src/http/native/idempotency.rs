@@ -88,6 +88,10 @@ fn key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     }
 }
 
+fn is_key(text: &str) -> bool {
+    (1..=MAX_KEY_BYTES).contains(&text.len()) && text.bytes().all(|byte| (b' '..=b'~').contains(&byte))
+}
+
 /// Whether a repeated call would be refused in the same way; otherwise it may be made again.
 fn is_settled(problem: &Problem) -> bool {
     problem.code.status() < 500 && problem.code.status() != 429
