@@ -78,6 +78,8 @@ fn readmes_name_every_key_of_the_default_configuration_and_no_other() {
 fn readmes_name_every_metric_and_no_other() {
     let metrics = Metrics::default();
     metrics.refused("something");
+    metrics.action("ok");
+    metrics.node_message_dropped("something");
     let rendered = metrics.render();
     let expected: BTreeSet<_> =
         rendered.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();

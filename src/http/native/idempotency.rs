@@ -78,9 +78,7 @@ fn key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     let mut keys = headers.get_all("idempotency-key").iter();
     let Some(key) = keys.next() else { return Ok(None) };
     match key.to_str() {
-        Ok(text) if !text.is_empty() && text.len() <= MAX_KEY_BYTES && keys.next().is_none() => {
-            Ok(Some(text.to_owned()))
-        }
+        Ok(text) if is_key(text) && keys.next().is_none() => Ok(Some(text.to_owned())),
         _ => {
             let detail = format!("there must be one Idempotency-Key of 1 to {MAX_KEY_BYTES} ASCII characters");
             Err(Problem::new(Code::IdempotencyKeyInvalid, detail))

@@ -4,11 +4,13 @@ use std::sync::mpsc;
 
 use parking_lot::Mutex;
 use serde_json::json;
+use tokio::sync::oneshot;
 use tokio_tungstenite::tungstenite::Message;
 
 use super::Scene;
 use crate::support::TestClient;
 use crate::support::http::header;
+use crate::support::within;
 
 #[tokio::test]
 async fn a_tunnels_story_is_told_in_order() {
@@ -64,20 +66,25 @@ async fn a_trace_goes_on_through_the_tunnel() {
 async fn what_waits_travels_together_if_the_tenant_wants_so() {
     let scene = Scene::with(&[("tenants.1.webhook_batch", "true")]).await;
     let (open, gate) = mpsc::channel::<()>();
-    let gate = Mutex::new(Some(gate));
+    let (entered, first) = oneshot::channel::<()>();
+    let gate = Mutex::new(Some((entered, gate)));
     let mut attempts = 0;
     scene.hooks.script(move |hook| {
-        if let Some(gate) = gate.lock().take() {
+        if let Some((entered, gate)) = gate.lock().take() {
+            entered.send(()).expect("awaited");
             tokio::task::block_in_place(|| gate.recv()).expect("opened");
         }
         attempts += usize::from(hook.events.len() > 1);
         if attempts == 1 && hook.events.len() > 1 { (503, String::new()) } else { (204, String::new()) }
     });
     let mut client = scene.native.open(&json!({})).await;
+    within("the first request", first).await.expect("it comes");
     for number in 0..5 {
         client.send(&number.to_string()).await;
     }
-    scene.gateway.until_metric("messages_received_total", 5.0).await;
+    let line = format!("GET /v1/tunnels/{}", client.tunnel);
+    let waiting = async || scene.native.ok(&line, &json!(null)).await["queues"]["events"].clone();
+    within("all to wait", async { while waiting().await != 6 {} }).await;
     open.send(()).expect("the first request waits");
 
     scene.hooks.events(&client.tunnel, 11).await;

@@ -13,8 +13,10 @@ export const KEY = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
 /** A process that prints a line with its URL when it is ready; `stop` ends it. */
 export async function run(command, args, env, ready) {
-  const child = spawn(command, args, { env: { ...process.env, ...env }, stdio: ["ignore", "pipe", "pipe"] });
-  process.once("exit", () => child.kill("SIGKILL"));
+  const child = spawn(command, args, { env: { ...process.env, ...env }, stdio: ["ignore", "pipe", "pipe"], detached: true });
+  // With its children: PHP's server has workers, which would keep its output open.
+  const kill = signal => { try { process.kill(-child.pid, signal); } catch { /* It has ended. */ } };
+  process.once("exit", () => kill("SIGKILL"));
   const output = [];
   const ended = once(child, "close").then(() => { throw new Error(`${command} ended:\n${output.join("\n")}`); });
   ended.catch(() => {});
@@ -28,7 +30,7 @@ export async function run(command, args, env, ready) {
     }
   });
   const url = await Promise.race([started, ended]);
-  return { url, output, stop: () => { child.kill("SIGTERM"); return ended.catch(() => {}); } };
+  return { url, output, stop: () => { kill("SIGTERM"); return ended.catch(() => {}); } };
 }
 
 /** A gateway on free ports, which may reach business servers on this machine. */
