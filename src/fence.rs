@@ -2,6 +2,7 @@
 //!
 //! A process that was stopped for long may have been declared dead meanwhile, and others speak for its tunnels then: so it asks first.
 
+use std::sync::atomic::AtomicU32;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 
@@ -15,7 +16,7 @@ use crate::clock::millis;
 pub struct Fence {
     start: Instant,
     open_until_ms: AtomicU64,
-    epoch: AtomicU64,
+    epoch: AtomicU32,
     changed: Notify,
 }
 
@@ -34,13 +35,13 @@ impl Fence {
         Self {
             start: Instant::now(),
             open_until_ms: AtomicU64::new(open_until_ms),
-            epoch: AtomicU64::new(0),
+            epoch: AtomicU32::new(0),
             changed: Notify::new(),
         }
     }
 
     /// Which of this node's lives it is: tunnels of an earlier one are others' now.
-    pub fn epoch(&self) -> u64 {
+    pub fn epoch(&self) -> u32 {
         self.epoch.load(Ordering::Acquire)
     }
 
@@ -65,7 +66,7 @@ impl Fence {
     }
 
     /// Waits until this node may act, and says whether what belongs to its life `epoch` is still its own.
-    pub async fn admits(&self, epoch: u64) -> bool {
+    pub async fn admits(&self, epoch: u32) -> bool {
         self.opened().await;
         self.epoch() == epoch
     }

@@ -1,6 +1,7 @@
 //! The engine of a single node: nothing beside the process, nothing kept beyond it.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,53 +27,59 @@ use crate::tunnel::Wheel;
 #[derive(Debug)]
 pub struct MemoryEngine {
     start: Instant,
-    claims: Mutex<Claims>,
+    tickets: Mutex<Claims<TunnelId>>,
+    names: Mutex<Claims<Name>>,
     fence: Arc<Fence>,
 }
 
-#[derive(Clone, Debug, Eq, Hash, PartialEq)]
-enum Name {
-    Ticket(TunnelId),
-    Once(Once, Box<str>, Box<str>),
+/// What may be done once, whose it is, and its name there.
+type Name = (Once, Box<str>, Box<str>);
+
+/// What has been claimed, by whom, and when it is forgotten. Tickets have one of their own: there is one for each idle tunnel.
+#[derive(Debug)]
+struct Claims<K> {
+    used: HashMap<K, Token>,
+    expiry: Wheel<K>,
 }
 
-#[derive(Debug, Default)]
-struct Claims {
-    used: HashMap<Name, Token>,
-    expiry: Wheel<Name>,
-}
-
-impl Default for MemoryEngine {
+impl<K> Default for Claims<K> {
     fn default() -> Self {
-        Self { start: Instant::now(), claims: Mutex::default(), fence: Arc::new(Fence::always()) }
+        Self { used: HashMap::new(), expiry: Wheel::default() }
     }
 }
 
-impl MemoryEngine {
-    fn take(&self, name: Name, token: Token, life: Duration) -> Claim {
-        let now = self.start.elapsed();
-        let mut claims = self.claims.lock();
-        for expired in claims.expiry.expire(now.as_secs()) {
-            claims.used.remove(&expired);
+impl<K: Clone + Eq + Hash> Claims<K> {
+    fn take(&mut self, name: K, token: Token, now: Duration, life: Duration) -> Claim {
+        for expired in self.expiry.expire(now.as_secs()) {
+            self.used.remove(&expired);
         }
-        match claims.used.get(&name) {
+        match self.used.get(&name) {
             Some(owner) if *owner == token => return Claim::Granted,
             Some(_) => return Claim::Used,
             None => {}
         }
-        claims.used.insert(name.clone(), token);
-        claims.expiry.insert((now + life).as_secs() + 1, name);
+        self.used.insert(name.clone(), token);
+        self.expiry.insert((now + life).as_secs() + 1, name);
         Claim::Granted
     }
+}
 
+impl Default for MemoryEngine {
+    fn default() -> Self {
+        let (tickets, names) = (Mutex::default(), Mutex::default());
+        Self { start: Instant::now(), tickets, names, fence: Arc::new(Fence::always()) }
+    }
+}
+
+impl MemoryEngine {
     /// [`Engine::claim`], which needs no waiting here.
     pub fn claim_now(&self, tunnel: TunnelId, token: Token, ticket_life: Duration) -> Claim {
-        self.take(Name::Ticket(tunnel), token, ticket_life)
+        self.tickets.lock().take(tunnel, token, self.start.elapsed(), ticket_life)
     }
 
     /// [`Engine::remember`], which needs no waiting here.
     pub fn remember_now(&self, what: Once, tenant: &str, name: &str, token: Token, life: Duration) -> Claim {
-        self.take(Name::Once(what, tenant.into(), name.into()), token, life)
+        self.names.lock().take((what, tenant.into(), name.into()), token, self.start.elapsed(), life)
     }
 }
 
@@ -93,7 +100,7 @@ impl Engine for MemoryEngine {
         Ok(self.remember_now(what, tenant, name, token, life))
     }
 
-    async fn register(&self, _tunnel: TunnelId, _record: Record) -> Result<u64, EngineError> {
+    async fn register(&self, _tunnel: TunnelId, _record: Record) -> Result<u32, EngineError> {
         Ok(self.fence.epoch())
     }
 
@@ -150,6 +157,6 @@ mod tests {
         tokio::time::advance(2 * LIFE).await;
         let other = TunnelId::from_bytes([2; 16]);
         assert_eq!(engine.claim(other, [3; 16], LIFE).await, Ok(Claim::Granted));
-        assert_eq!(engine.claims.lock().used.len(), 1, "nothing is kept for ever");
+        assert_eq!(engine.tickets.lock().used.len(), 1, "nothing is kept for ever");
     }
 }

@@ -72,7 +72,7 @@ pub trait Engine: Peers {
 
     /// Notes a tunnel that is about to open, so that others can end its story if this node dies. Returns the life of this node
     /// that the tunnel belongs to.
-    async fn register(&self, tunnel: TunnelId, record: Record) -> Result<u64, EngineError>;
+    async fn register(&self, tunnel: TunnelId, record: Record) -> Result<u32, EngineError>;
 
     /// Notes why a registered tunnel ended. It is kept until it is [`settled`](Self::settled).
     fn closing(&self, tunnel: TunnelId, closed: Closed);

@@ -45,7 +45,7 @@ struct Registration {
     engine: Arc<dyn Engine>,
     tunnel: TunnelId,
     /// The life of this node that it belongs to.
-    epoch: u64,
+    epoch: u32,
     is_kept: bool,
 }
 

@@ -14,7 +14,7 @@ use rustix::process::getrlimit;
 use rustix::process::setrlimit;
 
 /// Fewest and most descriptors that are kept from clients.
-const RESERVE: std::ops::RangeInclusive<u64> = 16..=1_024;
+const RESERVE: std::ops::RangeInclusive<u64> = 16..=256;
 
 /// How much room there is for more clients.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -124,8 +124,8 @@ mod tests {
 
         assert_eq!(of(128), (96, 104, 112));
         assert_eq!(of(1_024), (768, 832, 896));
-        assert_eq!(of(20_000), (17_952, 18_464, 18_976));
-        assert_eq!(of(u64::MAX).2, u64::MAX - 1_024);
+        assert_eq!(of(20_000), (19_488, 19_616, 19_744));
+        assert_eq!(of(u64::MAX).2, u64::MAX - 256);
         assert_eq!(of(0), (0, 0, 0));
     }
 

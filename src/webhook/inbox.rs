@@ -28,8 +28,7 @@ pub struct Inbox {
     /// Which of the tenant's keys signs them.
     pub key_fingerprint: u32,
     /// The life of this node that the tunnel belongs to.
-    pub epoch: u64,
-    pub(super) is_native: bool,
+    pub epoch: u32,
     pub(super) state: Mutex<State>,
 }
 
@@ -58,11 +57,11 @@ impl Inbox {
             reader: None,
             about: None,
         };
-        Self { tunnel, tenant, endpoint, key_fingerprint, epoch: 0, is_native: false, state: Mutex::new(state) }
+        Self { tunnel, tenant, endpoint, key_fingerprint, epoch: 0, state: Mutex::new(state) }
     }
 
     /// The same, of a tunnel that belongs to another life of this node than its first.
-    pub fn of_epoch(mut self, epoch: u64) -> Self {
+    pub fn of_epoch(mut self, epoch: u32) -> Self {
         self.epoch = epoch;
         self
     }

@@ -50,13 +50,12 @@ impl Inbox {
     /// The same inbox, of a native tunnel that was requested with `about`.
     pub fn native(mut self, about: ticket::About, opened: Instant, opened_unix: Duration) -> Self {
         self.state.get_mut().about = Some(Box::new(About::new(about, opened, opened_unix)));
-        self.is_native = true;
         self
     }
 
     /// Whether events go out as CloudEvents.
     pub fn is_native(&self) -> bool {
-        self.is_native
+        self.state.lock().about.is_some()
     }
 
     /// The tunnel is this user's from now on. A Wafer webhook does not tell it, so a Wafer tunnel does not keep it.

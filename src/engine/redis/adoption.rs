@@ -137,7 +137,7 @@ impl RedisEngine {
 struct InHand<'a> {
     engine: &'a RedisEngine,
     changes: Changes,
-    epoch: u64,
+    epoch: u32,
 }
 
 impl InHand<'_> {

@@ -177,7 +177,7 @@ impl Engine for RedisEngine {
         }
     }
 
-    async fn register(&self, tunnel: TunnelId, record: Record) -> Result<u64, EngineError> {
+    async fn register(&self, tunnel: TunnelId, record: Record) -> Result<u32, EngineError> {
         let epoch = self.fence.epoch();
         if !self.fence.admits(epoch).await || self.has_left.load(Ordering::Acquire) {
             return Err(EngineError);
