@@ -21,7 +21,6 @@ use wafergate::clock::SystemClock;
 use wafergate::config;
 use wafergate::delivery::EventKind;
 use wafergate::engine::MemoryEngine;
-use wafergate::engine::MemoryMemo;
 use wafergate::gateway::Connection;
 use wafergate::gateway::Gateway;
 use wafergate::gateway::Parts;
@@ -132,7 +131,6 @@ async fn echo_server(max_message_bytes: usize) -> String {
         options,
         sealer: Sealer::new(b"autobahn"),
         engine: Arc::new(MemoryEngine::default()),
-        memo: Arc::new(MemoryMemo::default()),
         deliver: Arc::new(IntoEcho(Arc::clone(&echo))),
         clock: Arc::new(SystemClock),
         ticket_clock: Arc::new(SystemClock),

@@ -19,7 +19,6 @@ use crate::clock::SystemClock;
 use crate::engine::Engine;
 use crate::engine::Member;
 use crate::engine::MemoryEngine;
-use crate::engine::MemoryMemo;
 use crate::engine::RedisEngine;
 use crate::engine::RedisSettings;
 use crate::gateway::Gateway;
@@ -123,7 +122,6 @@ impl App {
             sealer: sealer(&options),
             options,
             engine,
-            memo: Arc::new(MemoryMemo::default()),
             deliver: Arc::new(dispatcher.clone()),
             clock,
             ticket_clock,

@@ -1,4 +1,4 @@
-//! What must not happen twice: nonces, and calls with an `Idempotency-Key`. The port, and its adapter for a single node.
+//! What must not happen twice: nonces, and calls with an `Idempotency-Key`. The port, and its adapter for one process.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -8,18 +8,20 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use super::Claim;
 use super::EngineError;
+use super::Token;
 use crate::tunnel::Wheel;
 
 /// Most bytes of answers that one node keeps.
 const MAX_ANSWER_BYTES: usize = 128 * 1024 * 1024;
-/// Most keys that one node keeps.
-const MAX_KEYS: usize = 4_000_000;
+/// Most names that one node keeps.
+const MAX_NAMES: usize = 4_000_000;
 
 /// What a call with an `Idempotency-Key` finds.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Begun {
-    /// Nobody has called with this key: go on, and finish or abandon it.
+    /// Nobody has called under this name: go on, and finish or abandon it.
     First,
     /// The first call is still running.
     Running,
@@ -27,33 +29,56 @@ pub enum Begun {
     Reused,
     /// The first call's answer.
     Done(Bytes),
-    /// There is no room for more keys at present.
+    /// There is no room for more at present.
     Full,
 }
 
-/// What all nodes remember for a while. Keys are short; whoever calls puts the tenant into them.
+/// What all nodes remember for a while. Names are short, and begin with the tenant in braces.
 #[async_trait]
 pub trait Memo: Send + Sync + 'static {
-    /// Remembers `key` for `life`, and says whether it is new.
+    /// Claims the nonce `name` for `life`.
     ///
-    /// Atomic: of any number of concurrent calls one finds it new. Where the nodes' shared memory is away, each node asks its own.
-    async fn remember(&self, key: &str, life: Duration) -> Result<bool, EngineError>;
+    /// Atomic, and with a token, as [`Engine::claim`](super::Engine::claim) is. Where what the nodes share is away, each of them
+    /// asks its own memory.
+    ///
+    /// # Errors
+    ///
+    /// If there is no room for more.
+    async fn claim_nonce(&self, name: &str, token: Token, life: Duration) -> Result<Claim, EngineError>;
 
-    /// Begins a call whose body has this `fingerprint`; it is remembered for `life`.
+    /// Begins a call whose body has this `fingerprint`; its answer is remembered for `life`.
     ///
-    /// Atomic, as [`remember`](Self::remember) is.
-    async fn begin(&self, key: &str, fingerprint: [u8; 32], life: Duration) -> Result<Begun, EngineError>;
+    /// Atomic, and with a token, as well.
+    ///
+    /// # Errors
+    ///
+    /// If what the nodes share is away: nobody can say whether it is the first.
+    async fn begin(
+        &self,
+        name: &str,
+        token: Token,
+        fingerprint: [u8; 32],
+        life: Duration,
+    ) -> Result<Begun, EngineError>;
 
     /// The call that [`begin`](Self::begin) found to be the first has been answered.
-    async fn finish(&self, key: &str, answer: Bytes) -> Result<(), EngineError>;
+    ///
+    /// # Errors
+    ///
+    /// If that cannot be kept: a repeat may be told that the first call is still running, and then be made.
+    async fn finish(&self, name: &str, token: Token, answer: Bytes) -> Result<(), EngineError>;
 
     /// The call that [`begin`](Self::begin) found to be the first has done nothing: the next one is the first again.
-    async fn abandon(&self, key: &str) -> Result<(), EngineError>;
+    ///
+    /// # Errors
+    ///
+    /// As [`finish`](Self::finish).
+    async fn abandon(&self, name: &str, token: Token) -> Result<(), EngineError>;
 }
 
 /// Remembers in this process.
 #[derive(Debug)]
-pub struct MemoryMemo {
+pub(super) struct MemoryMemo {
     start: Instant,
     state: Mutex<State>,
 }
@@ -69,6 +94,7 @@ struct State {
 struct Entry {
     /// The second in which it ends, since the start.
     ends_secs: u64,
+    token: Token,
     fingerprint: [u8; 32],
     answer: Option<Bytes>,
 }
@@ -80,24 +106,55 @@ impl Default for MemoryMemo {
 }
 
 impl MemoryMemo {
-    fn begin_now(&self, key: &str, fingerprint: [u8; 32], life: Duration) -> Begun {
+    /// [`Memo::claim_nonce`], which needs no waiting here.
+    pub(super) fn claim_nonce(&self, name: &str, token: Token, life: Duration) -> Result<Claim, EngineError> {
+        // Names of calls begin with a brace.
+        match self.begin(&format!("nonce:{name}"), token, [0; 32], life) {
+            Begun::First => Ok(Claim::Granted),
+            Begun::Full => Err(EngineError),
+            Begun::Running | Begun::Reused | Begun::Done(_) => Ok(Claim::Used),
+        }
+    }
+
+    /// [`Memo::begin`], which needs no waiting here.
+    pub(super) fn begin(&self, name: &str, token: Token, fingerprint: [u8; 32], life: Duration) -> Begun {
         let now = self.start.elapsed();
         let mut state = self.state.lock();
         state.forget(now.as_secs());
-        if let Some(entry) = state.entries.get(key) {
+        if let Some(entry) = state.entries.get(name) {
             return match &entry.answer {
+                _ if entry.token == token => Begun::First,
                 _ if entry.fingerprint != fingerprint => Begun::Reused,
                 Some(answer) => Begun::Done(answer.clone()),
                 None => Begun::Running,
             };
         }
-        if state.entries.len() >= MAX_KEYS || state.answer_bytes >= MAX_ANSWER_BYTES {
+        if state.entries.len() >= MAX_NAMES || state.answer_bytes >= MAX_ANSWER_BYTES {
             return Begun::Full;
         }
         let ends_secs = (now + life).as_secs() + 1;
-        state.entries.insert(key.into(), Entry { ends_secs, fingerprint, answer: None });
-        state.expiry.insert(ends_secs, key.into());
+        state.entries.insert(name.into(), Entry { ends_secs, token, fingerprint, answer: None });
+        state.expiry.insert(ends_secs, name.into());
         Begun::First
+    }
+
+    /// [`Memo::finish`], which needs no waiting here.
+    pub(super) fn finish(&self, name: &str, token: Token, answer: Bytes) {
+        let mut state = self.state.lock();
+        let bytes = answer.len();
+        let mine = state.entries.get_mut(name).filter(|entry| entry.token == token && entry.answer.is_none());
+        if let Some(entry) = mine {
+            entry.answer = Some(answer);
+            state.answer_bytes += bytes;
+        }
+    }
+
+    /// [`Memo::abandon`], which needs no waiting here.
+    pub(super) fn abandon(&self, name: &str, token: Token) {
+        let mut state = self.state.lock();
+        if state.entries.get(name).is_some_and(|entry| entry.token == token) {
+            state.remove(name);
+        }
     }
 }
 
@@ -111,40 +168,10 @@ impl State {
         }
     }
 
-    fn remove(&mut self, key: &str) {
-        if let Some(Entry { answer: Some(answer), .. }) = self.entries.remove(key) {
+    fn remove(&mut self, name: &str) {
+        if let Some(Entry { answer: Some(answer), .. }) = self.entries.remove(name) {
             self.answer_bytes -= answer.len();
         }
-    }
-}
-
-#[async_trait]
-impl Memo for MemoryMemo {
-    async fn remember(&self, key: &str, life: Duration) -> Result<bool, EngineError> {
-        match self.begin_now(key, [0; 32], life) {
-            Begun::First => Ok(true),
-            Begun::Full => Err(EngineError),
-            Begun::Running | Begun::Reused | Begun::Done(_) => Ok(false),
-        }
-    }
-
-    async fn begin(&self, key: &str, fingerprint: [u8; 32], life: Duration) -> Result<Begun, EngineError> {
-        Ok(self.begin_now(key, fingerprint, life))
-    }
-
-    async fn finish(&self, key: &str, answer: Bytes) -> Result<(), EngineError> {
-        let mut state = self.state.lock();
-        let bytes = answer.len();
-        if let Some(entry) = state.entries.get_mut(key).filter(|entry| entry.answer.is_none()) {
-            entry.answer = Some(answer);
-            state.answer_bytes += bytes;
-        }
-        Ok(())
-    }
-
-    async fn abandon(&self, key: &str) -> Result<(), EngineError> {
-        self.state.lock().remove(key);
-        Ok(())
     }
 }
 
@@ -153,47 +180,43 @@ mod tests {
     use super::*;
 
     const LIFE: Duration = Duration::from_secs(300);
+    const ONE: Token = [1; 16];
+    const TWO: Token = [2; 16];
 
     #[tokio::test(start_paused = true)]
     async fn a_nonce_is_new_once_in_its_life() {
         let memo = MemoryMemo::default();
 
-        assert_eq!(memo.remember("a", LIFE).await, Ok(true));
-        assert_eq!(memo.remember("b", LIFE).await, Ok(true));
+        assert_eq!(memo.claim_nonce("a", ONE, LIFE), Ok(Claim::Granted));
+        assert_eq!(memo.claim_nonce("b", ONE, LIFE), Ok(Claim::Granted));
         tokio::time::advance(LIFE).await;
-        assert_eq!(memo.remember("a", LIFE).await, Ok(false));
+        assert_eq!(memo.claim_nonce("a", TWO, LIFE), Ok(Claim::Used));
 
         tokio::time::advance(Duration::from_secs(2)).await;
-        assert_eq!(memo.remember("a", LIFE).await, Ok(true));
+        assert_eq!(memo.claim_nonce("a", TWO, LIFE), Ok(Claim::Granted));
         assert_eq!(memo.state.lock().entries.len(), 1, "nothing is kept for ever");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_repeated_call_gets_the_first_answer() {
+    async fn answers_are_forgotten_with_their_names() {
         let memo = MemoryMemo::default();
-        let answer = Bytes::from_static(b"answer");
-
-        assert_eq!(memo.begin("k", [1; 32], LIFE).await, Ok(Begun::First));
-        assert_eq!(memo.begin("k", [1; 32], LIFE).await, Ok(Begun::Running));
-        assert_eq!(memo.begin("k", [2; 32], LIFE).await, Ok(Begun::Reused));
-        memo.finish("k", answer.clone()).await.expect("kept");
-        assert_eq!(memo.begin("k", [1; 32], LIFE).await, Ok(Begun::Done(answer)));
-        assert_eq!(memo.begin("k", [2; 32], LIFE).await, Ok(Begun::Reused));
+        assert_eq!(memo.begin("k", ONE, [1; 32], LIFE), Begun::First);
+        memo.finish("k", ONE, Bytes::from_static(b"answer"));
 
         tokio::time::advance(LIFE + Duration::from_secs(2)).await;
-        assert_eq!(memo.begin("k", [2; 32], LIFE).await, Ok(Begun::First));
+        assert_eq!(memo.begin("k", TWO, [2; 32], LIFE), Begun::First);
         assert_eq!(memo.state.lock().answer_bytes, 0);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_abandoned_call_never_was() {
+    async fn a_call_that_was_abandoned_and_made_again_has_a_life_of_its_own() {
         let memo = MemoryMemo::default();
-        assert_eq!(memo.begin("k", [1; 32], LIFE).await, Ok(Begun::First));
-        memo.abandon("k").await.expect("done");
+        assert_eq!(memo.begin("k", ONE, [1; 32], LIFE), Begun::First);
+        memo.abandon("k", ONE);
         tokio::time::advance(Duration::from_secs(200)).await;
-        assert_eq!(memo.begin("k", [2; 32], LIFE).await, Ok(Begun::First));
+        assert_eq!(memo.begin("k", TWO, [2; 32], LIFE), Begun::First);
 
         tokio::time::advance(Duration::from_secs(150)).await;
-        assert_eq!(memo.begin("k", [2; 32], LIFE).await, Ok(Begun::Running), "its own life counts");
+        assert_eq!(memo.begin("k", ONE, [2; 32], LIFE), Begun::Running);
     }
 }

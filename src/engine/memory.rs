@@ -1,7 +1,6 @@
 //! The engine of a single node: nothing beside the process, nothing kept beyond it.
 
 use std::collections::HashMap;
-use std::hash::Hash;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,14 +9,16 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use super::Begun;
 use super::Claim;
 use super::Closed;
 use super::Engine;
 use super::EngineError;
-use super::Once;
+use super::Memo;
 use super::Peers;
 use super::Record;
 use super::Token;
+use super::memo::MemoryMemo;
 use crate::fence::Fence;
 use crate::id::NodeId;
 use crate::id::TunnelId;
@@ -27,47 +28,42 @@ use crate::tunnel::Wheel;
 #[derive(Debug)]
 pub struct MemoryEngine {
     start: Instant,
-    tickets: Mutex<Claims<TunnelId>>,
-    names: Mutex<Claims<Name>>,
+    tickets: Mutex<Tickets>,
+    pub(super) memo: MemoryMemo,
     fence: Arc<Fence>,
 }
 
-/// What may be done once, whose it is, and its name there.
-type Name = (Once, Box<str>, Box<str>);
-
-/// What has been claimed, by whom, and when it is forgotten. Tickets have one of their own: there is one for each idle tunnel.
-#[derive(Debug)]
-struct Claims<K> {
-    used: HashMap<K, Token>,
-    expiry: Wheel<K>,
+/// The tickets that have been used, by whom, and when they are forgotten.
+#[derive(Debug, Default)]
+struct Tickets {
+    used: HashMap<TunnelId, Token>,
+    expiry: Wheel<TunnelId>,
 }
 
-impl<K> Default for Claims<K> {
-    fn default() -> Self {
-        Self { used: HashMap::new(), expiry: Wheel::default() }
-    }
-}
-
-impl<K: Clone + Eq + Hash> Claims<K> {
-    fn take(&mut self, name: K, token: Token, now: Duration, life: Duration) -> Claim {
+impl Tickets {
+    fn take(&mut self, tunnel: TunnelId, token: Token, now: Duration, life: Duration) -> Claim {
         for expired in self.expiry.expire(now.as_secs()) {
             self.used.remove(&expired);
         }
-        match self.used.get(&name) {
+        match self.used.get(&tunnel) {
             Some(owner) if *owner == token => return Claim::Granted,
             Some(_) => return Claim::Used,
             None => {}
         }
-        self.used.insert(name.clone(), token);
-        self.expiry.insert((now + life).as_secs() + 1, name);
+        self.used.insert(tunnel, token);
+        self.expiry.insert((now + life).as_secs() + 1, tunnel);
         Claim::Granted
     }
 }
 
 impl Default for MemoryEngine {
     fn default() -> Self {
-        let (tickets, names) = (Mutex::default(), Mutex::default());
-        Self { start: Instant::now(), tickets, names, fence: Arc::new(Fence::always()) }
+        Self {
+            start: Instant::now(),
+            tickets: Mutex::default(),
+            memo: MemoryMemo::default(),
+            fence: Arc::new(Fence::always()),
+        }
     }
 }
 
@@ -76,28 +72,12 @@ impl MemoryEngine {
     pub fn claim_now(&self, tunnel: TunnelId, token: Token, ticket_life: Duration) -> Claim {
         self.tickets.lock().take(tunnel, token, self.start.elapsed(), ticket_life)
     }
-
-    /// [`Engine::remember`], which needs no waiting here.
-    pub fn remember_now(&self, what: Once, tenant: &str, name: &str, token: Token, life: Duration) -> Claim {
-        self.names.lock().take((what, tenant.into(), name.into()), token, self.start.elapsed(), life)
-    }
 }
 
 #[async_trait]
 impl Engine for MemoryEngine {
     async fn claim(&self, tunnel: TunnelId, token: Token, ticket_life: Duration) -> Result<Claim, EngineError> {
         Ok(self.claim_now(tunnel, token, ticket_life))
-    }
-
-    async fn remember(
-        &self,
-        what: Once,
-        tenant: &str,
-        name: &str,
-        token: Token,
-        life: Duration,
-    ) -> Result<Claim, EngineError> {
-        Ok(self.remember_now(what, tenant, name, token, life))
     }
 
     async fn register(&self, _tunnel: TunnelId, _record: Record) -> Result<u32, EngineError> {
@@ -121,6 +101,33 @@ impl Engine for MemoryEngine {
     }
 
     async fn leave(&self) {}
+}
+
+#[async_trait]
+impl Memo for MemoryEngine {
+    async fn claim_nonce(&self, name: &str, token: Token, life: Duration) -> Result<Claim, EngineError> {
+        self.memo.claim_nonce(name, token, life)
+    }
+
+    async fn begin(
+        &self,
+        name: &str,
+        token: Token,
+        fingerprint: [u8; 32],
+        life: Duration,
+    ) -> Result<Begun, EngineError> {
+        Ok(self.memo.begin(name, token, fingerprint, life))
+    }
+
+    async fn finish(&self, name: &str, token: Token, answer: Bytes) -> Result<(), EngineError> {
+        self.memo.finish(name, token, answer);
+        Ok(())
+    }
+
+    async fn abandon(&self, name: &str, token: Token) -> Result<(), EngineError> {
+        self.memo.abandon(name, token);
+        Ok(())
+    }
 }
 
 /// There are no other nodes.

@@ -13,7 +13,6 @@ use bytes::Bytes;
 
 pub use memo::Begun;
 pub use memo::Memo;
-pub use memo::MemoryMemo;
 pub use memory::MemoryEngine;
 pub use record::Closed;
 pub use record::Record;
@@ -37,15 +36,6 @@ pub enum Claim {
 /// Names one claim: random, so that a claim whose answer was lost can be made again.
 pub type Token = [u8; 16];
 
-/// What may be done once only, beside using a ticket.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub enum Once {
-    /// A signed request.
-    Nonce,
-    /// A request with an `Idempotency-Key`.
-    Idempotency,
-}
-
 /// The engine, or another node, could not be asked.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("the engine does not answer")]
@@ -53,22 +43,12 @@ pub struct EngineError;
 
 /// What all nodes of a gateway share.
 #[async_trait]
-pub trait Engine: Peers {
+pub trait Engine: Memo + Peers {
     /// Makes the caller the owner of `tunnel`, if nobody has claimed it before.
     ///
     /// Atomic: of any number of concurrent claims exactly one is granted; the same token is granted again, since the first answer
     /// may have been lost. A claim is remembered for `ticket_life` at least, after which the ticket has expired anyway.
     async fn claim(&self, tunnel: TunnelId, token: Token, ticket_life: Duration) -> Result<Claim, EngineError>;
-
-    /// Claims a tenant's `name` for `life`, in the way of [`claim`](Self::claim).
-    async fn remember(
-        &self,
-        what: Once,
-        tenant: &str,
-        name: &str,
-        token: Token,
-        life: Duration,
-    ) -> Result<Claim, EngineError>;
 
     /// Notes a tunnel that is about to open, so that others can end its story if this node dies. Returns the life of this node
     /// that the tunnel belongs to.

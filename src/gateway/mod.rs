@@ -43,7 +43,6 @@ pub use socket::Socket;
 
 use crate::clock::Clock;
 use crate::engine::Engine;
-use crate::engine::Memo;
 use crate::id::TunnelId;
 use crate::limit::Rate;
 use crate::metrics::Metrics;
@@ -69,8 +68,6 @@ pub struct Parts {
     pub sealer: Sealer,
     /// What all nodes share.
     pub engine: Arc<dyn Engine>,
-    /// What must not happen twice.
-    pub memo: Arc<dyn Memo>,
     /// Where events go.
     pub deliver: Arc<dyn Deliver>,
     /// The wall clock.
@@ -91,8 +88,6 @@ pub struct Gateway {
     pub tenants: Directory,
     /// The node's metrics.
     pub metrics: Metrics,
-    /// What must not happen twice.
-    pub memo: Arc<dyn Memo>,
     /// The wall clock.
     pub clock: Arc<dyn Clock>,
     /// The name of this node, for people.
@@ -125,12 +120,10 @@ pub struct Gateway {
 impl Gateway {
     /// A gateway without tunnels.
     pub fn new(parts: Parts) -> Self {
-        let Parts { options, sealer, engine, memo, deliver, clock, ticket_clock, random_id, metrics, descriptors } =
-            parts;
+        let Parts { options, sealer, engine, deliver, clock, ticket_clock, random_id, metrics, descriptors } = parts;
         Self {
             tenants: Directory::new(&options),
             metrics,
-            memo,
             node: format!("{:08x}", rand::random::<u32>()),
             trusted_proxies: options.server.trusted_proxies,
             max_unsettled: u64::try_from(options.webhook.max_pending_closes).unwrap_or(u64::MAX),

@@ -20,7 +20,6 @@ use wafergate::clock::Clock;
 use wafergate::config;
 use wafergate::engine::Engine;
 use wafergate::engine::MemoryEngine;
-use wafergate::engine::MemoryMemo;
 use wafergate::gateway::Connection;
 use wafergate::gateway::Gateway;
 use wafergate::gateway::Parts;
@@ -110,7 +109,6 @@ pub(crate) async fn run(shared: Rc<Shared>, shops: Rc<Vec<IpAddr>>) -> turmoil::
         options,
         sealer: Sealer::new(b"simulated"),
         engine,
-        memo: Arc::new(MemoryMemo::default()),
         deliver: Arc::new(dispatcher.clone()),
         ticket_clock: Arc::clone(&clock),
         clock,

@@ -13,11 +13,10 @@
 //! | `P:{records:<set>}` | hash | tunnel: what is needed to send its close event | until its close event is settled |
 //! | `P:claim:{<tunnel>}` | string | token of whoever used the connect URL | until the URL has expired |
 //! | `P:nonce:{<tenant>}:<nonce>` | string | token of a signed request | as its signature is valid |
-//! | `P:idem:{<tenant>}:<key>` | string | token of a request with an `Idempotency-Key` | as the key is remembered |
+//! | `P:call:{<tenant>}:<call>` | hash | of a call with an `Idempotency-Key`: `token`, digest of its `body`, `answer`, `life` of that | 30 s, with its answer 5 minutes |
 //!
 //! Channels: `P:{node:<node>}`, sharded in a Cluster.
 
-use super::super::Once;
 use crate::id::NodeId;
 use crate::id::TunnelId;
 
@@ -45,12 +44,12 @@ impl Keys {
         format!("{}:claim:{{{tunnel}}}", self.prefix)
     }
 
-    pub(super) fn once(&self, what: Once, tenant: &str, name: &str) -> String {
-        let kind = match what {
-            Once::Nonce => "nonce",
-            Once::Idempotency => "idem",
-        };
-        format!("{}:{kind}:{{{tenant}}}:{name}", self.prefix)
+    pub(super) fn nonce(&self, name: &str) -> String {
+        format!("{}:nonce:{name}", self.prefix)
+    }
+
+    pub(super) fn call(&self, name: &str) -> String {
+        format!("{}:call:{name}", self.prefix)
     }
 
     pub(super) fn channel(&self, node: NodeId) -> String {

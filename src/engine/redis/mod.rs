@@ -5,6 +5,7 @@ mod bus;
 mod keys;
 mod lease;
 mod link;
+mod memo;
 mod message;
 mod records;
 mod scripts;
@@ -30,7 +31,6 @@ use super::Engine;
 use super::EngineError;
 use super::Member;
 use super::MemoryEngine;
-use super::Once;
 use super::Peers;
 use super::Record;
 use super::Token;
@@ -70,8 +70,8 @@ pub struct RedisEngine {
     link: Arc<Link>,
     bus: Arc<Bus>,
     fence: Arc<Fence>,
-    /// Remembers this node's own claims, also when Redis has lost them.
-    own_claims: MemoryEngine,
+    /// What this node itself has claimed, also when Redis has lost it.
+    own: MemoryEngine,
     records: Records,
     me: watch::Sender<NodeId>,
     others: Mutex<Vec<NodeId>>,
@@ -101,7 +101,7 @@ impl RedisEngine {
             link,
             bus: Arc::new(bus),
             fence: Arc::new(Fence::closed()),
-            own_claims: MemoryEngine::default(),
+            own: MemoryEngine::default(),
             records: Records::default(),
             me,
             others: Mutex::default(),
@@ -153,28 +153,10 @@ impl RedisEngine {
 impl Engine for RedisEngine {
     async fn claim(&self, tunnel: TunnelId, token: Token, ticket_life: Duration) -> Result<Claim, EngineError> {
         let life = ticket_life + Duration::from_secs(1);
-        if self.own_claims.claim_now(tunnel, token, life) == Claim::Used {
+        if self.own.claim_now(tunnel, token, life) == Claim::Used {
             return Ok(Claim::Used);
         }
         self.claim_key(&self.keys.claim(tunnel), token, life).await
-    }
-
-    async fn remember(
-        &self,
-        what: Once,
-        tenant: &str,
-        name: &str,
-        token: Token,
-        life: Duration,
-    ) -> Result<Claim, EngineError> {
-        if self.own_claims.remember_now(what, tenant, name, token, life) == Claim::Used {
-            return Ok(Claim::Used);
-        }
-        match self.claim_key(&self.keys.once(what, tenant, name), token, life).await {
-            // While the engine is away nonces are checked by each node for itself.
-            Err(_) if what == Once::Nonce => Ok(Claim::Granted),
-            result => result,
-        }
     }
 
     async fn register(&self, tunnel: TunnelId, record: Record) -> Result<u32, EngineError> {

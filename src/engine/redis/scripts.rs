@@ -7,6 +7,35 @@ if redis.call('GET', KEYS[1]) == ARGV[1] then return 1 end
 return 0
 ";
 
+/// Begins the call `KEYS[1]` for the token `ARGV[1]`, whose body has the fingerprint `ARGV[2]`: it counts as running for `ARGV[3]` ms,
+/// and its answer will be kept for `ARGV[4]` ms. Gives `first`, `reused`, `running`, or `done` and the answer.
+pub(super) const BEGIN: &str = r"
+local known = redis.call('HMGET', KEYS[1], 'token', 'body', 'answer')
+if known[1] == ARGV[1] then return {'first', ''} end
+if not known[1] then
+  redis.call('HSET', KEYS[1], 'token', ARGV[1], 'body', ARGV[2], 'life', ARGV[4])
+  redis.call('PEXPIRE', KEYS[1], ARGV[3])
+  return {'first', ''}
+end
+if known[2] ~= ARGV[2] then return {'reused', ''} end
+if known[3] then return {'done', known[3]} end
+return {'running', ''}
+";
+
+/// The call `KEYS[1]` has the answer `ARGV[2]`, if the token `ARGV[1]` still has it in hand.
+pub(super) const FINISH: &str = r"
+if redis.call('HGET', KEYS[1], 'token') ~= ARGV[1] then return 0 end
+redis.call('HSET', KEYS[1], 'answer', ARGV[2])
+redis.call('PEXPIRE', KEYS[1], redis.call('HGET', KEYS[1], 'life'))
+return 1
+";
+
+/// The call `KEYS[1]` was never made, if the token `ARGV[1]` still has it in hand.
+pub(super) const ABANDON: &str = r"
+if redis.call('HGET', KEYS[1], 'token') == ARGV[1] then return redis.call('DEL', KEYS[1]) end
+return 0
+";
+
 /// Renews the lease of node `ARGV[1]` for `ARGV[2]` ms, declares dead whose lease is over, and takes over what nobody looks after.
 ///
 /// `ARGV[3]`: after so many ms without any renewal it was the engine that was away, and all leases begin anew. `ARGV[4]`: how long

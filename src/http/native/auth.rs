@@ -10,6 +10,7 @@ use sha2::Digest;
 use sha2::Sha256;
 
 use super::origin;
+use crate::engine;
 use crate::gateway::Gateway;
 use crate::protocol::native::Code;
 use crate::protocol::native::Problem;
@@ -91,10 +92,10 @@ async fn use_up(gateway: &Gateway, tenant: &Tenant, claim: &Claim, now: Duration
     let created = Duration::from_secs(u64::try_from(claim.created).unwrap_or_default());
     let life = (created + Duration::from_secs(WINDOW_SECS + 1)).saturating_sub(now);
     let digest = Sha256::digest(&claim.nonce);
-    let key = format!("nonce:{{{}}}:{}", tenant.id, hex(&digest[..16]));
-    match gateway.memo.remember(&key, life).await {
-        Ok(true) => Ok(()),
-        Ok(false) => Err(Problem::new(
+    let name = format!("{{{}}}:{}", tenant.id, hex(&digest[..16]));
+    match gateway.engine().claim_nonce(&name, rand::random(), life).await {
+        Ok(engine::Claim::Granted) => Ok(()),
+        Ok(engine::Claim::Used) => Err(Problem::new(
             Code::NonceReplayed,
             "a request with this nonce has come before: make a new nonce for each request, also when you repeat one",
         )),

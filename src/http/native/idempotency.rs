@@ -39,8 +39,9 @@ pub(super) async fn once(
         return calls::run(&gateway, caller, call, &head, peer, &body).await;
     };
     let scope = format!("{}\n{}\n{key}", head.method, head.uri);
-    let key = format!("idem:{{{}}}:{}", caller.tenant.id, hex(&Sha256::digest(scope)));
-    match gateway.memo.begin(&key, Sha256::digest(&body).into(), LIFE).await {
+    let name = format!("{{{}}}:{}", caller.tenant.id, hex(&Sha256::digest(scope)));
+    let token = rand::random();
+    match gateway.engine().begin(&name, token, Sha256::digest(&body).into(), LIFE).await {
         Ok(Begun::First) => {}
         Ok(Begun::Done(answer)) => return read(&answer),
         Ok(Begun::Running) => {
@@ -62,9 +63,9 @@ pub(super) async fn once(
     let work = tokio::spawn(async move {
         let answer = calls::run(&gateway, caller, call, &head, peer, &body).await;
         let kept = match &answer {
-            Ok(answer) => gateway.memo.finish(&key, write(answer)).await,
-            Err(problem) if is_settled(problem) => gateway.memo.finish(&key, write_problem(problem)).await,
-            Err(_) => gateway.memo.abandon(&key).await,
+            Ok(answer) => gateway.engine().finish(&name, token, write(answer)).await,
+            Err(problem) if is_settled(problem) => gateway.engine().finish(&name, token, write_problem(problem)).await,
+            Err(_) => gateway.engine().abandon(&name, token).await,
         };
         if kept.is_err() {
             tracing::warn!("the answer to a call with an Idempotency-Key could not be kept");

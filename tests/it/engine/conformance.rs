@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
+use wafergate::engine::Begun;
 use wafergate::engine::Claim;
 use wafergate::engine::Engine;
-use wafergate::engine::Once;
 use wafergate::engine::Record;
 use wafergate::id::TunnelId;
 use wafergate::protocol::content::Profile;
@@ -16,13 +17,20 @@ pub(crate) async fn run(here: &dyn Engine, there: &dyn Engine) {
     a_claim_is_granted_once(here, there).await;
     of_many_claims_at_once_one_is_granted(here, there).await;
     a_lost_answer_can_be_asked_for_again(here, there).await;
-    names_are_remembered_by_kind_and_tenant(here, there).await;
-    what_was_remembered_is_forgotten_in_time(here, there).await;
+    a_nonce_is_good_once(here, there).await;
+    a_nonce_is_forgotten_in_time(here, there).await;
+    a_repeated_call_gets_the_first_answer(here, there).await;
+    an_abandoned_call_never_was(here, there).await;
+    of_many_calls_at_once_one_is_the_first(here, there).await;
     a_tunnel_can_be_registered_and_forgotten(here).await;
 }
 
 fn random() -> [u8; 16] {
     rand::random()
+}
+
+fn name() -> String {
+    format!("{{tenant}}:{}", TunnelId::from_bytes(random()))
 }
 
 async fn a_claim_is_granted_once(here: &dyn Engine, there: &dyn Engine) {
@@ -52,25 +60,67 @@ async fn a_lost_answer_can_be_asked_for_again(here: &dyn Engine, there: &dyn Eng
     assert_eq!(there.claim(tunnel, random(), LIFE).await, Ok(Claim::Used));
 }
 
-async fn names_are_remembered_by_kind_and_tenant(here: &dyn Engine, there: &dyn Engine) {
-    let name = TunnelId::from_bytes(random()).to_string();
-    for (what, tenant) in [(Once::Nonce, "a"), (Once::Nonce, "b"), (Once::Idempotency, "a")] {
-        assert_eq!(here.remember(what, tenant, &name, random(), LIFE).await, Ok(Claim::Granted));
-        assert_eq!(there.remember(what, tenant, &name, random(), LIFE).await, Ok(Claim::Used));
-    }
+async fn a_nonce_is_good_once(here: &dyn Engine, there: &dyn Engine) {
+    let name = name();
+    let token = random();
+    assert_eq!(here.claim_nonce(&name, token, LIFE).await, Ok(Claim::Granted));
+    assert_eq!(here.claim_nonce(&name, token, LIFE).await, Ok(Claim::Granted), "the first answer may have been lost");
+    assert_eq!(there.claim_nonce(&name, random(), LIFE).await, Ok(Claim::Used));
+    assert_eq!(here.claim_nonce(&name, random(), LIFE).await, Ok(Claim::Used));
+    assert_eq!(there.begin(&name, random(), [1; 32], LIFE).await, Ok(Begun::First), "calls are another matter");
 }
 
-async fn what_was_remembered_is_forgotten_in_time(here: &dyn Engine, there: &dyn Engine) {
-    let name = TunnelId::from_bytes(random()).to_string();
+async fn a_nonce_is_forgotten_in_time(here: &dyn Engine, there: &dyn Engine) {
+    let name = name();
     let life = Duration::from_millis(200);
-    assert_eq!(here.remember(Once::Nonce, "a", &name, random(), life).await, Ok(Claim::Granted));
+    assert_eq!(here.claim_nonce(&name, random(), life).await, Ok(Claim::Granted));
 
     let forgotten = async {
-        while there.remember(Once::Nonce, "a", &name, random(), life).await != Ok(Claim::Granted) {
+        while there.claim_nonce(&name, random(), life).await != Ok(Claim::Granted) {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
     tokio::time::timeout(Duration::from_secs(5), forgotten).await.expect("forgotten");
+}
+
+async fn a_repeated_call_gets_the_first_answer(here: &dyn Engine, there: &dyn Engine) {
+    let (name, token, body, other) = (name(), random(), [1; 32], [2; 32]);
+    let answer = Bytes::from_static(b"\0answer\xff");
+
+    assert_eq!(here.begin(&name, token, body, LIFE).await, Ok(Begun::First));
+    assert_eq!(here.begin(&name, token, body, LIFE).await, Ok(Begun::First), "the first answer may have been lost");
+    assert_eq!(there.begin(&name, random(), body, LIFE).await, Ok(Begun::Running));
+    assert_eq!(there.begin(&name, random(), other, LIFE).await, Ok(Begun::Reused));
+    there.finish(&name, random(), Bytes::from_static(b"a stranger's")).await.expect("passed over");
+    there.abandon(&name, random()).await.expect("passed over");
+    assert_eq!(here.begin(&name, random(), body, LIFE).await, Ok(Begun::Running));
+
+    here.finish(&name, token, answer.clone()).await.expect("kept");
+    assert_eq!(there.begin(&name, random(), body, LIFE).await, Ok(Begun::Done(answer.clone())));
+    assert_eq!(here.begin(&name, random(), body, LIFE).await, Ok(Begun::Done(answer)));
+    assert_eq!(there.begin(&name, random(), other, LIFE).await, Ok(Begun::Reused));
+}
+
+async fn an_abandoned_call_never_was(here: &dyn Engine, there: &dyn Engine) {
+    let (name, token) = (name(), random());
+    assert_eq!(here.begin(&name, token, [1; 32], LIFE).await, Ok(Begun::First));
+    here.abandon(&name, token).await.expect("done");
+
+    assert_eq!(there.begin(&name, random(), [2; 32], LIFE).await, Ok(Begun::First));
+    assert_eq!(here.begin(&name, random(), [2; 32], LIFE).await, Ok(Begun::Running));
+}
+
+async fn of_many_calls_at_once_one_is_the_first(here: &dyn Engine, there: &dyn Engine) {
+    let name = name();
+    let calls = (0..50).map(|turn| {
+        let engine = if turn % 2 == 0 { here } else { there };
+        engine.begin(&name, random(), [1; 32], LIFE)
+    });
+
+    let begun = futures_util::future::join_all(calls).await;
+
+    assert_eq!(begun.iter().filter(|begun| **begun == Ok(Begun::First)).count(), 1);
+    assert_eq!(begun.iter().filter(|begun| **begun == Ok(Begun::Running)).count(), 49);
 }
 
 async fn a_tunnel_can_be_registered_and_forgotten(here: &dyn Engine) {
