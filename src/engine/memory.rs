@@ -14,14 +14,18 @@ use super::Claim;
 use super::Closed;
 use super::Engine;
 use super::EngineError;
+use super::Entered;
 use super::Memo;
 use super::Peers;
+use super::Presence;
 use super::Record;
 use super::Token;
 use super::memo::MemoryMemo;
 use crate::fence::Fence;
 use crate::id::NodeId;
 use crate::id::TunnelId;
+use crate::protocol::native::Audience;
+use crate::protocol::native::Name;
 use crate::tunnel::Wheel;
 
 /// Remembers in this process which tickets have been used.
@@ -84,13 +88,11 @@ impl Engine for MemoryEngine {
         Ok(self.fence.epoch())
     }
 
+    fn belongs_to(&self, _tunnel: TunnelId, _user: &Name) {}
+
     fn closing(&self, _tunnel: TunnelId, _closed: Closed) {}
 
     fn settled(&self, _tunnel: TunnelId) {}
-
-    fn is_shared(&self) -> bool {
-        false
-    }
 
     fn is_up(&self) -> bool {
         true
@@ -127,6 +129,20 @@ impl Memo for MemoryEngine {
     async fn abandon(&self, name: &str, token: Token) -> Result<(), EngineError> {
         self.memo.abandon(name, token);
         Ok(())
+    }
+}
+
+/// Nobody has to be told.
+#[async_trait]
+impl Presence for MemoryEngine {
+    async fn enter(&self, _tenant: &str, _audience: &Audience) -> Result<Entered, EngineError> {
+        Ok(Entered::alone())
+    }
+
+    fn emptied(&self, _tenant: &str, _audience: &Audience) {}
+
+    async fn homes(&self, _tenant: &str, _audience: &Audience) -> Result<Vec<NodeId>, EngineError> {
+        Ok(vec![])
     }
 }
 

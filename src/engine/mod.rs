@@ -2,6 +2,7 @@
 
 mod memo;
 mod memory;
+mod presence;
 mod record;
 mod redis;
 
@@ -10,11 +11,15 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 
 pub use memo::Begun;
 pub use memo::Memo;
 pub use memory::MemoryEngine;
+pub use presence::Entered;
+pub use presence::Presence;
 pub use record::Closed;
+pub use record::Native;
 pub use record::Record;
 pub use redis::RedisEngine;
 pub use redis::Settings as RedisSettings;
@@ -23,6 +28,8 @@ pub use redis::UrlError;
 use crate::fence::Fence;
 use crate::id::NodeId;
 use crate::id::TunnelId;
+use crate::protocol::native::Audience;
+use crate::protocol::native::Name;
 
 /// Whose something became.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -43,7 +50,7 @@ pub struct EngineError;
 
 /// What all nodes of a gateway share.
 #[async_trait]
-pub trait Engine: Memo + Peers {
+pub trait Engine: Memo + Peers + Presence {
     /// Makes the caller the owner of `tunnel`, if nobody has claimed it before.
     ///
     /// Atomic: of any number of concurrent claims exactly one is granted; the same token is granted again, since the first answer
@@ -54,6 +61,9 @@ pub trait Engine: Memo + Peers {
     /// that the tunnel belongs to.
     async fn register(&self, tunnel: TunnelId, record: Record) -> Result<u32, EngineError>;
 
+    /// Notes whose a registered native tunnel is now.
+    fn belongs_to(&self, tunnel: TunnelId, user: &Name);
+
     /// Notes why a registered tunnel ended. It is kept until it is [`settled`](Self::settled).
     fn closing(&self, tunnel: TunnelId, closed: Closed);
 
@@ -62,9 +72,6 @@ pub trait Engine: Memo + Peers {
 
     /// Whether the engine answers.
     fn is_up(&self) -> bool;
-
-    /// Whether there may be other nodes.
-    fn is_shared(&self) -> bool;
 
     /// Whether this node may still speak for its tunnels.
     fn fence(&self) -> &Arc<Fence>;
@@ -90,10 +97,21 @@ pub trait Peers: Send + Sync + 'static {
     async fn ask(&self, node: NodeId, question: Bytes) -> Result<Bytes, EngineError>;
 }
 
+/// An answer to another node.
+pub enum Answering {
+    /// It is known.
+    Now(Vec<u8>),
+    /// It takes the engine to know. Other questions are answered meanwhile.
+    Later(BoxFuture<'static, Vec<u8>>),
+}
+
 /// What the engine and the other nodes want from this one.
 pub trait Member: Send + Sync + 'static {
     /// Answers another node's question; none if it cannot be understood.
-    fn answer(&self, question: &[u8]) -> Option<Vec<u8>>;
+    fn answer(self: Arc<Self>, question: &[u8]) -> Option<Answering>;
+
+    /// Whether this node has tunnels of a tenant's group or user.
+    fn has_tunnels(&self, tenant: &str, audience: &Audience) -> bool;
 
     /// What the other nodes have to know once a second: a short text.
     fn status(&self) -> String;

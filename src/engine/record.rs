@@ -4,7 +4,8 @@ use serde::Deserialize;
 use serde::Serialize;
 
 use crate::protocol::close::CloseReason;
-use crate::protocol::content::Profile;
+use crate::protocol::native::Name;
+use crate::protocol::native::Trace;
 
 /// A tunnel that is open, or whose end its business server has not heard of.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -15,10 +16,21 @@ pub struct Record {
     pub receive_url: String,
     /// Which of the tenant's keys signs them.
     pub key_fingerprint: u32,
-    /// What its socket speaks.
-    pub profile: Profile,
+    /// What a native tunnel's events tell beside it.
+    pub native: Option<Native>,
     /// Why and when it ended, if it has.
     pub closed: Option<Closed>,
+}
+
+/// Whose a native tunnel is, and the trace of its events.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Native {
+    /// Its user.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<Name>,
+    /// The trace that it was requested in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace: Option<Trace>,
 }
 
 /// The end of a tunnel.
@@ -36,7 +48,8 @@ struct Written {
     tenant: String,
     url: String,
     key: u32,
-    native: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    native: Option<Native>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
     #[serde(default)]
@@ -50,7 +63,7 @@ impl Record {
             tenant: self.tenant.clone(),
             url: self.receive_url.clone(),
             key: self.key_fingerprint,
-            native: self.profile == Profile::Native,
+            native: self.native.clone(),
             reason: self.closed.map(|closed| closed.reason.as_str().to_owned()),
             closed_ms: self.closed.map_or(0, |closed| closed.unix_ms),
         };
@@ -71,7 +84,7 @@ impl Record {
             tenant: written.tenant,
             receive_url: written.url,
             key_fingerprint: written.key,
-            profile: if written.native { Profile::Native } else { Profile::Wafer },
+            native: written.native,
             closed,
         })
     }
@@ -80,6 +93,7 @@ impl Record {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::id::TunnelId;
 
     #[test]
     fn a_record_is_read_back_as_it_was_written() {
@@ -87,11 +101,14 @@ mod tests {
             tenant: "t\"é".into(),
             receive_url: "http://h.example/x?a=%2F".into(),
             key_fingerprint: u32::MAX,
-            profile: Profile::Native,
+            native: Some(Native {
+                user: Name::new("ann").ok(),
+                trace: Some(Trace::of_tunnel(TunnelId::from_bytes([7; 16]))),
+            }),
             closed: None,
         };
         let closed = Record {
-            profile: Profile::Wafer,
+            native: None,
             closed: Some(Closed { reason: CloseReason::Heartbeat, unix_ms: 1_700_000_000_123 }),
             ..open.clone()
         };
@@ -104,8 +121,7 @@ mod tests {
 
     #[test]
     fn what_a_newer_version_adds_does_no_harm() {
-        let text =
-            br#"{"tenant":"t","url":"http://h/","key":1,"native":false,"reason":"boredom","closed_ms":5,"more":[1]}"#;
+        let text = br#"{"tenant":"t","url":"http://h/","key":1,"reason":"boredom","closed_ms":5,"more":[1]}"#;
 
         let record = Record::read(text).expect("read");
         assert_eq!(record.closed, Some(Closed { reason: CloseReason::Internal, unix_ms: 5 }));

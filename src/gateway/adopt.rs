@@ -8,46 +8,29 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Gateway;
-use super::Sent;
-use super::push::Frames;
 use super::question::Question;
-use super::question::Said;
-use super::question::write_answer;
 use crate::clock::millis;
 use crate::delivery::EventKind;
+use crate::engine::Answering;
 use crate::engine::Closed;
 use crate::engine::Member;
 use crate::engine::Record;
 use crate::id::TunnelId;
 use crate::protocol::close::CloseReason;
+use crate::protocol::native::Audience;
 use crate::webhook::Inbox;
 
 /// How many tunnels the tenants have that may not have any number of them.
 type Status = HashMap<String, u64>;
 
 impl Member for Gateway {
-    fn answer(&self, question: &[u8]) -> Option<Vec<u8>> {
+    fn answer(self: Arc<Self>, question: &[u8]) -> Option<Answering> {
         let question = Question::read(question)?;
-        let tenant = self.tenants.tenant(question.tenant);
-        let now = Instant::now();
-        let mut said = vec![];
-        for (order, tunnels) in question.packets {
-            let Some(tenant) = &tenant else {
-                said.extend(tunnels.iter().map(|_| Said::NotMine));
-                continue;
-            };
-            let order = order.to_order();
-            let mut frames = Frames::new(&order);
-            said.extend(tunnels.into_iter().map(|tunnel| {
-                match self.push_one(tenant, tunnel, &mut frames, now, None) {
-                    Sent::Accepted => Said::Accepted,
-                    Sent::Slow => Said::Slow,
-                    Sent::Closed => Said::NotMine,
-                }
-            }));
-            self.metrics.deliveries.accepted.inc_by(frames.accepted);
-        }
-        Some(write_answer(said))
+        Some(self.answer_question(question))
+    }
+
+    fn has_tunnels(&self, tenant: &str, audience: &Audience) -> bool {
+        self.tenants.tenant(tenant).is_some_and(|tenant| tenant.groups.has(audience))
     }
 
     fn status(&self) -> String {
@@ -87,9 +70,6 @@ impl Member for Gateway {
             tracing::error!(tunnel.id = %tunnel, "a dead node's tunnel has no receive URL");
             return self.engine.settled(tunnel);
         };
-        let inbox = Inbox::new(tunnel, tenant, endpoint, record.key_fingerprint);
-        let inbox = Arc::new(inbox.of_epoch(self.engine.fence().epoch()));
-        inbox.close();
         let (reason, ago) = match record.closed {
             Some(Closed { reason, unix_ms }) => {
                 (reason, self.clock.unix_time().saturating_sub(Duration::from_millis(unix_ms)))
@@ -102,7 +82,15 @@ impl Member for Gateway {
             }
         };
         let now = Instant::now();
-        self.deliver.enqueue(&inbox, EventKind::Close(reason), now.checked_sub(ago).unwrap_or(now));
+        let ended = now.checked_sub(ago).unwrap_or(now);
+        let inbox = Inbox::new(tunnel, tenant, endpoint, record.key_fingerprint);
+        let inbox = inbox.of_epoch(self.engine.fence().epoch());
+        let inbox = Arc::new(match record.native {
+            Some(native) => inbox.adopted(native.user, native.trace, ended, self.clock.unix_time().saturating_sub(ago)),
+            None => inbox,
+        });
+        inbox.close();
+        self.deliver.enqueue(&inbox, EventKind::Close(reason), ended);
     }
 
     fn cut_off(&self) {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use futures_util::future::try_join_all;
 use tokio::time::Instant;
 
 use super::Connection;
@@ -17,11 +18,14 @@ use crate::engine::Claim;
 use crate::engine::Closed;
 use crate::engine::Engine;
 use crate::engine::EngineError;
+use crate::engine::Entered;
+use crate::engine::Native;
 use crate::engine::Record;
 use crate::id::TunnelId;
 use crate::protocol::close::CloseReason;
 use crate::protocol::content::Profile;
 use crate::protocol::frame;
+use crate::protocol::native::Audience;
 use crate::protocol::packet;
 use crate::protocol::ticket::Ticket;
 use crate::server::Room;
@@ -47,6 +51,8 @@ struct Registration {
     /// The life of this node that it belongs to.
     epoch: u32,
     is_kept: bool,
+    /// Its places in groups, until it is in them.
+    entered: Vec<Entered>,
 }
 
 impl Drop for Registration {
@@ -126,15 +132,22 @@ impl Gateway {
     }
 
     async fn register(&self, ticket: &Ticket) -> Result<Registration, EngineError> {
+        let about = ticket.native.as_deref();
         let record = Record {
             tenant: ticket.tenant.clone(),
             receive_url: ticket.receive_url.clone(),
             key_fingerprint: ticket.key_fingerprint,
-            profile: if ticket.native.is_some() { Profile::Native } else { Profile::Wafer },
+            native: about.map(|about| Native { user: about.user.clone(), trace: about.trace }),
             closed: None,
         };
+        let groups = about.into_iter().flat_map(|about| about.groups.iter().cloned().map(Audience::Group));
+        let user = about.and_then(|about| about.user.clone()).map(Audience::User);
+        let audiences: Vec<Audience> = groups.chain(user).collect();
+        let entering = audiences.iter().map(|audience| self.engine.enter(&ticket.tenant, audience));
+        let entered = try_join_all(entering).await?;
         let epoch = self.engine.register(ticket.tunnel, record).await?;
-        Ok(Registration { engine: Arc::clone(&self.engine), tunnel: ticket.tunnel, epoch, is_kept: false })
+        let engine = Arc::clone(&self.engine);
+        Ok(Registration { engine, tunnel: ticket.tunnel, epoch, is_kept: false, entered })
     }
 
     /// Opens the tunnel of a client whose handshake is complete: it can be pushed to before its `connect` event is sent.
@@ -158,6 +171,7 @@ impl Gateway {
         self.silence.watch(Arc::downgrade(&shared), profile, self.now_ms());
         self.open.insert(ticket.tunnel, shared);
         self.join_first(&connection.inbox, &groups, user.as_ref());
+        registration.entered.clear();
         self.metrics.connections.inc();
         tracing::debug!(tunnel.id = %ticket.tunnel, tenant.id = %connection.inbox.tenant.id, "tunnel open");
         self.deliver.enqueue(&connection.inbox, EventKind::Connect, now);
@@ -179,7 +193,7 @@ impl Gateway {
         };
         if self.open.remove(&connection.inbox.tunnel).is_some() {
             connection.inbox.close();
-            connection.inbox.tenant.groups.remove(connection.inbox.tunnel);
+            self.leave_all(&connection.inbox);
             self.metrics.connections.dec();
             if reason != CloseReason::CutOff {
                 // Others tell of that one, and count it.

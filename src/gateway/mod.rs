@@ -1,13 +1,18 @@
 //! Use cases: ask for a tunnel, connect to it, push to it, end it. The edges hold one [`Gateway`] and call it.
 
 mod adopt;
+mod answer;
 mod attach;
+mod audience;
 mod batch;
 mod connection;
+mod describe;
 mod drain;
 mod hints;
 mod issue;
+mod members;
 mod native;
+mod order;
 mod push;
 mod question;
 mod remote;
@@ -34,6 +39,7 @@ pub use attach::Refusal;
 pub use connection::Connection;
 pub use connection::Phase;
 pub use connection::Sent;
+pub use describe::Description;
 pub use issue::IssueError;
 pub use issue::Issued;
 pub use native::NativeError;

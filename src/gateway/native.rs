@@ -4,28 +4,23 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::Connection;
 use super::Gateway;
 use super::PushError;
 use super::Sent;
-use super::Socket;
+use super::order::Frames;
+use super::order::Order;
+use super::undecided::Fate;
+use super::undecided::Open;
 use crate::id::TunnelId;
-use crate::protocol::close::CloseReason;
-use crate::protocol::content::Profile;
-use crate::protocol::frame;
 use crate::protocol::native::Action;
+use crate::protocol::native::Audience;
 use crate::protocol::native::CloseRequest;
 use crate::protocol::native::Name;
-use crate::protocol::native::Payload;
 use crate::protocol::native::PushRequest;
 use crate::protocol::native::To;
 use crate::protocol::native::request::Reason;
-use crate::protocol::packet;
 use crate::protocol::wafer::Target;
 use crate::tenant::Tenant;
 use crate::tenant::TooManyGroups;
@@ -67,29 +62,15 @@ pub enum NativeError {
     /// The tunnel is in too many groups.
     #[error(transparent)]
     TooManyGroups(#[from] TooManyGroups),
-}
-
-/// The frames of one push: each is encoded at most once, however many targets there are.
-struct Frames<'a> {
-    payload: &'a Payload,
-    wafer: Option<Bytes>,
-    native: Option<Bytes>,
-}
-
-impl Frames<'_> {
-    fn frame(&mut self, profile: Profile) -> &Bytes {
-        let payload = self.payload;
-        match profile {
-            Profile::Wafer => self.wafer.get_or_insert_with(|| match payload {
-                Payload::Text(text) => frame::text(packet::MESSAGE_PREFIX, text),
-                Payload::Binary(bytes) => frame::text(packet::MESSAGE_PREFIX, &STANDARD.encode(bytes)),
-            }),
-            Profile::Native => self.native.get_or_insert_with(|| match payload {
-                Payload::Text(text) => frame::text("", text),
-                Payload::Binary(bytes) => frame::binary(bytes),
-            }),
-        }
-    }
+    /// What the nodes share does not answer; nothing has been done.
+    #[error("the gateway cannot ask its engine at present, nothing has been done: try again")]
+    EngineAway,
+    /// A node did not answer; what the others had to do has been done.
+    #[error(
+        "a node that may have some of these tunnels did not answer, what the others had to do is done: try again (it is given up \
+         within seconds)"
+    )]
+    NodeAway,
 }
 
 impl Gateway {
@@ -99,21 +80,8 @@ impl Gateway {
     ///
     /// If a limit forbids it, or nobody is meant; nothing has been sent then.
     pub async fn push_native(&self, tenant: &Arc<Tenant>, to: To, push: &PushRequest) -> Result<Report, NativeError> {
-        let now = Instant::now();
-        self.check_push(tenant, named(&to), push.payload.len(), now)?;
-        let mut frames = Frames { payload: &push.payload, wafer: None, native: None };
-        let report = self.each(tenant, to, &push.except, |connection| {
-            let sent = self.send(connection, frames.frame(connection.profile), now);
-            if sent == Sent::Accepted {
-                connection.inbox.count_pushed();
-            }
-            sent
-        })?;
-        let deliveries = &self.metrics.deliveries;
-        deliveries.accepted.inc_by(report.accepted as u64);
-        deliveries.slow.inc_by(report.slow.len() as u64);
-        deliveries.invalid.inc_by(report.gone.len() as u64);
-        Ok(report)
+        self.check_push(tenant, named(&to), push.payload.len(), Instant::now())?;
+        self.order_all(tenant, to, &push.except, Order::from(&push.payload)).await
     }
 
     /// Closes all targets.
@@ -124,125 +92,91 @@ impl Gateway {
     pub async fn close_native(&self, tenant: &Arc<Tenant>, close: CloseRequest) -> Result<Report, NativeError> {
         let CloseRequest { to, except, reason } = close;
         self.check_push(tenant, named(&to), 0, Instant::now())?;
-        self.each(tenant, to, &except, |connection| self.close_for(connection, reason.as_ref()))
+        self.order_all(tenant, to, &except, close_order(reason.as_ref())).await
     }
 
-    /// Puts a tunnel into a group.
-    ///
-    /// # Errors
-    ///
-    /// If it is not open, or in too many groups.
-    pub fn join(&self, tenant: &Arc<Tenant>, tunnel: TunnelId, group: &Name) -> Result<(), NativeError> {
-        let is_open = || self.find(tenant, tunnel).is_some();
-        if tenant.groups.join(tunnel, group, is_open)? { Ok(()) } else { Err(not_open(tunnel)) }
-    }
-
-    /// Takes a tunnel out of a group, if it is in it.
-    ///
-    /// # Errors
-    ///
-    /// If it is not open.
-    pub fn leave(&self, tenant: &Arc<Tenant>, tunnel: TunnelId, group: &Name) -> Result<(), NativeError> {
-        self.find(tenant, tunnel).ok_or_else(|| not_open(tunnel))?;
-        tenant.groups.leave(tunnel, group);
-        Ok(())
-    }
-
-    /// Makes a tunnel this user's.
-    ///
-    /// # Errors
-    ///
-    /// If it is not open.
-    pub fn set_user(&self, inbox: &Inbox, user: &Name) -> Result<(), NativeError> {
-        let (tenant, tunnel) = (&inbox.tenant, inbox.tunnel);
-        if !tenant.groups.set_user(tunnel, user, || self.find(tenant, tunnel).is_some()) {
-            return Err(not_open(tunnel));
-        }
-        inbox.set_user(user);
-        Ok(())
-    }
-
-    /// An open tunnel of `tenant`.
-    ///
-    /// # Errors
-    ///
-    /// If there is none with this id.
-    pub fn open_tunnel(
-        &self,
-        tenant: &Arc<Tenant>,
-        tunnel: TunnelId,
-    ) -> Result<Arc<Connection<dyn Socket>>, NativeError> {
-        self.find(tenant, tunnel).ok_or_else(|| not_open(tunnel))
-    }
-
-    /// Gives a tunnel that opens what it was requested with. If it has ended meanwhile there is nothing to give.
-    pub(super) fn join_first(&self, inbox: &Inbox, groups: &[Name], user: Option<&Name>) {
-        let is_open = || self.open.contains_key(&inbox.tunnel);
-        for group in groups {
-            // A tunnel opens in fewer groups than it may be in.
-            let _ = inbox.tenant.groups.join(inbox.tunnel, group, is_open);
-        }
-        if let Some(user) = user {
-            inbox.tenant.groups.set_user(inbox.tunnel, user, is_open);
-        }
-    }
-
-    /// Does something to each target once, and sorts them by what became of it.
-    fn each(
+    async fn order_all(
         &self,
         tenant: &Arc<Tenant>,
         to: To,
         except: &[Target],
-        mut act: impl FnMut(&Connection<dyn Socket>) -> Sent,
+        order: Order<'_>,
     ) -> Result<Report, NativeError> {
-        let targets = select(tenant, to)?;
-        let mut seen: HashSet<&Target> = except.iter().collect();
-        let mut report = Report::default();
-        for target in &targets {
-            if !seen.insert(target) {
-                continue;
-            }
-            report.targets += 1;
-            let connection = match target {
-                Target::Tunnel(id) => self.find(tenant, *id),
-                Target::Foreign(_) => None,
-            };
-            match connection.map_or(Sent::Closed, |connection| act(&connection)) {
-                Sent::Accepted => report.accepted += 1,
-                Sent::Slow => report.slow.push(target.clone()),
-                Sent::Closed => report.gone.push(target.clone()),
-            }
+        self.engine.fence().opened().await;
+        match to {
+            To::Tunnels(targets) => Ok(self.order_tunnels(tenant, targets, except, order).await),
+            To::Group(group) => self.order_audience(tenant, &Audience::Group(group), except, order).await,
+            To::User(user) => self.order_audience(tenant, &Audience::User(user), except, order).await,
         }
-        Ok(report)
     }
 
-    fn close_for(&self, connection: &Connection<dyn Socket>, reason: Option<&Reason>) -> Sent {
-        let text = reason.map_or(CloseReason::PushedClose.text(), |reason| reason.0.as_str());
-        if !connection.close_saying(CloseReason::PushedClose, None, text, Instant::now()) {
-            return Sent::Closed;
+    /// Has each of `targets` do once what `order` says, wherever it is.
+    async fn order_tunnels(
+        &self,
+        tenant: &Arc<Tenant>,
+        mut targets: Vec<Target>,
+        except: &[Target],
+        order: Order<'_>,
+    ) -> Report {
+        let mut seen: HashSet<Target> = except.iter().cloned().collect();
+        targets.retain(|target| seen.insert(target.clone()));
+        let now = Instant::now();
+        let mut frames = Frames::new(order);
+        let mut fates: Vec<Option<Fate>> = vec![];
+        let mut open = vec![];
+        for target in &targets {
+            let Target::Tunnel(tunnel) = *target else {
+                fates.push(Some(Fate::Gone));
+                continue;
+            };
+            fates.push(match self.push_one(tenant, tunnel, &mut frames, now, None) {
+                Sent::Accepted => Some(Fate::Accepted),
+                Sent::Slow => Some(Fate::Slow),
+                Sent::Closed => {
+                    open.push(Open { packet: 0, tunnel });
+                    None
+                }
+            });
         }
-        self.detach(connection);
-        Sent::Accepted
+        frames.count(&self.metrics);
+        let mut decided = self.decide(tenant.id.as_str(), &[order], open).await.into_iter();
+        let mut report = Report { targets: targets.len(), ..Report::default() };
+        for (target, fate) in targets.into_iter().zip(fates) {
+            let fate = fate.unwrap_or_else(|| decided.next().expect("one for each that is not open here"));
+            self.count_fate(fate);
+            match fate {
+                Fate::Accepted => report.accepted += 1,
+                Fate::Slow => report.slow.push(target),
+                Fate::Gone => report.gone.push(target),
+                Fate::Unreachable => report.unreachable.push(target),
+            }
+        }
+        report
     }
 
     async fn act_one(&self, inbox: &Inbox, action: Action) -> Result<(), NativeError> {
         let (tenant, tunnel) = (&inbox.tenant, inbox.tunnel);
-        let itself = || To::Tunnels(vec![Target::Tunnel(tunnel)]);
-        let (report, is_own) = match action {
-            Action::Join(group) => return self.join(tenant, tunnel, &group),
-            Action::Leave(group) => return self.leave(tenant, tunnel, &group),
-            Action::User(user) => return self.set_user(inbox, &user),
-            Action::Close(close) => {
-                let request = CloseRequest { to: itself(), except: vec![], reason: close.reason };
-                (self.close_native(tenant, request).await?, true)
-            }
-            Action::Push(mut push) => {
-                let to = push.to.take();
-                let is_own = to.is_none();
-                (self.push_native(tenant, to.unwrap_or_else(itself), &push).await?, is_own)
-            }
-        };
-        if is_own && report.accepted == 0 { Err(not_open(tunnel)) } else { Ok(()) }
+        match action {
+            Action::Join(group) => self.join_here(tenant, tunnel, &group).await,
+            Action::Leave(group) => self.leave_here(tenant, tunnel, &group),
+            Action::User(user) => self.set_user(inbox, &user).await,
+            Action::Close(close) => self.order_itself(inbox, close_order(close.reason.as_ref())),
+            Action::Push(mut push) => match push.to.take() {
+                Some(to) => self.push_native(tenant, to, &push).await.map(drop),
+                None => {
+                    self.check_push(tenant, 1, push.payload.len(), Instant::now())?;
+                    self.order_itself(inbox, Order::from(&push.payload))
+                }
+            },
+        }
+    }
+
+    /// Has the tunnel of `inbox`, which is this node's, do what `order` says.
+    fn order_itself(&self, inbox: &Inbox, order: Order<'_>) -> Result<(), NativeError> {
+        let mut frames = Frames::new(order);
+        let sent = self.push_one(&inbox.tenant, inbox.tunnel, &mut frames, Instant::now(), None);
+        frames.count(&self.metrics);
+        if sent == Sent::Accepted { Ok(()) } else { Err(not_open(inbox.tunnel)) }
     }
 }
 
@@ -276,16 +210,10 @@ fn named(to: &To) -> usize {
     }
 }
 
-/// The targets that are meant.
-fn select(tenant: &Tenant, to: To) -> Result<Vec<Target>, NativeError> {
-    let (tunnels, unknown) = match to {
-        To::Tunnels(targets) => return Ok(targets),
-        To::Group(group) => (tenant.groups.in_group(&group), NativeError::GroupUnknown(group)),
-        To::User(user) => (tenant.groups.of_user(&user), NativeError::UserUnknown(user)),
-    };
-    if tunnels.is_empty() { Err(unknown) } else { Ok(tunnels.into_iter().map(Target::Tunnel).collect()) }
+fn close_order(reason: Option<&Reason>) -> Order<'_> {
+    Order::Close(reason.map(|reason| reason.0.as_str()))
 }
 
-fn not_open(tunnel: TunnelId) -> NativeError {
+pub(super) fn not_open(tunnel: TunnelId) -> NativeError {
     NativeError::TunnelNotOpen(tunnel.to_string())
 }

@@ -3,7 +3,6 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::Connection;
@@ -11,12 +10,11 @@ use super::Gateway;
 use super::Sent;
 use super::Socket;
 use super::batch::Queued;
+use super::order::Frames;
+use super::order::Order;
+use super::undecided::Fate;
+use super::undecided::Open;
 use crate::id::TunnelId;
-use crate::protocol::close::CloseReason;
-use crate::protocol::content::Profile;
-use crate::protocol::frame;
-use crate::protocol::packet;
-use crate::protocol::wafer::Order;
 use crate::protocol::wafer::PushPacket;
 use crate::protocol::wafer::Target;
 use crate::tenant::Tenant;
@@ -62,32 +60,6 @@ pub(super) struct Miss {
     pub(super) target: Target,
 }
 
-/// The frames of one order: each is encoded at most once, however many targets there are.
-pub(super) struct Frames<'a> {
-    order: &'a Order,
-    wafer: Option<Bytes>,
-    native: Option<Bytes>,
-    /// How many targets took theirs.
-    pub(super) accepted: u64,
-}
-
-impl<'a> Frames<'a> {
-    pub(super) fn new(order: &'a Order) -> Self {
-        Self { order, wafer: None, native: None, accepted: 0 }
-    }
-
-    /// The frame for a socket that speaks `profile`; none for an order to close.
-    fn frame(&mut self, profile: Profile) -> Option<&Bytes> {
-        let Order::Message(content) = self.order else {
-            return None;
-        };
-        Some(match profile {
-            Profile::Wafer => self.wafer.get_or_insert_with(|| frame::text(packet::MESSAGE_PREFIX, content)),
-            Profile::Native => self.native.get_or_insert_with(|| frame::text("", content)),
-        })
-    }
-}
-
 impl Gateway {
     /// Does what `packets` ask for, in order, and returns the ids that are no open tunnels of `tenant`: as they were given, in the
     /// order given, once each.
@@ -108,6 +80,50 @@ impl Gateway {
         self.push_elsewhere(id.as_str(), &packets, misses).await
     }
 
+    /// Asks the other nodes for what this one does not have, and returns the ids that nobody has, in the order given, once each.
+    async fn push_elsewhere(
+        &self,
+        tenant: &str,
+        packets: &[PushPacket],
+        misses: Vec<Miss>,
+    ) -> Result<Vec<Target>, PushError> {
+        let open = misses.iter().filter_map(|miss| match miss.target {
+            Target::Tunnel(tunnel) => Some(Open { packet: miss.packet, tunnel }),
+            Target::Foreign(_) => None,
+        });
+        let open = open.collect();
+        let orders: Vec<Order<'_>> = packets.iter().map(|packet| Order::from(&packet.order)).collect();
+        let mut fates = self.decide(tenant, &orders, open).await.into_iter();
+
+        let mut seen = HashSet::new();
+        let mut invalid = vec![];
+        let mut unreachable = 0;
+        for Miss { target, .. } in misses {
+            let fate = match target {
+                Target::Tunnel(_) => fates.next().expect("one for each tunnel"),
+                Target::Foreign(_) => Fate::Gone,
+            };
+            self.count_fate(fate);
+            match fate {
+                Fate::Accepted | Fate::Slow => {}
+                Fate::Unreachable => unreachable += 1,
+                Fate::Gone if seen.insert(target.clone()) => invalid.push(target),
+                Fate::Gone => {}
+            }
+        }
+        if unreachable > 0 { Err(PushError::Unreachable { targets: unreachable }) } else { Ok(invalid) }
+    }
+
+    /// Counts a target that was not reached here; who did reach it has counted it.
+    pub(super) fn count_fate(&self, fate: Fate) {
+        let deliveries = &self.metrics.deliveries;
+        match fate {
+            Fate::Accepted | Fate::Slow => {}
+            Fate::Gone => deliveries.invalid.inc(),
+            Fate::Unreachable => deliveries.unreachable.inc(),
+        }
+    }
+
     /// Does one push, as far as this node has its targets, and returns those that it has not. What it sends is written at once, or
     /// queued for the connections that it adds to `queued`.
     pub(super) fn push_now(
@@ -119,7 +135,7 @@ impl Gateway {
         let now = Instant::now();
         let mut misses = vec![];
         for (number, packet) in packets.iter().enumerate() {
-            let mut frames = Frames::new(&packet.order);
+            let mut frames = Frames::new(Order::from(&packet.order));
             let mut seen = HashSet::new();
             let may_repeat = packet.targets.len() > 1;
             for target in &packet.targets {
@@ -134,12 +150,12 @@ impl Gateway {
                     misses.push(Miss { packet: number, target: target.clone() });
                 }
             }
-            self.metrics.deliveries.accepted.inc_by(frames.accepted);
+            frames.count(&self.metrics);
         }
         misses
     }
 
-    /// Does for one tunnel what a packet asks for; [`Sent::Closed`] if it is not open here.
+    /// Has one tunnel do what an order asks for; [`Sent::Closed`] if it is not open here.
     pub(super) fn push_one(
         &self,
         tenant: &Arc<Tenant>,
@@ -148,26 +164,7 @@ impl Gateway {
         now: Instant,
         queued: Option<&mut Queued>,
     ) -> Sent {
-        let sent = match self.find(tenant, id) {
-            None => Sent::Closed,
-            Some(connection) => match frames.frame(connection.profile) {
-                Some(frame) => match queued {
-                    None => self.send(&connection, frame, now),
-                    Some(queued) => self.queue(connection, frame, now, queued),
-                },
-                None if connection.close(CloseReason::PushedClose, None, now) => {
-                    self.detach(&connection);
-                    Sent::Accepted
-                }
-                None => Sent::Closed,
-            },
-        };
-        match sent {
-            Sent::Accepted => frames.accepted += 1,
-            Sent::Slow => self.metrics.deliveries.slow.inc(),
-            Sent::Closed => {}
-        }
-        sent
+        self.find(tenant, id).map_or(Sent::Closed, |connection| self.carry_out(connection, frames, now, queued))
     }
 
     /// An open tunnel of `tenant`. Another tenant's is as unknown as one that never was.
@@ -178,10 +175,7 @@ impl Gateway {
 
     fn check_limits(&self, tenant: &Tenant, packets: &[PushPacket], now: Instant) -> Result<(), PushError> {
         let targets = packets.iter().map(|packet| packet.targets.len()).sum();
-        let longest = packets.iter().map(|packet| match &packet.order {
-            Order::Message(content) => content.len(),
-            Order::Close => 0,
-        });
+        let longest = packets.iter().map(|packet| Order::from(&packet.order).bytes());
         self.check_push(tenant, targets, longest.max().unwrap_or(0), now)
     }
 

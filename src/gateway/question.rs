@@ -1,20 +1,49 @@
-//! What nodes ask each other: to push to the tunnels that they own. In bytes, since one question may be for thousands of tunnels.
-//!
-//! A byte for the kind (1: push), the tenant, then packets: each an order (0 close, 1 text) with its content, and its tunnel ids,
-//! 16 bytes each. Lengths are 4 bytes, big-endian. The answer is one byte for each id, in the same order.
+//! What nodes ask each other, and what they answer, as bytes.
 
-use bytes::Buf;
-use bytes::BufMut;
+use bytes::Bytes;
+use serde::Deserialize;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
+use super::order::Order;
 use crate::id::TunnelId;
-use crate::protocol::wafer::Order;
+use crate::protocol::native::Audience;
+use crate::protocol::native::Name;
+use crate::tenant::Page;
 
-const PUSH: u8 = 1;
-const CLOSE: u8 = 0;
-const TEXT: u8 = 1;
+/// A question about a tenant's tunnels. Its variants keep their places: nodes of different versions talk to each other.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub(super) enum Question<'a> {
+    /// Carry out these orders, each for its tunnels. Answer: a [`Said`] for each tunnel, in the same order.
+    Tunnels {
+        tenant: &'a str,
+        #[serde(borrow)]
+        orders: Vec<(Order<'a>, Ids)>,
+    },
+    /// Carry out an order for your tunnels of a group or a user. Answer: [`Reached`].
+    Audience {
+        tenant: &'a str,
+        audience: Audience,
+        #[serde(borrow)]
+        order: Order<'a>,
+        except: Ids,
+    },
+    /// Put your tunnel into a group. Answer: [`Joined`].
+    Join { tenant: &'a str, tunnel: [u8; 16], group: Name },
+    /// Take your tunnel out of a group. Answer: [`Joined`].
+    Leave { tenant: &'a str, tunnel: [u8; 16], group: Name },
+    /// Tell of your tunnel. Answer: a `Description` as JSON; nothing if it is not open.
+    Describe { tenant: &'a str, tunnel: [u8; 16] },
+    /// List your tunnels of a group or a user. Answer: [`Listed`].
+    List { tenant: &'a str, audience: Audience, after: Option<[u8; 16]>, limit: u32 },
+}
+
+/// Tunnel ids, 16 bytes each.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub(super) struct Ids(#[serde(with = "serde_bytes")] Vec<u8>);
 
 /// What a node says about one target.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub(super) enum Said {
     /// It is not open there.
     NotMine,
@@ -24,148 +53,148 @@ pub(super) enum Said {
     Slow,
 }
 
-/// A push to another node's tunnels.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) struct Question<'a> {
-    pub(super) tenant: &'a str,
-    pub(super) packets: Vec<(Asked<'a>, Vec<TunnelId>)>,
+/// What became of one node's tunnels of a group or a user.
+#[derive(Debug, Default, Deserialize, Serialize)]
+pub(super) struct Reached {
+    /// How many there are, those left out included.
+    pub(super) members: u64,
+    /// How many did what was asked.
+    pub(super) accepted: u64,
+    /// They did not read, and are closed.
+    pub(super) slow: Ids,
+    /// They ended at that moment.
+    pub(super) gone: Ids,
 }
 
-/// An order that borrows its content.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Asked<'a> {
-    Message(&'a str),
-    Close,
+/// What became of a change of a tunnel's groups.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub(super) enum Joined {
+    Done,
+    NotMine,
+    TooManyGroups,
+    /// The other nodes cannot be told.
+    EngineAway,
 }
 
-impl<'a> From<&'a Order> for Asked<'a> {
-    fn from(order: &'a Order) -> Self {
-        match order {
-            Order::Message(content) => Self::Message(content),
-            Order::Close => Self::Close,
-        }
-    }
-}
-
-impl Asked<'_> {
-    pub(super) fn to_order(self) -> Order {
-        match self {
-            Self::Message(content) => Order::Message(content.to_owned()),
-            Self::Close => Order::Close,
-        }
-    }
+/// A part of one node's list.
+#[derive(Debug, Deserialize, Serialize)]
+pub(super) struct Listed {
+    count: u64,
+    tunnels: Ids,
+    has_more: bool,
 }
 
 impl<'a> Question<'a> {
-    pub(super) fn write(&self) -> Vec<u8> {
-        let mut bytes = vec![PUSH];
-        put(&mut bytes, self.tenant.as_bytes());
-        for (order, tunnels) in &self.packets {
-            match order {
-                Asked::Close => bytes.put_u8(CLOSE),
-                Asked::Message(content) => {
-                    bytes.put_u8(TEXT);
-                    put(&mut bytes, content.as_bytes());
-                }
-            }
-            bytes.put_u32(length(tunnels.len()));
-            tunnels.iter().for_each(|tunnel| bytes.extend(tunnel.to_bytes()));
-        }
-        bytes
+    pub(super) fn write(&self) -> Bytes {
+        write_answer(self).into()
     }
 
     /// Reads what [`write`](Self::write) wrote; none if it is something else, which a newer version may ask.
-    pub(super) fn read(mut bytes: &'a [u8]) -> Option<Self> {
-        if bytes.try_get_u8().ok()? != PUSH {
-            return None;
+    pub(super) fn read(bytes: &'a [u8]) -> Option<Self> {
+        postcard::from_bytes(bytes).ok()
+    }
+
+    /// Whose tunnels it is about.
+    pub(super) fn tenant(&self) -> &'a str {
+        match self {
+            Self::Tunnels { tenant, .. }
+            | Self::Audience { tenant, .. }
+            | Self::Join { tenant, .. }
+            | Self::Leave { tenant, .. }
+            | Self::Describe { tenant, .. }
+            | Self::List { tenant, .. } => tenant,
         }
-        let tenant = text(&mut bytes)?;
-        let mut packets = vec![];
-        while !bytes.is_empty() {
-            let order = match bytes.try_get_u8().ok()? {
-                CLOSE => Asked::Close,
-                TEXT => Asked::Message(text(&mut bytes)?),
-                _ => return None,
-            };
-            let count = usize::try_from(bytes.try_get_u32().ok()?).ok()?;
-            let (ids, rest) = bytes.split_at_checked(count.checked_mul(16)?)?;
-            bytes = rest;
-            let ids = ids.chunks_exact(16).map(|id| TunnelId::from_bytes(id.try_into().expect("16 bytes")));
-            packets.push((order, ids.collect()));
-        }
-        Some(Self { tenant, packets })
     }
 }
 
-/// The answer as bytes.
-pub(super) fn write_answer(said: impl IntoIterator<Item = Said>) -> Vec<u8> {
-    let byte = |said| match said {
-        Said::NotMine => 0,
-        Said::Accepted => 1,
-        Said::Slow => 2,
-    };
-    said.into_iter().map(byte).collect()
+/// An answer as bytes.
+pub(super) fn write_answer<T: Serialize>(answer: &T) -> Vec<u8> {
+    postcard::to_stdvec(answer).expect("memory has room, and all lengths are known")
 }
 
-/// Reads an answer about `count` targets; none if it is something else.
-pub(super) fn read_answer(bytes: &[u8], count: usize) -> Option<Vec<Said>> {
-    let said = |byte: &u8| match byte {
-        0 => Some(Said::NotMine),
-        1 => Some(Said::Accepted),
-        2 => Some(Said::Slow),
-        _ => None,
-    };
-    if bytes.len() == count { bytes.iter().map(said).collect() } else { None }
+/// Reads an answer; none if it is something else.
+pub(super) fn read_answer<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
+    postcard::from_bytes(bytes).ok()
 }
 
-fn length(length: usize) -> u32 {
-    u32::try_from(length).expect("requests are far shorter")
+impl Ids {
+    pub(super) fn push(&mut self, id: TunnelId) {
+        self.0.extend(id.to_bytes());
+    }
+
+    pub(super) fn extend(&mut self, ids: &Self) {
+        self.0.extend(&ids.0);
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = TunnelId> + '_ {
+        self.0.chunks_exact(16).map(|id| TunnelId::from_bytes(id.try_into().expect("16 bytes")))
+    }
 }
 
-fn put(bytes: &mut Vec<u8>, part: &[u8]) {
-    bytes.put_u32(length(part.len()));
-    bytes.extend(part);
+impl FromIterator<TunnelId> for Ids {
+    fn from_iter<I: IntoIterator<Item = TunnelId>>(ids: I) -> Self {
+        Self(ids.into_iter().flat_map(TunnelId::to_bytes).collect())
+    }
 }
 
-fn text<'a>(bytes: &mut &'a [u8]) -> Option<&'a str> {
-    let count = usize::try_from(bytes.try_get_u32().ok()?).ok()?;
-    let (part, rest) = bytes.split_at_checked(count)?;
-    *bytes = rest;
-    std::str::from_utf8(part).ok()
+impl From<Page> for Listed {
+    fn from(page: Page) -> Self {
+        Self { count: page.count as u64, tunnels: page.tunnels.into_iter().collect(), has_more: page.has_more }
+    }
+}
+
+impl From<Listed> for Page {
+    fn from(listed: Listed) -> Self {
+        let count = usize::try_from(listed.count).unwrap_or(usize::MAX);
+        Self { count, tunnels: listed.tunnels.iter().collect(), has_more: listed.has_more }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_question_is_read_back_as_it_was_written() {
-        let tunnels = |count: u8| (0..count).map(|number| TunnelId::from_bytes([number; 16])).collect::<Vec<_>>();
-        let question = Question {
-            tenant: "972536d1f67ab5d13fde0b9390e3cd5c",
-            packets: vec![
-                (Asked::Message("三木"), tunnels(3)),
-                (Asked::Close, tunnels(1)),
-                (Asked::Message(""), vec![]),
-            ],
-        };
-        let bytes = question.write();
-
-        assert_eq!(Question::read(&bytes), Some(question));
-        assert!(
-            (1..bytes.len()).filter(|cut| Question::read(&bytes[..*cut]).is_some()).count() <= 3,
-            "whole packets only"
-        );
-        assert_eq!(Question::read(&[2]), None);
-        assert_eq!(Question::read(&[]), None);
+    fn ids(count: u8) -> Ids {
+        (0..count).map(|number| TunnelId::from_bytes([number; 16])).collect()
     }
 
     #[test]
-    fn an_answer_says_something_about_each_target() {
-        let said = [Said::Accepted, Said::NotMine, Said::Slow];
+    fn a_question_is_read_back_as_it_was_written() {
+        let tenant = "972536d1f67ab5d13fde0b9390e3cd5c";
+        let audience = Audience::Group(Name::new("房间").expect("a name"));
+        let questions = [
+            Question::Tunnels {
+                tenant,
+                orders: vec![
+                    (Order::Text("三木"), ids(3)),
+                    (Order::Binary(&[0, 255]), ids(1)),
+                    (Order::Close(Some("enough")), ids(0)),
+                    (Order::Close(None), ids(2)),
+                    (Order::Nothing, ids(1)),
+                ],
+            },
+            Question::Audience { tenant, audience: audience.clone(), order: Order::Text(""), except: ids(2) },
+            Question::Join { tenant, tunnel: [7; 16], group: Name::new("g").expect("a name") },
+            Question::List { tenant, audience, after: Some([7; 16]), limit: 100 },
+        ];
 
-        assert_eq!(read_answer(&write_answer(said), 3), Some(said.to_vec()));
-        assert_eq!(read_answer(&write_answer(said), 4), None);
-        assert_eq!(read_answer(&[7], 1), None);
+        for question in questions {
+            let bytes = question.write();
+            assert_eq!(Question::read(&bytes), Some(question.clone()));
+            assert_eq!(question.tenant(), tenant);
+            assert!((0..bytes.len()).all(|cut| Question::read(&bytes[..cut]).is_none()));
+        }
+        assert_eq!(Question::read(&[99]), None, "what a newer version asks");
+    }
+
+    #[test]
+    fn a_target_costs_sixteen_bytes_and_its_answer_one() {
+        let targets: Ids = (0..10_000_u128).map(|id| TunnelId::from_bytes(id.to_be_bytes())).collect();
+        let question = Question::Tunnels { tenant: "t", orders: vec![(Order::Text("x"), targets)] };
+        assert!(question.write().len() < 160_020);
+
+        let said = vec![Said::NotMine; 10_000];
+        assert!(write_answer(&said).len() <= 10_002);
+        assert_eq!(read_answer(&write_answer(&said)), Some(said));
     }
 }

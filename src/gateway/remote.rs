@@ -1,101 +1,54 @@
-//! Pushes to tunnels on other nodes: their owners are asked, each once for all of its tunnels.
+//! Orders to tunnels on other nodes: their owners are asked, each once for all of its tunnels.
 
-use std::collections::HashSet;
-
-use bytes::Bytes;
 use futures_util::future::join_all;
 
 use super::Gateway;
-use super::PushError;
-use super::push::Miss;
-use super::question::Asked;
+use super::order::Order;
+use super::question;
 use super::question::Question;
 use super::question::Said;
-use super::question::read_answer;
 use super::undecided::Fate;
 use super::undecided::Open;
 use super::undecided::Share;
 use super::undecided::Undecided;
 use crate::id::NodeId;
-use crate::protocol::wafer::PushPacket;
-use crate::protocol::wafer::Target;
 
 /// Longest question; a longer push is asked in several, one after the other.
 const MAX_QUESTION_BYTES: usize = 1024 * 1024;
 
 impl Gateway {
-    /// Asks the other nodes for what this one does not have, and returns the ids that nobody has, in the order given, once each.
+    /// Has the other nodes do what `orders` say to the tunnels that are not open here.
     ///
-    /// # Errors
-    ///
-    /// If it cannot be said for sure who has what: nothing is ever called invalid then.
-    pub(super) async fn push_elsewhere(
-        &self,
-        tenant: &str,
-        packets: &[PushPacket],
-        misses: Vec<Miss>,
-    ) -> Result<Vec<Target>, PushError> {
-        let open = misses.iter().filter_map(|miss| match miss.target {
-            Target::Tunnel(tunnel) => Some(Open { packet: miss.packet, tunnel }),
-            Target::Foreign(_) => None,
-        });
-        let mut undecided = Undecided::new(open.collect());
+    /// Nothing is ever called gone unless all nodes have said so.
+    pub(super) async fn decide(&self, tenant: &str, orders: &[Order<'_>], open: Vec<Open>) -> Vec<Fate> {
+        let mut undecided = Undecided::new(open);
         if undecided.is_open() {
-            self.decide(tenant, packets, &mut undecided).await;
+            let nodes = self.engine.others();
+            let shares = undecided.first_round(&nodes, &self.hints.lock());
+            self.ask_all(tenant, orders, shares, &mut undecided).await;
+            self.ask_all(tenant, orders, undecided.next_round(&nodes), &mut undecided).await;
         }
-        let is_sure = !undecided.is_open() || self.is_sure(tenant, packets, &mut undecided).await;
-
-        let deliveries = &self.metrics.deliveries;
-        let mut fates = undecided.fates().iter();
-        let mut seen = HashSet::new();
-        let mut invalid = vec![];
-        let mut unreachable = 0;
-        for Miss { target, .. } in misses {
-            let fate = match target {
-                Target::Tunnel(_) => *fates.next().expect("one for each tunnel"),
-                Target::Foreign(_) => Fate::Undecided,
-            };
-            // What was accepted, or was too much, has been counted by its owner.
-            if fate != Fate::Undecided {
-                continue;
-            }
-            if !is_sure && matches!(target, Target::Tunnel(_)) {
-                unreachable += 1;
-                deliveries.unreachable.inc();
-                continue;
-            }
-            deliveries.invalid.inc();
-            if seen.insert(target.clone()) {
-                invalid.push(target);
-            }
-        }
-        if unreachable > 0 { Err(PushError::Unreachable { targets: unreachable }) } else { Ok(invalid) }
-    }
-
-    /// Asks the nodes that are known.
-    async fn decide(&self, tenant: &str, packets: &[PushPacket], undecided: &mut Undecided) {
-        let nodes = self.engine.others();
-        let shares = undecided.first_round(&nodes, &self.hints.lock());
-        self.ask_all(tenant, packets, shares, undecided).await;
-        self.ask_all(tenant, packets, undecided.next_round(&nodes), undecided).await;
+        let is_sure = !undecided.is_open() || self.is_sure(tenant, orders, &mut undecided).await;
+        undecided.fates(is_sure)
     }
 
     /// Makes sure that all nodes there are have been asked for what nobody has.
-    async fn is_sure(&self, tenant: &str, packets: &[PushPacket], undecided: &mut Undecided) -> bool {
+    async fn is_sure(&self, tenant: &str, orders: &[Order<'_>], undecided: &mut Undecided) -> bool {
         let Ok(nodes) = self.engine.all_others().await else { return false };
         undecided.only(&nodes);
-        self.ask_all(tenant, packets, undecided.next_round(&nodes), undecided).await;
+        self.ask_all(tenant, orders, undecided.next_round(&nodes), undecided).await;
         !undecided.is_open() || undecided.is_denied_by(&nodes)
     }
 
-    async fn ask_all(&self, tenant: &str, packets: &[PushPacket], shares: Vec<Share>, undecided: &mut Undecided) {
+    async fn ask_all(&self, tenant: &str, orders: &[Order<'_>], shares: Vec<Share>, undecided: &mut Undecided) {
         let targets = undecided.targets();
         let asked = shares.into_iter().map(async |(node, places)| {
             let mut said = Vec::with_capacity(places.len());
-            for part in parts(packets, targets, &places) {
-                let question: Bytes = question(tenant, packets, targets, part).write().into();
+            for part in parts(orders, targets, &places) {
+                let question = question(tenant, orders, targets, part).write();
                 let answer = self.engine.ask(node, question).await.ok();
-                let Some(answer) = answer.and_then(|answer| read_answer(&answer, part.len())) else { break };
+                let answer = answer.and_then(|answer| question::read_answer::<Vec<Said>>(&answer));
+                let Some(answer) = answer.filter(|answer| answer.len() == part.len()) else { break };
                 said.extend(answer);
             }
             (node, places, said)
@@ -123,28 +76,25 @@ impl Gateway {
     }
 }
 
-/// The question about the targets at `places`, packet by packet.
-fn question<'a>(tenant: &'a str, packets: &'a [PushPacket], targets: &[Open], places: &[usize]) -> Question<'a> {
+/// The question about the targets at `places`, order by order.
+fn question<'a>(tenant: &'a str, orders: &[Order<'a>], targets: &[Open], places: &[usize]) -> Question<'a> {
     let by_packet = places.chunk_by(|one, next| targets[*one].packet == targets[*next].packet);
-    let packets = by_packet.map(|places| {
-        let order = &packets[targets[places[0]].packet].order;
-        (Asked::from(order), places.iter().map(|place| targets[*place].tunnel).collect())
+    let orders = by_packet.map(|places| {
+        let order = orders[targets[places[0]].packet];
+        (order, places.iter().map(|place| targets[*place].tunnel).collect())
     });
-    Question { tenant, packets: packets.collect() }
+    Question::Tunnels { tenant, orders: orders.collect() }
 }
 
 /// Cuts `places` so that no question is too long, unless a single packet is.
-fn parts<'a>(packets: &[PushPacket], targets: &[Open], places: &'a [usize]) -> Vec<&'a [usize]> {
+fn parts<'a>(orders: &[Order<'_>], targets: &[Open], places: &'a [usize]) -> Vec<&'a [usize]> {
     let mut parts = vec![];
     let mut begin = 0;
     let mut bytes = 0;
     let mut last_packet = None;
     for (at, place) in places.iter().enumerate() {
         let packet = targets[*place].packet;
-        let content_bytes = match Asked::from(&packets[packet].order) {
-            Asked::Message(content) if last_packet != Some(packet) => content.len(),
-            _ => 0,
-        };
+        let content_bytes = if last_packet == Some(packet) { 0 } else { orders[packet].bytes() };
         if at > begin && bytes + content_bytes > MAX_QUESTION_BYTES {
             parts.push(&places[begin..at]);
             begin = at;
@@ -161,21 +111,19 @@ fn parts<'a>(packets: &[PushPacket], targets: &[Open], places: &'a [usize]) -> V
 mod tests {
     use super::*;
     use crate::id::TunnelId;
-    use crate::protocol::wafer::Order;
 
     #[test]
     fn a_push_is_cut_only_where_it_is_too_long() {
-        let packet =
-            |content_bytes: usize| PushPacket { targets: vec![], order: Order::Message("x".repeat(content_bytes)) };
-        let packets = [packet(10), packet(MAX_QUESTION_BYTES - 1), packet(MAX_QUESTION_BYTES * 2), packet(5)];
+        let contents = [10, MAX_QUESTION_BYTES - 1, MAX_QUESTION_BYTES * 2, 5].map(|bytes| "x".repeat(bytes));
+        let orders: Vec<Order<'_>> = contents.iter().map(|content| Order::Text(content)).collect();
         let target = |packet| Open { packet, tunnel: TunnelId::from_bytes([1; 16]) };
         let targets: Vec<Open> = [0, 0, 1, 2, 3, 3].map(target).to_vec();
 
-        let parts = parts(&packets, &targets, &[0, 1, 2, 3, 4, 5]);
+        let parts = parts(&orders, &targets, &[0, 1, 2, 3, 4, 5]);
 
         assert_eq!(parts, [&[0, 1][..], &[2], &[3], &[4, 5]]);
-        let question = question("t", &packets, &targets, parts[3]);
-        assert_eq!(question.packets.len(), 1);
-        assert_eq!(question.packets[0].1.len(), 2);
+        let Question::Tunnels { orders, .. } = question("t", &orders, &targets, parts[3]) else { panic!("of tunnels") };
+        assert_eq!(orders.len(), 1);
+        assert_eq!(orders[0].1.iter().count(), 2);
     }
 }

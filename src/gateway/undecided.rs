@@ -20,19 +20,22 @@ pub(super) struct Open {
 /// What became of a target.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Fate {
-    /// Not said yet.
-    Undecided,
     /// Its owner took it.
     Accepted,
-    /// Its owner had no room for it.
+    /// Its client had no room for it, and is closed.
     Slow,
+    /// Nobody has it.
+    Gone,
+    /// Nobody who answered has it, and not all did.
+    Unreachable,
 }
 
 /// The targets, in the order of the push, with what is known of them.
 #[derive(Debug)]
 pub(super) struct Undecided {
     targets: Vec<Open>,
-    fates: Vec<Fate>,
+    /// Of each target what its owner said, if anybody owned up.
+    said: Vec<Option<Fate>>,
     /// Of each target, the nodes that have said that they do not have it.
     denied_by: Vec<Vec<NodeId>>,
     /// Nodes that did not answer.
@@ -44,9 +47,9 @@ pub(super) type Share = (NodeId, Vec<usize>);
 
 impl Undecided {
     pub(super) fn new(targets: Vec<Open>) -> Self {
-        let fates = vec![Fate::Undecided; targets.len()];
+        let said = vec![None; targets.len()];
         let denied_by = vec![vec![]; targets.len()];
-        Self { targets, fates, denied_by, silent: HashSet::new() }
+        Self { targets, said, denied_by, silent: HashSet::new() }
     }
 
     pub(super) fn targets(&self) -> &[Open] {
@@ -80,8 +83,8 @@ impl Undecided {
     pub(super) fn answered(&mut self, node: NodeId, places: &[usize], said: &[Said]) {
         for (place, said) in places.iter().zip(said) {
             match said {
-                Said::Accepted => self.fates[*place] = Fate::Accepted,
-                Said::Slow => self.fates[*place] = Fate::Slow,
+                Said::Accepted => self.said[*place] = Some(Fate::Accepted),
+                Said::Slow => self.said[*place] = Some(Fate::Slow),
                 Said::NotMine => self.denied_by[*place].push(node),
             }
         }
@@ -112,13 +115,14 @@ impl Undecided {
         self.next_round(nodes).is_empty() && !self.is_unsure()
     }
 
-    /// What is known of each target.
-    pub(super) fn fates(&self) -> &[Fate] {
-        &self.fates
+    /// What became of each target, now that `is_sure` says whether all have been asked.
+    pub(super) fn fates(self, is_sure: bool) -> Vec<Fate> {
+        let otherwise = if is_sure { Fate::Gone } else { Fate::Unreachable };
+        self.said.into_iter().map(|said| said.unwrap_or(otherwise)).collect()
     }
 
     fn undecided(&self) -> impl Iterator<Item = usize> + '_ {
-        self.fates.iter().enumerate().filter(|(_, fate)| **fate == Fate::Undecided).map(|(place, _)| place)
+        self.said.iter().enumerate().filter(|(_, said)| said.is_none()).map(|(place, _)| place)
     }
 }
 
@@ -147,9 +151,9 @@ mod tests {
 
         undecided.answered(node(1), &[0, 1, 2], &[YES, NO, YES]);
         undecided.answered(node(2), &[0, 1, 2], &[NO, Said::Slow, NO]);
-        assert_eq!(undecided.fates(), [Fate::Accepted, Fate::Slow, Fate::Accepted]);
         assert!(!undecided.is_open());
         assert!(undecided.next_round(&nodes).is_empty());
+        assert_eq!(undecided.fates(true), [Fate::Accepted, Fate::Slow, Fate::Accepted]);
     }
 
     #[test]
@@ -204,14 +208,15 @@ mod tests {
 
         assert!(undecided.is_unsure());
         assert!(!undecided.is_denied_by(&nodes));
-        assert_eq!(undecided.fates(), [Fate::Accepted, Fate::Undecided]);
 
         undecided.only(&nodes[..1]);
         assert!(undecided.is_denied_by(&nodes[..1]), "the silent one has left meanwhile");
+        assert_eq!(undecided.fates(true), [Fate::Accepted, Fate::Gone]);
 
         let mut decided = Undecided::new(vec![open(0, 1)]);
         decided.was_silent(node(2));
         decided.answered(node(1), &[0], &[YES]);
         assert!(!decided.is_unsure(), "all is decided without it");
+        assert_eq!(decided.fates(false), [Fate::Accepted]);
     }
 }

@@ -7,6 +7,7 @@ use std::ops::Bound;
 use parking_lot::Mutex;
 
 use crate::id::TunnelId;
+use crate::protocol::native::Audience;
 use crate::protocol::native::Name;
 
 /// Most groups that one tunnel may be in.
@@ -23,8 +24,7 @@ pub struct Groups(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
-    groups: HashMap<Name, BTreeSet<TunnelId>>,
-    users: HashMap<Name, BTreeSet<TunnelId>>,
+    audiences: HashMap<Audience, BTreeSet<TunnelId>>,
     members: HashMap<TunnelId, Member>,
 }
 
@@ -35,7 +35,7 @@ struct Member {
 }
 
 /// Some ids of a set, in a stable order, and how many there are altogether.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Page {
     /// How many ids the set has.
     pub count: usize,
@@ -64,45 +64,41 @@ impl Groups {
                 return Err(TooManyGroups);
             }
             member.groups.insert(group.clone());
-            state.groups.entry(group.clone()).or_default().insert(tunnel);
+            state.add(Audience::Group(group.clone()), tunnel);
         }
         Ok(true)
     }
 
-    /// Takes a tunnel out of a group.
-    pub fn leave(&self, tunnel: TunnelId, group: &Name) {
+    /// Takes a tunnel out of a group; says where nobody is left.
+    pub fn leave(&self, tunnel: TunnelId, group: &Name) -> Option<Audience> {
         let mut state = self.0.lock();
-        let Some(member) = state.members.get_mut(&tunnel) else { return };
-        if member.groups.remove(group) {
-            remove(&mut state.groups, group, tunnel);
+        if !state.members.get_mut(&tunnel)?.groups.remove(group) {
+            return None;
         }
         state.forget_if_alone(tunnel);
+        state.remove(Audience::Group(group.clone()), tunnel)
     }
 
-    /// Makes a tunnel this user's, if `is_open` says so then: see [`join`](Self::join). True if it is open.
-    pub fn set_user(&self, tunnel: TunnelId, user: &Name, is_open: impl FnOnce() -> bool) -> bool {
+    /// Makes a tunnel this user's, if `is_open` says so then: see [`join`](Self::join). None if it is not open; else where nobody
+    /// is left.
+    pub fn set_user(&self, tunnel: TunnelId, user: &Name, is_open: impl FnOnce() -> bool) -> Option<Option<Audience>> {
         let mut state = self.0.lock();
         if !is_open() {
-            return false;
+            return None;
         }
         let before = state.members.entry(tunnel).or_default().user.replace(user.clone());
-        if let Some(before) = before.filter(|before| before != user) {
-            remove(&mut state.users, &before, tunnel);
-        }
-        state.users.entry(user.clone()).or_default().insert(tunnel);
-        true
+        state.add(Audience::User(user.clone()), tunnel);
+        let before = before.filter(|before| before != user);
+        Some(before.and_then(|before| state.remove(Audience::User(before), tunnel)))
     }
 
-    /// The tunnel has ended.
-    pub fn remove(&self, tunnel: TunnelId) {
+    /// The tunnel has ended; says where nobody is left.
+    pub fn remove(&self, tunnel: TunnelId) -> Vec<Audience> {
         let mut state = self.0.lock();
-        let Some(member) = state.members.remove(&tunnel) else { return };
-        if let Some(user) = &member.user {
-            remove(&mut state.users, user, tunnel);
-        }
-        for group in &member.groups {
-            remove(&mut state.groups, group, tunnel);
-        }
+        let Some(member) = state.members.remove(&tunnel) else { return vec![] };
+        let groups = member.groups.into_iter().map(Audience::Group);
+        let audiences = member.user.map(Audience::User).into_iter().chain(groups);
+        audiences.filter_map(|audience| state.remove(audience, tunnel)).collect()
     }
 
     /// The user of a tunnel, and its groups in order.
@@ -112,49 +108,64 @@ impl Groups {
         member.map_or((None, vec![]), |member| (member.user.clone(), member.groups.iter().cloned().collect()))
     }
 
-    /// All tunnels of a group, ascending.
-    pub fn in_group(&self, group: &Name) -> Vec<TunnelId> {
-        self.0.lock().groups.get(group).map_or(vec![], |tunnels| tunnels.iter().copied().collect())
+    /// Whether anybody is in it.
+    pub fn has(&self, audience: &Audience) -> bool {
+        self.0.lock().audiences.contains_key(audience)
     }
 
-    /// All tunnels of a user, ascending.
-    pub fn of_user(&self, user: &Name) -> Vec<TunnelId> {
-        self.0.lock().users.get(user).map_or(vec![], |tunnels| tunnels.iter().copied().collect())
+    /// All tunnels of a group or a user, ascending.
+    pub fn tunnels(&self, audience: &Audience) -> Vec<TunnelId> {
+        self.0.lock().audiences.get(audience).map_or(vec![], |tunnels| tunnels.iter().copied().collect())
     }
 
-    /// At most `limit` tunnels of a group that come behind `after`; none if nobody is in the group.
-    pub fn group_page(&self, group: &Name, after: Option<TunnelId>, limit: usize) -> Option<Page> {
-        self.0.lock().groups.get(group).map(|tunnels| page(tunnels, after, limit))
+    /// At most `limit` tunnels of a group or a user that come behind `after`.
+    pub fn page(&self, audience: &Audience, after: Option<TunnelId>, limit: usize) -> Page {
+        let state = self.0.lock();
+        let Some(tunnels) = state.audiences.get(audience) else { return Page::default() };
+        let begin = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let mut rest = tunnels.range((begin, Bound::Unbounded)).copied();
+        let page = rest.by_ref().take(limit).collect();
+        Page { count: tunnels.len(), tunnels: page, has_more: rest.next().is_some() }
     }
+}
 
-    /// At most `limit` tunnels of a user that come behind `after`; none if the user has no tunnel.
-    pub fn user_page(&self, user: &Name, after: Option<TunnelId>, limit: usize) -> Option<Page> {
-        self.0.lock().users.get(user).map(|tunnels| page(tunnels, after, limit))
+impl Page {
+    /// The page that comes of several lists' pages, each of `limit` ids at most.
+    pub fn merge(pages: impl IntoIterator<Item = Self>, limit: usize) -> Self {
+        let mut merged = Self::default();
+        for page in pages {
+            merged.count += page.count;
+            merged.tunnels.extend(page.tunnels);
+            merged.has_more |= page.has_more;
+        }
+        merged.tunnels.sort_unstable();
+        merged.has_more |= merged.tunnels.len() > limit;
+        merged.tunnels.truncate(limit);
+        merged
     }
 }
 
 impl State {
+    fn add(&mut self, audience: Audience, tunnel: TunnelId) {
+        self.audiences.entry(audience).or_default().insert(tunnel);
+    }
+
+    /// Gives the audience back if nobody is left in it.
+    fn remove(&mut self, audience: Audience, tunnel: TunnelId) -> Option<Audience> {
+        let tunnels = self.audiences.get_mut(&audience)?;
+        tunnels.remove(&tunnel);
+        if !tunnels.is_empty() {
+            return None;
+        }
+        self.audiences.remove(&audience);
+        Some(audience)
+    }
+
     fn forget_if_alone(&mut self, tunnel: TunnelId) {
         if self.members.get(&tunnel).is_some_and(|member| member.user.is_none() && member.groups.is_empty()) {
             self.members.remove(&tunnel);
         }
     }
-}
-
-fn remove(sets: &mut HashMap<Name, BTreeSet<TunnelId>>, name: &Name, tunnel: TunnelId) {
-    if let Some(set) = sets.get_mut(name) {
-        set.remove(&tunnel);
-        if set.is_empty() {
-            sets.remove(name);
-        }
-    }
-}
-
-fn page(tunnels: &BTreeSet<TunnelId>, after: Option<TunnelId>, limit: usize) -> Page {
-    let begin = after.map_or(Bound::Unbounded, Bound::Excluded);
-    let mut rest = tunnels.range((begin, Bound::Unbounded)).copied();
-    let ids = rest.by_ref().take(limit).collect();
-    Page { count: tunnels.len(), tunnels: ids, has_more: rest.next().is_some() }
 }
 
 #[cfg(test)]

@@ -14,6 +14,14 @@ fn name(number: u8) -> Name {
     Name::new(&format!("n{number}")).expect("a name")
 }
 
+fn in_group(number: u8) -> Audience {
+    Audience::Group(name(number))
+}
+
+fn of_user(number: u8) -> Audience {
+    Audience::User(name(number))
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Open(u8),
@@ -80,30 +88,76 @@ proptest! {
     fn groups_and_users_are_what_was_said(steps in steps()) {
         let groups = Groups::default();
         let mut oracle = Oracle::default();
+        // Where somebody is, as whoever hears of every end of it thinks.
+        let mut occupied = HashSet::new();
         for step in &steps {
             oracle.take(step);
             let is_open = |number: u8| oracle.open.contains(&number);
+            let mut emptied = vec![];
             match *step {
                 Step::Open(_) => {}
                 Step::Join(number, group) => {
                     prop_assert_eq!(groups.join(tunnel(number), &name(group), || is_open(number)), Ok(is_open(number)));
+                    if is_open(number) {
+                        occupied.insert(in_group(group));
+                    }
                 }
-                Step::Leave(number, group) => groups.leave(tunnel(number), &name(group)),
+                Step::Leave(number, group) => emptied.extend(groups.leave(tunnel(number), &name(group))),
                 Step::User(number, user) => {
-                    prop_assert_eq!(groups.set_user(tunnel(number), &name(user), || is_open(number)), is_open(number));
+                    let set = groups.set_user(tunnel(number), &name(user), || is_open(number));
+                    prop_assert_eq!(set.is_some(), is_open(number));
+                    if is_open(number) {
+                        occupied.insert(of_user(user));
+                    }
+                    emptied.extend(set.flatten());
                 }
-                Step::End(number) => groups.remove(tunnel(number)),
+                Step::End(number) => emptied = groups.remove(tunnel(number)),
+            }
+            for audience in emptied {
+                prop_assert!(occupied.remove(&audience), "{:?} was empty before", audience);
             }
             for number in 0..4 {
-                prop_assert_eq!(groups.in_group(&name(number)), Oracle::tunnels(&oracle.memberships, number));
-                prop_assert_eq!(groups.of_user(&name(number)), Oracle::tunnels(&oracle.users, number));
-                let page = groups.group_page(&name(number), None, 2);
-                prop_assert_eq!(page.is_none(), groups.in_group(&name(number)).is_empty());
+                prop_assert_eq!(groups.tunnels(&in_group(number)), Oracle::tunnels(&oracle.memberships, number));
+                prop_assert_eq!(groups.tunnels(&of_user(number)), Oracle::tunnels(&oracle.users, number));
+                for audience in [in_group(number), of_user(number)] {
+                    let count = groups.tunnels(&audience).len();
+                    prop_assert_eq!(groups.page(&audience, None, 2).count, count);
+                    prop_assert_eq!((groups.has(&audience), occupied.contains(&audience)), (count > 0, count > 0));
+                }
             }
         }
-        oracle.open.iter().for_each(|number| groups.remove(tunnel(*number)));
+        oracle.open.iter().for_each(|number| drop(groups.remove(tunnel(*number))));
         let state = groups.0.lock();
-        prop_assert!(state.groups.is_empty() && state.users.is_empty() && state.members.is_empty(), "{:?}", state);
+        prop_assert!(state.audiences.is_empty() && state.members.is_empty(), "{:?}", state);
+    }
+
+    #[test]
+    fn pages_of_several_nodes_are_one_list(
+        nodes in prop::collection::vec(prop::collection::btree_set(any::<u8>(), 0..20), 1..4),
+        limit in 1..6_usize,
+    ) {
+        let all: BTreeSet<TunnelId> = nodes.iter().flatten().map(|number| tunnel(*number)).collect();
+        // A tunnel is on one node.
+        let mut seen = HashSet::new();
+        let nodes: Vec<Groups> = nodes.into_iter().map(|members| {
+            let groups = Groups::default();
+            for number in members.into_iter().filter(|number| seen.insert(*number)) {
+                groups.join(tunnel(number), &name(0), || true).expect("room");
+            }
+            groups
+        }).collect();
+        let (mut found, mut after) = (vec![], None);
+        loop {
+            let page = Page::merge(nodes.iter().map(|node| node.page(&in_group(0), after, limit)), limit);
+            prop_assert_eq!(page.count, all.len());
+            prop_assert!(page.tunnels.len() <= limit);
+            after = page.tunnels.last().copied();
+            found.extend(page.tunnels);
+            if !page.has_more {
+                break;
+            }
+        }
+        prop_assert_eq!(found, all.into_iter().collect::<Vec<_>>());
     }
 }
 
@@ -112,15 +166,15 @@ fn pages_follow_each_other_although_members_come_and_go() {
     let (groups, group) = (Groups::default(), name(0));
     (0..10).for_each(|number| assert_eq!(groups.join(tunnel(2 * number), &group, || true), Ok(true)));
 
-    let first = groups.group_page(&group, None, 4).expect("members");
+    let first = groups.page(&in_group(0), None, 4);
     assert_eq!((first.count, first.has_more), (10, true));
     assert_eq!(first.tunnels, [0, 2, 4, 6].map(tunnel));
 
-    groups.remove(tunnel(6));
+    assert_eq!(groups.remove(tunnel(6)), []);
     assert_eq!(groups.join(tunnel(9), &group, || true), Ok(true));
-    let second = groups.group_page(&group, first.tunnels.last().copied(), 4).expect("members");
+    let second = groups.page(&in_group(0), first.tunnels.last().copied(), 4);
     assert_eq!(second.tunnels, [8, 9, 10, 12].map(tunnel));
-    let last = groups.group_page(&group, second.tunnels.last().copied(), 4).expect("members");
+    let last = groups.page(&in_group(0), second.tunnels.last().copied(), 4);
     assert_eq!((last.tunnels, last.has_more), ([14, 16, 18].map(tunnel).to_vec(), false));
 }
 
@@ -134,7 +188,7 @@ fn a_tunnel_is_in_so_many_groups_and_not_more() {
 
     assert_eq!(groups.join(tunnel(1), &name(MAX_GROUPS), || true), Err(TooManyGroups));
     assert_eq!(groups.join(tunnel(1), &name(0), || true), Ok(true), "it is there already");
-    assert_eq!(groups.in_group(&name(MAX_GROUPS)), []);
-    groups.leave(tunnel(1), &name(0));
+    assert!(!groups.has(&Audience::Group(name(MAX_GROUPS))));
+    assert_eq!(groups.leave(tunnel(1), &name(0)), Some(Audience::Group(name(0))));
     assert_eq!(groups.join(tunnel(1), &name(MAX_GROUPS), || true), Ok(true));
 }

@@ -26,12 +26,14 @@ pub(super) struct About {
     opened_unix: Duration,
     messages_out: u64,
     last_error: Option<String>,
+    /// Whether another node has counted its events, and is gone.
+    is_adopted: bool,
 }
 
 impl About {
     pub(super) fn new(requested: ticket::About, opened: Instant, opened_unix: Duration) -> Self {
         let user = requested.user.clone();
-        Self { requested, user, opened, opened_unix, messages_out: 0, last_error: None }
+        Self { requested, user, opened, opened_unix, messages_out: 0, last_error: None, is_adopted: false }
     }
 }
 
@@ -50,6 +52,14 @@ impl Inbox {
     /// The same inbox, of a native tunnel that was requested with `about`.
     pub fn native(mut self, about: ticket::About, opened: Instant, opened_unix: Duration) -> Self {
         self.state.get_mut().about = Some(Box::new(About::new(about, opened, opened_unix)));
+        self
+    }
+
+    /// The same inbox, of another node's native tunnel that ended at this time, by both clocks: only its end is to be told.
+    pub fn adopted(mut self, user: Option<Name>, trace: Option<Trace>, ended: Instant, ended_unix: Duration) -> Self {
+        let requested = ticket::About { user, trace, ..ticket::About::default() };
+        let about = About { is_adopted: true, ..About::new(requested, ended, ended_unix) };
+        self.state.get_mut().about = Some(Box::new(about));
         self
     }
 
@@ -118,12 +128,13 @@ fn tell_one(inbox: &Inbox, event: &Event, about: Option<&About>, trace: &Trace, 
     let at = about.map_or(Duration::ZERO, |about| {
         about.opened_unix + event.received.saturating_duration_since(about.opened.into_std())
     });
+    let is_adopted = about.is_some_and(|about| about.is_adopted);
     let told = event::Event {
         id,
         tunnel: inbox.tunnel,
         tenant: inbox.tenant.id.as_str(),
         user: about.and_then(|about| about.user.as_ref()).map(Name::as_str),
-        sequence: event.sequence,
+        sequence: (!is_adopted).then_some(event.sequence),
         time: &rfc3339(at),
         traceparent: &trace.parent(event.sequence),
         kind: kind(event, about),
@@ -139,10 +150,13 @@ fn kind<'a>(event: &'a Event, about: Option<&'a About>) -> event::Kind<'a> {
         },
         EventKind::Message(content) => event::Kind::Message(content),
         // The first event is the connect, and this is the last.
-        EventKind::Close(reason) => event::Kind::Closed {
-            reason: *reason,
-            messages_in: event.sequence.saturating_sub(2),
-            messages_out: about.map_or(0, |about| about.messages_out),
-        },
+        EventKind::Close(reason) => {
+            let counted = about.filter(|about| !about.is_adopted);
+            event::Kind::Closed {
+                reason: *reason,
+                messages_in: counted.map(|_| event.sequence.saturating_sub(2)),
+                messages_out: counted.map(|about| about.messages_out),
+            }
+        }
     }
 }

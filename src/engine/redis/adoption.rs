@@ -15,7 +15,7 @@ use crate::id::NodeId;
 use crate::id::TunnelId;
 
 /// How long to wait before changes that were not taken are offered again, if nobody says that Redis is back.
-const WRITE_RETRY: Duration = Duration::from_millis(500);
+pub(super) const WRITE_RETRY: Duration = Duration::from_millis(500);
 /// Longest that the renewal of the lease is kept waiting by records of the dead; the rest is read after the next one.
 const ADOPT_FOR: Duration = Duration::from_secs(1);
 
@@ -117,6 +117,7 @@ impl RedisEngine {
                 break;
             }
         }
+        self.clear_places(set).await?;
         let mut dismiss = self.nodes_script(scripts::DISMISS);
         dismiss.arg(self.me().to_string()).arg(set.to_string());
         self.call::<i64>(&dismiss).await?;

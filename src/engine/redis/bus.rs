@@ -20,6 +20,7 @@ use tokio::time::Instant;
 use tokio::time::sleep;
 use tokio::time::timeout_at;
 
+use super::super::Answering;
 use super::super::EngineError;
 use super::super::Member;
 use super::keys::Keys;
@@ -133,7 +134,7 @@ impl Bus {
     }
 
     /// Handles what comes from the other nodes, in the order in which it comes, until it is dropped. To be called once.
-    pub(super) async fn receive(self: &Arc<Self>, member: &dyn Member, fence: &Fence) {
+    pub(super) async fn receive(self: &Arc<Self>, member: &Arc<dyn Member>, fence: &Fence) {
         let Some(mut pushed) = self.pushed.lock().take() else { return };
         let mut taken: HashMap<NodeId, Taken> = HashMap::new();
         while let Some(pushed) = pushed.recv().await {
@@ -164,7 +165,7 @@ impl Bus {
         if is_first { Ok(message) } else { Err(Drop::Repeated) }
     }
 
-    async fn handle(self: &Arc<Self>, message: Message, member: &dyn Member, fence: &Fence) {
+    async fn handle(self: &Arc<Self>, message: Message, member: &Arc<dyn Member>, fence: &Fence) {
         match message.kind {
             Kind::Probe => {
                 self.probed.fetch_max(message.number, Ordering::AcqRel);
@@ -179,11 +180,15 @@ impl Bus {
                 if !fence.admits(fence.epoch()).await {
                     return;
                 }
-                let Some(answer) = member.answer(&message.body) else {
+                let Some(answer) = Arc::clone(member).answer(&message.body) else {
                     return self.metrics.node_message_dropped(Drop::Version.as_str());
                 };
                 let bus = Arc::clone(self);
                 tokio::spawn(async move {
+                    let answer = match answer {
+                        Answering::Now(answer) => answer,
+                        Answering::Later(answer) => answer.await,
+                    };
                     // If it does not arrive, the other node says so.
                     let _ = bus.send(Kind::Answer, message.sender, message.number, answer.into()).await;
                 });

@@ -11,6 +11,8 @@
 //! | `P:{nodes}:status` | hash | node: what the others must know (open tunnels of limited tenants) | as long as its node |
 //! | `P:{nodes}:clock` | hash | `born`: since when this data is here, `tick`: when a node was last heard | as long as the gateway |
 //! | `P:{records:<set>}` | hash | tunnel: what is needed to send its close event | until its close event is settled |
+//! | `P:homes:{<tenant>}:<kind>:<name>` | set | the nodes that have tunnels of this `group` or `user` | while there are such |
+//! | `P:{places:<node>}` | set | `{<tenant>}:<kind>:<name>` of each set above that this node is in | as long as its node |
 //! | `P:claim:{<tunnel>}` | string | token of whoever used the connect URL | until the URL has expired |
 //! | `P:nonce:{<tenant>}:<nonce>` | string | token of a signed request | as its signature is valid |
 //! | `P:call:{<tenant>}:<call>` | hash | of a call with an `Idempotency-Key`: `token`, digest of its `body`, `answer`, `life` of that | 30 s, with its answer 5 minutes |
@@ -19,6 +21,7 @@
 
 use crate::id::NodeId;
 use crate::id::TunnelId;
+use crate::protocol::native::Audience;
 
 /// Makes the keys.
 #[derive(Clone, Debug)]
@@ -42,6 +45,22 @@ impl Keys {
 
     pub(super) fn claim(&self, tunnel: TunnelId) -> String {
         format!("{}:claim:{{{tunnel}}}", self.prefix)
+    }
+
+    /// How a tenant's group or user is written.
+    pub(super) fn place(&self, tenant: &str, audience: &Audience) -> String {
+        match audience {
+            Audience::Group(name) => format!("{{{tenant}}}:group:{name}"),
+            Audience::User(name) => format!("{{{tenant}}}:user:{name}"),
+        }
+    }
+
+    pub(super) fn homes(&self, place: &str) -> String {
+        format!("{}:homes:{place}", self.prefix)
+    }
+
+    pub(super) fn places(&self, node: NodeId) -> String {
+        format!("{}:{{places:{node}}}", self.prefix)
     }
 
     pub(super) fn nonce(&self, name: &str) -> String {

@@ -97,7 +97,11 @@ impl RedisEngine {
     fn renewed(&self, renewal: &Renewal, member: &dyn Member) {
         if renewal.standing == Standing::Registered {
             tracing::info!(node = %self.me(), nodes = renewal.nodes.len(), "joined the other nodes");
+        }
+        // A server that took the place of another one may not have the last that was written.
+        if renewal.standing == Standing::Registered || self.is_another_connection() {
             self.records.write_all();
+            self.places.write_all();
         }
         *self.others.lock() = others(&renewal.nodes, self.me());
         member.heard(&renewal.statuses);
@@ -106,6 +110,12 @@ impl RedisEngine {
             self.metrics.engine_up.set(1);
         }
         self.came_back.notify_waiters();
+    }
+
+    /// Whether the engine is reached in another way than when the lease was last renewed.
+    fn is_another_connection(&self) -> bool {
+        let number = self.link.number().unwrap_or_default();
+        self.last_connection.swap(number, Ordering::AcqRel) != number
     }
 
     fn went_away(&self, error: &RedisError) {
@@ -122,6 +132,7 @@ impl RedisEngine {
         let dead = self.me();
         self.fence.begin_epoch();
         self.records.clear();
+        self.places.clear();
         self.me.send_replace(super::new_node());
         tracing::error!(
             node = %dead,

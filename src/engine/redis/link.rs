@@ -73,6 +73,11 @@ impl Link {
         }
     }
 
+    /// The number of the present connection, or of none.
+    pub(super) fn number(&self) -> Option<u64> {
+        self.current.borrow().as_ref().map(|(number, _)| *number)
+    }
+
     /// Waits until connection `number` is no longer the present one.
     pub(super) async fn replaced(&self, number: u64) {
         let mut current = self.current.subscribe();

@@ -2,17 +2,20 @@
 
 mod adoption;
 mod bus;
+mod homes;
 mod keys;
 mod lease;
 mod link;
 mod memo;
 mod message;
+mod places;
 mod records;
 mod scripts;
 mod url;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -39,10 +42,12 @@ use crate::fence::Fence;
 use crate::id::NodeId;
 use crate::id::TunnelId;
 use crate::metrics::Metrics;
+use crate::protocol::native::Name;
 use bus::Bus;
 use keys::Keys;
 use link::Link;
 use message::Signer;
+use places::Places;
 use records::Records;
 use url::Place;
 
@@ -73,9 +78,12 @@ pub struct RedisEngine {
     /// What this node itself has claimed, also when Redis has lost it.
     own: MemoryEngine,
     records: Records,
+    places: Arc<Places>,
     me: watch::Sender<NodeId>,
     others: Mutex<Vec<NodeId>>,
     is_up: AtomicBool,
+    /// The number of the connection over which the lease was last renewed.
+    last_connection: AtomicU64,
     has_left: AtomicBool,
     /// Told when Redis has answered after it had not.
     came_back: Notify,
@@ -103,9 +111,11 @@ impl RedisEngine {
             fence: Arc::new(Fence::closed()),
             own: MemoryEngine::default(),
             records: Records::default(),
+            places: Arc::default(),
             me,
             others: Mutex::default(),
             is_up: AtomicBool::new(false),
+            last_connection: AtomicU64::new(0),
             has_left: AtomicBool::new(false),
             came_back: Notify::new(),
             metrics,
@@ -117,7 +127,8 @@ impl RedisEngine {
         tokio::join!(
             self.keep_lease(member.as_ref()),
             self.write_records(),
-            self.bus.receive(member.as_ref(), &self.fence),
+            self.write_homes(member.as_ref()),
+            self.bus.receive(&member, &self.fence),
             self.bus.stay_subscribed(),
         );
     }
@@ -175,16 +186,16 @@ impl Engine for RedisEngine {
         Ok(epoch)
     }
 
+    fn belongs_to(&self, tunnel: TunnelId, user: &Name) {
+        self.records.belongs_to(tunnel, user);
+    }
+
     fn closing(&self, tunnel: TunnelId, closed: Closed) {
         self.records.close(tunnel, closed);
     }
 
     fn settled(&self, tunnel: TunnelId) {
         self.records.remove(tunnel);
-    }
-
-    fn is_shared(&self) -> bool {
-        true
     }
 
     fn is_up(&self) -> bool {
@@ -201,6 +212,7 @@ impl Engine for RedisEngine {
             while !self.records.is_written() {
                 self.write_some().await;
             }
+            self.until_places_are_written().await;
         };
         if tokio::time::timeout(LAST_WRITES, written).await.is_err() {
             tracing::warn!("the engine does not take this node's last changes");
@@ -209,7 +221,8 @@ impl Engine for RedisEngine {
         // From here on the others speak for what is left.
         self.fence.begin_epoch();
         let mut command = self.nodes_script(scripts::LEAVE);
-        command.arg(self.me().to_string()).arg(u8::from(left_behind > 0));
+        let needs_an_heir = left_behind > 0 || !self.places.is_empty();
+        command.arg(self.me().to_string()).arg(u8::from(needs_an_heir));
         match self.call::<i64>(&command).await {
             Ok(_) if left_behind == 0 => {}
             Ok(_) => tracing::info!(tunnels = left_behind, "left; the other nodes end these tunnels"),

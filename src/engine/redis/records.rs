@@ -9,6 +9,7 @@ use tokio::sync::Notify;
 use super::super::Closed;
 use super::super::Record;
 use crate::id::TunnelId;
+use crate::protocol::native::Name;
 
 /// Most records that travel in one command.
 pub(super) const CHUNK: usize = 500;
@@ -60,10 +61,24 @@ impl Records {
 
     /// Notes why a tunnel ended.
     pub(super) fn close(&self, tunnel: TunnelId, closed: Closed) {
+        self.change(tunnel, |record| record.closed = Some(closed));
+    }
+
+    /// Notes whose a native tunnel is now.
+    pub(super) fn belongs_to(&self, tunnel: TunnelId, user: &Name) {
+        self.change(tunnel, |record| {
+            if let Some(native) = &mut record.native {
+                native.user = Some(user.clone());
+            }
+        });
+    }
+
+    fn change(&self, tunnel: TunnelId, change: impl FnOnce(&mut Record)) {
         let mut state = self.state.lock();
         let Some(bytes) = state.all.get_mut(&tunnel) else { return };
-        let Some(record) = Record::read(bytes) else { return };
-        *bytes = Record { closed: Some(closed), ..record }.write().into();
+        let Some(mut record) = Record::read(bytes) else { return };
+        change(&mut record);
+        *bytes = record.write().into();
         state.unwritten.insert(tunnel);
         self.changed.notify_one();
     }
@@ -126,7 +141,6 @@ impl Records {
 mod tests {
     use super::*;
     use crate::protocol::close::CloseReason;
-    use crate::protocol::content::Profile;
 
     const CLOSED: Closed = Closed { reason: CloseReason::Drain, unix_ms: 5 };
 
@@ -135,13 +149,7 @@ mod tests {
     }
 
     fn record() -> Record {
-        Record {
-            tenant: "t".into(),
-            receive_url: "http://h/".into(),
-            key_fingerprint: 1,
-            profile: Profile::Wafer,
-            closed: None,
-        }
+        Record { tenant: "t".into(), receive_url: "http://h/".into(), key_fingerprint: 1, native: None, closed: None }
     }
 
     #[test]

@@ -98,7 +98,7 @@ local age = born and (time[1] * 1000 + math.floor(time[2] / 1000) - born) or -1
 return {age, redis.call('ZRANGE', KEYS[1], 0, -1)}
 ";
 
-/// Node `ARGV[1]` leaves; `ARGV[2]` is 1 if it leaves records behind. Keys: see `Keys::nodes`.
+/// Node `ARGV[1]` leaves; `ARGV[2]` is 1 if it leaves something behind. Keys: see `Keys::nodes`.
 pub(super) const LEAVE: &str = r"
 local time = redis.call('TIME')
 redis.call('ZREM', KEYS[1], ARGV[1])

@@ -22,19 +22,18 @@ use crate::gateway::PushError;
 use crate::gateway::Report;
 use crate::http::wafer;
 use crate::id::TunnelId;
-use crate::protocol::content::Profile;
+use crate::protocol::native::Audience;
 use crate::protocol::native::CloseRequest;
 use crate::protocol::native::Code;
-use crate::protocol::native::Name;
 use crate::protocol::native::OpenRequest;
 use crate::protocol::native::Problem;
 use crate::protocol::native::PushRequest;
 use crate::protocol::native::Trace;
-use crate::protocol::native::request::Metadata;
 use crate::protocol::ticket::About;
 use crate::protocol::wafer::Target;
 use crate::server::Peer;
 use crate::tenant::Page;
+use crate::tenant::Tenant;
 
 /// Makes a call.
 pub(super) async fn run(
@@ -49,23 +48,21 @@ pub(super) async fn run(
     match call {
         Call::Description => Err(Problem::new(Code::NotFound, "it is answered without a caller")),
         Call::Open => open(gateway, &caller, head, peer, body),
-        Call::Tunnel(id) => tunnel(gateway, &caller, &id),
+        Call::Tunnel(id) => ok(&gateway.describe(tenant, known(&id)?).await?),
         Call::Push => {
             let mut push = PushRequest::parse(body)?;
             let to = push.to.take().ok_or_else(|| Problem::new(Code::BodyInvalid, "to is missing"))?;
             ok(&Pushed::from(gateway.push_native(tenant, to, &push).await?))
         }
         Call::Close => ok(&Closed::from(gateway.close_native(tenant, CloseRequest::parse(body)?).await?)),
-        Call::Join(group, id) => gateway.join(tenant, known(&id)?, &group).map(|()| done()).map_err(Problem::from),
-        Call::Leave(group, id) => gateway.leave(tenant, known(&id)?, &group).map(|()| done()).map_err(Problem::from),
-        Call::Group(group, Paging { after, limit }) => match tenant.groups.group_page(&group, after, limit) {
-            Some(page) => ok(&Listed::new(&page)),
-            None => Err(NativeError::GroupUnknown(group).into()),
-        },
-        Call::User(user, Paging { after, limit }) => match tenant.groups.user_page(&user, after, limit) {
-            Some(page) => ok(&Listed::new(&page)),
-            None => Err(NativeError::UserUnknown(user).into()),
-        },
+        Call::Join(group, id) => {
+            gateway.join(tenant, known(&id)?, &group).await.map(|()| done()).map_err(Problem::from)
+        }
+        Call::Leave(group, id) => {
+            gateway.leave(tenant, known(&id)?, &group).await.map(|()| done()).map_err(Problem::from)
+        }
+        Call::Group(group, paging) => list(gateway, tenant, &Audience::Group(group), paging).await,
+        Call::User(user, paging) => list(gateway, tenant, &Audience::User(user), paging).await,
     }
 }
 
@@ -97,42 +94,13 @@ fn open(gateway: &Gateway, caller: &Caller, head: &Parts, peer: Peer, body: &[u8
     answer(StatusCode::CREATED, &opened)
 }
 
-fn tunnel(gateway: &Gateway, caller: &Caller, id: &Id) -> Result<Answer, Problem> {
-    #[derive(Serialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Tunnel<'a> {
-        tunnel_id: String,
-        profile: &'a str,
-        user: Option<Name>,
-        groups: Vec<Name>,
-        metadata: Option<Metadata>,
-        node: &'a str,
-        connected_since: Option<String>,
-        queues: Queues,
-        last_error: Option<String>,
-    }
-    #[derive(Serialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Queues {
-        events: usize,
-        event_bytes: usize,
-        push_bytes: usize,
-    }
-    let connection = gateway.open_tunnel(&caller.tenant, known(id)?)?;
-    let inbox = &connection.inbox;
-    let (user, groups) = caller.tenant.groups.of(inbox.tunnel);
-    let known = inbox.known();
-    ok(&Tunnel {
-        tunnel_id: inbox.tunnel.to_string(),
-        profile: if connection.profile == Profile::Native { "native" } else { "wafer" },
-        user,
-        groups,
-        metadata: known.metadata,
-        node: &gateway.node,
-        connected_since: known.opened_unix.map(rfc3339),
-        queues: Queues { events: inbox.len(), event_bytes: inbox.bytes(), push_bytes: connection.queued_bytes() },
-        last_error: known.last_error,
-    })
+async fn list(
+    gateway: &Gateway,
+    tenant: &Arc<Tenant>,
+    audience: &Audience,
+    Paging { after, limit }: Paging,
+) -> Result<Answer, Problem> {
+    ok(&Listed::new(&gateway.list(tenant, audience, after, limit).await?))
 }
 
 /// What became of a push.
@@ -229,6 +197,8 @@ impl From<NativeError> for Problem {
             NativeError::UserUnknown(_) => Code::UserUnknown,
             NativeError::TunnelNotOpen(_) => Code::TunnelNotOpen,
             NativeError::TooManyGroups(_) => Code::TooManyGroups,
+            NativeError::EngineAway => Code::EngineAway,
+            NativeError::NodeAway => Code::NodeAway,
         };
         let problem = Self::new(code, error.to_string());
         match error {

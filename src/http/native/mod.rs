@@ -53,10 +53,6 @@ pub(super) async fn handle(
         Ok(call) => call,
         Err(problem) => return refuse(&gateway, &problem),
     };
-    if gateway.engine().is_shared() {
-        let detail = "the native API serves one node as yet: use engine.kind = \"memory\", or the Wafer calls";
-        return refuse(&gateway, &Problem::new(Code::EngineUnsupported, detail));
-    }
     let is_push = call == Call::Push;
     let answer = answer(&gateway, budget, request, peer, call).await;
     if is_push {

@@ -29,8 +29,8 @@ pub struct Event<'a> {
     pub tenant: &'a str,
     /// Its user, if it has one.
     pub user: Option<&'a str>,
-    /// Its number on the tunnel, from 1.
-    pub sequence: u64,
+    /// Its number on the tunnel, from 1; none if the node that counted is gone.
+    pub sequence: Option<u64>,
     /// When it happened, by RFC 3339.
     pub time: &'a str,
     /// Which trace it belongs to.
@@ -55,10 +55,10 @@ pub enum Kind<'a> {
     Closed {
         /// Why.
         reason: CloseReason,
-        /// Messages from the client.
-        messages_in: u64,
-        /// Messages pushed to the client.
-        messages_out: u64,
+        /// Messages from the client; none if the node that counted is gone.
+        messages_in: Option<u64>,
+        /// Messages pushed to the client; none likewise.
+        messages_out: Option<u64>,
     },
 }
 
@@ -75,7 +75,8 @@ struct Envelope<'a> {
     tenantid: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     userid: Option<&'a str>,
-    sequence: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sequence: Option<String>,
     traceparent: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     data: Option<Data<'a>>,
@@ -96,8 +97,10 @@ enum Data<'a> {
     #[serde(rename_all = "camelCase")]
     Closed {
         reason: &'a str,
-        messages_in: u64,
-        messages_out: u64,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        messages_in: Option<u64>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        messages_out: Option<u64>,
     },
 }
 
@@ -131,7 +134,7 @@ impl Event<'_> {
             datacontenttype: Some(content_type),
             tenantid: self.tenant,
             userid: self.user,
-            sequence: format!("{:0SEQUENCE_DIGITS$}", self.sequence),
+            sequence: self.sequence.map(|sequence| format!("{sequence:0SEQUENCE_DIGITS$}")),
             traceparent: self.traceparent,
             data,
             data_base64,
@@ -159,7 +162,7 @@ mod tests {
             tunnel: TunnelId::from_bytes([0; 16]),
             tenant: "shop",
             user: Some("ann"),
-            sequence: 7,
+            sequence: Some(7),
             time: "2026-01-02T03:04:05.678Z",
             traceparent: "00-1-2-01",
             kind,
@@ -200,7 +203,7 @@ mod tests {
             tunnel: TunnelId::from_bytes([0; 16]),
             tenant: "t",
             user: None,
-            sequence: 1,
+            sequence: Some(1),
             time: "",
             traceparent: "",
             kind: Kind::Connected { groups: &groups, metadata: Some(&metadata) },
@@ -209,7 +212,8 @@ mod tests {
         assert!(json.contains(r#""data":{"groups":["g"],"metadata":{"n": 1e400}}"#), "{json}");
         assert!(!json.contains("userid"));
 
-        let closed = told(Kind::Closed { reason: CloseReason::ClientGone, messages_in: 2, messages_out: 3 });
+        let closed =
+            told(Kind::Closed { reason: CloseReason::ClientGone, messages_in: Some(2), messages_out: Some(3) });
         assert_eq!(closed["type"], "wafergate.tunnel.closed");
         assert_eq!(closed["data"], json!({"reason": "client_gone", "messagesIn": 2, "messagesOut": 3}));
     }

@@ -12,6 +12,7 @@ pub use actions::Action;
 pub use name::Name;
 pub use problem::Code;
 pub use problem::Problem;
+pub use request::Audience;
 pub use request::CloseRequest;
 pub use request::OpenRequest;
 pub use request::Payload;

@@ -70,8 +70,8 @@ pub enum Code {
     Draining,
     /// What the nodes share cannot be asked.
     EngineAway,
-    /// The native API is for a gateway of one node as yet.
-    EngineUnsupported,
+    /// A node that may have something to do with it does not answer.
+    NodeAway,
     /// A fault of the gateway itself.
     Internal,
 }
@@ -110,7 +110,7 @@ impl Code {
         Self::Busy,
         Self::Draining,
         Self::EngineAway,
-        Self::EngineUnsupported,
+        Self::NodeAway,
         Self::Internal,
     ];
 
@@ -148,7 +148,7 @@ impl Code {
             Self::Busy => ("busy", 503, "Too much to do"),
             Self::Draining => ("draining", 503, "The gateway is draining"),
             Self::EngineAway => ("engine_away", 503, "The engine does not answer"),
-            Self::EngineUnsupported => ("engine_unsupported", 501, "Not on this engine"),
+            Self::NodeAway => ("node_away", 503, "A node does not answer"),
             Self::Internal => ("internal", 500, "Internal error"),
         }
     }

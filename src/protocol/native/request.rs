@@ -59,6 +59,15 @@ pub enum To {
     User(Name),
 }
 
+/// Tunnels that are meant together.
+#[derive(Clone, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
+pub enum Audience {
+    /// All tunnels in the group.
+    Group(Name),
+    /// All tunnels of the user.
+    User(Name),
+}
+
 /// What a push sends.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Payload {

@@ -33,6 +33,14 @@ impl Target {
     pub fn new(text: &str) -> Self {
         text.parse().map_or_else(|_| Self::Foreign(text.to_owned()), Self::Tunnel)
     }
+
+    /// The tunnel that it could be.
+    pub fn tunnel(&self) -> Option<TunnelId> {
+        match self {
+            Self::Tunnel(id) => Some(*id),
+            Self::Foreign(_) => None,
+        }
+    }
 }
 
 impl Serialize for Target {

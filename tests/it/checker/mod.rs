@@ -14,7 +14,7 @@ mod planted;
 mod process;
 mod resources;
 mod road;
-mod seed;
+pub(crate) mod seed;
 mod stage;
 mod table;
 mod verdict;

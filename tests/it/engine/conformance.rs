@@ -7,8 +7,10 @@ use wafergate::engine::Begun;
 use wafergate::engine::Claim;
 use wafergate::engine::Engine;
 use wafergate::engine::Record;
+use wafergate::id::NodeId;
 use wafergate::id::TunnelId;
-use wafergate::protocol::content::Profile;
+use wafergate::protocol::native::Audience;
+use wafergate::protocol::native::Name;
 
 const LIFE: Duration = Duration::from_secs(60);
 
@@ -23,6 +25,7 @@ pub(crate) async fn run(here: &dyn Engine, there: &dyn Engine) {
     an_abandoned_call_never_was(here, there).await;
     of_many_calls_at_once_one_is_the_first(here, there).await;
     a_tunnel_can_be_registered_and_forgotten(here).await;
+    a_node_is_named_where_somebody_is_coming(here, there).await;
 }
 
 fn random() -> [u8; 16] {
@@ -129,7 +132,7 @@ async fn a_tunnel_can_be_registered_and_forgotten(here: &dyn Engine) {
         tenant: "a".into(),
         receive_url: "http://h.example/".into(),
         key_fingerprint: 1,
-        profile: Profile::Wafer,
+        native: None,
         closed: None,
     };
 
@@ -138,4 +141,40 @@ async fn a_tunnel_can_be_registered_and_forgotten(here: &dyn Engine) {
     here.settled(tunnel);
     assert!(here.is_up());
     assert!(here.fence().admits(epoch).await);
+}
+
+async fn a_node_is_named_where_somebody_is_coming(here: &dyn Engine, there: &dyn Engine) {
+    let name = Name::new(&name()).expect("a name");
+    let (group, user) = (Audience::Group(name.clone()), Audience::User(name));
+    let count = there.others().len().min(1);
+
+    let entered = here.enter("a", &group).await.expect("told");
+    let again = here.enter("a", &group).await.expect("told");
+    assert_eq!(homes(there, "a", &group).await.len(), count);
+    assert_eq!(homes(there, "a", &user).await, [], "a user is no group");
+    assert_eq!(homes(there, "b", &group).await, [], "another tenant's is another one");
+    assert_eq!(homes(here, "a", &group).await, [], "nobody is another node to itself");
+
+    drop(entered);
+    assert_eq!(homes(there, "a", &group).await.len(), count, "somebody is still coming");
+    drop(again);
+    let forgotten = async {
+        while !homes(there, "a", &group).await.is_empty() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(5), forgotten).await.expect("forgotten");
+}
+
+/// The homes, as soon as they can be told for sure.
+async fn homes(engine: &dyn Engine, tenant: &str, audience: &Audience) -> Vec<NodeId> {
+    let told = async {
+        loop {
+            if let Ok(homes) = engine.homes(tenant, audience).await {
+                return homes;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), told).await.expect("told")
 }

@@ -5,6 +5,7 @@ mod conformance;
 use std::sync::Arc;
 
 use tokio_util::task::AbortOnDropHandle;
+use wafergate::engine::Answering;
 use wafergate::engine::Engine;
 use wafergate::engine::Member;
 use wafergate::engine::MemoryEngine;
@@ -13,6 +14,7 @@ use wafergate::engine::RedisEngine;
 use wafergate::engine::RedisSettings;
 use wafergate::id::TunnelId;
 use wafergate::metrics::Metrics;
+use wafergate::protocol::native::Audience;
 
 use crate::support::Redis;
 use crate::support::within;
@@ -59,8 +61,12 @@ async fn node(url: &str) -> (Arc<RedisEngine>, AbortOnDropHandle<()>) {
 struct Nobody;
 
 impl Member for Nobody {
-    fn answer(&self, _question: &[u8]) -> Option<Vec<u8>> {
+    fn answer(self: Arc<Self>, _question: &[u8]) -> Option<Answering> {
         None
+    }
+
+    fn has_tunnels(&self, _tenant: &str, _audience: &Audience) -> bool {
+        false
     }
 
     fn status(&self) -> String {

@@ -5,6 +5,8 @@ mod calls;
 mod events;
 mod groups;
 mod misuse;
+mod model;
+mod nodes;
 mod repeated;
 
 use super::support::TestGateway;

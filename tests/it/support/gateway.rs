@@ -88,6 +88,12 @@ impl TestGateway {
         within("the end of the gateway", running).await.expect("no panic")
     }
 
+    /// Ends it without a word to anybody, as kill -9 does.
+    pub(crate) async fn kill(self) {
+        self.shutdown.hard.cancel();
+        assert_eq!(self.ended().await, Ended::Stopped);
+    }
+
     /// Waits until no tunnel and no webhook is left, and ends it.
     pub(crate) async fn finish(self) {
         self.until_metric("connections", 0.0).await;

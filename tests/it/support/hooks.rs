@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use serde_json::Value;
@@ -82,7 +83,12 @@ impl Hooks {
 
     /// Waits until there were so many events of this tunnel, and returns them.
     pub(crate) async fn events(&self, tunnel: &str, count: usize) -> Vec<Value> {
-        let deadline = Instant::now() + DEADLINE;
+        self.events_within(DEADLINE, tunnel, count).await
+    }
+
+    /// The same, where it takes longer.
+    pub(crate) async fn events_within(&self, patience: Duration, tunnel: &str, count: usize) -> Vec<Value> {
+        let deadline = Instant::now() + patience;
         loop {
             let mut arrived = pin!(self.shared.arrived.notified());
             arrived.as_mut().enable();
@@ -93,7 +99,7 @@ impl Hooks {
                 return events;
             }
             if timeout_at(deadline, arrived).await.is_err() {
-                panic!("not {count} events within {DEADLINE:?}: {events:#?}");
+                panic!("not {count} events within {patience:?}: {events:#?}");
             }
         }
     }

@@ -1,0 +1,63 @@
+//! On which nodes groups and users have tunnels: the port.
+
+use std::fmt;
+
+use async_trait::async_trait;
+
+use super::EngineError;
+use crate::id::NodeId;
+use crate::protocol::native::Audience;
+
+/// Who finds whom.
+///
+/// A node that is named may have nobody: it is asked, and says so. A node that has somebody is named.
+#[async_trait]
+pub trait Presence: Send + Sync + 'static {
+    /// Makes this node known as one that has tunnels of `audience`, before one of them is in it. It stays known at least until what
+    /// is returned is dropped.
+    ///
+    /// # Errors
+    ///
+    /// If the other nodes cannot know: nobody may be let in then.
+    async fn enter(&self, tenant: &str, audience: &Audience) -> Result<Entered, EngineError>;
+
+    /// The last one has left.
+    fn emptied(&self, tenant: &str, audience: &Audience);
+
+    /// The other nodes that may have tunnels of `audience`.
+    ///
+    /// # Errors
+    ///
+    /// If that cannot be said for sure.
+    async fn homes(&self, tenant: &str, audience: &Audience) -> Result<Vec<NodeId>, EngineError>;
+}
+
+/// Keeps a place until its first tunnel is in it.
+#[must_use]
+pub struct Entered(Option<Box<dyn FnOnce() + Send + Sync>>);
+
+impl Entered {
+    /// Where there is nobody to be told.
+    pub(super) fn alone() -> Self {
+        Self(None)
+    }
+
+    /// Does this when it is dropped.
+    pub(super) fn releasing(release: impl FnOnce() + Send + Sync + 'static) -> Self {
+        Self(Some(Box::new(release)))
+    }
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        if let Some(release) = self.0.take() {
+            release();
+        }
+    }
+}
+
+impl fmt::Debug for Entered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Entered")
+    }
+}

@@ -1,0 +1,317 @@
+//! Which groups and users have tunnels on this node, and what Redis knows of it: bookkeeping, written by one task in the order of
+//! its changes.
+
+use std::collections::HashMap;
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio::sync::oneshot;
+
+use crate::protocol::native::Audience;
+
+/// Most places that travel in one go.
+const CHUNK: usize = 200;
+
+/// A group or a user, and whose.
+pub(super) type Place = (Box<str>, Audience);
+
+/// The places of one life of this node.
+#[derive(Default)]
+pub(super) struct Places {
+    state: Mutex<State>,
+    /// Told when there is something to write.
+    pub(super) changed: Notify,
+    /// Told when something has been written.
+    pub(super) written: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    /// Which life of the node it is.
+    life: u64,
+    /// What Redis may have: whether it has it for sure.
+    known: HashMap<Place, bool>,
+    /// Who is about to come in.
+    held: HashMap<Place, usize>,
+    /// Where somebody came or left.
+    unwritten: HashSet<Place>,
+    /// Who waits until Redis has it.
+    waiting: HashMap<Place, Vec<oneshot::Sender<()>>>,
+}
+
+/// Some changes, to be written in one go.
+#[derive(Debug, Default, Eq, PartialEq)]
+pub(super) struct Changes {
+    life: u64,
+    pub(super) put: Vec<Place>,
+    pub(super) delete: Vec<Place>,
+}
+
+/// Somebody is about to come in.
+pub(super) struct Hold {
+    places: Arc<Places>,
+    place: Place,
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        let mut state = self.places.state.lock();
+        if let Some(count) = state.held.get_mut(&self.place) {
+            *count -= 1;
+            if *count == 0 {
+                state.held.remove(&self.place);
+                // Maybe nobody came.
+                state.unwritten.insert(self.place.clone());
+                self.places.changed.notify_one();
+            }
+        }
+    }
+}
+
+impl Places {
+    /// Somebody is about to come in; what is returned beside it completes when Redis has the place, none if it has already.
+    pub(super) fn enter(self: &Arc<Self>, place: Place) -> (Hold, Option<oneshot::Receiver<()>>) {
+        let mut state = self.state.lock();
+        *state.held.entry(place.clone()).or_default() += 1;
+        let is_written = if state.known.get(&place) == Some(&true) {
+            None
+        } else {
+            let (sender, is_written) = oneshot::channel();
+            state.waiting.entry(place.clone()).or_default().push(sender);
+            state.unwritten.insert(place.clone());
+            self.changed.notify_one();
+            Some(is_written)
+        };
+        drop(state);
+        (Hold { places: Arc::clone(self), place }, is_written)
+    }
+
+    /// The last one has left.
+    pub(super) fn emptied(&self, place: Place) {
+        self.state.lock().unwritten.insert(place);
+        self.changed.notify_one();
+    }
+
+    /// Redis may have lost everything: all is to be written again.
+    pub(super) fn write_all(&self) {
+        let mut state = self.state.lock();
+        let State { known, unwritten, .. } = &mut *state;
+        for (place, is_sure) in known {
+            *is_sure = false;
+            unwritten.insert(place.clone());
+        }
+        self.changed.notify_one();
+    }
+
+    /// The node begins another life: nothing is known of it, and who waits does so in vain.
+    pub(super) fn clear(&self) {
+        let mut state = self.state.lock();
+        let (life, held) = (state.life + 1, std::mem::take(&mut state.held));
+        *state = State { life, held, ..State::default() };
+    }
+
+    /// Whether Redis knows all there is to know.
+    pub(super) fn is_written(&self) -> bool {
+        let state = self.state.lock();
+        state.unwritten.is_empty() && state.known.values().all(|is_sure| *is_sure)
+    }
+
+    /// Whether there is nothing to write at present.
+    pub(super) fn is_idle(&self) -> bool {
+        self.state.lock().unwritten.is_empty()
+    }
+
+    /// Whether Redis has nothing of this node.
+    pub(super) fn is_empty(&self) -> bool {
+        self.state.lock().known.is_empty()
+    }
+
+    /// Some of what is to be written, by who is where now; it is [`done`](Self::done) afterwards, or goes [`back`](Self::back).
+    pub(super) fn take(&self, has: impl Fn(&Place) -> bool) -> Changes {
+        let mut state = self.state.lock();
+        let state = &mut *state;
+        let mut changes = Changes { life: state.life, ..Changes::default() };
+        let chosen: Vec<_> = state.unwritten.iter().take(CHUNK).cloned().collect();
+        for place in chosen {
+            state.unwritten.remove(&place);
+            let is_wanted = state.held.contains_key(&place) || has(&place);
+            match (is_wanted, state.known.get(&place)) {
+                (true, Some(true)) => tell(state.waiting.remove(&place)),
+                (true, _) => {
+                    state.known.insert(place.clone(), false);
+                    changes.put.push(place);
+                }
+                (false, Some(_)) => {
+                    state.known.insert(place.clone(), false);
+                    changes.delete.push(place);
+                }
+                (false, None) => {}
+            }
+        }
+        changes
+    }
+
+    /// Redis has taken the changes.
+    pub(super) fn done(&self, changes: Changes) {
+        let mut state = self.state.lock();
+        if state.life == changes.life {
+            for place in changes.delete {
+                state.known.remove(&place);
+            }
+            for place in changes.put {
+                tell(state.waiting.remove(&place));
+                // It may have been lost again meanwhile.
+                if !state.unwritten.contains(&place) {
+                    state.known.insert(place, true);
+                }
+            }
+        }
+        drop(state);
+        self.written.notify_waiters();
+    }
+
+    /// Nobody knows whether Redis has taken the changes.
+    pub(super) fn back(&self, changes: Changes) {
+        let mut state = self.state.lock();
+        if state.life == changes.life {
+            state.unwritten.extend(changes.put.into_iter().chain(changes.delete));
+        }
+    }
+}
+
+fn tell(waiting: Option<Vec<oneshot::Sender<()>>>) {
+    for sender in waiting.into_iter().flatten() {
+        // Who waited may have gone.
+        let _ = sender.send(());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::native::Name;
+
+    fn place(number: usize) -> Place {
+        ("t".into(), Audience::Group(Name::new(&number.to_string()).expect("a name")))
+    }
+
+    /// Who is where.
+    #[derive(Default)]
+    struct Members(HashSet<Place>);
+
+    impl Members {
+        fn take(&self, places: &Places) -> Changes {
+            places.take(|place| self.0.contains(place))
+        }
+    }
+
+    fn is_told(waiting: Option<oneshot::Receiver<()>>) -> bool {
+        waiting.is_none_or(|mut waiting| waiting.try_recv().is_ok())
+    }
+
+    #[test]
+    fn the_first_waits_until_it_is_written_and_the_next_does_not() {
+        let (places, mut members) = (Arc::new(Places::default()), Members::default());
+        let (hold, mut first) = places.enter(place(1));
+        let changes = members.take(&places);
+        assert_eq!((&changes.put[..], changes.delete.len()), (&[place(1)][..], 0));
+        assert!(first.as_mut().expect("it waits").try_recv().is_err(), "it is not written yet");
+        places.done(changes);
+        assert!(is_told(first));
+        members.0.insert(place(1));
+        drop(hold);
+
+        let (_hold, second) = places.enter(place(1));
+        assert!(second.is_none());
+        assert_eq!(members.take(&places).put, []);
+        assert!(places.is_written());
+    }
+
+    #[test]
+    fn a_place_is_kept_while_somebody_is_about_to_come() {
+        let (places, members) = (Arc::new(Places::default()), Members::default());
+        let (hold, _) = places.enter(place(1));
+        places.done(members.take(&places));
+        places.emptied(place(1));
+        assert_eq!(members.take(&places).delete, []);
+
+        drop(hold);
+        let changes = members.take(&places);
+        assert_eq!(changes.delete, [place(1)], "nobody came");
+        places.done(changes);
+        assert!(places.is_empty());
+    }
+
+    #[test]
+    fn who_comes_while_a_place_is_given_up_waits_until_it_is_there_again() {
+        let (places, members) = (Arc::new(Places::default()), Members::default());
+        drop(places.enter(place(1)));
+        places.done(members.take(&places));
+        drop(places.enter(place(2)));
+        places.done(members.take(&places));
+        let (hold, _) = places.enter(place(1));
+        places.done(members.take(&places));
+        drop(hold);
+        let leaving = members.take(&places);
+        assert_eq!(leaving.delete, [place(1)]);
+
+        let (_hold, waiting) = places.enter(place(1));
+        places.done(leaving);
+        let mut waiting = waiting.expect("it waits");
+        assert!(waiting.try_recv().is_err());
+        let changes = members.take(&places);
+        assert_eq!(changes.put, [place(1)]);
+        places.done(changes);
+        assert!(waiting.try_recv().is_ok());
+    }
+
+    #[test]
+    fn what_failed_is_written_in_its_state_of_then() {
+        let (places, mut members) = (Arc::new(Places::default()), Members::default());
+        let (hold, _) = places.enter(place(1));
+        let changes = members.take(&places);
+        places.back(changes);
+        drop(hold);
+        let changes = members.take(&places);
+        assert_eq!(changes.delete, [place(1)], "Redis may have it");
+
+        members.0.insert(place(1));
+        places.back(changes);
+        assert_eq!(members.take(&places).put, [place(1)]);
+        assert!(!places.is_written());
+    }
+
+    #[test]
+    fn all_is_written_again_when_redis_has_lost_it() {
+        let (places, mut members) = (Arc::new(Places::default()), Members::default());
+        for number in 0..=CHUNK {
+            members.0.insert(place(number));
+            drop(places.enter(place(number)));
+        }
+        while !places.is_written() {
+            places.done(members.take(&places));
+        }
+
+        places.write_all();
+        let (_hold, waiting) = places.enter(place(0));
+        assert!(waiting.is_some(), "nobody may rely on what was");
+        assert_eq!(members.take(&places).put.len(), CHUNK);
+        assert_eq!(members.take(&places).put.len(), 1);
+    }
+
+    #[test]
+    fn another_life_begins_with_nothing() {
+        let (places, members) = (Arc::new(Places::default()), Members::default());
+        let (_hold, before) = places.enter(place(1));
+        let changes = members.take(&places);
+        places.clear();
+        assert!(before.expect("it waits").try_recv().is_err(), "its node is not there any more");
+
+        let (_hold, after) = places.enter(place(1));
+        places.done(changes);
+        assert!(after.expect("it waits").try_recv().is_err(), "that was written in the old name");
+        assert_eq!(members.take(&places).put, [place(1)]);
+    }
+}

@@ -1,0 +1,86 @@
+//! What this node answers to the questions of others.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::Gateway;
+use super::Sent;
+use super::order::Frames;
+use super::order::Order;
+use super::question::Ids;
+use super::question::Joined;
+use super::question::Listed;
+use super::question::Question;
+use super::question::Reached;
+use super::question::Said;
+use super::question::write_answer;
+use crate::engine::Answering;
+use crate::id::TunnelId;
+use crate::tenant::Page;
+use crate::tenant::Tenant;
+
+impl Gateway {
+    /// Does what is asked, and answers.
+    pub(super) fn answer_question(self: Arc<Self>, question: Question<'_>) -> Answering {
+        let Some(tenant) = self.tenants.tenant(question.tenant()) else {
+            return Answering::Now(answer_for_nobody(&question));
+        };
+        Answering::Now(match question {
+            Question::Tunnels { orders, .. } => write_answer(&self.carry_out_all(&tenant, orders)),
+            Question::Audience { audience, order, except, .. } => {
+                let except: HashSet<TunnelId> = except.iter().collect();
+                write_answer(&self.order_members(&tenant, &audience, order, &except))
+            }
+            Question::Join { tunnel, group, .. } => {
+                return Answering::Later(Box::pin(async move {
+                    let joined = self.join_here(&tenant, TunnelId::from_bytes(tunnel), &group).await;
+                    write_answer(&Joined::from(joined))
+                }));
+            }
+            Question::Leave { tunnel, group, .. } => {
+                write_answer(&Joined::from(self.leave_here(&tenant, TunnelId::from_bytes(tunnel), &group)))
+            }
+            Question::Describe { tunnel, .. } => {
+                let connection = self.find(&tenant, TunnelId::from_bytes(tunnel));
+                let description = connection.map(|connection| self.describe_here(&connection));
+                description.map_or(vec![], |description| serde_json::to_vec(&description).unwrap_or_default())
+            }
+            Question::List { audience, after, limit, .. } => {
+                let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+                let page = tenant.groups.page(&audience, after.map(TunnelId::from_bytes), limit);
+                write_answer(&Listed::from(page))
+            }
+        })
+    }
+
+    fn carry_out_all(&self, tenant: &Arc<Tenant>, orders: Vec<(Order<'_>, Ids)>) -> Vec<Said> {
+        let now = Instant::now();
+        let mut said = vec![];
+        for (order, tunnels) in orders {
+            let mut frames = Frames::new(order);
+            said.extend(tunnels.iter().map(|tunnel| match self.push_one(tenant, tunnel, &mut frames, now, None) {
+                Sent::Accepted => Said::Accepted,
+                Sent::Slow => Said::Slow,
+                Sent::Closed => Said::NotMine,
+            }));
+            frames.count(&self.metrics);
+        }
+        said
+    }
+}
+
+/// The answer of a node that does not know the tenant: a reload has not reached all of them yet.
+fn answer_for_nobody(question: &Question<'_>) -> Vec<u8> {
+    match question {
+        Question::Tunnels { orders, .. } => {
+            let tunnels: usize = orders.iter().map(|(_, tunnels)| tunnels.iter().count()).sum();
+            write_answer(&vec![Said::NotMine; tunnels])
+        }
+        Question::Audience { .. } => write_answer(&Reached::default()),
+        Question::Join { .. } | Question::Leave { .. } => write_answer(&Joined::NotMine),
+        Question::Describe { .. } => vec![],
+        Question::List { .. } => write_answer(&Listed::from(Page::default())),
+    }
+}

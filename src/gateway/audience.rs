@@ -1,0 +1,154 @@
+//! Orders for all tunnels of a group or a user, and lists of them: every node that may have some is asked once.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::future::join_all;
+use tokio::time::Instant;
+
+use super::Gateway;
+use super::NativeError;
+use super::Report;
+use super::Sent;
+use super::order::Frames;
+use super::order::Order;
+use super::question::Ids;
+use super::question::Listed;
+use super::question::Question;
+use super::question::Reached;
+use super::question::read_answer;
+use crate::id::NodeId;
+use crate::id::TunnelId;
+use crate::protocol::native::Audience;
+use crate::protocol::wafer::Target;
+use crate::tenant::Page;
+use crate::tenant::Tenant;
+
+impl Gateway {
+    /// Has all tunnels of `audience` do what `order` says, but those in `except`.
+    pub(super) async fn order_audience(
+        &self,
+        tenant: &Arc<Tenant>,
+        audience: &Audience,
+        except: &[Target],
+        order: Order<'_>,
+    ) -> Result<Report, NativeError> {
+        let except: HashSet<TunnelId> = except.iter().filter_map(Target::tunnel).collect();
+        let homes = self.homes(tenant, audience).await?;
+        let mut all = self.order_members(tenant, audience, order, &except);
+        if !homes.is_empty() {
+            let question = Question::Audience {
+                tenant: tenant.id.as_str(),
+                audience: audience.clone(),
+                order,
+                except: except.into_iter().collect(),
+            };
+            for answer in self.ask_each(homes, question.write()).await? {
+                all.add(&read_answer(&answer).ok_or(NativeError::NodeAway)?);
+            }
+        }
+        if all.members == 0 {
+            return Err(unknown(audience));
+        }
+        Ok(all.report())
+    }
+
+    /// The same for this node's own tunnels.
+    pub(super) fn order_members(
+        &self,
+        tenant: &Arc<Tenant>,
+        audience: &Audience,
+        order: Order<'_>,
+        except: &HashSet<TunnelId>,
+    ) -> Reached {
+        let now = Instant::now();
+        let mut frames = Frames::new(order);
+        let tunnels = tenant.groups.tunnels(audience);
+        let mut reached = Reached { members: tunnels.len() as u64, ..Reached::default() };
+        for tunnel in tunnels.into_iter().filter(|tunnel| !except.contains(tunnel)) {
+            match self.push_one(tenant, tunnel, &mut frames, now, None) {
+                Sent::Accepted => reached.accepted += 1,
+                Sent::Slow => reached.slow.push(tunnel),
+                Sent::Closed => reached.gone.push(tunnel),
+            }
+        }
+        frames.count(&self.metrics);
+        reached
+    }
+
+    /// At most `limit` tunnels of `audience` that come behind `after`, and how many there are on all nodes.
+    ///
+    /// # Errors
+    ///
+    /// If nobody is there, or it cannot be said for sure who is.
+    pub async fn list(
+        &self,
+        tenant: &Arc<Tenant>,
+        audience: &Audience,
+        after: Option<TunnelId>,
+        limit: usize,
+    ) -> Result<Page, NativeError> {
+        let homes = self.homes(tenant, audience).await?;
+        let mut pages = vec![tenant.groups.page(audience, after, limit)];
+        if !homes.is_empty() {
+            let question = Question::List {
+                tenant: tenant.id.as_str(),
+                audience: audience.clone(),
+                after: after.map(TunnelId::to_bytes),
+                limit: u32::try_from(limit).unwrap_or(u32::MAX),
+            };
+            for answer in self.ask_each(homes, question.write()).await? {
+                pages.push(read_answer::<Listed>(&answer).ok_or(NativeError::NodeAway)?.into());
+            }
+        }
+        let page = Page::merge(pages, limit);
+        if page.count == 0 { Err(unknown(audience)) } else { Ok(page) }
+    }
+
+    async fn homes(&self, tenant: &Tenant, audience: &Audience) -> Result<Vec<NodeId>, NativeError> {
+        self.engine.homes(tenant.id.as_str(), audience).await.map_err(|_| NativeError::EngineAway)
+    }
+
+    /// Asks all of `nodes` the same. A node that does not answer, but is gone, has nothing to say.
+    async fn ask_each(&self, nodes: Vec<NodeId>, question: Bytes) -> Result<Vec<Bytes>, NativeError> {
+        let asked = nodes.into_iter().map(async |node| (node, self.engine.ask(node, question.clone()).await));
+        let (mut answers, mut silent) = (vec![], vec![]);
+        for (node, answer) in join_all(asked).await {
+            match answer {
+                Ok(answer) => answers.push(answer),
+                Err(_) => silent.push(node),
+            }
+        }
+        if !silent.is_empty() {
+            let living = self.engine.all_others().await.map_err(|_| NativeError::NodeAway)?;
+            if silent.iter().any(|node| living.contains(node)) {
+                return Err(NativeError::NodeAway);
+            }
+        }
+        Ok(answers)
+    }
+}
+
+impl Reached {
+    fn add(&mut self, other: &Self) {
+        self.members += other.members;
+        self.accepted += other.accepted;
+        self.slow.extend(&other.slow);
+        self.gone.extend(&other.gone);
+    }
+
+    fn report(&self) -> Report {
+        let targets = |ids: &Ids| ids.iter().map(Target::Tunnel).collect::<Vec<_>>();
+        let (slow, gone) = (targets(&self.slow), targets(&self.gone));
+        let accepted = usize::try_from(self.accepted).unwrap_or(usize::MAX);
+        Report { targets: accepted + slow.len() + gone.len(), accepted, gone, slow, unreachable: vec![] }
+    }
+}
+
+fn unknown(audience: &Audience) -> NativeError {
+    match audience {
+        Audience::Group(group) => NativeError::GroupUnknown(group.clone()),
+        Audience::User(user) => NativeError::UserUnknown(user.clone()),
+    }
+}

@@ -1,0 +1,81 @@
+//! What can be told of one open tunnel.
+
+use std::sync::Arc;
+
+use serde::Deserialize;
+use serde::Serialize;
+
+use super::Connection;
+use super::Gateway;
+use super::NativeError;
+use super::Socket;
+use super::native::not_open;
+use super::question::Question;
+use crate::clock::rfc3339;
+use crate::id::TunnelId;
+use crate::protocol::content::Profile;
+use crate::protocol::native::Name;
+use crate::protocol::native::request::Metadata;
+use crate::tenant::Tenant;
+
+/// One open tunnel, as its business server sees it.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Description {
+    tunnel_id: String,
+    profile: String,
+    user: Option<Name>,
+    groups: Vec<Name>,
+    metadata: Option<Metadata>,
+    node: String,
+    connected_since: Option<String>,
+    queues: Queues,
+    last_error: Option<String>,
+}
+
+/// What waits.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Queues {
+    events: usize,
+    event_bytes: usize,
+    push_bytes: usize,
+}
+
+impl Gateway {
+    /// Tells of an open tunnel of `tenant`, wherever it is.
+    ///
+    /// # Errors
+    ///
+    /// If there is none with this id, or other nodes cannot be asked.
+    pub async fn describe(&self, tenant: &Arc<Tenant>, tunnel: TunnelId) -> Result<Description, NativeError> {
+        if let Some(connection) = self.find(tenant, tunnel) {
+            return Ok(self.describe_here(&connection));
+        }
+        let owner = self.owner(tenant, tunnel).await?;
+        let question = Question::Describe { tenant: tenant.id.as_str(), tunnel: tunnel.to_bytes() };
+        let answer = self.engine.ask(owner, question.write()).await.map_err(|_| NativeError::NodeAway)?;
+        if answer.is_empty() {
+            return Err(not_open(tunnel));
+        }
+        serde_json::from_slice(&answer).map_err(|_| NativeError::NodeAway)
+    }
+
+    /// Tells of an open tunnel of this node.
+    pub(super) fn describe_here(&self, connection: &Connection<dyn Socket>) -> Description {
+        let inbox = &connection.inbox;
+        let (user, groups) = inbox.tenant.groups.of(inbox.tunnel);
+        let known = inbox.known();
+        Description {
+            tunnel_id: inbox.tunnel.to_string(),
+            profile: if connection.profile == Profile::Native { "native" } else { "wafer" }.to_owned(),
+            user,
+            groups,
+            metadata: known.metadata,
+            node: self.node.clone(),
+            connected_since: known.opened_unix.map(rfc3339),
+            queues: Queues { events: inbox.len(), event_bytes: inbox.bytes(), push_bytes: connection.queued_bytes() },
+            last_error: known.last_error,
+        }
+    }
+}

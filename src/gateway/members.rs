@@ -1,0 +1,145 @@
+//! Groups and users of open tunnels: each change is made where the tunnel is, when all nodes can know of it.
+
+use std::sync::Arc;
+
+use super::Gateway;
+use super::NativeError;
+use super::native::not_open;
+use super::order::Order;
+use super::question::Joined;
+use super::question::Question;
+use super::question::read_answer;
+use super::undecided::Fate;
+use super::undecided::Open;
+use crate::engine::EngineError;
+use crate::id::NodeId;
+use crate::id::TunnelId;
+use crate::protocol::native::Audience;
+use crate::protocol::native::Name;
+use crate::tenant::Tenant;
+use crate::webhook::Inbox;
+
+impl Gateway {
+    /// Puts a tunnel into a group, wherever it is.
+    ///
+    /// # Errors
+    ///
+    /// If it is not open, or in too many groups, or other nodes cannot be asked or told.
+    pub async fn join(&self, tenant: &Arc<Tenant>, tunnel: TunnelId, group: &Name) -> Result<(), NativeError> {
+        if self.find(tenant, tunnel).is_some() {
+            return self.join_here(tenant, tunnel, group).await;
+        }
+        let question = Question::Join { tenant: tenant.id.as_str(), tunnel: tunnel.to_bytes(), group: group.clone() };
+        self.ask_to_join(tenant, tunnel, &question).await
+    }
+
+    /// Takes a tunnel out of a group, if it is in it.
+    ///
+    /// # Errors
+    ///
+    /// If it is not open, or other nodes cannot be asked.
+    pub async fn leave(&self, tenant: &Arc<Tenant>, tunnel: TunnelId, group: &Name) -> Result<(), NativeError> {
+        if self.find(tenant, tunnel).is_some() {
+            return self.leave_here(tenant, tunnel, group);
+        }
+        let question = Question::Leave { tenant: tenant.id.as_str(), tunnel: tunnel.to_bytes(), group: group.clone() };
+        self.ask_to_join(tenant, tunnel, &question).await
+    }
+
+    /// Puts a tunnel of this node into a group.
+    pub(super) async fn join_here(
+        &self,
+        tenant: &Arc<Tenant>,
+        tunnel: TunnelId,
+        group: &Name,
+    ) -> Result<(), NativeError> {
+        let audience = Audience::Group(group.clone());
+        let _entered = self.engine.enter(tenant.id.as_str(), &audience).await.map_err(away)?;
+        let is_open = || self.find(tenant, tunnel).is_some();
+        if tenant.groups.join(tunnel, group, is_open)? { Ok(()) } else { Err(not_open(tunnel)) }
+    }
+
+    /// Takes a tunnel of this node out of a group.
+    pub(super) fn leave_here(&self, tenant: &Arc<Tenant>, tunnel: TunnelId, group: &Name) -> Result<(), NativeError> {
+        self.find(tenant, tunnel).ok_or_else(|| not_open(tunnel))?;
+        self.emptied(tenant, tenant.groups.leave(tunnel, group));
+        Ok(())
+    }
+
+    /// Makes a tunnel of this node this user's.
+    pub(super) async fn set_user(&self, inbox: &Inbox, user: &Name) -> Result<(), NativeError> {
+        let (tenant, tunnel) = (&inbox.tenant, inbox.tunnel);
+        let audience = Audience::User(user.clone());
+        let _entered = self.engine.enter(tenant.id.as_str(), &audience).await.map_err(away)?;
+        let is_open = || self.find(tenant, tunnel).is_some();
+        let emptied = tenant.groups.set_user(tunnel, user, is_open).ok_or_else(|| not_open(tunnel))?;
+        self.emptied(tenant, emptied);
+        inbox.set_user(user);
+        self.engine.belongs_to(tunnel, user);
+        Ok(())
+    }
+
+    /// Gives a tunnel that opens what it was requested with. If it has ended meanwhile there is nothing to give.
+    pub(super) fn join_first(&self, inbox: &Inbox, groups: &[Name], user: Option<&Name>) {
+        let is_open = || self.open.contains_key(&inbox.tunnel);
+        for group in groups {
+            // A tunnel opens in fewer groups than it may be in.
+            let _ = inbox.tenant.groups.join(inbox.tunnel, group, is_open);
+        }
+        if let Some(user) = user {
+            let _ = inbox.tenant.groups.set_user(inbox.tunnel, user, is_open);
+        }
+    }
+
+    /// A tunnel has ended: it is in no group and nobody's.
+    pub(super) fn leave_all(&self, inbox: &Inbox) {
+        self.emptied(&inbox.tenant, inbox.tenant.groups.remove(inbox.tunnel));
+    }
+
+    fn emptied(&self, tenant: &Tenant, audiences: impl IntoIterator<Item = Audience>) {
+        for audience in audiences {
+            self.engine.emptied(tenant.id.as_str(), &audience);
+        }
+    }
+
+    async fn ask_to_join(
+        &self,
+        tenant: &Arc<Tenant>,
+        tunnel: TunnelId,
+        question: &Question<'_>,
+    ) -> Result<(), NativeError> {
+        let owner = self.owner(tenant, tunnel).await?;
+        let answer = self.engine.ask(owner, question.write()).await.map_err(|_| NativeError::NodeAway)?;
+        match read_answer(&answer).ok_or(NativeError::NodeAway)? {
+            Joined::Done => Ok(()),
+            Joined::NotMine => Err(not_open(tunnel)),
+            Joined::TooManyGroups => Err(crate::tenant::TooManyGroups.into()),
+            Joined::EngineAway => Err(NativeError::EngineAway),
+        }
+    }
+
+    /// The other node that has this tunnel.
+    pub(super) async fn owner(&self, tenant: &Tenant, tunnel: TunnelId) -> Result<NodeId, NativeError> {
+        let open = vec![Open { packet: 0, tunnel }];
+        match self.decide(tenant.id.as_str(), &[Order::Nothing], open).await[..] {
+            [Fate::Accepted] => self.hints.lock().get(tunnel).ok_or(NativeError::NodeAway),
+            [Fate::Gone] => Err(not_open(tunnel)),
+            _ => Err(NativeError::NodeAway),
+        }
+    }
+}
+
+impl From<Result<(), NativeError>> for Joined {
+    fn from(result: Result<(), NativeError>) -> Self {
+        match result {
+            Ok(()) => Self::Done,
+            Err(NativeError::TooManyGroups(_)) => Self::TooManyGroups,
+            Err(NativeError::EngineAway) => Self::EngineAway,
+            Err(_) => Self::NotMine,
+        }
+    }
+}
+
+fn away(_: EngineError) -> NativeError {
+    NativeError::EngineAway
+}

@@ -1,0 +1,333 @@
+//! The native API on many nodes: whichever is asked, the answer is the same.
+
+use std::time::Duration;
+use std::time::Instant;
+
+use serde_json::Value;
+use serde_json::json;
+
+use super::KEY;
+use crate::support::Cluster;
+use crate::support::TestClient;
+use crate::support::hooks::Hooks;
+use crate::support::native::Native;
+use crate::support::native::problem;
+use crate::support::within;
+
+/// How long it takes at most until a dead node is given up.
+pub(super) const A_LEASE: Duration = Duration::from_secs(20);
+
+/// Some gateways on one Redis, a native business server that talks to any of them, and its webhook.
+pub(super) struct Nodes {
+    pub(super) cluster: Cluster,
+    pub(super) hooks: Hooks,
+    settings: Vec<(String, String)>,
+}
+
+impl Nodes {
+    pub(super) async fn new(nodes: usize) -> Self {
+        let hooks = Hooks::new(KEY).await;
+        let settings: Vec<(String, String)> = [
+            ("tenants.1.id", "shop"),
+            ("tenants.1.keys", KEY),
+            ("tenants.1.webhook_url", &hooks.url()),
+            ("tenants.1.receive_hosts", "127.0.0.1"),
+        ]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .to_vec();
+        let cluster = Cluster::with(nodes, &borrowed(&settings)).await;
+        Self { cluster, hooks, settings }
+    }
+
+    /// One more gateway.
+    pub(super) async fn join(&mut self) {
+        self.cluster.join(&borrowed(&self.settings)).await;
+        self.cluster.settle().await;
+    }
+
+    /// The business server as it talks to one node.
+    pub(super) fn native(&self, node: usize) -> Native {
+        Native { gateway: self.cluster.nodes[node].address, tenant: "shop".into(), key: KEY.into() }
+    }
+
+    /// Asks one node for a tunnel, and opens it at another.
+    pub(super) async fn open(&self, asked: usize, dialled: usize, wish: &Value) -> TestClient {
+        let issued = self.native(asked).issue(wish).await;
+        let client = TestClient::dial(&self.cluster.moved(&issued, dialled)).await.expect("it works everywhere");
+        self.hooks.events(&client.tunnel, 1).await;
+        client
+    }
+}
+
+fn borrowed(settings: &[(String, String)]) -> Vec<(&str, &str)> {
+    settings.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect()
+}
+
+#[tokio::test]
+async fn groups_and_users_are_found_from_every_node() {
+    let nodes = Nodes::new(3).await;
+    let mut clients = vec![];
+    for node in 0..3 {
+        clients.push(nodes.open((node + 1) % 3, node, &json!({"user": "ann", "groups": ["room"]})).await);
+    }
+    let ids: Vec<String> = clients.iter().map(|client| client.tunnel.clone()).collect();
+
+    for node in 0..3 {
+        let native = nodes.native(node);
+        let pushed = native.push(&json!({"group": "room"}), &json!(format!("from {node}"))).await;
+        assert_eq!(
+            pushed,
+            json!({"targets": 3, "accepted": 3, "gone": [], "slow": [], "unreachable": []}),
+            "through {node}"
+        );
+        let body = json!({"to": {"user": "ann"}, "except": [ids[0], "t1"], "content": "but one"});
+        assert_eq!(native.ok("POST /v1/push", &body).await["accepted"], 2);
+        for (number, client) in clients.iter_mut().enumerate() {
+            client.expect(&format!("from {node}")).await;
+            if number != 0 {
+                client.expect("but one").await;
+            }
+        }
+        let page = native.ok("GET /v1/groups/room?limit=2", &Value::Null).await;
+        assert_eq!((&page["count"], page["tunnels"].as_array().map(Vec::len)), (&json!(3), Some(2)));
+        let next = page["nextCursor"].as_str().expect("there is more");
+        let rest = native.ok(&format!("GET /v1/groups/room?limit=2&cursor={next}"), &Value::Null).await;
+        assert_eq!((rest["tunnels"].as_array().map(Vec::len), &rest["nextCursor"]), (Some(1), &Value::Null));
+        for (home, id) in ids.iter().enumerate() {
+            let told = native.ok(&format!("GET /v1/tunnels/{id}"), &Value::Null).await;
+            assert_eq!(
+                (&told["tunnelId"], &told["user"], &told["groups"]),
+                (&json!(id), &json!("ann"), &json!(["room"]))
+            );
+            let here = nodes.native(home).ok(&format!("GET /v1/tunnels/{id}"), &Value::Null).await;
+            assert_eq!(told["node"], here["node"]);
+        }
+        assert_eq!(native.refused("GET /v1/groups/nobody", &Value::Null).await, (404, "group_unknown".into()));
+    }
+
+    let closed = nodes.native(2).ok("POST /v1/close", &json!({"to": {"user": "ann"}, "reason": "enough"})).await;
+    assert_eq!(closed["closed"], 3);
+    for client in &mut clients {
+        assert_eq!(client.closed().await, (1000, "enough".into()));
+    }
+    assert_eq!(nodes.native(1).refused("GET /v1/users/ann", &Value::Null).await, (404, "user_unknown".into()));
+}
+
+#[tokio::test]
+async fn a_tunnel_joins_and_leaves_through_any_node() {
+    let nodes = Nodes::new(2).await;
+    let (here, there) = (nodes.native(0), nodes.native(1));
+    let mut client = nodes.open(0, 1, &Value::Null).await;
+    let member = format!("/v1/groups/room/tunnels/{}", client.tunnel);
+
+    here.ok(&format!("PUT {member}"), &Value::Null).await;
+    assert_eq!(here.push(&json!({"group": "room"}), &json!("in")).await["accepted"], 1);
+    client.expect("in").await;
+    there.ok(&format!("DELETE {member}"), &Value::Null).await;
+    assert_eq!(here.refused("GET /v1/groups/room", &Value::Null).await.1, "group_unknown");
+    there.ok(&format!("PUT {member}"), &Value::Null).await;
+    assert_eq!(here.ok("GET /v1/groups/room", &Value::Null).await["tunnels"], json!([client.tunnel]));
+    here.ok(&format!("DELETE {member}"), &Value::Null).await;
+    assert_eq!(there.refused("GET /v1/groups/room", &Value::Null).await.1, "group_unknown");
+
+    for number in 0..64 {
+        here.ok(&format!("PUT /v1/groups/{number}/tunnels/{}", client.tunnel), &Value::Null).await;
+    }
+    let one_more = here.refused(&format!("PUT /v1/groups/64/tunnels/{}", client.tunnel), &Value::Null).await;
+    assert_eq!(one_more, (422, "too_many_groups".into()));
+    assert_eq!(there.refused("GET /v1/groups/64", &Value::Null).await.1, "group_unknown");
+
+    client.send_close(1000).await;
+    nodes.hooks.events(&client.tunnel, 2).await;
+    for line in [format!("PUT {member}"), format!("DELETE {member}"), format!("GET /v1/tunnels/{}", client.tunnel)] {
+        assert_eq!(here.refused(&line, &Value::Null).await, (404, "tunnel_not_open".into()), "{line}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_acts_on_tunnels_of_every_node() {
+    let nodes = Nodes::new(2).await;
+    nodes.hooks.script(|hook| match hook.events[0]["data"].as_str() {
+        Some(actions) => (200, format!("{{\"actions\":{actions}}}")),
+        None => (204, String::new()),
+    });
+    let mut other = nodes.open(0, 0, &json!({"groups": ["room"]})).await;
+    let mut client = nodes.open(0, 1, &Value::Null).await;
+
+    client.send(r#"[{"user":"ann"},{"join":"room"},{"push":{"to":{"group":"room"},"content":"a"}}]"#).await;
+    other.expect("a").await;
+    client.expect("a").await;
+    assert_eq!(nodes.native(0).push(&json!({"user": "ann"}), &json!("b")).await["accepted"], 1);
+    client.expect("b").await;
+    client.send(r#"[{"leave":"room"},{"user":"bob"},{"push":{"to":{"group":"room"},"content":"c"}}]"#).await;
+    other.expect("c").await;
+    assert_eq!(nodes.native(0).refused("GET /v1/users/ann", &Value::Null).await.1, "user_unknown");
+    let close = json!([{"push": {"to": {"tunnels": [other.tunnel]}, "content": "d"}}, {"close": {}}]).to_string();
+    client.send(&close).await;
+    other.expect("d").await;
+    assert_eq!(client.close_code().await, 1000);
+}
+
+#[tokio::test]
+async fn a_wafer_tunnel_of_another_node_is_in_groups_too() {
+    let nodes = Nodes::new(2).await;
+    let mut client = nodes.cluster.connect(0, 1).await;
+    let tenant = nodes.cluster.wafer(0).tc_id;
+    let here = Native { tenant, key: crate::support::KEY.into(), ..nodes.native(0) };
+
+    // Its key has letters that no header takes, so it signs.
+    let call = async |line: &str, body: &str| here.signed(line, body).send(here.gateway).await;
+
+    assert_eq!(call(&format!("PUT /v1/groups/room/tunnels/{}", client.tunnel), "").await.status, 204);
+    let pushed = call("POST /v1/push", r#"{"to":{"group":"room"},"content":{"a" :1}}"#).await;
+    assert_eq!(pushed.json()["accepted"], 1);
+    client.expect("message:{\"a\" :1}").await;
+    let body = json!({"to": {"tunnels": [client.tunnel]}, "contentBase64": "AAEC"}).to_string();
+    assert_eq!(call("POST /v1/push", &body).await.json()["accepted"], 1);
+    client.expect("message:AAEC").await;
+}
+
+#[tokio::test]
+async fn what_must_happen_once_happens_once_on_all_nodes() {
+    let nodes = Nodes::new(2).await;
+    let mut client = nodes.open(0, 0, &json!({"user": "ann"})).await;
+    let (here, there) = (nodes.native(0), nodes.native(1));
+    let body = json!({"to": {"user": "ann"}, "content": "once"}).to_string();
+
+    let signed = here.signed("POST /v1/push", &body);
+    assert_eq!(signed.send(here.gateway).await.status, 200);
+    assert_eq!(problem(&signed.send(there.gateway).await), (401, "nonce_replayed".into()));
+
+    let key = "Idempotency-Key: k\r\n";
+    let first = here.call_with("POST /v1/push", key, &body).await;
+    let again = there.call_with("POST /v1/push", key, &body).await;
+    assert_eq!((first.status, again.status, &first.body), (200, 200, &again.body));
+    let other = there.call_with("POST /v1/push", key, &body.replace("once", "twice")).await;
+    assert_eq!(problem(&other), (422, "idempotency_key_reused".into()));
+
+    client.expect("once").await;
+    client.expect("once").await;
+    nothing_more(&here, &mut client).await;
+}
+
+#[tokio::test]
+async fn a_push_to_a_group_asks_only_where_it_has_members() {
+    const PUSHES: u64 = 20;
+    let nodes = Nodes::new(4).await;
+    let mut client = nodes.open(0, 1, &json!({"groups": ["room"]})).await;
+    let begin = Instant::now();
+    let before = nodes.cluster.redis.calls("publish").await;
+
+    for number in 0..PUSHES {
+        assert_eq!(nodes.native(0).push(&json!({"group": "room"}), &json!(number)).await["accepted"], 1);
+    }
+
+    // A question and an answer for each push; the rest are the nodes' own probes, one a second each.
+    let after = nodes.cluster.redis.calls("publish").await;
+    let probes = 4 * (begin.elapsed().as_secs() + 2);
+    assert!(after - before <= 2 * PUSHES + probes, "{} for {PUSHES} pushes, {probes} probes", after - before);
+    for number in 0..PUSHES {
+        client.expect(&number.to_string()).await;
+    }
+}
+
+#[tokio::test]
+async fn a_dead_nodes_tunnels_leave_their_groups_and_their_end_is_told() {
+    let mut nodes = Nodes::new(2).await;
+    let mut survivor = nodes.open(0, 0, &json!({"groups": ["room"]})).await;
+    let lost = nodes.open(0, 1, &json!({"user": "ann", "groups": ["room", "other"]})).await;
+    let native = nodes.native(0);
+
+    nodes.cluster.nodes.pop().expect("two").kill().await;
+    let asked = native.call("GET /v1/groups/room", &Value::Null).await;
+    assert_eq!(problem(&asked), (503, "node_away".into()), "it may be only slow");
+    assert_eq!(native.push(&json!({"tunnels": [lost.tunnel]}), &json!(1)).await["unreachable"], json!([lost.tunnel]));
+
+    let events = nodes.hooks.events_within(A_LEASE, &lost.tunnel, 2).await;
+    assert_eq!(events[1]["data"], json!({"reason": "node_lost"}), "nobody knows how many messages there were");
+    assert_eq!((&events[1]["userid"], &events[1]["sequence"]), (&json!("ann"), &Value::Null));
+    assert_eq!(
+        events[1]["traceparent"].as_str().map(|trace| &trace[..36]),
+        events[0]["traceparent"].as_str().map(|trace| &trace[..36])
+    );
+    assert_eq!(native.push(&json!({"group": "room"}), &json!("on")).await["targets"], 1);
+    survivor.expect("on").await;
+    assert_eq!(native.refused("GET /v1/groups/other", &Value::Null).await.1, "group_unknown");
+    within("nothing is left of it in Redis", async {
+        while nodes.cluster.redis.command(&["KEYS", "*homes*other"]).await != "*0\r\n" {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn groups_survive_the_loss_of_all_data() {
+    let nodes = Nodes::new(2).await;
+    let mut clients = [
+        nodes.open(0, 0, &json!({"groups": ["room"]})).await,
+        nodes.open(0, 1, &json!({"user": "ann", "groups": ["room"]})).await,
+    ];
+
+    nodes.cluster.redis.command(&["FLUSHALL"]).await;
+    let native = nodes.native(0);
+    let pushed = within("it can be said for sure again", async {
+        loop {
+            let answer = native.call("POST /v1/push", &json!({"to": {"group": "room"}, "content": "back"})).await;
+            if answer.status == 200 {
+                return answer.json();
+            }
+            assert_eq!(problem(&answer), (503, "engine_away".into()), "nothing is done by halves");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    })
+    .await;
+
+    assert_eq!(pushed["accepted"], 2);
+    for client in &mut clients {
+        client.expect("back").await;
+        nothing_more(&native, client).await;
+    }
+    assert_eq!(native.push(&json!({"user": "ann"}), &json!("you")).await["accepted"], 1);
+    clients[1].expect("you").await;
+}
+
+#[tokio::test]
+async fn without_redis_local_tunnels_are_reached_and_nothing_is_guessed() {
+    let nodes = Nodes::new(2).await;
+    let mut client = nodes.open(0, 0, &json!({"groups": ["room"]})).await;
+    let native = nodes.native(0);
+    nodes.cluster.redis.signal("STOP");
+
+    assert_eq!(native.push(&json!({"tunnels": [client.tunnel]}), &json!("local")).await["accepted"], 1);
+    client.expect("local").await;
+    let signed = native.signed("POST /v1/push", &json!({"to": {"tunnels": [client.tunnel]}, "content": 1}).to_string());
+    assert_eq!(signed.send(native.gateway).await.status, 200, "each node checks nonces for itself");
+    assert_eq!(problem(&signed.send(native.gateway).await), (401, "nonce_replayed".into()));
+    client.expect("1").await;
+
+    let away = (503, "engine_away".to_owned());
+    let to_group = json!({"to": {"group": "room"}, "content": "nobody"});
+    assert_eq!(native.refused("POST /v1/push", &to_group).await, away);
+    let join = format!("PUT /v1/groups/new/tunnels/{}", client.tunnel);
+    assert_eq!(native.refused(&join, &Value::Null).await, away);
+    let once = native.call_with("POST /v1/push", "Idempotency-Key: k\r\n", &to_group.to_string()).await;
+    assert_eq!(problem(&once), away);
+    nothing_more(&native, &mut client).await;
+
+    nodes.cluster.redis.signal("CONT");
+    within("the nodes are back", async {
+        while native.call("POST /v1/push", &to_group).await.status != 200 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    })
+    .await;
+    client.expect("nobody").await;
+    assert_eq!(native.refused("GET /v1/groups/new", &Value::Null).await.1, "group_unknown", "it was refused");
+}
+
+/// Makes sure that nothing else was pushed: the next is what is pushed now.
+async fn nothing_more(native: &Native, client: &mut TestClient) {
+    native.push(&json!({"tunnels": [client.tunnel]}), &json!("the end")).await;
+    client.expect("the end").await;
+}
