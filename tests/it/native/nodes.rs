@@ -1,7 +1,7 @@
 //! The native API on many nodes: whichever is asked, the answer is the same.
 
 use std::time::Duration;
-use std::time::Instant;
+use tokio::time::Instant;
 
 use serde_json::Value;
 use serde_json::json;
