@@ -10,6 +10,7 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 use std::task::Context;
 use std::task::Poll;
+use std::time::Duration;
 
 use criterion::BatchSize;
 use criterion::Criterion;
@@ -90,7 +91,7 @@ fn connections(takes_all: bool) -> Vec<Arc<Connection<dyn Socket>>> {
         let tunnel = TunnelId::from_bytes((id as u128).to_be_bytes());
         let inbox = Arc::new(Inbox::new(tunnel, Arc::clone(&tenant), Arc::clone(&endpoint), 0));
         let socket = Memory { takes_all, written: AtomicUsize::new(0) };
-        Arc::new(Connection::new(inbox, Profile::Wafer, socket, 0))
+        Arc::new(Connection::new(inbox, Profile::Wafer, socket, Duration::ZERO, 0))
     };
     (0..TARGETS).map(connect).collect()
 }

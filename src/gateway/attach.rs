@@ -154,15 +154,15 @@ impl Gateway {
     pub fn attach<S: Socket>(&self, admission: Admission, profile: Profile, socket: S) -> Arc<Connection<S>> {
         let Admission { ticket, tenant, endpoint, mut registration } = admission;
         registration.is_kept = true;
-        let now = Instant::now();
+        let (now, opened_unix) = (Instant::now(), self.clock.unix_time());
         let about = ticket.native.map(|about| *about);
         let (groups, user) = about.as_ref().map_or((vec![], None), |about| (about.groups.clone(), about.user.clone()));
         let inbox = Inbox::new(ticket.tunnel, tenant, endpoint, ticket.key_fingerprint).of_epoch(registration.epoch);
         let inbox = Arc::new(match about {
-            Some(about) => inbox.native(about, now, self.clock.unix_time()),
+            Some(about) => inbox.native(about, now, opened_unix),
             None => inbox,
         });
-        let connection = Arc::new(Connection::new(inbox, profile, socket, self.now_ms()));
+        let connection = Arc::new(Connection::new(inbox, profile, socket, opened_unix, self.now_ms()));
         if profile == Profile::Wafer {
             let timeout = frame::text(&packet::timeout(self.options.heartbeat_secs), "");
             connection.send(&timeout, self.options.outbox_bytes, now);

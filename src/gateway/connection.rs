@@ -9,6 +9,7 @@ use std::task::Context;
 use std::task::Poll;
 use std::task::Waker;
 use std::task::ready;
+use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -34,6 +35,8 @@ pub struct Connection<S: ?Sized> {
     pub inbox: Arc<Inbox>,
     /// What its socket speaks.
     pub profile: Profile,
+    /// When it opened, in seconds since 1970: four bytes that lie idle beside the profile anyway.
+    opened_unix_secs: u32,
     /// When the client was last heard, in milliseconds since the gateway's start.
     heard_ms: AtomicU64,
     writer: Mutex<Writer>,
@@ -70,9 +73,10 @@ pub enum Sent {
 }
 
 impl<S: Socket> Connection<S> {
-    /// The connection of a client that was heard just now.
-    pub fn new(inbox: Arc<Inbox>, profile: Profile, socket: S, now_ms: u64) -> Self {
-        Self { inbox, profile, heard_ms: AtomicU64::new(now_ms), writer: Mutex::default(), socket }
+    /// The connection of a client that was heard just now: `opened` is the time since 1970, `now_ms` since the gateway's start.
+    pub fn new(inbox: Arc<Inbox>, profile: Profile, socket: S, opened: Duration, now_ms: u64) -> Self {
+        let opened_unix_secs = u32::try_from(opened.as_secs()).unwrap_or(u32::MAX);
+        Self { inbox, profile, opened_unix_secs, heard_ms: AtomicU64::new(now_ms), writer: Mutex::default(), socket }
     }
 }
 
@@ -80,6 +84,11 @@ impl<S: Socket + ?Sized> Connection<S> {
     /// Its socket.
     pub fn socket(&self) -> &S {
         &self.socket
+    }
+
+    /// When it opened, since 1970, to the second.
+    pub fn opened_unix(&self) -> Duration {
+        Duration::from_secs(self.opened_unix_secs.into())
     }
 
     /// How far its life has come.

@@ -28,7 +28,7 @@ pub struct Description {
     groups: Vec<Name>,
     metadata: Option<Metadata>,
     node: String,
-    connected_since: Option<String>,
+    connected_since: String,
     queues: Queues,
     last_error: Option<String>,
 }
@@ -73,7 +73,7 @@ impl Gateway {
             groups,
             metadata: known.metadata,
             node: self.node.clone(),
-            connected_since: known.opened_unix.map(rfc3339),
+            connected_since: rfc3339(connection.opened_unix()),
             queues: Queues { events: inbox.len(), event_bytes: inbox.bytes(), push_bytes: connection.queued_bytes() },
             last_error: known.last_error,
         }

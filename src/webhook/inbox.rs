@@ -41,7 +41,7 @@ pub(super) struct State {
     /// Who waits for room.
     reader: Option<Waker>,
     is_closed: bool,
-    /// What a native tunnel knows of itself.
+    /// What the tunnel knows of itself.
     pub(super) about: Option<Box<About>>,
 }
 

@@ -113,7 +113,7 @@ async fn both_worlds_meet_in_a_group() {
     let native = Native { gateway: world.gateway.address, tenant: world.wafer.tc_id.clone(), key: KEY.into() };
     let wafer = Wafer { key: KEY.into(), ..world.wafer.clone() };
     let business = crate::support::BusinessServer::at("127.0.0.1:0", &[KEY]).await;
-    business.script(|_| Answer::Accept);
+    business.script(|event| if event.kind == "connect" { Answer::Status(400, "", "no") } else { Answer::Accept });
     let issued = wafer.issue(&business.url()).await;
     let mut old = TestClient::dial(&issued).await.expect("opens");
     assert!(old.recv_packet().await.starts_with("timeout:"));
@@ -131,11 +131,15 @@ async fn both_worlds_meet_in_a_group() {
     old.expect("message:AP8=").await;
     assert_eq!(new.recv().await, Some(Message::binary(vec![0, 255])));
 
+    old.send("message:ok").await;
+    business.story(&old.tunnel, &["connect", "message:ok"]).await;
     assert_eq!(wafer.push(&[&new.tunnel, &old.tunnel], "from the old side").await, Vec::<String>::new());
     new.expect("from the old side").await;
     old.expect("message:from the old side").await;
     let tunnel = native.ok(&format!("GET /v1/tunnels/{}", old.tunnel), &Value::Null).await;
     assert_eq!((&tunnel["profile"], &tunnel["groups"]), (&json!("wafer"), &json!(["room"])));
+    assert!(tunnel["connectedSince"].as_str().is_some_and(|since| since.ends_with('Z')), "{tunnel}");
+    assert_eq!(tunnel["lastError"], "answered 400: no");
 
     native.ok("POST /v1/close", &json!({"to": {"group": "room"}, "except": [new.tunnel]})).await;
     old.expect("close").await;
