@@ -10,9 +10,13 @@ use std::time::SystemTime;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use hyper::StatusCode;
+use hyper::header::CONNECTION;
+use hyper::header::CONTENT_LENGTH;
+use hyper::header::HOST;
 use hyper::header::HeaderName;
 use hyper::header::HeaderValue;
 use hyper::header::RETRY_AFTER;
+use hyper::header::TRANSFER_ENCODING;
 use ipnet::IpNet;
 
 use crate::webhook::answer;
@@ -45,6 +49,14 @@ pub struct Settings {
 
 /// A line of a request's head.
 pub type Header = (HeaderName, HeaderValue);
+
+/// Lines that say where a request goes and where it ends. They are ours alone, whoever asks for others.
+const FRAMING: [HeaderName; 4] = [HOST, CONTENT_LENGTH, TRANSFER_ENCODING, CONNECTION];
+
+/// Those of `headers` that go out as they are.
+pub(crate) fn sendable(headers: &[Header]) -> impl Iterator<Item = &Header> {
+    headers.iter().filter(|(name, _)| !FRAMING.contains(name))
+}
 
 /// Tells the time of day.
 pub type WallClock = Arc<dyn Fn() -> SystemTime + Send + Sync>;

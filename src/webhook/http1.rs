@@ -18,10 +18,6 @@ use bytes::Buf;
 use bytes::Bytes;
 use bytes::BytesMut;
 use hyper::StatusCode;
-use hyper::header::CONNECTION;
-use hyper::header::CONTENT_LENGTH;
-use hyper::header::HOST;
-use hyper::header::TRANSFER_ENCODING;
 use tokio::io::AsyncRead;
 use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWrite;
@@ -34,6 +30,7 @@ use crate::webhook::answer::MAX_HEADERS;
 use crate::webhook::answer::Malformed;
 use crate::webhook::chunked::Chunked;
 use crate::webhook::client::Header;
+use crate::webhook::client::sendable;
 use crate::webhook::connect::Stream;
 use crate::webhook::endpoint::ReceiveUrl;
 
@@ -329,13 +326,11 @@ impl Exchange {
 fn encode_head(url: &ReceiveUrl, headers: &[Header], length: usize) -> Vec<u8> {
     let mut head = Vec::with_capacity(512 + if length <= COPY_BYTES { length } else { 0 });
     head.extend_from_slice(url.request_head());
-    for (name, value) in headers {
-        if ![HOST, CONTENT_LENGTH, TRANSFER_ENCODING, CONNECTION].contains(name) {
-            head.extend_from_slice(name.as_str().as_bytes());
-            head.extend_from_slice(b": ");
-            head.extend_from_slice(value.as_bytes());
-            head.extend_from_slice(b"\r\n");
-        }
+    for (name, value) in sendable(headers) {
+        head.extend_from_slice(name.as_str().as_bytes());
+        head.extend_from_slice(b": ");
+        head.extend_from_slice(value.as_bytes());
+        head.extend_from_slice(b"\r\n");
     }
     head.extend_from_slice(b"content-length: ");
     head.extend_from_slice(length.to_string().as_bytes());

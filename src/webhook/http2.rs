@@ -12,10 +12,6 @@ use hyper::Response;
 use hyper::body::Body;
 use hyper::body::Incoming;
 use hyper::client::conn::http2;
-use hyper::header::CONNECTION;
-use hyper::header::CONTENT_LENGTH;
-use hyper::header::HOST;
-use hyper::header::TRANSFER_ENCODING;
 use hyper_util::rt::TokioExecutor;
 use hyper_util::rt::TokioIo;
 use hyper_util::rt::TokioTimer;
@@ -23,6 +19,7 @@ use hyper_util::rt::TokioTimer;
 use crate::webhook::answer::MAX_BODY_BYTES;
 use crate::webhook::answer::MAX_HEAD_BYTES;
 use crate::webhook::client::Header;
+use crate::webhook::client::sendable;
 use crate::webhook::connect::Stream;
 use crate::webhook::endpoint::ReceiveUrl;
 
@@ -80,10 +77,7 @@ impl Http2 {
         let mut request = Request::new(Full::new(body.clone()));
         *request.method_mut() = Method::POST;
         *request.uri_mut() = url.uri().clone();
-        request.headers_mut().extend(headers.iter().cloned());
-        for name in [HOST, CONTENT_LENGTH, TRANSFER_ENCODING, CONNECTION] {
-            request.headers_mut().remove(name);
-        }
+        request.headers_mut().extend(sendable(headers).cloned());
         self.0.try_send_request(request).await.map_err(|mut error| match error.take_message() {
             Some(_) => Failure::Unsent(error.into_error()),
             None => Failure::Lost(error.into_error()),

@@ -2,6 +2,8 @@
 
 use bytes::Bytes;
 use hyper::Version;
+use hyper::header::HeaderName;
+use hyper::header::HeaderValue;
 use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWriteExt;
 
@@ -124,6 +126,19 @@ async fn bodies_over_http2_are_cut_at_the_cap() {
 
         assert_eq!(server.connections(), 1, "cutting one exchange harms no other");
     }
+}
+
+#[tokio::test]
+async fn headers_that_frame_the_request_are_ours_alone_over_http2_too() {
+    let (root, acceptor) = self_signed("tls.test", &[b"h2"]);
+    let server = tls_server(acceptor, version).await;
+    let headers = ["host", "content-length", "transfer-encoding", "connection"]
+        .map(|name| (HeaderName::from_static(name), HeaderValue::from_static("evil")));
+
+    let body = Bytes::from_static(b"{\"data\":\"{}\"}");
+    let answer = trusting(root).post(&server.named("https", "tls.test"), &headers, body, LONG).await.expect("answered");
+
+    assert_eq!(answer.body, "HTTP/2.0");
 }
 
 #[tokio::test]
