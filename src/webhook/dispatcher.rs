@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::Notify;
+use tokio::sync::Semaphore;
 use tokio::sync::SemaphorePermit;
 use tokio::time::Instant;
 use tokio::time::sleep_until;
@@ -146,34 +147,34 @@ async fn run(inner: Arc<Inner>, inbox: Arc<Inbox>) {
             Step::Expired(event) => inner.expire(&inbox, &event),
             Step::Send(event) => {
                 let deadline = inner.ttl.deadline(&event).into();
-                if let Some(permit) = admit(&inbox, now, deadline).await {
-                    Box::pin(inner.attempt(&inbox, &event, permit)).await;
+                if let Some(permits) = admit(&inbox, now, deadline).await {
+                    Box::pin(inner.attempt(&inbox, &event, permits)).await;
                 }
             }
         }
     }
 }
 
+/// What an attempt holds: one of its receive URL's requests in flight, and one of its host's.
+type Permits<'a> = (SemaphorePermit<'a>, SemaphorePermit<'a>);
+
 /// Waits until the endpoint may be asked; none if that was not before `deadline`.
-async fn admit(inbox: &Inbox, mut now: Instant, deadline: Instant) -> Option<SemaphorePermit<'_>> {
+async fn admit(inbox: &Inbox, mut now: Instant, deadline: Instant) -> Option<Permits<'_>> {
     let endpoint = &inbox.endpoint;
     loop {
-        let permit = match endpoint.permits.try_acquire() {
-            Ok(permit) => permit,
-            Err(_) => {
-                let permit = timeout_at(deadline, endpoint.permits.acquire()).await.ok()?.ok()?;
-                now = Instant::now();
-                permit
-            }
-        };
+        // Who waits for the host holds its own URL's permit, so that no URL has more than its share of those who wait.
+        let permits = (
+            acquire(&endpoint.permits, &mut now, deadline).await?,
+            acquire(&endpoint.host_permits, &mut now, deadline).await?,
+        );
         let changed = endpoint.changed.notified();
         let admission = endpoint.breaker.lock().admit(now.into_std());
         let until = match admission {
-            Admission::Go => return Some(permit),
+            Admission::Go => return Some(permits),
             Admission::WaitUntil(at) => deadline.min(at.into()),
             Admission::WaitForProbe => deadline,
         };
-        drop(permit);
+        drop(permits);
         if timeout_at(until, changed).await.is_err() && until == deadline {
             return None;
         }
@@ -181,9 +182,19 @@ async fn admit(inbox: &Inbox, mut now: Instant, deadline: Instant) -> Option<Sem
     }
 }
 
+/// A permit, at once or before `deadline`; waiting moves `now`.
+async fn acquire<'a>(permits: &'a Semaphore, now: &mut Instant, deadline: Instant) -> Option<SemaphorePermit<'a>> {
+    if let Ok(permit) = permits.try_acquire() {
+        return Some(permit);
+    }
+    let permit = timeout_at(deadline, permits.acquire()).await.ok()?.ok()?;
+    *now = Instant::now();
+    Some(permit)
+}
+
 impl Inner {
     /// Makes one attempt and tells the lane and the breaker how it ended. What the answer asks for is done before the next event.
-    async fn attempt(&self, inbox: &Inbox, event: &Event, permit: SemaphorePermit<'_>) {
+    async fn attempt(&self, inbox: &Inbox, event: &Event, permits: Permits<'_>) {
         let started = Instant::now();
         let (is_first, companions) = self.prepare(inbox);
         if is_first {
@@ -202,7 +213,7 @@ impl Inner {
         let judgement = judge(&result, inbox.is_native());
         self.metrics.webhook_duration(event.kind.as_str(), now - started);
         record(&inbox.endpoint, &judgement, now);
-        drop(permit);
+        drop(permits);
         std::iter::once(event).chain(&companions).for_each(|event| self.report(inbox, event, &judgement, is_first));
         if let (Verdict::Delivered, Ok(answer)) = (judgement.verdict, &result) {
             self.act(inbox, event, answer).await;

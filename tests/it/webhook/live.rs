@@ -1,8 +1,10 @@
 //! A tunnel is live from before its `connect` is sent, and no webhook holds up anything but the ones behind it.
 
 use crate::support::Answer;
+use crate::support::BusinessServer;
 use crate::support::Event;
 use crate::support::Gate;
+use crate::support::KEY;
 use crate::support::World;
 
 /// Holds the answers to the events that `is_held` picks until the gate is opened.
@@ -100,6 +102,30 @@ async fn one_event_is_in_flight_while_other_tunnels_go_on() {
     let words: Vec<&str> = ["connect"].into_iter().chain(words.iter().map(String::as_str)).collect();
     world.business.story(&held.tunnel, &words).await;
     drop(held);
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn all_receive_urls_of_a_host_get_no_more_requests_at_once_than_four_of_them() {
+    let settings = [("webhook.max_in_flight_per_endpoint", "2"), ("tenants.0.receive_hosts", "*")];
+    let world = World::with(&settings).await;
+    let stranger = BusinessServer::at("127.0.0.2:0", &[KEY]).await;
+    let gate = hold(&world, |event| event.target.starts_with("/slow"));
+    let mut clients = vec![];
+    for number in 0..12 {
+        let issued = world.wafer.issue(&world.business.url_of(&format!("/slow/{number}"))).await;
+        clients.push(crate::support::TestClient::dial(&issued).await.expect("works"));
+    }
+
+    world.business.until(|events| events.len() == 8).await;
+    let issued = world.wafer.issue(&stranger.url()).await;
+    clients.push(crate::support::TestClient::dial(&issued).await.expect("works"));
+    stranger.until(|events| events.len() == 1).await;
+    assert_eq!(world.business.events().len(), 8);
+    gate.open();
+
+    world.business.until(|events| events.len() == 12).await;
+    drop(clients);
     world.finish().await;
 }
 
