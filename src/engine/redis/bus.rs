@@ -23,6 +23,7 @@ use tokio::time::timeout_at;
 use super::super::Answering;
 use super::super::EngineError;
 use super::super::Member;
+use super::advice::Advised;
 use super::keys::Keys;
 use super::link::Link;
 use super::link::OnPush;
@@ -202,6 +203,7 @@ impl Bus {
     pub(super) async fn stay_subscribed(&self) {
         let mut me = self.me.clone();
         let mut subscribed = None;
+        let mut is_reached = true;
         loop {
             let (number, mut connection) = self.receiving.connection().await;
             let node = *me.borrow_and_update();
@@ -213,7 +215,7 @@ impl Bus {
                 subscribed = match connection.subscribe(&self.keys.channel(node)).await {
                     Ok(()) => Some((number, node)),
                     Err(error) => {
-                        tracing::debug!(%error, "cannot subscribe");
+                        tell_once(&mut is_reached, &error);
                         self.receiving.replace(number);
                         continue;
                     }
@@ -227,6 +229,14 @@ impl Bus {
                 _ = me.changed() => true,
             };
             let arrived = self.probed.load(Ordering::Acquire) >= probe;
+            match &sent {
+                Ok(_) if arrived && !is_reached => {
+                    is_reached = true;
+                    tracing::info!("the other nodes reach this one again");
+                }
+                Err(error) => tell_once(&mut is_reached, error),
+                Ok(_) => {}
+            }
             if !is_changed && sent.is_ok() && !arrived {
                 tracing::debug!("messages to this node do not arrive, subscribing again");
                 self.receiving.replace(number);
@@ -241,6 +251,16 @@ struct Forget<'a>(&'a Bus, u64);
 impl std::ops::Drop for Forget<'_> {
     fn drop(&mut self) {
         self.0.waiting.remove(&self.1);
+    }
+}
+
+/// Says that the other nodes do not reach this one, unless that was said before.
+fn tell_once(is_reached: &mut bool, error: &RedisError) {
+    let error = Advised(error);
+    if std::mem::replace(is_reached, false) {
+        tracing::warn!(%error, "the other nodes do not reach this one: what they push to its tunnels fails");
+    } else {
+        tracing::debug!(%error, "the other nodes still do not reach this one");
     }
 }
 

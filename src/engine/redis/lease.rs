@@ -9,6 +9,7 @@ use tokio::time::MissedTickBehavior;
 use tokio::time::interval;
 
 use super::RedisEngine;
+use super::advice::Advised;
 use super::others;
 use super::scripts;
 use crate::clock::millis;
@@ -26,6 +27,8 @@ const DEAD_FOR: Duration = Duration::from_secs(24 * 3_600);
 /// How long a node whose engine is away goes on after it has asked in vain: longer than until it knows about the next time, shorter
 /// than a lease.
 const ALONE_FOR: Duration = Duration::from_secs(5);
+/// After how many failures in a row the log tells of them again: about a minute.
+const TELL_AGAIN_AFTER: u32 = 30;
 
 /// What a renewal told.
 #[derive(Debug)]
@@ -105,6 +108,7 @@ impl RedisEngine {
         }
         *self.others.lock() = others(&renewal.nodes, self.me());
         member.heard(&renewal.statuses);
+        self.failures.store(0, Ordering::Release);
         if !self.is_up.swap(true, Ordering::AcqRel) {
             tracing::info!("the engine answers");
             self.metrics.engine_up.set(1);
@@ -118,10 +122,13 @@ impl RedisEngine {
         self.last_connection.swap(number, Ordering::AcqRel) != number
     }
 
+    /// Tells of the first failure, also when Redis was never there, and now and then of further ones.
     fn went_away(&self, error: &RedisError) {
-        if self.is_up.swap(false, Ordering::AcqRel) {
+        self.is_up.store(false, Ordering::Release);
+        self.metrics.engine_up.set(0);
+        let error = Advised(error);
+        if self.failures.fetch_add(1, Ordering::AcqRel).is_multiple_of(TELL_AGAIN_AFTER) {
             tracing::error!(%error, "the engine is away: open tunnels go on, new ones are refused");
-            self.metrics.engine_up.set(0);
         } else {
             tracing::debug!(%error, "the engine is still away");
         }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use redis::AsyncConnectionConfig;
 use redis::Cmd;
 use redis::ErrorKind;
@@ -47,18 +48,23 @@ pub(super) enum Connection {
 /// Makes connections and keeps one of them.
 pub(super) struct Link {
     current: Arc<Current>,
+    refusal: Arc<Refusal>,
     _connecting: AbortOnDropHandle<()>,
 }
 
 /// The connection that there is at present, with its number.
 type Current = watch::Sender<Option<(u64, Connection)>>;
 
+/// Why there is none, if the last attempt to connect told.
+type Refusal = Mutex<Option<RedisError>>;
+
 impl Link {
     /// A link to `place`; connections are made in the background from now on.
     pub(super) fn new(place: Place, on_push: Option<OnPush>) -> Self {
         let current = Arc::new(watch::Sender::new(None));
-        let connecting = tokio::spawn(connect_for_ever(place, on_push, Arc::clone(&current)));
-        Self { current, _connecting: AbortOnDropHandle::new(connecting) }
+        let refusal = Arc::new(Refusal::default());
+        let connecting = tokio::spawn(connect_for_ever(place, on_push, Arc::clone(&current), Arc::clone(&refusal)));
+        Self { current, refusal, _connecting: AbortOnDropHandle::new(connecting) }
     }
 
     /// The connection, as soon as there is one, with its number.
@@ -107,8 +113,13 @@ impl Link {
         };
         match timeout(CALL_TIMEOUT, calls).await {
             Ok(result) => result,
-            Err(_) => Err(timed_out()),
+            Err(_) => Err(self.refusal().unwrap_or_else(timed_out)),
         }
+    }
+
+    /// Why there is no connection, if that is known.
+    fn refusal(&self) -> Option<RedisError> {
+        self.refusal.lock().clone()
     }
 
     async fn call_once<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, RedisError> {
@@ -191,7 +202,7 @@ fn timed_out() -> RedisError {
     std::io::Error::new(std::io::ErrorKind::TimedOut, "Redis did not answer within a second").into()
 }
 
-async fn connect_for_ever(place: Place, on_push: Option<OnPush>, current: Arc<Current>) {
+async fn connect_for_ever(place: Place, on_push: Option<OnPush>, current: Arc<Current>, refusal: Arc<Refusal>) {
     let mut wanted = current.subscribe();
     let mut failures = 0;
     let mut number = 0;
@@ -200,6 +211,7 @@ async fn connect_for_ever(place: Place, on_push: Option<OnPush>, current: Arc<Cu
         let _ = wanted.wait_for(Option::is_none).await;
         match timeout(CONNECT_TIMEOUT, connect(&place, number + 1, on_push.clone())).await {
             Ok(Ok(connection)) => {
+                *refusal.lock() = None;
                 failures = 0;
                 number += 1;
                 current.send_replace(Some((number, connection)));
@@ -208,10 +220,14 @@ async fn connect_for_ever(place: Place, on_push: Option<OnPush>, current: Arc<Cu
             }
             Ok(Err(error)) => {
                 tracing::debug!(%error, "cannot connect to Redis");
+                *refusal.lock() = Some(error);
                 sleep(BACKOFF[failures.min(BACKOFF.len() - 1)]).await;
                 failures += 1;
             }
-            Err(_) => tracing::debug!("cannot connect to Redis in time"),
+            Err(_) => {
+                tracing::debug!("cannot connect to Redis in time");
+                *refusal.lock() = Some(timed_out());
+            }
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The engine of many nodes: Redis holds leases, claims and what a survivor needs; what a node owns is in its own memory.
 
 mod adoption;
+mod advice;
 mod bus;
 mod homes;
 mod keys;
@@ -15,6 +16,7 @@ mod url;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicU32;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -43,6 +45,7 @@ use crate::id::NodeId;
 use crate::id::TunnelId;
 use crate::metrics::Metrics;
 use crate::protocol::native::Name;
+use advice::Advised;
 use bus::Bus;
 use keys::Keys;
 use link::Link;
@@ -84,6 +87,8 @@ pub struct RedisEngine {
     is_up: AtomicBool,
     /// The number of the connection over which the lease was last renewed.
     last_connection: AtomicU64,
+    /// How many renewals have failed since Redis last answered.
+    failures: AtomicU32,
     has_left: AtomicBool,
     /// Told when Redis has answered after it had not.
     came_back: Notify,
@@ -116,6 +121,7 @@ impl RedisEngine {
             others: Mutex::default(),
             is_up: AtomicBool::new(false),
             last_connection: AtomicU64::new(0),
+            failures: AtomicU32::new(0),
             has_left: AtomicBool::new(false),
             came_back: Notify::new(),
             metrics,
@@ -226,7 +232,10 @@ impl Engine for RedisEngine {
         match self.call::<i64>(&command).await {
             Ok(_) if left_behind == 0 => {}
             Ok(_) => tracing::info!(tunnels = left_behind, "left; the other nodes end these tunnels"),
-            Err(error) => tracing::warn!(%error, "could not leave in order: the other nodes find out in some seconds"),
+            Err(error) => {
+                let error = Advised(&error);
+                tracing::warn!(%error, "could not leave in order: the other nodes find out in some seconds");
+            }
         }
     }
 }
@@ -260,6 +269,11 @@ fn others(nodes: &[String], me: NodeId) -> Vec<NodeId> {
 }
 
 fn away(error: RedisError) -> EngineError {
-    tracing::debug!(%error, "the engine does not answer");
+    let error = Advised(&error);
+    if error.is_right_missing() {
+        tracing::error!(%error, "the engine refuses");
+    } else {
+        tracing::debug!(%error, "the engine does not answer");
+    }
     EngineError
 }

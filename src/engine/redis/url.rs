@@ -103,9 +103,13 @@ impl Place {
         self.hosts.iter().map(address).collect()
     }
 
-    /// Who logs in, and to which database. Messages from other nodes need version 3 of the protocol.
+    /// Who logs in, and to which database. Messages from other nodes need version 3 of the protocol; the library's name would
+    /// need one right more.
     pub(super) fn login(&self) -> RedisConnectionInfo {
-        let mut login = RedisConnectionInfo::default().set_protocol(ProtocolVersion::RESP3).set_db(self.database);
+        let mut login = RedisConnectionInfo::default()
+            .set_protocol(ProtocolVersion::RESP3)
+            .set_db(self.database)
+            .set_skip_set_lib_name();
         if let Some(user) = &self.user {
             login = login.set_username(user);
         }

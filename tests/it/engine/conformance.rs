@@ -5,12 +5,18 @@ use std::time::Duration;
 use bytes::Bytes;
 use wafergate::engine::Begun;
 use wafergate::engine::Claim;
+use wafergate::engine::Closed;
 use wafergate::engine::Engine;
+use wafergate::engine::Peers;
 use wafergate::engine::Record;
 use wafergate::id::NodeId;
 use wafergate::id::TunnelId;
+use wafergate::protocol::close::CloseReason;
 use wafergate::protocol::native::Audience;
 use wafergate::protocol::native::Name;
+
+use super::Node;
+use crate::support::within;
 
 const LIFE: Duration = Duration::from_secs(60);
 
@@ -26,6 +32,13 @@ pub(crate) async fn run(here: &dyn Engine, there: &dyn Engine) {
     of_many_calls_at_once_one_is_the_first(here, there).await;
     a_tunnel_can_be_registered_and_forgotten(here).await;
     a_node_is_named_where_somebody_is_coming(here, there).await;
+}
+
+/// What nodes that share an engine do for each other; `declare_dead` does what survivors do, and `there` leaves.
+pub(crate) async fn run_shared(here: &Node, there: &Node, declare_dead: impl AsyncFn(NodeId)) {
+    they_answer_each_other(here, there).await;
+    a_node_that_was_declared_dead_begins_anew(here, there, declare_dead).await;
+    what_a_node_leaves_behind_is_adopted(here, there).await;
 }
 
 fn random() -> [u8; 16] {
@@ -128,15 +141,8 @@ async fn of_many_calls_at_once_one_is_the_first(here: &dyn Engine, there: &dyn E
 
 async fn a_tunnel_can_be_registered_and_forgotten(here: &dyn Engine) {
     let tunnel = TunnelId::from_bytes(random());
-    let record = Record {
-        tenant: "a".into(),
-        receive_url: "http://h.example/".into(),
-        key_fingerprint: 1,
-        native: None,
-        closed: None,
-    };
 
-    let epoch = here.register(tunnel, record).await.expect("registered");
+    let epoch = here.register(tunnel, record()).await.expect("registered");
     assert_eq!(epoch, here.fence().epoch());
     here.settled(tunnel);
     assert!(here.is_up());
@@ -177,4 +183,83 @@ async fn homes(engine: &dyn Engine, tenant: &str, audience: &Audience) -> Vec<No
         }
     };
     tokio::time::timeout(Duration::from_secs(10), told).await.expect("told")
+}
+
+fn record() -> Record {
+    Record {
+        tenant: "a".into(),
+        receive_url: "http://h.example/".into(),
+        key_fingerprint: 1,
+        native: None,
+        closed: None,
+    }
+}
+
+/// Waits until each of the two knows that the other one is there, and that nobody else is; their names.
+async fn meet(here: &Node, there: &Node) -> (NodeId, NodeId) {
+    let other = async |node: &Node| {
+        loop {
+            // Surely there only when Redis' data is some seconds old.
+            if let Ok([other]) = node.engine.all_others().await.as_deref()
+                && node.engine.others() == [*other]
+            {
+                return *other;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    within("they meet", async { (other(there).await, other(here).await) }).await
+}
+
+async fn they_answer_each_other(here: &Node, there: &Node) {
+    let (first, second) = meet(here, there).await;
+    for (asker, asked) in [(here, second), (there, first)] {
+        within("an answer", async {
+            while asker.engine.ask(asked, Bytes::from_static(b"who?")).await
+                != Ok(Bytes::from_static(b"you asked who?"))
+            {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        })
+        .await;
+    }
+    assert!(here.engine.ask(NodeId::from_bytes(random()), Bytes::new()).await.is_err(), "nobody answers");
+}
+
+async fn a_node_that_was_declared_dead_begins_anew(here: &Node, there: &Node, declare_dead: impl AsyncFn(NodeId)) {
+    let (_, dead) = meet(here, there).await;
+    let tunnel = TunnelId::from_bytes(random());
+    let epoch = there.engine.register(tunnel, record()).await.expect("registered");
+
+    declare_dead(dead).await;
+
+    within("it is cut off", async {
+        while !there.member.is_cut_off() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    assert!(!there.engine.fence().admits(epoch).await);
+    within("another name", async { while meet(here, there).await.1 == dead {} }).await;
+    they_answer_each_other(here, there).await;
+}
+
+async fn what_a_node_leaves_behind_is_adopted(here: &Node, there: &Node) {
+    let [open, closed, settled] = [(); 3].map(|()| TunnelId::from_bytes(random()));
+    for tunnel in [open, closed, settled] {
+        there.engine.register(tunnel, record()).await.expect("registered");
+    }
+    there.engine.closing(closed, Closed { reason: CloseReason::ClientGone, unix_ms: 5 });
+    there.engine.settled(settled);
+
+    there.engine.leave().await;
+
+    let expected = [(open, None), (closed, Some(CloseReason::ClientGone))];
+    within("adopted", async {
+        while expected.iter().any(|one| !here.member.adopted().contains(one)) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    assert!(here.member.adopted().iter().all(|(tunnel, _)| *tunnel != settled));
 }

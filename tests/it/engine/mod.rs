@@ -1,9 +1,14 @@
 //! The engines, as the gateway meets them.
 
 mod conformance;
+mod rights;
+mod secure;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
 
+use parking_lot::Mutex;
 use tokio_util::task::AbortOnDropHandle;
 use wafergate::engine::Answering;
 use wafergate::engine::Engine;
@@ -12,12 +17,17 @@ use wafergate::engine::MemoryEngine;
 use wafergate::engine::Record;
 use wafergate::engine::RedisEngine;
 use wafergate::engine::RedisSettings;
+use wafergate::id::NodeId;
 use wafergate::id::TunnelId;
 use wafergate::metrics::Metrics;
+use wafergate::protocol::close::CloseReason;
 use wafergate::protocol::native::Audience;
 
 use crate::support::Redis;
 use crate::support::within;
+
+/// The default of `engine.redis_prefix`.
+const PREFIX: &str = "wafergate";
 
 #[tokio::test]
 async fn memory_is_an_engine() {
@@ -29,40 +39,76 @@ async fn memory_is_an_engine() {
 #[tokio::test]
 async fn redis_is_an_engine() {
     let redis = Redis::start().await;
-    let (here, _running) = node(&redis.url()).await;
-    let (there, _running_too) = node(&redis.url()).await;
+    let (here, there) = (Node::join(&redis.url()).await, Node::join(&redis.url()).await);
 
-    conformance::run(here.as_ref(), there.as_ref()).await;
+    conformance::run(here.engine.as_ref(), there.engine.as_ref()).await;
+    conformance::run_shared(&here, &there, async |node| declare_dead(&redis, node).await).await;
 }
 
 #[tokio::test]
 async fn redis_needs_a_password_where_it_has_one() {
     let redis = Redis::with(&["--requirepass", "p@ss"]).await;
-    let (here, _running) = node(&format!("redis://:p%40ss@127.0.0.1:{}/0", redis.port)).await;
+    let here = Node::join(&format!("redis://:p%40ss@127.0.0.1:{}/0", redis.port)).await;
 
-    conformance::run(here.as_ref(), here.as_ref()).await;
+    conformance::run(here.engine.as_ref(), here.engine.as_ref()).await;
 }
 
-/// An engine that has joined, and runs as long as the handle lives.
-async fn node(url: &str) -> (Arc<RedisEngine>, AbortOnDropHandle<()>) {
-    let settings = RedisSettings { url, prefix: "test", ticket_key: b"key" };
-    let engine = RedisEngine::new(&settings, Metrics::default()).expect("a URL");
-    let running = AbortOnDropHandle::new(tokio::spawn(Arc::clone(&engine).run(Arc::new(Nobody))));
-    within("the engine joins", async {
-        while !engine.is_up() {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
-    (engine, running)
+/// Does what survivors do when a node's lease is over.
+async fn declare_dead(redis: &Redis, node: NodeId) {
+    let (leases, dead) = (format!("{PREFIX}:{{nodes}}:leases"), format!("{PREFIX}:{{nodes}}:dead"));
+    assert_eq!(redis.command(&["ZADD", &dead, "9e15", &node.to_string()]).await, ":1\r\n");
+    assert_eq!(redis.command(&["ZREM", &leases, &node.to_string()]).await, ":1\r\n");
 }
 
-/// A node without tunnels.
-struct Nobody;
+/// A node that has joined, and runs as long as this lives.
+struct Node {
+    engine: Arc<RedisEngine>,
+    member: Arc<Echo>,
+    _running: AbortOnDropHandle<()>,
+}
 
-impl Member for Nobody {
-    fn answer(self: Arc<Self>, _question: &[u8]) -> Option<Answering> {
-        None
+impl Node {
+    /// Waits until the engine is up.
+    async fn join(url: &str) -> Self {
+        let node = Self::start(url);
+        within("the engine joins", async {
+            while !node.engine.is_up() {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+        node
+    }
+
+    fn start(url: &str) -> Self {
+        let settings = RedisSettings { url, prefix: PREFIX, ticket_key: b"key" };
+        let engine = RedisEngine::new(&settings, Metrics::default()).expect("a URL");
+        let member = Arc::new(Echo::default());
+        let running = tokio::spawn(Arc::clone(&engine).run(member.clone()));
+        Self { engine, member, _running: AbortOnDropHandle::new(running) }
+    }
+}
+
+/// A gateway without tunnels, which keeps what it hears.
+#[derive(Default)]
+struct Echo {
+    is_cut_off: AtomicBool,
+    adopted: Mutex<Vec<(TunnelId, Option<CloseReason>)>>,
+}
+
+impl Echo {
+    fn is_cut_off(&self) -> bool {
+        self.is_cut_off.load(Ordering::Acquire)
+    }
+
+    fn adopted(&self) -> Vec<(TunnelId, Option<CloseReason>)> {
+        self.adopted.lock().clone()
+    }
+}
+
+impl Member for Echo {
+    fn answer(self: Arc<Self>, question: &[u8]) -> Option<Answering> {
+        Some(Answering::Now([b"you asked ", question].concat()))
     }
 
     fn has_tunnels(&self, _tenant: &str, _audience: &Audience) -> bool {
@@ -75,7 +121,11 @@ impl Member for Nobody {
 
     fn heard(&self, _others: &[String]) {}
 
-    fn adopt(&self, _tunnel: TunnelId, _record: Record) {}
+    fn adopt(&self, tunnel: TunnelId, record: Record) {
+        self.adopted.lock().push((tunnel, record.closed.map(|closed| closed.reason)));
+    }
 
-    fn cut_off(&self) {}
+    fn cut_off(&self) {
+        self.is_cut_off.store(true, Ordering::Release);
+    }
 }

@@ -1,6 +1,7 @@
 //! What the tests stand on: gateways, business servers and clients, all in this process and on loopback addresses.
 
 mod answer;
+mod authority;
 pub(crate) mod business;
 mod client;
 pub(crate) mod cluster;
@@ -15,6 +16,7 @@ pub(crate) mod native;
 pub(crate) mod raw;
 mod redis;
 mod redises;
+pub(crate) mod rights;
 mod sign;
 mod wafer;
 mod world;
@@ -24,6 +26,7 @@ use std::time::Duration;
 
 pub(crate) use answer::Answer;
 pub(crate) use answer::Outcome;
+pub(crate) use authority::Authority;
 pub(crate) use business::BusinessServer;
 pub(crate) use business::Early;
 pub(crate) use client::TestClient;

@@ -36,10 +36,14 @@ impl Redis {
 
     /// An empty one with more options.
     pub(crate) async fn with(options: &[&str]) -> Self {
-        let dir = tempfile::tempdir().expect("a directory");
-        let options: Vec<String> = options.iter().map(|option| (*option).to_owned()).collect();
+        Self::with_more_ports(|_| options.iter().map(|option| (*option).to_owned()).collect()).await
+    }
+
+    /// An empty one whose options need another port.
+    pub(crate) async fn with_more_ports(options: impl Fn(u16) -> Vec<String>) -> Self {
         for _ in 0..50 {
-            let port = free_port();
+            let dir = tempfile::tempdir().expect("a directory");
+            let (port, options) = (free_port(), options(free_port()));
             let mut child = spawn(port, &dir, &options);
             if comes_up(port, &mut child).await {
                 return Self { port, child, dir, options };

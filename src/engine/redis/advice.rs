@@ -1,0 +1,40 @@
+//! What an operator can do about an error of Redis: in words, and without the password.
+
+use std::fmt;
+
+use redis::RedisError;
+
+/// An error with advice.
+pub(super) struct Advised<'a>(pub(super) &'a RedisError);
+
+/// What errors have in common that no kind tells, and the advice.
+const ADVICE: [(&str, &str); 5] = [
+    ("WRONGPASS", "user or password in engine.redis_url refused"),
+    ("NOAUTH", "Redis wants a password in engine.redis_url"),
+    ("no permissions", LACKS_RIGHT),
+    ("user executing the script can't", LACKS_RIGHT),
+    ("invalid peer certificate", "the certificate of Redis is not trusted, SSL_CERT_FILE can name another authority"),
+];
+
+const LACKS_RIGHT: &str = "the user in engine.redis_url lacks a right, deploy/README.md names all it needs";
+
+impl Advised<'_> {
+    /// Whether Redis is there and says no to this user.
+    pub(super) fn is_right_missing(&self) -> bool {
+        advice(&self.0.to_string()) == Some(LACKS_RIGHT)
+    }
+}
+
+impl fmt::Display for Advised<'_> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let said = self.0.to_string();
+        match advice(&said) {
+            Some(advice) => write!(out, "{advice}: {said}"),
+            None => out.write_str(&said),
+        }
+    }
+}
+
+fn advice(said: &str) -> Option<&'static str> {
+    ADVICE.iter().find(|(words, _)| said.contains(words)).map(|(_, advice)| *advice)
+}
