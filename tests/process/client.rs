@@ -22,7 +22,8 @@ pub(crate) fn connect(url: &str) -> TcpStream {
 pub(crate) fn exchange(stream: &mut (impl Read + Write), request: &str) -> (String, String) {
     stream.write_all(request.as_bytes()).expect("written");
     let head = read_head(stream);
-    let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok()).unwrap_or(0);
+    let lower = head.to_ascii_lowercase();
+    let length = lower.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok()).unwrap_or(0);
     let mut body = vec![0; length];
     stream.read_exact(&mut body).expect("a body");
     (head, String::from_utf8(body).expect("text"))
@@ -38,8 +39,8 @@ pub(crate) fn call(stream: &mut (impl Read + Write), business: &str, path: &str,
     let body = serde_json::json!({"data": data, "tcId": md5_hex(business), "tcKey": KEY, "signature": signature});
     let body = body.to_string();
     let head = format!("POST {path} HTTP/1.1\r\nHost: gateway\r\nContent-Length: {}\r\n\r\n", body.len());
-    let (_, answer) = exchange(stream, &(head + &body));
-    serde_json::from_str(&answer).expect("JSON")
+    let (head, answer) = exchange(stream, &(head + &body));
+    serde_json::from_str(&answer).unwrap_or_else(|error| panic!("{error}: {head} {answer}"))
 }
 
 /// Asks for a tunnel; its id and the path of its connect URL.
@@ -69,17 +70,21 @@ impl<S: Read + Write> Client<S> {
     }
 
     /// The same on a node with another heartbeat.
-    pub(crate) fn open_with(mut stream: S, path: &str, heartbeat_secs: u64) -> Self {
+    pub(crate) fn open_with(stream: S, path: &str, heartbeat_secs: u64) -> Self {
+        let mut client = Self::try_open(stream, path).unwrap_or_else(|head| panic!("{head}"));
+        assert_eq!(client.receive(), (1, format!("timeout:{heartbeat_secs}").into_bytes()));
+        client
+    }
+
+    /// Opens a tunnel, and takes nothing yet; the answer's head if it is refused.
+    pub(crate) fn try_open(mut stream: S, path: &str) -> Result<Self, String> {
         let request = format!(
             "GET {path} HTTP/1.1\r\nHost: gateway\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
              Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
         );
         stream.write_all(request.as_bytes()).expect("written");
         let head = read_head(&mut stream);
-        assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
-        let mut client = Self(stream);
-        assert_eq!(client.receive(), (1, format!("timeout:{heartbeat_secs}").into_bytes()));
-        client
+        if head.starts_with("HTTP/1.1 101 ") { Ok(Self(stream)) } else { Err(head) }
     }
 
     /// Sends a text frame; its mask is zero.

@@ -1,5 +1,6 @@
 //! The program as its operator meets it: a real process, its output, its signals and its exit codes.
 
+mod balancer;
 mod business;
 mod client;
 mod cluster;

@@ -1,13 +1,10 @@
-//! Two nodes behind haproxy with the configuration from `deploy`, restarted in turn while clients talk.
+//! Two nodes behind haproxy or nginx with the configurations from `deploy`, restarted in turn while clients talk.
 #![expect(clippy::disallowed_methods, reason = "these tests have no clock to be given one by")]
 
 use std::collections::HashMap;
 use std::io::Read;
 use std::io::Write;
 use std::net::TcpStream;
-use std::process::Child;
-use std::process::Command;
-use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
@@ -15,10 +12,13 @@ use std::thread;
 use std::time::Duration;
 use std::time::Instant;
 
+use super::balancer::Balancer;
+use super::balancer::Places;
 use super::business::Business;
 use super::client::Client;
 use super::client::call;
 use super::client::get;
+use super::cluster::until;
 use super::gateway::Gateway;
 use super::gateway::SOON;
 use super::gateway::config;
@@ -27,40 +27,6 @@ use super::redis::free_ports;
 
 const CLIENTS: usize = 24;
 
-/// haproxy in front of two nodes. It is killed when dropped.
-struct Proxy {
-    child: Child,
-    url: String,
-}
-
-impl Proxy {
-    /// Starts it for nodes at these pairs of public and admin ports.
-    fn start(port: u16, nodes: [[u16; 2]; 2]) -> Self {
-        let [[node1, admin1], [node2, admin2]] = nodes;
-        let child = Command::new("/usr/sbin/haproxy")
-            .args(["-f", concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/haproxy.cfg")])
-            .env("BIND", format!("127.0.0.1:{port}"))
-            .env("NODE1", format!("127.0.0.1:{node1}"))
-            .env("ADMIN1_PORT", admin1.to_string())
-            .env("NODE2", format!("127.0.0.1:{node2}"))
-            .env("ADMIN2_PORT", admin2.to_string())
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("haproxy is installed");
-        Self { child, url: format!("http://127.0.0.1:{port}") }
-    }
-}
-
-impl Drop for Proxy {
-    fn drop(&mut self) {
-        // It may be dead already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
 /// What a client has to tell at the end.
 #[derive(Default)]
 struct Told {
@@ -68,6 +34,8 @@ struct Told {
     tunnels: Vec<(String, usize)>,
     /// With which codes its tunnels were closed, before it was told to stop.
     closed: Vec<u16>,
+    /// Handshakes that were refused although their connect URL was fresh.
+    refused: Vec<String>,
 }
 
 /// A mini-program: it sends numbered messages, and comes back when it is sent away.
@@ -75,7 +43,14 @@ fn talk(url: &str, business: &str, stop: &AtomicBool) -> Told {
     let mut told = Told::default();
     while !stop.load(Ordering::Acquire) {
         let Some((tunnel, path)) = ask(url, business) else { continue };
-        let mut client = Client::open(connect(url), &path);
+        let mut client = match Client::try_open(connect(url), &path) {
+            Ok(client) => client,
+            Err(head) => {
+                told.refused.push(head);
+                continue;
+            }
+        };
+        assert_eq!(client.receive(), (1, b"timeout:30".to_vec()));
         client.0.set_read_timeout(Some(Duration::from_millis(20))).expect("set");
         let mut sent = 0;
         let code = loop {
@@ -148,59 +123,129 @@ fn ready(node: &Gateway) {
     }
 }
 
-#[test]
-fn a_rolling_restart_behind_haproxy_disconnects_each_client_once_a_node_and_loses_nothing() {
+/// What a rolling restart came to.
+struct Outcome {
+    told: Vec<Told>,
+    /// The events of each tunnel, contents of messages in place of their type.
+    stories: HashMap<String, Vec<String>>,
+}
+
+impl Outcome {
+    /// Nothing was lost, in whichever direction it was refused first.
+    fn assert_complete(mut self) {
+        for client in &self.told {
+            assert!(client.closed.iter().all(|code| *code == 1001), "{:?}", client.closed);
+        }
+        for (tunnel, sent) in self.told.iter().flat_map(|client| &client.tunnels) {
+            let numbers = (0..*sent).map(|number| number.to_string());
+            let expected: Vec<String> =
+                [String::from("connect")].into_iter().chain(numbers).chain([String::from("close")]).collect();
+            assert_eq!(self.stories.remove(tunnel), Some(expected));
+        }
+        assert!(self.stories.is_empty(), "{:?}", self.stories);
+    }
+
+    /// Each client was disconnected at most once by each restart, and some were.
+    fn assert_gentle(&self) {
+        for client in &self.told {
+            assert_eq!(client.refused, [""; 0]);
+            assert!(client.closed.len() <= 2, "disconnected {} times by two restarts", client.closed.len());
+        }
+        assert!(self.disconnects() >= CLIENTS, "both nodes had clients");
+    }
+
+    fn disconnects(&self) -> usize {
+        self.told.iter().map(|client| client.closed.len()).sum()
+    }
+
+    fn refused(&self) -> usize {
+        self.told.iter().map(|client| client.refused.len()).sum()
+    }
+}
+
+/// Restarts two nodes in turn while clients talk. `before` and `after` are told the port of a node that goes and has come back.
+fn restart_both(
+    start: fn(u16, Places) -> Balancer,
+    before: impl Fn(&Balancer, u16),
+    after: impl Fn(&Balancer, u16),
+) -> Outcome {
     let (business, redis) = (Business::start(true), Redis::start());
     let settings = redis.config() + "[drain]\nwindow_secs = 12\n[limits]\nmessages_per_sec_per_connection = 0\n";
     let settings = config(&business.authority, &settings);
     let ports: Vec<u16> = free_ports().take(5).collect();
     let places = [[ports[1], ports[2]], [ports[3], ports[4]]];
-    let start = |[port, admin]: [u16; 2]| {
+    let start_node = |[port, admin]: [u16; 2]| {
         let node = Gateway::start_at(&settings, &format!("127.0.0.1:{port}"), &format!("127.0.0.1:{admin}"));
         ready(&node);
         node
     };
-    let mut nodes: Vec<Gateway> = places.into_iter().map(start).collect();
-    let proxy = Proxy::start(ports[0], places);
-    let begin = Instant::now();
-    while TcpStream::connect(("127.0.0.1", ports[0])).is_err() {
-        assert!(begin.elapsed() < SOON);
-    }
+    let mut nodes: Vec<Gateway> = places.into_iter().map(start_node).collect();
+    let balancer = start(ports[0], places);
 
     let stop = Arc::new(AtomicBool::new(false));
     let clients: Vec<_> = (0..CLIENTS)
         .map(|_| {
-            let (url, business, stop) = (proxy.url.clone(), business.authority.clone(), Arc::clone(&stop));
+            let (url, business, stop) = (balancer.url.clone(), business.authority.clone(), Arc::clone(&stop));
             thread::spawn(move || talk(&url, &business, &stop))
         })
         .collect();
+    let metric = |node: &Gateway, name: &str| {
+        let (_, metrics) = get(&node.admin, "/metrics");
+        let line = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.and_then(|value| value.parse::<usize>().ok()).expect("a metric")
+    };
+    // The load balancer sends requests to both nodes, and all clients are there.
+    let settle = |nodes: &[Gateway]| {
+        until("both nodes get requests", || {
+            ask(&balancer.url, &business.authority);
+            nodes.iter().all(|node| metric(node, "wafergate_tunnels_requested_total") > 0)
+        });
+        until("all clients are there", || {
+            nodes.iter().map(|node| metric(node, "wafergate_connections")).sum::<usize>() == CLIENTS
+        });
+    };
     for place in places {
-        // The load balancer has to see that the other node is there before this one goes.
-        thread::sleep(Duration::from_secs(2));
+        settle(&nodes);
+        before(&balancer, place[0]);
         let node = nodes.remove(0);
         node.signal("TERM");
         let (status, log) = node.end();
         assert_eq!(status.code(), Some(0), "{log}");
-        nodes.push(start(place));
+        nodes.push(start_node(place));
+        after(&balancer, place[0]);
     }
-    thread::sleep(Duration::from_secs(2));
+    settle(&nodes);
     stop.store(true, Ordering::Release);
     let told: Vec<Told> = clients.into_iter().map(|client| client.join().expect("no panic")).collect();
-
-    for client in &told {
-        assert!(client.closed.iter().all(|code| *code == 1001), "{:?}", client.closed);
-        assert!(client.closed.len() <= 2, "disconnected {} times by two restarts", client.closed.len());
-    }
-    assert!(told.iter().map(|client| client.closed.len()).sum::<usize>() >= CLIENTS, "both nodes had clients");
     let mut stories: HashMap<String, Vec<String>> = HashMap::new();
     for (tunnel, kind, content) in business.all(Duration::from_secs(2)) {
         stories.entry(tunnel).or_default().push(content.unwrap_or(kind));
     }
-    for (tunnel, sent) in told.iter().flat_map(|client| &client.tunnels) {
-        let numbers = (0..*sent).map(|number| number.to_string());
-        let expected: Vec<String> =
-            [String::from("connect")].into_iter().chain(numbers).chain([String::from("close")]).collect();
-        assert_eq!(stories.remove(tunnel), Some(expected));
-    }
-    assert!(stories.is_empty(), "{stories:?}");
+    Outcome { told, stories }
+}
+
+#[test]
+fn behind_haproxy_each_client_is_disconnected_once_a_node_and_nothing_is_lost() {
+    let outcome = restart_both(Balancer::haproxy, |_, _| {}, |_, _| {});
+
+    outcome.assert_gentle();
+    outcome.assert_complete();
+}
+
+#[test]
+fn behind_nginx_each_client_is_disconnected_once_a_node_if_nginx_is_told_and_nothing_is_lost() {
+    let outcome =
+        restart_both(Balancer::nginx, |nginx, port| nginx.without(Some(port)), |nginx, _| nginx.without(None));
+
+    outcome.assert_gentle();
+    outcome.assert_complete();
+}
+
+#[test]
+fn behind_nginx_that_is_told_nothing_no_message_is_lost_either() {
+    let outcome = restart_both(Balancer::nginx, |_, _| {}, |_, _| {});
+
+    let (disconnects, refused) = (outcome.disconnects(), outcome.refused());
+    println!("{CLIENTS} clients, two restarts: {disconnects} disconnects, {refused} handshakes refused");
+    outcome.assert_complete();
 }
