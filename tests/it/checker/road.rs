@@ -16,7 +16,6 @@ use rustls_pki_types::PrivateKeyDer;
 use tokio::io::copy_bidirectional;
 use tokio::net::TcpListener;
 use tokio::net::TcpStream;
-use tokio::time::sleep;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::task::AbortOnDropHandle;
 use wafergate::app::Outside;
@@ -31,6 +30,7 @@ use super::logs::Logs;
 use super::seed::Seed;
 use super::stage::Stage;
 use super::verdict::judge;
+use crate::support::Gate;
 use crate::support::within;
 
 /// A certificate for 127.0.0.55, signed by itself, valid in these years.
@@ -128,9 +128,11 @@ async fn certificates_that_are_worth_nothing_until_they_are_renewed() {
     }
 }
 
-/// A resolver in trouble: it knows no name, then takes its time, then works.
-#[derive(Default)]
-struct Troubled(AtomicU8);
+/// A resolver in trouble: it knows no name, then does not answer as long as that lasts, then works.
+struct Troubled {
+    state: AtomicU8,
+    is_over: Gate,
+}
 
 const UNKNOWN: u8 = 0;
 const SLOW: u8 = 1;
@@ -142,9 +144,9 @@ struct Shared(Arc<Troubled>);
 impl Resolve for Shared {
     async fn resolve(&self, host: &str) -> io::Result<Vec<IpAddr>> {
         assert_eq!(host, "shop.test");
-        match self.0.0.load(Ordering::Relaxed) {
+        match self.0.state.load(Ordering::Relaxed) {
             UNKNOWN => return Err(io::Error::new(io::ErrorKind::NotFound, "no such name")),
-            SLOW => sleep(Duration::from_millis(300)).await,
+            SLOW => self.0.is_over.passed().await,
             _ => {}
         }
         Ok(vec![IpAddr::from([127, 0, 0, 51])])
@@ -153,7 +155,7 @@ impl Resolve for Shared {
 
 #[tokio::test]
 async fn names_that_are_not_found_or_not_in_time() {
-    let troubled = Arc::new(Troubled::default());
+    let troubled = Arc::new(Troubled { state: AtomicU8::new(UNKNOWN), is_over: Gate::new() });
     let resolver = Bounded::new(Shared(Arc::clone(&troubled)), 4, Duration::from_millis(100));
     let outside = Outside { roots: Roots::System, resolver: Arc::new(resolver) };
     let stage = Stage::with_outside(&[], outside).await;
@@ -166,9 +168,10 @@ async fn names_that_are_not_found_or_not_in_time() {
             crate::support::metrics::Metrics::parse(&answer.body).sum("webhooks_total{", "retry")
         };
         let failed = retries().await;
-        troubled.0.store(SLOW, Ordering::Relaxed);
+        troubled.state.store(SLOW, Ordering::Relaxed);
         within("slow look-ups", async { while retries().await < failed + 2.0 {} }).await;
-        troubled.0.store(FINE, Ordering::Relaxed);
+        troubled.state.store(FINE, Ordering::Relaxed);
+        troubled.is_over.open();
     });
 
     assert_sound(&logs.await, &["DNS: no such name"]);

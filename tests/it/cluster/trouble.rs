@@ -7,7 +7,10 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use serde_json::json;
+use tokio::time::Instant;
 use tokio::time::sleep;
+use tokio::time::sleep_until;
+use tokio::time::timeout;
 
 use crate::support::Answer;
 use crate::support::Cluster;
@@ -15,6 +18,9 @@ use crate::support::Redis;
 use crate::support::TestClient;
 use crate::support::cluster;
 use crate::support::within;
+
+/// How long a lease lasts that is not renewed.
+const LEASE: Duration = Duration::from_secs(8);
 
 /// Two nodes with a client at the second one.
 async fn two_nodes() -> (Cluster, TestClient) {
@@ -108,9 +114,10 @@ async fn redis_hangs_for_longer_than_a_lease() {
     let (cluster, mut client) = two_nodes().await;
 
     cluster.redis.signal("STOP");
+    let stopped_at = Instant::now();
     cluster.is_cut_off(&mut client).await;
-    // The leases end in Redis meanwhile: the time must really pass there.
-    sleep(Duration::from_secs(10)).await;
+    // The leases end in Redis meanwhile.
+    sleep_until(stopped_at + LEASE).await;
     cluster.redis.signal("CONT");
 
     cluster.heals(&mut client).await;
@@ -174,9 +181,9 @@ async fn a_handshake_waits_for_the_engine() {
     cluster.redis.kill();
     cluster.nodes[0].until_metric("engine_up", 0.0).await;
 
-    let dial = tokio::spawn(async move { TestClient::dial(&issued).await });
-    sleep(Duration::from_millis(700)).await;
-    assert!(!dial.is_finished());
+    let mut dial = tokio::spawn(async move { TestClient::dial(&issued).await });
+    // Longer than it takes to hear from Redis that it is not there.
+    assert!(timeout(Duration::from_millis(700), &mut dial).await.is_err(), "it waits");
     cluster.redis.revive().await;
 
     let mut client = dial.await.expect("no panic").expect("opens");
