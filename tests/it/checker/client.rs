@@ -17,9 +17,10 @@ use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use super::logs::ClientLog;
 use super::logs::content;
 use super::logs::number;
+use super::way::Granted;
+use super::way::Way;
 use crate::support::Gate;
 use crate::support::Issued;
-use crate::support::Wafer;
 use crate::support::raw;
 use crate::support::within;
 
@@ -81,10 +82,11 @@ struct Talker {
 }
 
 /// Opens a granted tunnel, talks and leaves.
-pub(crate) async fn talk(issued: Issued, script: Script, wafer: Wafer, meanwhile: Meanwhile) -> ClientLog {
-    let mut talker = Talker::dial(&issued).await;
+pub(crate) async fn talk(granted: Granted, script: Script, way: Way, meanwhile: Meanwhile) -> ClientLog {
+    let mut talker = Talker::dial(&granted.issued).await;
+    drop(granted.busy);
     meanwhile.opened.open();
-    if talker.follow(script, &wafer, &meanwhile).await.is_err() {
+    if talker.follow(script, &way, &meanwhile).await.is_err() {
         within("the end", async { while talker.next().await != Came::End {} }).await;
     }
     talker.log.has_read_all = talker.code.is_some_and(|code| code != 1013);
@@ -117,6 +119,7 @@ impl Talker {
             certain: 0,
             received: vec![],
             has_read_all: false,
+            lost_at: None,
         };
         let mut talker = Self { socket, log, code: None };
         assert_eq!(within("the timeout packet", talker.next()).await, Came::Packet);
@@ -125,7 +128,7 @@ impl Talker {
         talker
     }
 
-    async fn follow(&mut self, script: Script, wafer: &Wafer, meanwhile: &Meanwhile) -> Result<(), Ended> {
+    async fn follow(&mut self, script: Script, way: &Way, meanwhile: &Meanwhile) -> Result<(), Ended> {
         let mut ticks = interval(script.pace);
         for number in 1..=script.messages {
             self.read_until(ticks.tick()).await?;
@@ -162,7 +165,7 @@ impl Talker {
             }
             Leave::PushedClose => {
                 self.barrier().await?;
-                assert!(wafer.close(&[&self.log.tunnel]).await.is_empty(), "an open tunnel can be closed");
+                way.close(&self.log.tunnel).await;
             }
             Leave::Stay => self.settle(None),
         }

@@ -80,6 +80,7 @@ impl Hostile {
             certain: 0,
             received: vec![],
             has_read_all: false,
+            lost_at: None,
         };
         Self { raw, log }
     }
@@ -136,7 +137,14 @@ async fn overfill(wafer: &Wafer, tunnel: &str, pushes: Option<u64>) -> Vec<Push>
         let began = Instant::now();
         let packets = json!([{"tunnelIds": [tunnel], "type": "message", "content": content(number, LONG)}]);
         let is_invalid = !wafer.packets(packets).await.is_empty();
-        done.push(Push { tunnel: tunnel.to_owned(), number, began, ended: Instant::now(), is_invalid });
+        done.push(Push {
+            tunnel: tunnel.to_owned(),
+            number,
+            began,
+            ended: Instant::now(),
+            is_invalid,
+            is_unknown: false,
+        });
         if is_invalid {
             break;
         }

@@ -18,8 +18,9 @@ use super::logs::ClientLog;
 use super::logs::Push;
 use super::logs::content;
 use super::seed::Seed;
+use super::way::Granted;
+use super::way::Way;
 use crate::support::Gate;
-use crate::support::Wafer;
 
 /// How many tunnels a push goes to.
 const GROUP: usize = 3;
@@ -84,19 +85,20 @@ impl Talk {
 
 impl Load {
     /// Puts the load on a gateway, for tunnels of this receive URL; ends when every client has left.
-    pub(crate) async fn run(self, wafer: &Wafer, url: &str, seed: Seed, roster: &Roster) -> Talk {
+    pub(crate) async fn run(self, way: impl Into<Way>, url: &str, seed: Seed, roster: &Roster) -> Talk {
+        let way = way.into();
         let mut groups = JoinSet::new();
         for first in (0..self.tunnels).step_by(GROUP) {
-            let (wafer, url, roster) = (wafer.clone(), url.to_owned(), roster.clone());
+            let (way, url, roster) = (way.clone(), url.to_owned(), roster.clone());
             let numbers = first..self.tunnels.min(first + GROUP);
-            groups.spawn(async move { self.run_group(wafer, &url, seed, &roster, numbers).await });
+            groups.spawn(async move { self.run_group(way, &url, seed, &roster, numbers).await });
         }
         groups.join_all().await.into_iter().fold(Talk::default(), Talk::and)
     }
 
     async fn run_group(
         self,
-        wafer: Wafer,
+        way: Way,
         url: &str,
         seed: Seed,
         roster: &Roster,
@@ -107,17 +109,17 @@ impl Load {
         let pushed = Gate::new();
         let mut gates = vec![];
         for number in numbers.clone() {
-            let issued = wafer.issue(url).await;
-            roster.add(&issued.tunnel, number as u64);
-            tunnels.push(issued.tunnel.clone());
+            let granted: Granted = way.issue(url).await;
+            roster.add(&granted.issued.tunnel, number as u64);
+            tunnels.push(granted.issued.tunnel.clone());
             let meanwhile = Meanwhile { opened: Gate::new(), pushed: pushed.clone() };
             gates.push(meanwhile.opened.clone());
-            clients.spawn(client::talk(issued, self.script(seed.of(&[number as u64])), wafer.clone(), meanwhile));
+            clients.spawn(client::talk(granted, self.script(seed.of(&[number as u64])), way.clone(), meanwhile));
         }
         for gate in gates {
             gate.passed().await;
         }
-        let pushes = self.push(&wafer, &tunnels, seed.of(&[numbers.start as u64, 1])).await;
+        let pushes = self.push(&way, &tunnels, seed.of(&[numbers.start as u64, 1])).await;
         pushed.open();
         Talk { clients: clients.join_all().await, pushes }
     }
@@ -132,7 +134,7 @@ impl Load {
         }
     }
 
-    async fn push(&self, wafer: &Wafer, tunnels: &[String], mut seed: Seed) -> Vec<Push> {
+    async fn push(&self, way: &Way, tunnels: &[String], mut seed: Seed) -> Vec<Push> {
         let mut pushes = vec![];
         let mut ticks = interval(pause(self.pace, &mut seed));
         for number in 1..=self.pushes {
@@ -140,11 +142,11 @@ impl Load {
             let content = content(number, length(self.bytes, &mut seed));
             let began = Instant::now();
             let packets = json!([{"tunnelIds": tunnels, "type": "message", "content": content}]);
-            let invalid = wafer.packets(packets).await;
+            let invalid = way.push(tunnels, &packets).await;
             let ended = Instant::now();
             pushes.extend(tunnels.iter().map(|tunnel| {
-                let is_invalid = invalid.contains(tunnel);
-                Push { tunnel: tunnel.clone(), number, began, ended, is_invalid }
+                let is_invalid = invalid.as_ref().is_some_and(|invalid| invalid.contains(tunnel));
+                Push { tunnel: tunnel.clone(), number, began, ended, is_invalid, is_unknown: invalid.is_none() }
             }));
         }
         pushes

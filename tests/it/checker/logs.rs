@@ -51,6 +51,8 @@ pub(crate) struct ClientLog {
     pub(crate) received: Vec<u64>,
     /// Whether it read on until the gateway said goodbye in order: then nothing accepted may be missing.
     pub(crate) has_read_all: bool,
+    /// When its node was killed under it: what had not been passed on by then is lost with it, from some message on.
+    pub(crate) lost_at: Option<Instant>,
 }
 
 /// What an event is about.
@@ -82,6 +84,8 @@ pub(crate) struct Push {
     pub(crate) ended: Instant,
     /// Whether the tunnel was among the invalid ones.
     pub(crate) is_invalid: bool,
+    /// Whether the answer was an error: then it may have arrived all the same, once, and as late as it likes.
+    pub(crate) is_unknown: bool,
 }
 
 /// An event that the gateway says it gave up, in its log.

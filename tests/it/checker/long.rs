@@ -58,7 +58,8 @@ const DOWN: Duration = Duration::from_millis(500);
 /// Faults by kind, with how often they have been injected.
 type Injected = Arc<Mutex<BTreeMap<&'static str, u64>>>;
 
-fn settings<T: std::str::FromStr>(name: &str, default: T) -> T {
+/// A number from the environment.
+pub(crate) fn settings<T: std::str::FromStr>(name: &str, default: T) -> T {
     std::env::var(name).map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name} is not a number")))
 }
 

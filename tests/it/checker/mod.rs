@@ -5,6 +5,7 @@
 mod business;
 mod client;
 mod clients;
+mod cluster;
 mod given_up;
 mod liar;
 mod load;
@@ -18,3 +19,4 @@ pub(crate) mod seed;
 mod stage;
 mod table;
 mod verdict;
+mod way;

@@ -176,7 +176,14 @@ async fn bugs_in_the_logs_are_found() {
             "an open tunnel called invalid",
             Box::new(|logs| {
                 let (opened, tunnel) = (logs.clients[0].opened, logs.clients[0].tunnel.clone());
-                let push = super::logs::Push { tunnel, number: 99, began: opened, ended: opened, is_invalid: true };
+                let push = super::logs::Push {
+                    tunnel,
+                    number: 99,
+                    began: opened,
+                    ended: opened,
+                    is_invalid: true,
+                    is_unknown: false,
+                };
                 logs.pushes.push(push);
             }),
             Fault::OpenCalledInvalid,
@@ -187,7 +194,14 @@ async fn bugs_in_the_logs_are_found() {
                 let at = logs.attempts[place(logs, What::Close)].at + Duration::from_millis(1);
                 let tunnel = logs.clients[0].tunnel.clone();
                 logs.clients[0].received.push(99);
-                logs.pushes.push(super::logs::Push { tunnel, number: 99, began: at, ended: at, is_invalid: false });
+                logs.pushes.push(super::logs::Push {
+                    tunnel,
+                    number: 99,
+                    began: at,
+                    ended: at,
+                    is_invalid: false,
+                    is_unknown: false,
+                });
             }),
             Fault::EndedCalledOpen,
         ),

@@ -86,10 +86,20 @@ impl Process {
         self.given_up.lock().clone()
     }
 
+    /// Sends it a signal: STOP, CONT.
+    pub(crate) fn signal(&self, name: &str) {
+        assert!(Command::new("kill").args(["-s", name, &self.id()]).status().expect("kill is there").success());
+    }
+
+    /// Ends it as a power cut would.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().expect("killed");
+        self.child.wait().expect("gone");
+    }
+
     /// Asks it to end, and expects that it does in order.
     pub(crate) async fn end(mut self) {
-        let status = Command::new("kill").args(["-s", "TERM", &self.id()]).status().expect("kill is there");
-        assert!(status.success());
+        self.signal("TERM");
         let ended = async {
             loop {
                 if let Some(status) = self.child.try_wait().expect("a child") {

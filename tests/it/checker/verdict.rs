@@ -169,6 +169,12 @@ impl Tunnel<'_> {
         self.judge_pushes(verdict);
     }
 
+    /// Whether its node was killed under it, before its end had been told.
+    fn is_bereft(&self) -> bool {
+        let told = |lost_at| self.attempts_of(What::Close).any(|attempt| attempt.at <= lost_at);
+        self.client.lost_at.is_some_and(|lost_at| !told(lost_at))
+    }
+
     fn is_given_up(&self, what: What) -> bool {
         self.given_up.iter().any(|event| event.what() == what)
     }
@@ -190,7 +196,12 @@ impl Tunnel<'_> {
             let is_known = |attempt: &&Attempt| matches!(self.outcome(attempt), Outcome::Accepted | Outcome::Final);
             let has_come = !attempts.is_empty() || self.is_given_up(what);
             if !has_come {
-                verdict.add(none, name, "never sent");
+                // What comes behind it is lost as well then.
+                let is_lost = self.is_bereft() && what == What::Connect;
+                if !is_lost || self.attempts.iter().any(|attempt| attempt.what != What::Close) {
+                    verdict.add(none, name, "never sent");
+                }
+                verdict.connects += u64::from(is_lost);
                 continue;
             }
             *(if what == What::Connect { &mut verdict.connects } else { &mut verdict.closes }) += 1;
@@ -237,7 +248,8 @@ impl Tunnel<'_> {
             What::Message(number) => Some(number),
             _ => None,
         });
-        let end = announced.chain([highest, self.client.certain as u64]).max().unwrap_or_default().min(sent);
+        let certain = if self.is_bereft() { 0 } else { self.client.certain as u64 };
+        let end = announced.chain([highest, certain]).max().unwrap_or_default().min(sent);
         verdict.up.sent += sent;
         verdict.up.cut_off += sent - end;
         for number in 1..=end {
@@ -249,6 +261,8 @@ impl Tunnel<'_> {
                 verdict.add(Fault::Lost, name, &format!("up {number} of {sent}"));
             } else if attempts.iter().any(|attempt| attempt.outcome == Outcome::Accepted) {
                 verdict.up.delivered += 1;
+            } else if self.is_bereft() && number == highest {
+                verdict.up.cut_off += 1;
             } else {
                 verdict.add(Fault::UnannouncedGap, name, &format!("up {number} of {sent}"));
             }
@@ -322,7 +336,9 @@ impl Tunnel<'_> {
     /// What the client received is what pushes were accepted for, from the first on, in order, once each.
     fn judge_received(&self, verdict: &mut Verdict) {
         let name = &self.client.tunnel;
-        let accepted: Vec<u64> = self.pushes.iter().filter(|push| !push.is_invalid).map(|push| push.number).collect();
+        let (unknown, known): (Vec<&Push>, Vec<&Push>) = self.pushes.iter().partition(|push| push.is_unknown);
+        let unknown: Vec<u64> = unknown.iter().map(|push| push.number).collect();
+        let accepted: Vec<u64> = known.iter().filter(|push| !push.is_invalid).map(|push| push.number).collect();
         let received = &self.client.received;
         verdict.down.sent += accepted.len() as u64;
         let mut highest = 0;
@@ -331,6 +347,10 @@ impl Tunnel<'_> {
             if seen.contains(number) {
                 verdict.down.repeated += 1;
                 verdict.add(Fault::Repeated, name, &format!("down {number}"));
+                continue;
+            }
+            if unknown.contains(number) {
+                seen.push(*number);
                 continue;
             }
             if !accepted.contains(number) {
@@ -361,7 +381,7 @@ impl Tunnel<'_> {
             if push.is_invalid && was_open {
                 verdict.add(Fault::OpenCalledInvalid, name, &format!("push {}", push.number));
             }
-            if !push.is_invalid && closed.is_some_and(|closed| push.began > closed) {
+            if !push.is_invalid && !push.is_unknown && closed.is_some_and(|closed| push.began > closed) {
                 verdict.add(Fault::EndedCalledOpen, name, &format!("push {}", push.number));
             }
         }
