@@ -165,7 +165,7 @@ async fn admit(inbox: &Inbox, mut now: Instant, deadline: Instant) -> Option<Per
         // Who waits for the host holds its own URL's permit, so that no URL has more than its share of those who wait.
         let permits = (
             acquire(&endpoint.permits, &mut now, deadline).await?,
-            acquire(&endpoint.host_permits, &mut now, deadline).await?,
+            acquire(&endpoint.server_permits, &mut now, deadline).await?,
         );
         let changed = endpoint.changed.notified();
         let admission = endpoint.breaker.lock().admit(now.into_std());
