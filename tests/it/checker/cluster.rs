@@ -11,6 +11,7 @@ use tokio::time::sleep_until;
 use super::load::LEAVES;
 use super::load::Load;
 use super::load::Roster;
+use super::logs::Attempt;
 use super::logs::Counted;
 use super::logs::Logs;
 use super::logs::What;
@@ -259,7 +260,13 @@ async fn a_node_is_killed_under_load() {
     let outcome = round(Trouble::NodeKilled, Seed(1)).await;
 
     outcome.assert_sound();
-    let bereft = outcome.logs.clients.iter().filter(|client| client.lost_at.is_some()).count();
+    let mut bereft = 0;
+    for client in outcome.logs.clients.iter().filter(|client| client.lost_at.is_some()) {
+        bereft += 1;
+        let is_close = |attempt: &&Attempt| attempt.tunnel == client.tunnel && attempt.what == What::Close;
+        let close = outcome.logs.attempts.iter().find(is_close).expect("it is sound");
+        assert!(client.lost_at.is_some_and(|lost_at| close.at < lost_at + ENDED), "{client:?}");
+    }
     assert!(bereft > 0 && outcome.excuses > 0, "{bereft} of {} clients were there", LOAD.tunnels);
 }
 
@@ -296,7 +303,7 @@ async fn what_a_cluster_must_not_do_is_found() {
     }
 
     // A push that ended in an error may come once, and not twice.
-    let mut logs = sound.clone();
+    let mut logs = sound;
     let place = client(&logs);
     let number = logs.clients[place].received[0];
     for push in logs.pushes.iter_mut().filter(|push| push.tunnel == tunnel && push.number == number) {
