@@ -23,14 +23,14 @@ use super::redis::Redis;
 /// Long enough for something to come that should not: two renewals of the leases, and then some.
 const QUIET: Duration = Duration::from_secs(3);
 
-struct Nodes {
-    nodes: Vec<Gateway>,
-    business: Business,
-    redis: Redis,
+pub(crate) struct Nodes {
+    pub(crate) nodes: Vec<Gateway>,
+    pub(crate) business: Business,
+    pub(crate) redis: Redis,
 }
 
 impl Nodes {
-    fn start(count: usize) -> Self {
+    pub(crate) fn start(count: usize) -> Self {
         let mut nodes = Self { nodes: vec![], business: Business::start(true), redis: Redis::start() };
         (0..count).for_each(|_| nodes.join());
         nodes.settle();
@@ -52,14 +52,14 @@ impl Nodes {
     }
 
     /// A tunnel asked of one node and opened at another: its id and its client.
-    fn open(&self, asked: usize, dialled: usize) -> (String, Client<TcpStream>) {
+    pub(crate) fn open(&self, asked: usize, dialled: usize) -> (String, Client<TcpStream>) {
         let (tunnel, path) = ask(&mut connect(&self.nodes[asked].url), &self.business.authority);
         let client = Client::open(connect(&self.nodes[dialled].url), &path);
         assert_eq!(self.business.story(SOON), Some((tunnel.clone(), "connect".into())));
         (tunnel, client)
     }
 
-    fn push(&self, node: usize, tunnels: &[&str], content: &str) -> Value {
+    pub(crate) fn push(&self, node: usize, tunnels: &[&str], content: &str) -> Value {
         let packets = json!([{"tunnelIds": tunnels, "type": "message", "content": content}]);
         call(&mut connect(&self.nodes[node].url), &self.business.authority, "/ws/push", &packets.to_string())
     }

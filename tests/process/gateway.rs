@@ -32,8 +32,10 @@ pub(crate) struct Gateway {
     dir: TempDir,
 }
 
+/// The program; another build of it if `WAFERGATE_BIN` names one.
 pub(crate) fn binary() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_wafergate"));
+    let built = || env!("CARGO_BIN_EXE_wafergate").to_owned();
+    let mut command = Command::new(std::env::var("WAFERGATE_BIN").unwrap_or_else(|_| built()));
     command.env_remove("RUST_LOG");
     command
 }
@@ -106,6 +108,11 @@ impl Gateway {
         assert!(status.success());
     }
 
+    /// How much processor time it has used.
+    pub(crate) fn processor_time(&self) -> Duration {
+        processor_time(self.child.id())
+    }
+
     /// How much memory of its own it uses.
     pub(crate) fn resident_bytes(&self) -> usize {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("it runs");
@@ -151,6 +158,15 @@ impl Gateway {
         let rest: Vec<_> = std::mem::take(&mut self.seen).into_iter().chain(self.stderr.iter()).collect();
         (status, rest.join("\n"))
     }
+}
+
+/// How much processor time a process has used so far.
+pub(crate) fn processor_time(process: u32) -> Duration {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).expect("it runs");
+    let (_, fields) = stat.rsplit_once(") ").expect("a name in parentheses");
+    let ticks: Vec<u64> = fields.split(' ').skip(11).take(2).map(|field| field.parse().expect("a number")).collect();
+    // A tick is 10 ms wherever this runs.
+    Duration::from_millis(10 * ticks.iter().sum::<u64>())
 }
 
 impl Drop for Gateway {

@@ -7,6 +7,7 @@ mod cluster;
 mod commands;
 mod deploy;
 mod descriptors;
+mod figures;
 mod gateway;
 mod log;
 mod memory;

@@ -7,6 +7,7 @@ use std::net::TcpStream;
 use std::process::Child;
 use std::process::Command;
 use std::process::Stdio;
+use std::sync::Mutex;
 use std::thread;
 use std::time::Duration;
 
@@ -15,8 +16,8 @@ use tempfile::TempDir;
 /// A running server.
 pub(crate) struct Redis {
     port: u16,
-    child: Child,
-    _dir: TempDir,
+    child: Mutex<Child>,
+    dir: TempDir,
 }
 
 impl Redis {
@@ -24,22 +25,38 @@ impl Redis {
     pub(crate) fn start() -> Self {
         for port in free_ports().take(200) {
             let dir = tempfile::tempdir().expect("a directory");
-            let mut child = Command::new("redis-server")
-                .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir"])
-                .arg(dir.path())
-                .stdin(Stdio::null())
-                .stdout(Stdio::null())
-                .spawn()
-                .expect("redis-server is installed");
+            let mut child = spawn(port, &dir);
             while child.try_wait().expect("a child").is_none() {
                 if answers(port, child.id()) {
-                    return Self { port, child, _dir: dir };
+                    return Self { port, child: Mutex::new(child), dir };
                 }
                 thread::sleep(Duration::from_millis(10));
             }
             // Somebody else was quicker to take the port.
         }
         panic!("no redis-server could be started");
+    }
+
+    /// Kills it, as a power cut would.
+    pub(crate) fn kill(&self) {
+        let mut child = self.child.lock().expect("no panic");
+        child.kill().expect("killed");
+        child.wait().expect("gone");
+    }
+
+    /// Starts it again at the same place, with nothing in it.
+    pub(crate) fn revive(&self) {
+        *self.child.lock().expect("no panic") = spawn(self.port, &self.dir);
+    }
+
+    /// Runs a command; its answer as it comes over the wire.
+    pub(crate) fn command(&self, line: &str) -> String {
+        ask(self.port, line).expect("answers")
+    }
+
+    /// How much processor time it has used.
+    pub(crate) fn processor_time(&self) -> Duration {
+        super::gateway::processor_time(self.child.lock().expect("no panic").id())
     }
 
     /// Settings of a node that uses it.
@@ -54,9 +71,10 @@ impl Redis {
 
 impl Drop for Redis {
     fn drop(&mut self) {
+        let Ok(child) = self.child.get_mut() else { return };
         // It may be dead already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        let _ = child.kill();
+        let _ = child.wait();
     }
 }
 
@@ -67,16 +85,27 @@ pub(crate) fn free_ports() -> impl Iterator<Item = u16> {
     ports.filter(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
 }
 
+fn spawn(port: u16, dir: &TempDir) -> Child {
+    Command::new("redis-server")
+        .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir"])
+        .arg(dir.path())
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("redis-server is installed")
+}
+
 /// Whether the server with this process id answers at this port.
 fn answers(port: u16, pid: u32) -> bool {
-    let ask = || -> std::io::Result<String> {
-        let mut stream = TcpStream::connect(("127.0.0.1", port))?;
-        stream.set_read_timeout(Some(Duration::from_secs(1)))?;
-        stream.write_all(b"INFO server\r\n")?;
-        stream.shutdown(std::net::Shutdown::Write)?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        Ok(answer)
-    };
-    ask().is_ok_and(|answer| answer.contains(&format!("process_id:{pid}\r")))
+    ask(port, "INFO server").is_ok_and(|answer| answer.contains(&format!("process_id:{pid}\r")))
+}
+
+fn ask(port: u16, line: &str) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+    stream.set_read_timeout(Some(Duration::from_secs(1)))?;
+    stream.write_all(format!("{line}\r\n").as_bytes())?;
+    stream.shutdown(std::net::Shutdown::Write)?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
 }

@@ -128,9 +128,23 @@ struct Outcome {
     told: Vec<Told>,
     /// The events of each tunnel, contents of messages in place of their type.
     stories: HashMap<String, Vec<String>>,
+    took: Duration,
 }
 
 impl Outcome {
+    /// For people: how much was under way.
+    fn tell(&self, what: &str) {
+        let (clients, disconnects, refused) = (self.told.len(), self.disconnects(), self.refused());
+        let most = self.told.iter().map(|client| client.closed.len()).max().unwrap_or_default();
+        let messages: usize = self.told.iter().flat_map(|client| &client.tunnels).map(|(_, sent)| sent).sum();
+        let rate = messages as f64 / self.took.as_secs_f64();
+        println!(
+            "{what}: {clients} clients, two restarts in {:?}: {messages} messages ({rate:.0}/s), {disconnects} disconnects, \
+             at most {most} of one client, {refused} handshakes refused",
+            self.took
+        );
+    }
+
     /// Nothing was lost, in whichever direction it was refused first.
     fn assert_complete(mut self) {
         for client in &self.told {
@@ -182,7 +196,7 @@ fn restart_both(
     let mut nodes: Vec<Gateway> = places.into_iter().map(start_node).collect();
     let balancer = start(ports[0], places);
 
-    let stop = Arc::new(AtomicBool::new(false));
+    let (begin, stop) = (Instant::now(), Arc::new(AtomicBool::new(false)));
     let clients: Vec<_> = (0..CLIENTS)
         .map(|_| {
             let (url, business, stop) = (balancer.url.clone(), business.authority.clone(), Arc::clone(&stop));
@@ -216,18 +230,20 @@ fn restart_both(
     }
     settle(&nodes);
     stop.store(true, Ordering::Release);
+    let took = begin.elapsed();
     let told: Vec<Told> = clients.into_iter().map(|client| client.join().expect("no panic")).collect();
     let mut stories: HashMap<String, Vec<String>> = HashMap::new();
     for (tunnel, kind, content) in business.all(Duration::from_secs(2)) {
         stories.entry(tunnel).or_default().push(content.unwrap_or(kind));
     }
-    Outcome { told, stories }
+    Outcome { told, stories, took }
 }
 
 #[test]
 fn behind_haproxy_each_client_is_disconnected_once_a_node_and_nothing_is_lost() {
     let outcome = restart_both(Balancer::haproxy, |_, _| {}, |_, _| {});
 
+    outcome.tell("haproxy");
     outcome.assert_gentle();
     outcome.assert_complete();
 }
@@ -237,6 +253,7 @@ fn behind_nginx_each_client_is_disconnected_once_a_node_if_nginx_is_told_and_not
     let outcome =
         restart_both(Balancer::nginx, |nginx, port| nginx.without(Some(port)), |nginx, _| nginx.without(None));
 
+    outcome.tell("nginx that is told");
     outcome.assert_gentle();
     outcome.assert_complete();
 }
@@ -245,7 +262,6 @@ fn behind_nginx_each_client_is_disconnected_once_a_node_if_nginx_is_told_and_not
 fn behind_nginx_that_is_told_nothing_no_message_is_lost_either() {
     let outcome = restart_both(Balancer::nginx, |_, _| {}, |_, _| {});
 
-    let (disconnects, refused) = (outcome.disconnects(), outcome.refused());
-    println!("{CLIENTS} clients, two restarts: {disconnects} disconnects, {refused} handshakes refused");
+    outcome.tell("nginx that is told nothing");
     outcome.assert_complete();
 }

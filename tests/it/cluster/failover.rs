@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde_json::json;
+use tokio::time::Instant;
 use tokio::time::sleep;
 
 use crate::support::BusinessServer;
@@ -88,11 +89,14 @@ async fn a_sentinel_failover_loses_no_tunnel() {
     let mut client = pair.connect(0, 1).await;
     pair.reaches(0, &mut client, "before").await;
 
+    let killed = Instant::now();
     redis.master.kill();
     redis.promoted().await;
+    let promoted = killed.elapsed();
 
     pair.reaches(0, &mut client, "after").await;
     pair.is_up().await;
+    println!("another master after {promoted:?}, all well after {:?}", killed.elapsed());
     let mut other = pair.connect(1, 0).await;
     pair.reaches(1, &mut other, "new").await;
     pair.ends(vec![client, other]).await;
