@@ -37,6 +37,7 @@ use wafergate::server::Peer;
 use wafergate::server::PendingReply;
 use wafergate::server::Reply;
 use wafergate::server::Stream;
+use wafergate::server::TakenOver;
 use wafergate::webhook::Deliver;
 use wafergate::webhook::Inbox;
 use wafergate::ws;
@@ -95,9 +96,9 @@ impl Echo {
             .header(header::SEC_WEBSOCKET_ACCEPT, accept)
             .body(Full::<Bytes>::default())
             .expect("valid");
-        let takeover = Box::new(move |stream: Stream, early: Bytes| {
+        let takeover = Box::new(move |TakenOver { stream, answer, early }: TakenOver| {
             let Stream::Plain(stream) = stream else { unreachable!("the listener has no certificate") };
-            let connection = gateway.attach(admission, Profile::Native, TcpSocket(stream));
+            let connection = gateway.attach(admission, Profile::Native, TcpSocket(stream), answer);
             self.connections.insert(issued.tunnel, Arc::clone(&connection));
             tokio::spawn(ws::serve(gateway, connection, early.into()));
         });

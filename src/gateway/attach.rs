@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::future::try_join_all;
 use tokio::time::Instant;
 
@@ -150,8 +151,15 @@ impl Gateway {
         Ok(Registration { engine, tunnel: ticket.tunnel, epoch, is_kept: false, entered })
     }
 
-    /// Opens the tunnel of a client whose handshake is complete: it can be pushed to before its `connect` event is sent.
-    pub fn attach<S: Socket>(&self, admission: Admission, profile: Profile, socket: S) -> Arc<Connection<S>> {
+    /// Opens the tunnel of a client whose handshake is complete, but for the `answer` to it: it can be pushed to before its
+    /// `connect` event is sent.
+    pub fn attach<S: Socket>(
+        &self,
+        admission: Admission,
+        profile: Profile,
+        socket: S,
+        answer: Bytes,
+    ) -> Arc<Connection<S>> {
         let Admission { ticket, tenant, endpoint, mut registration } = admission;
         registration.is_kept = true;
         let (now, opened_unix) = (Instant::now(), self.clock.unix_time());
@@ -163,10 +171,14 @@ impl Gateway {
             None => inbox,
         });
         let connection = Arc::new(Connection::new(inbox, profile, socket, opened_unix, self.now_ms()));
-        if profile == Profile::Wafer {
-            let timeout = frame::text(&packet::timeout(self.options.heartbeat_secs), "");
-            connection.send(&timeout, self.options.outbox_bytes, now);
-        }
+        let first = match profile {
+            Profile::Wafer => {
+                let timeout = frame::text(&packet::timeout(self.options.heartbeat_secs), "");
+                [answer, timeout].concat().into()
+            }
+            Profile::Native => answer,
+        };
+        connection.send(&first, self.options.outbox_bytes, now);
         let shared: Arc<Connection<dyn Socket>> = connection.clone();
         self.silence.watch(Arc::downgrade(&shared), profile, self.now_ms());
         self.open.insert(ticket.tunnel, shared);

@@ -21,6 +21,7 @@ use crate::gateway::Refusal;
 use crate::gateway::Socket;
 use crate::server::Reply;
 use crate::server::Stream;
+use crate::server::TakenOver;
 use crate::server::Takeover;
 use crate::ws;
 use crate::ws::TcpSocket;
@@ -40,17 +41,17 @@ pub(super) async fn connect(gateway: Arc<Gateway>, request: Request<Incoming>, c
     }
 }
 
-/// Opens the tunnel on the connection, once the 101 is written.
+/// Opens the tunnel on the connection.
 fn takeover(gateway: Arc<Gateway>, admission: Admission) -> Takeover {
-    Box::new(move |stream, early| match stream {
-        Stream::Plain(stream) => open(gateway, admission, TcpSocket(stream), early),
-        Stream::Tls(stream) => open(gateway, admission, TlsSocket::new(*stream), early),
+    Box::new(move |TakenOver { stream, answer, early }| match stream {
+        Stream::Plain(stream) => open(gateway, admission, TcpSocket(stream), answer, early),
+        Stream::Tls(stream) => open(gateway, admission, TlsSocket::new(*stream), answer, early),
     })
 }
 
-fn open<S: Socket>(gateway: Arc<Gateway>, admission: Admission, socket: S, early: Bytes) {
+fn open<S: Socket>(gateway: Arc<Gateway>, admission: Admission, socket: S, answer: Bytes, early: Bytes) {
     let profile = admission.profile();
-    let connection = gateway.attach(admission, profile, socket);
+    let connection = gateway.attach(admission, profile, socket, answer);
     let tasks = gateway.connections().clone();
     tasks.spawn(ws::serve(gateway, connection, early.into()));
 }

@@ -6,6 +6,7 @@ use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::time::Duration;
 
+use socket2::SockRef;
 use tokio::net::TcpListener;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
@@ -56,6 +57,8 @@ impl Listener {
         on_incident: impl Fn(Incident) + Send + Sync + 'static,
     ) -> io::Result<Self> {
         let listener = TcpListener::bind(address).await?;
+        // Linux gives it to each connection: without it small frames would wait for the peer's acknowledgement.
+        SockRef::from(&listener).set_tcp_nodelay(true)?;
         Ok(Self { listener, certificate, on_incident: Arc::new(on_incident), descriptors: None })
     }
 
@@ -106,8 +109,6 @@ impl Listener {
             match self.listener.accept().await {
                 Ok((stream, address)) => {
                     let Ok(stream) = self.below_the_reserve(stream, complaint).await else { continue };
-                    // Without it small frames wait for the peer's acknowledgement; a socket that refuses is already broken.
-                    let _ = stream.set_nodelay(true);
                     return (stream, address);
                 }
                 Err(error) if is_of_one_connection(&error) => {}
@@ -118,7 +119,7 @@ impl Listener {
 
     /// The same connection under a number that is not reserved, as soon as there is one. Those behind it wait in the backlog.
     async fn below_the_reserve(&self, mut stream: TcpStream, complaint: &mut Complaint) -> io::Result<TcpStream> {
-        while self.descriptors.as_ref().is_some_and(|descriptors| descriptors.is_reserved(stream.as_raw_fd())) {
+        while self.descriptors.as_ref().is_some_and(|descriptors| descriptors.reserves(stream.as_raw_fd())) {
             self.wait(complaint, &io::Error::other("the last descriptors are reserved for webhooks")).await;
             let old = stream.into_std()?;
             let new = old.try_clone();

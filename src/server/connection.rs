@@ -44,10 +44,12 @@ use super::MAX_HEADERS;
 use super::OnIncident;
 use super::Peer;
 use super::Stream;
+use super::TakenOver;
 use super::Takeover;
 use super::patience::Patient;
 use super::slots::Slot;
 use super::slots::Slots;
+use super::switching::Switching;
 
 /// What all connections of a listener share.
 pub(super) struct Context {
@@ -65,14 +67,14 @@ pub(super) struct Context {
 pub(super) async fn serve(stream: TcpStream, address: SocketAddr, context: Context) {
     let Context { certificate, handler, handshakes, on_incident, stop } = context;
     let deadline = Instant::now() + FIRST_HEAD_TIMEOUT;
-    let mut byte = [0];
     let first_byte = tokio::select! {
-        first_byte = timeout_at(deadline, stream.peek(&mut byte)) => first_byte,
+        first_byte = timeout_at(deadline, stream.readable()) => first_byte,
         () = last_call(&stop) => return,
     };
     match first_byte {
-        Ok(Ok(1..)) => {}
-        Ok(_) => return,
+        // It may be the end as well, which the first read finds out.
+        Ok(Ok(())) => {}
+        Ok(Err(_)) => return,
         Err(_) => return on_incident(Incident::TooSlow),
     }
     let (slot, evicted) = handshakes.take().await;
@@ -137,7 +139,7 @@ impl Exchange {
             .header_read_timeout(IDLE_TIMEOUT)
             .max_headers(MAX_HEADERS)
             .max_header_size(MAX_HEAD_BYTES)
-            .serve_connection(TokioIo::new(Patient::new(io)), self.clone());
+            .serve_connection(TokioIo::new(Switching::new(Patient::new(io))), self.clone());
         let mut stopped = pin!(last_call(&stop));
         let mut is_stopping = false;
         let end = poll_fn(|cx| {
@@ -155,10 +157,11 @@ impl Exchange {
         });
         let end = end.await;
         let parts = connection.into_parts();
-        let io = parts.io.into_inner().into_inner();
+        let (io, answer) = parts.io.into_inner().into_parts();
+        let io = io.into_inner();
         let takeover = self.state.lock().takeover.take();
         match (takeover, end) {
-            (Some(takeover), Some(Ok(()))) => takeover(stream(io), parts.read_buf),
+            (Some(takeover), Some(Ok(()))) => takeover(TakenOver { stream: stream(io), answer, early: parts.read_buf }),
             (_, None) => {
                 (self.on_incident)(Incident::TooSlow);
                 tracing::debug!(peer = %self.peer.address, "no request head in time");

@@ -7,6 +7,8 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::os::fd::OwnedFd;
 use std::os::fd::RawFd;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
 
 use rustix::process::Resource;
 use rustix::process::Rlimit;
@@ -36,6 +38,8 @@ pub struct Descriptors {
     marks: Marks,
     /// Duplicated to learn which number is free.
     probe: OwnedFd,
+    /// The number of the client that came last.
+    latest: AtomicU64,
 }
 
 /// Numbers from which on something is over.
@@ -58,7 +62,8 @@ impl Descriptors {
     /// If there is not one left.
     pub fn of_this_process() -> io::Result<Self> {
         let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-        Ok(Self { marks: Marks::new(limit), probe: File::open("/dev/null")?.into() })
+        let probe = File::open("/dev/null")?.into();
+        Ok(Self { marks: Marks::new(limit), probe, latest: AtomicU64::new(u64::MAX) })
     }
 
     /// How many there may be.
@@ -73,12 +78,18 @@ impl Descriptors {
 
     /// How much room there is at this moment.
     pub fn room(&self) -> Room {
+        if self.latest.load(Ordering::Relaxed) < self.marks.issue / 2 {
+            // Nothing takes half of all descriptors between two clients.
+            return Room::Plenty;
+        }
         self.probe.try_clone().map_or(Room::None, |free| self.marks.room(free.as_raw_fd()))
     }
 
-    /// Whether this is one of those that clients cannot have.
-    pub(super) fn is_reserved(&self, descriptor: RawFd) -> bool {
-        number(descriptor) >= self.marks.accept
+    /// Whether the descriptor of a client that comes is one of those that clients cannot have.
+    pub(super) fn reserves(&self, descriptor: RawFd) -> bool {
+        let number = number(descriptor);
+        self.latest.store(number, Ordering::Relaxed);
+        number >= self.marks.accept
     }
 }
 
@@ -115,6 +126,11 @@ pub fn raise_limit() {
 mod tests {
     use super::*;
 
+    fn of(limit: u64) -> Descriptors {
+        let probe = File::open("/dev/null").expect("open").into();
+        Descriptors { marks: Marks::new(limit), probe, latest: AtomicU64::new(u64::MAX) }
+    }
+
     #[test]
     fn the_last_descriptors_are_not_for_tunnels() {
         let of = |limit| {
@@ -141,9 +157,27 @@ mod tests {
 
     #[test]
     fn a_process_with_none_left_has_no_room() {
-        let descriptors = Descriptors { marks: Marks::new(0), probe: File::open("/dev/null").expect("open").into() };
+        let descriptors = of(0);
 
         assert_eq!(descriptors.room(), Room::None);
-        assert!(descriptors.is_reserved(3));
+        assert!(descriptors.reserves(3));
+        assert_eq!(descriptors.room(), Room::None);
+    }
+
+    #[test]
+    fn the_system_is_asked_only_when_half_is_in_use() {
+        let descriptors = of(128);
+        let plenty = |number| {
+            descriptors.reserves(number);
+            descriptors.room()
+        };
+        // What is really in use is far below in a test.
+        assert_eq!([plenty(3), plenty(47), plenty(48), plenty(127)], [Room::Plenty; 4]);
+
+        let of_few = of(4);
+        assert!(!of_few.reserves(0));
+        assert_eq!(of_few.room(), Room::Plenty);
+        assert!(!of_few.reserves(2));
+        assert_eq!(of_few.room(), Room::None, "the system gives none below 3");
     }
 }

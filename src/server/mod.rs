@@ -5,6 +5,7 @@ mod connection;
 mod descriptors;
 mod patience;
 mod slots;
+mod switching;
 mod tls;
 
 use std::future::Future;
@@ -45,8 +46,18 @@ pub enum Stream {
     Tls(Box<TlsStream<TcpStream>>),
 }
 
-/// Takes over a connection when its 101 has been written, with the bytes that came behind the request.
-pub type Takeover = Box<dyn FnOnce(Stream, Bytes) + Send>;
+/// A connection that speaks another protocol from now on.
+pub struct TakenOver {
+    /// The connection.
+    pub stream: Stream,
+    /// The 101, which is still to be written: what follows it at once can leave with it.
+    pub answer: Bytes,
+    /// What came behind the request.
+    pub early: Bytes,
+}
+
+/// Takes over a connection.
+pub type Takeover = Box<dyn FnOnce(TakenOver) + Send>;
 
 /// The answer to a request.
 pub struct Reply {

@@ -10,6 +10,7 @@ use std::time::Duration;
 use std::time::UNIX_EPOCH;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use tokio::io::AsyncWriteExt;
 use tokio::task::spawn_local;
 use tokio::time::Instant;
@@ -161,7 +162,7 @@ async fn open(shared: Rc<Shared>, gateway: Arc<Gateway>, mut stream: TcpStream) 
     if stream.write_all(b"ok\n").await.is_err() {
         return;
     }
-    let connection = gateway.attach(admission, Profile::Wafer, SimSocket::new(stream));
+    let connection = gateway.attach(admission, Profile::Wafer, SimSocket::new(stream), Bytes::new());
     shared.journal.borrow_mut().attached(&connection.inbox.tunnel.to_string());
     if let Some(node) = shared.node.borrow_mut().as_mut() {
         node.connections.push(Arc::downgrade(&connection));
