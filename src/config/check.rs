@@ -253,4 +253,10 @@ fn enrolment(options: &Options, checker: &mut Checker<'_>) {
             "whoever reaches server.listen can open tunnels with a key of their own; for trusted networks only",
         );
     }
+    if options.enrolment.open && options.engine.kind == EngineKind::Redis {
+        checker.warning(
+            "enrolment.open",
+            "a tenant that enrols itself is known to the node it came to only, and refused by the others; name tenants in [[tenants]]",
+        );
+    }
 }
