@@ -3,6 +3,7 @@
 mod conformance;
 mod rights;
 mod secure;
+mod size;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
