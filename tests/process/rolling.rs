@@ -16,8 +16,8 @@ use super::balancer::Balancer;
 use super::balancer::Places;
 use super::business::Business;
 use super::client::Client;
-use super::client::call;
 use super::client::get;
+use super::client::try_call;
 use super::cluster::until;
 use super::gateway::Gateway;
 use super::gateway::SOON;
@@ -34,7 +34,7 @@ struct Told {
     tunnels: Vec<(String, usize)>,
     /// With which codes its tunnels were closed, before it was told to stop.
     closed: Vec<u16>,
-    /// Handshakes that were refused although their connect URL was fresh.
+    /// Requests that nobody took, and handshakes that were refused although their connect URL was fresh.
     refused: Vec<String>,
 }
 
@@ -42,7 +42,14 @@ struct Told {
 fn talk(url: &str, business: &str, stop: &AtomicBool) -> Told {
     let mut told = Told::default();
     while !stop.load(Ordering::Acquire) {
-        let Some((tunnel, path)) = ask(url, business) else { continue };
+        let (tunnel, path) = match ask(url, business) {
+            Ok(Some(asked)) => asked,
+            Ok(None) => continue,
+            Err(answer) => {
+                told.refused.push(answer);
+                continue;
+            }
+        };
         let mut client = match Client::try_open(connect(url), &path) {
             Ok(client) => client,
             Err(head) => {
@@ -79,16 +86,20 @@ fn connect(url: &str) -> TcpStream {
 }
 
 /// Asks for a tunnel; none if the node that was asked is about to go.
-fn ask(url: &str, business: &str) -> Option<(String, String)> {
+///
+/// # Errors
+///
+/// The answer, if it is that of a load balancer which found nobody to ask.
+fn ask(url: &str, business: &str) -> Result<Option<(String, String)>, String> {
     let data = format!("{{\"receiveUrl\":\"http://{business}/tunnel\",\"protocolType\":\"ws\"}}");
-    let answer = call(&mut connect(url), business, "/get/wsurl", &data);
+    let answer = try_call(&mut connect(url), business, "/get/wsurl", &data)?;
     if answer["code"] == 50301 {
-        return None;
+        return Ok(None);
     }
     assert_eq!(answer["code"], 0, "{answer}");
     let data: serde_json::Value = serde_json::from_str(answer["data"].as_str().expect("text")).expect("JSON");
     let path = data["connectUrl"].as_str().expect("text").split("gateway").nth(1).expect("a path").to_owned();
-    Some((data["tunnelId"].as_str().expect("text").to_owned(), path))
+    Ok(Some((data["tunnelId"].as_str().expect("text").to_owned(), path)))
 }
 
 /// The next short frame, if one comes in time.
@@ -140,7 +151,7 @@ impl Outcome {
         let rate = messages as f64 / self.took.as_secs_f64();
         println!(
             "{what}: {clients} clients, two restarts in {:?}: {messages} messages ({rate:.0}/s), {disconnects} disconnects, \
-             at most {most} of one client, {refused} handshakes refused",
+             at most {most} of one client, {refused} requests or handshakes refused",
             self.took
         );
     }
@@ -211,7 +222,7 @@ fn restart_both(
     // The load balancer sends requests to both nodes, and all clients are there.
     let settle = |nodes: &[Gateway]| {
         until("both nodes get requests", || {
-            ask(&balancer.url, &business.authority);
+            ask(&balancer.url, &business.authority).expect("nobody goes now");
             nodes.iter().all(|node| metric(node, "wafergate_tunnels_requested_total") > 0)
         });
         until("all clients are there", || {

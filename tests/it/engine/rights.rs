@@ -84,6 +84,10 @@ async fn of_a_cluster() {
     // Replicas repeat what their masters do, and ask them for it.
     let mut used = used(&servers[..3]).await;
     used.retain(|command| !["psync", "replconf"].contains(&command.as_str()));
+    // Any server may be asked where the slots are, replicas too.
+    let where_slots_are = "cluster|slots".to_owned();
+    assert!(self::used(&servers).await.contains(&where_slots_are));
+    used.insert(where_slots_are);
     // A slot that is being moved is asked for in another way.
     used.insert("asking".to_owned());
     assert_eq!(used, allowed(&rule));
