@@ -17,8 +17,8 @@ use super::Gateway;
 use super::Sent;
 use super::Socket;
 use super::attach::close_if_slow;
-use super::push::Miss;
 use crate::protocol::wafer::PushPacket;
+use crate::protocol::wafer::Target;
 use crate::tenant::Tenant;
 
 /// Connections that have frames to be written when the batch is done.
@@ -34,6 +34,14 @@ struct Push {
     tenant: Arc<Tenant>,
     packets: Vec<PushPacket>,
     done: oneshot::Sender<Done>,
+}
+
+/// A target of a push that is no open tunnel of this node.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct Miss {
+    /// The place of its packet in the push.
+    pub(super) packet: usize,
+    pub(super) target: Target,
 }
 
 /// A push that has been done here, and what of it is to be done elsewhere.

@@ -5,6 +5,7 @@ mod answer;
 mod attach;
 mod audience;
 mod batch;
+mod carry;
 mod connection;
 mod describe;
 mod drain;

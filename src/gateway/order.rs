@@ -1,21 +1,12 @@
 //! What a tunnel is told to do, and the frames that carry it: each is encoded at most once, however many targets there are.
 
-use std::sync::Arc;
-
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use serde::Deserialize;
 use serde::Serialize;
-use tokio::time::Instant;
 
-use super::Connection;
-use super::Gateway;
-use super::Sent;
-use super::Socket;
-use super::batch::Queued;
 use crate::metrics::Metrics;
-use crate::protocol::close::CloseReason;
 use crate::protocol::content::Profile;
 use crate::protocol::frame;
 use crate::protocol::native::Payload;
@@ -66,10 +57,11 @@ impl<'a> From<&'a Payload> for Order<'a> {
 
 /// An order on its way to its targets.
 pub(super) struct Frames<'a> {
-    order: Order<'a>,
+    pub(super) order: Order<'a>,
     wafer: Option<Bytes>,
     native: Option<Bytes>,
-    accepted: u64,
+    /// How many targets did as they were told.
+    pub(super) accepted: u64,
 }
 
 impl<'a> Frames<'a> {
@@ -83,7 +75,7 @@ impl<'a> Frames<'a> {
     }
 
     /// The frame for a socket that speaks `profile`; none for an order that sends nothing.
-    fn frame(&mut self, profile: Profile) -> Option<&Bytes> {
+    pub(super) fn frame(&mut self, profile: Profile) -> Option<&Bytes> {
         let frame = match profile {
             Profile::Wafer => &mut self.wafer,
             Profile::Native => &mut self.native,
@@ -102,55 +94,5 @@ fn encode(order: Order<'_>, profile: Profile) -> Option<Bytes> {
         (Order::Binary(bytes), Profile::Wafer) => Some(frame::text(packet::MESSAGE_PREFIX, &STANDARD.encode(bytes))),
         (Order::Binary(bytes), Profile::Native) => Some(frame::binary(bytes)),
         (Order::Close(_) | Order::Nothing, _) => None,
-    }
-}
-
-impl Gateway {
-    /// Has an open tunnel do what an order asks for; [`Sent::Closed`] if it has ended.
-    pub(super) fn carry_out(
-        &self,
-        connection: Arc<Connection<dyn Socket>>,
-        frames: &mut Frames<'_>,
-        now: Instant,
-        queued: Option<&mut Queued>,
-    ) -> Sent {
-        let sent = match (frames.order, frames.frame(connection.profile)) {
-            (_, Some(frame)) => self.send_or_queue(connection, frame, now, queued),
-            (Order::Close(said), None) => self.close_saying(&connection, said, now),
-            (_, None) => return Sent::Accepted,
-        };
-        match sent {
-            Sent::Accepted => frames.accepted += 1,
-            Sent::Slow => self.metrics.deliveries.slow.inc(),
-            Sent::Closed => {}
-        }
-        sent
-    }
-
-    fn send_or_queue(
-        &self,
-        connection: Arc<Connection<dyn Socket>>,
-        frame: &Bytes,
-        now: Instant,
-        queued: Option<&mut Queued>,
-    ) -> Sent {
-        let counting = (connection.profile == Profile::Native).then(|| Arc::clone(&connection.inbox));
-        let sent = match queued {
-            None => self.send(&connection, frame, now),
-            Some(queued) => self.queue(connection, frame, now, queued),
-        };
-        if let (Some(inbox), Sent::Accepted) = (counting, sent) {
-            inbox.count_pushed();
-        }
-        sent
-    }
-
-    fn close_saying(&self, connection: &Connection<dyn Socket>, said: Option<&str>, now: Instant) -> Sent {
-        let reason = CloseReason::PushedClose;
-        if !connection.close_saying(reason, None, said.unwrap_or(reason.text()), now) {
-            return Sent::Closed;
-        }
-        self.detach(connection);
-        Sent::Accepted
     }
 }

@@ -9,6 +9,7 @@ use super::Connection;
 use super::Gateway;
 use super::Sent;
 use super::Socket;
+use super::batch::Miss;
 use super::batch::Queued;
 use super::order::Frames;
 use super::order::Order;
@@ -50,14 +51,6 @@ pub enum PushError {
         /// When there will be room, in milliseconds.
         wait_ms: u64,
     },
-}
-
-/// A target of a push that is no open tunnel of this node.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) struct Miss {
-    /// The place of its packet in the push.
-    pub(super) packet: usize,
-    pub(super) target: Target,
 }
 
 impl Gateway {

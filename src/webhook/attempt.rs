@@ -10,8 +10,6 @@ use rustls::CertificateError;
 
 use crate::webhook::answer::Malformed;
 use crate::webhook::guard::Refusal;
-use crate::webhook::http1;
-use crate::webhook::http2;
 
 /// An attempt that ended without an answer.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -48,25 +46,6 @@ pub enum AttemptError {
     /// What came back is not HTTP, or its head is too large.
     #[error("the answer is not valid")]
     BadAnswer(#[source] Malformed),
-}
-
-impl From<http1::Failure> for AttemptError {
-    fn from(failure: http1::Failure) -> Self {
-        match failure {
-            http1::Failure::Unsent(error) => Self::Lost { source: Arc::new(error), was_sent: false },
-            http1::Failure::Lost(error) => Self::Lost { source: Arc::new(error), was_sent: true },
-            http1::Failure::Malformed(malformed) => Self::BadAnswer(malformed),
-        }
-    }
-}
-
-impl From<http2::Failure> for AttemptError {
-    fn from(failure: http2::Failure) -> Self {
-        match failure {
-            http2::Failure::Unsent(error) => Self::Lost { source: Arc::new(error), was_sent: false },
-            http2::Failure::Lost(error) => Self::Lost { source: Arc::new(error), was_sent: true },
-        }
-    }
 }
 
 impl AttemptError {

@@ -10,13 +10,7 @@ use std::time::SystemTime;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use hyper::StatusCode;
-use hyper::header::CONNECTION;
-use hyper::header::CONTENT_LENGTH;
-use hyper::header::HOST;
-use hyper::header::HeaderName;
-use hyper::header::HeaderValue;
 use hyper::header::RETRY_AFTER;
-use hyper::header::TRANSFER_ENCODING;
 use ipnet::IpNet;
 
 use crate::webhook::answer;
@@ -26,6 +20,7 @@ use crate::webhook::connect::Connector;
 use crate::webhook::dial::Dial;
 use crate::webhook::endpoint::ReceiveUrl;
 use crate::webhook::guard::Guard;
+use crate::webhook::headers::Header;
 use crate::webhook::http2;
 use crate::webhook::pool::Connection;
 use crate::webhook::pool::Pool;
@@ -45,17 +40,6 @@ pub struct Settings {
     pub dial: Arc<dyn Dial>,
     /// The time of day, for answers that name a date.
     pub wall_clock: WallClock,
-}
-
-/// A line of a request's head.
-pub type Header = (HeaderName, HeaderValue);
-
-/// Lines that say where a request goes and where it ends. They are ours alone, whoever asks for others.
-const FRAMING: [HeaderName; 4] = [HOST, CONTENT_LENGTH, TRANSFER_ENCODING, CONNECTION];
-
-/// Those of `headers` that go out as they are.
-pub(crate) fn sendable(headers: &[Header]) -> impl Iterator<Item = &Header> {
-    headers.iter().filter(|(name, _)| !FRAMING.contains(name))
 }
 
 /// Tells the time of day.

@@ -7,6 +7,7 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::pin::pin;
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
 use std::task::Context;
@@ -28,11 +29,12 @@ use crate::webhook::answer::MAX_BODY_BYTES;
 use crate::webhook::answer::MAX_HEAD_BYTES;
 use crate::webhook::answer::MAX_HEADERS;
 use crate::webhook::answer::Malformed;
+use crate::webhook::attempt::AttemptError;
 use crate::webhook::chunked::Chunked;
-use crate::webhook::client::Header;
-use crate::webhook::client::sendable;
 use crate::webhook::connect::Stream;
 use crate::webhook::endpoint::ReceiveUrl;
+use crate::webhook::headers::Header;
+use crate::webhook::headers::sendable;
 
 /// Most interim answers (1xx) before the real one.
 const MAX_INTERIM: usize = 16;
@@ -81,6 +83,16 @@ enum Framing {
     Length(u64),
     Chunked,
     UntilClose,
+}
+
+impl From<Failure> for AttemptError {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Unsent(error) => Self::Lost { source: Arc::new(error), was_sent: false },
+            Failure::Lost(error) => Self::Lost { source: Arc::new(error), was_sent: true },
+            Failure::Malformed(malformed) => Self::BadAnswer(malformed),
+        }
+    }
 }
 
 impl Http1 {

@@ -1,5 +1,6 @@
 //! One HTTP/2 connection to a business server, shared by all exchanges with it and run by a task of its own.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -18,10 +19,11 @@ use hyper_util::rt::TokioTimer;
 
 use crate::webhook::answer::MAX_BODY_BYTES;
 use crate::webhook::answer::MAX_HEAD_BYTES;
-use crate::webhook::client::Header;
-use crate::webhook::client::sendable;
+use crate::webhook::attempt::AttemptError;
 use crate::webhook::connect::Stream;
 use crate::webhook::endpoint::ReceiveUrl;
+use crate::webhook::headers::Header;
+use crate::webhook::headers::sendable;
 
 /// What one exchange may send ahead of us: no more than we read of a body.
 const STREAM_WINDOW_BYTES: u32 = MAX_BODY_BYTES as u32;
@@ -43,6 +45,15 @@ pub(crate) enum Failure {
     Unsent(hyper::Error),
     /// The exchange ended later.
     Lost(hyper::Error),
+}
+
+impl From<Failure> for AttemptError {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Unsent(error) => Self::Lost { source: Arc::new(error), was_sent: false },
+            Failure::Lost(error) => Self::Lost { source: Arc::new(error), was_sent: true },
+        }
+    }
 }
 
 impl Http2 {

@@ -12,6 +12,7 @@ mod dispatcher;
 pub mod endpoint;
 mod endpoints;
 pub mod guard;
+pub mod headers;
 mod http1;
 mod http2;
 mod inbox;

@@ -6,7 +6,7 @@ use hyper::header::HeaderName;
 use hyper::header::HeaderValue;
 use hyper::header::USER_AGENT;
 
-use super::client::Header;
+use super::headers::Header;
 use super::inbox::Inbox;
 use super::native;
 use crate::delivery::Event;

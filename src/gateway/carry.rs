@@ -1,0 +1,66 @@
+//! Having one open tunnel do what it is told.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::Connection;
+use super::Gateway;
+use super::Sent;
+use super::Socket;
+use super::batch::Queued;
+use super::order::Frames;
+use super::order::Order;
+use crate::protocol::close::CloseReason;
+use crate::protocol::content::Profile;
+
+impl Gateway {
+    /// Has an open tunnel do what an order asks for; [`Sent::Closed`] if it has ended.
+    pub(super) fn carry_out(
+        &self,
+        connection: Arc<Connection<dyn Socket>>,
+        frames: &mut Frames<'_>,
+        now: Instant,
+        queued: Option<&mut Queued>,
+    ) -> Sent {
+        let sent = match (frames.order, frames.frame(connection.profile)) {
+            (_, Some(frame)) => self.send_or_queue(connection, frame, now, queued),
+            (Order::Close(said), None) => self.close_saying(&connection, said, now),
+            (_, None) => return Sent::Accepted,
+        };
+        match sent {
+            Sent::Accepted => frames.accepted += 1,
+            Sent::Slow => self.metrics.deliveries.slow.inc(),
+            Sent::Closed => {}
+        }
+        sent
+    }
+
+    fn send_or_queue(
+        &self,
+        connection: Arc<Connection<dyn Socket>>,
+        frame: &Bytes,
+        now: Instant,
+        queued: Option<&mut Queued>,
+    ) -> Sent {
+        let counting = (connection.profile == Profile::Native).then(|| Arc::clone(&connection.inbox));
+        let sent = match queued {
+            None => self.send(&connection, frame, now),
+            Some(queued) => self.queue(connection, frame, now, queued),
+        };
+        if let (Some(inbox), Sent::Accepted) = (counting, sent) {
+            inbox.count_pushed();
+        }
+        sent
+    }
+
+    fn close_saying(&self, connection: &Connection<dyn Socket>, said: Option<&str>, now: Instant) -> Sent {
+        let reason = CloseReason::PushedClose;
+        if !connection.close_saying(reason, None, said.unwrap_or(reason.text()), now) {
+            return Sent::Closed;
+        }
+        self.detach(connection);
+        Sent::Accepted
+    }
+}
