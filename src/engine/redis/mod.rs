@@ -169,6 +169,10 @@ impl RedisEngine {
 #[async_trait]
 impl Engine for RedisEngine {
     async fn claim(&self, tunnel: TunnelId, token: Token, ticket_life: Duration) -> Result<Claim, EngineError> {
+        if self.has_left.load(Ordering::Acquire) {
+            // Nobody will serve the client here: another node may.
+            return Err(EngineError);
+        }
         let life = ticket_life + Duration::from_secs(1);
         if self.own.claim_now(tunnel, token, life) == Claim::Used {
             return Ok(Claim::Used);

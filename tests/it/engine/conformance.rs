@@ -254,6 +254,9 @@ async fn what_a_node_leaves_behind_is_adopted(here: &Node, there: &Node) {
 
     there.engine.leave().await;
 
+    let late = TunnelId::from_bytes(random());
+    assert!(there.engine.claim(late, random(), LIFE).await.is_err(), "a node that goes uses no connect URL up");
+    assert_eq!(here.engine.claim(late, random(), LIFE).await, Ok(Claim::Granted));
     let expected = [(open, None), (closed, Some(CloseReason::ClientGone))];
     within("adopted", async {
         while expected.iter().any(|one| !here.member.adopted().contains(one)) {
