@@ -30,7 +30,8 @@ impl Member for Gateway {
     }
 
     fn has_tunnels(&self, tenant: &str, audience: &Audience) -> bool {
-        self.tenants.tenant(tenant).is_some_and(|tenant| tenant.groups.has(audience))
+        // A tenant that comes back finds its tunnels in their groups.
+        self.tenants.tenant_of_tunnels(tenant).is_some_and(|tenant| tenant.groups.has(audience))
     }
 
     fn status(&self) -> String {

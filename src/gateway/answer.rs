@@ -24,7 +24,7 @@ use crate::tenant::Tenant;
 impl Gateway {
     /// Does what is asked, and answers.
     pub(super) fn answer_question(self: Arc<Self>, question: Question<'_>) -> Answering {
-        let Some(tenant) = self.tenants.tenant(question.tenant()) else {
+        let Some(tenant) = self.tenants.tenant_of_tunnels(question.tenant()) else {
             return Answering::Now(answer_for_nobody(&question));
         };
         Answering::Now(match question {
@@ -71,7 +71,7 @@ impl Gateway {
     }
 }
 
-/// The answer of a node that does not know the tenant: a reload has not reached all of them yet.
+/// The answer of a node that has never known the tenant, or has none of its tunnels any more: a reload has not reached all nodes yet.
 fn answer_for_nobody(question: &Question<'_>) -> Vec<u8> {
     match question {
         Question::Tunnels { orders, .. } => {

@@ -130,6 +130,12 @@ impl Directory {
         self.state.load().tenants.get(id).cloned()
     }
 
+    /// The tenant called `id`, also if it is no longer configured but has open tunnels.
+    pub fn tenant_of_tunnels(&self, id: &str) -> Option<Arc<Tenant>> {
+        let state = self.state.load();
+        state.tenants.get(id).cloned().or_else(|| state.retired.get(id)?.upgrade())
+    }
+
     /// Calls `visit` for every tenant.
     pub fn each(&self, visit: impl FnMut(&Arc<Tenant>)) {
         self.state.load().tenants.values().for_each(visit);

@@ -129,6 +129,7 @@ fn a_tenant_that_comes_back_is_the_one_that_went() {
 
     directory.reload(&options(&[], false));
     assert!(directory.tenant("a").is_none());
+    assert!(Arc::ptr_eq(&with_tunnels, &directory.tenant_of_tunnels("a").expect("it has tunnels")));
     directory.reload(&options(&[("b", &["k"])], false));
     directory.reload(&options(&[("a", &["k"])], false));
 

@@ -293,6 +293,39 @@ async fn groups_survive_the_loss_of_all_data() {
 }
 
 #[tokio::test]
+async fn a_tenant_that_comes_back_finds_its_groups() {
+    let nodes = Nodes::new(2).await;
+    let mut client = nodes.open(0, 1, &json!({"groups": ["room"]})).await;
+
+    nodes.cluster.reload(1, &[]);
+    // What it has in Redis is written anew while its tenant is gone.
+    nodes.cluster.redis.command(&["FLUSHALL"]).await;
+    within("what it has is written", async {
+        while !nodes.cluster.redis.command(&["KEYS", "wafergate:{records:*"]).await.starts_with("*1") {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    let pushed = within("it can be said for sure again", async {
+        loop {
+            let answer =
+                nodes.native(0).call("POST /v1/push", &json!({"to": {"group": "room"}, "content": "on"})).await;
+            if answer.status != 503 {
+                return answer;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    })
+    .await;
+    assert_eq!((pushed.status, &pushed.json()["accepted"]), (200, &json!(1)), "its tunnels are still open");
+    client.expect("on").await;
+
+    nodes.cluster.reload(1, &borrowed(&nodes.settings));
+    assert_eq!(nodes.native(1).push(&json!({"group": "room"}), &json!("back")).await["accepted"], 1);
+    client.expect("back").await;
+}
+
+#[tokio::test]
 async fn without_redis_local_tunnels_are_reached_and_nothing_is_guessed() {
     let nodes = Nodes::new(2).await;
     let mut client = nodes.open(0, 0, &json!({"groups": ["room"]})).await;

@@ -48,6 +48,12 @@ impl Cluster {
         self.nodes.push(node);
     }
 
+    /// Has one gateway take over other settings.
+    pub(crate) fn reload(&self, node: usize, settings: &[(&str, &str)]) {
+        let url = self.redis.url();
+        self.nodes[node].reload(&[&shared(&url)[..], settings].concat());
+    }
+
     /// Waits until Redis' data is old enough for a node to say for sure that a tunnel is nobody's.
     pub(crate) async fn settle(&self) {
         let settled = async {
@@ -100,6 +106,10 @@ impl Cluster {
 
 /// A gateway on this Redis, which may not be there yet.
 pub(crate) async fn gateway(redis_url: &str, settings: &[(&str, &str)]) -> TestGateway {
-    let base = [("engine.kind", "redis"), ("engine.redis_url", redis_url), ("server.ticket_key", TICKET_KEY)];
-    TestGateway::with(&[&base[..], settings].concat()).await
+    TestGateway::with(&[&shared(redis_url)[..], settings].concat()).await
+}
+
+/// What all nodes are told.
+fn shared(redis_url: &str) -> [(&str, &str); 3] {
+    [("engine.kind", "redis"), ("engine.redis_url", redis_url), ("server.ticket_key", TICKET_KEY)]
 }
