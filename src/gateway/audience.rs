@@ -70,7 +70,10 @@ impl Gateway {
             match self.push_one(tenant, tunnel, &mut frames, now, None) {
                 Sent::Accepted => reached.accepted += 1,
                 Sent::Slow => reached.slow.push(tunnel),
-                Sent::Closed => reached.gone.push(tunnel),
+                Sent::Closed => {
+                    self.metrics.deliveries.invalid.inc();
+                    reached.gone.push(tunnel);
+                }
             }
         }
         frames.count(&self.metrics);
