@@ -15,6 +15,7 @@ use super::link::CALL_TIMEOUT;
 use super::places::Changes;
 use super::places::Place;
 use super::records::CHUNK;
+use super::scripts;
 use crate::engine::EngineError;
 use crate::engine::Entered;
 use crate::engine::Member;
@@ -42,7 +43,7 @@ impl Presence for RedisEngine {
     }
 
     async fn homes(&self, tenant: &str, audience: &Audience) -> Result<Vec<NodeId>, EngineError> {
-        let mut command = redis::cmd("SMEMBERS");
+        let mut command = redis::cmd("HKEYS");
         command.arg(self.keys.homes(&self.keys.place(tenant, audience)));
         let homes: Vec<String> = self.call(&command).await.map_err(away)?;
         // Asked for afterwards: if the data was lost before, its age tells.
@@ -60,17 +61,31 @@ impl RedisEngine {
             if self.places.is_idle() {
                 changed.await;
             }
+            while let Some((dead, places)) = self.places.withdrawn() {
+                self.withdraw(dead, &self.names(&places)).await;
+            }
             let changes = self.places.take(|(tenant, audience)| member.has_tunnels(tenant, audience));
             match self.write_places(&changes).await {
                 Ok(()) => self.places.done(changes),
                 Err(error) => {
                     tracing::debug!(%error, "groups and users could not be written");
                     self.places.back(changes);
-                    // Either way it is tried again.
-                    let _ = timeout(WRITE_RETRY, self.came_back.notified()).await;
+                    self.wait_to_retry().await;
                 }
             }
         }
+    }
+
+    /// Takes back what was written in the name of a life that was over: whoever took over may have cleared its places before.
+    async fn withdraw(&self, dead: NodeId, places: &[String]) {
+        while self.remove(dead, places).await.is_err() {
+            self.wait_to_retry().await;
+        }
+    }
+
+    async fn wait_to_retry(&self) {
+        // Either way it is tried again.
+        let _ = timeout(WRITE_RETRY, self.came_back.notified()).await;
     }
 
     /// Completes when Redis knows all there is to know of places.
@@ -86,18 +101,28 @@ impl RedisEngine {
 
     /// What is in the index of places stands in the node's own list too, so that it can be cleared when the node dies.
     async fn write_places(&self, changes: &Changes) -> Result<(), RedisError> {
-        let me = self.me();
+        let (me, number) = (self.me(), changes.number);
         let list = self.keys.places(me);
-        let name = |(tenant, audience): &Place| self.keys.place(tenant, audience);
-        let (put, delete): (Vec<String>, Vec<String>) =
-            (changes.put.iter().map(name).collect(), changes.delete.iter().map(name).collect());
+        let (put, delete) = (self.names(&changes.put), self.names(&changes.delete));
         if !put.is_empty() {
-            self.call::<i64>(redis::cmd("SADD").arg(&list).arg(&put)).await?;
-            self.each_home("SADD", &put, me).await?;
+            let mut command = redis::cmd("HSET");
+            command.arg(&list);
+            for place in &put {
+                command.arg(place).arg(number);
+            }
+            self.call::<i64>(&command).await?;
+            let commands = put.iter().map(|place| {
+                let mut command = redis::cmd("HSET");
+                command.arg(self.keys.homes(place)).arg(me.to_string()).arg(number);
+                command
+            });
+            self.call_all(commands.collect()).await?;
         }
         if !delete.is_empty() {
-            self.each_home("SREM", &delete, me).await?;
-            self.call::<i64>(redis::cmd("SREM").arg(&list).arg(&delete)).await?;
+            let me = [me.to_string()];
+            let commands = delete.iter().map(|place| take_out(&self.keys.homes(place), number, &me));
+            self.call_all(commands.collect()).await?;
+            self.call::<i64>(&take_out(&list, number, &delete)).await?;
         }
         Ok(())
     }
@@ -105,26 +130,47 @@ impl RedisEngine {
     /// Forgets where a dead node had tunnels.
     pub(super) async fn clear_places(&self, dead: NodeId) -> Result<(), RedisError> {
         let list = self.keys.places(dead);
+        let mut cursor = 0;
         loop {
-            let some: Vec<String> = self.call(redis::cmd("SRANDMEMBER").arg(&list).arg(CHUNK)).await?;
-            if some.is_empty() {
+            let mut scan = redis::cmd("HSCAN");
+            scan.arg(&list).arg(cursor).arg("COUNT").arg(CHUNK);
+            let (next, fields): (u64, Vec<(String, u64)>) = self.call(&scan).await?;
+            let places: Vec<String> = fields.into_iter().map(|(place, _)| place).collect();
+            self.remove(dead, &places).await?;
+            cursor = next;
+            if cursor == 0 {
                 return Ok(());
             }
-            self.each_home("SREM", &some, dead).await?;
-            self.call::<i64>(redis::cmd("SREM").arg(&list).arg(&some)).await?;
         }
     }
 
-    async fn each_home(&self, command: &str, places: &[String], node: NodeId) -> Result<(), RedisError> {
-        let commands: Vec<Cmd> = places
-            .iter()
-            .map(|place| {
-                let mut command = redis::cmd(command);
-                command.arg(self.keys.homes(place)).arg(node.to_string());
-                command
-            })
-            .collect();
+    /// Removes `places` of a dead node, whenever they were written.
+    async fn remove(&self, dead: NodeId, places: &[String]) -> Result<(), RedisError> {
+        if places.is_empty() {
+            return Ok(());
+        }
+        let commands = places.iter().map(|place| {
+            let mut command = redis::cmd("HDEL");
+            command.arg(self.keys.homes(place)).arg(dead.to_string());
+            command
+        });
+        self.call_all(commands.collect()).await?;
+        self.call::<i64>(redis::cmd("HDEL").arg(self.keys.places(dead)).arg(places)).await?;
+        Ok(())
+    }
+
+    fn names(&self, places: &[Place]) -> Vec<String> {
+        places.iter().map(|(tenant, audience)| self.keys.place(tenant, audience)).collect()
+    }
+
+    async fn call_all(&self, commands: Vec<Cmd>) -> Result<(), RedisError> {
         try_join_all(commands.iter().map(|command| self.call::<i64>(command))).await?;
         Ok(())
     }
+}
+
+fn take_out(hash: &str, number: u64, fields: &[String]) -> Cmd {
+    let mut command = redis::cmd("EVAL");
+    command.arg(scripts::TAKE_OUT).arg(1).arg(hash).arg(number).arg(fields);
+    command
 }

@@ -11,8 +11,8 @@
 //! | `P:{nodes}:status` | hash | node: what the others must know (open tunnels of limited tenants) | as long as its node |
 //! | `P:{nodes}:clock` | hash | `born`: since when this data is here, `tick`: when a node was last heard | as long as the gateway |
 //! | `P:{records:<set>}` | hash | tunnel: what is needed to send its close event | until its close event is settled |
-//! | `P:homes:{<tenant>}:<kind>:<name>` | set | the nodes that have tunnels of this `group` or `user` | while there are such |
-//! | `P:{places:<node>}` | set | `{<tenant>}:<kind>:<name>` of each set above that this node is in | as long as its node |
+//! | `P:homes:{<tenant>}:<kind>:<name>` | hash | node that has tunnels of this `group` or `user`: number of its change | while there are such |
+//! | `P:{places:<node>}` | hash | `{<tenant>}:<kind>:<name>` of each hash above that this node is in: number of its change | as long as its node |
 //! | `P:claim:{<tunnel>}` | string | token of whoever used the connect URL | until the URL has expired |
 //! | `P:nonce:{<tenant>}:<nonce>` | string | token of a signed request | as its signature is valid |
 //! | `P:call:{<tenant>}:<call>` | hash | of a call with an `Idempotency-Key`: `token`, digest of its `body`, `answer`, `life` of that | 30 s, with its answer 5 minutes |

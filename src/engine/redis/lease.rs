@@ -60,6 +60,7 @@ impl RedisEngine {
             ticks.tick().await;
             // The lease counts from before it was asked for: the clock of Redis began later.
             let asked = Instant::now();
+            let written = self.places.finished();
             let renewal = self.renew(member.status()).await;
             if self.has_left.load(Ordering::Acquire) {
                 return std::future::pending().await;
@@ -71,6 +72,7 @@ impl RedisEngine {
                 }
                 Ok(renewal) => {
                     self.fence.open_until(asked + LEASE);
+                    self.places.was_alive_after(written);
                     self.renewed(&renewal, member);
                     self.adopt(&renewal.sets, member).await;
                 }
@@ -139,7 +141,7 @@ impl RedisEngine {
         let dead = self.me();
         self.fence.begin_epoch();
         self.records.clear();
-        self.places.clear();
+        self.places.begin_again(dead);
         self.me.send_replace(super::new_node());
         tracing::error!(
             node = %dead,

@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::sync::oneshot;
 
+use crate::id::NodeId;
 use crate::protocol::native::Audience;
 
 /// Most places that travel in one go.
@@ -31,6 +32,13 @@ pub(super) struct Places {
 struct State {
     /// Which life of the node it is.
     life: u64,
+    /// How many changes have been taken, and the last one that is no longer in hand.
+    taken: u64,
+    finished: u64,
+    /// What was put in since this node was last known to live, and by which change: whoever takes over may have missed it.
+    recent: HashMap<Place, u64>,
+    /// What is to be withdrawn, since it was written in the name of a life that was over.
+    withdrawn: Vec<(NodeId, Vec<Place>)>,
     /// What Redis may have: whether it has it for sure.
     known: HashMap<Place, bool>,
     /// Who is about to come in.
@@ -45,6 +53,8 @@ struct State {
 #[derive(Debug, Default, Eq, PartialEq)]
 pub(super) struct Changes {
     life: u64,
+    /// Grows from one to the next: what is written late takes back nothing that came after it.
+    pub(super) number: u64,
     pub(super) put: Vec<Place>,
     pub(super) delete: Vec<Place>,
 }
@@ -105,11 +115,42 @@ impl Places {
         self.changed.notify_one();
     }
 
-    /// The node begins another life: nothing is known of it, and who waits does so in vain.
-    pub(super) fn clear(&self) {
+    /// The life of this node as `dead` is over, and another one begins: nothing is known of it, and who waits does so in vain. Where
+    /// somebody is about to come in is written in the new name.
+    pub(super) fn begin_again(&self, dead: NodeId) {
         let mut state = self.state.lock();
-        let (life, held) = (state.life + 1, std::mem::take(&mut state.held));
-        *state = State { life, held, ..State::default() };
+        let before = std::mem::take(&mut *state);
+        state.life = before.life + 1;
+        state.taken = before.taken;
+        state.finished = before.finished;
+        state.unwritten = before.held.keys().cloned().collect();
+        state.held = before.held;
+        state.withdrawn = before.withdrawn;
+        if !before.recent.is_empty() {
+            state.withdrawn.push((dead, before.recent.into_keys().collect()));
+        }
+        self.changed.notify_one();
+    }
+
+    /// What is to be withdrawn of a life that is over, some of it.
+    pub(super) fn withdrawn(&self) -> Option<(NodeId, Vec<Place>)> {
+        let mut state = self.state.lock();
+        let (dead, mut places) = state.withdrawn.pop()?;
+        if places.len() > CHUNK {
+            let rest = places.split_off(CHUNK);
+            state.withdrawn.push((dead, rest));
+        }
+        Some((dead, places))
+    }
+
+    /// The last change that is no longer in hand.
+    pub(super) fn finished(&self) -> u64 {
+        self.state.lock().finished
+    }
+
+    /// This node was alive after change `number` had been written: if it dies, whoever takes over finds that.
+    pub(super) fn was_alive_after(&self, number: u64) {
+        self.state.lock().recent.retain(|_, put_by| *put_by > number);
     }
 
     /// Whether Redis knows all there is to know.
@@ -120,7 +161,8 @@ impl Places {
 
     /// Whether there is nothing to write at present.
     pub(super) fn is_idle(&self) -> bool {
-        self.state.lock().unwritten.is_empty()
+        let state = self.state.lock();
+        state.unwritten.is_empty() && state.withdrawn.is_empty()
     }
 
     /// Whether Redis has nothing of this node.
@@ -132,7 +174,8 @@ impl Places {
     pub(super) fn take(&self, has: impl Fn(&Place) -> bool) -> Changes {
         let mut state = self.state.lock();
         let state = &mut *state;
-        let mut changes = Changes { life: state.life, ..Changes::default() };
+        state.taken += 1;
+        let mut changes = Changes { life: state.life, number: state.taken, ..Changes::default() };
         let chosen: Vec<_> = state.unwritten.iter().take(CHUNK).cloned().collect();
         for place in chosen {
             state.unwritten.remove(&place);
@@ -141,6 +184,7 @@ impl Places {
                 (true, Some(true)) => tell(state.waiting.remove(&place)),
                 (true, _) => {
                     state.known.insert(place.clone(), false);
+                    state.recent.insert(place.clone(), changes.number);
                     changes.put.push(place);
                 }
                 (false, Some(_)) => {
@@ -156,6 +200,7 @@ impl Places {
     /// Redis has taken the changes.
     pub(super) fn done(&self, changes: Changes) {
         let mut state = self.state.lock();
+        state.finished = changes.number;
         if state.life == changes.life {
             for place in changes.delete {
                 state.known.remove(&place);
@@ -175,6 +220,7 @@ impl Places {
     /// Nobody knows whether Redis has taken the changes.
     pub(super) fn back(&self, changes: Changes) {
         let mut state = self.state.lock();
+        state.finished = changes.number;
         if state.life == changes.life {
             state.unwritten.extend(changes.put.into_iter().chain(changes.delete));
         }
@@ -306,12 +352,40 @@ mod tests {
         let (places, members) = (Arc::new(Places::default()), Members::default());
         let (_hold, before) = places.enter(place(1));
         let changes = members.take(&places);
-        places.clear();
+        places.begin_again(NodeId::from_bytes([1; 16]));
+        assert!(!places.is_idle(), "somebody is still coming");
         assert!(before.expect("it waits").try_recv().is_err(), "its node is not there any more");
 
         let (_hold, after) = places.enter(place(1));
         places.done(changes);
         assert!(after.expect("it waits").try_recv().is_err(), "that was written in the old name");
         assert_eq!(members.take(&places).put, [place(1)]);
+    }
+
+    #[test]
+    fn what_was_written_since_the_last_sign_of_life_is_withdrawn_from_a_life_that_is_over() {
+        let dead = NodeId::from_bytes([1; 16]);
+        let (places, members) = (Arc::new(Places::default()), Members::default());
+        let [_first, _second, _third] = [1, 2, 3].map(|number| {
+            let (hold, _) = places.enter(place(number));
+            let changes = members.take(&places);
+            match number {
+                1 => places.done(changes),
+                _ => places.back(changes),
+            }
+            if number == 1 {
+                places.was_alive_after(places.finished());
+            }
+            hold
+        });
+        let in_hand = members.take(&places);
+
+        places.begin_again(dead);
+        places.done(in_hand);
+        let (name, mut withdrawn) = places.withdrawn().expect("some");
+        withdrawn.sort_by_key(|(_, audience)| format!("{audience:?}"));
+        assert_eq!((name, withdrawn), (dead, vec![place(2), place(3)]));
+        assert_eq!(places.withdrawn(), None);
+        assert_eq!(members.take(&places).put.len(), 3, "all of them are still coming");
     }
 }

@@ -113,3 +113,13 @@ pub(super) const DISMISS: &str = r"
 if redis.call('HGET', KEYS[2], ARGV[2]) == ARGV[1] then redis.call('HDEL', KEYS[2], ARGV[2]) end
 return 1
 ";
+
+/// Takes the fields `ARGV[2]` and further out of the hash `KEYS[1]`, but those whose number is greater than `ARGV[1]`: they were put in
+/// again, and it is this that comes late.
+pub(super) const TAKE_OUT: &str = r"
+for at = 2, #ARGV do
+  local number = redis.call('HGET', KEYS[1], ARGV[at])
+  if number and tonumber(number) <= tonumber(ARGV[1]) then redis.call('HDEL', KEYS[1], ARGV[at]) end
+end
+return 1
+";

@@ -1,6 +1,7 @@
 //! The engines, as the gateway meets them.
 
 mod conformance;
+mod homes;
 mod rights;
 mod secure;
 mod size;
