@@ -144,11 +144,14 @@ impl Gateway {
         let groups = about.into_iter().flat_map(|about| about.groups.iter().cloned().map(Audience::Group));
         let user = about.and_then(|about| about.user.clone()).map(Audience::User);
         let audiences: Vec<Audience> = groups.chain(user).collect();
+        let life = self.engine.fence().epoch();
         let entering = audiences.iter().map(|audience| self.engine.enter(&ticket.tenant, audience));
         let entered = try_join_all(entering).await?;
         let epoch = self.engine.register(ticket.tunnel, record).await?;
         let engine = Arc::clone(&self.engine);
-        Ok(Registration { engine, tunnel: ticket.tunnel, epoch, is_kept: false, entered })
+        let registration = Registration { engine, tunnel: ticket.tunnel, epoch, is_kept: false, entered };
+        // Its places are known in the name that the node had then.
+        if epoch == life { Ok(registration) } else { Err(EngineError) }
     }
 
     /// Opens the tunnel of a client whose handshake is complete, but for the `answer` to it: it can be pushed to before its
