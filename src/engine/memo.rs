@@ -13,10 +13,16 @@ use super::EngineError;
 use super::Token;
 use crate::tunnel::Wheel;
 
-/// Most bytes of answers that one node keeps.
-const MAX_ANSWER_BYTES: usize = 128 * 1024 * 1024;
-/// Most names that one node keeps.
-const MAX_NAMES: usize = 4_000_000;
+/// Most bytes of answers that one node keeps, or has kept.
+pub(super) const MAX_ANSWER_BYTES: usize = 128 * 1024 * 1024;
+/// Most names that one node keeps, or has kept.
+pub(super) const MAX_NAMES: usize = 4_000_000;
+
+/// How long the answer of a call is kept, at most.
+pub const ANSWERED: Duration = Duration::from_secs(300);
+
+/// How long a call that was never finished counts as running: its node may have died, and no call takes longer.
+pub const RUNNING: Duration = Duration::from_secs(30);
 
 /// What a call with an `Idempotency-Key` finds.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -46,7 +52,7 @@ pub trait Memo: Send + Sync + 'static {
     /// If there is no room for more.
     async fn claim_nonce(&self, name: &str, token: Token, life: Duration) -> Result<Claim, EngineError>;
 
-    /// Begins a call whose body has this `fingerprint`; its answer is remembered for `life`.
+    /// Begins a call whose body has this `fingerprint`; its answer is remembered for `life`, [`ANSWERED`] at most.
     ///
     /// Atomic, and with a token, as well.
     ///
@@ -65,7 +71,7 @@ pub trait Memo: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// If that cannot be kept: a repeat may be told that the first call is still running, and then be made.
+    /// If nobody knows whether that is kept: for [`RUNNING`] a repeat is told that the first call still runs, and then it is made.
     async fn finish(&self, name: &str, token: Token, answer: Bytes) -> Result<(), EngineError>;
 
     /// The call that [`begin`](Self::begin) found to be the first has done nothing: the next one is the first again.

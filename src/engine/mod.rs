@@ -13,8 +13,10 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 
+pub use memo::ANSWERED;
 pub use memo::Begun;
 pub use memo::Memo;
+pub use memo::RUNNING;
 pub use memory::MemoryEngine;
 pub use presence::Entered;
 pub use presence::Presence;

@@ -14,10 +14,8 @@ use crate::engine::Begun;
 use crate::engine::Claim;
 use crate::engine::EngineError;
 use crate::engine::Memo;
+use crate::engine::RUNNING;
 use crate::engine::Token;
-
-/// How long a call that was never finished counts as running: its node may have died, and no call takes longer.
-const RUNNING: Duration = Duration::from_secs(30);
 
 impl RedisEngine {
     /// A script on the memory of one call.

@@ -9,20 +9,26 @@ use hyper::StatusCode;
 use hyper::http::request::Parts;
 use sha2::Digest;
 use sha2::Sha256;
+use tokio::time::sleep;
+use tokio::time::timeout;
 
 use super::Answer;
 use super::auth::Caller;
 use super::calls;
 use super::route::Call;
+use crate::engine::ANSWERED;
 use crate::engine::Begun;
+use crate::engine::EngineError;
+use crate::engine::RUNNING;
+use crate::engine::Token;
 use crate::gateway::Gateway;
 use crate::protocol::native::Code;
 use crate::protocol::native::Problem;
 use crate::protocol::text::hex;
 use crate::server::Peer;
 
-/// How long an answer is kept.
-const LIFE: Duration = Duration::from_secs(300);
+/// How often an engine that is away is told again.
+const TELL_EVERY: Duration = Duration::from_millis(500);
 /// Longest key.
 const MAX_KEY_BYTES: usize = 255;
 
@@ -41,7 +47,7 @@ pub(super) async fn once(
     let scope = format!("{}\n{}\n{key}", head.method, head.uri);
     let name = format!("{{{}}}:{}", caller.tenant.id, hex(&Sha256::digest(scope)));
     let token = rand::random();
-    match gateway.engine().begin(&name, token, Sha256::digest(&body).into(), LIFE).await {
+    match gateway.engine().begin(&name, token, Sha256::digest(&body).into(), ANSWERED).await {
         Ok(Begun::First) => {}
         Ok(Begun::Done(answer)) => return read(&answer),
         Ok(Begun::Running) => {
@@ -63,16 +69,51 @@ pub(super) async fn once(
     let work = tokio::spawn(async move {
         let answer = calls::run(&gateway, caller, call, &head, peer, &body).await;
         let kept = match &answer {
-            Ok(answer) => gateway.engine().finish(&name, token, write(answer)).await,
-            Err(problem) if is_settled(problem) => gateway.engine().finish(&name, token, write_problem(problem)).await,
-            Err(_) => gateway.engine().abandon(&name, token).await,
+            Ok(answer) => Some(write(answer)),
+            Err(problem) if is_settled(problem) => Some(write_problem(problem)),
+            Err(_) => None,
         };
-        if kept.is_err() {
-            tracing::warn!("the answer to a call with an Idempotency-Key could not be kept");
+        let ended = Ended { gateway, name, token, kept };
+        if ended.tell().await.is_err() {
+            // The caller does not wait for that.
+            tokio::spawn(ended.tell_later());
         }
         answer
     });
     work.await.unwrap_or_else(|_| Err(Problem::new(Code::Internal, "the call failed")))
+}
+
+/// A call that has been made.
+struct Ended {
+    gateway: Arc<Gateway>,
+    name: String,
+    token: Token,
+    /// Its answer, if a repeated call gets that.
+    kept: Option<Bytes>,
+}
+
+impl Ended {
+    async fn tell(&self) -> Result<(), EngineError> {
+        let engine = self.gateway.engine();
+        match &self.kept {
+            Some(answer) => engine.finish(&self.name, self.token, answer.clone()).await,
+            None => engine.abandon(&self.name, self.token).await,
+        }
+    }
+
+    /// Tells the engine when it is back, while it still takes the call for running.
+    async fn tell_later(self) {
+        let told = async {
+            while self.tell().await.is_err() {
+                sleep(TELL_EVERY).await;
+            }
+        };
+        if timeout(RUNNING, told).await.is_err() {
+            tracing::warn!(
+                "the answer to a call with an Idempotency-Key could not be kept: repeated, the call is made again"
+            );
+        }
+    }
 }
 
 fn key(headers: &HeaderMap) -> Result<Option<String>, Problem> {

@@ -8,7 +8,9 @@ use serde_json::json;
 
 use super::KEY;
 use crate::support::Cluster;
+use crate::support::HoldingProxy;
 use crate::support::TestClient;
+use crate::support::cluster::gateway;
 use crate::support::hooks::Hooks;
 use crate::support::native::Native;
 use crate::support::native::problem;
@@ -42,6 +44,14 @@ impl Nodes {
     /// One more gateway.
     pub(super) async fn join(&mut self) {
         self.cluster.join(&borrowed(&self.settings)).await;
+        self.cluster.settle().await;
+    }
+
+    /// One more gateway, which finds Redis at this URL.
+    pub(super) async fn join_by(&mut self, redis_url: &str) {
+        let node = gateway(redis_url, &borrowed(&self.settings)).await;
+        node.until_metric("engine_up", 1.0).await;
+        self.cluster.nodes.push(node);
         self.cluster.settle().await;
     }
 
@@ -208,6 +218,35 @@ async fn what_must_happen_once_happens_once_on_all_nodes() {
     client.expect("once").await;
     client.expect("once").await;
     nothing_more(&here, &mut client).await;
+}
+
+#[tokio::test]
+async fn an_answer_that_redis_does_not_take_at_once_is_kept_soon() {
+    let mut nodes = Nodes::new(1).await;
+    let proxy = HoldingProxy::new(nodes.cluster.redis.port).await;
+    nodes.join_by(&proxy.url()).await;
+    let mut client = nodes.open(1, 1, &json!({"user": "ann"})).await;
+    let key = "Idempotency-Key: k\r\n";
+    let body = json!({"to": {"user": "ann"}, "content": "once"}).to_string();
+
+    let _hold = proxy.hold("\"accepted\":1");
+    let first = nodes.native(1).call_with("POST /v1/push", key, &body).await;
+    assert_eq!(first.status, 200, "it has been done");
+    client.expect("once").await;
+
+    let again = within("the answer is kept", async {
+        loop {
+            let again = nodes.native(0).call_with("POST /v1/push", key, &body).await;
+            if again.status == 200 {
+                return again;
+            }
+            assert_eq!(problem(&again), (409, "idempotency_key_running".into()));
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    })
+    .await;
+    assert_eq!(again.body, first.body);
+    nothing_more(&nodes.native(0), &mut client).await;
 }
 
 #[tokio::test]
