@@ -44,10 +44,14 @@ impl Memo for RedisEngine {
         life: Duration,
     ) -> Result<Begun, EngineError> {
         let mut command = self.call_script(scripts::BEGIN, name, token);
-        command.arg(&fingerprint[..]).arg(millis(RUNNING)).arg(millis(life));
+        command.arg(&fingerprint[..]).arg(millis(RUNNING)).arg(millis(life)).arg(u8::from(self.kept.has_room()));
         let (found, answer): (String, Vec<u8>) = self.call(&command).await.map_err(away)?;
         match found.as_str() {
-            "first" => Ok(Begun::First),
+            "first" => {
+                self.kept.begun();
+                Ok(Begun::First)
+            }
+            "full" => Ok(Begun::Full),
             "reused" => Ok(Begun::Reused),
             "running" => Ok(Begun::Running),
             "done" => Ok(Begun::Done(answer.into())),
@@ -59,6 +63,7 @@ impl Memo for RedisEngine {
         let mut command = self.call_script(scripts::FINISH, name, token);
         command.arg(&answer[..]);
         self.call::<i64>(&command).await.map_err(away)?;
+        self.kept.answered(answer.len());
         Ok(())
     }
 

@@ -4,6 +4,7 @@ mod adoption;
 mod advice;
 mod bus;
 mod homes;
+mod kept;
 mod keys;
 mod lease;
 mod link;
@@ -47,6 +48,7 @@ use crate::metrics::Metrics;
 use crate::protocol::native::Name;
 use advice::Advised;
 use bus::Bus;
+use kept::Kept;
 use keys::Keys;
 use link::Link;
 use message::Signer;
@@ -80,6 +82,7 @@ pub struct RedisEngine {
     fence: Arc<Fence>,
     /// What this node itself has claimed, also when Redis has lost it.
     own: MemoryEngine,
+    kept: Kept,
     records: Records,
     places: Arc<Places>,
     me: watch::Sender<NodeId>,
@@ -115,6 +118,7 @@ impl RedisEngine {
             bus: Arc::new(bus),
             fence: Arc::new(Fence::closed()),
             own: MemoryEngine::default(),
+            kept: Kept::default(),
             records: Records::default(),
             places: Arc::default(),
             me,

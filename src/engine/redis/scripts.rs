@@ -8,11 +8,13 @@ return 0
 ";
 
 /// Begins the call `KEYS[1]` for the token `ARGV[1]`, whose body has the fingerprint `ARGV[2]`: it counts as running for `ARGV[3]` ms,
-/// and its answer will be kept for `ARGV[4]` ms. Gives `first`, `reused`, `running`, or `done` and the answer.
+/// and its answer will be kept for `ARGV[4]` ms. `ARGV[5]` is 0 if there is no room for another one. Gives `first`, `reused`, `running`,
+/// `full`, or `done` and the answer.
 pub(super) const BEGIN: &str = r"
 local known = redis.call('HMGET', KEYS[1], 'token', 'body', 'answer')
 if known[1] == ARGV[1] then return {'first', ''} end
 if not known[1] then
+  if ARGV[5] == '0' then return {'full', ''} end
   redis.call('HSET', KEYS[1], 'token', ARGV[1], 'body', ARGV[2], 'life', ARGV[4])
   redis.call('PEXPIRE', KEYS[1], ARGV[3])
   return {'first', ''}
