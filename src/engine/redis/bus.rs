@@ -47,7 +47,8 @@ const BACKLOG: usize = 1_024;
 
 /// What Redis says on the receiving connection.
 enum Pushed {
-    Message(Bytes),
+    /// A message, and when it came.
+    Message(Bytes, Instant),
     /// The connection with this number is gone.
     Disconnected(u64),
 }
@@ -139,14 +140,18 @@ impl Bus {
         let Some(mut pushed) = self.pushed.lock().take() else { return };
         let mut taken: HashMap<NodeId, Taken> = HashMap::new();
         while let Some(pushed) = pushed.recv().await {
-            let bytes = match pushed {
-                Pushed::Message(bytes) => bytes,
+            let (bytes, came) = match pushed {
+                Pushed::Message(bytes, came) => (bytes, came),
                 Pushed::Disconnected(number) => {
                     self.receiving.replace(number);
                     continue;
                 }
             };
             match self.check(&bytes, &mut taken) {
+                // Nobody waits for its answer any more: who works on such questions is late for the next ones too.
+                Ok(Message { kind: Kind::Question, .. }) if came.elapsed() >= ANSWER_TIMEOUT => {
+                    self.metrics.node_message_dropped(Drop::Overload.as_str());
+                }
                 Ok(message) => self.handle(message, member, fence).await,
                 Err(reason) => self.metrics.node_message_dropped(reason.as_str()),
             }
@@ -268,7 +273,7 @@ fn read_push(number: u64, info: PushInfo) -> Option<Pushed> {
     match info.kind {
         PushKind::Disconnection => Some(Pushed::Disconnected(number)),
         PushKind::Message | PushKind::SMessage => match info.data.into_iter().nth(1) {
-            Some(Value::BulkString(bytes)) => Some(Pushed::Message(bytes.into())),
+            Some(Value::BulkString(bytes)) => Some(Pushed::Message(bytes.into(), Instant::now())),
             _ => None,
         },
         _ => None,

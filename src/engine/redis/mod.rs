@@ -30,6 +30,7 @@ use redis::FromRedisValue;
 use redis::RedisError;
 use tokio::sync::Notify;
 use tokio::sync::watch;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::Claim;
 use super::Closed;
@@ -134,11 +135,14 @@ impl RedisEngine {
 
     /// Keeps this node among the others until it is dropped.
     pub async fn run(self: Arc<Self>, member: Arc<dyn Member>) {
+        // In a task of its own: a push to many tunnels takes its time, and the lease is not to wait for it.
+        let (engine, answering) = (Arc::clone(&self), Arc::clone(&member));
+        let receiving = async move { engine.bus.receive(&answering, &engine.fence).await };
+        let _receiving = AbortOnDropHandle::new(tokio::spawn(receiving));
         tokio::join!(
             self.keep_lease(member.as_ref()),
             self.write_records(),
             self.write_homes(member.as_ref()),
-            self.bus.receive(&member, &self.fence),
             self.bus.stay_subscribed(),
         );
     }

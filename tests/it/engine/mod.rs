@@ -8,14 +8,18 @@ mod size;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio_util::task::AbortOnDropHandle;
 use wafergate::engine::Answering;
 use wafergate::engine::Engine;
 use wafergate::engine::Member;
 use wafergate::engine::MemoryEngine;
+use wafergate::engine::Peers;
 use wafergate::engine::Record;
 use wafergate::engine::RedisEngine;
 use wafergate::engine::RedisSettings;
@@ -27,6 +31,9 @@ use wafergate::protocol::native::Audience;
 
 use crate::support::Redis;
 use crate::support::within;
+
+/// A question that takes a while to answer.
+const TAKES_LONG: &[u8] = b"takes long";
 
 /// The default of `engine.redis_prefix`.
 const PREFIX: &str = "wafergate";
@@ -53,6 +60,34 @@ async fn redis_needs_a_password_where_it_has_one() {
     let here = Node::join(&format!("redis://:p%40ss@127.0.0.1:{}/0", redis.port)).await;
 
     conformance::run(here.engine.as_ref(), here.engine.as_ref()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_is_asked_too_much_stays_alive_and_answers_again() {
+    const QUESTIONS: usize = 200;
+    let redis = Redis::start().await;
+    let (here, there) = (Node::join(&redis.url()).await, Node::join(&redis.url()).await);
+    let other = within("they meet", async {
+        loop {
+            if let Ok([other]) = here.engine.all_others().await.as_deref()
+                && here.engine.ask(*other, Bytes::new()).await.is_ok()
+            {
+                return *other;
+            }
+        }
+    })
+    .await;
+
+    let asked = (0..QUESTIONS).map(|_| here.engine.ask(other, Bytes::from_static(TAKES_LONG)));
+    let answers = futures_util::future::join_all(asked).await;
+    assert!(answers.iter().any(Result::is_err), "it is more than can be done in time");
+    within("it answers again", async { while here.engine.ask(other, Bytes::new()).await.is_err() {} }).await;
+
+    // It would be given up by now if it had not renewed its lease.
+    assert!(!there.member.is_cut_off());
+    assert_eq!(here.engine.all_others().await, Ok(vec![other]));
+    let done = there.member.asked.load(Ordering::Acquire);
+    assert!(done < QUESTIONS / 2, "{done} questions were worked on, for most of them in vain");
 }
 
 /// Does what survivors do when a node's lease is over.
@@ -94,6 +129,7 @@ impl Node {
 /// A gateway without tunnels, which keeps what it hears.
 #[derive(Default)]
 struct Echo {
+    asked: AtomicUsize,
     is_cut_off: AtomicBool,
     adopted: Mutex<Vec<(TunnelId, Option<CloseReason>)>>,
 }
@@ -110,6 +146,11 @@ impl Echo {
 
 impl Member for Echo {
     fn answer(self: Arc<Self>, question: &[u8]) -> Option<Answering> {
+        self.asked.fetch_add(1, Ordering::AcqRel);
+        if question == TAKES_LONG {
+            // As a push to ten thousand tunnels does.
+            std::thread::sleep(Duration::from_millis(100));
+        }
         Some(Answering::Now([b"you asked ", question].concat()))
     }
 
