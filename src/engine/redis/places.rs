@@ -45,6 +45,8 @@ struct State {
     held: HashMap<Place, usize>,
     /// Where somebody came or left.
     unwritten: HashSet<Place>,
+    /// What of that has its turn before the rest: nobody waits behind those who come later.
+    in_turn: Vec<Place>,
     /// Who waits until Redis has it.
     waiting: HashMap<Place, Vec<oneshot::Sender<()>>>,
 }
@@ -156,13 +158,13 @@ impl Places {
     /// Whether Redis knows all there is to know.
     pub(super) fn is_written(&self) -> bool {
         let state = self.state.lock();
-        state.unwritten.is_empty() && state.known.values().all(|is_sure| *is_sure)
+        state.unwritten.is_empty() && state.in_turn.is_empty() && state.known.values().all(|is_sure| *is_sure)
     }
 
     /// Whether there is nothing to write at present.
     pub(super) fn is_idle(&self) -> bool {
         let state = self.state.lock();
-        state.unwritten.is_empty() && state.withdrawn.is_empty()
+        state.unwritten.is_empty() && state.in_turn.is_empty() && state.withdrawn.is_empty()
     }
 
     /// Whether Redis has nothing of this node.
@@ -176,9 +178,11 @@ impl Places {
         let state = &mut *state;
         state.taken += 1;
         let mut changes = Changes { life: state.life, number: state.taken, ..Changes::default() };
-        let chosen: Vec<_> = state.unwritten.iter().take(CHUNK).cloned().collect();
-        for place in chosen {
-            state.unwritten.remove(&place);
+        if state.in_turn.is_empty() {
+            state.in_turn = std::mem::take(&mut state.unwritten).into_iter().collect();
+        }
+        let rest = state.in_turn.len().saturating_sub(CHUNK);
+        for place in state.in_turn.split_off(rest) {
             let is_wanted = state.held.contains_key(&place) || has(&place);
             match (is_wanted, state.known.get(&place)) {
                 (true, Some(true)) => tell(state.waiting.remove(&place)),
@@ -387,5 +391,22 @@ mod tests {
         assert_eq!((name, withdrawn), (dead, vec![place(2), place(3)]));
         assert_eq!(places.withdrawn(), None);
         assert_eq!(members.take(&places).put.len(), 3, "all of them are still coming");
+    }
+
+    #[test]
+    fn nobody_waits_behind_those_who_come_later() {
+        let (places, members) = (Arc::new(Places::default()), Members::default());
+        let enter =
+            |numbers: std::ops::Range<usize>| numbers.map(|number| places.enter(place(number))).collect::<Vec<_>>();
+        let first = enter(0..10 * CHUNK);
+        let mut later = vec![];
+        for turn in 10..20 {
+            places.done(members.take(&places));
+            later.extend(enter(turn * CHUNK..(turn + 1) * CHUNK));
+        }
+
+        assert!(first.into_iter().all(|(_hold, waiting)| is_told(waiting)));
+        assert!(!later.into_iter().any(|(_hold, waiting)| is_told(waiting)));
+        assert!(!places.is_idle());
     }
 }
