@@ -1,5 +1,6 @@
 //! Which nodes have tunnels of a group or a user, in Redis: each node writes its own part, and who takes over a dead one clears that.
 
+use std::collections::HashSet;
 use std::sync::atomic::Ordering;
 
 use async_trait::async_trait;
@@ -19,7 +20,6 @@ use super::scripts;
 use crate::engine::EngineError;
 use crate::engine::Entered;
 use crate::engine::Member;
-use crate::engine::Peers;
 use crate::engine::Presence;
 use crate::id::NodeId;
 use crate::protocol::native::Audience;
@@ -47,8 +47,8 @@ impl Presence for RedisEngine {
         command.arg(self.keys.homes(&self.keys.place(tenant, audience)));
         let homes: Vec<String> = self.call(&command).await.map_err(away)?;
         // Asked for afterwards: if the data was lost before, its age tells.
-        let nodes = self.all_others().await?;
-        let homes: Vec<NodeId> = homes.iter().filter_map(|home| home.parse().ok()).collect();
+        let (nodes, unsure) = self.living().await?;
+        let homes: HashSet<NodeId> = homes.iter().filter_map(|home| home.parse().ok()).chain(unsure).collect();
         Ok(nodes.into_iter().filter(|node| homes.contains(node)).collect())
     }
 }

@@ -10,6 +10,7 @@
 //! | `P:{nodes}:dead` | sorted set | node that died or left: when | 1 day |
 //! | `P:{nodes}:status` | hash | node: what the others must know (open tunnels of limited tenants) | as long as its node |
 //! | `P:{nodes}:clock` | hash | `born`: since when this data is here, `tick`: when a node was last heard | as long as the gateway |
+//! | `P:{nodes}:unsure` | hash | node whose groups and users are not all below yet: since when | seconds, after a loss of data |
 //! | `P:{records:<set>}` | hash | tunnel: what is needed to send its close event | until its close event is settled |
 //! | `P:homes:{<tenant>}:<kind>:<name>` | hash | node that has tunnels of this `group` or `user`: number of its change | while there are such |
 //! | `P:{places:<node>}` | hash | `{<tenant>}:<kind>:<name>` of each hash above that this node is in: number of its change | as long as its node |
@@ -35,8 +36,9 @@ impl Keys {
     }
 
     /// The keys that are changed together by the scripts, in the order in which these take them.
-    pub(super) fn nodes(&self) -> [String; 5] {
-        ["leases", "records", "dead", "status", "clock"].map(|name| format!("{}:{{nodes}}:{name}", self.prefix))
+    pub(super) fn nodes(&self) -> [String; 6] {
+        ["leases", "records", "dead", "status", "clock", "unsure"]
+            .map(|name| format!("{}:{{nodes}}:{name}", self.prefix))
     }
 
     pub(super) fn records(&self, set: NodeId) -> String {

@@ -89,6 +89,7 @@ impl RedisEngine {
     async fn renew(&self, status: String) -> Result<Renewal, RedisError> {
         let mut command = self.nodes_script(scripts::RENEW);
         command.arg(self.me().to_string()).arg(millis(LEASE)).arg(millis(ALL_QUIET)).arg(millis(DEAD_FOR)).arg(status);
+        command.arg(u8::from(self.places.is_rewriting()));
         let (standing, _age, sets, nodes, statuses): (String, i64, Vec<String>, _, _) = self.call(&command).await?;
         let standing = match standing.as_str() {
             "dead" => Standing::Dead,

@@ -164,6 +164,16 @@ impl RedisEngine {
         command
     }
 
+    /// The other nodes that live, and who has not written all of its places.
+    async fn living(&self) -> Result<(Vec<NodeId>, Vec<NodeId>), EngineError> {
+        let nodes = self.nodes_script(scripts::NODES);
+        let (age_ms, nodes, unsure): (i64, Vec<String>, Vec<String>) = self.call(&nodes).await.map_err(away)?;
+        if age_ms < SETTLED_AFTER_MS {
+            return Err(EngineError);
+        }
+        Ok((others(&nodes, self.me()), others(&unsure, self.me())))
+    }
+
     async fn claim_key(&self, key: &str, token: Token, life: Duration) -> Result<Claim, EngineError> {
         let mut command = redis::cmd("EVAL");
         command.arg(scripts::CLAIM).arg(1).arg(key).arg(&token[..]).arg(millis(life).max(1));
@@ -259,11 +269,7 @@ impl Peers for RedisEngine {
     }
 
     async fn all_others(&self) -> Result<Vec<NodeId>, EngineError> {
-        let (age_ms, nodes): (i64, Vec<String>) = self.call(&self.nodes_script(scripts::NODES)).await.map_err(away)?;
-        if age_ms < SETTLED_AFTER_MS {
-            return Err(EngineError);
-        }
-        Ok(others(&nodes, self.me()))
+        Ok(self.living().await?.0)
     }
 
     async fn ask(&self, node: NodeId, question: Bytes) -> Result<Bytes, EngineError> {

@@ -32,6 +32,8 @@ pub(super) struct Places {
 struct State {
     /// Which life of the node it is.
     life: u64,
+    /// Whether Redis may have lost what is not written again yet.
+    is_rewriting: bool,
     /// How many changes have been taken, and the last one that is no longer in hand.
     taken: u64,
     finished: u64,
@@ -109,7 +111,8 @@ impl Places {
     /// Redis may have lost everything: all is to be written again.
     pub(super) fn write_all(&self) {
         let mut state = self.state.lock();
-        let State { known, unwritten, .. } = &mut *state;
+        let State { known, unwritten, is_rewriting, .. } = &mut *state;
+        *is_rewriting |= !known.is_empty();
         for (place, is_sure) in known {
             *is_sure = false;
             unwritten.insert(place.clone());
@@ -172,6 +175,11 @@ impl Places {
         self.state.lock().known.is_empty()
     }
 
+    /// Whether Redis may still lack what it once had: the others must not rely on it.
+    pub(super) fn is_rewriting(&self) -> bool {
+        self.state.lock().is_rewriting
+    }
+
     /// Some of what is to be written, by who is where now; it is [`done`](Self::done) afterwards, or goes [`back`](Self::back).
     pub(super) fn take(&self, has: impl Fn(&Place) -> bool) -> Changes {
         let mut state = self.state.lock();
@@ -216,6 +224,9 @@ impl Places {
                     state.known.insert(place, true);
                 }
             }
+        }
+        if state.unwritten.is_empty() && state.in_turn.is_empty() {
+            state.is_rewriting = false;
         }
         drop(state);
         self.written.notify_waiters();
@@ -344,11 +355,18 @@ mod tests {
             places.done(members.take(&places));
         }
 
+        assert!(!places.is_rewriting());
+
         places.write_all();
         let (_hold, waiting) = places.enter(place(0));
         assert!(waiting.is_some(), "nobody may rely on what was");
-        assert_eq!(members.take(&places).put.len(), CHUNK);
-        assert_eq!(members.take(&places).put.len(), 1);
+        let (first, last) = (members.take(&places), members.take(&places));
+        assert_eq!((first.put.len(), last.put.len()), (CHUNK, 1));
+        places.back(first);
+        places.done(last);
+        assert!(places.is_rewriting(), "one part failed");
+        places.done(members.take(&places));
+        assert!(!places.is_rewriting());
     }
 
     #[test]

@@ -41,12 +41,13 @@ return 0
 /// Renews the lease of node `ARGV[1]` for `ARGV[2]` ms, declares dead whose lease is over, and takes over what nobody looks after.
 ///
 /// `ARGV[3]`: after so many ms without any renewal it was the engine that was away, and all leases begin anew. `ARGV[4]`: how long
-/// the dead are remembered, in ms. `ARGV[5]`: this node's status. Keys: see `Keys::nodes`.
+/// the dead are remembered, in ms. `ARGV[5]`: this node's status. `ARGV[6]`: 1 if it has not written all of its places yet. Keys: see
+/// `Keys::nodes`.
 ///
 /// Gives: `renewed`, `registered` (there was no lease) or `dead`; the age of the data in ms; the sets that the node looks after
 /// beside its own; all nodes that live; their statuses, without its own.
 pub(super) const RENEW: &str = r"
-local leases, records, dead, status, clock = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local leases, records, dead, status, clock, unsure = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local me, lease = ARGV[1], tonumber(ARGV[2])
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -64,11 +65,13 @@ end
 redis.call('ZADD', leases, now + lease, me)
 redis.call('HSET', records, me, me)
 redis.call('HSET', status, me, ARGV[5])
+if ARGV[6] == '1' then redis.call('HSET', unsure, me, now) else redis.call('HDEL', unsure, me) end
 
 for _, node in ipairs(redis.call('ZRANGEBYSCORE', leases, '-inf', now)) do
   redis.call('ZREM', leases, node)
   redis.call('ZADD', dead, now, node)
   redis.call('HDEL', status, node)
+  redis.call('HDEL', unsure, node)
 end
 redis.call('ZREMRANGEBYSCORE', dead, '-inf', now - tonumber(ARGV[4]))
 
@@ -92,12 +95,12 @@ local age = now - redis.call('HGET', clock, 'born')
 return {was_there and 'renewed' or 'registered', age, mine, redis.call('ZRANGE', leases, 0, -1), others}
 ";
 
-/// All nodes that live, and the age of the data in ms, -1 if there is none. Keys: see `Keys::nodes`.
+/// The age of the data in ms, -1 if there is none; all nodes that live; those that have not written all of their places. Keys: see `Keys::nodes`.
 pub(super) const NODES: &str = r"
 local time = redis.call('TIME')
 local born = redis.call('HGET', KEYS[5], 'born')
 local age = born and (time[1] * 1000 + math.floor(time[2] / 1000) - born) or -1
-return {age, redis.call('ZRANGE', KEYS[1], 0, -1)}
+return {age, redis.call('ZRANGE', KEYS[1], 0, -1), redis.call('HKEYS', KEYS[6])}
 ";
 
 /// Node `ARGV[1]` leaves; `ARGV[2]` is 1 if it leaves something behind. Keys: see `Keys::nodes`.
@@ -106,6 +109,7 @@ local time = redis.call('TIME')
 redis.call('ZREM', KEYS[1], ARGV[1])
 redis.call('ZADD', KEYS[3], time[1] * 1000 + math.floor(time[2] / 1000), ARGV[1])
 redis.call('HDEL', KEYS[4], ARGV[1])
+redis.call('HDEL', KEYS[6], ARGV[1])
 if ARGV[2] == '0' then redis.call('HDEL', KEYS[2], ARGV[1]) end
 return 1
 ";

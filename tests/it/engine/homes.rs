@@ -128,3 +128,31 @@ async fn who_is_about_to_come_in_is_known_in_the_next_life_too() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_node_that_has_not_written_all_again_is_asked_whatever_redis_says() {
+    let redis = Redis::start().await;
+    assert_eq!(redis.command(&["ACL", "SETUSER", "there", "on", ">there", "~*", "&*", "+@all"]).await, "+OK\r\n");
+    let there = Node::join(&format!("redis://there:there@127.0.0.1:{}", redis.port)).await;
+    let here = Node::join(&redis.url()).await;
+    let other = here.other().await;
+    let _entered = there.enter().await;
+    assert_eq!(here.homes().await, [other]);
+
+    // It takes long, as it does for a node with a million users.
+    redis.command(&["ACL", "SETUSER", "there", "resetkeys", "~wafergate:{nodes}:*", "~wafergate:{records:*"]).await;
+    redis.command(&["FLUSHALL"]).await;
+    assert_eq!(here.homes().await, [other], "there may be somebody");
+    assert_eq!(redis.command(&["KEYS", "wafergate:homes:*"]).await, "*0\r\n");
+
+    redis.command(&["ACL", "SETUSER", "there", "allkeys"]).await;
+    within("Redis knows all", async {
+        while redis.command(&["KEYS", "wafergate:*:unsure"]).await != "*0\r\n" {
+            sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    assert_eq!(here.homes().await, [other]);
+    let nobody = Audience::Group(Name::new("nobody").expect("a name"));
+    assert_eq!(here.engine.homes("shop", &nobody).await, Ok(vec![]), "it need not be asked for everything now");
+}
