@@ -10,7 +10,7 @@ use super::Gateway;
 use super::NativeError;
 use super::Socket;
 use super::native::not_open;
-use super::question::Question;
+use super::nodes::Question;
 use crate::clock::rfc3339;
 use crate::id::TunnelId;
 use crate::protocol::content::Profile;

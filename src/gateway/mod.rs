@@ -1,7 +1,5 @@
 //! Use cases: ask for a tunnel, connect to it, push to it, end it. The edges hold one [`Gateway`] and call it.
 
-mod adopt;
-mod answer;
 mod attach;
 mod audience;
 mod batch;
@@ -9,18 +7,15 @@ mod carry;
 mod connection;
 mod describe;
 mod drain;
-mod hints;
 mod issue;
 mod members;
 mod native;
+mod nodes;
 mod order;
 mod push;
-mod question;
-mod remote;
 mod silence;
 mod socket;
 mod turnstile;
-mod undecided;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -63,7 +58,7 @@ use crate::webhook::Deliver;
 use crate::webhook::Endpoints;
 use crate::webhook::guard::Guard;
 use batch::Batch;
-use hints::Hints;
+use nodes::Hints;
 use silence::Silence;
 use turnstile::Turnstile;
 

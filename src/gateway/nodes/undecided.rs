@@ -11,15 +11,15 @@ use crate::id::TunnelId;
 
 /// One target of one packet.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct Open {
+pub(in crate::gateway) struct Open {
     /// The packet's place in the push.
-    pub(super) packet: usize,
-    pub(super) tunnel: TunnelId,
+    pub(in crate::gateway) packet: usize,
+    pub(in crate::gateway) tunnel: TunnelId,
 }
 
 /// What became of a target.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Fate {
+pub(in crate::gateway) enum Fate {
     /// Its owner took it.
     Accepted,
     /// Its client had no room for it, and is closed.
@@ -32,7 +32,7 @@ pub(super) enum Fate {
 
 /// The targets, in the order of the push, with what is known of them.
 #[derive(Debug)]
-pub(super) struct Undecided {
+pub(in crate::gateway) struct Undecided {
     targets: Vec<Open>,
     /// Of each target what its owner said, if anybody owned up.
     said: Vec<Option<Fate>>,
@@ -43,21 +43,21 @@ pub(super) struct Undecided {
 }
 
 /// What to ask one node: places in the list of targets, in its order.
-pub(super) type Share = (NodeId, Vec<usize>);
+pub(in crate::gateway) type Share = (NodeId, Vec<usize>);
 
 impl Undecided {
-    pub(super) fn new(targets: Vec<Open>) -> Self {
+    pub(in crate::gateway) fn new(targets: Vec<Open>) -> Self {
         let said = vec![None; targets.len()];
         let denied_by = vec![vec![]; targets.len()];
         Self { targets, said, denied_by, silent: HashSet::new() }
     }
 
-    pub(super) fn targets(&self) -> &[Open] {
+    pub(in crate::gateway) fn targets(&self) -> &[Open] {
         &self.targets
     }
 
     /// What to ask first: of the node that a hint names, or of all.
-    pub(super) fn first_round(&self, nodes: &[NodeId], hints: &Hints) -> Vec<Share> {
+    pub(in crate::gateway) fn first_round(&self, nodes: &[NodeId], hints: &Hints) -> Vec<Share> {
         let mut shares: Vec<Share> = nodes.iter().map(|node| (*node, vec![])).collect();
         for (place, target) in self.targets.iter().enumerate() {
             let hint = hints.get(target.tunnel).and_then(|hint| nodes.iter().position(|node| *node == hint));
@@ -71,7 +71,7 @@ impl Undecided {
     }
 
     /// What to ask next of `nodes`, so that each of them has been asked for everything that is undecided.
-    pub(super) fn next_round(&self, nodes: &[NodeId]) -> Vec<Share> {
+    pub(in crate::gateway) fn next_round(&self, nodes: &[NodeId]) -> Vec<Share> {
         let speaking = nodes.iter().filter(|node| !self.silent.contains(node));
         let shares = speaking.map(|node| {
             (*node, self.undecided().filter(|place| !self.denied_by[*place].contains(node)).collect::<Vec<_>>())
@@ -80,7 +80,7 @@ impl Undecided {
     }
 
     /// Takes the answer of a node to its share.
-    pub(super) fn answered(&mut self, node: NodeId, places: &[usize], said: &[Said]) {
+    pub(in crate::gateway) fn answered(&mut self, node: NodeId, places: &[usize], said: &[Said]) {
         for (place, said) in places.iter().zip(said) {
             match said {
                 Said::Accepted => self.said[*place] = Some(Fate::Accepted),
@@ -91,32 +91,32 @@ impl Undecided {
     }
 
     /// A node did not answer.
-    pub(super) fn was_silent(&mut self, node: NodeId) {
+    pub(in crate::gateway) fn was_silent(&mut self, node: NodeId) {
         self.silent.insert(node);
     }
 
     /// Only these nodes may have anything: who is not among them may be silent.
-    pub(super) fn only(&mut self, nodes: &[NodeId]) {
+    pub(in crate::gateway) fn only(&mut self, nodes: &[NodeId]) {
         self.silent.retain(|node| nodes.contains(node));
     }
 
     /// Whether anything is still to be found out.
-    pub(super) fn is_open(&self) -> bool {
+    pub(in crate::gateway) fn is_open(&self) -> bool {
         self.undecided().next().is_some()
     }
 
     /// Whether a node that did not answer may have what is undecided.
-    pub(super) fn is_unsure(&self) -> bool {
+    pub(in crate::gateway) fn is_unsure(&self) -> bool {
         self.is_open() && !self.silent.is_empty()
     }
 
     /// Whether all of `nodes` have said that they do not have what is undecided.
-    pub(super) fn is_denied_by(&self, nodes: &[NodeId]) -> bool {
+    pub(in crate::gateway) fn is_denied_by(&self, nodes: &[NodeId]) -> bool {
         self.next_round(nodes).is_empty() && !self.is_unsure()
     }
 
     /// What became of each target, now that `is_sure` says whether all have been asked.
-    pub(super) fn fates(self, is_sure: bool) -> Vec<Fate> {
+    pub(in crate::gateway) fn fates(self, is_sure: bool) -> Vec<Fate> {
         let otherwise = if is_sure { Fate::Gone } else { Fate::Unreachable };
         self.said.into_iter().map(|said| said.unwrap_or(otherwise)).collect()
     }

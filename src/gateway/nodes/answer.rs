@@ -5,10 +5,6 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::Gateway;
-use super::Sent;
-use super::order::Frames;
-use super::order::Order;
 use super::question::Ids;
 use super::question::Joined;
 use super::question::Listed;
@@ -17,13 +13,17 @@ use super::question::Reached;
 use super::question::Said;
 use super::question::write_answer;
 use crate::engine::Answering;
+use crate::gateway::Gateway;
+use crate::gateway::Sent;
+use crate::gateway::order::Frames;
+use crate::gateway::order::Order;
 use crate::id::TunnelId;
 use crate::tenant::Page;
 use crate::tenant::Tenant;
 
 impl Gateway {
     /// Does what is asked, and answers.
-    pub(super) fn answer_question(self: Arc<Self>, question: Question<'_>) -> Answering {
+    pub(in crate::gateway) fn answer_question(self: Arc<Self>, question: Question<'_>) -> Answering {
         let Some(tenant) = self.tenants.tenant_of_tunnels(question.tenant()) else {
             return Answering::Now(answer_for_nobody(&question));
         };

@@ -5,7 +5,7 @@ use serde::Deserialize;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::order::Order;
+use crate::gateway::order::Order;
 use crate::id::TunnelId;
 use crate::protocol::native::Audience;
 use crate::protocol::native::Name;
@@ -13,7 +13,7 @@ use crate::tenant::Page;
 
 /// A question about a tenant's tunnels. Its variants keep their places: nodes of different versions talk to each other.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub(super) enum Question<'a> {
+pub(in crate::gateway) enum Question<'a> {
     /// Carry out these orders, each for its tunnels. Answer: a [`Said`] for each tunnel, in the same order.
     Tunnels {
         tenant: &'a str,
@@ -40,11 +40,11 @@ pub(super) enum Question<'a> {
 
 /// Tunnel ids, 16 bytes each.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
-pub(super) struct Ids(#[serde(with = "serde_bytes")] Vec<u8>);
+pub(in crate::gateway) struct Ids(#[serde(with = "serde_bytes")] Vec<u8>);
 
 /// What a node says about one target.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub(super) enum Said {
+pub(in crate::gateway) enum Said {
     /// It is not open there.
     NotMine,
     /// It has it, and did what was asked.
@@ -55,20 +55,20 @@ pub(super) enum Said {
 
 /// What became of one node's tunnels of a group or a user.
 #[derive(Debug, Default, Deserialize, Serialize)]
-pub(super) struct Reached {
+pub(in crate::gateway) struct Reached {
     /// How many there are, those left out included.
-    pub(super) members: u64,
+    pub(in crate::gateway) members: u64,
     /// How many did what was asked.
-    pub(super) accepted: u64,
+    pub(in crate::gateway) accepted: u64,
     /// They did not read, and are closed.
-    pub(super) slow: Ids,
+    pub(in crate::gateway) slow: Ids,
     /// They ended at that moment.
-    pub(super) gone: Ids,
+    pub(in crate::gateway) gone: Ids,
 }
 
 /// What became of a change of a tunnel's groups.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub(super) enum Joined {
+pub(in crate::gateway) enum Joined {
     Done,
     NotMine,
     TooManyGroups,
@@ -78,24 +78,24 @@ pub(super) enum Joined {
 
 /// A part of one node's list.
 #[derive(Debug, Deserialize, Serialize)]
-pub(super) struct Listed {
+pub(in crate::gateway) struct Listed {
     count: u64,
     tunnels: Ids,
     has_more: bool,
 }
 
 impl<'a> Question<'a> {
-    pub(super) fn write(&self) -> Bytes {
+    pub(in crate::gateway) fn write(&self) -> Bytes {
         write_answer(self).into()
     }
 
     /// Reads what [`write`](Self::write) wrote; none if it is something else, which a newer version may ask.
-    pub(super) fn read(bytes: &'a [u8]) -> Option<Self> {
+    pub(in crate::gateway) fn read(bytes: &'a [u8]) -> Option<Self> {
         postcard::from_bytes(bytes).ok()
     }
 
     /// Whose tunnels it is about.
-    pub(super) fn tenant(&self) -> &'a str {
+    pub(in crate::gateway) fn tenant(&self) -> &'a str {
         match self {
             Self::Tunnels { tenant, .. }
             | Self::Audience { tenant, .. }
@@ -108,25 +108,25 @@ impl<'a> Question<'a> {
 }
 
 /// An answer as bytes.
-pub(super) fn write_answer<T: Serialize>(answer: &T) -> Vec<u8> {
+pub(in crate::gateway) fn write_answer<T: Serialize>(answer: &T) -> Vec<u8> {
     postcard::to_stdvec(answer).expect("memory has room, and all lengths are known")
 }
 
 /// Reads an answer; none if it is something else.
-pub(super) fn read_answer<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
+pub(in crate::gateway) fn read_answer<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
     postcard::from_bytes(bytes).ok()
 }
 
 impl Ids {
-    pub(super) fn push(&mut self, id: TunnelId) {
+    pub(in crate::gateway) fn push(&mut self, id: TunnelId) {
         self.0.extend(id.to_bytes());
     }
 
-    pub(super) fn extend(&mut self, ids: &Self) {
+    pub(in crate::gateway) fn extend(&mut self, ids: &Self) {
         self.0.extend(&ids.0);
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = TunnelId> + '_ {
+    pub(in crate::gateway) fn iter(&self) -> impl Iterator<Item = TunnelId> + '_ {
         self.0.chunks_exact(16).map(|id| TunnelId::from_bytes(id.try_into().expect("16 bytes")))
     }
 }

@@ -2,8 +2,6 @@
 
 use futures_util::future::join_all;
 
-use super::Gateway;
-use super::order::Order;
 use super::question;
 use super::question::Question;
 use super::question::Said;
@@ -11,6 +9,8 @@ use super::undecided::Fate;
 use super::undecided::Open;
 use super::undecided::Share;
 use super::undecided::Undecided;
+use crate::gateway::Gateway;
+use crate::gateway::order::Order;
 use crate::id::NodeId;
 
 /// Longest question; a longer push is asked in several, one after the other.
@@ -20,7 +20,7 @@ impl Gateway {
     /// Has the other nodes do what `orders` say to the tunnels that are not open here.
     ///
     /// Nothing is ever called gone unless all nodes have said so.
-    pub(super) async fn decide(&self, tenant: &str, orders: &[Order<'_>], open: Vec<Open>) -> Vec<Fate> {
+    pub(in crate::gateway) async fn decide(&self, tenant: &str, orders: &[Order<'_>], open: Vec<Open>) -> Vec<Fate> {
         let mut undecided = Undecided::new(open);
         if undecided.is_open() {
             let nodes = self.engine.others();

@@ -10,19 +10,19 @@ const GENERATION: usize = 65_536;
 
 /// Hints; the older half is forgotten when there are too many.
 #[derive(Debug, Default)]
-pub(super) struct Hints {
+pub(in crate::gateway) struct Hints {
     new: HashMap<TunnelId, NodeId>,
     old: HashMap<TunnelId, NodeId>,
 }
 
 impl Hints {
     /// Where `tunnel` was last found.
-    pub(super) fn get(&self, tunnel: TunnelId) -> Option<NodeId> {
+    pub(in crate::gateway) fn get(&self, tunnel: TunnelId) -> Option<NodeId> {
         self.new.get(&tunnel).or_else(|| self.old.get(&tunnel)).copied()
     }
 
     /// `tunnel` was found on `node`.
-    pub(super) fn learn(&mut self, tunnel: TunnelId, node: NodeId) {
+    pub(in crate::gateway) fn learn(&mut self, tunnel: TunnelId, node: NodeId) {
         if self.new.get(&tunnel) == Some(&node) {
             return;
         }
@@ -33,7 +33,7 @@ impl Hints {
     }
 
     /// `tunnel` was not found where it was thought to be.
-    pub(super) fn forget(&mut self, tunnel: TunnelId) {
+    pub(in crate::gateway) fn forget(&mut self, tunnel: TunnelId) {
         self.new.remove(&tunnel);
         self.old.remove(&tunnel);
     }

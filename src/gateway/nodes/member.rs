@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::Gateway;
 use super::question::Question;
 use crate::clock::millis;
 use crate::delivery::EventKind;
@@ -15,6 +14,7 @@ use crate::engine::Answering;
 use crate::engine::Closed;
 use crate::engine::Member;
 use crate::engine::Record;
+use crate::gateway::Gateway;
 use crate::id::TunnelId;
 use crate::protocol::close::CloseReason;
 use crate::protocol::native::Audience;
