@@ -17,6 +17,7 @@ use crate::id::TunnelId;
 use crate::protocol::native::Audience;
 use crate::protocol::native::Name;
 use crate::tenant::Tenant;
+use crate::tenant::TooManyGroups;
 use crate::webhook::Inbox;
 
 impl Gateway {
@@ -113,7 +114,7 @@ impl Gateway {
         match read_answer(&answer).ok_or(NativeError::NodeAway)? {
             Joined::Done => Ok(()),
             Joined::NotMine => Err(not_open(tunnel)),
-            Joined::TooManyGroups => Err(crate::tenant::TooManyGroups.into()),
+            Joined::TooManyGroups => Err(TooManyGroups.into()),
             Joined::EngineAway => Err(NativeError::EngineAway),
         }
     }

@@ -65,10 +65,10 @@ pub enum NativeError {
     /// What the nodes share does not answer; nothing has been done.
     #[error("the gateway cannot ask its engine at present, nothing has been done: try again")]
     EngineAway,
-    /// A node did not answer; what the others had to do has been done.
+    /// A node did not answer; the others have done what they had to do.
     #[error(
-        "a node that may have some of these tunnels did not answer, what the others had to do is done: try again (it is given up \
-         within seconds)"
+        "a node that may have some of these tunnels did not answer; where something was to be done, the other nodes have done it: \
+         try again (it is given up within seconds)"
     )]
     NodeAway,
 }
@@ -160,7 +160,10 @@ impl Gateway {
             Action::Join(group) => self.join_here(tenant, tunnel, &group).await,
             Action::Leave(group) => self.leave_here(tenant, tunnel, &group),
             Action::User(user) => self.set_user(inbox, &user).await,
-            Action::Close(close) => self.order_itself(inbox, close_order(close.reason.as_ref())),
+            Action::Close(close) => {
+                self.check_push(tenant, 1, 0, Instant::now())?;
+                self.order_itself(inbox, close_order(close.reason.as_ref()))
+            }
             Action::Push(mut push) => match push.to.take() {
                 Some(to) => self.push_native(tenant, to, &push).await.map(drop),
                 None => {

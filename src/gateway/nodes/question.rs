@@ -91,7 +91,7 @@ impl<'a> Question<'a> {
 
     /// Reads what [`write`](Self::write) wrote; none if it is something else, which a newer version may ask.
     pub(in crate::gateway) fn read(bytes: &'a [u8]) -> Option<Self> {
-        postcard::from_bytes(bytes).ok()
+        read_all(bytes)
     }
 
     /// Whose tunnels it is about.
@@ -114,7 +114,12 @@ pub(in crate::gateway) fn write_answer<T: Serialize>(answer: &T) -> Vec<u8> {
 
 /// Reads an answer; none if it is something else.
 pub(in crate::gateway) fn read_answer<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
-    postcard::from_bytes(bytes).ok()
+    read_all(bytes)
+}
+
+/// Reads all of `bytes`: what a newer version has put behind is not passed over, since it may change what is meant.
+fn read_all<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Option<T> {
+    postcard::take_from_bytes(bytes).ok().filter(|(_, rest)| rest.is_empty()).map(|(value, _)| value)
 }
 
 impl Ids {
@@ -183,6 +188,7 @@ mod tests {
             assert_eq!(Question::read(&bytes), Some(question.clone()));
             assert_eq!(question.tenant(), tenant);
             assert!((0..bytes.len()).all(|cut| Question::read(&bytes[..cut]).is_none()));
+            assert_eq!(Question::read(&[&bytes[..], &[0]].concat()), None, "more than is known");
         }
         assert_eq!(Question::read(&[99]), None, "what a newer version asks");
     }

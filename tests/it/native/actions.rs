@@ -99,3 +99,20 @@ async fn a_wafer_answer_may_act_too() {
     assert_eq!(client.close_code().await, 1000);
     business.until(|events| events.len() == 3).await;
 }
+
+#[tokio::test]
+async fn what_an_answer_does_counts_towards_the_rate_of_pushes() {
+    let scene = Scene::with(&[("tenants.1.limits.pushes_per_sec", "1")]).await;
+    obey(&scene);
+    let mut client = scene.native.open(&Value::Null).await;
+
+    let mut actions = vec![json!({"push": {"content": "x"}}); 20];
+    actions.push(json!({"close": {}}));
+    client.send(&json!(actions).to_string()).await;
+
+    client.expect("x").await;
+    scene.gateway.until_metric("webhook_queue", 0.0).await;
+    let failed = scene.gateway.metric("actions_total{result=\"failed\"}").await;
+    assert!(failed >= 18.0, "{failed}");
+    scene.native.ok(&format!("GET /v1/tunnels/{}", client.tunnel), &Value::Null).await;
+}
