@@ -155,7 +155,7 @@ async fn run(inner: Arc<Inner>, inbox: Arc<Inbox>) {
     }
 }
 
-/// What an attempt holds: one of its receive URL's requests in flight, and one of its host's.
+/// What an attempt holds: one of its receive URL's requests in flight, and one of its server's.
 type Permits<'a> = (SemaphorePermit<'a>, SemaphorePermit<'a>);
 
 /// Waits until the endpoint may be asked; none if that was not before `deadline`.
