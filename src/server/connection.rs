@@ -29,6 +29,7 @@ use tokio::time::sleep;
 use tokio::time::sleep_until;
 use tokio::time::timeout;
 use tokio::time::timeout_at;
+use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
 use super::Certificate;
@@ -91,19 +92,33 @@ pub(super) async fn serve(stream: TcpStream, address: SocketAddr, context: Conte
     let Some(certificate) = certificate else {
         return Box::pin(exchange.run(stream, too_slow, stop, Stream::Plain)).await;
     };
-    let handshake = Box::pin(certificate.acceptor().accept(stream));
-    let accepted = tokio::select! {
-        accepted = handshake => accepted,
-        () = &mut too_slow => {
+    if let Some(stream) = secured(stream, address, &certificate, &mut too_slow, &on_incident).await {
+        Box::pin(exchange.run(stream, too_slow, stop, |stream| Stream::Tls(Box::new(stream)))).await;
+    }
+}
+
+/// The TLS handshake. One that comes to nothing is counted before the socket is closed: who sees the end finds it in the metrics.
+async fn secured(
+    stream: TcpStream,
+    address: SocketAddr,
+    certificate: &Certificate,
+    too_slow: &mut Pin<Box<impl Future<Output = ()>>>,
+    on_incident: &OnIncident,
+) -> Option<TlsStream<TcpStream>> {
+    let mut handshake = Box::pin(certificate.acceptor().accept(stream).into_fallible());
+    tokio::select! {
+        accepted = &mut handshake => match accepted {
+            Ok(stream) => Some(stream),
+            Err((error, _socket)) => {
+                on_incident(Incident::TlsFailed);
+                tracing::debug!(peer = %address, error = &error as &dyn std::error::Error, "TLS handshake failed");
+                None
+            }
+        },
+        () = too_slow => {
+            on_incident(Incident::TooSlow);
             tracing::debug!(peer = %address, "TLS handshake took too long");
-            return on_incident(Incident::TooSlow);
-        }
-    };
-    match accepted {
-        Ok(stream) => Box::pin(exchange.run(stream, too_slow, stop, |stream| Stream::Tls(Box::new(stream)))).await,
-        Err(error) => {
-            on_incident(Incident::TlsFailed);
-            tracing::debug!(peer = %address, error = &error as &dyn std::error::Error, "TLS handshake failed");
+            None
         }
     }
 }
