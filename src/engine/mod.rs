@@ -95,22 +95,15 @@ pub trait Peers: Send + Sync + 'static {
     /// If that cannot be said for sure.
     async fn all_others(&self) -> Result<Vec<NodeId>, EngineError>;
 
-    /// Asks one node something, and waits for its answer for a second at most.
+    /// Asks one node something, and waits for its answer: a second at most, or for as long as the node says that it works on it.
     async fn ask(&self, node: NodeId, question: Bytes) -> Result<Bytes, EngineError>;
-}
-
-/// An answer to another node.
-pub enum Answering {
-    /// It is known.
-    Now(Vec<u8>),
-    /// It takes the engine to know. Other questions are answered meanwhile.
-    Later(BoxFuture<'static, Vec<u8>>),
 }
 
 /// What the engine and the other nodes want from this one.
 pub trait Member: Send + Sync + 'static {
-    /// Answers another node's question; none if it cannot be understood.
-    fn answer(self: Arc<Self>, question: &[u8]) -> Option<Answering>;
+    /// Answers another node's question; none if it cannot be understood. What can be done without waiting is done when the answer is
+    /// first asked for.
+    fn answer(self: Arc<Self>, question: Bytes) -> BoxFuture<'static, Option<Vec<u8>>>;
 
     /// Whether this node has tunnels of a tenant's group or user.
     fn has_tunnels(&self, tenant: &str, audience: &Audience) -> bool;

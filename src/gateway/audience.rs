@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::future::join_all;
-use tokio::time::Instant;
 
 use super::Gateway;
 use super::NativeError;
@@ -18,6 +17,7 @@ use super::nodes::Reached;
 use super::nodes::read_answer;
 use super::order::Frames;
 use super::order::Order;
+use super::turns::Turns;
 use crate::id::NodeId;
 use crate::id::TunnelId;
 use crate::protocol::native::Audience;
@@ -36,7 +36,7 @@ impl Gateway {
     ) -> Result<Report, NativeError> {
         let except: HashSet<TunnelId> = except.iter().filter_map(Target::tunnel).collect();
         let homes = self.homes(tenant, audience).await?;
-        let mut all = self.order_members(tenant, audience, order, &except);
+        let mut all = self.order_members(tenant, audience, order, &except).await;
         if !homes.is_empty() {
             let question = Question::Audience {
                 tenant: tenant.id.as_str(),
@@ -55,18 +55,19 @@ impl Gateway {
     }
 
     /// The same for this node's own tunnels.
-    pub(super) fn order_members(
+    pub(super) async fn order_members(
         &self,
         tenant: &Arc<Tenant>,
         audience: &Audience,
         order: Order<'_>,
         except: &HashSet<TunnelId>,
     ) -> Reached {
-        let now = Instant::now();
-        let mut frames = Frames::new(order);
+        let mut turns = Turns::begin();
+        let mut frames = Frames::new(order, &self.metrics);
         let tunnels = tenant.groups.tunnels(audience);
         let mut reached = Reached { members: tunnels.len() as u64, ..Reached::default() };
         for tunnel in tunnels.into_iter().filter(|tunnel| !except.contains(tunnel)) {
+            let now = turns.next().await;
             match self.push_one(tenant, tunnel, &mut frames, now, None) {
                 Sent::Accepted => reached.accepted += 1,
                 Sent::Slow => reached.slow.push(tunnel),
@@ -76,7 +77,6 @@ impl Gateway {
                 }
             }
         }
-        frames.count(&self.metrics);
         reached
     }
 

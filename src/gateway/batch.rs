@@ -2,11 +2,12 @@
 //!
 //! A push of one packet that comes alone is written straight to its sockets, which is the cheapest there is. Requests that have
 //! arrived at the same time as it are told apart only by letting the runtime look at them: so the first one yields once, and does
-//! all that have come meanwhile, in the order in which they came.
+//! all that have come meanwhile, in the order in which they came. What goes to many tunnels is done in turns, behind what goes to few.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tokio::task::yield_now;
@@ -17,6 +18,8 @@ use super::Gateway;
 use super::Sent;
 use super::Socket;
 use super::attach::close_if_slow;
+use super::turns::TURN;
+use super::turns::Turns;
 use crate::protocol::wafer::PushPacket;
 use crate::protocol::wafer::Target;
 use crate::tenant::Tenant;
@@ -47,12 +50,18 @@ pub(super) struct Miss {
 /// A push that has been done here, and what of it is to be done elsewhere.
 pub(super) type Done = (Vec<PushPacket>, Vec<Miss>);
 
+impl Push {
+    fn targets(&self) -> usize {
+        self.packets.iter().map(|packet| packet.targets.len()).sum()
+    }
+}
+
 /// Does the batch when it is dropped: also when the first push's request is given up by its sender.
-struct Leader<'a>(&'a Gateway);
+struct Leader<'a>(&'a Arc<Gateway>);
 
 impl Gateway {
     /// Does a push together with those that come at the same time.
-    pub(super) async fn push_together(&self, tenant: Arc<Tenant>, packets: Vec<PushPacket>) -> Done {
+    pub(super) async fn push_together(self: &Arc<Self>, tenant: Arc<Tenant>, packets: Vec<PushPacket>) -> Done {
         let (done, is_done) = oneshot::channel();
         let is_first = {
             let mut waiting = self.batch.waiting.lock();
@@ -64,6 +73,22 @@ impl Gateway {
             yield_now().await;
         }
         is_done.await.expect("a leader does every push that waits")
+    }
+
+    async fn do_together(&self, batch: Vec<Push>) {
+        let is_one_packet = matches!(&batch[..], [push] if push.packets.len() == 1);
+        let mut queued = (!is_one_packet).then(Queued::default);
+        let mut turns = Turns::begin();
+        let mut answers = Vec::with_capacity(batch.len());
+        for push in batch {
+            let misses = self.push_here(&push.tenant, &push.packets, &mut turns, queued.as_mut()).await;
+            answers.push((push.done, (push.packets, misses)));
+        }
+        queued.into_iter().flatten().for_each(|connection| connection.flush_queued());
+        for (done, answer) in answers {
+            // Whoever asked may have gone.
+            let _ = done.send(answer);
+        }
     }
 
     /// Queues a frame to be written when the batch is done; a client that has no room for it is closed.
@@ -86,17 +111,14 @@ impl Gateway {
 impl Drop for Leader<'_> {
     fn drop(&mut self) {
         let batch = std::mem::take(&mut *self.0.batch.waiting.lock());
-        let is_one_packet = matches!(&batch[..], [push] if push.packets.len() == 1);
-        let mut queued = (!is_one_packet).then(Queued::default);
-        let mut answers = Vec::with_capacity(batch.len());
-        for push in batch {
-            let misses = self.0.push_now(&push.tenant, &push.packets, queued.as_mut());
-            answers.push((push.done, (push.packets, misses)));
+        if batch.iter().map(Push::targets).sum::<usize>() <= TURN {
+            return self.0.do_together(batch).now_or_never().expect("it is done in one turn");
         }
-        queued.into_iter().flatten().for_each(|connection| connection.flush_queued());
-        for (done, answer) in answers {
-            // Whoever asked may have gone.
-            let _ = done.send(answer);
+        // What goes to few waits for nothing that goes to many.
+        let (many, few): (Vec<_>, Vec<_>) = batch.into_iter().partition(|push| push.targets() > TURN);
+        for batch in [few, many] {
+            let gateway = Arc::clone(self.0);
+            tokio::spawn(async move { gateway.do_together(batch).await });
         }
     }
 }

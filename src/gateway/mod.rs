@@ -15,6 +15,7 @@ mod order;
 mod push;
 mod silence;
 mod socket;
+mod turns;
 mod turnstile;
 
 use std::net::IpAddr;

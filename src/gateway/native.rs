@@ -13,6 +13,7 @@ use super::nodes::Fate;
 use super::nodes::Open;
 use super::order::Frames;
 use super::order::Order;
+use super::turns::Turns;
 use crate::id::TunnelId;
 use crate::protocol::native::Action;
 use crate::protocol::native::Audience;
@@ -120,8 +121,8 @@ impl Gateway {
     ) -> Report {
         let mut seen: HashSet<Target> = except.iter().cloned().collect();
         targets.retain(|target| seen.insert(target.clone()));
-        let now = Instant::now();
-        let mut frames = Frames::new(order);
+        let mut turns = Turns::begin();
+        let mut frames = Frames::new(order, &self.metrics);
         let mut fates: Vec<Option<Fate>> = vec![];
         let mut open = vec![];
         for target in &targets {
@@ -129,6 +130,7 @@ impl Gateway {
                 fates.push(Some(Fate::Gone));
                 continue;
             };
+            let now = turns.next().await;
             fates.push(match self.push_one(tenant, tunnel, &mut frames, now, None) {
                 Sent::Accepted => Some(Fate::Accepted),
                 Sent::Slow => Some(Fate::Slow),
@@ -138,7 +140,7 @@ impl Gateway {
                 }
             });
         }
-        frames.count(&self.metrics);
+        drop(frames);
         let mut decided = self.decide(tenant.id.as_str(), &[order], open).await.into_iter();
         let mut report = Report { targets: targets.len(), ..Report::default() };
         for (target, fate) in targets.into_iter().zip(fates) {
@@ -176,9 +178,8 @@ impl Gateway {
 
     /// Has the tunnel of `inbox`, which is this node's, do what `order` says.
     fn order_itself(&self, inbox: &Inbox, order: Order<'_>) -> Result<(), NativeError> {
-        let mut frames = Frames::new(order);
+        let mut frames = Frames::new(order, &self.metrics);
         let sent = self.push_one(&inbox.tenant, inbox.tunnel, &mut frames, Instant::now(), None);
-        frames.count(&self.metrics);
         if sent == Sent::Accepted { Ok(()) } else { Err(not_open(inbox.tunnel)) }
     }
 }

@@ -55,9 +55,11 @@ impl<'a> From<&'a Payload> for Order<'a> {
     }
 }
 
-/// An order on its way to its targets.
+/// An order on its way to its targets. When it is dropped it counts those that did as they were told, also if whoever gave it has
+/// hung up before the last of them had its turn.
 pub(super) struct Frames<'a> {
     pub(super) order: Order<'a>,
+    metrics: &'a Metrics,
     wafer: Option<Bytes>,
     native: Option<Bytes>,
     /// How many targets did as they were told.
@@ -65,13 +67,8 @@ pub(super) struct Frames<'a> {
 }
 
 impl<'a> Frames<'a> {
-    pub(super) fn new(order: Order<'a>) -> Self {
-        Self { order, wafer: None, native: None, accepted: 0 }
-    }
-
-    /// Counts the targets that did as they were told.
-    pub(super) fn count(self, metrics: &Metrics) {
-        metrics.deliveries.accepted.inc_by(self.accepted);
+    pub(super) fn new(order: Order<'a>, metrics: &'a Metrics) -> Self {
+        Self { order, metrics, wafer: None, native: None, accepted: 0 }
     }
 
     /// The frame for a socket that speaks `profile`; none for an order that sends nothing.
@@ -84,6 +81,12 @@ impl<'a> Frames<'a> {
             *frame = encode(self.order, profile);
         }
         frame.as_ref()
+    }
+}
+
+impl Drop for Frames<'_> {
+    fn drop(&mut self) {
+        self.metrics.deliveries.accepted.inc_by(self.accepted);
     }
 }
 

@@ -15,6 +15,7 @@ use super::nodes::Fate;
 use super::nodes::Open;
 use super::order::Frames;
 use super::order::Order;
+use super::turns::Turns;
 use crate::id::TunnelId;
 use crate::protocol::wafer::PushPacket;
 use crate::protocol::wafer::Target;
@@ -62,7 +63,11 @@ impl Gateway {
     /// # Errors
     ///
     /// If a limit forbids it: nothing has been done then. Or if it cannot be said for sure which targets are open elsewhere.
-    pub async fn push(&self, tenant: Arc<Tenant>, packets: Vec<PushPacket>) -> Result<Vec<Target>, PushError> {
+    pub async fn push(
+        self: &Arc<Self>,
+        tenant: Arc<Tenant>,
+        packets: Vec<PushPacket>,
+    ) -> Result<Vec<Target>, PushError> {
         self.check_limits(&tenant, &packets, Instant::now())?;
         self.engine.fence().opened().await;
         let id = tenant.id.clone();
@@ -119,16 +124,16 @@ impl Gateway {
 
     /// Does one push, as far as this node has its targets, and returns those that it has not. What it sends is written at once, or
     /// queued for the connections that it adds to `queued`.
-    pub(super) fn push_now(
+    pub(super) async fn push_here(
         &self,
         tenant: &Arc<Tenant>,
         packets: &[PushPacket],
+        turns: &mut Turns,
         mut queued: Option<&mut Queued>,
     ) -> Vec<Miss> {
-        let now = Instant::now();
         let mut misses = vec![];
         for (number, packet) in packets.iter().enumerate() {
-            let mut frames = Frames::new(Order::from(&packet.order));
+            let mut frames = Frames::new(Order::from(&packet.order), &self.metrics);
             let mut seen = HashSet::new();
             let may_repeat = packet.targets.len() > 1;
             for target in &packet.targets {
@@ -139,11 +144,11 @@ impl Gateway {
                 if may_repeat && !seen.insert(*id) {
                     continue;
                 }
+                let now = turns.next().await;
                 if self.push_one(tenant, *id, &mut frames, now, queued.as_deref_mut()) == Sent::Closed {
                     misses.push(Miss { packet: number, target: target.clone() });
                 }
             }
-            frames.count(&self.metrics);
         }
         misses
     }

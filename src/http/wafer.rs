@@ -1,6 +1,7 @@
 //! `POST /get/wsurl` and `POST /ws/push`, as the Wafer SDKs call them: always answered with HTTP 200.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -62,7 +63,7 @@ async fn issue(gateway: &Gateway, budget: &Budget, request: Request<Incoming>) -
 
 /// A business server pushes, or closes tunnels.
 pub(super) async fn push(
-    gateway: &Gateway,
+    gateway: &Arc<Gateway>,
     budget: &Budget,
     request: Request<Incoming>,
     client: IpAddr,
@@ -79,7 +80,7 @@ pub(super) async fn push(
     json(StatusCode::OK, answer.unwrap_or_else(|refusal| error_answer(&refusal)))
 }
 
-async fn deliver(gateway: &Gateway, budget: &Budget, request: Request<Incoming>) -> Result<String, Refusal> {
+async fn deliver(gateway: &Arc<Gateway>, budget: &Budget, request: Request<Incoming>) -> Result<String, Refusal> {
     let body = body::read(budget, request.into_body(), MAX_PUSH_BYTES).await?;
     let envelope = Envelope::parse(&body.bytes)?;
     let (tenant, _) = gateway.tenants.authenticate(&envelope, false, now()).map_err(|denied| deny(gateway, denied))?;

@@ -181,7 +181,7 @@ async fn serve_api(gateway: Arc<Gateway>, shops: Rc<Vec<IpAddr>>, mut stream: Tc
     }
 }
 
-async fn answer(gateway: &Gateway, shops: &[IpAddr], line: &str) -> String {
+async fn answer(gateway: &Arc<Gateway>, shops: &[IpAddr], line: &str) -> String {
     let mut words = line.split(' ');
     let verb = words.next().unwrap_or_default();
     let shop: usize = words.next().and_then(|word| word.parse().ok()).expect("a shop's number");

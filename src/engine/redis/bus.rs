@@ -1,4 +1,5 @@
-//! Questions between nodes, over a channel for each: whoever asks learns the answer, or within a second that there is none.
+//! Questions between nodes, over a channel for each: whoever asks learns the answer, or within a second that there is none. A node
+//! that takes longer says so now and then.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -7,20 +8,21 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use dashmap::DashMap;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use redis::PushInfo;
 use redis::PushKind;
 use redis::RedisError;
 use redis::Value;
 use tokio::sync::mpsc;
-use tokio::sync::oneshot;
 use tokio::sync::watch;
 use tokio::time::Duration;
 use tokio::time::Instant;
 use tokio::time::sleep;
+use tokio::time::timeout;
 use tokio::time::timeout_at;
 
-use super::super::Answering;
 use super::super::EngineError;
 use super::super::Member;
 use super::advice::Advised;
@@ -38,8 +40,12 @@ use crate::fence::Fence;
 use crate::id::NodeId;
 use crate::metrics::Metrics;
 
-/// Longest wait for an answer.
+/// Longest wait for an answer, or for a word that it is being worked on.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
+/// How often a node says that it works on an answer.
+const WORKING_EVERY: Duration = Duration::from_millis(300);
+/// Longest work on an answer: less than a call with an `Idempotency-Key` may run.
+const LONGEST_WORK: Duration = Duration::from_secs(20);
 /// How often a node asks itself whether it is reached.
 const PROBE_EVERY: Duration = Duration::from_secs(1);
 /// Most messages that wait to be handled.
@@ -64,7 +70,8 @@ pub(super) struct Bus {
     is_cluster: bool,
     me: watch::Receiver<NodeId>,
     sequence: AtomicU64,
-    waiting: DashMap<u64, oneshot::Sender<Bytes>>,
+    /// Who waits for an answer; it changes to none when it is being worked on.
+    waiting: DashMap<u64, watch::Sender<Option<Bytes>>>,
     /// The number of the last probe that arrived.
     probed: AtomicU64,
     metrics: Metrics,
@@ -106,20 +113,27 @@ impl Bus {
 
     /// Asks `node`, and waits for its answer.
     pub(super) async fn ask(&self, node: NodeId, question: Bytes) -> Result<Bytes, EngineError> {
-        let deadline = Instant::now() + ANSWER_TIMEOUT;
+        let asked = Instant::now();
+        let mut deadline = asked + ANSWER_TIMEOUT;
         let number = self.next();
-        let (sender, answer) = oneshot::channel();
+        let (sender, mut reply) = watch::channel(None);
         self.waiting.insert(number, sender);
         let _forget = Forget(self, number);
-        let asked = async {
-            match self.send(Kind::Question, node, number, question).await {
-                // In a Cluster the count is that of one server only.
-                Ok(0) if !self.is_cluster => Err(EngineError),
-                Ok(_) => answer.await.map_err(|_| EngineError),
-                Err(_) => Err(EngineError),
+        match timeout_at(deadline, self.send(Kind::Question, node, number, question)).await {
+            // In a Cluster the count is that of one server only.
+            Ok(Ok(0)) if !self.is_cluster => return Err(EngineError),
+            Ok(Ok(_)) => {}
+            Ok(Err(_)) | Err(_) => return Err(EngineError),
+        }
+        loop {
+            match timeout_at(deadline, reply.changed()).await {
+                Ok(Ok(())) => deadline = (Instant::now() + ANSWER_TIMEOUT).min(asked + LONGEST_WORK),
+                Ok(Err(_)) | Err(_) => return Err(EngineError),
             }
-        };
-        timeout_at(deadline, asked).await.unwrap_or(Err(EngineError))
+            if let Some(answer) = &*reply.borrow_and_update() {
+                return Ok(answer.clone());
+            }
+        }
     }
 
     /// Sends a message, and says how many received it, as far as Redis knows.
@@ -178,26 +192,44 @@ impl Bus {
             }
             Kind::Answer => {
                 if let Some((_, waiting)) = self.waiting.remove(&message.number) {
-                    // Whoever asked may have gone.
-                    let _ = waiting.send(message.body);
+                    waiting.send_replace(Some(message.body));
+                }
+            }
+            Kind::Working => {
+                if let Some(waiting) = self.waiting.get(&message.number) {
+                    waiting.send_replace(None);
                 }
             }
             Kind::Question => {
                 if !fence.admits(fence.epoch()).await {
                     return;
                 }
-                let Some(answer) = Arc::clone(member).answer(&message.body) else {
-                    return self.metrics.node_message_dropped(Drop::Version.as_str());
-                };
+                let mut answer = Arc::clone(member).answer(message.body);
+                // Begun here, so that questions are answered in the order in which they came.
+                let at_once = (&mut answer).now_or_never();
                 let bus = Arc::clone(self);
                 tokio::spawn(async move {
-                    let answer = match answer {
-                        Answering::Now(answer) => answer,
-                        Answering::Later(answer) => answer.await,
+                    let (asker, number) = (message.sender, message.number);
+                    let answer = match at_once {
+                        Some(answer) => answer,
+                        None => bus.work_on(answer, asker, number).await,
                     };
-                    // If it does not arrive, the other node says so.
-                    let _ = bus.send(Kind::Answer, message.sender, message.number, answer.into()).await;
+                    match answer {
+                        // If it does not arrive, the other node says so.
+                        Some(answer) => drop(bus.send(Kind::Answer, asker, number, answer.into()).await),
+                        None => bus.metrics.node_message_dropped(Drop::Version.as_str()),
+                    }
                 });
+            }
+        }
+    }
+
+    /// Waits for an answer, and tells who asked for it that it is being worked on.
+    async fn work_on<T>(&self, mut answer: BoxFuture<'_, T>, asker: NodeId, number: u64) -> T {
+        loop {
+            match timeout(WORKING_EVERY, &mut answer).await {
+                Ok(answer) => return answer,
+                Err(_) => drop(self.send(Kind::Working, asker, number, Bytes::new()).await),
             }
         }
     }

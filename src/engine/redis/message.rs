@@ -27,6 +27,8 @@ pub(super) enum Kind {
     Question,
     /// To the question with the same number.
     Answer,
+    /// The question with the same number is being worked on.
+    Working,
 }
 
 /// One message.
@@ -91,6 +93,7 @@ impl Signer {
             Kind::Probe => 0,
             Kind::Question => 1,
             Kind::Answer => 2,
+            Kind::Working => 3,
         };
         bytes.extend([VERSION, kind]);
         bytes.extend(message.sender.to_bytes());
@@ -121,6 +124,7 @@ impl Signer {
             0 => Kind::Probe,
             1 => Kind::Question,
             2 => Kind::Answer,
+            3 => Kind::Working,
             _ => return Err(Drop::Version),
         };
         let node = |at: usize| NodeId::from_bytes(signed[at..at + 16].try_into().expect("16 bytes"));
@@ -188,7 +192,7 @@ mod tests {
     #[test]
     fn a_message_is_read_back_as_it_was_sealed() {
         let signer = Signer::new(b"secret");
-        for kind in [Kind::Probe, Kind::Question, Kind::Answer] {
+        for kind in [Kind::Probe, Kind::Question, Kind::Answer, Kind::Working] {
             for body in [Bytes::new(), Bytes::from_static(b"body")] {
                 let message = Message { kind, body, ..message() };
                 assert_eq!(signer.open(&signer.seal(&message).into()), Ok(message));

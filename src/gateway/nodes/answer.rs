@@ -3,8 +3,6 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use tokio::time::Instant;
-
 use super::question::Ids;
 use super::question::Joined;
 use super::question::Listed;
@@ -12,32 +10,29 @@ use super::question::Question;
 use super::question::Reached;
 use super::question::Said;
 use super::question::write_answer;
-use crate::engine::Answering;
 use crate::gateway::Gateway;
 use crate::gateway::Sent;
 use crate::gateway::order::Frames;
 use crate::gateway::order::Order;
+use crate::gateway::turns::Turns;
 use crate::id::TunnelId;
 use crate::tenant::Page;
 use crate::tenant::Tenant;
 
 impl Gateway {
     /// Does what is asked, and answers.
-    pub(in crate::gateway) fn answer_question(self: Arc<Self>, question: Question<'_>) -> Answering {
+    pub(in crate::gateway) async fn answer_question(&self, question: Question<'_>) -> Vec<u8> {
         let Some(tenant) = self.tenants.tenant_of_tunnels(question.tenant()) else {
-            return Answering::Now(answer_for_nobody(&question));
+            return answer_for_nobody(&question);
         };
-        Answering::Now(match question {
-            Question::Tunnels { orders, .. } => write_answer(&self.carry_out_all(&tenant, orders)),
+        match question {
+            Question::Tunnels { orders, .. } => write_answer(&self.carry_out_all(&tenant, orders).await),
             Question::Audience { audience, order, except, .. } => {
                 let except: HashSet<TunnelId> = except.iter().collect();
-                write_answer(&self.order_members(&tenant, &audience, order, &except))
+                write_answer(&self.order_members(&tenant, &audience, order, &except).await)
             }
             Question::Join { tunnel, group, .. } => {
-                return Answering::Later(Box::pin(async move {
-                    let joined = self.join_here(&tenant, TunnelId::from_bytes(tunnel), &group).await;
-                    write_answer(&Joined::from(joined))
-                }));
+                write_answer(&Joined::from(self.join_here(&tenant, TunnelId::from_bytes(tunnel), &group).await))
             }
             Question::Leave { tunnel, group, .. } => {
                 write_answer(&Joined::from(self.leave_here(&tenant, TunnelId::from_bytes(tunnel), &group)))
@@ -52,20 +47,22 @@ impl Gateway {
                 let page = tenant.groups.page(&audience, after.map(TunnelId::from_bytes), limit);
                 write_answer(&Listed::from(page))
             }
-        })
+        }
     }
 
-    fn carry_out_all(&self, tenant: &Arc<Tenant>, orders: Vec<(Order<'_>, Ids)>) -> Vec<Said> {
-        let now = Instant::now();
+    async fn carry_out_all(&self, tenant: &Arc<Tenant>, orders: Vec<(Order<'_>, Ids)>) -> Vec<Said> {
+        let mut turns = Turns::begin();
         let mut said = vec![];
         for (order, tunnels) in orders {
-            let mut frames = Frames::new(order);
-            said.extend(tunnels.iter().map(|tunnel| match self.push_one(tenant, tunnel, &mut frames, now, None) {
-                Sent::Accepted => Said::Accepted,
-                Sent::Slow => Said::Slow,
-                Sent::Closed => Said::NotMine,
-            }));
-            frames.count(&self.metrics);
+            let mut frames = Frames::new(order, &self.metrics);
+            for tunnel in tunnels.iter() {
+                let now = turns.next().await;
+                said.push(match self.push_one(tenant, tunnel, &mut frames, now, None) {
+                    Sent::Accepted => Said::Accepted,
+                    Sent::Slow => Said::Slow,
+                    Sent::Closed => Said::NotMine,
+                });
+            }
         }
         said
     }

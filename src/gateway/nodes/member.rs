@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 
 use super::question::Question;
 use crate::clock::millis;
 use crate::delivery::EventKind;
-use crate::engine::Answering;
 use crate::engine::Closed;
 use crate::engine::Member;
 use crate::engine::Record;
@@ -24,9 +25,8 @@ use crate::webhook::Inbox;
 type Status = HashMap<String, u64>;
 
 impl Member for Gateway {
-    fn answer(self: Arc<Self>, question: &[u8]) -> Option<Answering> {
-        let question = Question::read(question)?;
-        Some(self.answer_question(question))
+    fn answer(self: Arc<Self>, question: Bytes) -> BoxFuture<'static, Option<Vec<u8>>> {
+        Box::pin(async move { Some(self.answer_question(Question::read(&question)?).await) })
     }
 
     fn has_tunnels(&self, tenant: &str, audience: &Audience) -> bool {

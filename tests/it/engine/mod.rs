@@ -6,6 +6,7 @@ mod rights;
 mod secure;
 mod size;
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicUsize;
@@ -13,9 +14,9 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use tokio_util::task::AbortOnDropHandle;
-use wafergate::engine::Answering;
 use wafergate::engine::Engine;
 use wafergate::engine::Member;
 use wafergate::engine::MemoryEngine;
@@ -32,7 +33,10 @@ use wafergate::protocol::native::Audience;
 use crate::support::Redis;
 use crate::support::within;
 
-/// A question that takes a while to answer.
+/// A question that nothing else is answered beside.
+const TAKES_ALL: &[u8] = b"takes all";
+
+/// A question that takes longer than a node waits that does not say that it works on the answer.
 const TAKES_LONG: &[u8] = b"takes long";
 
 /// The default of `engine.redis_prefix`.
@@ -67,18 +71,9 @@ async fn a_node_that_is_asked_too_much_stays_alive_and_answers_again() {
     const QUESTIONS: usize = 200;
     let redis = Redis::start().await;
     let (here, there) = (Node::join(&redis.url()).await, Node::join(&redis.url()).await);
-    let other = within("they meet", async {
-        loop {
-            if let Ok([other]) = here.engine.all_others().await.as_deref()
-                && here.engine.ask(*other, Bytes::new()).await.is_ok()
-            {
-                return *other;
-            }
-        }
-    })
-    .await;
+    let other = here.meets_another().await;
 
-    let asked = (0..QUESTIONS).map(|_| here.engine.ask(other, Bytes::from_static(TAKES_LONG)));
+    let asked = (0..QUESTIONS).map(|_| here.engine.ask(other, Bytes::from_static(TAKES_ALL)));
     let answers = futures_util::future::join_all(asked).await;
     assert!(answers.iter().any(Result::is_err), "it is more than can be done in time");
     within("it answers again", async { while here.engine.ask(other, Bytes::new()).await.is_err() {} }).await;
@@ -88,6 +83,27 @@ async fn a_node_that_is_asked_too_much_stays_alive_and_answers_again() {
     assert_eq!(here.engine.all_others().await, Ok(vec![other]));
     let done = there.member.asked.load(Ordering::Acquire);
     assert!(done < QUESTIONS / 2, "{done} questions were worked on, for most of them in vain");
+}
+
+#[tokio::test]
+async fn a_node_that_works_on_an_answer_is_waited_for_and_answers_others_meanwhile() {
+    let redis = Redis::start().await;
+    let (here, _there) = (Node::join(&redis.url()).await, Node::join(&redis.url()).await);
+    let other = here.meets_another().await;
+
+    let mut long = pin!(here.engine.ask(other, Bytes::from_static(TAKES_LONG)));
+    let meanwhile = async {
+        for _ in 0..10 {
+            assert!(here.engine.ask(other, Bytes::from_static(b"short")).await.is_ok());
+        }
+    };
+    tokio::select! {
+        biased;
+        _ = &mut long => panic!("it takes long"),
+        () = meanwhile => {}
+    }
+
+    assert_eq!(within("an answer", long).await.as_deref(), Ok(&b"you asked takes long"[..]));
 }
 
 /// Does what survivors do when a node's lease is over.
@@ -115,6 +131,20 @@ impl Node {
         })
         .await;
         node
+    }
+
+    /// Waits until it reaches the only other one.
+    async fn meets_another(&self) -> NodeId {
+        within("they meet", async {
+            loop {
+                if let Ok([other]) = self.engine.all_others().await.as_deref()
+                    && self.engine.ask(*other, Bytes::new()).await.is_ok()
+                {
+                    return *other;
+                }
+            }
+        })
+        .await
     }
 
     fn start(url: &str) -> Self {
@@ -145,13 +175,16 @@ impl Echo {
 }
 
 impl Member for Echo {
-    fn answer(self: Arc<Self>, question: &[u8]) -> Option<Answering> {
+    fn answer(self: Arc<Self>, question: Bytes) -> BoxFuture<'static, Option<Vec<u8>>> {
         self.asked.fetch_add(1, Ordering::AcqRel);
-        if question == TAKES_LONG {
-            // As a push to ten thousand tunnels does.
-            std::thread::sleep(Duration::from_millis(100));
-        }
-        Some(Answering::Now([b"you asked ", question].concat()))
+        Box::pin(async move {
+            match &question[..] {
+                TAKES_ALL => std::thread::sleep(Duration::from_millis(100)),
+                TAKES_LONG => tokio::time::sleep(Duration::from_millis(2_500)).await,
+                _ => {}
+            }
+            Some([b"you asked ", &question[..]].concat())
+        })
     }
 
     fn has_tunnels(&self, _tenant: &str, _audience: &Audience) -> bool {

@@ -6,3 +6,4 @@ mod issue;
 mod keys;
 mod limits;
 mod push;
+mod turns;

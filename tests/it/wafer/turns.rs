@@ -1,0 +1,88 @@
+//! What goes to many tunnels is done in turns.
+
+use std::sync::Arc;
+
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use wafergate::clock::SystemClock;
+use wafergate::config;
+use wafergate::delivery::EventKind;
+use wafergate::engine::MemoryEngine;
+use wafergate::gateway::Gateway;
+use wafergate::gateway::Parts;
+use wafergate::id::TunnelId;
+use wafergate::metrics::Metrics;
+use wafergate::protocol::ticket::Sealer;
+use wafergate::protocol::wafer::Order;
+use wafergate::protocol::wafer::PushPacket;
+use wafergate::protocol::wafer::Target;
+use wafergate::server::Descriptors;
+use wafergate::webhook::Deliver;
+use wafergate::webhook::Inbox;
+
+/// More tunnels than have their turn at once.
+const MANY: usize = 3_200;
+
+struct NoEvents;
+
+impl Deliver for NoEvents {
+    fn enqueue(&self, _inbox: &Arc<Inbox>, kind: EventKind, _now: Instant) {
+        panic!("{kind:?} of no tunnel");
+    }
+}
+
+/// A gateway that nobody has a tunnel of.
+fn gateway() -> Arc<Gateway> {
+    let settings = [("WAFERGATE__TENANTS__0__ID", "t"), ("WAFERGATE__TENANTS__0__KEYS", "a key of sixteen bytes")];
+    let settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    Arc::new(Gateway::new(Parts {
+        options: config::load(None, settings).expect("usable settings").options,
+        sealer: Sealer::new(b"secret"),
+        engine: Arc::new(MemoryEngine::default()),
+        deliver: Arc::new(NoEvents),
+        clock: Arc::new(SystemClock),
+        ticket_clock: Arc::new(SystemClock),
+        random_id: || [0; 16],
+        metrics: Metrics::default(),
+        descriptors: Arc::new(Descriptors::of_this_process().expect("a process has a limit")),
+    }))
+}
+
+/// Closes so many tunnels; says how many of them nobody has.
+fn close(gateway: &Arc<Gateway>, tunnels: usize) -> JoinHandle<usize> {
+    let gateway = Arc::clone(gateway);
+    tokio::spawn(async move {
+        let tenant = gateway.tenants.tenant("t").expect("configured");
+        let targets = (0..tunnels as u128).map(|id| Target::Tunnel(TunnelId::from_bytes(id.to_be_bytes())));
+        let packet = PushPacket { targets: targets.collect(), order: Order::Close };
+        gateway.push(tenant, vec![packet]).await.expect("no limit is in the way").len()
+    })
+}
+
+#[tokio::test]
+async fn what_goes_to_few_waits_for_nothing_that_goes_to_many() {
+    let gateway = gateway();
+
+    let many = close(&gateway, MANY);
+    let at_the_same_time = close(&gateway, 1);
+    assert_eq!(at_the_same_time.await.expect("no panic"), 1);
+    assert!(!many.is_finished());
+    let later = close(&gateway, 2);
+    assert_eq!(later.await.expect("no panic"), 2);
+    assert!(!many.is_finished());
+
+    assert_eq!(many.await.expect("no panic"), MANY);
+}
+
+#[tokio::test]
+async fn a_push_whose_sender_hangs_up_takes_none_with_it() {
+    let gateway = gateway();
+    for (first, second) in [(1, 1), (1, MANY), (MANY, 1), (MANY, MANY)] {
+        let given_up = close(&gateway, first);
+        let beside = close(&gateway, second);
+        tokio::task::yield_now().await;
+        given_up.abort();
+
+        assert_eq!(beside.await.expect("no panic"), second);
+    }
+}
