@@ -154,9 +154,8 @@ impl<S: Socket> Task<S> {
 
     /// Ready when the pause ends; not to be called when there is none.
     pub(super) fn poll_pause(&mut self, cx: &mut Context<'_>) -> Poll<PauseEnd> {
-        let inbox_bytes = self.gateway.tunnel_options().inbox_bytes;
         match &mut self.pause {
-            Some(pause) => pause.poll(cx, &self.connection.inbox, inbox_bytes),
+            Some(pause) => pause.poll(cx, &self.gateway, &self.connection.inbox),
             None => Poll::Ready(PauseEnd::Over),
         }
     }

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use tokio::time::Sleep;
 use tokio::time::sleep_until;
 
+use crate::gateway::Gateway;
 use crate::webhook::Inbox;
 
 /// A time without reading: until the inbox has room and the tenant's message rate has caught up.
@@ -42,8 +43,9 @@ impl Pause {
     }
 
     /// Ready when the pause ends.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>, inbox: &Inbox, inbox_bytes: usize) -> Poll<PauseEnd> {
-        if self.poll_rate(cx, inbox).is_ready() && inbox.poll_room(cx, inbox_bytes).is_ready() {
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>, gateway: &Gateway, inbox: &Inbox) -> Poll<PauseEnd> {
+        let inbox_bytes = gateway.tunnel_options().inbox_bytes;
+        if self.poll_rate(cx, gateway, inbox).is_ready() && inbox.poll_room(cx, inbox_bytes).is_ready() {
             return Poll::Ready(PauseEnd::Over);
         }
         if self.hung_up.as_mut().is_some_and(|hung_up| hung_up.as_mut().poll(cx).is_ready()) {
@@ -54,7 +56,7 @@ impl Pause {
     }
 
     /// Ready when the tenant's rate has been paid for all messages.
-    fn poll_rate(&mut self, cx: &mut Context<'_>, inbox: &Inbox) -> Poll<()> {
+    fn poll_rate(&mut self, cx: &mut Context<'_>, gateway: &Gateway, inbox: &Inbox) -> Poll<()> {
         while self.owed > 0 {
             if let Some(sleep) = &mut self.rate {
                 if sleep.as_mut().poll(cx).is_pending() {
@@ -63,7 +65,7 @@ impl Pause {
                 self.rate = None;
             }
             let now = Instant::now();
-            let Some(rate) = inbox.tenant.settings().message_rate() else {
+            let Some(rate) = gateway.share(inbox.tenant.settings().message_rate()) else {
                 break;
             };
             match inbox.tenant.usage.take_message(rate, now.into_std()) {
