@@ -103,7 +103,7 @@ impl Gateway {
     ///
     /// If the URL opens no tunnel; then it is not used up either.
     pub async fn admit(&self, ticket: &str) -> Result<Admission, Refusal> {
-        if self.descriptors.room() == Room::None {
+        if self.descriptors.room(0) == Room::None {
             return Err(Refusal::NoDescriptors);
         }
         let ticket = self.sealer.open(ticket).map_err(|_| Refusal::Unknown)?;
@@ -122,6 +122,7 @@ impl Gateway {
             };
             if let Ok(registration) = registration {
                 tenant.usage.take_reservation(ticket.expires_unix_ms / 1_000);
+                self.expected.lock().remove(ticket.expires_unix_ms / 1_000);
                 return Ok(Admission { ticket, tenant, endpoint, registration });
             }
             if left <= ENGINE_RETRY {

@@ -115,6 +115,7 @@ impl Gateway {
             native: about.map(Box::new),
         };
         tenant.usage.reserve(ticket.expires_unix_ms / 1_000);
+        self.expected.lock().add(ticket.expires_unix_ms / 1_000);
         self.metrics.tunnels_requested.inc();
         let path = format!("/ws/{}", self.sealer.seal(&ticket));
         Ok(Issued { tunnel: ticket.tunnel, path, expires_unix_ms: ticket.expires_unix_ms })
@@ -134,12 +135,13 @@ impl Gateway {
     }
 
     fn check_room(&self, tenant: &Tenant) -> Result<(), IssueError> {
-        let reserved = tenant.usage.reserved(self.ticket_clock.unix_time().as_secs());
+        let now_unix_secs = self.ticket_clock.unix_time().as_secs();
         let limit = tenant.settings().limits.connections;
-        let open = tenant.usage.open() + reserved + tenant.usage.elsewhere();
+        let open = tenant.usage.tunnels_everywhere(now_unix_secs);
         if limit != 0 && open >= limit {
             return Err(IssueError::TooManyTunnels { open, limit });
         }
+        let reserved = u64::try_from(tenant.usage.reserved(now_unix_secs)).unwrap_or(0);
         let pending = tenant.usage.unsettled() + reserved;
         if pending >= self.max_unsettled {
             return Err(IssueError::TooManyPending { pending });

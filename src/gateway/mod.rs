@@ -55,6 +55,7 @@ use crate::protocol::ticket::Sealer;
 use crate::server::Descriptors;
 use crate::server::Room;
 use crate::tenant::Directory;
+use crate::tenant::Reservations;
 use crate::webhook::Deliver;
 use crate::webhook::Endpoints;
 use crate::webhook::guard::Guard;
@@ -107,6 +108,8 @@ pub struct Gateway {
     endpoints: Endpoints,
     guard: ArcSwap<Guard>,
     descriptors: Arc<Descriptors>,
+    /// Clients who have a connect URL and have not come yet.
+    expected: Mutex<Reservations>,
     open: DashMap<TunnelId, Arc<Connection<dyn Socket>>>,
     silence: Silence,
     batch: Batch,
@@ -140,6 +143,7 @@ impl Gateway {
             endpoints: Endpoints::new(options.webhook.max_in_flight_per_endpoint),
             guard: ArcSwap::from_pointee(Guard::new(options.webhook.allow_networks)),
             descriptors,
+            expected: Mutex::default(),
             open: DashMap::new(),
             silence: Silence::new(options.tunnel.silence_limit()),
             batch: Batch::default(),
@@ -170,9 +174,10 @@ impl Gateway {
         self.is_draining.load(Ordering::Acquire)
     }
 
-    /// Whether there are descriptors for more tunnels.
+    /// Whether there are descriptors for more tunnels than those that are open or have been asked for.
     pub fn has_room(&self) -> bool {
-        self.descriptors.room() == Room::Plenty
+        let expected = self.expected.lock().count(self.ticket_clock.unix_time().as_secs());
+        self.descriptors.room(u64::try_from(expected).unwrap_or(0)) == Room::Plenty
     }
 
     /// The tasks of this node's connections: new ones are spawned here, so that a drain can wait for them.

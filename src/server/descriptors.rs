@@ -76,13 +76,15 @@ impl Descriptors {
         self.marks.issue
     }
 
-    /// How much room there is at this moment.
-    pub fn room(&self) -> Room {
-        if self.latest.load(Ordering::Relaxed) < self.marks.issue / 2 {
+    /// How much room there is at this moment, beside `expected` clients who are on their way.
+    pub fn room(&self, expected: u64) -> Room {
+        if self.latest.load(Ordering::Relaxed).saturating_add(expected) < self.marks.issue / 2 {
             // Nothing takes half of all descriptors between two clients.
             return Room::Plenty;
         }
-        self.probe.try_clone().map_or(Room::None, |free| self.marks.room(free.as_raw_fd()))
+        self.probe
+            .try_clone()
+            .map_or(Room::None, |free| self.marks.room(number(free.as_raw_fd()).saturating_add(expected)))
     }
 
     /// Whether the descriptor of a client that comes is one of those that clients cannot have.
@@ -100,8 +102,8 @@ impl Marks {
         Self { limit, issue: accept - reserve, connect: accept - reserve / 2, accept }
     }
 
-    fn room(self, free: RawFd) -> Room {
-        match number(free) {
+    fn room(self, free: u64) -> Room {
+        match free {
             free if free >= self.connect => Room::None,
             free if free >= self.issue => Room::Scarce,
             _ => Room::Plenty,
@@ -159,9 +161,9 @@ mod tests {
     fn a_process_with_none_left_has_no_room() {
         let descriptors = of(0);
 
-        assert_eq!(descriptors.room(), Room::None);
+        assert_eq!(descriptors.room(0), Room::None);
         assert!(descriptors.reserves(3));
-        assert_eq!(descriptors.room(), Room::None);
+        assert_eq!(descriptors.room(0), Room::None);
     }
 
     #[test]
@@ -169,15 +171,16 @@ mod tests {
         let descriptors = of(128);
         let plenty = |number| {
             descriptors.reserves(number);
-            descriptors.room()
+            descriptors.room(0)
         };
         // What is really in use is far below in a test.
         assert_eq!([plenty(3), plenty(47), plenty(48), plenty(127)], [Room::Plenty; 4]);
+        assert_eq!(descriptors.room(96), Room::Scarce, "those who are expected need room too");
 
         let of_few = of(4);
         assert!(!of_few.reserves(0));
-        assert_eq!(of_few.room(), Room::Plenty);
+        assert_eq!(of_few.room(0), Room::Plenty);
         assert!(!of_few.reserves(2));
-        assert_eq!(of_few.room(), Room::None, "the system gives none below 3");
+        assert_eq!(of_few.room(0), Room::None, "the system gives none below 3");
     }
 }

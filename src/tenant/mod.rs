@@ -17,6 +17,7 @@ pub use groups::Groups;
 pub use groups::Page;
 pub use groups::TooManyGroups;
 pub use key::Key;
+pub use reservations::Reservations;
 pub use usage::Usage;
 
 use crate::id::TenantId;

@@ -3,33 +3,37 @@
 use std::collections::BTreeMap;
 
 /// How many tickets are out, by the second in which they expire.
+///
+/// A ticket may be used on another node than the one that issued it. There it counts as one less until it expires, so that the
+/// sum over all nodes is right.
 #[derive(Debug, Default)]
-pub(super) struct Reservations {
-    by_expiry_secs: BTreeMap<u64, u64>,
-    total: u64,
+pub struct Reservations {
+    by_expiry_secs: BTreeMap<u64, i64>,
+    total: i64,
 }
 
 impl Reservations {
     /// A ticket has been issued.
-    pub(super) fn add(&mut self, expires_unix_secs: u64) {
-        *self.by_expiry_secs.entry(expires_unix_secs).or_default() += 1;
-        self.total += 1;
+    pub fn add(&mut self, expires_unix_secs: u64) {
+        self.change(expires_unix_secs, 1);
     }
 
-    /// A ticket has been used. One that is not known has expired, or was issued by another node.
-    pub(super) fn remove(&mut self, expires_unix_secs: u64) {
-        if let Some(count) = self.by_expiry_secs.get_mut(&expires_unix_secs).filter(|count| **count > 0) {
-            *count -= 1;
-            self.total -= 1;
-        }
+    /// A ticket has been used.
+    pub fn remove(&mut self, expires_unix_secs: u64) {
+        self.change(expires_unix_secs, -1);
     }
 
-    /// How many tickets are out that have not expired.
-    pub(super) fn count(&mut self, now_unix_secs: u64) -> u64 {
+    /// How many tickets are out that have not expired; less than none, if more of other nodes' have been used here.
+    pub fn count(&mut self, now_unix_secs: u64) -> i64 {
         while let Some(oldest) = self.by_expiry_secs.first_entry().filter(|oldest| *oldest.key() < now_unix_secs) {
             self.total -= oldest.remove();
         }
         self.total
+    }
+
+    fn change(&mut self, expires_unix_secs: u64, by: i64) {
+        *self.by_expiry_secs.entry(expires_unix_secs).or_default() += by;
+        self.total += by;
     }
 }
 
@@ -44,11 +48,22 @@ mod tests {
         assert_eq!(reservations.count(100), 3);
 
         reservations.remove(160);
-        reservations.remove(999);
         assert_eq!(reservations.count(160), 2);
         assert_eq!(reservations.count(161), 1);
         assert_eq!(reservations.count(162), 0);
         reservations.remove(160);
         assert_eq!(reservations.count(162), 0);
+    }
+
+    #[test]
+    fn a_ticket_that_is_used_elsewhere_counts_once_on_all_nodes_together() {
+        let (mut here, mut there) = (Reservations::default(), Reservations::default());
+        here.add(160);
+        there.add(160);
+        there.remove(160);
+        there.remove(160);
+
+        assert_eq!((here.count(160), there.count(160)), (1, -1));
+        assert_eq!((here.count(161), there.count(161)), (0, 0));
     }
 }

@@ -1,5 +1,6 @@
 //! What a tenant uses at present: tunnels, close events that wait, and its rates.
 
+use std::sync::atomic::AtomicI64;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -16,7 +17,7 @@ use crate::limit::Rate;
 pub struct Usage {
     open: AtomicU64,
     /// Tunnels that are open or have been asked for on other nodes.
-    elsewhere: AtomicU64,
+    elsewhere: AtomicI64,
     /// Tunnels that are open or whose close event has not been settled.
     unsettled: AtomicU64,
     reservations: Mutex<Reservations>,
@@ -36,9 +37,21 @@ impl Usage {
         self.reservations.lock().remove(expires_unix_secs);
     }
 
-    /// How many tunnels have been asked for and may still open.
-    pub fn reserved(&self, now_unix_secs: u64) -> u64 {
+    /// How many tunnels have been asked for here and may still open; less than none, if more opened here that were asked for elsewhere.
+    pub fn reserved(&self, now_unix_secs: u64) -> i64 {
         self.reservations.lock().count(now_unix_secs)
+    }
+
+    /// What this node adds to the number of tunnels that are open or have been asked for on all nodes: less than nothing for a
+    /// tunnel that was asked for elsewhere and has ended here, until its ticket expires.
+    pub fn tunnels(&self, now_unix_secs: u64) -> i64 {
+        i64::try_from(self.open()).unwrap_or(i64::MAX).saturating_add(self.reserved(now_unix_secs))
+    }
+
+    /// How many tunnels are open or have been asked for on all nodes, as of a moment ago for the others.
+    pub fn tunnels_everywhere(&self, now_unix_secs: u64) -> u64 {
+        let tunnels = self.tunnels(now_unix_secs).saturating_add(self.elsewhere.load(Ordering::Relaxed));
+        u64::try_from(tunnels).unwrap_or(0)
     }
 
     /// Counts a tunnel that opens.
@@ -62,14 +75,9 @@ impl Usage {
         self.open.load(Ordering::Relaxed)
     }
 
-    /// Notes how many tunnels are open or have been asked for on other nodes.
-    pub fn set_elsewhere(&self, tunnels: u64) {
+    /// Notes the sum of what the other nodes' [`tunnels`](Self::tunnels) say.
+    pub fn set_elsewhere(&self, tunnels: i64) {
         self.elsewhere.store(tunnels, Ordering::Relaxed);
-    }
-
-    /// How many tunnels are open or have been asked for on other nodes, as of a moment ago.
-    pub fn elsewhere(&self) -> u64 {
-        self.elsewhere.load(Ordering::Relaxed)
     }
 
     /// How many tunnels are open or wait for their close event to be settled.

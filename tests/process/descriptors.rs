@@ -85,6 +85,29 @@ fn without_descriptors_tunnels_work_on_and_new_ones_wait_until_there_is_room() {
     Client::open(connect(&gateway.url), &path);
 }
 
+#[test]
+fn whoever_was_given_a_connect_url_is_let_in() {
+    let business = Business::closing();
+    let gateway = Gateway::start_with_descriptors(&config(&business.authority, ""), 128);
+    let mut api = connect(&gateway.url);
+    let mut granted = vec![];
+    while let Ok((_, path)) = try_ask(&mut api, &business.authority) {
+        granted.push(path);
+        assert!(granted.len() < 200, "more than there are descriptors");
+    }
+    assert!(granted.len() > 50, "only {}", granted.len());
+
+    let clients: Vec<_> = granted.iter().map(|path| Client::open(connect(&gateway.url), path)).collect();
+
+    // Their tunnels take the place of those that were expected: there is none for more, and one for each that leaves.
+    assert!(try_ask(&mut api, &business.authority).is_err());
+    drop(clients);
+    let begin = Instant::now();
+    while try_ask(&mut api, &business.authority).is_err() {
+        assert!(begin.elapsed() < SOON, "it does not recover");
+    }
+}
+
 /// Each of them would be a line every 100 ms.
 #[test]
 fn waiting_for_descriptors_is_logged_now_and_then_and_counted() {

@@ -209,7 +209,7 @@ fn judge_rest(shared: &Shared, shops: &[IpAddr], took: Duration, violations: &mu
         let tenant = gateway::tenant(gateway, *shop);
         left("tenant's open tunnels", tenant.usage.open());
         left("tenant's unsettled tunnels", tenant.usage.unsettled());
-        left("tenant's reservations", tenant.usage.reserved((world::EPOCH + took).as_secs()));
+        left("tenant's reservations", tenant.usage.reserved((world::EPOCH + took).as_secs()).unsigned_abs());
     }
     let alive = node.connections.iter().filter_map(std::sync::Weak::upgrade);
     for connection in alive {

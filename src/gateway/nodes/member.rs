@@ -22,7 +22,7 @@ use crate::protocol::native::Audience;
 use crate::webhook::Inbox;
 
 /// How many tunnels the tenants have that may not have any number of them.
-type Status = HashMap<String, u64>;
+type Status = HashMap<String, i64>;
 
 impl Member for Gateway {
     fn answer(self: Arc<Self>, question: Bytes) -> BoxFuture<'static, Option<Vec<u8>>> {
@@ -38,8 +38,8 @@ impl Member for Gateway {
         let now_unix_secs = self.clock.unix_time().as_secs();
         let mut status = Status::new();
         self.tenants.each(|tenant| {
-            let tunnels = tenant.usage.open() + tenant.usage.reserved(now_unix_secs);
-            if tunnels > 0 && tenant.settings().limits.connections != 0 {
+            let tunnels = tenant.usage.tunnels(now_unix_secs);
+            if tunnels != 0 && tenant.settings().limits.connections != 0 {
                 status.insert(tenant.id.to_string(), tunnels);
             }
         });

@@ -2,10 +2,9 @@
 
 mod failover;
 mod half_open;
+mod limits;
 mod push;
 mod trouble;
-
-use serde_json::json;
 
 use crate::support::Cluster;
 use crate::support::TestClient;
@@ -44,34 +43,4 @@ async fn a_connect_url_works_once_on_all_nodes_together() {
     assert_eq!(outcomes.iter().filter(|outcome| outcome.is_ok()).count(), 1);
     let refused = outcomes.into_iter().filter_map(Result::err);
     refused.for_each(|error| assert!(error.to_string().contains("409"), "{error}"));
-}
-
-#[tokio::test]
-async fn the_limit_of_connections_counts_all_nodes() {
-    let cluster = Cluster::with(2, &[("tenants.0.limits.connections", "2")]).await;
-    let _first = cluster.connect(0, 0).await;
-    let _second = cluster.connect(1, 0).await;
-
-    let answer = crate::support::within("the other node hears of it", async {
-        loop {
-            let answer = cluster.wafer(1).try_issue(&cluster.business.url()).await;
-            if answer["code"] != 0 {
-                return answer;
-            }
-        }
-    });
-    assert_eq!(answer.await["code"], json!(42901));
-}
-
-#[tokio::test]
-async fn rates_are_shared_among_the_nodes() {
-    let cluster = Cluster::with(2, &[("limits.pushes_per_sec", "10")]).await;
-    let mut accepted = 0;
-    for turn in 0..60 {
-        let answer = cluster.try_push(turn % 2, &[], "x").await;
-        accepted += usize::from(answer["code"] == 0);
-    }
-
-    // Two nodes with a burst of two seconds' worth of half the rate each, and what comes in while the test runs.
-    assert!(accepted < 40, "{accepted} of 60");
 }

@@ -66,6 +66,26 @@ impl Cluster {
         within("all nodes know each other", settled).await;
     }
 
+    /// Waits until each node has heard what the others have now.
+    pub(crate) async fn all_have_heard(&self) {
+        // Each node tells when it renews its lease, and hears what the others have told; one renewal may be under way.
+        for _ in 0..3 {
+            let before = self.leases().await;
+            let renewed = async {
+                while self.leases().await.iter().any(|line| before.contains(line)) {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            };
+            within("all leases are renewed", renewed).await;
+        }
+    }
+
+    /// When the lease of each node ends, in Redis' milliseconds.
+    async fn leases(&self) -> Vec<String> {
+        let leases = self.redis.command(&["ZRANGE", "wafergate:{nodes}:leases", "0", "-1", "WITHSCORES"]).await;
+        leases.lines().filter(|line| line.parse::<f64>().is_ok()).map(str::to_owned).collect()
+    }
+
     /// The SDK that talks to one node.
     pub(crate) fn wafer(&self, node: usize) -> Wafer {
         Wafer::new(self.nodes[node].address, "127.0.0.1", KEY)
