@@ -161,8 +161,7 @@ fn what_was_written_since_the_last_sign_of_life_is_withdrawn_from_a_life_that_is
 #[test]
 fn nobody_waits_behind_those_who_come_later() {
     let (places, members) = (Arc::new(Places::default()), Members::default());
-    let enter =
-        |numbers: std::ops::Range<usize>| numbers.map(|number| places.enter(place(number))).collect::<Vec<_>>();
+    let enter = |numbers: std::ops::Range<usize>| numbers.map(|number| places.enter(place(number))).collect::<Vec<_>>();
     let first = enter(0..10 * CHUNK);
     let mut later = vec![];
     for turn in 10..20 {
