@@ -55,7 +55,9 @@ impl Handler for Api {
         match Route::of(request.method(), request.uri().path()) {
             Route::Wsurl => Box::pin(async move { wafer::wsurl(&gateway, &budget, request, client).await.into() }),
             Route::Push => Box::pin(async move { wafer::push(&gateway, &budget, request, client).await.into() }),
-            Route::Native => Box::pin(async move { native::handle(gateway, &budget, request, peer).await.into() }),
+            Route::Native => {
+                Box::pin(async move { native::handle(gateway, &budget, request, peer, client).await.into() })
+            }
             Route::Connect => Box::pin(connect::connect(gateway, request, client)),
             Route::WrongMethod { allow } => {
                 let reply = wrong_method(request.method(), allow);

@@ -246,6 +246,7 @@ impl Inner {
                     defect = format!("only its first {MAX_BODY_BYTES} bytes are read, which are not whole JSON");
                 }
                 self.metrics.action("invalid");
+                inbox.note_error(&format!("the actions in an answer cannot be read: {defect}"));
                 return tracing::warn!(
                     tunnel.id = %inbox.tunnel,
                     tenant.id = %inbox.tenant.id,

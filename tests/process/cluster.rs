@@ -90,6 +90,18 @@ fn invalid(answer: &Value) -> &Value {
 }
 
 #[test]
+fn a_node_with_another_ticket_key_is_told_of() {
+    let nodes = Nodes::start(1);
+    let settings = nodes.redis.config().replace("on all nodes", "but not this one");
+    let mut stranger = Gateway::start(&config(&nodes.business.authority, &settings));
+
+    // Nobody has this tunnel, so all are asked for it.
+    until("the stranger is asked", || nodes.push(0, &["t00000000000000000000000000000000"], "x")["code"] == 50302);
+
+    stranger.logged("another server.ticket_key");
+}
+
+#[test]
 fn a_killed_nodes_tunnels_get_one_close_each_and_the_others_go_on() {
     let mut nodes = Nodes::start(3);
     let mut lost = vec![];

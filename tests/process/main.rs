@@ -1,5 +1,6 @@
 //! The program as its operator meets it: a real process, its output, its signals and its exit codes.
 
+mod away;
 mod balancer;
 mod business;
 mod client;

@@ -8,11 +8,12 @@ use redis::RedisError;
 pub(super) struct Advised<'a>(pub(super) &'a RedisError);
 
 /// What errors have in common that no kind tells, and the advice.
-const ADVICE: [(&str, &str); 5] = [
+const ADVICE: [(&str, &str); 6] = [
     ("WRONGPASS", "user or password in engine.redis_url refused"),
     ("NOAUTH", "Redis wants a password in engine.redis_url"),
     ("no permissions", LACKS_RIGHT),
     ("user executing the script can't", LACKS_RIGHT),
+    ("Parse error", "what is there does not speak Redis (without TLS, or with it: redis:// or rediss://)"),
     ("invalid peer certificate", "the certificate of Redis is not trusted, SSL_CERT_FILE can name another authority"),
 ];
 

@@ -48,6 +48,8 @@ const WORKING_EVERY: Duration = Duration::from_millis(300);
 const LONGEST_WORK: Duration = Duration::from_secs(20);
 /// How often a node asks itself whether it is reached.
 const PROBE_EVERY: Duration = Duration::from_secs(1);
+/// How often it is told that a node has another key.
+const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
 /// Most messages that wait to be handled.
 const BACKLOG: usize = 1_024;
 
@@ -153,6 +155,7 @@ impl Bus {
     pub(super) async fn receive(self: &Arc<Self>, member: &Arc<dyn Member>, fence: &Fence) {
         let Some(mut pushed) = self.pushed.lock().take() else { return };
         let mut taken: HashMap<NodeId, Taken> = HashMap::new();
+        let mut last_stranger: Option<Instant> = None;
         while let Some(pushed) = pushed.recv().await {
             let (bytes, came) = match pushed {
                 Pushed::Message(bytes, came) => (bytes, came),
@@ -167,7 +170,16 @@ impl Bus {
                     self.metrics.node_message_dropped(Drop::Overload.as_str());
                 }
                 Ok(message) => self.handle(message, member, fence).await,
-                Err(reason) => self.metrics.node_message_dropped(reason.as_str()),
+                Err(reason) => {
+                    if reason == Drop::Signature && last_stranger.is_none_or(|last| last.elapsed() >= COMPLAIN_EVERY) {
+                        last_stranger = Some(Instant::now());
+                        tracing::warn!(
+                            "a node on this Redis signs with another server.ticket_key: no push of it reaches tunnels here, and none from \
+                             here reaches its tunnels (or somebody else writes to our channel)"
+                        );
+                    }
+                    self.metrics.node_message_dropped(reason.as_str());
+                }
             }
         }
     }

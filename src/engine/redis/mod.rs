@@ -79,6 +79,8 @@ pub struct Settings<'a> {
 pub struct RedisEngine {
     keys: Keys,
     link: Arc<Link>,
+    /// Hosts and ports of `engine.redis_url`, for people.
+    servers: String,
     bus: Arc<Bus>,
     fence: Arc<Fence>,
     /// What this node itself has claimed, also when Redis has lost it.
@@ -107,6 +109,7 @@ impl RedisEngine {
     /// If the URL is none.
     pub fn new(settings: &Settings<'_>, metrics: Metrics) -> Result<Arc<Self>, UrlError> {
         let place = Place::parse(settings.url)?;
+        let servers = place.names();
         let keys = Keys::new(settings.prefix);
         let link = Arc::new(Link::new(place.clone(), None));
         let (me, my_name) = watch::channel(new_node());
@@ -116,6 +119,7 @@ impl RedisEngine {
         Ok(Arc::new(Self {
             keys,
             link,
+            servers,
             bus: Arc::new(bus),
             fence: Arc::new(Fence::closed()),
             own: MemoryEngine::default(),

@@ -91,6 +91,12 @@ impl Place {
         Ok(Self { form, is_tls, hosts: hosts?, user: text(user)?, password: text(password)?, database })
     }
 
+    /// Hosts and ports, for people.
+    pub(super) fn names(&self) -> String {
+        let names: Vec<String> = self.hosts.iter().map(|(host, port)| format!("{host}:{port}")).collect();
+        names.join(",")
+    }
+
     /// The hosts as the client library wants them.
     pub(super) fn addresses(&self) -> Vec<ConnectionAddr> {
         let address = |(host, port): &(String, u16)| {

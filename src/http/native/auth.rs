@@ -114,8 +114,8 @@ fn bearer(gateway: &Gateway, authorization: &str, headers: &HeaderMap, peer: Pee
     if !origin::is_private(gateway, headers, peer) {
         return Err(Problem::new(
             Code::BearerInsecure,
-            "a bearer key is taken over TLS, or from loopback without X-Forwarded-For; this one can have been read on its way: \
-             replace it, and sign requests by RFC 9421",
+            "a bearer key is taken over TLS, or from loopback without X-Forwarded-For; if a proxy ends TLS, name it in \
+             server.trusted_proxies; if there is none, this key can have been read on its way: replace it, and sign requests by RFC 9421",
         ));
     }
     let (scheme, credentials) = authorization.split_once(' ').ok_or_else(wrong)?;

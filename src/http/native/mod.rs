@@ -6,6 +6,7 @@ mod idempotency;
 mod origin;
 mod route;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -47,13 +48,14 @@ pub(super) async fn handle(
     budget: &Budget,
     request: Request<Incoming>,
     peer: Peer,
+    client: IpAddr,
 ) -> Response<Full<Bytes>> {
     let call = match Call::of(request.method(), request.uri()) {
         Ok(Call::Description) => return description(),
         Ok(call) => call,
-        Err(problem) => return refuse(&gateway, &problem),
+        Err(problem) => return refuse(&gateway, &problem, "unknown", client),
     };
-    let is_push = call == Call::Push;
+    let (is_push, word) = (call == Call::Push, call.as_str());
     let answer = answer(&gateway, budget, request, peer, call).await;
     if is_push {
         gateway.metrics.push(match &answer {
@@ -64,7 +66,7 @@ pub(super) async fn handle(
     }
     match answer {
         Ok(Answer { status, body }) => respond(status, "application/json", body),
-        Err(problem) => refuse(&gateway, &problem),
+        Err(problem) => refuse(&gateway, &problem, word, client),
     }
 }
 
@@ -89,10 +91,10 @@ fn description() -> Response<Full<Bytes>> {
     respond(StatusCode::OK, "application/json", Bytes::from_static(OPENAPI.as_bytes()))
 }
 
-fn refuse(gateway: &Gateway, problem: &Problem) -> Response<Full<Bytes>> {
+fn refuse(gateway: &Gateway, problem: &Problem, call: &'static str, client: IpAddr) -> Response<Full<Bytes>> {
     let code = problem.code.as_str();
     gateway.metrics.refused(code);
-    tracing::info!(code, reason = %problem, "native call refused");
+    tracing::info!(call, code, client = %client, reason = %problem, "native call refused");
     let status = StatusCode::from_u16(problem.code.status()).expect("codes have valid statuses");
     let mut response = respond(status, "application/problem+json", problem.to_json().into());
     let headers = response.headers_mut();

@@ -53,6 +53,21 @@ pub(super) struct Paging {
 }
 
 impl Call {
+    /// The word for it in the log.
+    pub(super) fn as_str(&self) -> &'static str {
+        match self {
+            Self::Description => "description",
+            Self::Open => "open",
+            Self::Tunnel(_) => "tunnel",
+            Self::Push => "push",
+            Self::Close => "close",
+            Self::Join(..) => "join",
+            Self::Leave(..) => "leave",
+            Self::Group(..) => "group",
+            Self::User(..) => "user",
+        }
+    }
+
     /// The call that a request is.
     pub(super) fn of(method: &Method, uri: &Uri) -> Result<Self, Problem> {
         let path = uri.path();

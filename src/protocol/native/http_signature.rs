@@ -71,7 +71,8 @@ pub enum Defect {
         missing: String,
     },
     /// It is too old, or from the future.
-    #[error("created={created} is {} s {} this server's clock ({now}): {WINDOW_SECS} s are allowed, set your clock",
+    #[error("created={created} is {} s {} this server's clock ({now}): {WINDOW_SECS} s are allowed, \
+             set your clock (created is in seconds)",
         created.abs_diff(*now), if created < now { "behind" } else { "ahead of" })]
     Stale {
         /// When it was made, in seconds since 1970.

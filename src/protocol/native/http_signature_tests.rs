@@ -111,7 +111,7 @@ fn the_window_is_open_to_both_sides_and_ends() {
     let behind = claim.check_time(created + 301).expect_err("stale").to_string();
     assert_eq!(
         behind,
-        "created=1618884473 is 301 s behind this server's clock (1618884774): 300 s are allowed, set your clock"
+        "created=1618884473 is 301 s behind this server's clock (1618884774): 300 s are allowed, set your clock (created is in seconds)"
     );
     assert!(claim.check_time(created - 301).expect_err("stale").to_string().contains("301 s ahead of"));
 

@@ -378,6 +378,16 @@ async fn without_redis_local_tunnels_are_reached_and_nothing_is_guessed() {
     assert_eq!(problem(&signed.send(native.gateway).await), (401, "nonce_replayed".into()));
     client.expect("1").await;
 
+    // Once a node knows that Redis is away nobody waits for it.
+    nodes.cluster.nodes[0].until_metric("engine_up", 0.0).await;
+    let start = Instant::now();
+    for number in 2..=10 {
+        let push = json!({"to": {"tunnels": [client.tunnel]}, "content": number}).to_string();
+        assert_eq!(native.signed("POST /v1/push", &push).send(native.gateway).await.status, 200);
+        client.expect(&number.to_string()).await;
+    }
+    assert!(start.elapsed() < Duration::from_millis(900), "{:?}", start.elapsed());
+
     let away = (503, "engine_away".to_owned());
     let to_group = json!({"to": {"group": "room"}, "content": "nobody"});
     assert_eq!(native.refused("POST /v1/push", &to_group).await, away);
