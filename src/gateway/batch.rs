@@ -4,10 +4,13 @@
 //! arrived at the same time as it are told apart only by letting the runtime look at them: so the first one yields once, and does
 //! all that have come meanwhile, in the order in which they came. What goes to many tunnels is done in turns, behind what goes to few.
 
+use std::pin::pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
+use futures_util::future::Either;
+use futures_util::future::select;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tokio::task::yield_now;
@@ -24,8 +27,9 @@ use crate::protocol::wafer::PushPacket;
 use crate::protocol::wafer::Target;
 use crate::tenant::Tenant;
 
-/// Connections that have frames to be written when the batch is done.
-pub(super) type Queued = Vec<Arc<Connection<dyn Socket>>>;
+/// Connections that have frames to be written when the batch is done: when it is dropped.
+#[derive(Default)]
+pub(super) struct Queued(Vec<Arc<Connection<dyn Socket>>>);
 
 /// Pushes that wait for the first among them.
 #[derive(Default)]
@@ -80,11 +84,13 @@ impl Gateway {
         let mut queued = (!is_one_packet).then(Queued::default);
         let mut turns = Turns::begin();
         let mut answers = Vec::with_capacity(batch.len());
-        for push in batch {
-            let misses = self.push_here(&push.tenant, &push.packets, &mut turns, queued.as_mut()).await;
-            answers.push((push.done, (push.packets, misses)));
+        for Push { tenant, packets, mut done } in batch {
+            // Until its sender hangs up: nothing else bounds how much is at work that nobody waits for.
+            let push = self.push_here(&tenant, &packets, &mut turns, queued.as_mut());
+            let Some(misses) = unless(push, done.closed()).await else { continue };
+            answers.push((done, (packets, misses)));
         }
-        queued.into_iter().flatten().for_each(|connection| connection.flush_queued());
+        drop(queued);
         for (done, answer) in answers {
             // Whoever asked may have gone.
             let _ = done.send(answer);
@@ -102,9 +108,15 @@ impl Gateway {
         let (sent, is_first) = connection.queue(frame, self.options.outbox_bytes, now);
         let sent = close_if_slow(&connection, sent, now);
         if sent == Sent::Accepted && is_first {
-            queued.push(connection);
+            queued.0.push(connection);
         }
         sent
+    }
+}
+
+impl Drop for Queued {
+    fn drop(&mut self) {
+        self.0.drain(..).for_each(|connection| connection.flush_queued());
     }
 }
 
@@ -120,5 +132,13 @@ impl Drop for Leader<'_> {
             let gateway = Arc::clone(self.0);
             tokio::spawn(async move { gateway.do_together(batch).await });
         }
+    }
+}
+
+/// The result of `work`, as far as it comes before `given_up` is ready.
+async fn unless<T>(work: impl Future<Output = T>, given_up: impl Future) -> Option<T> {
+    match select(pin!(work), pin!(given_up)).await {
+        Either::Left((result, _)) => Some(result),
+        Either::Right(_) => None,
     }
 }

@@ -86,3 +86,26 @@ async fn a_push_whose_sender_hangs_up_takes_none_with_it() {
         assert_eq!(beside.await.expect("no panic"), second);
     }
 }
+
+#[tokio::test]
+async fn what_nobody_waits_for_any_more_is_not_done_to_its_end() {
+    let gateway = gateway();
+    let tenant = gateway.tenants.tenant("t").expect("configured");
+    let before = Arc::strong_count(&tenant);
+    let pushes: Vec<_> = (0..20).map(|_| close(&gateway, MANY)).collect();
+    // All of them have had their first turn, and the batch its first ones.
+    for _ in 0..5 {
+        tokio::task::yield_now().await;
+    }
+    assert!(Arc::strong_count(&tenant) > before, "they are at work");
+
+    for push in pushes {
+        push.abort();
+        assert!(push.await.expect_err("given up").is_cancelled());
+    }
+    for _ in 0..5 {
+        tokio::task::yield_now().await;
+    }
+
+    assert_eq!(Arc::strong_count(&tenant), before, "what is left holds memory that nobody accounts for");
+}
