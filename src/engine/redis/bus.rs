@@ -15,6 +15,7 @@ use redis::PushInfo;
 use redis::PushKind;
 use redis::RedisError;
 use redis::Value;
+use tokio::sync::Semaphore;
 use tokio::sync::mpsc;
 use tokio::sync::watch;
 use tokio::time::Duration;
@@ -46,6 +47,8 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 const WORKING_EVERY: Duration = Duration::from_millis(300);
 /// Longest work on an answer: less than a call with an `Idempotency-Key` may run.
 const LONGEST_WORK: Duration = Duration::from_secs(20);
+/// Most answers that are being worked on, beside those that are known at once. With more of them none would be done in time.
+const WORKS: usize = 256;
 /// How often a node asks itself whether it is reached.
 const PROBE_EVERY: Duration = Duration::from_secs(1);
 /// How often it is told that a node has another key.
@@ -74,6 +77,8 @@ pub(super) struct Bus {
     sequence: AtomicU64,
     /// Who waits for an answer; it changes to none when it is being worked on.
     waiting: DashMap<u64, watch::Sender<Option<Bytes>>>,
+    /// Room for answers to be worked on.
+    works: Arc<Semaphore>,
     /// The number of the last probe that arrived.
     probed: AtomicU64,
     metrics: Metrics,
@@ -108,6 +113,7 @@ impl Bus {
             me,
             sequence: AtomicU64::new(0),
             waiting: DashMap::new(),
+            works: Arc::new(Semaphore::new(WORKS)),
             probed: AtomicU64::new(0),
             metrics,
         }
@@ -219,6 +225,10 @@ impl Bus {
                 let mut answer = Arc::clone(member).answer(message.body);
                 // Begun here, so that questions are answered in the order in which they came.
                 let at_once = (&mut answer).now_or_never();
+                let room = at_once.is_none().then(|| Arc::clone(&self.works).try_acquire_owned());
+                if matches!(room, Some(Err(_))) {
+                    return self.metrics.node_message_dropped(Drop::Overload.as_str());
+                }
                 let bus = Arc::clone(self);
                 tokio::spawn(async move {
                     let (asker, number) = (message.sender, message.number);
@@ -226,6 +236,7 @@ impl Bus {
                         Some(answer) => answer,
                         None => bus.work_on(answer, asker, number).await,
                     };
+                    drop(room);
                     match answer {
                         // If it does not arrive, the other node says so.
                         Some(answer) => drop(bus.send(Kind::Answer, asker, number, answer.into()).await),

@@ -106,6 +106,33 @@ async fn a_node_that_works_on_an_answer_is_waited_for_and_answers_others_meanwhi
     assert_eq!(within("an answer", long).await.as_deref(), Ok(&b"you asked takes long"[..]));
 }
 
+#[tokio::test]
+async fn a_node_works_on_so_many_answers_at_a_time_and_answers_what_it_knows_at_once_beside_them() {
+    const QUESTIONS: usize = 400;
+    let redis = Redis::start().await;
+    let (here, there) = (Node::join(&redis.url()).await, Node::join(&redis.url()).await);
+    let other = here.meets_another().await;
+
+    let asked = (0..QUESTIONS).map(|_| here.engine.ask(other, Bytes::from_static(TAKES_LONG)));
+    let mut answers = pin!(futures_util::future::join_all(asked));
+    let all_came = async {
+        while there.member.asked.load(Ordering::Acquire) < QUESTIONS {
+            tokio::task::yield_now().await;
+        }
+        here.engine.ask(other, Bytes::from_static(b"short")).await
+    };
+    tokio::select! {
+        biased;
+        _ = &mut answers => panic!("they take long"),
+        short = all_came => assert_eq!(short.as_deref(), Ok(&b"you asked short"[..])),
+    }
+    assert_eq!(there.member.working.load(Ordering::Acquire), 256);
+
+    let answered = within("answers", answers).await.iter().filter(|answer| answer.is_ok()).count();
+    assert_eq!(answered, 256);
+    assert!(here.engine.ask(other, Bytes::from_static(TAKES_LONG)).await.is_ok(), "there is room again");
+}
+
 /// Does what survivors do when a node's lease is over.
 async fn declare_dead(redis: &Redis, node: NodeId) {
     let (leases, dead) = (format!("{PREFIX}:{{nodes}}:leases"), format!("{PREFIX}:{{nodes}}:dead"));
@@ -160,6 +187,8 @@ impl Node {
 #[derive(Default)]
 struct Echo {
     asked: AtomicUsize,
+    /// How many answers it has begun to work on and neither finished nor given up.
+    working: Arc<AtomicUsize>,
     is_cut_off: AtomicBool,
     adopted: Mutex<Vec<(TunnelId, Option<CloseReason>)>>,
 }
@@ -174,13 +203,32 @@ impl Echo {
     }
 }
 
+/// Counts while it lives.
+struct Work(Arc<AtomicUsize>);
+
+impl Work {
+    fn begin(working: &Arc<AtomicUsize>) -> Self {
+        working.fetch_add(1, Ordering::AcqRel);
+        Self(Arc::clone(working))
+    }
+}
+
+impl Drop for Work {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
 impl Member for Echo {
     fn answer(self: Arc<Self>, question: Bytes) -> BoxFuture<'static, Option<Vec<u8>>> {
         self.asked.fetch_add(1, Ordering::AcqRel);
         Box::pin(async move {
             match &question[..] {
                 TAKES_ALL => std::thread::sleep(Duration::from_millis(100)),
-                TAKES_LONG => tokio::time::sleep(Duration::from_millis(2_500)).await,
+                TAKES_LONG => {
+                    let _work = Work::begin(&self.working);
+                    tokio::time::sleep(Duration::from_millis(2_500)).await;
+                }
                 _ => {}
             }
             Some([b"you asked ", &question[..]].concat())
