@@ -62,7 +62,7 @@ impl Gateway {
         order: Order<'_>,
         except: &HashSet<TunnelId>,
     ) -> Reached {
-        let mut turns = Turns::begin();
+        let mut turns = Turns::begin(self.engine.fence());
         let mut frames = Frames::new(order, &self.metrics);
         let tunnels = tenant.groups.tunnels(audience);
         let mut reached = Reached { members: tunnels.len() as u64, ..Reached::default() };

@@ -82,7 +82,7 @@ impl Gateway {
     async fn do_together(&self, batch: Vec<Push>) {
         let is_one_packet = matches!(&batch[..], [push] if push.packets.len() == 1);
         let mut queued = (!is_one_packet).then(Queued::default);
-        let mut turns = Turns::begin();
+        let mut turns = Turns::begin(self.engine.fence());
         let mut answers = Vec::with_capacity(batch.len());
         for Push { tenant, packets, mut done } in batch {
             // Until its sender hangs up: nothing else bounds how much is at work that nobody waits for.

@@ -121,7 +121,7 @@ impl Gateway {
     ) -> Report {
         let mut seen: HashSet<Target> = except.iter().cloned().collect();
         targets.retain(|target| seen.insert(target.clone()));
-        let mut turns = Turns::begin();
+        let mut turns = Turns::begin(self.engine.fence());
         let mut frames = Frames::new(order, &self.metrics);
         let mut fates: Vec<Option<Fate>> = vec![];
         let mut open = vec![];

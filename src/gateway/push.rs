@@ -128,7 +128,7 @@ impl Gateway {
         &self,
         tenant: &Arc<Tenant>,
         packets: &[PushPacket],
-        turns: &mut Turns,
+        turns: &mut Turns<'_>,
         mut queued: Option<&mut Queued>,
     ) -> Vec<Miss> {
         let mut misses = vec![];

@@ -3,26 +3,31 @@
 use tokio::task::yield_now;
 use tokio::time::Instant;
 
+use crate::fence::Fence;
+
 /// Tunnels that are served in one turn: a few hundred microseconds.
 pub(super) const TURN: usize = 64;
 
 /// Where long work stands.
-pub(super) struct Turns {
+pub(super) struct Turns<'a> {
+    fence: &'a Fence,
     served: usize,
     now: Instant,
 }
 
-impl Turns {
-    /// The first turn begins.
-    pub(super) fn begin() -> Self {
-        Self { served: 0, now: Instant::now() }
+impl<'a> Turns<'a> {
+    /// The first turn begins, which `fence` is open for.
+    pub(super) fn begin(fence: &'a Fence) -> Self {
+        Self { fence, served: 0, now: Instant::now() }
     }
 
-    /// Waits until the next tunnel may be served, and returns the time: all others have their turn after each [`TURN`].
+    /// Waits until the next tunnel may be served, and returns the time: all others have their turn after each [`TURN`]. The node may
+    /// have been stopped meanwhile, so that it has to ask again whether its tunnels are still its own.
     pub(super) async fn next(&mut self) -> Instant {
         if self.served == TURN {
             yield_now().await;
-            *self = Self::begin();
+            self.fence.opened().await;
+            *self = Self::begin(self.fence);
         }
         self.served += 1;
         self.now
@@ -37,7 +42,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn others_have_their_turn_and_the_time_is_taken_again() {
-        let mut turns = Turns::begin();
+        let fence = Fence::always();
+        let mut turns = Turns::begin(&fence);
         let start = turns.next().now_or_never().expect("the first turn is on");
         for _ in 1..TURN {
             assert_eq!(turns.next().now_or_never(), Some(start));
@@ -47,5 +53,25 @@ mod tests {
         assert_eq!(turns.next().now_or_never(), None, "it is the others' turn");
         assert!(turns.next().await > start);
         assert!(turns.next().now_or_never().is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_node_that_may_no_longer_speak_for_its_tunnels_waits_before_the_next_turn() {
+        const LEASE: std::time::Duration = std::time::Duration::from_secs(8);
+        let fence = Fence::closed();
+        fence.open_until(Instant::now() + LEASE);
+        let mut turns = Turns::begin(&fence);
+        for _ in 0..TURN {
+            turns.next().now_or_never().expect("the first turn is on");
+        }
+        tokio::time::advance(LEASE).await;
+
+        let mut next = std::pin::pin!(turns.next());
+        for _ in 0..10 {
+            yield_now().await;
+            assert_eq!((&mut next).now_or_never(), None, "others may have taken over");
+        }
+        fence.open_until(Instant::now() + LEASE);
+        next.await;
     }
 }

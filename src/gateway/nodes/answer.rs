@@ -51,7 +51,7 @@ impl Gateway {
     }
 
     async fn carry_out_all(&self, tenant: &Arc<Tenant>, orders: Vec<(Order<'_>, Ids)>) -> Vec<Said> {
-        let mut turns = Turns::begin();
+        let mut turns = Turns::begin(self.engine.fence());
         let mut said = vec![];
         for (order, tunnels) in orders {
             let mut frames = Frames::new(order, &self.metrics);
