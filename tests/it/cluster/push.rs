@@ -1,5 +1,8 @@
 //! Pushes to tunnels of other nodes.
 
+use std::collections::HashMap;
+
+use futures_util::future::join_all;
 use serde_json::json;
 
 use crate::support::Cluster;
@@ -57,6 +60,48 @@ async fn pushes_through_different_nodes_arrive_in_the_order_in_which_they_were_a
     for turn in 0..60 {
         client.expect(&format!("message:{turn}")).await;
     }
+}
+
+/// Two workers, so that several pushes are really done at the same time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn beside_pushes_to_many_each_arrives_once_and_in_the_order_of_the_answers() {
+    const TURNS: usize = 60;
+    let cluster = Cluster::new(2).await;
+    let mut client = cluster.connect(0, 0).await;
+    let tunnel = client.tunnel.clone();
+    let nobody: Vec<String> = (0..1_000).map(|id| format!("t{id:032x}")).collect();
+    let first: Vec<&String> = std::iter::once(&tunnel).chain(&nobody).collect();
+    let last: Vec<&String> = nobody.iter().chain([&tunnel]).collect();
+    let one = vec![&tunnel];
+    let ones = (0..12).map(|number| (format!("one{number}"), &one));
+    let series: Vec<_> = ones.chain([("first".to_owned(), &first), ("last".to_owned(), &last)]).collect();
+
+    let pushing = series.iter().map(async |(name, targets)| {
+        for turn in 0..TURNS {
+            let packets = json!([
+                {"tunnelIds": targets, "type": "message", "content": format!("{name}:{turn}")},
+                {"tunnelIds": nobody, "type": "close"},
+            ]);
+            let packets = if targets.len() == 1 { json!([packets[0]]) } else { packets };
+            let invalid = cluster.wafer(usize::from(turn % 4 == 3)).packets(packets).await;
+            assert_eq!(invalid.len(), targets.len() - 1, "{name} {turn}");
+        }
+    });
+    let receiving = async {
+        let mut arrived = HashMap::<String, Vec<usize>>::new();
+        for _ in 0..TURNS * series.len() {
+            let packet = client.recv_packet().await;
+            let (name, turn) = packet.strip_prefix("message:").and_then(|said| said.split_once(':')).expect("pushed");
+            arrived.entry(name.into()).or_default().push(turn.parse().expect("a number"));
+        }
+        arrived
+    };
+    let (_, arrived) = tokio::join!(join_all(pushing), receiving);
+
+    for (name, _) in &series {
+        assert_eq!(arrived[name], (0..TURNS).collect::<Vec<_>>(), "{name}");
+    }
+    client.expect_quiet().await;
 }
 
 #[tokio::test]
