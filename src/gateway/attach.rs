@@ -29,7 +29,6 @@ use crate::protocol::frame;
 use crate::protocol::native::Audience;
 use crate::protocol::packet;
 use crate::protocol::ticket::Ticket;
-use crate::server::Room;
 use crate::tenant::Tenant;
 use crate::webhook::Endpoint;
 use crate::webhook::Inbox;
@@ -103,7 +102,7 @@ impl Gateway {
     ///
     /// If the URL opens no tunnel; then it is not used up either.
     pub async fn admit(&self, ticket: &str) -> Result<Admission, Refusal> {
-        if self.descriptors.room(0) == Room::None {
+        if !self.descriptors.admits(self.open.len() as u64) {
             return Err(Refusal::NoDescriptors);
         }
         let ticket = self.sealer.open(ticket).map_err(|_| Refusal::Unknown)?;

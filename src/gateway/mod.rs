@@ -53,7 +53,6 @@ use crate::options;
 use crate::options::Options;
 use crate::protocol::ticket::Sealer;
 use crate::server::Descriptors;
-use crate::server::Room;
 use crate::tenant::Directory;
 use crate::tenant::Reservations;
 use crate::webhook::Deliver;
@@ -177,7 +176,7 @@ impl Gateway {
     /// Whether there are descriptors for more tunnels than those that are open or have been asked for.
     pub fn has_room(&self) -> bool {
         let expected = self.expected.lock().count(self.ticket_clock.unix_time().as_secs());
-        self.descriptors.room(u64::try_from(expected).unwrap_or(0)) == Room::Plenty
+        self.descriptors.has_room(self.open.len() as u64, u64::try_from(expected).unwrap_or(0))
     }
 
     /// The tasks of this node's connections: new ones are spawned here, so that a drain can wait for them.

@@ -1,6 +1,7 @@
 //! The descriptors of this process, and the part of them that clients cannot take.
 //!
-//! The system gives out the lowest number that is free, so one number tells how many are in use. Nothing has to be counted.
+//! The system gives out the lowest number that is free, so one number tells how many are in use, unless one below it has just been
+//! given back. How many tunnels are open is known besides.
 
 use std::fs::File;
 use std::io;
@@ -18,17 +19,6 @@ use rustix::process::setrlimit;
 /// Fewest and most descriptors that are kept from clients.
 const RESERVE: std::ops::RangeInclusive<u64> = 16..=256;
 
-/// How much room there is for more clients.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub enum Room {
-    /// Not even for those who have a connect URL already.
-    None,
-    /// For requests of business servers and for connect URLs that are out, not for more of them.
-    Scarce,
-    /// For everybody.
-    Plenty,
-}
-
 /// How many descriptors there may be, and who may have the last of them.
 ///
 /// From the top: a reserve for webhooks, the admin listener and files; then as many for requests of business servers, so that
@@ -36,6 +26,8 @@ pub enum Room {
 #[derive(Debug)]
 pub struct Descriptors {
     marks: Marks,
+    /// How many were in use at the start.
+    at_start: u64,
     /// Duplicated to learn which number is free.
     probe: OwnedFd,
     /// The number of the client that came last.
@@ -62,8 +54,7 @@ impl Descriptors {
     /// If there is not one left.
     pub fn of_this_process() -> io::Result<Self> {
         let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-        let probe = File::open("/dev/null")?.into();
-        Ok(Self { marks: Marks::new(limit), probe, latest: AtomicU64::new(u64::MAX) })
+        Ok(Self::with(limit, File::open("/dev/null")?.into()))
     }
 
     /// How many there may be.
@@ -76,15 +67,20 @@ impl Descriptors {
         self.marks.issue
     }
 
-    /// How much room there is at this moment, beside `expected` clients who are on their way.
-    pub fn room(&self, expected: u64) -> Room {
-        if self.latest.load(Ordering::Relaxed).saturating_add(expected) < self.marks.issue / 2 {
+    /// Whether one more connect URL may be given out, while so many tunnels are open and so many clients are on their way to theirs.
+    pub fn has_room(&self, tunnels: u64, expected: u64) -> bool {
+        let beside = |number: u64| number.max(self.at_start + tunnels).saturating_add(expected);
+        if beside(self.latest.load(Ordering::Relaxed)) < self.marks.issue / 2 {
             // Nothing takes half of all descriptors between two clients.
-            return Room::Plenty;
+            return true;
         }
-        self.probe
-            .try_clone()
-            .map_or(Room::None, |free| self.marks.room(number(free.as_raw_fd()).saturating_add(expected)))
+        self.probe.try_clone().is_ok_and(|free| beside(number(free.as_raw_fd())) < self.marks.issue)
+    }
+
+    /// Whether a client may come in who has a connect URL, while so many tunnels are open. What webhooks need for a moment does
+    /// not count: a client that is refused may hang for ever.
+    pub fn admits(&self, tunnels: u64) -> bool {
+        self.at_start + tunnels < self.marks.connect
     }
 
     /// Whether the descriptor of a client that comes is one of those that clients cannot have.
@@ -93,6 +89,11 @@ impl Descriptors {
         self.latest.store(number, Ordering::Relaxed);
         number >= self.marks.accept
     }
+
+    fn with(limit: u64, probe: OwnedFd) -> Self {
+        let at_start = number(probe.as_raw_fd());
+        Self { marks: Marks::new(limit), at_start, probe, latest: AtomicU64::new(u64::MAX) }
+    }
 }
 
 impl Marks {
@@ -100,14 +101,6 @@ impl Marks {
         let reserve = (limit / 8).clamp(*RESERVE.start(), *RESERVE.end()).min(limit / 4);
         let accept = limit - reserve;
         Self { limit, issue: accept - reserve, connect: accept - reserve / 2, accept }
-    }
-
-    fn room(self, free: u64) -> Room {
-        match free {
-            free if free >= self.connect => Room::None,
-            free if free >= self.issue => Room::Scarce,
-            _ => Room::Plenty,
-        }
     }
 }
 
@@ -129,8 +122,8 @@ mod tests {
     use super::*;
 
     fn of(limit: u64) -> Descriptors {
-        let probe = File::open("/dev/null").expect("open").into();
-        Descriptors { marks: Marks::new(limit), probe, latest: AtomicU64::new(u64::MAX) }
+        let descriptors = Descriptors::with(limit, File::open("/dev/null").expect("open").into());
+        Descriptors { at_start: 10, ..descriptors }
     }
 
     #[test]
@@ -148,39 +141,39 @@ mod tests {
     }
 
     #[test]
-    fn the_number_that_is_free_tells_how_many_are_in_use() {
-        let marks = Marks::new(128);
-
-        assert_eq!(marks.room(95), Room::Plenty);
-        assert_eq!(marks.room(96), Room::Scarce);
-        assert_eq!(marks.room(103), Room::Scarce);
-        assert_eq!(marks.room(104), Room::None);
-    }
-
-    #[test]
     fn a_process_with_none_left_has_no_room() {
         let descriptors = of(0);
 
-        assert_eq!(descriptors.room(0), Room::None);
+        assert!(!descriptors.has_room(0, 0));
+        assert!(!descriptors.admits(0));
         assert!(descriptors.reserves(3));
-        assert_eq!(descriptors.room(0), Room::None);
+    }
+
+    #[test]
+    fn tunnels_and_those_who_are_expected_need_room_whatever_number_is_free() {
+        let descriptors = of(128);
+
+        // What is really in use is far below in a test.
+        assert!(!descriptors.reserves(20));
+        assert!(descriptors.has_room(0, 0) && descriptors.has_room(85, 0) && descriptors.has_room(43, 42));
+        assert!(!descriptors.has_room(86, 0) && !descriptors.has_room(43, 43) && !descriptors.has_room(0, 96));
+        assert!(descriptors.reserves(127));
+        assert!(descriptors.has_room(85, 0), "the client that came last may have gone");
+    }
+
+    #[test]
+    fn whoever_has_a_connect_url_is_let_in_somewhat_longer() {
+        assert!(of(128).admits(93));
+        assert!(!of(128).admits(94));
     }
 
     #[test]
     fn the_system_is_asked_only_when_half_is_in_use() {
-        let descriptors = of(128);
-        let plenty = |number| {
-            descriptors.reserves(number);
-            descriptors.room(0)
-        };
-        // What is really in use is far below in a test.
-        assert_eq!([plenty(3), plenty(47), plenty(48), plenty(127)], [Room::Plenty; 4]);
-        assert_eq!(descriptors.room(96), Room::Scarce, "those who are expected need room too");
+        let of_few = Descriptors { at_start: 0, ..of(4) };
 
-        let of_few = of(4);
         assert!(!of_few.reserves(0));
-        assert_eq!(of_few.room(0), Room::Plenty);
+        assert!(of_few.has_room(0, 0));
         assert!(!of_few.reserves(2));
-        assert_eq!(of_few.room(0), Room::None, "the system gives none below 3");
+        assert!(!of_few.has_room(0, 0), "the system gives none below 3");
     }
 }

@@ -24,7 +24,6 @@ use tokio_rustls::server::TlsStream;
 
 pub use accept::Listener;
 pub use descriptors::Descriptors;
-pub use descriptors::Room;
 pub use descriptors::raise_limit;
 pub use tls::Certificate;
 pub use tls::CertificateError;
