@@ -128,7 +128,7 @@ impl Drop for Leader<'_> {
         }
         // What goes to few waits for nothing that goes to many.
         let (many, few): (Vec<_>, Vec<_>) = batch.into_iter().partition(|push| push.targets() > TURN);
-        for batch in [few, many] {
+        for batch in [few, many].into_iter().filter(|batch| !batch.is_empty()) {
             let gateway = Arc::clone(self.0);
             tokio::spawn(async move { gateway.do_together(batch).await });
         }

@@ -21,7 +21,6 @@ use tokio::sync::watch;
 use tokio::time::Duration;
 use tokio::time::Instant;
 use tokio::time::sleep;
-use tokio::time::timeout;
 use tokio::time::timeout_at;
 
 use super::super::EngineError;
@@ -248,12 +247,17 @@ impl Bus {
     }
 
     /// Waits for an answer, and tells who asked for it that it is being worked on.
-    async fn work_on<T>(&self, mut answer: BoxFuture<'_, T>, asker: NodeId, number: u64) -> T {
-        loop {
-            match timeout(WORKING_EVERY, &mut answer).await {
-                Ok(answer) => return answer,
-                Err(_) => drop(self.send(Kind::Working, asker, number, Bytes::new()).await),
+    async fn work_on<T>(&self, answer: BoxFuture<'_, T>, asker: NodeId, number: u64) -> T {
+        let tell = async {
+            loop {
+                sleep(WORKING_EVERY).await;
+                // If it does not arrive, the other node waits in vain, and says so.
+                let _ = self.send(Kind::Working, asker, number, Bytes::new()).await;
             }
+        };
+        tokio::select! {
+            answer = answer => answer,
+            never = tell => never,
         }
     }
 

@@ -29,6 +29,8 @@ use crate::server::Peer;
 
 /// How often an engine that is away is told again.
 const TELL_EVERY: Duration = Duration::from_millis(500);
+/// Longest call: a repeated one runs anew when the first is no longer taken for running.
+const LONGEST_CALL: Duration = RUNNING.saturating_sub(Duration::from_secs(2));
 /// Longest key.
 const MAX_KEY_BYTES: usize = 255;
 
@@ -67,7 +69,9 @@ pub(super) async fn once(
     }
     // In a task of its own: the call is finished and its answer kept also when its sender hangs up.
     let work = tokio::spawn(async move {
-        let answer = calls::run(&gateway, caller, call, &head, peer, &body).await;
+        let answer = timeout(LONGEST_CALL, calls::run(&gateway, caller, call, &head, peer, &body)).await;
+        let answer =
+            answer.unwrap_or_else(|_| Err(Problem::new(Code::NodeAway, "it took too long, and is done in part")));
         let kept = match &answer {
             Ok(answer) => Some(write(answer)),
             Err(problem) if is_settled(problem) => Some(write_problem(problem)),
