@@ -131,7 +131,7 @@ impl RedisEngine {
         self.metrics.engine_up.set(0);
         let error = Advised(error);
         if self.failures.fetch_add(1, Ordering::AcqRel).is_multiple_of(TELL_AGAIN_AFTER) {
-            tracing::error!(servers = self.servers, %error, "the engine is away: open tunnels go on, new ones are refused");
+            tracing::error!(%error, servers = self.servers, "the engine is away: open tunnels go on, new ones are refused");
         } else {
             tracing::debug!(%error, "the engine is still away");
         }
