@@ -48,10 +48,9 @@ pub struct Metadata(pub Box<RawValue>);
 
 /// Whom a push or a close is for.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
-#[serde(rename_all = "camelCase")]
+#[serde(try_from = "Object<RawTo>")]
 pub enum To {
     /// These tunnels.
-    #[serde(deserialize_with = "targets")]
     Tunnels(Vec<Target>),
     /// All tunnels in the group.
     Group(Name),
@@ -183,6 +182,32 @@ fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Box<RawV
 fn targets<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Target>, D::Error> {
     let ids = Vec::<String>::deserialize(deserializer)?;
     Ok(ids.iter().map(|id| Target::new(id)).collect())
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawTo {
+    #[serde(default, deserialize_with = "some_targets")]
+    tunnels: Option<Vec<Target>>,
+    group: Option<Name>,
+    user: Option<Name>,
+}
+
+fn some_targets<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<Target>>, D::Error> {
+    targets(deserializer).map(Some)
+}
+
+impl TryFrom<Object<RawTo>> for To {
+    type Error = &'static str;
+
+    fn try_from(Object(to): Object<RawTo>) -> Result<Self, Self::Error> {
+        match (to.tunnels, to.group, to.user) {
+            (Some(tunnels), None, None) => Ok(Self::Tunnels(tunnels)),
+            (None, Some(group), None) => Ok(Self::Group(group)),
+            (None, None, Some(user)) => Ok(Self::User(user)),
+            _ => Err("to has exactly one of tunnels, group and user"),
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -330,10 +355,16 @@ mod tests {
             (format!(r#"{{{to},"contentBase64":"?"}}"#), "contentBase64 is no Base64"),
             (format!(r#"{{{to},"content":1,"extra":2}}"#), "unknown field `extra`, expected one of `to`, `except`"),
             (format!(r#"{{{to},{to},"content":1}}"#), "duplicate field `to`"),
-            (r#"{"to":{"group":"g","user":"u"},"content":1}"#.to_owned(), "the body must be {to"),
+            (
+                r#"{"to":{"group":"g","user":"u"},"content":1}"#.to_owned(),
+                "to has exactly one of tunnels, group and user",
+            ),
+            (r#"{"to":{},"content":1}"#.to_owned(), "to has exactly one of tunnels, group and user"),
+            (r#"{"to":"g","content":1}"#.to_owned(), "invalid type: string, expected an object"),
+            (r#"{"to":[["t"]],"content":1}"#.to_owned(), "expected an object"),
             (
                 r#"{"to":{"room":"g"},"content":1}"#.to_owned(),
-                "unknown variant `room`, expected one of `tunnels`, `group`, `user`",
+                "unknown field `room`, expected one of `tunnels`, `group`, `user`",
             ),
             (r#"{"to":{"group":""},"content":1}"#.to_owned(), "a name has 1 to 128 characters"),
             (r#"{"to":{"tunnels":[17]},"content":1}"#.to_owned(), "invalid type: integer, expected a string"),
