@@ -40,6 +40,8 @@ use crate::protocol::native::Action;
 
 /// What stands in an answer that asks for something.
 const ACTIONS: &[u8] = b"\"actions\"";
+/// Why an event is given up that nobody took in time.
+const EXPIRED: &str = "its time is over (message_ttl_secs or close_ttl_secs)";
 
 /// Delivers the events of all tunnels of a node. Cheap to clone.
 #[derive(Clone)]
@@ -302,8 +304,9 @@ impl Inner {
     }
 
     fn expire(&self, inbox: &Inbox, event: &Event) {
+        inbox.note_expired(EXPIRED);
         self.metrics.webhook(event.kind.as_str(), WebhookResult::Expired);
-        give_up(inbox, event, "its time is over (message_ttl_secs or close_ttl_secs)");
+        give_up(inbox, event, EXPIRED);
         self.settle(inbox, event);
     }
 

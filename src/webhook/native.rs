@@ -49,7 +49,7 @@ impl Native {
 pub struct Known {
     /// What the business server wants to find again, if it gave anything.
     pub metadata: Option<Metadata>,
-    /// Why the last failed attempt to deliver an event failed.
+    /// Why the last failed attempt to deliver an event failed, or the last event was given up.
     pub last_error: Option<String>,
 }
 
@@ -101,6 +101,17 @@ impl Inbox {
     /// An attempt failed.
     pub(super) fn note_error(&self, reason: &str) {
         self.state.lock().about.get_or_insert_default().last_error = Some(reason.into());
+    }
+
+    /// An event was given up because of its age: why the last attempt failed, if one did, is still told behind that.
+    pub(super) fn note_expired(&self, reason: &str) {
+        let mut state = self.state.lock();
+        let last_error = &mut state.about.get_or_insert_default().last_error;
+        *last_error = match last_error.take() {
+            Some(noted) if noted.starts_with(reason) => Some(noted),
+            Some(failed) => Some(format!("{reason}; the last attempt: {failed}").into()),
+            None => Some(reason.into()),
+        };
     }
 }
 

@@ -106,6 +106,36 @@ async fn an_open_tunnel_tells_about_itself() {
     assert_eq!(scene.native.refused(&line, &Value::Null).await.0, 404);
 }
 
+#[tokio::test]
+async fn an_event_that_expired_while_nobody_took_it_is_told() {
+    let scene = Scene::with(&[("webhook.message_ttl_secs", "1")]).await;
+    // Nobody listens there.
+    let client = scene.native.open(&json!({"webhookUrl": "http://127.0.0.1:1/"})).await;
+    let line = format!("GET /v1/tunnels/{}", client.tunnel);
+
+    scene.gateway.until_metric("webhooks_total{event=\"connect\",result=\"expired\"}", 1.0).await;
+
+    let expired = "its time is over (message_ttl_secs or close_ttl_secs); the last attempt: connection refused";
+    assert_eq!(scene.native.ok(&line, &Value::Null).await["lastError"], expired);
+}
+
+/// The first message is refused; the second one is never tried, and its age is told without telling the first one's twice.
+#[tokio::test]
+async fn an_event_that_expired_behind_another_is_told() {
+    let scene = Scene::with(&[("webhook.message_ttl_secs", "1")]).await;
+    scene.hooks.script(|hook| if hook.events[0]["data"].is_string() { (500, "no".into()) } else { (204, "".into()) });
+    let mut client = scene.native.open(&Value::Null).await;
+    let line = format!("GET /v1/tunnels/{}", client.tunnel);
+    client.send("1").await;
+    client.send("2").await;
+
+    scene.gateway.until_metric("webhooks_total{event=\"message\",result=\"expired\"}", 2.0).await;
+
+    let told = scene.native.ok(&line, &Value::Null).await["lastError"].as_str().expect("a string").to_owned();
+    assert!(told.starts_with("its time is over") && told.ends_with("; the last attempt: answered 500: no"), "{told}");
+    assert_eq!(told.matches("its time is over").count(), 1, "{told}");
+}
+
 /// A Wafer tunnel and a native one of the same tenant.
 #[tokio::test]
 async fn both_worlds_meet_in_a_group() {
