@@ -6,8 +6,6 @@ use bytes::Buf;
 use bytes::Bytes;
 use bytes::BytesMut;
 use http_body_util::BodyExt;
-use hyper::body::Body as _;
-use hyper::body::Incoming;
 use tokio::sync::Semaphore;
 use tokio::sync::SemaphorePermit;
 use tokio::time::timeout;
@@ -59,7 +57,10 @@ pub(super) struct Body<'a> {
 }
 
 /// Reads a body of at most `limit_bytes`.
-pub(super) async fn read(budget: &Budget, mut body: Incoming, limit_bytes: usize) -> Result<Body<'_>, BodyError> {
+pub(super) async fn read<B>(budget: &Budget, mut body: B, limit_bytes: usize) -> Result<Body<'_>, BodyError>
+where
+    B: hyper::body::Body<Data = Bytes> + Unpin,
+{
     let is_too_large = body.size_hint().lower() > limit_bytes as u64;
     let result = if is_too_large {
         Err(BodyError::TooLarge { limit_bytes })
@@ -73,7 +74,10 @@ pub(super) async fn read(budget: &Budget, mut body: Incoming, limit_bytes: usize
     result
 }
 
-async fn collect<'a>(budget: &'a Budget, body: &mut Incoming, limit_bytes: usize) -> Result<Body<'a>, BodyError> {
+async fn collect<'a, B>(budget: &'a Budget, body: &mut B, limit_bytes: usize) -> Result<Body<'a>, BodyError>
+where
+    B: hyper::body::Body<Data = Bytes> + Unpin,
+{
     let mut share = budget.0.try_acquire_many(0).map_err(|_| BodyError::Busy)?;
     let mut first = Bytes::new();
     let mut whole = BytesMut::new();
@@ -97,12 +101,86 @@ async fn collect<'a>(budget: &'a Budget, body: &mut Incoming, limit_bytes: usize
     Ok(Body { bytes, _share: share })
 }
 
-async fn drain(body: &mut Incoming) {
+async fn drain<B: hyper::body::Body<Data = Bytes> + Unpin>(body: &mut B) {
     let mut drained = 0;
     while let Some(Ok(frame)) = body.frame().await {
         drained += frame.data_ref().map_or(0, Buf::remaining);
         if drained > DRAIN_BYTES {
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use futures_util::StreamExt;
+    use futures_util::stream;
+    use http_body_util::Full;
+    use http_body_util::StreamBody;
+    use hyper::body::Frame;
+    use tokio::time::Instant;
+
+    use super::*;
+
+    const LIMIT: usize = 1024 * 1024;
+
+    fn piece(bytes: usize) -> io::Result<Frame<Bytes>> {
+        Ok(Frame::data(vec![b'x'; bytes].into()))
+    }
+
+    fn whole(bytes: usize) -> Full<Bytes> {
+        Full::new(vec![b'x'; bytes].into())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_does_not_end_is_given_up_in_time() {
+        let budget = Budget::default();
+        let start = Instant::now();
+
+        let result = read(&budget, StreamBody::new(stream::iter([piece(10)]).chain(stream::pending())), LIMIT).await;
+
+        assert_eq!(result.map(|_| ()), Err(BodyError::TooSlow));
+        assert_eq!(start.elapsed(), BODY_TIMEOUT);
+    }
+
+    #[tokio::test]
+    async fn a_body_that_breaks_off_is_no_body() {
+        let budget = Budget::default();
+        let pieces = [piece(10), Err(io::ErrorKind::ConnectionReset.into())];
+
+        let result = read(&budget, StreamBody::new(stream::iter(pieces)), LIMIT).await;
+
+        assert_eq!(result.map(|_| ()), Err(BodyError::Broken));
+    }
+
+    #[tokio::test]
+    async fn long_bodies_share_a_budget_and_short_ones_need_none() {
+        let budget = Budget(Semaphore::new(100));
+        let length = async |bytes: usize| read(&budget, whole(bytes), LIMIT).await.map(|body| body.bytes.len());
+
+        let held = read(&budget, whole(FREE_BYTES + 60 * 1024), LIMIT).await.expect("60 of 100 KiB");
+        assert_eq!(length(FREE_BYTES + 40 * 1024).await, Ok(FREE_BYTES + 40 * 1024));
+        assert_eq!(length(FREE_BYTES + 40 * 1024 + 1).await, Err(BodyError::Busy));
+        assert_eq!(length(FREE_BYTES).await, Ok(FREE_BYTES));
+        drop(held);
+        assert_eq!(length(FREE_BYTES + 100 * 1024).await, Ok(FREE_BYTES + 100 * 1024));
+        assert_eq!(length(FREE_BYTES + 100 * 1024 + 1).await, Err(BodyError::Busy), "nothing of it stays taken");
+        assert_eq!(budget.0.available_permits(), 100);
+    }
+
+    #[tokio::test]
+    async fn a_body_over_its_limit_is_refused_whatever_it_says_of_its_length() {
+        let budget = Budget::default();
+        let pieces = stream::iter([piece(LIMIT), piece(1)]);
+
+        let told = read(&budget, whole(LIMIT + 1), LIMIT).await;
+        let untold = read(&budget, StreamBody::new(pieces), LIMIT).await;
+
+        for result in [told, untold] {
+            assert_eq!(result.map(|_| ()), Err(BodyError::TooLarge { limit_bytes: LIMIT }));
+        }
+        assert_eq!(read(&budget, whole(LIMIT), LIMIT).await.map(|body| body.bytes.len()), Ok(LIMIT));
     }
 }

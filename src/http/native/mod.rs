@@ -131,3 +131,22 @@ impl From<BodyError> for Problem {
         Self::new(code, error.to_string())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_that_did_not_come_says_why() {
+        for (error, status, code, words) in [
+            (BodyError::TooLarge { limit_bytes: 7 }, 413, "too_large", "7 bytes"),
+            (BodyError::Busy, 503, "busy", "try again"),
+            (BodyError::TooSlow, 408, "body_broken", "within 15 s"),
+            (BodyError::Broken, 408, "body_broken", "broke off"),
+        ] {
+            let problem = Problem::from(error);
+            assert_eq!((problem.code.status(), problem.code.as_str()), (status, code));
+            assert!(problem.detail.contains(words), "{problem}");
+        }
+    }
+}
