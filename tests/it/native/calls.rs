@@ -1,8 +1,13 @@
 //! Tunnels, pushes and closes that go well.
 
+use std::time::Duration;
+
 use serde_json::Value;
 use serde_json::json;
 use tokio_tungstenite::tungstenite::Message;
+use wafergate::clock::Clock;
+use wafergate::clock::SystemClock;
+use wafergate::clock::rfc3339;
 
 use super::KEY;
 use super::Scene;
@@ -12,6 +17,7 @@ use crate::support::TestClient;
 use crate::support::Wafer;
 use crate::support::World;
 use crate::support::native::Native;
+use crate::support::within;
 
 #[tokio::test]
 async fn signed_requests_are_taken_with_and_without_a_query() {
@@ -134,6 +140,54 @@ async fn an_event_that_expired_behind_another_is_told() {
     let told = scene.native.ok(&line, &Value::Null).await["lastError"].as_str().expect("a string").to_owned();
     assert!(told.starts_with("its time is over") && told.ends_with("; the last attempt: answered 500: no"), "{told}");
     assert_eq!(told.matches("its time is over").count(), 1, "{told}");
+}
+
+#[tokio::test]
+async fn what_waits_for_the_business_server_is_told() {
+    let scene = Scene::new().await;
+    scene.hooks.script(|_| (500, String::new()));
+    let mut client = scene.native.open(&Value::Null).await;
+    client.send(&"x".repeat(5_000)).await;
+    let line = format!("GET /v1/tunnels/{}", client.tunnel);
+
+    let queues = within("both events wait", async {
+        loop {
+            let queues = scene.native.ok(&line, &Value::Null).await["queues"].clone();
+            if queues["events"] == 2 {
+                return queues;
+            }
+        }
+    })
+    .await;
+
+    let bytes = queues["eventBytes"].as_u64().expect("a number");
+    assert!((5_000..6_000).contains(&bytes), "{queues}");
+}
+
+#[tokio::test]
+async fn a_connect_url_says_when_it_expires() {
+    let scene = Scene::with(&[("tunnel.connect_ttl_secs", "77")]).await;
+    let now = SystemClock.unix_time();
+
+    let opened = scene.native.ok("POST /v1/tunnels", &Value::Null).await;
+
+    // Such times have a fixed width: they are in order as texts too.
+    let told = opened["expiresAt"].as_str().expect("a string");
+    let [earliest, latest] = [75, 79].map(|secs| rfc3339(now + Duration::from_secs(secs)));
+    assert!((earliest.as_str()..=latest.as_str()).contains(&told), "{earliest} {told} {latest}");
+}
+
+#[tokio::test]
+async fn metadata_has_1024_bytes_at_most() {
+    let scene = Scene::new().await;
+    let metadata = |bytes: usize| json!({"a": "x".repeat(bytes - r#"{"a":""}"#.len())});
+
+    let client = scene.native.open(&json!({"metadata": metadata(1_024)})).await;
+    let refused = scene.native.refused("POST /v1/tunnels", &json!({"metadata": metadata(1_025)})).await;
+
+    let tunnel = scene.native.ok(&format!("GET /v1/tunnels/{}", client.tunnel), &Value::Null).await;
+    assert_eq!(tunnel["metadata"], metadata(1_024));
+    assert_eq!(refused, (413, "too_large".into()));
 }
 
 /// A Wafer tunnel and a native one of the same tenant.

@@ -3,13 +3,18 @@
 use std::sync::mpsc;
 
 use parking_lot::Mutex;
+use serde_json::Value;
 use serde_json::json;
 use tokio::sync::oneshot;
 use tokio_tungstenite::tungstenite::Message;
 
+use super::KEY;
 use super::Scene;
 use crate::support::TestClient;
+use crate::support::hooks::Hook;
+use crate::support::hooks::HookAnswer;
 use crate::support::http::header;
+use crate::support::standard_signature;
 use crate::support::within;
 
 #[tokio::test]
@@ -61,21 +66,17 @@ async fn a_trace_goes_on_through_the_tunnel() {
     assert_eq!(event["traceparent"], "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000001-01");
 }
 
-/// Holds the first request until all messages wait; its repetition carries the same events under the same id.
-#[tokio::test(flavor = "multi_thread")]
-async fn what_waits_travels_together_if_the_tenant_wants_so() {
-    let scene = Scene::with(&[("tenants.1.webhook_batch", "true")]).await;
+/// Opens a tunnel and holds its first request until five messages wait behind it; then `answer` answers all.
+async fn five_wait(scene: &Scene, mut answer: impl FnMut(&Hook) -> HookAnswer + Send + 'static) -> TestClient {
     let (open, gate) = mpsc::channel::<()>();
     let (entered, first) = oneshot::channel::<()>();
     let gate = Mutex::new(Some((entered, gate)));
-    let mut attempts = 0;
     scene.hooks.script(move |hook| {
         if let Some((entered, gate)) = gate.lock().take() {
             entered.send(()).expect("awaited");
             tokio::task::block_in_place(|| gate.recv()).expect("opened");
         }
-        attempts += usize::from(hook.events.len() > 1);
-        if attempts == 1 && hook.events.len() > 1 { (503, String::new()) } else { (204, String::new()) }
+        answer(hook)
     });
     let mut client = scene.native.open(&json!({})).await;
     within("the first request", first).await.expect("it comes");
@@ -86,13 +87,60 @@ async fn what_waits_travels_together_if_the_tenant_wants_so() {
     let waiting = async || scene.native.ok(&line, &json!(null)).await["queues"]["events"].clone();
     within("all to wait", async { while waiting().await != 6 {} }).await;
     open.send(()).expect("the first request waits");
+    client
+}
+
+/// What the messages of a request say.
+fn numbers(hook: &Hook) -> Vec<Value> {
+    hook.events.iter().map(|event| event["data"].clone()).collect()
+}
+
+/// A repetition carries the same events under the same id.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_travels_together_if_the_tenant_wants_so() {
+    let scene = Scene::with(&[("tenants.1.webhook_batch", "true")]).await;
+    let mut attempts = 0;
+    let client = five_wait(&scene, move |hook| {
+        attempts += usize::from(hook.events.len() > 1);
+        if attempts == 1 && hook.events.len() > 1 { (503, String::new()) } else { (204, String::new()) }
+    })
+    .await;
 
     scene.hooks.events(&client.tunnel, 11).await;
 
     let hooks = scene.hooks.hooks();
-    let numbers = |index: usize| -> Vec<_> { hooks[index].events.iter().map(|event| event["data"].clone()).collect() };
     assert_eq!(hooks[0].events[0]["type"], "wafergate.tunnel.connected");
-    assert_eq!(numbers(1), ["0", "1", "2", "3", "4"].map(|number| json!(number)));
-    assert_eq!((&hooks[2].id, numbers(2)), (&hooks[1].id, numbers(1)));
+    assert_eq!(numbers(&hooks[1]), ["0", "1", "2", "3", "4"].map(|number| json!(number)));
+    assert_eq!((&hooks[2].id, numbers(&hooks[2])), (&hooks[1].id, numbers(&hooks[1])));
     assert_ne!(hooks[1].id, hooks[1].events[0]["id"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_travels_alone_otherwise() {
+    let scene = Scene::new().await;
+    let client = five_wait(&scene, |_| (204, String::new())).await;
+
+    scene.hooks.events(&client.tunnel, 6).await;
+
+    let hooks = scene.hooks.hooks();
+    assert_eq!(hooks[0].events[0]["type"], "wafergate.tunnel.connected");
+    let alone: Vec<_> = hooks[1..].iter().map(numbers).collect();
+    assert_eq!(alone, ["0", "1", "2", "3", "4"].map(|number| vec![json!(number)]));
+    for hook in hooks {
+        assert_eq!(header(&hook.head, "content-type"), Some("application/cloudevents+json"));
+        assert_eq!(hook.events[0]["id"], hook.id);
+    }
+}
+
+#[tokio::test]
+async fn every_key_of_the_tenant_signs_the_first_one_first() {
+    const SECOND: &str = "a key that replaces the first";
+    let scene = Scene::with(&[("tenants.1.keys", &json!([KEY, SECOND]).to_string())]).await;
+    let client = scene.native.open(&json!({})).await;
+    scene.hooks.events(&client.tunnel, 1).await;
+
+    let Hook { head, body, id, .. } = scene.hooks.hooks().remove(0);
+    let timestamp = header(&head, "webhook-timestamp").expect("verified");
+    let signatures = [KEY, SECOND].map(|key| standard_signature(key, &id, timestamp, &body));
+    assert_eq!(header(&head, "webhook-signature"), Some(signatures.join(" ").as_str()));
 }

@@ -1,13 +1,20 @@
 //! What is done wrong is told: what was expected, and what came; never a key.
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
+
 use serde_json::Value;
 use serde_json::json;
+use wafergate::app::Ended;
 
 use super::KEY;
 use super::Scene;
 use crate::support::HttpAnswer;
+use crate::support::RawClient;
 use crate::support::native::problem;
 use crate::support::request;
+use crate::support::within;
 
 /// Status, code and detail; no word of the key may be in it.
 fn told(answer: &HttpAnswer) -> (u16, String, String) {
@@ -87,6 +94,27 @@ async fn a_trusted_proxy_vouches_for_tls() {
 }
 
 #[tokio::test]
+async fn a_stranger_does_not_vouch_for_tls() {
+    for trusted in ["", "10.0.0.0/8"] {
+        let scene = Scene::with(&[("server.trusted_proxies", trusted)]).await;
+        let proto = "X-Forwarded-Proto: https\r\n";
+        let forwarded = format!("X-Forwarded-For: 1.2.3.4\r\n{proto}");
+
+        let refused = scene.native.call_with("POST /v1/tunnels", &forwarded, "").await;
+        let local = scene.native.call_with("POST /v1/tunnels", proto, "").await;
+        let lines = scene.native.signed("POST /v1/tunnels", "").headers() + &forwarded;
+        let signed = request(scene.gateway.address, "POST /v1/tunnels", &lines, b"").await;
+
+        assert_eq!(told(&refused).1, "bearer_insecure", "{trusted}");
+        for opened in [local, signed] {
+            assert_eq!(opened.status, 201, "{opened:?}");
+            let url = opened.json()["connectUrl"].as_str().expect("a string").to_owned();
+            assert!(url.starts_with("ws://"), "{trusted}: {url}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_wrong_body_is_told_what_it_should_be() {
     let scene = Scene::with(&[("tenants.1.limits.max_push_targets", "2")]).await;
     let client = scene.native.open(&Value::Null).await;
@@ -143,7 +171,7 @@ async fn a_tenant_without_a_webhook_url_must_name_one() {
 }
 
 #[tokio::test]
-async fn limits_and_a_drain_are_told_with_their_status() {
+async fn limits_are_told_with_their_status() {
     let scene = Scene::with(&[("tenants.1.limits.pushes_per_sec", "1"), ("tenants.1.limits.connections", "1")]).await;
     let push = json!({"to": {"tunnels": []}, "content": 1});
     let mut answer = scene.native.call("POST /v1/push", &push).await;
@@ -154,4 +182,68 @@ async fn limits_and_a_drain_are_told_with_their_status() {
 
     scene.native.issue(&Value::Null).await;
     assert_eq!(scene.native.refused("POST /v1/tunnels", &Value::Null).await, (429, "too_many_tunnels".into()));
+}
+
+#[tokio::test]
+async fn close_events_that_pile_up_stop_new_tunnels() {
+    let scene = Scene::with(&[("webhook.max_pending_closes", "1")]).await;
+    let is_down = Arc::new(AtomicBool::new(true));
+    let fails = Arc::clone(&is_down);
+    scene.hooks.script(move |hook| {
+        let is_close = hook.events[0]["type"] == "wafergate.tunnel.closed";
+        if is_close && fails.load(Ordering::Acquire) { (500, String::new()) } else { (204, String::new()) }
+    });
+    let mut client = scene.native.open(&Value::Null).await;
+    client.send_close(1000).await;
+    scene.hooks.events(&client.tunnel, 2).await;
+    scene.gateway.until_metric("connections", 0.0).await;
+
+    assert_eq!(scene.native.refused("POST /v1/tunnels", &Value::Null).await, (429, "too_many_pending".into()));
+    is_down.store(false, Ordering::Release);
+    within("room again", async { while scene.native.call("POST /v1/tunnels", &Value::Null).await.status != 201 {} })
+        .await;
+}
+
+#[tokio::test]
+async fn a_body_that_breaks_off_is_told() {
+    let scene = Scene::new().await;
+    let head = format!("POST /v1/push HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer shop:{KEY}\r\n");
+    for body in ["Content-Length: 100\r\n\r\n{", "Transfer-Encoding: chunked\r\n\r\n3\r\n{\"t"] {
+        let mut client = RawClient::dial(scene.gateway.address).await;
+        client.write(format!("{head}{body}").as_bytes()).await;
+        client.shutdown().await;
+        let (status, code, detail) = told(&client.answer().await);
+        assert_eq!((status, code.as_str()), (408, "body_broken"), "{body}");
+        assert!(detail.contains("broke off"), "{detail}");
+    }
+}
+
+/// What has not been delivered holds the drain up.
+#[tokio::test]
+async fn a_node_that_drains_takes_no_new_tunnels() {
+    let scene = Scene::new().await;
+    let is_down = Arc::new(AtomicBool::new(true));
+    let fails = Arc::clone(&is_down);
+    scene.hooks.script(move |_| (if fails.load(Ordering::Acquire) { 500 } else { 204 }, String::new()));
+    let mut client = scene.native.open(&Value::Null).await;
+    scene.hooks.events(&client.tunnel, 1).await;
+
+    assert_eq!(scene.gateway.ask_admin("POST /drain").await.status, 202);
+
+    let refused = within("the drain", async {
+        loop {
+            let answer = scene.native.call("POST /v1/tunnels", &Value::Null).await;
+            if answer.status != 201 {
+                return answer;
+            }
+        }
+    })
+    .await;
+    assert_eq!(problem(&refused), (503, "draining".into()));
+    scene.native.push(&json!({"tunnels": [client.tunnel]}), &json!("still served")).await;
+    client.expect("still served").await;
+    is_down.store(false, Ordering::Release);
+    assert_eq!(client.close_code().await, 1001);
+    assert_eq!(scene.gateway.ended().await, Ended::Drained);
+    scene.hooks.events(&client.tunnel, 3).await;
 }

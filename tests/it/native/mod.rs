@@ -8,6 +8,7 @@ mod misuse;
 mod model;
 mod nodes;
 mod repeated;
+mod slow;
 
 use super::support::TestGateway;
 use super::support::hooks::Hooks;

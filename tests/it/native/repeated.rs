@@ -4,6 +4,7 @@ use serde_json::Value;
 use serde_json::json;
 
 use super::Scene;
+use crate::support::native::Native;
 use crate::support::native::problem;
 
 #[tokio::test]
@@ -64,4 +65,46 @@ async fn a_refusal_is_repeated_but_a_limit_is_not() {
     }
     let read = scene.native.call_with("GET /v1/groups/late", "Idempotency-Key: k2\r\n", "").await;
     assert_eq!((read.status, read.json()["count"].clone()), (200, Value::from(1)));
+}
+
+#[tokio::test]
+async fn another_tenants_key_is_another_call() {
+    let scene = Scene::with(&[
+        ("tenants.2.id", "other"),
+        ("tenants.2.keys", "another key of 16+"),
+        ("tenants.2.receive_hosts", "127.0.0.1"),
+    ])
+    .await;
+    let other = Native { tenant: "other".into(), key: "another key of 16+".into(), ..scene.native.clone() };
+    let key = "Idempotency-Key: k\r\n";
+    let [body, another] = [1, 2].map(|port| json!({"webhookUrl": format!("http://127.0.0.1:{port}/")}).to_string());
+
+    let mine = scene.native.call_with("POST /v1/tunnels", key, &body).await;
+    let theirs = other.call_with("POST /v1/tunnels", key, &body).await;
+
+    assert_eq!((mine.status, theirs.status), (201, 201), "{theirs:?}");
+    assert_ne!(mine.json()["tunnelId"], theirs.json()["tunnelId"]);
+    let reused = other.call_with("POST /v1/tunnels", key, &another).await;
+    assert_eq!(problem(&reused), (422, "idempotency_key_reused".into()));
+    assert_eq!(scene.native.call_with("POST /v1/tunnels", key, &body).await.body, mine.body);
+}
+
+/// An answer without a body is kept too, and another method is another call.
+#[tokio::test]
+async fn joining_and_leaving_are_repeated_each_for_itself() {
+    let scene = Scene::new().await;
+    let client = scene.native.open(&Value::Null).await;
+    let path = format!("/v1/groups/room/tunnels/{}", client.tunnel);
+    let call = async |method: &str, headers: &str| {
+        let answer = scene.native.call_with(&format!("{method} {path}"), headers, "").await;
+        assert_eq!((answer.status, answer.body.as_str()), (204, ""), "{method}");
+        scene.native.call("GET /v1/groups/room", &Value::Null).await.status == 200
+    };
+    let key = "Idempotency-Key: k\r\n";
+
+    assert!(call("PUT", key).await);
+    assert!(!call("DELETE", key).await, "another method is another call");
+    assert!(!call("PUT", key).await, "it has joined before, and left since");
+    assert!(call("PUT", "").await);
+    assert!(call("DELETE", key).await, "it has left before, and joined since");
 }

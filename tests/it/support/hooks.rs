@@ -26,6 +26,7 @@ use super::sign::standard_signature_of;
 #[derive(Clone, Debug)]
 pub(crate) struct Hook {
     pub(crate) head: String,
+    pub(crate) body: String,
     pub(crate) id: String,
     /// The events in it: one, or a batch.
     pub(crate) events: Vec<Value>,
@@ -150,6 +151,6 @@ impl Shared {
             ("application/cloudevents-batch+json", Value::Array(events)) => events,
             (other, json) => return Err(format!("{other}: {json}")),
         };
-        Ok(Hook { head: head.to_owned(), id: id.to_owned(), events })
+        Ok(Hook { head: head.to_owned(), body: body.to_owned(), id: id.to_owned(), events })
     }
 }

@@ -45,6 +45,7 @@ pub(crate) use redis::Redis;
 pub(crate) use redises::RedisCluster;
 pub(crate) use redises::Sentinels;
 pub(crate) use sign::sha1_hex;
+pub(crate) use sign::standard_signature;
 pub(crate) use sign::wafer_signature;
 pub(crate) use wafer::Issued;
 pub(crate) use wafer::Wafer;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use socket2::SockRef;
 use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWriteExt;
+use tokio::net::TcpSocket;
 use tokio::net::TcpStream;
 
 use super::HttpAnswer;
@@ -32,6 +33,14 @@ impl RawClient {
     pub(crate) async fn dial(address: SocketAddr) -> Self {
         let stream = within("connect", TcpStream::connect(address)).await.expect("connects");
         stream.set_nodelay(true).expect("a TCP socket");
+        Self { stream, buffer: vec![] }
+    }
+
+    /// The same with a small receive buffer, so that soon nothing more can be sent to it while it does not read.
+    pub(crate) async fn dial_lazily(address: SocketAddr) -> Self {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        SockRef::from(&socket).set_recv_buffer_size(4_096).expect("a TCP socket");
+        let stream = within("connect", socket.connect(address)).await.expect("connects");
         Self { stream, buffer: vec![] }
     }
 
@@ -85,6 +94,17 @@ impl RawClient {
         let (first, payload) = self.frame().await;
         assert_eq!(first, CLOSE, "{}", String::from_utf8_lossy(&payload));
         u16::from_be_bytes([payload[0], payload[1]])
+    }
+
+    /// Reads on until the close frame, and returns its code and its text; the frames before it are whole.
+    pub(crate) async fn read_to_close(&mut self) -> (u16, String) {
+        loop {
+            let (first, payload) = self.frame().await;
+            if first == CLOSE {
+                let text = String::from_utf8(payload[2..].to_vec()).expect("UTF-8");
+                return (u16::from_be_bytes([payload[0], payload[1]]), text);
+            }
+        }
     }
 
     /// Waits for the end of the connection and returns what came before it.

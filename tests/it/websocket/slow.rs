@@ -2,31 +2,16 @@
 
 use std::time::Duration;
 
-use socket2::SockRef;
-use tokio::net::TcpSocket;
 use tokio::time::Instant;
 
 use crate::support::Issued;
 use crate::support::RawClient;
 use crate::support::World;
-use crate::support::within;
 
 /// A client with a small receive buffer that has gone through its handshake and reads no more.
 async fn lazy(issued: &Issued) -> RawClient {
-    let socket = TcpSocket::new_v4().expect("a socket");
-    SockRef::from(&socket).set_recv_buffer_size(4_096).expect("a TCP socket");
-    let stream = within("connect", socket.connect(issued.address())).await.expect("connects");
-    RawClient::open_on(stream, issued).await
-}
-
-/// Reads on until the close frame; the frames before it are whole.
-async fn read_to_close(client: &mut RawClient) -> u16 {
-    loop {
-        let (first, payload) = client.frame().await;
-        if first == crate::support::raw::CLOSE {
-            return u16::from_be_bytes([payload[0], payload[1]]);
-        }
-    }
+    let client = RawClient::dial_lazily(issued.address()).await;
+    RawClient::open_on(client.stream, issued).await
 }
 
 #[tokio::test]
@@ -52,7 +37,7 @@ async fn a_full_outbox_ends_with_1013_and_slows_nobody() {
         assert!(pushes < 1_000, "the buffer is bounded");
     }
 
-    assert_eq!(read_to_close(&mut lazy).await, 1013);
+    assert_eq!(lazy.read_to_close().await, (1013, "slow consumer".into()));
     assert_eq!(world.gateway.metric("closes_total{reason=\"slow_consumer\"}").await, 1.0);
     assert_eq!(world.gateway.metric("deliveries_total{result=\"slow\"}").await, 1.0);
     world.business.story(&issued.tunnel, &["connect", "close"]).await;
@@ -97,7 +82,7 @@ async fn old_bytes_end_with_1013_too() {
 
     let took = queued.elapsed();
     assert!(took > Duration::from_millis(950) && took < Duration::from_secs(4), "{took:?}");
-    assert_eq!(read_to_close(&mut lazy).await, 1013);
+    assert_eq!(lazy.read_to_close().await, (1013, "slow consumer".into()));
     world.business.story(&issued.tunnel, &["connect", "close"]).await;
     drop(lazy);
     world.finish().await;
