@@ -99,3 +99,22 @@ fn encode(order: Order<'_>, profile: Profile) -> Option<Bytes> {
         (Order::Close(_) | Order::Nothing, _) => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_frame_is_encoded_once() {
+        let metrics = Metrics::default();
+        for order in [Order::Text("text"), Order::Binary(b"binary")] {
+            let mut frames = Frames::new(order, &metrics);
+            for profile in [Profile::Wafer, Profile::Native, Profile::Wafer, Profile::Native] {
+                let first = frames.frame(profile).expect("it sends something").clone();
+                let again = frames.frame(profile).expect("it sends something");
+                assert_eq!((first.as_ptr(), first.len()), (again.as_ptr(), again.len()), "{order:?} {profile:?}");
+            }
+        }
+        assert_eq!(Frames::new(Order::Close(None), &metrics).frame(Profile::Native), None);
+    }
+}

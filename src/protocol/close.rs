@@ -106,6 +106,31 @@ mod tests {
     use super::*;
 
     #[test]
+    fn every_reason_has_its_word_code_and_text() {
+        use CloseReason::*;
+        let table = [
+            (ClientClose, "client_close", Some(1000), ""),
+            (ClientGone, "client_gone", None, "client gone"),
+            (Heartbeat, "heartbeat", Some(1001), "silent for twice the heartbeat"),
+            (PushedClose, "pushed_close", Some(1000), "closed by the business server"),
+            (SlowConsumer, "slow_consumer", Some(1013), "slow consumer"),
+            (ProtocolError, "protocol_error", Some(1002), "protocol error"),
+            (InvalidText, "protocol_error", Some(1007), "text is not UTF-8"),
+            (TooBig, "too_big", Some(1009), "message too big"),
+            (RateLimited, "rate_limited", Some(1008), "too many messages or frames"),
+            (Drain, "drain", Some(1001), "gateway is restarting"),
+            (Internal, "internal", Some(1011), "internal error"),
+            (NodeLost, "node_lost", None, "node lost"),
+            (CutOff, "node_lost", Some(1001), "gateway was cut off"),
+        ];
+
+        assert_eq!(table.map(|(reason, ..)| reason), CloseReason::ALL);
+        for (reason, word, code, text) in table {
+            assert_eq!((reason.as_str(), reason.code(), reason.text()), (word, code, text), "{reason:?}");
+        }
+    }
+
+    #[test]
     fn a_reason_fits_into_a_control_frame() {
         for reason in CloseReason::ALL {
             assert!(reason.text().is_ascii() && reason.text().len() + 2 <= 125, "{reason:?}");

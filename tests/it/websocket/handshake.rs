@@ -1,19 +1,29 @@
 //! Connect URLs: good for one connection, and for nothing else.
 
-use tokio_tungstenite::tungstenite::Error;
-
+use super::assert_says_why;
+use crate::support::Issued;
 use crate::support::RawClient;
 use crate::support::TestClient;
 use crate::support::World;
 use crate::support::raw::handshake;
 use crate::support::within;
 
-fn status(refusal: Result<TestClient, Error>) -> u16 {
-    match refusal {
-        Err(Error::Http(answer)) => answer.status().as_u16(),
-        Err(other) => panic!("{other}"),
-        Ok(_) => 101,
-    }
+/// How the gateway answers a handshake; if it refuses it, the body must say why.
+async fn status(issued: &Issued) -> u16 {
+    let mut client = RawClient::dial(issued.address()).await;
+    client.write(handshake(issued).as_bytes()).await;
+    let answer = client.answer().await;
+    let code = match answer.status {
+        101 => return 101,
+        401 => "unknown_ticket",
+        403 => "tenant_gone",
+        409 => "ticket_used",
+        410 => "ticket_expired",
+        _ => panic!("{answer:?}"),
+    };
+    assert_says_why(&answer);
+    assert_eq!(answer.json()["code"], code);
+    answer.status
 }
 
 #[tokio::test]
@@ -40,10 +50,10 @@ async fn a_used_url_is_refused_also_when_its_tunnel_has_ended() {
     let issued = world.issue().await;
     let client = TestClient::dial(&issued).await.expect("works");
 
-    assert_eq!(status(TestClient::dial(&issued).await), 409);
+    assert_eq!(status(&issued).await, 409);
     drop(client);
     world.business.story(&issued.tunnel, &["connect", "close"]).await;
-    assert_eq!(status(TestClient::dial(&issued).await), 409);
+    assert_eq!(status(&issued).await, 409);
 
     world.finish().await;
 }
@@ -77,10 +87,10 @@ async fn an_expired_url_is_refused_for_good() {
     let client = TestClient::dial(&issued).await.expect("works");
 
     // Expiry is looked at first, so a used URL tells when an unused one of the same age has expired.
-    within("expiry", async { while status(TestClient::dial(&issued).await) == 409 {} }).await;
+    within("expiry", async { while status(&issued).await == 409 {} }).await;
 
-    assert_eq!(status(TestClient::dial(&issued).await), 410);
-    assert_eq!(status(TestClient::dial(&unused).await), 410);
+    assert_eq!(status(&issued).await, 410);
+    assert_eq!(status(&unused).await, 410);
     drop(client);
     world.business.story(&issued.tunnel, &["connect", "close"]).await;
     assert_eq!(world.business.events_of(&unused.tunnel).len(), 0, "it never connected");
@@ -98,13 +108,13 @@ async fn a_tampered_url_is_refused() {
         let mut forged = issued.clone();
         let other = if &forged.connect_url[at..=at] == "A" { "B" } else { "A" };
         forged.connect_url.replace_range(at..=at, other);
-        assert_eq!(status(TestClient::dial(&forged).await), 401, "{}", forged.connect_url);
+        assert_eq!(status(&forged).await, 401, "{}", forged.connect_url);
     }
     let mut guessed = issued.clone();
     guessed.connect_url = format!("ws://{}/ws/{}", world.gateway.address, issued.tunnel);
-    assert_eq!(status(TestClient::dial(&guessed).await), 401);
+    assert_eq!(status(&guessed).await, 401);
 
-    assert_eq!(status(TestClient::dial(&issued).await), 101, "the real one is as good as before");
+    assert_eq!(status(&issued).await, 101, "the real one is as good as before");
     world.finish().await;
 }
 
@@ -116,7 +126,7 @@ async fn the_url_of_another_gateway_is_refused() {
     let path = issued.parts().2.to_owned();
     issued.connect_url = format!("ws://{}{path}", world.gateway.address);
 
-    assert_eq!(status(TestClient::dial(&issued).await), 401);
+    assert_eq!(status(&issued).await, 401);
 
     world.finish().await;
     other.finish().await;
@@ -130,7 +140,7 @@ async fn on_the_memory_engine_a_url_is_good_for_one_process_whatever_the_ticket_
     let path = issued.parts().2.to_owned();
     issued.connect_url = format!("ws://{}{path}", world.gateway.address);
 
-    assert_eq!(status(TestClient::dial(&issued).await), 401, "nobody knows here whether it has been used");
+    assert_eq!(status(&issued).await, 401, "nobody knows here whether it has been used");
 
     world.finish().await;
     issuer.finish().await;
@@ -144,7 +154,7 @@ async fn the_url_of_a_tenant_that_is_gone_is_refused_and_open_tunnels_live_on() 
 
     world.gateway.reload(&[("tenants.0.server_host", "127.0.0.9")]);
 
-    assert_eq!(status(TestClient::dial(&issued).await), 403);
+    assert_eq!(status(&issued).await, 403);
     client.send("message:still here").await;
     world.business.story(&client.tunnel, &["connect", "message:still here"]).await;
     drop(client);

@@ -6,3 +6,11 @@ mod heartbeat;
 mod packets;
 mod refusal;
 mod slow;
+
+use super::support::HttpAnswer;
+
+/// The body must say why.
+fn assert_says_why(answer: &HttpAnswer) {
+    assert_eq!(answer.header("content-type"), Some("application/json"), "{answer:?}");
+    assert!(answer.json()["message"].as_str().is_some_and(|text| !text.is_empty()), "{answer:?}");
+}

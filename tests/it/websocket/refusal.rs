@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::assert_says_why;
 use crate::support::HttpAnswer;
 use crate::support::Issued;
 use crate::support::RawClient;
@@ -18,12 +19,6 @@ async fn answer(issued: &Issued, request: &str) -> HttpAnswer {
     let mut client = RawClient::dial(issued.address()).await;
     client.write(request.as_bytes()).await;
     client.answer().await
-}
-
-/// The body must say why.
-fn assert_says_why(answer: &HttpAnswer) {
-    assert_eq!(answer.header("content-type"), Some("application/json"), "{answer:?}");
-    assert!(answer.json()["message"].as_str().is_some_and(|text| !text.is_empty()), "{answer:?}");
 }
 
 #[tokio::test]
