@@ -98,3 +98,35 @@ async fn errors_of_the_application_never_open_it() {
     drop((poisoned, client));
     world.finish().await;
 }
+
+/// A probe that fails makes the pause longer than a TTL: what is said right after it is never tried.
+#[tokio::test]
+async fn an_event_expires_without_an_attempt_while_it_is_open() {
+    let world = World::with(&[("webhook.message_ttl_secs", "1")]).await;
+    world.business.script(|_| Answer::Status(503, "", ""));
+    let mut clients = open(&world, &world.business.url()).await;
+    let probed = "webhooks_total{event=\"message\",result=\"retry\"}";
+    let mut sent = 0.0;
+    within("a probe that fails", async {
+        while world.gateway.metric(probed).await == 0.0 {
+            if world.gateway.metric("webhook_queue").await == 0.0 {
+                clients[0].send("message:probe").await;
+                sent += 1.0;
+                world.gateway.until_metric("messages_received_total", sent).await;
+            }
+        }
+    })
+    .await;
+
+    clients[1].send("message:never").await;
+    world.gateway.until_metric("messages_received_total", sent + 1.0).await;
+    world.gateway.until_metric("webhook_queue", 0.0).await;
+    world.business.script(|_| Answer::Accept);
+    let tunnel = clients[1].tunnel.clone();
+    drop(clients);
+    world.gateway.finish().await;
+
+    let mut words: Vec<String> = world.business.events_of(&tunnel).iter().map(Event::word).collect();
+    words.retain(|word| word != "connect");
+    assert_eq!(words, ["close"], "the message was given up without an attempt");
+}

@@ -188,3 +188,24 @@ async fn a_connect_that_nobody_takes_expires_and_its_close_is_sent_all_the_same(
     assert!(late.len() <= 2, "its time ran while it waited behind the connect event: {}", late.len());
     world.gateway.finish().await;
 }
+
+#[tokio::test]
+async fn a_tunnel_whose_connect_expired_stays_open_and_later_events_follow() {
+    let world = World::with(&[("webhook.message_ttl_secs", "1")]).await;
+    world.business.script(|event| match event.kind.as_str() {
+        "connect" => Answer::Status(500, "", ""),
+        _ => Answer::Accept,
+    });
+    let mut client = world.connect().await;
+    world.gateway.until_metric(&webhooks("connect", "expired"), 1.0).await;
+
+    assert!(world.wafer.push(&[&client.tunnel], "still open").await.is_empty());
+    client.expect("message:still open").await;
+    client.send("message:after it").await;
+    world.business.story(&client.tunnel, &["connect", "message:after it"]).await;
+    client.send("close").await;
+
+    assert_eq!(client.close_code().await, 1000);
+    world.business.story(&client.tunnel, &["connect", "message:after it", "close"]).await;
+    world.finish().await;
+}
