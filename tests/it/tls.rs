@@ -10,6 +10,7 @@ use crate::support::Front;
 use crate::support::Gate;
 use crate::support::RawClient;
 use crate::support::World;
+use crate::support::native::Native;
 use crate::support::raw::CLOSE;
 use crate::support::raw::TEXT;
 use crate::support::raw::handshake;
@@ -63,6 +64,37 @@ async fn packets_go_both_ways_whatever_their_length() {
     assert_eq!(client.close_code().await, 1000);
     world.business.until(|events| events.iter().any(|event| event.kind == "close")).await;
     world.business.assert_sound();
+}
+
+/// The header would make it insecure on a connection that others can read.
+#[tokio::test]
+async fn a_bearer_key_is_taken_and_the_connect_url_is_of_tls() {
+    let key = "a bearer key of sixteen or more";
+    let tls =
+        TlsWorld::with(&[("tenants.1.id", "shop"), ("tenants.1.keys", key), ("tenants.1.receive_hosts", "127.0.0.1")])
+            .await;
+    let gateway = tls.world.wafer.gateway;
+    let native = Native { gateway, tenant: "shop".into(), key: key.into() };
+
+    let forwarded = "X-Forwarded-For: 1.2.3.4\r\n";
+    let body = json!({"webhookUrl": "http://127.0.0.1:1/"}).to_string();
+    let opened = native.call_with("POST /v1/tunnels", forwarded, &body).await;
+
+    assert_eq!(opened.status, 201, "{opened:?}");
+    let url = opened.json()["connectUrl"].as_str().expect("a string").to_owned();
+    assert!(url.starts_with(&format!("wss://{gateway}/")), "{url}");
+}
+
+#[tokio::test]
+async fn a_client_that_speaks_no_tls_is_counted() {
+    let tls = TlsWorld::with(&[]).await;
+    let gateway = &tls.world.gateway;
+    let mut client = RawClient::dial(gateway.address).await;
+
+    client.write(b"GET /ws/ticket HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    client.rest().await;
+
+    assert_eq!(gateway.metric("refused_total{reason=\"tls_failed\"}").await, 1.0);
 }
 
 #[tokio::test]

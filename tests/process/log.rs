@@ -1,10 +1,11 @@
-//! What the log tells an operator about a business server that is down.
+//! What the log tells an operator, and what it never tells.
 
 use std::net::TcpListener;
 
 use super::client::Client;
 use super::client::ask;
 use super::client::connect;
+use super::client::exchange;
 use super::gateway::Gateway;
 use super::gateway::config;
 
@@ -30,4 +31,35 @@ fn a_business_server_that_does_not_answer_is_named_with_the_reason() {
     assert!(line.contains(&format!("http://{authority}/tunnel")), "{line}");
     assert!(line.contains("connection refused"), "{line}");
     drop(clients);
+}
+
+/// At the level that tells the most, whether a key is the right one or nearly so.
+#[test]
+fn bearer_keys_are_never_logged() {
+    const RIGHT: &str = "a-bearer-key-of-this-test";
+    const WRONG: &str = "a-bearer-key-of-another-test";
+    let shop = format!("[[tenants]]\nid = \"shop\"\nkeys = [{RIGHT:?}]\nreceive_hosts = [\"127.0.0.1\"]\n");
+    let gateway = Gateway::start_with(&config("127.0.0.1:1", &shop), &[("WAFERGATE__LOG__LEVEL", "trace")]);
+
+    let body = r#"{"webhookUrl":"http://127.0.0.1:1/"}"#;
+    for (credentials, status) in [
+        (format!("Bearer shop:{RIGHT}"), 201),
+        (format!("Bearer shop:{WRONG}"), 401),
+        (format!("Bearer nobody:{RIGHT}"), 401),
+        (format!("Bearer {RIGHT}"), 401),
+        (format!("Basic shop:{RIGHT}"), 401),
+        (format!("Bearer shop:{RIGHT}\r\nX-Forwarded-For: 1.2.3.4"), 401),
+    ] {
+        let request = format!(
+            "POST /v1/tunnels HTTP/1.1\r\nHost: gateway\r\nAuthorization: {credentials}\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let (head, _) = exchange(&mut connect(&gateway.url), &request);
+        assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{credentials}: {head}");
+    }
+    gateway.signal("TERM");
+
+    let (_, log) = gateway.end();
+    assert!(log.contains("native call refused") && log.contains("DEBUG") && log.contains("call=Open"), "{log}");
+    assert!(!log.contains(RIGHT) && !log.contains(WRONG), "{log}");
 }
