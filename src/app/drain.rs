@@ -8,6 +8,7 @@ use crate::gateway::Gateway;
 use crate::options;
 use crate::shutdown::Shutdown;
 use crate::webhook::Dispatcher;
+use crate::webhook::Left;
 
 /// On the memory engine all sockets are released in this time: there is no other node, and Wafer clients look for the successor
 /// for about 16 s only.
@@ -46,16 +47,18 @@ pub(super) async fn when_told(
         gateway.release_sockets(Duration::ZERO).await;
     }
     gateway.connections_ended(Instant::now() + ANSWERS).await;
-    let left = dispatcher.flush(Instant::now() + options.flush()).await;
+    dispatcher.flush(Instant::now() + options.flush()).await;
+    let left = dispatcher.give_up(has_others);
     gateway.engine().leave().await;
     match left {
-        0 => tracing::info!("drained"),
-        events if has_others => tracing::warn!(
-            events,
+        Left { lost: 0, to_others: 0 } => tracing::info!("drained"),
+        Left { lost, to_others } if has_others => tracing::warn!(
+            events = lost + to_others,
+            lost,
             flush_secs = options.flush_secs,
             "drained, but these events could not be delivered in time: close events are left to the other nodes, others are lost",
         ),
-        lost => tracing::error!(
+        Left { lost, .. } => tracing::error!(
             events = lost,
             flush_secs = options.flush_secs,
             "drained, but these events could not be delivered in time and are lost",

@@ -161,6 +161,11 @@ impl App {
         self.admin.url()
     }
 
+    /// The node's metrics: they can be read to its end, when its admin listener is gone already.
+    pub fn metrics(&self) -> Metrics {
+        self.gateway.metrics.clone()
+    }
+
     /// Something that can reload this node's configuration while it runs.
     pub fn reloader(&self) -> Reloader {
         Reloader {

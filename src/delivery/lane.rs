@@ -128,6 +128,11 @@ impl Lane {
         }
     }
 
+    /// Takes out all events, first one first.
+    pub fn drain(&mut self) -> impl Iterator<Item = Event> {
+        std::iter::from_fn(|| self.pop())
+    }
+
     /// How many attempts of the first event have failed.
     pub fn failures(&self) -> u32 {
         self.0.as_ref().map_or(0, |queue| queue.failures)

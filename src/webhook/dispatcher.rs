@@ -58,9 +58,20 @@ struct Inner {
     actor: OnceLock<Weak<dyn Act>>,
     /// Events that wait, those in flight included.
     pending: AtomicUsize,
+    /// How many of them there are of each kind, in the order of [`kind_index`].
+    pending_by_kind: [AtomicUsize; 3],
     /// Told when nothing waits any more.
     flushed: Notify,
     upkeep: Upkeep,
+}
+
+/// What still waits when a node ends.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Left {
+    /// Events that nobody will deliver.
+    pub lost: usize,
+    /// `close` events that other nodes deliver.
+    pub to_others: usize,
 }
 
 /// Who is asked before this node speaks for a tunnel, and who hears that a tunnel's story is over.
@@ -90,6 +101,7 @@ impl Dispatcher {
             timeout: options.timeout(),
             actor: OnceLock::new(),
             pending: AtomicUsize::new(0),
+            pending_by_kind: Default::default(),
             flushed: Notify::new(),
             upkeep,
         }))
@@ -119,11 +131,22 @@ impl Dispatcher {
             }
         }
     }
+
+    /// Counts what still waits as given up, since the process ends; not the `close` events if other nodes take them over.
+    pub fn give_up(&self, has_others: bool) -> Left {
+        let [connects, messages, closes] = self.0.pending_by_kind.each_ref().map(|count| count.load(Ordering::Acquire));
+        let (lost_closes, to_others) = if has_others { (0, closes) } else { (closes, 0) };
+        for (event, count) in [("connect", connects), ("message", messages), ("close", lost_closes)] {
+            (0..count).for_each(|_| self.0.metrics.webhook(event, WebhookResult::Expired));
+        }
+        Left { lost: connects + messages + lost_closes, to_others }
+    }
 }
 
 impl Deliver for Dispatcher {
     fn enqueue(&self, inbox: &Arc<Inbox>, kind: EventKind, now: Instant) {
         self.0.pending.fetch_add(1, Ordering::AcqRel);
+        self.0.pending_by_kind[kind_index(&kind)].fetch_add(1, Ordering::AcqRel);
         self.0.metrics.webhook_queue.inc();
         if inbox.push(kind, now) {
             tokio::spawn(run(Arc::clone(&self.0), Arc::clone(inbox)));
@@ -314,10 +337,10 @@ impl Inner {
     fn abandon(&self, inbox: &Inbox) {
         let abandoned = inbox.update(|state| {
             state.is_running = false;
-            std::mem::take(&mut state.lane).len()
+            state.lane.drain().collect::<Vec<_>>()
         });
-        tracing::debug!(tunnel.id = %inbox.tunnel, events = abandoned, "events left to others");
-        (0..abandoned).for_each(|_| self.one_less());
+        tracing::debug!(tunnel.id = %inbox.tunnel, events = abandoned.len(), "events left to others");
+        abandoned.iter().for_each(|event| self.one_less(event));
     }
 
     /// An event is delivered or given up.
@@ -325,14 +348,23 @@ impl Inner {
         if matches!(event.kind, EventKind::Close(_)) {
             (self.upkeep.settled)(inbox.tunnel);
         }
-        self.one_less();
+        self.one_less(event);
     }
 
-    fn one_less(&self) {
+    fn one_less(&self, event: &Event) {
         self.metrics.webhook_queue.dec();
+        self.pending_by_kind[kind_index(&event.kind)].fetch_sub(1, Ordering::AcqRel);
         if self.pending.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.flushed.notify_waiters();
         }
+    }
+}
+
+fn kind_index(kind: &EventKind) -> usize {
+    match kind {
+        EventKind::Connect => 0,
+        EventKind::Message(_) => 1,
+        EventKind::Close(_) => 2,
     }
 }
 

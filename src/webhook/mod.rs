@@ -32,6 +32,7 @@ use crate::delivery::EventKind;
 use crate::protocol::native::Action;
 
 pub use dispatcher::Dispatcher;
+pub use dispatcher::Left;
 pub use dispatcher::Upkeep;
 pub use endpoints::Endpoint;
 pub use endpoints::Endpoints;

@@ -29,7 +29,9 @@ async fn a_drain_closes_sockets_with_1001_and_delivers_every_close() {
         assert_eq!(client.close_code().await, 1001);
     }
 
-    assert_eq!(world.gateway.ended().await, Ended::Drained);
+    let metrics = world.gateway.drained().await;
+    assert_eq!(metrics.value("closes_total{reason=\"drain\"}"), 10.0);
+    assert_eq!(metrics.sum("webhooks_total{", "expired"), 0.0);
     for tunnel in tunnels {
         world.business.story(&tunnel, &["connect", "close"]).await;
     }
@@ -144,15 +146,21 @@ async fn sockets_are_released_evenly_over_the_window() {
 async fn webhooks_that_nobody_takes_hold_the_drain_up_for_the_flush_time_only() {
     let world = World::with(&[("drain.flush_secs", "1")]).await;
     world.business.script(|_| Answer::BlackHole);
-    let client = world.connect().await;
+    let mut client = world.connect().await;
     world.business.story(&client.tunnel, &["connect"]).await;
     let start = Instant::now();
 
+    client.send("message:one").await;
+    client.send("message:two").await;
     drop(client);
     world.gateway.shutdown.soft.cancel();
 
-    assert_eq!(world.gateway.ended().await, Ended::Drained);
+    let metrics = world.gateway.drained().await;
     assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
+    for (event, lost) in [("connect", 1.0), ("message", 2.0), ("close", 1.0)] {
+        let name = format!("webhooks_total{{event=\"{event}\",result=\"expired\"}}");
+        assert_eq!(metrics.value(&name), lost, "{event}");
+    }
 }
 
 #[tokio::test]

@@ -40,6 +40,24 @@ fn sigterm_releases_clients_delivers_their_close_and_ends_with_0() {
     assert!(log.contains("drained") && !log.contains(KEY), "{log}");
 }
 
+#[test]
+fn what_nobody_takes_is_told_of_at_the_end() {
+    let business = Business::start(false);
+    let mut gateway = Gateway::start(&config(&business.authority, "[drain]\nflush_secs = 1\n"));
+    let (_, path) = ask(&mut connect(&gateway.url), &business.authority);
+    let mut client = Client::open(connect(&gateway.url), &path);
+    client.send("message:one");
+    client.send("message:two");
+    drop(client);
+    assert_eq!(business.event().0, "connect");
+
+    gateway.signal("TERM");
+
+    let line = gateway.logged("could not be delivered in time and are lost");
+    assert!(line.contains("ERROR") && line.contains("events=4"), "{line}");
+    assert_eq!(gateway.end().0.code(), Some(0));
+}
+
 /// Every client goes on talking until it has seen the close frame.
 #[test]
 fn sigterm_under_load_loses_nothing() {

@@ -206,7 +206,7 @@ async fn a_node_that_starts_without_redis_is_ready_when_redis_is() {
 #[tokio::test]
 async fn a_node_that_leaves_hands_its_unsettled_closes_over() {
     let mut cluster = Cluster::with(2, &[("drain.flush_secs", "0")]).await;
-    let client = cluster.connect(0, 0).await;
+    let mut client = cluster.connect(0, 0).await;
     let accepts = Arc::new(AtomicBool::new(false));
     let accepted = Arc::new(AtomicUsize::new(0));
     let (is_open, count) = (Arc::clone(&accepts), Arc::clone(&accepted));
@@ -219,9 +219,13 @@ async fn a_node_that_leaves_hands_its_unsettled_closes_over() {
     });
 
     let leaving = cluster.nodes.remove(0);
+    client.send("message:lost").await;
+    leaving.until_metric("webhook_queue", 1.0).await;
     leaving.shutdown.soft.cancel();
     drop(client);
-    leaving.ended().await;
+    let metrics = leaving.drained().await;
+    assert_eq!(metrics.value("webhooks_total{event=\"message\",result=\"expired\"}"), 1.0, "it is lost");
+    assert_eq!(metrics.value("webhooks_total{event=\"close\",result=\"expired\"}"), 0.0, "it is not");
     accepts.store(true, Ordering::Release);
 
     within("the close event", async {

@@ -32,6 +32,7 @@ pub(crate) struct TestGateway {
     pub(crate) address: SocketAddr,
     pub(crate) admin: SocketAddr,
     pub(crate) shutdown: Shutdown,
+    counted: wafergate::metrics::Metrics,
     reloader: Reloader,
     running: Option<JoinHandle<Ended>>,
 }
@@ -51,6 +52,7 @@ impl TestGateway {
             address: app.address().expect("an address"),
             admin: admin_url["http://".len()..].parse().expect("an address"),
             shutdown,
+            counted: app.metrics(),
             reloader: app.reloader(),
             running: Some(tokio::spawn(app.run(None, || 0))),
         }
@@ -80,6 +82,13 @@ impl TestGateway {
     pub(crate) async fn until_metric(&self, name: &str, value: f64) {
         let what = format!("{name} = {value}");
         within(&what, async { while self.metric(name).await != value {} }).await;
+    }
+
+    /// Waits until it has ended in order; all metrics as they are then.
+    pub(crate) async fn drained(self) -> Metrics {
+        let counted = self.counted.clone();
+        assert_eq!(self.ended().await, Ended::Drained);
+        Metrics::parse(&counted.render())
     }
 
     /// Waits until it has ended by itself.
