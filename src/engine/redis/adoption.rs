@@ -13,6 +13,7 @@ use crate::engine::Member;
 use crate::engine::Record;
 use crate::id::NodeId;
 use crate::id::TunnelId;
+use crate::metrics::WebhookResult;
 
 /// How long to wait before changes that were not taken are offered again, if nobody says that Redis is back.
 pub(super) const WRITE_RETRY: Duration = Duration::from_millis(500);
@@ -96,7 +97,10 @@ impl RedisEngine {
                 match (tunnel.parse::<TunnelId>(), Record::read(bytes)) {
                     (Ok(tunnel), Some(record)) if self.records.adopt(tunnel, &record) => adopted.push((tunnel, record)),
                     (Ok(_), Some(_)) => {}
-                    _ => tracing::error!(tunnel, "the record of a tunnel cannot be read: its close event is lost"),
+                    _ => {
+                        tracing::error!(tunnel, "the record of a tunnel cannot be read: its close event is lost");
+                        self.metrics.webhook("close", WebhookResult::Final);
+                    }
                 }
             }
             // First they are written in this node's name, then they are taken from the dead one's: if this node dies in between, the

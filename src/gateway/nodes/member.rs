@@ -17,6 +17,7 @@ use crate::engine::Member;
 use crate::engine::Record;
 use crate::gateway::Gateway;
 use crate::id::TunnelId;
+use crate::metrics::WebhookResult;
 use crate::protocol::close::CloseReason;
 use crate::protocol::native::Audience;
 use crate::webhook::Inbox;
@@ -65,11 +66,11 @@ impl Member for Gateway {
     fn adopt(&self, tunnel: TunnelId, record: Record) {
         let Some(tenant) = self.tenants.tenant(&record.tenant) else {
             tracing::error!(tunnel.id = %tunnel, tenant.id = record.tenant, "the tenant of a dead node's tunnel is gone");
-            return self.engine.settled(tunnel);
+            return self.give_up_close(tunnel);
         };
         let Ok(endpoint) = self.endpoints.endpoint(&record.receive_url) else {
             tracing::error!(tunnel.id = %tunnel, "a dead node's tunnel has no receive URL");
-            return self.engine.settled(tunnel);
+            return self.give_up_close(tunnel);
         };
         let (reason, ago) = match record.closed {
             Some(Closed { reason, unix_ms }) => {
@@ -101,5 +102,13 @@ impl Member for Gateway {
             connection.close(CloseReason::CutOff, None, Instant::now());
             self.detach(&connection);
         }
+    }
+}
+
+impl Gateway {
+    /// Nobody can be told of the end of a dead node's tunnel.
+    fn give_up_close(&self, tunnel: TunnelId) {
+        self.metrics.webhook("close", WebhookResult::Final);
+        self.engine.settled(tunnel);
     }
 }

@@ -1,5 +1,6 @@
 //! Several nodes on one Redis: any node answers any request.
 
+mod death;
 mod failover;
 mod half_open;
 mod limits;
