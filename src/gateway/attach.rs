@@ -109,10 +109,11 @@ impl Gateway {
         let tenant = self.tenants.tenant(&ticket.tenant).ok_or(Refusal::TenantGone)?;
         let endpoint = self.endpoints.endpoint(&ticket.receive_url).map_err(|_| Refusal::Unknown)?;
         let token = rand::random();
+        let mut was_away = false;
         loop {
             let left = Duration::from_millis(ticket.expires_unix_ms).saturating_sub(self.ticket_clock.unix_time());
             if left.is_zero() {
-                return Err(Refusal::Expired);
+                return Err(if was_away { Refusal::EngineAway } else { Refusal::Expired });
             }
             let registration = match self.engine.claim(ticket.tunnel, token, left).await {
                 Ok(Claim::Used) => return Err(Refusal::Used),
@@ -124,11 +125,8 @@ impl Gateway {
                 self.expected.lock().remove(ticket.expires_unix_ms / 1_000);
                 return Ok(Admission { ticket, tenant, endpoint, registration });
             }
-            if left <= ENGINE_RETRY {
-                tokio::time::sleep(left).await;
-                return Err(Refusal::EngineAway);
-            }
-            tokio::time::sleep(ENGINE_RETRY).await;
+            was_away = true;
+            tokio::time::sleep(left.min(ENGINE_RETRY)).await;
         }
     }
 

@@ -14,9 +14,12 @@ use tokio::time::timeout;
 
 use crate::support::Answer;
 use crate::support::Cluster;
+use crate::support::RawClient;
 use crate::support::Redis;
 use crate::support::TestClient;
 use crate::support::cluster;
+use crate::support::native::Native;
+use crate::support::raw::handshake;
 use crate::support::within;
 
 /// How long a lease lasts that is not renewed.
@@ -188,6 +191,39 @@ async fn a_handshake_waits_for_the_engine() {
 
     let mut client = dial.await.expect("no panic").expect("opens");
     client.expect("timeout:30").await;
+}
+
+#[tokio::test]
+async fn a_handshake_waits_for_the_engine_until_its_url_expires() {
+    for hangs in [false, true] {
+        let settings = [
+            ("tunnel.connect_ttl_secs", "2"),
+            ("tenants.1.id", "shop"),
+            ("tenants.1.keys", "a key that a header can carry"),
+            ("tenants.1.webhook_url", "http://127.0.0.1:9/"),
+        ];
+        let mut cluster = Cluster::with(1, &settings).await;
+        let asked = Instant::now();
+        let issued = cluster.issue(0).await;
+        if hangs {
+            cluster.redis.signal("STOP");
+        } else {
+            cluster.redis.kill();
+        }
+
+        let mut client = RawClient::dial(issued.address()).await;
+        client.write(handshake(&issued).as_bytes()).await;
+        let answer = client.answer().await;
+
+        assert_eq!(answer.status, 503, "{answer:?}");
+        assert_eq!(answer.json()["code"], "engine_away", "{answer:?}");
+        let took = asked.elapsed();
+        assert!(took > Duration::from_millis(1_900) && took < Duration::from_secs(6), "{took:?}");
+        cluster.nodes[0].until_metric("engine_up", 0.0).await;
+        let native = Native { gateway: cluster.nodes[0].address, tenant: "shop".into(), key: settings[2].1.to_owned() };
+        let refused = native.refused("POST /v1/tunnels", &json!({})).await;
+        assert_eq!(refused, (503, "engine_away".to_owned()));
+    }
 }
 
 #[tokio::test]
