@@ -6,8 +6,8 @@ use std::time::Instant;
 use bytes::Buf;
 use bytes::Bytes;
 
-/// What a queued frame costs beside its bytes.
-const FRAME_OVERHEAD_BYTES: usize = size_of::<Queued>();
+/// What a queued frame costs beside its bytes: its place in a queue that doubles when it grows, and how its bytes are kept.
+const FRAME_OVERHEAD_BYTES: usize = 2 * size_of::<Queued>() + 64;
 
 /// The queue would grow over its limit: the client is a slow consumer.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -120,6 +120,13 @@ impl Gateway {
         line.trim().trim_end_matches(" kB").parse::<usize>().expect("a number") * 1_024
     }
 
+    /// The sum of its metrics whose name with labels begins like this.
+    pub(crate) fn sum(&self, start: &str) -> usize {
+        let metrics = super::client::get(&self.admin, "/metrics").1;
+        let values = metrics.lines().filter_map(|line| line.strip_prefix(start)?.rsplit(' ').next());
+        values.map(|value| value.parse::<usize>().expect("a whole number")).sum()
+    }
+
     /// Stops it, as a paused machine would: when this returns none of its threads runs any more.
     pub(crate) fn stop(&self) {
         self.signal("STOP");

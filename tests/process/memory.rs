@@ -4,14 +4,33 @@ use std::io::ErrorKind;
 use std::io::Write;
 use std::net::TcpStream;
 
+use serde_json::json;
+use socket2::Domain;
+use socket2::Socket;
+use socket2::Type;
+
 use super::business::Business;
 use super::client::Client;
 use super::client::ask;
+use super::client::call;
 use super::client::connect;
 use super::gateway::Gateway;
+use super::gateway::SOON;
 use super::gateway::config;
 
 const CLIENTS: usize = 200;
+
+/// Clients that do not read.
+const LAZY: usize = 32;
+
+/// Room for each of them.
+const OUTBOX_BYTES: usize = 524_288;
+
+/// A message that few of are enough to fill what the system keeps for a socket.
+const LARGE_BYTES: usize = 30_000;
+
+/// What the allocator may keep for itself, whatever the tunnels do.
+const FIXED_BYTES: usize = 4 * 1_024 * 1_024;
 
 /// Frames in one write.
 const FRAMES: usize = 8_192;
@@ -57,4 +76,78 @@ fn send(mut client: &TcpStream, frames: &[u8], sent: &mut usize) -> usize {
         Err(error) if error.kind() == ErrorKind::WouldBlock => 0,
         Err(error) => panic!("the gateway hung up: {error}"),
     }
+}
+
+/// Fills the outboxes of clients that do not read with messages of this size, of which so many are pushed at once.
+fn full_outboxes(content_bytes: usize, packets: usize) {
+    let business = Business::start(true);
+    let more = format!("[tunnel]\noutbox_bytes = {OUTBOX_BYTES}\noutbox_age_secs = 600\n");
+    let gateway = Gateway::start(&config(&business.authority, &more));
+    let mut api = connect(&gateway.url);
+    let clients: Vec<_> = (0..LAZY + 2)
+        .map(|_| {
+            let (tunnel, path) = ask(&mut api, &business.authority);
+            (tunnel, lazy(&gateway.url, &path))
+        })
+        .collect();
+    // To each of its own: what goes to many at once is kept once.
+    let mut push = |tunnel: &str, content_bytes: usize, packets: usize| {
+        let packet = json!({"tunnelIds": [tunnel], "type": "message", "content": "x".repeat(content_bytes)});
+        let answer = call(&mut api, &business.authority, "/ws/push", &json!(vec![packet; packets]).to_string());
+        assert_eq!(answer["code"], 0, "{answer}");
+    };
+    let slow = || gateway.sum("wafergate_deliveries_total{result=\"slow\"}");
+    // The first two tell how much there is room for: in the system, and in an outbox.
+    let mut room = 0;
+    while slow() == 0 {
+        push(&clients[0].0, LARGE_BYTES, 1);
+        room += 1;
+    }
+    let in_system = room - OUTBOX_BYTES / LARGE_BYTES - 1;
+    (0..in_system).for_each(|_| push(&clients[1].0, LARGE_BYTES, 1));
+    let mut in_outbox = 0;
+    loop {
+        push(&clients[1].0, content_bytes, packets);
+        if slow() == 2 {
+            break;
+        }
+        in_outbox += 1;
+    }
+    // What the system takes is not always the same.
+    in_outbox -= in_outbox / 6;
+    let before = gateway.resident_bytes();
+
+    for (tunnel, _) in &clients[2..] {
+        (0..in_system).for_each(|_| push(tunnel, LARGE_BYTES, 1));
+        (0..in_outbox).for_each(|_| push(tunnel, content_bytes, packets));
+    }
+
+    let used = gateway.resident_bytes().saturating_sub(before);
+    let bound = LAZY * OUTBOX_BYTES + FIXED_BYTES;
+    let open = gateway.sum("wafergate_connections ");
+    assert!(open > LAZY * 3 / 4, "they should be full, and no more: {open} are left");
+    assert!(used > bound / 3, "{used} bytes: this proves nothing");
+    assert!(used <= bound, "{used} bytes for {LAZY} clients, {} each", used / LAZY);
+}
+
+#[test]
+fn full_outboxes_stay_within_their_bound() {
+    full_outboxes(LARGE_BYTES, 1);
+}
+
+/// Messages of one byte are the worst here too.
+#[test]
+fn outboxes_full_of_small_messages_stay_within_their_bound() {
+    full_outboxes(1, 100);
+}
+
+/// A client with a small receive buffer, which reads nothing behind its handshake.
+fn lazy(url: &str, path: &str) -> TcpStream {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    socket.set_recv_buffer_size(4_096).expect("set");
+    let address: std::net::SocketAddr = url.trim_start_matches("http://").parse().expect("an address");
+    socket.connect(&address.into()).expect("connected");
+    let stream = TcpStream::from(socket);
+    stream.set_read_timeout(Some(SOON)).expect("set");
+    Client::open(stream, path).0
 }
