@@ -80,6 +80,11 @@ impl Lane {
         self.0.is_none()
     }
 
+    /// The event that is to be sent next, or is in flight.
+    pub fn first(&self) -> Option<&Event> {
+        self.0.as_ref().map(|queue| &queue.first)
+    }
+
     /// What to do next. Not to be called while an event is in flight.
     pub fn poll(&mut self, now: Instant, ttl: &Ttl) -> Step {
         let Some((head, not_before)) = self.head() else {

@@ -2,6 +2,7 @@
 
 use std::io::ErrorKind;
 use std::io::Write;
+use std::net::TcpListener;
 use std::net::TcpStream;
 
 use serde_json::json;
@@ -14,6 +15,7 @@ use super::client::Client;
 use super::client::ask;
 use super::client::call;
 use super::client::connect;
+use super::cluster::until;
 use super::gateway::Gateway;
 use super::gateway::SOON;
 use super::gateway::config;
@@ -28,6 +30,9 @@ const OUTBOX_BYTES: usize = 524_288;
 
 /// A message that few of are enough to fill what the system keeps for a socket.
 const LARGE_BYTES: usize = 30_000;
+
+/// Tunnels whose `close` event nobody takes.
+const CLOSES: usize = 4_000;
 
 /// What the allocator may keep for itself, whatever the tunnels do.
 const FIXED_BYTES: usize = 4 * 1_024 * 1_024;
@@ -150,4 +155,33 @@ fn lazy(url: &str, path: &str) -> TcpStream {
     let stream = TcpStream::from(socket);
     stream.set_read_timeout(Some(SOON)).expect("set");
     Client::open(stream, path).0
+}
+
+#[test]
+fn a_close_that_nobody_takes_costs_a_kibibyte_at_most() {
+    let nobody = TcpListener::bind("127.0.0.43:0").expect("bound").local_addr().expect("bound").to_string();
+    // With `connect` events that are given up, and connect URLs that expire, as they are in the long run.
+    let gateway = Gateway::start(
+        &config(&nobody, "").replace("[webhook]", "[tunnel]\nconnect_ttl_secs = 1\n[webhook]\nmessage_ttl_secs = 1"),
+    );
+    let mut waiting = 0;
+    let mut end_tunnels = |count: usize| {
+        let mut api = connect(&gateway.url);
+        for _ in 0..count {
+            let (_, path) = ask(&mut api, &nobody);
+            drop(Client::open(connect(&gateway.url), &path));
+        }
+        waiting += count;
+        until("only the closes wait", || {
+            gateway.sum("wafergate_connections ") == 0 && gateway.sum("wafergate_webhook_queue ") == waiting
+        });
+        gateway.resident_bytes()
+    };
+    let before = end_tunnels(CLOSES / 2);
+
+    let after = end_tunnels(CLOSES);
+
+    let used = after.saturating_sub(before);
+    let bound = CLOSES * 1_024 + FIXED_BYTES / 8;
+    assert!(used <= bound, "{} bytes for each pending close event", used / CLOSES);
 }
