@@ -121,6 +121,8 @@ fn a_killed_nodes_tunnels_get_one_close_each_and_the_others_go_on() {
     assert_eq!(meanwhile["code"], 50302, "an open tunnel may be on a node that does not answer: {meanwhile}");
 
     nodes.closes(&lost_ids);
+    let node_lost = "wafergate_closes_total{reason=\"node_lost\"}";
+    assert_eq!(nodes.nodes.iter().map(|node| node.sum(node_lost)).sum::<usize>(), 20, "each is counted, by one node");
     assert!(killed.elapsed() < Duration::from_secs(20) + QUIET, "{:?}", killed.elapsed());
     assert_eq!(*invalid(&nodes.push(0, &all, "after")), json!(lost_ids));
     assert_eq!(*invalid(&nodes.push(1, &all, "after that")), json!(lost_ids));

@@ -2,8 +2,10 @@
 
 use std::io::BufRead;
 use std::io::BufReader;
+use std::io::Read;
 use std::net::TcpListener;
 use std::process::Output;
+use std::process::Stdio;
 
 use super::client::connect;
 use super::client::exchange;
@@ -91,6 +93,51 @@ fn a_node_serves_also_when_nobody_reads_where() {
     assert!(node.try_wait().expect("a child").is_none(), "it is still there");
     node.kill().expect("killed");
     node.wait().expect("ended");
+}
+
+/// Starts a node with these flags and variables; asks it to drain, and returns what it has printed until its end.
+fn printed(arguments: &[&str], variables: &[(&str, &str)]) -> Vec<String> {
+    let mut node = binary()
+        .arg("serve")
+        .args(arguments)
+        .envs(variables.iter().copied())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("started");
+    let mut stdout = BufReader::new(node.stdout.take().expect("piped"));
+    let mut text = String::new();
+    for _ in 0..2 {
+        stdout.read_line(&mut text).expect("text");
+    }
+    let admin = text.lines().last().and_then(|line| line.strip_prefix("admin ")).expect("the second line");
+    let (head, _) = exchange(&mut connect(admin), "POST /drain HTTP/1.1\r\nHost: gateway\r\nContent-Length: 0\r\n\r\n");
+    assert!(head.starts_with("HTTP/1.1 202 "), "{head}");
+    stdout.read_to_string(&mut text).expect("text");
+    assert_eq!(node.wait().expect("ended").code(), Some(0));
+    text.lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn a_flag_wins_over_the_environment_which_wins_over_the_file_and_two_lines_are_all_it_prints() {
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    let settings = "[server]\nlisten = \"127.0.0.71:0\"\nadmin_listen = \"127.0.0.72:0\"\n";
+    std::fs::write(file.path(), settings).expect("written");
+    let by_file = ["--config", file.path().to_str().expect("text")];
+    let by_environment =
+        [("WAFERGATE__SERVER__LISTEN", "127.0.0.73:0"), ("WAFERGATE__SERVER__ADMIN_LISTEN", "127.0.0.74:0")];
+    let by_flag = ["--listen", "127.0.0.75:0", "--admin-listen", "127.0.0.76:0"];
+
+    for (arguments, variables, listen, admin) in [
+        (by_file.to_vec(), &[][..], "127.0.0.71", "127.0.0.72"),
+        (by_file.to_vec(), &by_environment, "127.0.0.73", "127.0.0.74"),
+        ([&by_file[..], &by_flag].concat(), &by_environment, "127.0.0.75", "127.0.0.76"),
+    ] {
+        let lines = printed(&arguments, variables);
+        assert_eq!(lines.len(), 2, "{lines:?}");
+        assert!(lines[0].starts_with(&format!("listen http://{listen}:")), "{lines:?}");
+        assert!(lines[1].starts_with(&format!("admin http://{admin}:")), "{lines:?}");
+    }
 }
 
 #[test]

@@ -13,21 +13,22 @@ use super::client::Client;
 use super::client::ask;
 use super::client::call;
 use super::client::connect;
+use super::client::exchange;
 use super::client::get;
 use super::gateway::Gateway;
 use super::gateway::KEY;
 use super::gateway::SOON;
 use super::gateway::config;
 
-#[test]
-fn sigterm_releases_clients_delivers_their_close_and_ends_with_0() {
+/// Ends a node with one client by `end`, and expects that it drains.
+fn drains(end: impl FnOnce(&Gateway)) {
     let business = Business::start(true);
     let gateway = Gateway::start(&config(&business.authority, ""));
     let (_, path) = ask(&mut connect(&gateway.url), &business.authority);
     let mut client = Client::open(connect(&gateway.url), &path);
     assert_eq!(business.event().0, "connect");
 
-    gateway.signal("TERM");
+    end(&gateway);
 
     let (opcode, payload) = client.receive();
     assert_eq!((opcode, &payload[..2]), (8, &1001_u16.to_be_bytes()[..]), "a close frame, and no close packet before");
@@ -38,6 +39,25 @@ fn sigterm_releases_clients_delivers_their_close_and_ends_with_0() {
     let (status, log) = gateway.end();
     assert_eq!(status.code(), Some(0), "{log}");
     assert!(log.contains("drained") && !log.contains(KEY), "{log}");
+}
+
+#[test]
+fn sigterm_releases_clients_delivers_their_close_and_ends_with_0() {
+    drains(|gateway| gateway.signal("TERM"));
+}
+
+#[test]
+fn so_does_sigint() {
+    drains(|gateway| gateway.signal("INT"));
+}
+
+#[test]
+fn so_does_a_drain_that_is_asked_for() {
+    drains(|gateway| {
+        let request = "POST /drain HTTP/1.1\r\nHost: gateway\r\nContent-Length: 0\r\n\r\n";
+        let (head, _) = exchange(&mut connect(&gateway.admin), request);
+        assert!(head.starts_with("HTTP/1.1 202 "), "{head}");
+    });
 }
 
 #[test]
@@ -157,4 +177,28 @@ fn sighup_takes_over_new_keys_and_keeps_the_old_configuration_if_the_file_is_bad
     let answer = call(&mut api, &business.authority, "/ws/push", &push.to_string());
     assert_eq!(answer["data"]["invalidTunnelIds"], serde_json::json!([]), "{answer}");
     assert_eq!(client.receive(), (1, b"message:still here".to_vec()), "no socket was dropped");
+}
+
+#[test]
+fn sighup_takes_over_limits_and_the_log_level() {
+    let business = Business::start(true);
+    let mut gateway = Gateway::start(&config(&business.authority, ""));
+    let mut api = connect(&gateway.url);
+    let mut push = || call(&mut api, &business.authority, "/ws/push", "[]")["code"].as_i64().expect("a number");
+    assert_eq!((0..10).map(|_| push()).collect::<Vec<_>>(), [0; 10]);
+
+    let more = "[limits]\npushes_per_sec = 1\n[log]\nlevel = \"debug\"\n";
+    fs::write(gateway.config_path(), config(&business.authority, more)).expect("written");
+    gateway.signal("HUP");
+    gateway.logged("reloaded");
+
+    assert!((0..10).any(|_| push() == 42901), "more than one a second");
+    let (_, path) = ask(&mut connect(&gateway.url), &business.authority);
+    drop(Client::open(connect(&gateway.url), &path));
+    let line = gateway.logged("tunnel open");
+    assert!(line.contains("DEBUG"), "{line}");
+    gateway.signal("TERM");
+    let (_, log) = gateway.end();
+    let (before, _) = log.split_once("reloaded").expect("it was");
+    assert!(!before.contains("DEBUG"), "{before}");
 }
