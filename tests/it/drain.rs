@@ -12,6 +12,7 @@ use crate::support::TestClient;
 use crate::support::World;
 use crate::support::raw::CLOSE;
 use crate::support::raw::masked;
+use crate::support::within;
 
 #[tokio::test]
 async fn a_drain_closes_sockets_with_1001_and_delivers_every_close() {
@@ -138,6 +139,53 @@ async fn sockets_are_released_evenly_over_the_window() {
         assert!(*time >= Duration::from_millis(190) * number, "{times:?}");
     }
     assert!(times[4] < Duration::from_secs(2), "{times:?}");
+    assert_eq!(world.gateway.ended().await, Ended::Drained);
+    world.business.assert_sound();
+}
+
+/// There is no other node to go to: the clients have to find the successor while they still look for one.
+#[tokio::test]
+async fn with_no_other_node_all_sockets_are_released_in_two_seconds_after_the_flush_whatever_the_window() {
+    let default = wafergate::config::load(None, []).expect("usable settings").options.drain.window_secs;
+    assert!(default > 4);
+    let world = World::with(&[("drain.window_secs", &default.to_string())]).await;
+    let gate = Gate::new();
+    let held = gate.clone();
+    world.business.script(move |event| match event.content.as_deref() {
+        Some("held") => Answer::Gated(held.clone()),
+        _ => Answer::Accept,
+    });
+    let mut clients = vec![];
+    for _ in 0..20 {
+        clients.push(world.connect_and_settle().await);
+    }
+    clients[0].send("message:held").await;
+    world.business.story(&clients[0].tunnel, &["connect", "message:held"]).await;
+
+    world.gateway.shutdown.soft.cancel();
+    within("it drains", async { while world.gateway.ask_admin("GET /readyz").await.status == 200 {} }).await;
+    // Nobody is released as long as an event waits.
+    for client in &mut clients {
+        assert!(world.wafer.push(&[&client.tunnel], "still here").await.is_empty());
+        client.expect("message:still here").await;
+    }
+    let flushed = Instant::now();
+    gate.open();
+    let closed = clients.into_iter().map(|mut client| {
+        tokio::spawn(async move {
+            assert_eq!(client.close_code().await, 1001);
+            flushed.elapsed()
+        })
+    });
+    let mut times = vec![];
+    for task in closed.collect::<Vec<_>>() {
+        times.push(task.await.expect("no panic"));
+    }
+    times.sort();
+
+    let took = times[19] - times[0];
+    assert!(took > Duration::from_millis(1_500) && took < Duration::from_millis(2_500), "{times:?}");
+    assert!(times[19] < Duration::from_secs(3), "{times:?}");
     assert_eq!(world.gateway.ended().await, Ended::Drained);
     world.business.assert_sound();
 }

@@ -1,6 +1,7 @@
 //! Several nodes on one Redis: any node answers any request.
 
 mod death;
+mod drain;
 mod failover;
 mod half_open;
 mod limits;

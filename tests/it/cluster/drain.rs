@@ -1,0 +1,41 @@
+//! A node that leaves the others releases its clients one by one.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::support::Cluster;
+
+#[tokio::test]
+async fn clients_are_released_evenly_over_the_window() {
+    let mut cluster = Cluster::with(2, &[("drain.window_secs", "3")]).await;
+    let mut clients = vec![];
+    for _ in 0..30 {
+        clients.push(cluster.connect(1, 0).await);
+    }
+    let leaving = cluster.nodes.remove(0);
+    let start = Instant::now();
+
+    leaving.shutdown.soft.cancel();
+    let closed = clients.into_iter().map(|mut client| {
+        tokio::spawn(async move {
+            assert_eq!(client.close_code().await, 1001);
+            start.elapsed()
+        })
+    });
+    let mut times = vec![];
+    for task in closed.collect::<Vec<_>>() {
+        times.push(task.await.expect("no panic"));
+    }
+    times.sort();
+
+    for begin in &times {
+        let end = *begin + Duration::from_millis(500);
+        let together = times.iter().filter(|time| *time >= begin && **time < end).count();
+        assert!(together <= 10, "{together} in half a second: {times:?}");
+    }
+    assert!(times[0] >= Duration::from_millis(500), "the load balancer has had no time: {times:?}");
+    assert!(times[29] < Duration::from_secs(4), "{times:?}");
+    assert_eq!(leaving.drained().await.value("closes_total{reason=\"drain\"}"), 30.0);
+    cluster.business.assert_sound();
+}
