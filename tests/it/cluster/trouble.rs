@@ -227,6 +227,23 @@ async fn a_handshake_waits_for_the_engine_until_its_url_expires() {
 }
 
 #[tokio::test]
+async fn a_push_whose_owner_does_not_answer_is_counted_as_an_error() {
+    let mut cluster = Cluster::new(2).await;
+    let client = cluster.connect(0, 1).await;
+    let before = cluster.nodes[0].metrics().await;
+
+    cluster.nodes.pop().expect("two").kill().await;
+    let answer = cluster.try_push(0, &[&client.tunnel, "nonsense"], "x").await;
+
+    assert_eq!(answer["code"], json!(50302), "{answer}");
+    let after = cluster.nodes[0].metrics().await;
+    let more = |name: &str| after.value(name) - before.value(name);
+    assert_eq!(more("pushes_total{result=\"error\"}"), 1.0);
+    assert_eq!(more("pushes_total{result=\"ok\"}"), 0.0);
+    assert_eq!(more("deliveries_total{result=\"unreachable\"}"), 1.0);
+}
+
+#[tokio::test]
 async fn a_node_that_starts_without_redis_is_ready_when_redis_is() {
     let mut redis = Redis::start().await;
     redis.kill();

@@ -2,6 +2,7 @@
 
 mod answer;
 mod authority;
+mod bare;
 pub(crate) mod business;
 mod client;
 pub(crate) mod cluster;
@@ -28,6 +29,7 @@ use std::time::Duration;
 pub(crate) use answer::Answer;
 pub(crate) use answer::Outcome;
 pub(crate) use authority::Authority;
+pub(crate) use bare::bare_gateway;
 pub(crate) use business::BusinessServer;
 pub(crate) use business::Early;
 pub(crate) use client::TestClient;

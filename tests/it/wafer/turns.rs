@@ -4,21 +4,16 @@ use std::sync::Arc;
 
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
-use wafergate::clock::SystemClock;
-use wafergate::config;
 use wafergate::delivery::EventKind;
-use wafergate::engine::MemoryEngine;
 use wafergate::gateway::Gateway;
-use wafergate::gateway::Parts;
 use wafergate::id::TunnelId;
-use wafergate::metrics::Metrics;
-use wafergate::protocol::ticket::Sealer;
 use wafergate::protocol::wafer::Order;
 use wafergate::protocol::wafer::PushPacket;
 use wafergate::protocol::wafer::Target;
-use wafergate::server::Descriptors;
 use wafergate::webhook::Deliver;
 use wafergate::webhook::Inbox;
+
+use crate::support::bare_gateway;
 
 /// More tunnels than have their turn at once.
 const MANY: usize = 3_200;
@@ -29,23 +24,6 @@ impl Deliver for NoEvents {
     fn enqueue(&self, _inbox: &Arc<Inbox>, kind: EventKind, _now: Instant) {
         panic!("{kind:?} of no tunnel");
     }
-}
-
-/// A gateway that nobody has a tunnel of.
-fn gateway() -> Arc<Gateway> {
-    let settings = [("WAFERGATE__TENANTS__0__ID", "t"), ("WAFERGATE__TENANTS__0__KEYS", "a key of sixteen bytes")];
-    let settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned()));
-    Arc::new(Gateway::new(Parts {
-        options: config::load(None, settings).expect("usable settings").options,
-        sealer: Sealer::new(b"secret"),
-        engine: Arc::new(MemoryEngine::default()),
-        deliver: Arc::new(NoEvents),
-        clock: Arc::new(SystemClock),
-        ticket_clock: Arc::new(SystemClock),
-        random_id: || [0; 16],
-        metrics: Metrics::default(),
-        descriptors: Arc::new(Descriptors::of_this_process().expect("a process has a limit")),
-    }))
 }
 
 /// Closes so many tunnels; says how many of them nobody has.
@@ -61,7 +39,7 @@ fn close(gateway: &Arc<Gateway>, tunnels: usize) -> JoinHandle<usize> {
 
 #[tokio::test]
 async fn what_goes_to_few_waits_for_nothing_that_goes_to_many() {
-    let gateway = gateway();
+    let gateway = bare_gateway(Arc::new(NoEvents));
 
     let many = close(&gateway, MANY);
     let at_the_same_time = close(&gateway, 1);
@@ -76,7 +54,7 @@ async fn what_goes_to_few_waits_for_nothing_that_goes_to_many() {
 
 #[tokio::test]
 async fn a_push_whose_sender_hangs_up_takes_none_with_it() {
-    let gateway = gateway();
+    let gateway = bare_gateway(Arc::new(NoEvents));
     for (first, second) in [(1, 1), (1, MANY), (MANY, 1), (MANY, MANY)] {
         let given_up = close(&gateway, first);
         let beside = close(&gateway, second);
@@ -89,7 +67,7 @@ async fn a_push_whose_sender_hangs_up_takes_none_with_it() {
 
 #[tokio::test]
 async fn what_nobody_waits_for_any_more_is_not_done_to_its_end() {
-    let gateway = gateway();
+    let gateway = bare_gateway(Arc::new(NoEvents));
     let tenant = gateway.tenants.tenant("t").expect("configured");
     let before = Arc::strong_count(&tenant);
     let pushes: Vec<_> = (0..20).map(|_| close(&gateway, MANY)).collect();

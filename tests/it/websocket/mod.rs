@@ -1,6 +1,7 @@
 //! The socket of a tunnel.
 
 mod closing;
+mod fault;
 mod handshake;
 mod heartbeat;
 mod packets;
