@@ -17,10 +17,14 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use tokio_util::task::AbortOnDropHandle;
+use wafergate::engine::Begun;
+use wafergate::engine::Claim;
 use wafergate::engine::Engine;
 use wafergate::engine::Member;
+use wafergate::engine::Memo;
 use wafergate::engine::MemoryEngine;
 use wafergate::engine::Peers;
+use wafergate::engine::Presence;
 use wafergate::engine::Record;
 use wafergate::engine::RedisEngine;
 use wafergate::engine::RedisSettings;
@@ -29,6 +33,7 @@ use wafergate::id::TunnelId;
 use wafergate::metrics::Metrics;
 use wafergate::protocol::close::CloseReason;
 use wafergate::protocol::native::Audience;
+use wafergate::protocol::native::Name;
 
 use crate::support::Redis;
 use crate::support::within;
@@ -64,6 +69,49 @@ async fn redis_needs_a_password_where_it_has_one() {
     let here = Node::join(&format!("redis://:p%40ss@127.0.0.1:{}/0", redis.port)).await;
 
     conformance::run(here.engine.as_ref(), here.engine.as_ref()).await;
+}
+
+#[tokio::test]
+async fn gateways_with_different_prefixes_do_not_see_each_other() {
+    let redis = Redis::start().await;
+    let (blue, green) = (Node::join_as(&redis.url(), "blue").await, Node::join_as(&redis.url(), "green").await);
+    let leases = redis.command(&["ZRANGE", "green:{nodes}:leases", "0", "-1"]).await;
+    let its_name = leases.lines().last().and_then(|line| line.parse::<NodeId>().ok()).expect("one node");
+
+    let (tunnel, token) = (TunnelId::from_bytes([1; 16]), || rand::random::<[u8; 16]>());
+    let life = Duration::from_secs(60);
+    let group = Audience::Group(Name::new("room").expect("a name"));
+    let _entered = blue.engine.enter("shop", &group).await.expect("told");
+    for node in [&blue, &green] {
+        within("it is said for sure", async { while node.engine.all_others().await.is_err() {} }).await;
+        assert_eq!(node.engine.all_others().await, Ok(vec![]));
+        assert_eq!(node.engine.claim(tunnel, token(), life).await, Ok(Claim::Granted));
+        assert_eq!(node.engine.claim_nonce("{shop}:nonce", token(), life).await, Ok(Claim::Granted));
+        assert_eq!(node.engine.begin("{shop}:call", token(), [1; 32], life).await, Ok(Begun::First));
+    }
+    assert_eq!(green.engine.homes("shop", &group).await, Ok(vec![]));
+    assert!(blue.engine.ask(its_name, Bytes::new()).await.is_err());
+
+    let keys = redis.command(&["KEYS", "*"]).await;
+    for prefix in ["blue", "green"] {
+        assert!(keys.contains(&format!("{prefix}:claim:")), "{keys}");
+    }
+    let keys: Vec<_> = keys.lines().filter(|line| !line.starts_with(['$', '*'])).collect();
+    assert!(keys.iter().all(|key| key.starts_with("blue:") || key.starts_with("green:")), "{keys:?}");
+}
+
+#[tokio::test]
+async fn another_database_than_the_first_works_and_is_the_only_one_used() {
+    let redis = Redis::start().await;
+    let url = format!("{}/3", redis.url());
+    let (here, there) = (Node::join(&url).await, Node::join(&url).await);
+
+    here.meets_another().await;
+    there.meets_another().await;
+    conformance::run(here.engine.as_ref(), there.engine.as_ref()).await;
+
+    let used = redis.command(&["INFO", "keyspace"]).await;
+    assert!(used.contains("db3:") && !used.contains("db0:"), "{used}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -150,7 +198,12 @@ struct Node {
 impl Node {
     /// Waits until the engine is up.
     async fn join(url: &str) -> Self {
-        let node = Self::start(url);
+        Self::join_as(url, PREFIX).await
+    }
+
+    /// The same with this prefix.
+    async fn join_as(url: &str, prefix: &str) -> Self {
+        let node = Self::start(url, prefix);
         within("the engine joins", async {
             while !node.engine.is_up() {
                 tokio::task::yield_now().await;
@@ -174,8 +227,8 @@ impl Node {
         .await
     }
 
-    fn start(url: &str) -> Self {
-        let settings = RedisSettings { url, prefix: PREFIX, ticket_key: b"key" };
+    fn start(url: &str, prefix: &str) -> Self {
+        let settings = RedisSettings { url, prefix, ticket_key: b"key" };
         let engine = RedisEngine::new(&settings, Metrics::default()).expect("a URL");
         let member = Arc::new(Echo::default());
         let running = tokio::spawn(Arc::clone(&engine).run(member.clone()));
