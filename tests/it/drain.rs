@@ -12,6 +12,7 @@ use crate::support::TestClient;
 use crate::support::World;
 use crate::support::raw::CLOSE;
 use crate::support::raw::masked;
+use crate::support::released;
 use crate::support::within;
 
 #[tokio::test]
@@ -123,17 +124,7 @@ async fn sockets_are_released_evenly_over_the_window() {
     let start = Instant::now();
 
     world.gateway.shutdown.soft.cancel();
-    let closed = clients.into_iter().map(|mut client| {
-        tokio::spawn(async move {
-            assert_eq!(client.close_code().await, 1001);
-            start.elapsed()
-        })
-    });
-    let mut times = vec![];
-    for task in closed.collect::<Vec<_>>() {
-        times.push(task.await.expect("no panic"));
-    }
-    times.sort();
+    let times = released(clients, start).await;
 
     for (number, time) in (0..).zip(&times) {
         assert!(*time >= Duration::from_millis(190) * number, "{times:?}");
@@ -171,17 +162,7 @@ async fn with_no_other_node_all_sockets_are_released_in_two_seconds_after_the_fl
     }
     let flushed = Instant::now();
     gate.open();
-    let closed = clients.into_iter().map(|mut client| {
-        tokio::spawn(async move {
-            assert_eq!(client.close_code().await, 1001);
-            flushed.elapsed()
-        })
-    });
-    let mut times = vec![];
-    for task in closed.collect::<Vec<_>>() {
-        times.push(task.await.expect("no panic"));
-    }
-    times.sort();
+    let times = released(clients, flushed).await;
 
     let took = times[19] - times[0];
     assert!(took > Duration::from_millis(1_500) && took < Duration::from_millis(2_500), "{times:?}");

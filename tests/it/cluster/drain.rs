@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::support::Cluster;
+use crate::support::released;
 
 #[tokio::test]
 async fn clients_are_released_evenly_over_the_window() {
@@ -17,17 +18,7 @@ async fn clients_are_released_evenly_over_the_window() {
     let start = Instant::now();
 
     leaving.shutdown.soft.cancel();
-    let closed = clients.into_iter().map(|mut client| {
-        tokio::spawn(async move {
-            assert_eq!(client.close_code().await, 1001);
-            start.elapsed()
-        })
-    });
-    let mut times = vec![];
-    for task in closed.collect::<Vec<_>>() {
-        times.push(task.await.expect("no panic"));
-    }
-    times.sort();
+    let times = released(clients, start).await;
 
     for begin in &times {
         let end = *begin + Duration::from_millis(500);

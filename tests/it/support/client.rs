@@ -1,8 +1,11 @@
 //! A well-behaved client: it speaks the packets, and answers pings and close frames by itself.
 
+use std::time::Duration;
+
 use futures_util::SinkExt;
 use futures_util::StreamExt;
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::client_async;
 use tokio_tungstenite::tungstenite::Error;
@@ -92,4 +95,20 @@ impl TestClient {
     pub(crate) async fn close_code(&mut self) -> u16 {
         self.closed().await.0
     }
+}
+
+/// Waits until each client has been sent away with 1001; how long after `start` that was, in ascending order.
+pub(crate) async fn released(clients: Vec<TestClient>, start: Instant) -> Vec<Duration> {
+    let closed = clients.into_iter().map(|mut client| {
+        tokio::spawn(async move {
+            assert_eq!(client.close_code().await, 1001);
+            start.elapsed()
+        })
+    });
+    let mut times = vec![];
+    for task in closed.collect::<Vec<_>>() {
+        times.push(task.await.expect("no panic"));
+    }
+    times.sort();
+    times
 }

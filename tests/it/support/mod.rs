@@ -33,6 +33,7 @@ pub(crate) use bare::bare_gateway;
 pub(crate) use business::BusinessServer;
 pub(crate) use business::Early;
 pub(crate) use client::TestClient;
+pub(crate) use client::released;
 pub(crate) use cluster::Cluster;
 pub(crate) use event::Event;
 pub(crate) use front::Certificate;
