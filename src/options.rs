@@ -54,6 +54,41 @@ pub struct Server {
     pub ticket_key: Secret,
     /// Proxies whose `X-Forwarded-*` headers are believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// Whether connections from trusted proxies begin with a PROXY protocol header.
+    pub proxy_protocol: ProxyProtocol,
+    /// How long the head of a request may take, from its first byte or, for the first one, from the start; in seconds.
+    pub header_timeout_secs: u64,
+    /// How long a TLS handshake may take, in seconds.
+    pub tls_handshake_timeout_secs: u64,
+    /// How long a connection may wait for its next request, in seconds.
+    pub keep_alive_secs: u64,
+}
+
+impl Server {
+    /// How long the head of a request may take.
+    pub fn header_timeout(&self) -> Duration {
+        Duration::from_secs(self.header_timeout_secs)
+    }
+
+    /// How long a TLS handshake may take.
+    pub fn tls_handshake_timeout(&self) -> Duration {
+        Duration::from_secs(self.tls_handshake_timeout_secs)
+    }
+
+    /// How long a connection may wait for its next request.
+    pub fn keep_alive(&self) -> Duration {
+        Duration::from_secs(self.keep_alive_secs)
+    }
+}
+
+/// What connections from trusted proxies begin with.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ProxyProtocol {
+    /// HTTP or TLS.
+    Off,
+    /// A PROXY protocol header of version 1 or 2, then HTTP or TLS.
+    Required,
 }
 
 /// `[engine]`
@@ -210,6 +245,8 @@ pub struct Tenant {
     pub webhook_url: String,
     /// Whether queued events may travel together.
     pub webhook_batch: bool,
+    /// Which WebSocket subprotocols are spoken; empty: whatever a client offers first.
+    pub subprotocols: Vec<String>,
     /// What differs from `[limits]`.
     pub limits: LimitOverrides,
 }

@@ -78,6 +78,10 @@ pub(super) static NODE: &[Key] = &[
     key("server.ticket_key", Kind::Secret),
     key("server.ticket_key_file", Kind::SecretFile),
     key("server.trusted_proxies", Kind::Networks),
+    key("server.proxy_protocol", Kind::Choice(&["off", "required"])),
+    number("server.header_timeout_secs", 1, 3600, "seconds"),
+    number("server.tls_handshake_timeout_secs", 1, 3600, "seconds"),
+    number("server.keep_alive_secs", 1, 3600, "seconds"),
     key("engine.kind", Kind::Choice(&["memory", "redis"])),
     key("engine.redis_url", Kind::Secret),
     key("engine.redis_url_file", Kind::SecretFile),
@@ -115,6 +119,7 @@ static TENANT: &[Key] = &[
     key("receive_hosts", Kind::Texts),
     key("webhook_url", Kind::Text),
     key("webhook_batch", Kind::Flag),
+    key("subprotocols", Kind::Texts),
 ];
 
 /// The keys of one tenant.

@@ -16,6 +16,10 @@ fn options(tenants: &[(&str, &[&str])], open: bool) -> Options {
         tls_key = ""
         ticket_key = ""
         trusted_proxies = []
+        proxy_protocol = "off"
+        header_timeout_secs = 1
+        tls_handshake_timeout_secs = 1
+        keep_alive_secs = 1
         [engine]
         kind = "memory"
         redis_url = ""

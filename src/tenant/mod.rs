@@ -56,6 +56,8 @@ pub struct Settings {
     pub webhook_url: Option<String>,
     /// Whether events of native tunnels that wait together travel together.
     pub webhook_batch: bool,
+    /// Which WebSocket subprotocols are spoken; empty: whatever a client offers first.
+    pub subprotocols: Vec<String>,
 }
 
 impl Tenant {
@@ -109,6 +111,7 @@ impl Settings {
             is_enrolled: false,
             webhook_url: (!tenant.webhook_url.is_empty()).then(|| tenant.webhook_url.clone()),
             webhook_batch: tenant.webhook_batch,
+            subprotocols: tenant.subprotocols.clone(),
         }
     }
 
