@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use bytes::Bytes;
 use dashmap::DashMap;
@@ -38,6 +39,7 @@ use wafergate::server::PendingReply;
 use wafergate::server::Reply;
 use wafergate::server::Stream;
 use wafergate::server::TakenOver;
+use wafergate::server::Timeouts;
 use wafergate::webhook::Deliver;
 use wafergate::webhook::Inbox;
 use wafergate::ws;
@@ -140,7 +142,9 @@ async fn echo_server(max_message_bytes: usize) -> String {
         descriptors: Arc::new(Descriptors::of_this_process().expect("one left")),
     }));
     assert!(echo.gateway.set(gateway).is_ok());
-    let listener = Listener::bind("127.0.0.1:0".parse().expect("valid"), None, |_| {}).await.expect("bound");
+    let timeout = Duration::from_secs(30);
+    let timeouts = Timeouts { tls_handshake: timeout, header: timeout, keep_alive: timeout };
+    let listener = Listener::bind("127.0.0.1:0".parse().expect("valid"), None, timeouts, |_| {}).expect("bound");
     let url = format!("ws://{}", listener.address().expect("bound"));
     tokio::spawn(listener.run(Arc::new(Open(echo)), CancellationToken::new()));
     url

@@ -34,6 +34,7 @@ use crate::server::Certificate;
 use crate::server::Descriptors;
 use crate::server::Incident;
 use crate::server::Listener;
+use crate::server::Timeouts;
 use crate::shutdown::Shutdown;
 use crate::webhook::Dispatcher;
 use crate::webhook::Upkeep;
@@ -110,9 +111,10 @@ impl App {
         let dispatcher =
             Dispatcher::new(client, &options.webhook, Arc::clone(&clock), metrics.clone(), rand::random, upkeep);
         let certificate = certificate(&options.server)?;
-        let public = listen(options.server.listen, certificate.clone(), "server.listen", &metrics).await?;
+        let server = &options.server;
+        let public = listen(server.listen, certificate.clone(), "server.listen", server, &metrics)?;
         let public = public.leaving_a_reserve(Arc::clone(&descriptors));
-        let admin = listen(options.server.admin_listen, None, "server.admin_listen", &metrics).await?;
+        let admin = listen(server.admin_listen, None, "server.admin_listen", server, &metrics)?;
         let drain = options.drain.clone();
         // Connect URLs that are good for this process only are judged by its own clock; those that other nodes judge too, by the
         // time of day.
@@ -281,19 +283,26 @@ fn certificate(server: &options::Server) -> anyhow::Result<Option<Arc<Certificat
     Ok(Some(Arc::new(certificate)))
 }
 
-async fn listen(
+fn listen(
     address: SocketAddr,
     certificate: Option<Arc<Certificate>>,
     key: &str,
+    server: &options::Server,
     metrics: &Metrics,
 ) -> anyhow::Result<Listener> {
+    let timeouts = Timeouts {
+        tls_handshake: server.tls_handshake_timeout(),
+        header: server.header_timeout(),
+        keep_alive: server.keep_alive(),
+    };
     let metrics = metrics.clone();
     let on_incident = move |incident| match incident {
         Incident::AcceptFailed => metrics.accept_error(),
         Incident::TooSlow => metrics.refused("too_slow"),
+        Incident::Evicted => metrics.refused("handshake_evicted"),
         Incident::TlsFailed => metrics.refused("tls_failed"),
     };
-    Listener::bind(address, certificate, on_incident).await.with_context(|| {
+    Listener::bind(address, certificate, timeouts, on_incident).with_context(|| {
         format!("cannot listen on {key} = \"{address}\" (is another program there? port 0 takes a free one)")
     })
 }

@@ -107,7 +107,7 @@ fn every_number_has_a_range() {
             }
         }
     }
-    assert_eq!(seen, 18);
+    assert_eq!(seen, 21);
 }
 
 #[test]

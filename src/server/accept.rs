@@ -8,20 +8,24 @@ use std::time::Duration;
 
 use socket2::SockRef;
 use tokio::net::TcpListener;
+use tokio::net::TcpSocket;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::BACKLOG;
 use super::Certificate;
 use super::Descriptors;
 use super::Handler;
 use super::Incident;
 use super::MAX_HANDSHAKES;
 use super::OnIncident;
+use super::Timeouts;
 use super::connection::Context;
 use super::connection::serve;
-use super::slots::Slots;
+use super::handshakes::Handshakes;
+use super::idle::IdleConnections;
 
 /// How long to wait when there are no descriptors left, before looking again.
 const BACK_OFF: Duration = Duration::from_millis(100);
@@ -33,7 +37,9 @@ const COMPLAIN_EVERY: Duration = Duration::from_secs(10);
 pub struct Listener {
     listener: TcpListener,
     certificate: Option<Arc<Certificate>>,
+    timeouts: Timeouts,
     on_incident: OnIncident,
+    idle: Arc<IdleConnections>,
     /// Whose reserve it leaves alone; none if it may take the last descriptor.
     descriptors: Option<Arc<Descriptors>>,
 }
@@ -51,15 +57,21 @@ impl Listener {
     /// # Errors
     ///
     /// If the address cannot be bound.
-    pub async fn bind(
+    pub fn bind(
         address: SocketAddr,
         certificate: Option<Arc<Certificate>>,
+        timeouts: Timeouts,
         on_incident: impl Fn(Incident) + Send + Sync + 'static,
     ) -> io::Result<Self> {
-        let listener = TcpListener::bind(address).await?;
+        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        // A port can be bound again at once after a restart.
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        let listener = socket.listen(BACKLOG)?;
         // Linux gives it to each connection: without it small frames would wait for the peer's acknowledgement.
         SockRef::from(&listener).set_tcp_nodelay(true)?;
-        Ok(Self { listener, certificate, on_incident: Arc::new(on_incident), descriptors: None })
+        let (on_incident, idle) = (Arc::new(on_incident), Arc::default());
+        Ok(Self { listener, certificate, timeouts, on_incident, idle, descriptors: None })
     }
 
     /// The same, leaving the reserve of `descriptors` to others: whoever comes when only that is left has to wait.
@@ -80,7 +92,7 @@ impl Listener {
 
     /// Accepts and serves connections until `stop`, then lets requests that are under way end.
     pub async fn run(self, handler: Arc<dyn Handler>, stop: CancellationToken) {
-        let handshakes = Arc::new(Slots::new(MAX_HANDSHAKES));
+        let handshakes = Arc::new(Handshakes::new(MAX_HANDSHAKES));
         let connections = TaskTracker::new();
         let mut complaint = Complaint::default();
         loop {
@@ -94,6 +106,8 @@ impl Listener {
                 certificate: self.certificate.clone(),
                 handler: Arc::clone(&handler),
                 handshakes: Arc::clone(&handshakes),
+                idle: Arc::clone(&self.idle),
+                timeouts: self.timeouts,
                 on_incident: Arc::clone(&self.on_incident),
                 stop: stop.clone(),
             };
@@ -108,6 +122,9 @@ impl Listener {
         loop {
             match self.listener.accept().await {
                 Ok((stream, address)) => {
+                    if self.descriptors.as_ref().is_some_and(|descriptors| descriptors.run_short(stream.as_raw_fd())) {
+                        self.idle.make_room(Instant::now().into_std());
+                    }
                     let Ok(stream) = self.below_the_reserve(stream, complaint).await else { continue };
                     return (stream, address);
                 }

@@ -83,6 +83,11 @@ impl Descriptors {
         self.at_start + tunnels < self.marks.connect
     }
 
+    /// Whether the descriptor of a client that comes shows that half of all are in use.
+    pub(super) fn run_short(&self, descriptor: RawFd) -> bool {
+        number(descriptor) >= self.marks.limit / 2
+    }
+
     /// Whether the descriptor of a client that comes is one of those that clients cannot have.
     pub(super) fn reserves(&self, descriptor: RawFd) -> bool {
         let number = number(descriptor);

@@ -1,12 +1,17 @@
 //! A listener that speaks HTTP/1.1, with or without TLS: accepting, bounds on what strangers may hold, and an orderly end.
 
 mod accept;
+mod by_source;
 mod connection;
 mod descriptors;
+mod exchange;
+mod handshakes;
+mod idle;
 mod patience;
-mod slots;
 mod switching;
+mod timeouts;
 mod tls;
+mod watched;
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -25,6 +30,7 @@ use tokio_rustls::server::TlsStream;
 pub use accept::Listener;
 pub use descriptors::Descriptors;
 pub use descriptors::raise_limit;
+pub use timeouts::Timeouts;
 pub use tls::Certificate;
 pub use tls::CertificateError;
 
@@ -86,18 +92,16 @@ pub trait Handler: Send + Sync + 'static {
 pub enum Incident {
     /// It has to wait before it is accepted: there are no descriptors left for it.
     AcceptFailed,
-    /// Its TLS handshake or the head of its first request did not come in time.
+    /// Its TLS handshake or the head of a request did not come in time.
     TooSlow,
+    /// It made no progress at its handshake while others waited for a place.
+    Evicted,
     /// Its TLS handshake failed.
     TlsFailed,
 }
 
 type OnIncident = Arc<dyn Fn(Incident) + Send + Sync>;
 
-/// How long a client has for its TLS handshake and the head of its first request.
-const FIRST_HEAD_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a connection may wait for its next request.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long requests are still read that were sent just before the listener ended.
 const LAST_CALL: Duration = Duration::from_millis(100);
 /// How long a client has to read an answer before its connection is dropped.
@@ -111,4 +115,6 @@ const MAX_HEADERS: usize = 64;
 /// How long a client may leave an answer unread.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// How many clients may be at their handshake or first request at a time; the others wait.
-const MAX_HANDSHAKES: usize = 512;
+const MAX_HANDSHAKES: usize = 4_096;
+/// How many connections the system may keep until they are accepted; it takes no more than `net.core.somaxconn`.
+const BACKLOG: u32 = 4_096;

@@ -13,7 +13,6 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::PrivateKeyDer;
 use rustls_pki_types::pem;
 use rustls_pki_types::pem::PemObject;
-use tokio_rustls::TlsAcceptor;
 
 /// Why a certificate cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -67,8 +66,9 @@ impl Certificate {
         Ok(())
     }
 
-    pub(super) fn acceptor(&self) -> TlsAcceptor {
-        TlsAcceptor::from(self.config.load_full())
+    /// What a handshake needs that begins now.
+    pub(super) fn config(&self) -> Arc<ServerConfig> {
+        self.config.load_full()
     }
 }
 

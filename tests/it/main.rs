@@ -5,6 +5,7 @@ mod checker;
 mod cluster;
 mod drain;
 mod engine;
+mod keep_alive;
 mod native;
 mod support;
 mod tls;

@@ -120,7 +120,8 @@ fn a_handshake_that_stalls_is_cut_off_and_counted() {
     let dir = tempfile::tempdir().expect("a directory");
     let root = certify(dir.path());
     let business = Business::start(true);
-    let gateway = Gateway::start(&with_tls(&business.authority, dir.path()));
+    let settings = with_tls(&business.authority, dir.path()) + "tls_handshake_timeout_secs = 1\n";
+    let gateway = Gateway::start(&settings);
     let mut stalled = connect(&gateway.url);
     std::io::Write::write_all(&mut stalled, &[0x16, 3, 1]).expect("written");
 

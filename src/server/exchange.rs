@@ -1,0 +1,289 @@
+//! The requests of one connection, one after the other, and how long it may take for each of them.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Context as Task;
+use std::task::Poll;
+use std::task::ready;
+
+use bytes::Bytes;
+use futures_util::task::AtomicWaker;
+use http_body_util::Full;
+use hyper::Request;
+use hyper::Response;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::Service;
+use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
+use tokio::io::AsyncRead;
+use tokio::io::AsyncReadExt;
+use tokio::io::AsyncWrite;
+use tokio::io::AsyncWriteExt;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+use tokio::time::Sleep;
+use tokio::time::sleep_until;
+use tokio::time::timeout;
+
+use super::Handler;
+use super::Incident;
+use super::LINGER_BYTES;
+use super::LINGER_TIMEOUT;
+use super::MAX_HEAD_BYTES;
+use super::MAX_HEADERS;
+use super::Peer;
+use super::Stream;
+use super::TakenOver;
+use super::Takeover;
+use super::connection::Context;
+use super::connection::last_call;
+use super::handshakes::Awaited;
+use super::handshakes::Place;
+use super::idle::Closable;
+use super::idle::Entry;
+use super::idle::IdleConnections;
+use super::patience::Patient;
+use super::switching::Switching;
+use super::timeouts::Activity;
+use super::timeouts::Timeouts;
+use super::watched::Watched;
+
+/// Answers the requests of one connection.
+pub(super) struct Exchange {
+    handler: Arc<dyn Handler>,
+    peer: Peer,
+    shared: Arc<Shared>,
+}
+
+/// What the requests of a connection share with its task.
+struct Shared {
+    state: Mutex<State>,
+    task: AtomicWaker,
+}
+
+struct State {
+    activity: Activity,
+    /// The place among the handshakes; given back with the first request.
+    place: Option<Place>,
+    /// Whether the connection is to end when it has nothing to do.
+    is_unwanted: bool,
+    takeover: Option<Takeover>,
+}
+
+impl Exchange {
+    /// Serves a connection that has a place among the handshakes, to its end or until it is taken over.
+    pub(super) async fn run<I>(
+        context: Context,
+        peer: Peer,
+        io: I,
+        place: Place,
+        evicted: oneshot::Receiver<()>,
+        stream: impl FnOnce(I) -> Stream,
+    ) where
+        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let shared = Arc::new(Shared::new(place));
+        let mut watch = Watch::new(&context, peer, Arc::clone(&shared), evicted);
+        let exchange = Self { handler: context.handler, peer, shared: Arc::clone(&shared) };
+        let noting = Arc::clone(&shared);
+        let io = Switching::new(Watched::new(Patient::new(io), move || noting.read()));
+        let mut connection = http1::Builder::new()
+            // The deadlines are kept by `watch`.
+            .header_read_timeout(None)
+            .max_headers(MAX_HEADERS)
+            .max_header_size(MAX_HEAD_BYTES)
+            .serve_connection(TokioIo::new(io), exchange);
+        let end = poll_fn(|cx| {
+            loop {
+                if let Poll::Ready(end) = connection.poll_without_shutdown(cx) {
+                    return Poll::Ready(Ok(end));
+                }
+                match ready!(watch.poll(cx)) {
+                    Notice::Finish => Pin::new(&mut connection).graceful_shutdown(),
+                    Notice::Drop(incident) => return Poll::Ready(Err(incident)),
+                }
+            }
+        });
+        let end = end.await;
+        let parts = connection.into_parts();
+        let (io, answer) = parts.io.into_inner().into_parts();
+        let io = io.into_inner().into_inner();
+        let takeover = shared.state.lock().takeover.take();
+        match (takeover, end) {
+            (Some(takeover), Ok(Ok(()))) => takeover(TakenOver { stream: stream(io), answer, early: parts.read_buf }),
+            (_, Err(incident)) => {
+                (context.on_incident)(incident);
+                tracing::debug!(peer = %peer.address, "no request head in time");
+            }
+            (_, Ok(end)) => {
+                if let Err(error) = end {
+                    tracing::debug!(peer = %peer.address, error = &error as &dyn std::error::Error, "connection ended");
+                }
+                linger(io).await;
+            }
+        }
+    }
+}
+
+impl Service<Request<Incoming>> for Exchange {
+    type Response = Response<Full<Bytes>>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Full<Bytes>>, Infallible>> + Send>>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        self.shared.begin_request();
+        let reply = self.handler.handle(request, self.peer);
+        let shared = Arc::clone(&self.shared);
+        Box::pin(async move {
+            let reply = reply.await;
+            shared.end_request(reply.takeover);
+            Ok(reply.response)
+        })
+    }
+}
+
+impl Shared {
+    fn new(place: Place) -> Self {
+        let activity = Activity::Head { since: Instant::now().into_std() };
+        let state = State { activity, place: Some(place), is_unwanted: false, takeover: None };
+        Self { state: Mutex::new(state), task: AtomicWaker::new() }
+    }
+
+    fn read(&self) {
+        self.state.lock().activity.read(|| Instant::now().into_std());
+    }
+
+    fn begin_request(&self) {
+        let mut state = self.state.lock();
+        state.activity = Activity::Request;
+        state.place = None;
+    }
+
+    fn end_request(&self, takeover: Option<Takeover>) {
+        let mut state = self.state.lock();
+        state.activity = Activity::Idle { since: Instant::now().into_std() };
+        state.takeover = takeover;
+    }
+}
+
+impl Closable for Shared {
+    fn idle_since(&self) -> Option<std::time::Instant> {
+        match self.state.lock() {
+            state if state.is_unwanted => None,
+            state => state.activity.idle_since(),
+        }
+    }
+
+    fn close(&self) {
+        self.state.lock().is_unwanted = true;
+        self.task.wake();
+    }
+}
+
+/// Watches a connection from outside its requests.
+struct Watch {
+    shared: Arc<Shared>,
+    timeouts: Timeouts,
+    evicted: oneshot::Receiver<()>,
+    stopped: Pin<Box<dyn Future<Output = ()> + Send>>,
+    is_finishing: bool,
+    /// Goes off at a deadline, or before it.
+    alarm: Pin<Box<Sleep>>,
+    idle: Arc<IdleConnections>,
+    peer: Peer,
+    entry: Option<Entry>,
+}
+
+/// What has to be done about a connection.
+enum Notice {
+    /// It ends when the request is answered that it is at, if it is at one. This is said once.
+    Finish,
+    /// It ends at once.
+    Drop(Incident),
+}
+
+impl Watch {
+    fn new(context: &Context, peer: Peer, shared: Arc<Shared>, evicted: oneshot::Receiver<()>) -> Self {
+        let stop = context.stop.clone();
+        Self {
+            shared,
+            timeouts: context.timeouts,
+            evicted,
+            stopped: Box::pin(async move { last_call(&stop).await }),
+            is_finishing: false,
+            alarm: Box::pin(sleep_until(Instant::now() + context.timeouts.header)),
+            idle: Arc::clone(&context.idle),
+            peer,
+            entry: None,
+        }
+    }
+
+    /// To be called when the connection itself has nothing to do at present.
+    fn poll(&mut self, cx: &mut Task<'_>) -> Poll<Notice> {
+        self.shared.task.register(cx.waker());
+        let (activity, is_unwanted) = {
+            let state = self.shared.state.lock();
+            if let Some(place) = &state.place {
+                if Pin::new(&mut self.evicted).poll(cx) == Poll::Ready(Ok(())) {
+                    return Poll::Ready(Notice::Drop(Incident::Evicted));
+                }
+                if !self.peer.is_tls {
+                    place.awaits(Awaited::Rest, Instant::now());
+                }
+            }
+            (state.activity, state.is_unwanted)
+        };
+        if !self.is_finishing && (is_unwanted || self.stopped.as_mut().poll(cx).is_ready()) {
+            return self.finish();
+        }
+        if self.entry.is_none() && activity.idle_since().is_some() {
+            let connection: Arc<dyn Closable> = self.shared.clone();
+            self.entry = Some(self.idle.add(self.peer.address.ip().into(), Arc::downgrade(&connection)));
+        }
+        let Some(deadline) = activity.deadline(&self.timeouts).map(Instant::from_std) else { return Poll::Pending };
+        match ready!(self.poll_deadline(cx, deadline)) {
+            () if activity.idle_since().is_none() => Poll::Ready(Notice::Drop(Incident::TooSlow)),
+            () if !self.is_finishing => self.finish(),
+            () => Poll::Pending,
+        }
+    }
+
+    fn finish(&mut self) -> Poll<Notice> {
+        self.is_finishing = true;
+        Poll::Ready(Notice::Finish)
+    }
+
+    /// Ready at `deadline`. The alarm is set anew only when it goes off, or would be late: a deadline moves with each request.
+    fn poll_deadline(&mut self, cx: &mut Task<'_>, deadline: Instant) -> Poll<()> {
+        if deadline < self.alarm.deadline() {
+            self.alarm.as_mut().reset(deadline);
+        }
+        while Instant::now() < deadline {
+            ready!(self.alarm.as_mut().poll(cx));
+            self.alarm.as_mut().reset(deadline);
+        }
+        Poll::Ready(())
+    }
+}
+
+/// Lets the client read the answer: dropping a socket with unread input resets it, and the answer may be lost.
+async fn linger<I: AsyncRead + AsyncWrite + Unpin>(mut io: I) {
+    let drained = async {
+        io.shutdown().await?;
+        let mut scrap = [0; 4_096];
+        let mut total = 0;
+        while total < LINGER_BYTES {
+            match io.read(&mut scrap).await? {
+                0 => break,
+                read => total += read,
+            }
+        }
+        std::io::Result::Ok(())
+    };
+    // Whatever comes of it, the connection is dropped now.
+    let _ = timeout(LINGER_TIMEOUT, drained).await;
+}

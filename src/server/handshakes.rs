@@ -1,0 +1,377 @@
+//! How many clients may be at their handshake at a time: a bound on memory and on processor time, first come, first served.
+//!
+//! A handshake keeps its place however far away its client is. Only one that makes no progress loses it, and only while others wait.
+
+use std::collections::BTreeSet;
+use std::collections::HashMap;
+use std::future::Future;
+use std::future::poll_fn;
+use std::net::IpAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::ready;
+use std::thread::available_parallelism;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio::sync::Semaphore;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+use tokio::time::sleep_until;
+use tokio_util::sync::PollSemaphore;
+
+use super::by_source::BySource;
+use super::by_source::Source;
+
+/// The longest silence of a client that is only far away: a round trip of a second, of which both ways lose a packet once.
+const SILENCE: Duration = Duration::from_secs(5);
+
+/// The handshakes of one listener.
+pub(super) struct Handshakes {
+    capacity: usize,
+    /// The first in line holds it until it has a place.
+    line: tokio::sync::Mutex<()>,
+    places: Mutex<Places>,
+    /// A place was given back, or can be taken from its holder.
+    changed: Notify,
+    processors: Arc<Semaphore>,
+}
+
+/// One place; given back when dropped.
+pub(super) struct Place {
+    handshakes: Arc<Handshakes>,
+    number: u64,
+}
+
+/// What a handshake waits for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Awaited {
+    /// Nothing of its client: it is this side's turn.
+    Nothing,
+    /// The rest of a ClientHello or of a request's head, which clients send in one piece.
+    Rest,
+    /// The client's answer, which takes a round trip.
+    Answer,
+}
+
+/// Who has a place. Time is an argument.
+#[derive(Default)]
+struct Places {
+    next: u64,
+    holders: HashMap<u64, Holder>,
+    /// Those of whose first flight a part is missing.
+    partial: BySource,
+    /// Those that wait for an answer, and since when.
+    silent: BTreeSet<(Instant, u64)>,
+    /// How many have been told to go and have not gone yet.
+    evicted: usize,
+}
+
+struct Holder {
+    source: Source,
+    awaited: Awaited,
+    since: Instant,
+    /// Gone when it has been told to go.
+    evict: Option<oneshot::Sender<()>>,
+}
+
+impl Handshakes {
+    /// At most `capacity` handshakes at a time.
+    pub(super) fn new(capacity: usize) -> Self {
+        let processors = available_parallelism().map_or(1, usize::from);
+        Self {
+            capacity,
+            line: tokio::sync::Mutex::default(),
+            places: Mutex::default(),
+            changed: Notify::new(),
+            processors: Arc::new(Semaphore::new(processors)),
+        }
+    }
+
+    /// Waits for a place, behind those that came before. The receiver completes when the place has to be given back.
+    pub(super) async fn enter(self: &Arc<Self>, address: IpAddr, now: Instant) -> (Place, oneshot::Receiver<()>) {
+        let _first_in_line = self.line.lock().await;
+        let source = Source::from(address);
+        let mut now = now;
+        loop {
+            let next = {
+                let mut places = self.places.lock();
+                if places.holders.len() < self.capacity {
+                    let (number, evicted) = places.enter(source, now);
+                    return (Place { handshakes: Arc::clone(self), number }, evicted);
+                }
+                places.make_room(now)
+            };
+            let changed = self.changed.notified();
+            match next {
+                Some(next) => tokio::select! {
+                    () = changed => {}
+                    () = sleep_until(next) => {}
+                },
+                None => changed.await,
+            }
+            now = Instant::now();
+        }
+    }
+
+    /// Completes with `work`, each step of which is done while few others work: what waits for a processor must not keep those
+    /// busy that serve open tunnels.
+    pub(super) async fn step_by_step<F: Future>(&self, work: F) -> F::Output {
+        let mut work = pin!(work);
+        let mut processors = PollSemaphore::new(Arc::clone(&self.processors));
+        poll_fn(|cx| {
+            let _processor = ready!(processors.poll_acquire(cx)).expect("the semaphore is never closed");
+            work.as_mut().poll(cx)
+        })
+        .await
+    }
+}
+
+impl Place {
+    /// Says what the handshake waits for, from `now` on.
+    pub(super) fn awaits(&self, awaited: Awaited, now: Instant) {
+        let is_full = {
+            let mut places = self.handshakes.places.lock();
+            places.set(self.number, awaited, now);
+            places.holders.len() >= self.handshakes.capacity
+        };
+        if is_full && awaited != Awaited::Nothing {
+            // The first in line may have looked before.
+            self.handshakes.changed.notify_one();
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.handshakes.places.lock().leave(self.number);
+        self.handshakes.changed.notify_one();
+    }
+}
+
+impl Places {
+    fn enter(&mut self, source: Source, now: Instant) -> (u64, oneshot::Receiver<()>) {
+        let (evict, evicted) = oneshot::channel();
+        let number = self.next;
+        self.next += 1;
+        self.holders.insert(number, Holder { source, awaited: Awaited::Nothing, since: now, evict: Some(evict) });
+        (number, evicted)
+    }
+
+    fn set(&mut self, number: u64, awaited: Awaited, now: Instant) {
+        self.forget(number);
+        let Some(holder) = self.holders.get_mut(&number) else { return };
+        (holder.awaited, holder.since) = (awaited, now);
+        if holder.evict.is_none() {
+            return;
+        }
+        match awaited {
+            Awaited::Nothing => {}
+            Awaited::Rest => self.partial.insert(holder.source, number),
+            Awaited::Answer => {
+                self.silent.insert((now, number));
+            }
+        }
+    }
+
+    fn leave(&mut self, number: u64) {
+        self.forget(number);
+        if self.holders.remove(&number).is_some_and(|holder| holder.evict.is_none()) {
+            self.evicted -= 1;
+        }
+    }
+
+    /// Tells one holder to go, unless one is going already: of those that have sent half of what comes in one piece the newest of
+    /// the source that has most of them, else the one that has been silent for longest. If there is none yet, says when to look
+    /// again.
+    fn make_room(&mut self, now: Instant) -> Option<Instant> {
+        if self.evicted > 0 {
+            return None;
+        }
+        let number = match self.partial.newest_of_the_largest() {
+            Some(number) => number,
+            None => {
+                let (since, number) = *self.silent.first()?;
+                if since + SILENCE > now {
+                    return Some(since + SILENCE);
+                }
+                number
+            }
+        };
+        self.forget(number);
+        if let Some(evict) = self.holders.get_mut(&number).and_then(|holder| holder.evict.take()) {
+            self.evicted += 1;
+            // It may be going by itself.
+            let _ = evict.send(());
+        }
+        None
+    }
+
+    /// Takes a holder out of those that can be told to go.
+    fn forget(&mut self, number: u64) {
+        let Some(holder) = self.holders.get(&number) else { return };
+        match holder.awaited {
+            Awaited::Nothing => {}
+            Awaited::Rest => self.partial.remove(holder.source, number),
+            Awaited::Answer => {
+                self.silent.remove(&(holder.since, number));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ONE: &str = "192.0.2.1";
+    const OTHER: &str = "192.0.2.2";
+
+    fn address(text: &str) -> IpAddr {
+        text.parse().expect("an address")
+    }
+
+    async fn enter(handshakes: &Arc<Handshakes>, from: &str) -> (Place, oneshot::Receiver<()>) {
+        handshakes.enter(address(from), Instant::now()).await
+    }
+
+    /// Gives the place back as soon as it is asked for, and says when that was.
+    fn yielding((place, evicted): (Place, oneshot::Receiver<()>)) -> tokio::task::JoinHandle<Instant> {
+        tokio::spawn(async move {
+            evicted.await.expect("told to go");
+            drop(place);
+            Instant::now()
+        })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_far_client_keeps_its_place_while_others_wait() {
+        let handshakes = Arc::new(Handshakes::new(1));
+        let (far, mut evicted) = enter(&handshakes, ONE).await;
+        far.awaits(Awaited::Answer, Instant::now());
+        let mut waiting = pin!(enter(&handshakes, OTHER));
+
+        assert!(tokio::time::timeout(SILENCE - Duration::from_millis(1), &mut waiting).await.is_err());
+        assert!(evicted.try_recv().is_err(), "a round trip may take that long");
+        drop(far);
+
+        waiting.await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_is_silent_for_too_long_makes_room_when_others_wait() {
+        let handshakes = Arc::new(Handshakes::new(2));
+        let begin = Instant::now();
+        let older = enter(&handshakes, ONE).await;
+        older.0.awaits(Awaited::Answer, Instant::now());
+        tokio::time::advance(Duration::from_secs(1)).await;
+        let (newer, mut newer_evicted) = enter(&handshakes, ONE).await;
+        newer.awaits(Awaited::Answer, Instant::now());
+        let older = yielding(older);
+
+        let _third = enter(&handshakes, OTHER).await;
+
+        assert_eq!(older.await.expect("no panic") - begin, SILENCE);
+        assert!(newer_evicted.try_recv().is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn half_a_flight_makes_room_at_once_and_that_of_the_largest_source_first() {
+        let handshakes = Arc::new(Handshakes::new(4));
+        let (lone, mut lone_evicted) = enter(&handshakes, OTHER).await;
+        lone.awaits(Awaited::Rest, Instant::now());
+        let (first, mut first_evicted) = enter(&handshakes, ONE).await;
+        first.awaits(Awaited::Rest, Instant::now());
+        let newest = enter(&handshakes, ONE).await;
+        newest.0.awaits(Awaited::Rest, Instant::now());
+        let (_at_work, mut at_work_evicted) = enter(&handshakes, ONE).await;
+        let begin = Instant::now();
+        let newest = yielding(newest);
+
+        let _fifth = enter(&handshakes, OTHER).await;
+
+        assert_eq!(newest.await.expect("no panic"), begin);
+        for evicted in [&mut lone_evicted, &mut first_evicted, &mut at_work_evicted] {
+            assert!(evicted.try_recv().is_err());
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn half_a_flight_that_comes_while_others_wait_makes_room_too() {
+        let handshakes = Arc::new(Handshakes::new(1));
+        let half = enter(&handshakes, ONE).await;
+        let mut waiting = pin!(enter(&handshakes, OTHER));
+        assert!(futures_util::poll!(&mut waiting).is_pending());
+
+        half.0.awaits(Awaited::Rest, Instant::now());
+        let half = yielding(half);
+
+        waiting.await;
+        half.await.expect("no panic");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn places_are_given_in_the_order_of_arrival() {
+        let handshakes = Arc::new(Handshakes::new(1));
+        let first = enter(&handshakes, ONE).await;
+        let order = Arc::new(Mutex::new(vec![]));
+        let others = (0..10).map(|number| {
+            let (handshakes, order) = (Arc::clone(&handshakes), Arc::clone(&order));
+            tokio::spawn(async move {
+                let _place = enter(&handshakes, ONE).await;
+                order.lock().push(number);
+            })
+        });
+        let others: Vec<_> = others.collect();
+        tokio::task::yield_now().await;
+
+        drop(first);
+        for other in others {
+            other.await.expect("no panic");
+        }
+
+        assert_eq!(*order.lock(), (0..10).collect::<Vec<_>>());
+    }
+
+    /// A client may hang up while it waits, and when it has just been told to go.
+    #[tokio::test(start_paused = true)]
+    async fn nothing_is_left_of_those_that_gave_up() {
+        let handshakes = Arc::new(Handshakes::new(1));
+        let (place, evicted) = enter(&handshakes, ONE).await;
+        place.awaits(Awaited::Rest, Instant::now());
+        for _ in 0..3 {
+            let mut waiting = Box::pin(enter(&handshakes, OTHER));
+            assert!(futures_util::poll!(&mut waiting).is_pending());
+        }
+        evicted.await.expect("told to go, once");
+        drop(place);
+
+        let (last, _evicted) = enter(&handshakes, OTHER).await;
+        drop(last);
+
+        let places = handshakes.places.lock();
+        assert_eq!((places.holders.len(), places.evicted, places.silent.len()), (0, 0, 0));
+        assert_eq!(places.partial.newest_of_the_largest(), None);
+    }
+
+    #[tokio::test]
+    async fn a_step_waits_until_a_processor_is_free() {
+        let handshakes = Handshakes { processors: Arc::new(Semaphore::new(1)), ..Handshakes::new(1) };
+        let busy = Arc::clone(&handshakes.processors).try_acquire_owned().expect("free");
+        let mut steps = 0;
+        let mut work = pin!(handshakes.step_by_step(async {
+            steps += 1;
+            tokio::task::yield_now().await;
+            steps += 1;
+            steps
+        }));
+
+        assert!(futures_util::poll!(&mut work).is_pending());
+        drop(busy);
+        assert!(futures_util::poll!(&mut work).is_pending(), "it has done its first step");
+        assert_eq!(handshakes.processors.available_permits(), 1, "kept for no longer than the step");
+
+        assert_eq!(work.await, 2);
+    }
+}
