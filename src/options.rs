@@ -52,7 +52,7 @@ pub struct Server {
     pub tls_key: String,
     /// Secret from which the keys that seal connect URLs are derived; empty: random per start.
     pub ticket_key: Secret,
-    /// Proxies whose `X-Forwarded-*` headers are believed.
+    /// Proxies whose `X-Forwarded-*` and `Forwarded` headers are believed.
     pub trusted_proxies: Vec<IpNet>,
     /// Whether connections from trusted proxies begin with a PROXY protocol header.
     pub proxy_protocol: ProxyProtocol,

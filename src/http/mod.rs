@@ -28,6 +28,7 @@ use crate::server::Handler;
 use crate::server::Peer;
 use crate::server::PendingReply;
 use body::Budget;
+use client::Client;
 use route::Route;
 
 /// Answers requests that are none of the gateway's.
@@ -51,14 +52,13 @@ impl Api {
 impl Handler for Api {
     fn handle(&self, request: Request<Incoming>, peer: Peer) -> PendingReply {
         let (gateway, budget) = (Arc::clone(&self.gateway), Arc::clone(&self.budget));
-        let client = client::address(peer.address.ip(), request.headers(), |address| gateway.trusts(address));
+        let client = Client::of(peer, request.headers(), |address| gateway.trusts(address));
+        let address = client.address;
         match Route::of(request.method(), request.uri().path()) {
-            Route::Wsurl => Box::pin(async move { wafer::wsurl(&gateway, &budget, request, client).await.into() }),
-            Route::Push => Box::pin(async move { wafer::push(&gateway, &budget, request, client).await.into() }),
-            Route::Native => {
-                Box::pin(async move { native::handle(gateway, &budget, request, peer, client).await.into() })
-            }
-            Route::Connect => Box::pin(connect::connect(gateway, request, client)),
+            Route::Wsurl => Box::pin(async move { wafer::wsurl(&gateway, &budget, request, address).await.into() }),
+            Route::Push => Box::pin(async move { wafer::push(&gateway, &budget, request, address).await.into() }),
+            Route::Native => Box::pin(async move { native::handle(gateway, &budget, request, client).await.into() }),
+            Route::Connect => Box::pin(connect::connect(gateway, request, address)),
             Route::WrongMethod { allow } => {
                 let reply = wrong_method(request.method(), allow);
                 Box::pin(async move { reply.into() })

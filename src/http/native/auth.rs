@@ -9,9 +9,10 @@ use hyper::http::request::Parts;
 use sha2::Digest;
 use sha2::Sha256;
 
-use super::origin;
 use crate::engine;
 use crate::gateway::Gateway;
+use crate::http::client::Client;
+use crate::http::client::relay;
 use crate::protocol::native::Code;
 use crate::protocol::native::Problem;
 use crate::protocol::native::http_signature::Claim;
@@ -20,7 +21,7 @@ use crate::protocol::native::http_signature::Message;
 use crate::protocol::native::http_signature::WINDOW_SECS;
 use crate::protocol::native::http_signature::check_digest;
 use crate::protocol::text::hex;
-use crate::server::Peer;
+use crate::protocol::text::printable;
 use crate::tenant::Key;
 use crate::tenant::Tenant;
 
@@ -36,16 +37,21 @@ pub(super) struct Caller {
 /// # Errors
 ///
 /// Always 401, with what was expected and what came; never a key. An unknown tenant is answered as a wrong key is.
-pub(super) async fn authenticate(gateway: &Gateway, head: &Parts, body: &[u8], peer: Peer) -> Result<Caller, Problem> {
+pub(super) async fn authenticate(
+    gateway: &Gateway,
+    head: &Parts,
+    body: &[u8],
+    client: Client,
+) -> Result<Caller, Problem> {
     let headers = &head.headers;
     if let Some(input) = field(headers, "signature-input") {
         let now = gateway.clock.unix_time();
-        let (caller, claim) = signature(gateway, head, &input, body, peer, now)?;
+        let (caller, claim) = signature(gateway, head, &input, body, client, now)?;
         use_up(gateway, &caller.tenant, &claim, now).await?;
         return Ok(caller);
     }
     match headers.get(header::AUTHORIZATION).map(|value| value.to_str().unwrap_or_default()) {
-        Some(authorization) => bearer(gateway, authorization, headers, peer),
+        Some(authorization) => bearer(gateway, authorization, headers, client),
         None => Err(Problem::new(
             Code::CredentialsMissing,
             "sign the request by RFC 9421 (Signature-Input, Signature, Content-Digest), or send Authorization: Bearer \
@@ -59,7 +65,7 @@ fn signature(
     head: &Parts,
     input: &str,
     body: &[u8],
-    peer: Peer,
+    client: Client,
     now: Duration,
 ) -> Result<(Caller, Claim), Problem> {
     let field = |name: &str| field(&head.headers, name);
@@ -72,7 +78,7 @@ fn signature(
         method: head.method.as_str(),
         path: head.uri.path(),
         query: head.uri.query(),
-        scheme: if origin::is_tls(gateway, &head.headers, peer) { "https" } else { "http" },
+        scheme: if client.is_tls { "https" } else { "http" },
         field: &field,
     };
     let base = claim.base(&message)?;
@@ -105,18 +111,21 @@ async fn use_up(gateway: &Gateway, tenant: &Tenant, claim: &Claim, now: Duration
     }
 }
 
-fn bearer(gateway: &Gateway, authorization: &str, headers: &HeaderMap, peer: Peer) -> Result<Caller, Problem> {
+fn bearer(gateway: &Gateway, authorization: &str, headers: &HeaderMap, client: Client) -> Result<Caller, Problem> {
     let wrong = || {
         let detail =
             "Authorization must be Bearer <tenant id>:<key>, with one of the tenant's keys as it is configured";
         Problem::new(Code::CredentialsWrong, detail)
     };
-    if !origin::is_private(gateway, headers, peer) {
-        return Err(Problem::new(
-            Code::BearerInsecure,
-            "a bearer key is taken over TLS, or from loopback without X-Forwarded-For; if a proxy ends TLS, name it in \
-             server.trusted_proxies; if there is none, this key can have been read on its way: replace it, and sign requests by RFC 9421",
-        ));
+    if !client.is_private {
+        let relayed =
+            relay(headers).map(|name| format!(" (this request has {})", printable(name, 40))).unwrap_or_default();
+        let detail = format!(
+            "a bearer key is taken over TLS, or from loopback without a header that proxies add{relayed}; if a proxy ends TLS, name \
+             it in server.trusted_proxies, and let it set X-Forwarded-Proto and delete Forwarded, or the other way round; if there \
+             is none, this key can have been read on its way: replace it, and sign requests by RFC 9421"
+        );
+        return Err(Problem::new(Code::BearerInsecure, detail));
     }
     let (scheme, credentials) = authorization.split_once(' ').ok_or_else(wrong)?;
     let (tenant, key) = credentials.trim().split_once(':').ok_or_else(wrong)?;

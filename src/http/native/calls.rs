@@ -10,7 +10,6 @@ use serde::Serialize;
 
 use super::Answer;
 use super::auth::Caller;
-use super::origin;
 use super::route::Call;
 use super::route::Id;
 use super::route::Paging;
@@ -20,6 +19,7 @@ use crate::gateway::IssueError;
 use crate::gateway::NativeError;
 use crate::gateway::PushError;
 use crate::gateway::Report;
+use crate::http::client::Client;
 use crate::http::wafer;
 use crate::id::TunnelId;
 use crate::protocol::native::Audience;
@@ -31,7 +31,6 @@ use crate::protocol::native::PushRequest;
 use crate::protocol::native::Trace;
 use crate::protocol::ticket::About;
 use crate::protocol::wafer::Target;
-use crate::server::Peer;
 use crate::tenant::Page;
 use crate::tenant::Tenant;
 
@@ -41,13 +40,13 @@ pub(super) async fn run(
     caller: Caller,
     call: Call,
     head: &Parts,
-    peer: Peer,
+    client: Client,
     body: &[u8],
 ) -> Result<Answer, Problem> {
     let tenant = &caller.tenant;
     match call {
         Call::Description => Err(Problem::new(Code::NotFound, "it is answered without a caller")),
-        Call::Open => open(gateway, &caller, head, peer, body),
+        Call::Open => open(gateway, &caller, head, client, body),
         Call::Tunnel(id) => ok(&gateway.describe(tenant, known(&id)?).await?),
         Call::Push => {
             let mut push = PushRequest::parse(body)?;
@@ -66,7 +65,7 @@ pub(super) async fn run(
     }
 }
 
-fn open(gateway: &Gateway, caller: &Caller, head: &Parts, peer: Peer, body: &[u8]) -> Result<Answer, Problem> {
+fn open(gateway: &Gateway, caller: &Caller, head: &Parts, client: Client, body: &[u8]) -> Result<Answer, Problem> {
     #[derive(Serialize)]
     #[serde(rename_all = "camelCase")]
     struct Opened {
@@ -83,7 +82,7 @@ fn open(gateway: &Gateway, caller: &Caller, head: &Parts, peer: Peer, body: &[u8
     let trace = head.headers.get("traceparent").and_then(|trace| trace.to_str().ok()).and_then(Trace::parse);
     let about = About { user, groups, metadata, trace };
     let issued = gateway.issue_as(&caller.tenant, &caller.key, &webhook_url, Some(about))?;
-    let scheme = if origin::is_tls(gateway, &head.headers, peer) { "wss" } else { "ws" };
+    let scheme = if client.is_tls { "wss" } else { "ws" };
     let connect_url = gateway.connect_url(&issued, || host.map(|host| format!("{scheme}://{host}")));
     let connect_url = connect_url.map_err(|refusal| Problem::new(Code::ParameterInvalid, refusal.to_string()))?;
     let opened = Opened {

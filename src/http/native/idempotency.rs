@@ -22,10 +22,10 @@ use crate::engine::EngineError;
 use crate::engine::RUNNING;
 use crate::engine::Token;
 use crate::gateway::Gateway;
+use crate::http::client::Client;
 use crate::protocol::native::Code;
 use crate::protocol::native::Problem;
 use crate::protocol::text::hex;
-use crate::server::Peer;
 
 /// How often an engine that is away is told again.
 const TELL_EVERY: Duration = Duration::from_millis(500);
@@ -40,11 +40,11 @@ pub(super) async fn once(
     caller: Caller,
     call: Call,
     head: Parts,
-    peer: Peer,
+    client: Client,
     body: Bytes,
 ) -> Result<Answer, Problem> {
     let Some(key) = key(&head.headers)? else {
-        return calls::run(&gateway, caller, call, &head, peer, &body).await;
+        return calls::run(&gateway, caller, call, &head, client, &body).await;
     };
     let scope = format!("{}\n{}\n{key}", head.method, head.uri);
     let name = format!("{{{}}}:{}", caller.tenant.id, hex(&Sha256::digest(scope)));
@@ -69,7 +69,7 @@ pub(super) async fn once(
     }
     // In a task of its own: the call is finished and its answer kept also when its sender hangs up.
     let work = tokio::spawn(async move {
-        let answer = timeout(LONGEST_CALL, calls::run(&gateway, caller, call, &head, peer, &body)).await;
+        let answer = timeout(LONGEST_CALL, calls::run(&gateway, caller, call, &head, client, &body)).await;
         let answer =
             answer.unwrap_or_else(|_| Err(Problem::new(Code::NodeAway, "it took too long, and is done in part")));
         let kept = match &answer {

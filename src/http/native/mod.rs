@@ -3,10 +3,8 @@
 mod auth;
 mod calls;
 mod idempotency;
-mod origin;
 mod route;
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -21,11 +19,11 @@ use hyper::header::HeaderValue;
 use super::body;
 use super::body::BodyError;
 use super::body::Budget;
+use super::client::Client;
 use crate::gateway::Gateway;
 use crate::metrics::PushResult;
 use crate::protocol::native::Code;
 use crate::protocol::native::Problem;
-use crate::server::Peer;
 use route::Call;
 
 /// Longest body of a call that names many tunnels, or sends something.
@@ -47,8 +45,7 @@ pub(super) async fn handle(
     gateway: Arc<Gateway>,
     budget: &Budget,
     request: Request<Incoming>,
-    peer: Peer,
-    client: IpAddr,
+    client: Client,
 ) -> Response<Full<Bytes>> {
     let call = match Call::of(request.method(), request.uri()) {
         Ok(Call::Description) => return description(),
@@ -56,7 +53,7 @@ pub(super) async fn handle(
         Err(problem) => return refuse(&gateway, &problem, "unknown", client),
     };
     let (is_push, word) = (call == Call::Push, call.as_str());
-    let answer = answer(&gateway, budget, request, peer, call).await;
+    let answer = answer(&gateway, budget, request, client, call).await;
     if is_push {
         gateway.metrics.push(match &answer {
             Ok(answer) if answer.status.is_success() => PushResult::Ok,
@@ -74,27 +71,27 @@ async fn answer(
     gateway: &Arc<Gateway>,
     budget: &Budget,
     request: Request<Incoming>,
-    peer: Peer,
+    client: Client,
     call: Call,
 ) -> Result<Answer, Problem> {
     let (head, incoming) = request.into_parts();
     let body = body::read(budget, incoming, MAX_BODY_BYTES).await?;
-    let caller = auth::authenticate(gateway, &head, &body.bytes, peer).await?;
+    let caller = auth::authenticate(gateway, &head, &body.bytes, client).await?;
     tracing::debug!(tenant.id = %caller.tenant.id, call = ?call, traceparent = ?head.headers.get("traceparent"), "native call");
     if !call.changes_something() {
-        return calls::run(gateway, caller, call, &head, peer, &body.bytes).await;
+        return calls::run(gateway, caller, call, &head, client, &body.bytes).await;
     }
-    idempotency::once(Arc::clone(gateway), caller, call, head, peer, body.bytes.clone()).await
+    idempotency::once(Arc::clone(gateway), caller, call, head, client, body.bytes.clone()).await
 }
 
 fn description() -> Response<Full<Bytes>> {
     respond(StatusCode::OK, "application/json", Bytes::from_static(OPENAPI.as_bytes()))
 }
 
-fn refuse(gateway: &Gateway, problem: &Problem, call: &'static str, client: IpAddr) -> Response<Full<Bytes>> {
+fn refuse(gateway: &Gateway, problem: &Problem, call: &'static str, client: Client) -> Response<Full<Bytes>> {
     let code = problem.code.as_str();
     gateway.metrics.refused(code);
-    tracing::info!(call, code, client = %client, reason = %problem, "native call refused");
+    tracing::info!(call, code, client = %client.address, reason = %problem, "native call refused");
     let status = StatusCode::from_u16(problem.code.status()).expect("codes have valid statuses");
     let mut response = respond(status, "application/problem+json", problem.to_json().into());
     let headers = response.headers_mut();

@@ -83,38 +83,6 @@ async fn a_bearer_key_is_for_private_connections() {
 }
 
 #[tokio::test]
-async fn a_trusted_proxy_vouches_for_tls() {
-    let scene = Scene::with(&[("server.trusted_proxies", "127.0.0.0/8")]).await;
-    let headers = "X-Forwarded-For: 1.2.3.4\r\nX-Forwarded-Proto: https\r\n";
-
-    let opened = scene.native.call_with("POST /v1/tunnels", headers, "").await;
-
-    assert_eq!(opened.status, 201, "{opened:?}");
-    assert!(opened.json()["connectUrl"].as_str().is_some_and(|url| url.starts_with("wss://")));
-}
-
-#[tokio::test]
-async fn a_stranger_does_not_vouch_for_tls() {
-    for trusted in ["", "10.0.0.0/8"] {
-        let scene = Scene::with(&[("server.trusted_proxies", trusted)]).await;
-        let proto = "X-Forwarded-Proto: https\r\n";
-        let forwarded = format!("X-Forwarded-For: 1.2.3.4\r\n{proto}");
-
-        let refused = scene.native.call_with("POST /v1/tunnels", &forwarded, "").await;
-        let local = scene.native.call_with("POST /v1/tunnels", proto, "").await;
-        let lines = scene.native.signed("POST /v1/tunnels", "").headers() + &forwarded;
-        let signed = request(scene.gateway.address, "POST /v1/tunnels", &lines, b"").await;
-
-        assert_eq!(told(&refused).1, "bearer_insecure", "{trusted}");
-        for opened in [local, signed] {
-            assert_eq!(opened.status, 201, "{opened:?}");
-            let url = opened.json()["connectUrl"].as_str().expect("a string").to_owned();
-            assert!(url.starts_with("ws://"), "{trusted}: {url}");
-        }
-    }
-}
-
-#[tokio::test]
 async fn a_wrong_body_is_told_what_it_should_be() {
     let scene = Scene::with(&[("tenants.1.limits.max_push_targets", "2")]).await;
     let client = scene.native.open(&Value::Null).await;

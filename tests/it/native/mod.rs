@@ -7,6 +7,7 @@ mod groups;
 mod misuse;
 mod model;
 mod nodes;
+mod proxies;
 mod repeated;
 mod slow;
 

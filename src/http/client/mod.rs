@@ -1,0 +1,100 @@
+//! Where a request comes from when proxies stand in between: only what trusted ones say is believed.
+
+mod hops;
+#[cfg(test)]
+mod tests;
+
+use std::net::IpAddr;
+
+use hyper::HeaderMap;
+
+use crate::server::Peer;
+use hops::FORWARDED;
+use hops::Hop;
+use hops::X_FORWARDED_FOR;
+use hops::X_FORWARDED_PROTO;
+
+/// The other end of a request, behind all trusted proxies.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Client {
+    /// Its address, as far as it is known.
+    pub(super) address: IpAddr,
+    /// Whether its connection is encrypted: here, or at a trusted proxy that says so.
+    pub(super) is_tls: bool,
+    /// Whether no network can have read the request: it came through TLS, or from a program on this machine itself.
+    pub(super) is_private: bool,
+}
+
+impl Client {
+    /// The client of a request that came from `peer`.
+    ///
+    /// From the right, each trusted proxy is asked which address it serves and by which scheme, until an address is not trusted:
+    /// everything before that was written by the client. Where both `Forwarded` and `X-Forwarded-*` come, one of them may be the
+    /// client's own, which the proxy has let through: then there is TLS only if both say so, and the address is that of
+    /// `X-Forwarded-For`, which is what nearly all proxies write.
+    pub(super) fn of(peer: Peer, headers: &HeaderMap, is_trusted: impl Fn(IpAddr) -> bool) -> Self {
+        let local = Seen { address: peer.address.ip().to_canonical(), is_tls: peer.is_tls };
+        let (customary, standard) = (
+            local.behind(hops::x_forwarded(headers), &is_trusted),
+            local.behind(hops::forwarded(headers), &is_trusted),
+        );
+        let has = |name| headers.contains_key(name);
+        let Seen { address, is_tls } = match (has(X_FORWARDED_FOR), has(X_FORWARDED_PROTO), has(FORWARDED)) {
+            (_, _, false) => customary,
+            (false, false, true) => standard,
+            (has_address, _, true) => Seen {
+                address: if has_address { customary.address } else { standard.address },
+                is_tls: customary.is_tls && standard.is_tls,
+            },
+        };
+        Self { address, is_tls, is_private: is_tls || (local.address.is_loopback() && relay(headers).is_none()) }
+    }
+}
+
+/// Where the search is.
+#[derive(Clone, Copy)]
+struct Seen {
+    address: IpAddr,
+    is_tls: bool,
+}
+
+impl Seen {
+    /// What is behind as many hops as trusted proxies speak of.
+    fn behind(self, mut hops: impl Iterator<Item = Hop>, is_trusted: impl Fn(IpAddr) -> bool) -> Self {
+        let mut seen = self;
+        while is_trusted(seen.address) {
+            let Some(hop) = hops.next() else { break };
+            seen.is_tls = hop.is_tls.unwrap_or(seen.is_tls);
+            let Some(address) = hop.address else { break };
+            seen.address = address;
+        }
+        seen
+    }
+}
+
+/// The name of a header that only proxies add, if there is one: then its sender is not the client itself.
+pub(super) fn relay(headers: &HeaderMap) -> Option<&str> {
+    headers.keys().map(|name| name.as_str()).find(|name| is_of_proxies(name))
+}
+
+fn is_of_proxies(name: &str) -> bool {
+    const NAMES: [&str; 8] =
+        ["via", "cdn-loop", "front-end-https", "remote-addr", "x-remote-addr", "x-scheme", "x-url-scheme", "x-varnish"];
+    const PREFIXES: [&str; 10] = [
+        "akamai-",
+        "cf-",
+        "cloudfront-",
+        "fastly-",
+        "proxy-",
+        "x-arr-",
+        "x-azure-",
+        "x-envoy-",
+        "x-original-",
+        "x-proxy",
+    ];
+    // Forwarded, X-Forwarded-For, X-Forward-For; X-Real-IP, CF-Connecting-IP, True-Client-IP and their like.
+    name.contains("forward")
+        || name.ends_with("-ip")
+        || NAMES.contains(&name)
+        || PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+}
