@@ -54,7 +54,7 @@ impl Admin {
                 self.shutdown.soft.cancel();
                 text(StatusCode::ACCEPTED, "draining\n")
             }
-            ("/livez" | "/readyz" | "/metrics", _) => wrong_method("GET"),
+            ("/livez" | "/readyz" | "/metrics", _) => wrong_method("GET, HEAD"),
             ("/drain", _) => wrong_method("POST"),
             _ => text(StatusCode::NOT_FOUND, "there are GET /livez, GET /readyz, GET /metrics and POST /drain\n"),
         }

@@ -84,9 +84,9 @@ impl Demo {
         match (head.uri.path(), &head.method) {
             ("/", &Method::GET | &Method::HEAD) => answer::page(),
             ("/", _) => answer::wrong_method("GET, HEAD"),
-            ("/chat/tunnel", &Method::GET) => self.issue(&head.uri, &head.headers).await,
+            ("/chat/tunnel", &Method::GET | &Method::HEAD) => self.issue(&head.uri, &head.headers).await,
             ("/chat/tunnel", &Method::POST) => self.receive(body).await,
-            ("/chat/tunnel", _) => answer::wrong_method("GET, POST"),
+            ("/chat/tunnel", _) => answer::wrong_method("GET, HEAD, POST"),
             _ => answer::not_found(),
         }
     }

@@ -158,7 +158,7 @@ async fn mistakes_are_told_apart() {
 
     for (request, expected, text) in [
         (get("/nothing"), 404, "paths"),
-        (delete, 405, "GET, POST"),
+        (delete, 405, "GET, HEAD, POST"),
         (Request::post("/").body(Full::default()).unwrap(), 405, "GET, HEAD"),
         (get("/chat/tunnel"), 400, "name=NAME"),
         (get("/chat/tunnel?name=a&scheme=http"), 400, "ws or wss"),

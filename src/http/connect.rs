@@ -95,7 +95,13 @@ fn refuse_ticket(gateway: &Gateway, refusal: Refusal, client: IpAddr) -> Respons
         Refusal::NoDescriptors => (StatusCode::SERVICE_UNAVAILABLE, "no_descriptors"),
     };
     refused(gateway, code, &refusal, client);
-    problem(status, code, &refusal.to_string())
+    let mut response = problem(status, code, &refusal.to_string());
+    if status == StatusCode::UNAUTHORIZED {
+        // HTTP wants a challenge. No program has an answer to this one, so that no browser asks its user for a password.
+        let challenge = HeaderValue::from_static("ConnectUrl realm=\"wafergate\"");
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+    }
+    response
 }
 
 fn refused(gateway: &Gateway, code: &'static str, reason: &dyn Display, client: IpAddr) {

@@ -29,16 +29,16 @@ impl Route {
             return Self::Native;
         }
         let mut segments = path.split('/').filter(|segment| !segment.is_empty());
-        let (route, only) = match (segments.next(), segments.next(), segments.next()) {
-            (Some("get"), Some("wsurl"), None) => (Self::Wsurl, Method::POST),
-            (Some("ws"), Some("push"), None) => (Self::Push, Method::POST),
-            (Some("ws"), Some(_), None) => (Self::Connect, Method::GET),
-            _ => return Self::Unknown,
-        };
-        match (route, *method == only) {
-            (route, true) => route,
-            (Self::Connect, false) => Self::WrongMethod { allow: "GET" },
-            (_, false) => Self::WrongMethod { allow: "POST" },
+        match (segments.next(), segments.next(), segments.next(), method) {
+            (Some("get"), Some("wsurl"), None, &Method::POST) => Self::Wsurl,
+            (Some("ws"), Some("push"), None, &Method::POST) => Self::Push,
+            (Some("get"), Some("wsurl"), None, _) | (Some("ws"), Some("push"), None, _) => {
+                Self::WrongMethod { allow: "POST" }
+            }
+            // HEAD is answered as a GET that does not ask for a WebSocket.
+            (Some("ws"), Some(_), None, &Method::GET | &Method::HEAD) => Self::Connect,
+            (Some("ws"), Some(_), None, _) => Self::WrongMethod { allow: "GET, HEAD" },
+            _ => Self::Unknown,
         }
     }
 }
@@ -82,6 +82,8 @@ mod tests {
     fn a_wrong_method_is_told_the_right_one() {
         assert_eq!(Route::of(&Method::GET, "/get/wsurl"), Route::WrongMethod { allow: "POST" });
         assert_eq!(Route::of(&Method::GET, "/ws/push"), Route::WrongMethod { allow: "POST" });
-        assert_eq!(Route::of(&Method::POST, "/ws/abc"), Route::WrongMethod { allow: "GET" });
+        assert_eq!(Route::of(&Method::HEAD, "/ws/push"), Route::WrongMethod { allow: "POST" });
+        assert_eq!(Route::of(&Method::POST, "/ws/abc"), Route::WrongMethod { allow: "GET, HEAD" });
+        assert_eq!(Route::of(&Method::HEAD, "/ws/abc"), Route::Connect);
     }
 }

@@ -96,16 +96,27 @@ fn refuse(gateway: &Gateway, problem: &Problem, call: &'static str, client: Clie
     let mut response = respond(status, "application/problem+json", problem.to_json().into());
     let headers = response.headers_mut();
     if status == StatusCode::UNAUTHORIZED {
-        headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Signature, Bearer realm=\"wafergate\""));
+        headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge(problem.code, client)));
     }
     if let Some(secs) = problem.retry_after_secs {
         headers.insert(header::RETRY_AFTER, HeaderValue::from(secs));
     }
-    let allow = problem.detail.rsplit(' ').next().filter(|_| problem.code == Code::MethodNotAllowed);
-    if let Some(allow) = allow.and_then(|allow| HeaderValue::from_str(allow).ok()) {
+    let allow = problem.detail.rsplit_once(" use ").filter(|_| problem.code == Code::MethodNotAllowed);
+    if let Some(allow) = allow.and_then(|(_, allow)| HeaderValue::from_str(allow).ok()) {
         headers.insert(header::ALLOW, allow);
     }
     response
+}
+
+/// How to authenticate: with a bearer key only where nobody else can read it.
+fn challenge(code: Code, client: Client) -> &'static str {
+    match (client.is_private, code) {
+        (false, _) => "Signature realm=\"wafergate\"",
+        (true, Code::CredentialsWrong) => {
+            "Signature realm=\"wafergate\", Bearer realm=\"wafergate\", error=\"invalid_token\""
+        }
+        (true, _) => "Signature realm=\"wafergate\", Bearer realm=\"wafergate\"",
+    }
 }
 
 fn respond(status: StatusCode, content_type: &'static str, body: Bytes) -> Response<Full<Bytes>> {

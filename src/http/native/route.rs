@@ -14,6 +14,10 @@ use crate::protocol::text::printable;
 const DEFAULT_LIMIT: usize = 100;
 /// Most ids on a page.
 const MAX_LIMIT: usize = 1_000;
+/// The methods of calls that change nothing.
+///
+/// OPTIONS is none of them: pages in browsers must not hold keys, so no preflight succeeds.
+const LOOK: &str = "GET, HEAD";
 
 /// One call.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -74,21 +78,21 @@ impl Call {
         let segments: Vec<&str> = path.split('/').skip(1).collect();
         let query = uri.query().unwrap_or_default();
         let (call, allowed) = match segments[..] {
-            ["v1", "openapi.json"] => (Ok(Self::Description), "GET"),
+            ["v1", "openapi.json"] => (Ok(Self::Description), LOOK),
             ["v1", "tunnels"] => (Ok(Self::Open), "POST"),
-            ["v1", "tunnels", id] => (text(id).map(|id| Self::Tunnel(Id::new(id))), "GET"),
+            ["v1", "tunnels", id] => (text(id).map(|id| Self::Tunnel(Id::new(id))), LOOK),
             ["v1", "push"] => (Ok(Self::Push), "POST"),
             ["v1", "close"] => (Ok(Self::Close), "POST"),
             ["v1", "groups", group] => {
-                (name(group).and_then(|group| Ok(Self::Group(group, Paging::parse(query)?))), "GET")
+                (name(group).and_then(|group| Ok(Self::Group(group, Paging::parse(query)?))), LOOK)
             }
-            ["v1", "users", user] => (name(user).and_then(|user| Ok(Self::User(user, Paging::parse(query)?))), "GET"),
+            ["v1", "users", user] => (name(user).and_then(|user| Ok(Self::User(user, Paging::parse(query)?))), LOOK),
             ["v1", "groups", group, "tunnels", id] => {
                 let call = name(group).and_then(|group| {
                     let id = Id::new(text(id)?);
                     Ok(if *method == Method::DELETE { Self::Leave(group, id) } else { Self::Join(group, id) })
                 });
-                (call, "PUT,DELETE")
+                (call, "PUT, DELETE")
             }
             _ => {
                 let path = printable(path, 100);
@@ -96,7 +100,7 @@ impl Call {
                 return Err(Problem::new(Code::NotFound, detail));
             }
         };
-        if !allowed.split(',').any(|allowed| allowed == method.as_str()) {
+        if !allowed.split(", ").any(|allowed| allowed == method.as_str()) {
             let method = printable(method.as_str(), 20);
             return Err(Problem::new(Code::MethodNotAllowed, format!("{method} is not possible here, use {allowed}")));
         }
@@ -197,8 +201,20 @@ mod tests {
     }
 
     #[test]
+    fn head_is_what_get_is() {
+        for path in ["/v1/openapi.json", "/v1/tunnels/t", "/v1/groups/g?limit=7", "/v1/users/u"] {
+            assert_eq!(call(Method::HEAD, path), call(Method::GET, path), "{path}");
+            assert!(call(Method::HEAD, path).is_ok(), "{path}");
+        }
+    }
+
+    #[test]
     fn what_is_not_there_is_told_apart_from_a_wrong_method() {
-        assert_eq!(call(Method::GET, "/v1/push"), Err(Code::MethodNotAllowed));
+        for (method, path) in
+            [(Method::GET, "/v1/push"), (Method::HEAD, "/v1/push"), (Method::OPTIONS, "/v1/openapi.json")]
+        {
+            assert_eq!(call(method, path), Err(Code::MethodNotAllowed), "{path}");
+        }
         assert_eq!(call(Method::POST, "/v1/groups/g/tunnels/t"), Err(Code::MethodNotAllowed));
         for path in ["/v1", "/v1/", "/v1/rooms", "/v1/push/", "/v1/groups/g/tunnels", "/v1/tunnels/a/b"] {
             assert_eq!(call(Method::POST, path), Err(Code::NotFound), "{path}");

@@ -4,6 +4,7 @@ mod actions;
 mod calls;
 mod events;
 mod groups;
+mod methods;
 mod misuse;
 mod model;
 mod nodes;

@@ -89,7 +89,7 @@ async fn other_methods_get_405() {
     let get = crate::support::request(world.gateway.address, "GET /get/wsurl", "", b"").await;
     let nowhere = crate::support::request(world.gateway.address, "GET /nowhere", "", b"").await;
 
-    assert_eq!((post.status, post.header("allow")), (405, Some("GET")));
+    assert_eq!((post.status, post.header("allow")), (405, Some("GET, HEAD")));
     assert_eq!((get.status, get.header("allow")), (405, Some("POST")));
     assert_eq!(nowhere.status, 404);
     for answer in [post, get, nowhere] {
