@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::TcpStream;
+use std::path::Path;
 use std::path::PathBuf;
 use std::process::Child;
 use std::process::Command;
@@ -16,10 +17,25 @@ use super::cluster::until;
 /// The public and the admin port of two nodes.
 pub(crate) type Places = [[u16; 2]; 2];
 
+/// What differs from the files in `deploy`.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Place<'a> {
+    /// Where `both.pem`, `cert.pem` and `key.pem` are; none if it speaks plain HTTP.
+    pub(crate) certificates: Option<&'a Path>,
+    /// Whether another proxy on this machine is before it.
+    pub(crate) is_second: bool,
+    /// For how long nginx keeps idle connections to nodes.
+    pub(crate) keep_alive_secs: Option<u32>,
+}
+
 /// haproxy, or nginx.
 pub(crate) struct Balancer {
     pub(crate) url: String,
     child: Child,
+    /// haproxy as it was started, to be started again.
+    command: Command,
+    /// Those that have been told to end their work.
+    old: Vec<Child>,
     /// What nginx reads, if it is nginx.
     nginx: Option<(TempDir, String)>,
 }
@@ -27,30 +43,51 @@ pub(crate) struct Balancer {
 impl Balancer {
     /// haproxy asks the nodes for their health.
     pub(crate) fn haproxy(port: u16, nodes: Places) -> Self {
+        Self::haproxy_at(port, nodes, Place::default())
+    }
+
+    /// The same somewhere else.
+    pub(crate) fn haproxy_at(port: u16, nodes: Places, place: Place<'_>) -> Self {
         let [[node1, admin1], [node2, admin2]] = nodes;
+        let tls = place.certificates.map(|dir| format!(" ssl crt {}", dir.join("both.pem").display()));
         let mut command = Command::new("/usr/sbin/haproxy");
         command
             .args(["-f", concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/haproxy.cfg")])
-            .env("BIND", format!("127.0.0.1:{port}"))
+            .env("BIND", format!("127.0.0.1:{port}{}", tls.unwrap_or_default()))
             .env("NODE1", format!("127.0.0.1:{node1}"))
             .env("ADMIN1_PORT", admin1.to_string())
             .env("NODE2", format!("127.0.0.1:{node2}"))
             .env("ADMIN2_PORT", admin2.to_string());
+        if place.is_second {
+            command.env("PROXIES", "127.0.0.1");
+        }
         Self::start(port, command, None)
     }
 
     /// nginx asks nobody. TLS is left out, and the second node put in.
     pub(crate) fn nginx(port: u16, nodes: Places) -> Self {
+        Self::nginx_at(port, nodes, Place::default())
+    }
+
+    /// The same somewhere else.
+    pub(crate) fn nginx_at(port: u16, nodes: Places, place: Place<'_>) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/nginx.conf");
         let mut site = fs::read_to_string(path).expect("readable");
         let [[node1, _], [node2, _]] = nodes;
+        let ssl = if place.certificates.is_some() { " ssl" } else { "" };
+        let file = |directive: &str, name: &str| {
+            place.certificates.map(|dir| format!("    {directive} {};\n", dir.join(name).display())).unwrap_or_default()
+        };
+        let proxies = if place.is_second { "    127.0.0.1 1;" } else { "" };
         for (from, to) in [
-            ("listen 443 ssl;", format!("listen 127.0.0.1:{port};")),
-            ("    ssl_certificate /etc/nginx/ws.example.com.crt;\n", String::new()),
-            ("    ssl_certificate_key /etc/nginx/ws.example.com.key;\n", String::new()),
+            ("listen 443 ssl;", format!("listen 127.0.0.1:{port}{ssl};")),
+            ("    ssl_certificate /etc/nginx/ws.example.com.crt;\n", file("ssl_certificate", "cert.pem")),
+            ("    ssl_certificate_key /etc/nginx/ws.example.com.key;\n", file("ssl_certificate_key", "key.pem")),
             ("    server 127.0.0.1:8080 ", format!("    server 127.0.0.1:{node1} ")),
             ("    # server 127.0.0.1:8081 ", format!("    server 127.0.0.1:{node2} ")),
+            ("    # 10.0.0.9/32 1;", proxies.to_owned()),
+            ("keepalive_timeout 60s;", format!("keepalive_timeout {}s;", place.keep_alive_secs.unwrap_or(60))),
         ] {
             assert!(site.contains(from), "{from:?} is in deploy/nginx.conf");
             site = site.replace(from, &to);
@@ -70,10 +107,37 @@ impl Balancer {
     }
 
     fn start(port: u16, mut command: Command, nginx: Option<(TempDir, String)>) -> Self {
-        let command = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let child = command.spawn().expect("it is installed");
         until("the load balancer accepts", || TcpStream::connect(("127.0.0.1", port)).is_ok());
-        Self { url: format!("http://127.0.0.1:{port}"), child, nginx }
+        Self { url: format!("http://127.0.0.1:{port}"), child, command, old: vec![], nginx }
+    }
+
+    /// Has it read its configuration again: what is open stays with the old processes.
+    pub(crate) fn reload(&mut self) {
+        if self.nginx.is_some() {
+            return self.without(None);
+        }
+        let program = PathBuf::from(self.command.get_program());
+        let mut next = Command::new(program);
+        next.args(self.command.get_args()).args(["-sf", &self.child.id().to_string()]);
+        next.envs(self.command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        next.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let next = next.spawn().expect("it is installed");
+        until("the old one takes no more connections", || !listens(self.child.id()));
+        self.old.push(std::mem::replace(&mut self.child, next));
+    }
+
+    /// Ends it as a power cut would, and starts it again.
+    pub(crate) fn kill_and_restart(&mut self) {
+        let mut processes = if self.nginx.is_some() { self.workers() } else { vec![] };
+        processes.insert(0, self.child.id().to_string());
+        let killed = Command::new("kill").args(["-s", "KILL"]).args(&processes).status();
+        assert!(killed.expect("kill is there").success());
+        self.child.wait().expect("gone");
+        self.child = self.command.spawn().expect("it is installed");
+        let address = self.url.trim_start_matches("http://").to_owned();
+        until("the load balancer accepts", || TcpStream::connect(&address).is_ok());
     }
 
     /// Has nginx send nobody to the node at this port, or to both if it is none, as `deploy/README.md` tells the operator.
@@ -107,6 +171,10 @@ impl Balancer {
 
 impl Drop for Balancer {
     fn drop(&mut self) {
+        for old in &mut self.old {
+            let _ = old.kill();
+            let _ = old.wait();
+        }
         // nginx ends its workers itself, if it is told so and not killed.
         let _ = Command::new("kill").args(["-s", "TERM", &self.child.id().to_string()]).status();
         for _ in 0..100 {
@@ -118,4 +186,16 @@ impl Drop for Balancer {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Whether a process has a TCP socket that takes connections.
+fn listens(process: u32) -> bool {
+    const LISTEN: &str = "0A";
+    let table = fs::read_to_string(format!("/proc/{process}/net/tcp")).expect("it runs");
+    let column = |line: &str, number: usize| line.split_whitespace().nth(number).unwrap_or_default().to_owned();
+    let takes = table.lines().filter(|line| column(line, 3) == LISTEN);
+    let sockets: Vec<String> = takes.map(|line| format!("socket:[{}]", column(line, 9))).collect();
+    let open = fs::read_dir(format!("/proc/{process}/fd")).expect("it runs").flatten();
+    let mut links = open.filter_map(|file| fs::read_link(file.path()).ok());
+    links.any(|link| sockets.iter().any(|socket| link.as_os_str() == socket.as_str()))
 }

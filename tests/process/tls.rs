@@ -23,7 +23,7 @@ use super::gateway::Gateway;
 use super::gateway::config;
 
 /// Writes a new self-signed certificate to `dir`, and returns it.
-fn certify(dir: &Path) -> CertificateDer<'static> {
+pub(crate) fn certify(dir: &Path) -> CertificateDer<'static> {
     let CertifiedKey { cert, signing_key } =
         rcgen::generate_simple_self_signed(["gateway.test".to_owned()]).expect("a certificate");
     fs::write(dir.join("cert.pem"), cert.pem()).expect("written");
@@ -32,6 +32,11 @@ fn certify(dir: &Path) -> CertificateDer<'static> {
 }
 
 fn trusting(url: &str, root: &CertificateDer<'static>) -> StreamOwned<ClientConnection, TcpStream> {
+    secured(connect(url), root)
+}
+
+/// TLS on a connection, with a server that has this certificate.
+pub(crate) fn secured(stream: TcpStream, root: &CertificateDer<'static>) -> StreamOwned<ClientConnection, TcpStream> {
     let mut roots = RootCertStore::empty();
     roots.add(root.clone()).expect("a root");
     let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
@@ -40,7 +45,7 @@ fn trusting(url: &str, root: &CertificateDer<'static>) -> StreamOwned<ClientConn
         .with_root_certificates(roots)
         .with_no_client_auth();
     let name = "gateway.test".try_into().expect("a name");
-    StreamOwned::new(ClientConnection::new(Arc::new(config), name).expect("a client"), connect(url))
+    StreamOwned::new(ClientConnection::new(Arc::new(config), name).expect("a client"), stream)
 }
 
 fn with_tls(business: &str, dir: &Path) -> String {
