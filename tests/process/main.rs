@@ -10,6 +10,7 @@ mod deploy;
 mod descriptors;
 mod figures;
 mod gateway;
+mod keep_alive;
 mod log;
 mod memory;
 mod pauses;
