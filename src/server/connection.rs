@@ -63,13 +63,15 @@ pub(super) async fn serve(stream: TcpStream, address: SocketAddr, context: Conte
     let Some(certificate) = certificate else {
         return Box::pin(Exchange::run(context, peer, stream, place, evicted, Stream::Plain)).await;
     };
+    // A handshake that comes to nothing is counted before its socket is closed: the metrics have it when its client sees the end.
+    let mut handshake = Box::pin(secured(stream, certificate, handshakes, &place));
     let accepted = tokio::select! {
-        accepted = timeout(timeouts.tls_handshake, Box::pin(secured(stream, certificate, handshakes, &place))) => accepted,
+        accepted = timeout(timeouts.tls_handshake, &mut handshake) => accepted,
         Ok(()) = &mut evicted => return on_incident(Incident::Evicted),
     };
-    // A handshake that comes to nothing is counted before its socket is closed: the metrics have it when its client sees the end.
     match accepted {
         Ok(Ok(stream)) => {
+            drop(handshake);
             place.awaits(Awaited::Answer, Instant::now());
             let run = Exchange::run(context, peer, stream, place, evicted, |stream| Stream::Tls(Box::new(stream)));
             Box::pin(run).await;

@@ -87,7 +87,7 @@ mod tests {
     fn a_request_has_no_deadline_here() {
         let mut activity = Activity::Request;
 
-        activity.read(|| Instant::now());
+        activity.read(Instant::now);
 
         assert_eq!((activity, activity.deadline(&TIMEOUTS)), (Activity::Request, None));
     }
