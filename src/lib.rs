@@ -19,6 +19,7 @@ pub mod secret;
 pub mod delivery;
 pub mod protocol;
 pub mod tenant;
+pub mod tls;
 pub mod tunnel;
 
 // Things that do I/O and know no gateway.

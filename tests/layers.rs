@@ -8,7 +8,7 @@ use std::path::PathBuf;
 const LEVELS: &[&[&str]] = &[
     &["clock", "id", "limit", "secret"],
     &["options"],
-    &["protocol"],
+    &["protocol", "tls"],
     &["delivery", "tenant", "tunnel"],
     &["demo", "fence", "metrics", "server", "shutdown", "telemetry"],
     &["engine", "webhook"],

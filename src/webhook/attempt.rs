@@ -6,8 +6,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::CertificateError;
-
+use crate::tls::failure;
 use crate::webhook::answer::Malformed;
 use crate::webhook::guard::Refusal;
 
@@ -117,32 +116,18 @@ fn io_words(error: &io::Error) -> Cow<'static, str> {
 }
 
 fn tls_words(error: &io::Error) -> Cow<'static, str> {
-    let Some(tls) = error.get_ref().and_then(|source| source.downcast_ref::<rustls::Error>()) else {
-        return match error.kind() {
-            io::ErrorKind::UnexpectedEof => "connection closed during the handshake".into(),
-            _ => io_words(error),
-        };
-    };
-    match tls {
-        rustls::Error::InvalidCertificate(error) => match error {
-            CertificateError::Expired | CertificateError::ExpiredContext { .. } => "certificate expired".into(),
-            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
-                "certificate not valid yet".into()
-            }
-            CertificateError::UnknownIssuer => "certificate signed by nobody we trust".into(),
-            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
-                "certificate issued for another name".into()
-            }
-            CertificateError::Revoked => "certificate revoked".into(),
-            other => format!("certificate not valid: {other}").into(),
-        },
-        rustls::Error::InvalidMessage(_) => "the server does not speak TLS on this port".into(),
-        rustls::Error::AlertReceived(alert) => format!("the server refused the handshake: {alert:?}").into(),
-        other => other.to_string().into(),
+    match failure::find(error) {
+        Some(tls) => failure::words(tls),
+        None if error.kind() == io::ErrorKind::UnexpectedEof => "connection closed during the handshake".into(),
+        None => io_words(error),
     }
 }
 
 fn lost_words(source: &(dyn Error + Send + Sync + 'static)) -> Cow<'static, str> {
+    // With TLS 1.3 a server refuses a client when that thinks the handshake over.
+    if let Some(tls) = failure::find(source) {
+        return format!("TLS: {}", failure::words(tls)).into();
+    }
     if let Some(error) = find::<io::Error>(source) {
         return io_words(error);
     }
@@ -158,6 +143,8 @@ fn innermost<'a>(error: &'a (dyn Error + 'static)) -> &'a (dyn Error + 'static) 
 
 #[cfg(test)]
 mod tests {
+    use rustls::CertificateError;
+
     use super::*;
 
     fn tls(error: rustls::Error) -> AttemptError {
@@ -178,12 +165,16 @@ mod tests {
             (connect(io::ErrorKind::ConnectionRefused.into()), "connect", "connection refused"),
             (connect(io::Error::from_raw_os_error(113)), "connect", "host unreachable"),
             (connect(io::Error::from_raw_os_error(110)), "connect", "connection timed out"),
-            (tls(CertificateError::Expired.into()), "tls", "TLS: certificate expired"),
-            (tls(CertificateError::NotValidForName.into()), "tls", "TLS: certificate issued for another name"),
+            (tls(CertificateError::Expired.into()), "tls", "TLS: certificate expired; renew it on that server"),
             (
-                tls(rustls::AlertDescription::HandshakeFailure.into_error()),
+                tls(CertificateError::NotValidForName.into()),
                 "tls",
-                "TLS: the server refused the handshake: HandshakeFailure",
+                "TLS: certificate for another name; correct it or the URL",
+            ),
+            (
+                tls(rustls::AlertDescription::DecryptError.into_error()),
+                "tls",
+                "TLS: the server refused the handshake: DecryptError",
             ),
         ];
 

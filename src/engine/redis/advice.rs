@@ -4,6 +4,8 @@ use std::fmt;
 
 use redis::RedisError;
 
+use crate::tls::failure;
+
 /// An error with advice.
 pub(super) struct Advised<'a>(pub(super) &'a RedisError);
 
@@ -14,7 +16,8 @@ const ADVICE: [(&str, &str); 6] = [
     ("no permissions", LACKS_RIGHT),
     ("user executing the script can't", LACKS_RIGHT),
     ("Parse error", "what is there does not speak Redis (without TLS, or with it: redis:// or rediss://)"),
-    ("invalid peer certificate", "the certificate of Redis is not trusted, SSL_CERT_FILE can name another authority"),
+    // Of the nodes of a cluster the client tells the words only; the rest of them says what is wrong.
+    ("invalid peer certificate", "the certificate of a Redis node cannot be verified"),
 ];
 
 const LACKS_RIGHT: &str = "the user in engine.redis_url lacks a right, deploy/README.md names all it needs";
@@ -28,6 +31,9 @@ impl Advised<'_> {
 
 impl fmt::Display for Advised<'_> {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(tls) = failure::find(self.0) {
+            return write!(out, "TLS with Redis fails: {}", failure::words(tls));
+        }
         let said = self.0.to_string();
         match advice(&said) {
             Some(advice) => write!(out, "{advice}: {said}"),

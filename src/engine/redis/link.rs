@@ -49,6 +49,7 @@ pub(super) enum Connection {
 pub(super) struct Link {
     current: Arc<Current>,
     refusal: Arc<Refusal>,
+    is_tls: bool,
     _connecting: AbortOnDropHandle<()>,
 }
 
@@ -63,8 +64,9 @@ impl Link {
     pub(super) fn new(place: Place, on_push: Option<OnPush>) -> Self {
         let current = Arc::new(watch::Sender::new(None));
         let refusal = Arc::new(Refusal::default());
+        let is_tls = place.is_tls;
         let connecting = tokio::spawn(connect_for_ever(place, on_push, Arc::clone(&current), Arc::clone(&refusal)));
-        Self { current, refusal, _connecting: AbortOnDropHandle::new(connecting) }
+        Self { current, refusal, is_tls, _connecting: AbortOnDropHandle::new(connecting) }
     }
 
     /// The connection, as soon as there is one, with its number.
@@ -113,13 +115,22 @@ impl Link {
         };
         match timeout(CALL_TIMEOUT, calls).await {
             Ok(result) => result,
-            Err(_) => Err(self.refusal().unwrap_or_else(timed_out)),
+            Err(_) => Err(self.refusal().unwrap_or_else(|| self.silence())),
         }
     }
 
     /// Why there is no connection, if that is known.
     fn refusal(&self) -> Option<RedisError> {
         self.refusal.lock().clone()
+    }
+
+    /// The error of a call without an answer. A Redis without TLS waits for the end of what it takes for a line.
+    fn silence(&self) -> RedisError {
+        if self.is_tls && self.number().is_none() {
+            let words = "Redis did not answer within a second, and with rediss:// in engine.redis_url it must speak TLS on that port";
+            return std::io::Error::new(std::io::ErrorKind::TimedOut, words).into();
+        }
+        timed_out()
     }
 
     async fn call_once<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, RedisError> {
@@ -226,7 +237,7 @@ async fn connect_for_ever(place: Place, on_push: Option<OnPush>, current: Arc<Cu
             }
             Err(_) => {
                 tracing::debug!("cannot connect to Redis in time");
-                *refusal.lock() = Some(timed_out());
+                *refusal.lock() = None;
             }
         }
     }

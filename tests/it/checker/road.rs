@@ -113,8 +113,10 @@ async fn certificates_that_are_worth_nothing_until_they_are_renewed() {
     let (old_root, expired) = certificate(2000, 2001);
     let (root, good) = certificate(2000, 2099);
     assert_ne!(stranger, root);
-    for (bad, words) in [(foreign, "TLS: certificate signed by nobody we trust"), (expired, "TLS: certificate expired")]
-    {
+    let unknown = "TLS: certificate signed by itself; have it issued by a known authority, or install it here \
+                   (update-ca-certificates, or SSL_CERT_FILE)";
+    let over = "TLS: certificate expired at 2001-01-01T00:00:00.000Z; renew it on that server";
+    for (bad, words) in [(foreign, unknown), (expired, over)] {
         let roots = Roots::Given(vec![old_root.clone(), root.clone()]);
         let outside = Outside { roots, resolver: Arc::new(SystemResolver::system()) };
         let mut stage = Stage::with_outside(&[], outside).await;

@@ -131,17 +131,28 @@ async fn who_is_not_let_in_is_told_why() {
     let stranger = secure.dir.path().join("stranger");
     fs::write(&stranger, Authority::new().pem).expect("written");
     let refused = "the engine is away: open tunnels go on, new ones are refused error=\"user or password in engine.redis_url refused";
-    for (login, authority, words) in [
-        ("wafergate:swordfish", &trusted, refused),
-        ("somebody:swordfish", &trusted, refused),
-        (
-            "wafergate:swordfish",
-            &stranger,
-            "the certificate of Redis is not trusted, SSL_CERT_FILE can name another authority: invalid peer certificate",
-        ),
-    ] {
+    for (login, authority, words) in
+        [("wafergate:swordfish", &trusted, refused), ("somebody:swordfish", &trusted, refused)]
+    {
         let line = complaint(&secure.url(login), authority).await;
         assert!(line.contains(words), "{login}: {line}");
+    }
+    let (by_address, by_name) =
+        (secure.url("wafergate:swordfish"), secure.url("u:p").replace("127.0.0.1", "localhost"));
+    let plain = secure.redis.url().replace("redis:", "rediss:");
+    let cluster = by_address.replace("rediss:", "rediss+cluster:");
+    for (url, authority, words) in [
+        (
+            &by_address,
+            &stranger,
+            "TLS with Redis fails: certificate whose signature does not match the authority of that name",
+        ),
+        (&by_name, &trusted, "TLS with Redis fails: certificate for 127.0.0.1, not for localhost; correct one of them"),
+        (&plain, &trusted, "and with rediss:// in engine.redis_url it must speak TLS on that port"),
+        (&cluster, &stranger, "the certificate of a Redis node cannot be verified: "),
+    ] {
+        let line = complaint(url, authority).await;
+        assert!(line.contains(words), "{url}: {line}");
     }
 
     let lacks = "the user in engine.redis_url lacks a right, deploy/README.md names all it needs: ";

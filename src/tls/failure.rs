@@ -1,0 +1,143 @@
+//! What a failed handshake with another server asks for: what its certificate or its settings lack, in words, with the fix.
+
+use std::borrow::Cow;
+use std::error::Error;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::AlertDescription;
+use rustls::CertificateError;
+use rustls::PeerIncompatible;
+use rustls_pki_types::UnixTime;
+
+use crate::clock;
+use crate::tls::certificate::list;
+use crate::tls::verifier::Untrusted;
+
+const NOTHING_IN_COMMON: &str = "no TLS version or cipher suite in common, or that server wants a client certificate; enable TLS 1.2 \
+     or 1.3 with ECDHE and AES-GCM or ChaCha20-Poly1305 there, and ask for no client certificate";
+const TOO_OLD: &str = "that server speaks TLS 1.1 or older only; enable TLS 1.2 or 1.3 there";
+const WANTS_CERTIFICATE: &str = "that server wants a client certificate, and none is offered; turn that off there";
+
+/// The error of TLS in `error` or its sources, also where it is wrapped into an error of I/O or shared.
+pub fn find<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
+    std::iter::successors(Some(error), |error| inner(*error)).find_map(|error| error.downcast_ref())
+}
+
+/// What is in `error`. An error of I/O and a shared one name the source of what they hold, and never that itself.
+fn inner<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'static)> {
+    if let Some(held) = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+        return Some(held);
+    }
+    match error.downcast_ref::<Arc<dyn Error + Send + Sync>>() {
+        Some(shared) => Some(shared.as_ref()),
+        None => error.source(),
+    }
+}
+
+/// What happened, and what to do about it on that server.
+pub fn words(error: &rustls::Error) -> Cow<'static, str> {
+    match error {
+        rustls::Error::InvalidCertificate(error) => certificate_words(error),
+        rustls::Error::InvalidMessage(_) => "the server does not speak TLS on this port".into(),
+        rustls::Error::PeerIncompatible(
+            PeerIncompatible::ServerDoesNotSupportTls12Or13 | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig,
+        ) => TOO_OLD.into(),
+        rustls::Error::PeerIncompatible(_) => format!("{NOTHING_IN_COMMON} ({error})").into(),
+        rustls::Error::AlertReceived(alert) => alert_words(*alert),
+        other => other.to_string().into(),
+    }
+}
+
+fn certificate_words(error: &CertificateError) -> Cow<'static, str> {
+    match error {
+        CertificateError::Expired => "certificate expired; renew it on that server".into(),
+        CertificateError::ExpiredContext { not_after, .. } => {
+            format!("certificate expired at {}; renew it on that server", date(*not_after)).into()
+        }
+        CertificateError::NotValidYet => "certificate not valid yet; compare both machines' clocks".into(),
+        CertificateError::NotValidYetContext { not_before, .. } => {
+            format!("certificate not valid before {}; compare both machines' clocks", date(*not_before)).into()
+        }
+        CertificateError::UnknownIssuer => "certificate of an authority that is not known here; send its intermediate \
+             certificates on that server, or add its root to SSL_CERT_FILE"
+            .into(),
+        CertificateError::NotValidForNameContext { presented, .. } if presented.is_empty() => {
+            "certificate without a subjectAltName; have it issued with the host as one, a common name does not count".into()
+        }
+        CertificateError::NotValidForNameContext { expected, presented } => {
+            let names: Vec<_> = presented.iter().map(|name| bare(name)).collect();
+            let names = list(&names);
+            format!("certificate for {names}, not for {}; correct one of them", expected.to_str()).into()
+        }
+        CertificateError::NotValidForName => "certificate for another name; correct it or the URL".into(),
+        CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
+            "certificate not for servers; have it issued with serverAuth in its extended key usage".into()
+        }
+        CertificateError::Revoked => "certificate revoked; have a new one issued".into(),
+        CertificateError::UnsupportedSignatureAlgorithmContext { .. }
+        | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => {
+            "certificate signed in a way that is no longer accepted; have it issued with SHA-256 and an ECDSA or RSA key".into()
+        }
+        CertificateError::BadSignature => {
+            "certificate whose signature does not match the authority of that name, or with an RSA key of less than 2048 bits; \
+             install the authority's present root certificate here, or have the server's issued again"
+                .into()
+        }
+        CertificateError::Other(rustls::OtherError(other)) => other_words(other.as_ref()),
+        other => format!("certificate not valid: {other}").into(),
+    }
+}
+
+fn other_words(error: &(dyn Error + Send + Sync + 'static)) -> Cow<'static, str> {
+    if let Some(untrusted) = error.downcast_ref::<Untrusted>() {
+        return untrusted.to_string().into();
+    }
+    match error.downcast_ref::<webpki::Error>() {
+        Some(webpki::Error::CaUsedAsEndEntity) => {
+            "certificate of an authority (CA:TRUE) used as a server's own; sign one with it for \
+             the server, or make it with basicConstraints CA:FALSE"
+                .into()
+        }
+        Some(webpki::Error::EndEntityUsedAsCa) => {
+            "certificate signed with one that is no authority (CA:FALSE); sign it with one that is".into()
+        }
+        Some(webpki::Error::UnsupportedCertVersion) => {
+            "certificate of X.509 version 1; have it issued as version 3, with a subjectAltName".into()
+        }
+        _ => format!("certificate not valid: {error}").into(),
+    }
+}
+
+fn alert_words(alert: AlertDescription) -> Cow<'static, str> {
+    match alert {
+        AlertDescription::HandshakeFailure | AlertDescription::InsufficientSecurity => NOTHING_IN_COMMON.into(),
+        AlertDescription::ProtocolVersion => TOO_OLD.into(),
+        AlertDescription::CertificateRequired
+        | AlertDescription::BadCertificate
+        | AlertDescription::NoCertificate
+        | AlertDescription::UnknownCA
+        | AlertDescription::CertificateUnknown
+        | AlertDescription::AccessDenied => WANTS_CERTIFICATE.into(),
+        AlertDescription::UnrecognisedName => "that server knows no such host; correct the URL, or its virtual hosts".into(),
+        AlertDescription::InternalError => {
+            "that server failed in the handshake (InternalError); its own log has the reason, often a missing certificate".into()
+        }
+        other => format!("the server refused the handshake: {other:?}").into(),
+    }
+}
+
+fn date(time: UnixTime) -> String {
+    clock::rfc3339(Duration::from_secs(time.as_secs()))
+}
+
+/// A name as the verifier shows it, without the word for its kind.
+fn bare(name: &str) -> String {
+    let inner = name.split_once('(').and_then(|(_, rest)| rest.strip_suffix(')')).unwrap_or(name);
+    inner.trim_matches('"').to_owned()
+}
+
+#[cfg(test)]
+#[path = "failure_tests.rs"]
+mod tests;
