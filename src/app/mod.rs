@@ -4,7 +4,6 @@ mod drain;
 mod steady;
 
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::Weak;
 use std::time::Duration;
@@ -110,7 +109,7 @@ impl App {
         let upkeep = upkeep(&engine);
         let dispatcher =
             Dispatcher::new(client, &options.webhook, Arc::clone(&clock), metrics.clone(), rand::random, upkeep);
-        let certificate = certificate(&options.server)?;
+        let certificate = certificate(&options.server, &clock)?;
         let server = &options.server;
         let public = listen(server.listen, certificate.clone(), "server.listen", server, &metrics)?;
         let public = public.leaving_a_reserve(Arc::clone(&descriptors));
@@ -228,7 +227,7 @@ impl Reloader {
     /// If the certificate cannot be used; then nothing is changed.
     pub fn reload(&self, options: &Options) -> anyhow::Result<()> {
         if let Some(certificate) = &self.certificate {
-            certificate.reload()?;
+            certificate.reload(&options.server)?;
         }
         self.dispatcher.client().set_policy(options.webhook.allow_networks.clone());
         self.gateway.reload(options);
@@ -275,12 +274,11 @@ fn tell_room(descriptors: &Descriptors, options: &Options) {
     }
 }
 
-fn certificate(server: &options::Server) -> anyhow::Result<Option<Arc<Certificate>>> {
+fn certificate(server: &options::Server, clock: &Arc<dyn Clock>) -> anyhow::Result<Option<Arc<Certificate>>> {
     if server.tls_cert.is_empty() {
         return Ok(None);
     }
-    let certificate = Certificate::load(Path::new(&server.tls_cert), Path::new(&server.tls_key))?;
-    Ok(Some(Arc::new(certificate)))
+    Ok(Some(Arc::new(Certificate::load(server, Arc::clone(clock))?)))
 }
 
 fn listen(

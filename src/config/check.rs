@@ -4,10 +4,11 @@ use std::collections::HashSet;
 use std::fs::File;
 use std::io;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 
+use crate::clock::SystemClock;
 use crate::options::EngineKind;
 use crate::options::Options;
 use crate::options::Server;
@@ -155,7 +156,7 @@ fn tls(options: &Options, checker: &mut Checker<'_>) {
 
 fn certificate(server: &Server, checker: &mut Checker<'_>) {
     use CertificateError::{Chain, Key, Unusable};
-    match Certificate::load(Path::new(&server.tls_cert), Path::new(&server.tls_key)) {
+    match Certificate::load(server, Arc::new(SystemClock)) {
         Ok(_) => {}
         Err(Chain { source, .. }) => {
             let advice = "name a PEM file with the certificate chain, the server's own first";

@@ -5,14 +5,26 @@ use std::io;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use rustls::RootCertStore;
 use rustls::ServerConfig;
 use rustls::crypto::ring;
+use rustls::server::NoServerSessionStorage;
+use rustls::server::ProducesTickets;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::PrivateKeyDer;
 use rustls_pki_types::pem;
 use rustls_pki_types::pem::PemObject;
+use url::Url;
+
+use crate::clock::Clock;
+use crate::options;
+use crate::tls::certificate;
+use crate::tls::certificate::Doubt;
+use crate::tls::session;
+use crate::tls::session::Sessions;
 
 /// Why a certificate cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -40,56 +52,128 @@ pub enum CertificateError {
 
 /// A certificate chain with its key, from two PEM files.
 pub struct Certificate {
+    clock: Arc<dyn Clock>,
+    ticket_secret: Vec<u8>,
+    current: ArcSwap<Current>,
+}
+
+/// What was read last.
+struct Current {
+    public_url: String,
     chain_path: PathBuf,
-    key_path: PathBuf,
-    config: ArcSwap<ServerConfig>,
+    chain: Vec<CertificateDer<'static>>,
+    config: Arc<ServerConfig>,
 }
 
 impl Certificate {
-    /// Reads the two files.
+    /// Reads the two files that `server` names.
     ///
     /// # Errors
     ///
     /// If they are no certificate and its key; the message names the file.
-    pub fn load(chain_path: &Path, key_path: &Path) -> Result<Self, CertificateError> {
-        let config = ArcSwap::new(read(chain_path, key_path)?);
-        Ok(Self { chain_path: chain_path.to_owned(), key_path: key_path.to_owned(), config })
+    pub fn load(server: &options::Server, clock: Arc<dyn Clock>) -> Result<Self, CertificateError> {
+        let ticket_secret = match server.ticket_key.expose() {
+            "" => rand::random::<[u8; 32]>().to_vec(),
+            key => key.as_bytes().to_vec(),
+        };
+        let current = ArcSwap::from_pointee(read(server, &ticket_secret, &clock)?);
+        Ok(Self { clock, ticket_secret, current })
     }
 
-    /// Reads the two files again, for connections that come from now on.
+    /// Reads the files that `server` names now, for connections that come from now on. Sessions go on.
     ///
     /// # Errors
     ///
     /// As [`load`](Self::load); the old certificate stays in use then.
-    pub fn reload(&self) -> Result<(), CertificateError> {
-        self.config.store(read(&self.chain_path, &self.key_path)?);
+    pub fn reload(&self, server: &options::Server) -> Result<(), CertificateError> {
+        self.current.store(Arc::new(read(server, &self.ticket_secret, &self.clock)?));
         Ok(())
+    }
+
+    /// How long the certificate is still good, in seconds; negative when it has expired.
+    pub fn seconds_left(&self) -> Option<i64> {
+        let expiry = certificate::expiry(&self.current.load().chain)?;
+        let seconds = |time: Duration| i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
+        Some(seconds(expiry) - seconds(self.clock.unix_time()))
+    }
+
+    /// Whether the file has a certificate by now that is good for longer than the one in use.
+    pub fn is_renewed(&self) -> bool {
+        let current = self.current.load();
+        read_chain(&current.chain_path)
+            .is_ok_and(|chain| certificate::expiry(&chain) > certificate::expiry(&current.chain))
+    }
+
+    /// What is wrong with the certificate, for clients that are sent to `server.public_url` if that is set. Reads the system's roots.
+    pub fn doubts(&self) -> Vec<Doubt> {
+        let mut roots = RootCertStore::empty();
+        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        let current = self.current.load();
+        let url = Url::parse(&current.public_url).ok();
+        let host = url.as_ref().and_then(Url::host).map(|host| host.to_owned());
+        certificate::doubts(&current.chain, host.as_ref(), &roots, self.clock.unix_time())
     }
 
     /// What a handshake needs that begins now.
     pub(super) fn config(&self) -> Arc<ServerConfig> {
-        self.config.load_full()
+        Arc::clone(&self.current.load().config)
     }
 }
 
-fn read(chain_path: &Path, key_path: &Path) -> Result<Arc<ServerConfig>, CertificateError> {
-    let chain_error = |source| CertificateError::Chain { path: chain_path.to_owned(), source };
-    let key_error = |source| CertificateError::Key { path: key_path.to_owned(), source };
-    let chain: Vec<_> = CertificateDer::pem_reader_iter(open(chain_path).map_err(chain_error)?)
-        .collect::<Result<_, _>>()
-        .map_err(chain_error)?;
-    if chain.is_empty() {
-        return Err(chain_error(pem::Error::NoItemsFound));
-    }
-    let key = PrivateKeyDer::from_pem_reader(open(key_path).map_err(key_error)?).map_err(key_error)?;
+fn read(server: &options::Server, ticket_secret: &[u8], clock: &Arc<dyn Clock>) -> Result<Current, CertificateError> {
+    let (chain_path, key_path) = (PathBuf::from(&server.tls_cert), PathBuf::from(&server.tls_key));
+    let chain =
+        read_chain(&chain_path).map_err(|source| CertificateError::Chain { path: chain_path.clone(), source })?;
+    let key = open(&key_path)
+        .and_then(PrivateKeyDer::from_pem_reader)
+        .map_err(|source| CertificateError::Key { path: key_path, source })?;
+    let sessions = Sessions::new(ticket_secret, certificate::names(&chain[0]));
     let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()
-        .with_single_cert(chain, key)?;
+        .with_single_cert(chain.clone(), key)?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(Arc::new(config))
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.ticketer = Arc::new(Tickets { sessions, clock: Arc::clone(clock) });
+    Ok(Current { public_url: server.public_url.clone(), chain_path, chain, config: Arc::new(config) })
+}
+
+/// The certificates of a file, at least one.
+fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, pem::Error> {
+    let chain: Vec<_> = CertificateDer::pem_reader_iter(open(path)?).collect::<Result<_, _>>()?;
+    if chain.is_empty() { Err(pem::Error::NoItemsFound) } else { Ok(chain) }
+}
+
+/// Seals sessions into tickets. A session has forward secrecy with TLS 1.3, where rustls resumes with a new key exchange only, and
+/// there is no early data.
+#[derive(Debug)]
+struct Tickets {
+    sessions: Sessions,
+    clock: Arc<dyn Clock>,
+}
+
+impl ProducesTickets for Tickets {
+    fn enabled(&self) -> bool {
+        true
+    }
+
+    fn lifetime(&self) -> u32 {
+        u32::try_from(session::LIFETIME.as_secs()).expect("a day")
+    }
+
+    fn encrypt(&self, session: &[u8]) -> Option<Vec<u8>> {
+        Some(self.sessions.seal(session, rand::random(), self.clock.unix_time()))
+    }
+
+    fn decrypt(&self, ticket: &[u8]) -> Option<Vec<u8>> {
+        self.sessions.open(ticket, self.clock.unix_time())
+    }
 }
 
 fn open(path: &Path) -> Result<io::BufReader<File>, pem::Error> {
     File::open(path).map(io::BufReader::new).map_err(pem::Error::Io)
 }
+
+#[cfg(test)]
+#[path = "tls_tests.rs"]
+mod tests;

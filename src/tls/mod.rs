@@ -1,5 +1,7 @@
-//! What TLS needs to be decided: what a certificate is worth, and what a failed handshake asks for. No I/O and no clock.
+//! What TLS needs to be decided: how sessions are sealed into tickets, what a certificate is worth, and what a failed handshake
+//! asks for. No I/O and no clock.
 
 pub mod certificate;
 pub mod failure;
+pub mod session;
 pub mod verifier;

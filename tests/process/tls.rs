@@ -8,9 +8,13 @@ use std::sync::Arc;
 use rcgen::CertifiedKey;
 use rustls::ClientConfig;
 use rustls::ClientConnection;
+use rustls::HandshakeKind;
 use rustls::RootCertStore;
 use rustls::StreamOwned;
+use rustls::SupportedProtocolVersion;
 use rustls::crypto::ring;
+use rustls::version::TLS12;
+use rustls::version::TLS13;
 use rustls_pki_types::CertificateDer;
 
 use super::business::Business;
@@ -37,20 +41,37 @@ fn trusting(url: &str, root: &CertificateDer<'static>) -> StreamOwned<ClientConn
 
 /// TLS on a connection, with a server that has this certificate.
 pub(crate) fn secured(stream: TcpStream, root: &CertificateDer<'static>) -> StreamOwned<ClientConnection, TcpStream> {
+    over(&phone(&[root], &[&TLS12, &TLS13]), stream)
+}
+
+/// A client that keeps its sessions.
+fn phone(trusted: &[&CertificateDer<'static>], versions: &[&'static SupportedProtocolVersion]) -> Arc<ClientConfig> {
     let mut roots = RootCertStore::empty();
-    roots.add(root.clone()).expect("a root");
+    trusted.iter().for_each(|root| roots.add((*root).clone()).expect("a root"));
     let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()
+        .with_protocol_versions(versions)
         .expect("versions")
         .with_root_certificates(roots)
         .with_no_client_auth();
+    Arc::new(config)
+}
+
+fn dial(phone: &Arc<ClientConfig>, url: &str) -> StreamOwned<ClientConnection, TcpStream> {
+    over(phone, connect(url))
+}
+
+fn over(phone: &Arc<ClientConfig>, stream: TcpStream) -> StreamOwned<ClientConnection, TcpStream> {
     let name = "gateway.test".try_into().expect("a name");
-    StreamOwned::new(ClientConnection::new(Arc::new(config), name).expect("a client"), stream)
+    StreamOwned::new(ClientConnection::new(Arc::clone(phone), name).expect("a client"), stream)
 }
 
 fn with_tls(business: &str, dir: &Path) -> String {
+    with_tls_and(business, dir, "")
+}
+
+fn with_tls_and(business: &str, dir: &Path, more: &str) -> String {
     let (cert, key) = (dir.join("cert.pem"), dir.join("key.pem"));
-    config(business, &format!("[server]\ntls_cert = {cert:?}\ntls_key = {key:?}\n"))
+    config(business, &format!("[server]\ntls_cert = {cert:?}\ntls_key = {key:?}\n{more}"))
 }
 
 #[test]
@@ -136,4 +157,33 @@ fn a_handshake_that_stalls_is_cut_off_and_counted() {
     assert_eq!(end, 0);
     let (_, metrics) = get(&gateway.admin, "/metrics");
     assert!(metrics.contains("wafergate_refused_total{reason=\"too_slow\"} 1"), "{metrics}");
+}
+
+#[test]
+fn sessions_are_resumed_after_sighup_on_another_node_and_by_the_next_process() {
+    let dirs = [0; 2].map(|_| tempfile::tempdir().expect("a directory"));
+    let [first, second] = dirs.each_ref().map(|dir| certify(dir.path()));
+    let business = Business::start(true);
+    let key = format!("ticket_key = \"{}\"\n", "of both nodes ".repeat(3));
+    let node = |dir: usize| Gateway::start(&with_tls_and(&business.authority, dirs[dir].path(), &key));
+    let (mut one, other) = (node(0), node(1));
+    let phones = [&TLS12, &TLS13].map(|version| phone(&[&first, &second], &[version]));
+    let visit = |gateway: &Gateway| {
+        phones.each_ref().map(|phone| {
+            let mut stream = dial(phone, &gateway.url);
+            ask(&mut stream, &business.authority);
+            stream.conn.handshake_kind().expect("a complete handshake")
+        })
+    };
+    assert_eq!(visit(&one), [HandshakeKind::Full; 2]);
+
+    // The certificate is another one now, which these phones do not know.
+    certify(dirs[0].path());
+    one.signal("HUP");
+    one.logged("reloaded");
+    assert_eq!(visit(&one), [HandshakeKind::Resumed; 2]);
+    assert_eq!(visit(&other), [HandshakeKind::Resumed; 2]);
+
+    one.kill();
+    assert_eq!(visit(&node(0)), [HandshakeKind::Resumed; 2]);
 }
