@@ -9,6 +9,7 @@ use prometheus::HistogramVec;
 use prometheus::IntCounter;
 use prometheus::IntCounterVec;
 use prometheus::IntGauge;
+use prometheus::IntGaugeVec;
 use prometheus::Opts;
 use prometheus::Registry;
 use prometheus::TextEncoder;
@@ -69,6 +70,7 @@ pub struct Metrics {
     refused: IntCounterVec,
     accept_errors: IntCounter,
     log_lines_dropped: IntGauge,
+    certificate_expiry: IntGaugeVec,
     node_messages_dropped: IntCounterVec,
 }
 
@@ -141,6 +143,16 @@ impl Default for Metrics {
                 "Messages from other nodes that were not taken, by reason",
                 &["reason"],
             ),
+            certificate_expiry: register(
+                &registry,
+                IntGaugeVec::new(
+                    Opts::new(
+                        "wafergate_tls_certificate_expiry_seconds",
+                        "Time until the certificate of server.tls_cert expires; negative when it has",
+                    ),
+                    &[],
+                ),
+            ),
             log_lines_dropped: gauge("wafergate_log_lines_dropped", "Log lines dropped since nobody read them"),
             registry,
         }
@@ -193,6 +205,11 @@ impl Metrics {
         self.log_lines_dropped.set(i64::try_from(lines).unwrap_or(i64::MAX));
     }
 
+    /// Notes how long the certificate is still good. Before that, and so without TLS, there is no such metric.
+    pub fn set_certificate_expiry(&self, seconds_left: i64) {
+        self.certificate_expiry.with_label_values::<&str>(&[]).set(seconds_left);
+    }
+
     /// All metrics in Prometheus' text format.
     pub fn render(&self) -> String {
         let mut text = Vec::new();
@@ -214,6 +231,17 @@ fn register<C: Collector + Clone + 'static>(registry: &Registry, collector: prom
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_end_of_a_certificate_is_a_metric_only_if_there_is_one() {
+        let name = "wafergate_tls_certificate_expiry_seconds";
+        let metrics = Metrics::default();
+        assert!(!metrics.render().contains(name));
+
+        metrics.set_certificate_expiry(-60);
+
+        assert!(metrics.render().contains(&format!("\n{name} -60\n")));
+    }
 
     #[test]
     fn the_fixed_names_are_all_there() {

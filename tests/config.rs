@@ -4,9 +4,12 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use toml::Table;
 use toml::Value;
+use wafergate::clock::Clock;
+use wafergate::clock::SystemClock;
 use wafergate::config;
 use wafergate::options::LimitOverrides;
 use wafergate::options::Limits;
@@ -82,6 +85,77 @@ fn invalid_files_fail_and_name_the_key() {
         }
         assert!(shown.contains(&*path.to_string_lossy()) || shown.contains("(default)"), "no place: {shown}");
         assert!(!format!("{shown} {error:?}").contains(SECRET), "{}: {shown}", path.display());
+    }
+}
+
+/// Certificates that are made when the test runs, since what is wrong with them depends on the day.
+#[test]
+fn a_certificate_with_faults_is_warned_of_with_the_key_the_file_and_the_fix() {
+    use rcgen::CertificateParams;
+    use rcgen::KeyPair;
+
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = |name: &str| directory.path().join(name).to_str().expect("text").to_owned();
+    let named = |names: &[&str]| {
+        let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
+        CertificateParams::new(names).expect("names")
+    };
+    let valid = |from, until| {
+        let mut params = named(&["ws.example.com"]);
+        (params.not_before, params.not_after) = (from, until);
+        params
+    };
+    let new_year = |year| rcgen::date_time_ymd(year, 1, 1);
+    let in_days = |days: u64| {
+        let now = Duration::from_secs(SystemClock.unix_time().as_secs());
+        new_year(1970) + now + Duration::from_secs(days * 86_400)
+    };
+    let tenant = "[[tenants]]\nserver_host = \"a.example\"\nkeys = [\"0123456789abcdef\"]\n";
+    let authority = KeyPair::generate().expect("a key");
+    let mut name = named(&[]);
+    name.distinguished_name.push(rcgen::DnType::CommonName, "Authority");
+    let by_authority = rcgen::Issuer::new(name, &authority);
+
+    for (params, is_signed_by_itself, words) in [
+        (named(&["ws.example.com"]), true, None),
+        (named(&["*.example.com"]), true, None),
+        (valid(new_year(2000), in_days(15)), true, None),
+        (valid(new_year(2000), in_days(13)), true, Some("expires in 12 days, at 20")),
+        (
+            valid(new_year(2000), new_year(2001)),
+            true,
+            Some("expired at 2001-01-01T00:00:00.000Z: clients refuse it; renew"),
+        ),
+        (
+            valid(new_year(2999), new_year(3000)),
+            true,
+            Some("is not valid before 2999-01-01T00:00:00.000Z: clients refuse it"),
+        ),
+        (named(&[]), true, Some("has no subjectAltName: clients refuse it")),
+        (named(&["a.example", "b.example"]), true, Some("is for a.example, b.example, not for ws.example.com")),
+        (named(&["ws.example.com"]), false, Some("lacks the certificate of its issuer \"Authority\"")),
+    ] {
+        let key = KeyPair::generate().expect("a key");
+        let certificate =
+            if is_signed_by_itself { params.self_signed(&key) } else { params.signed_by(&key, &by_authority) };
+        fs::write(path("cert.pem"), certificate.expect("a certificate").pem()).expect("written");
+        fs::write(path("key.pem"), key.serialize_pem()).expect("written");
+        let (cert, key) = (path("cert.pem"), path("key.pem"));
+        let text = format!(
+            "[server]\npublic_url = \"wss://WS.example.com:8443\"\ntls_cert = {cert:?}\ntls_key = {key:?}\n{tenant}"
+        );
+        fs::write(path("wafergate.toml"), text).expect("written");
+
+        let loaded = config::load(Some(Path::new(&path("wafergate.toml"))), []).expect("a usable configuration");
+
+        match words {
+            None => assert_eq!(loaded.warnings, Vec::<String>::new()),
+            Some(words) => {
+                let [warning] = loaded.warnings.as_slice() else { panic!("{words}: {:?}", loaded.warnings) };
+                let start = format!("server.tls_cert = {cert:?} ({}:3): {words}", path("wafergate.toml"));
+                assert!(warning.starts_with(&start), "{warning}\n{start}");
+            }
+        }
     }
 }
 

@@ -79,6 +79,7 @@ fn readmes_name_every_metric_and_no_other() {
     let metrics = Metrics::default();
     metrics.refused("something");
     metrics.action("ok");
+    metrics.set_certificate_expiry(1);
     metrics.node_message_dropped("something");
     let rendered = metrics.render();
     let expected: BTreeSet<_> =

@@ -1,5 +1,6 @@
 //! Wiring: the one place that knows every part, builds them in order and ends them in order.
 
+mod certificate;
 mod drain;
 mod steady;
 
@@ -109,7 +110,7 @@ impl App {
         let upkeep = upkeep(&engine);
         let dispatcher =
             Dispatcher::new(client, &options.webhook, Arc::clone(&clock), metrics.clone(), rand::random, upkeep);
-        let certificate = certificate(&options.server, &clock)?;
+        let certificate = certificate::load(&options.server, &clock)?;
         let server = &options.server;
         let public = listen(server.listen, certificate.clone(), "server.listen", server, &metrics)?;
         let public = public.leaving_a_reserve(Arc::clone(&descriptors));
@@ -182,11 +183,19 @@ impl App {
         fallback: Option<Fallback>,
         dropped_log_lines: impl Fn() -> usize + Send + Sync + 'static,
     ) -> Ended {
-        let Self { gateway, dispatcher, redis, public, admin, drain, shutdown, .. } = self;
+        let Self { gateway, dispatcher, redis, certificate, public, admin, drain, shutdown } = self;
         let stop = CancellationToken::new();
         let api = Arc::new(Api::new(Arc::clone(&gateway), fallback));
+        let shown = certificate.clone();
         let admin_edge = Admin::new(Arc::clone(&gateway), shutdown.clone(), move |metrics| {
             metrics.set_log_lines_dropped(dropped_log_lines());
+            if let Some(seconds) = shown.as_ref().and_then(|certificate| certificate.seconds_left()) {
+                metrics.set_certificate_expiry(seconds);
+            }
+        });
+        let _watched = certificate.map(|certificate| {
+            let watch = certificate::watch(certificate, certificate::tell);
+            AbortOnDropHandle::new(tokio::spawn(watch))
         });
         let others = redis.is_some();
         let member: Arc<dyn Member> = gateway.clone();
@@ -272,13 +281,6 @@ fn tell_room(descriptors: &Descriptors, options: &Options) {
             "limits.connections is more than this process may open: raise its limit of open files",
         );
     }
-}
-
-fn certificate(server: &options::Server, clock: &Arc<dyn Clock>) -> anyhow::Result<Option<Arc<Certificate>>> {
-    if server.tls_cert.is_empty() {
-        return Ok(None);
-    }
-    Ok(Some(Arc::new(Certificate::load(server, Arc::clone(clock))?)))
 }
 
 fn listen(

@@ -157,7 +157,11 @@ fn tls(options: &Options, checker: &mut Checker<'_>) {
 fn certificate(server: &Server, checker: &mut Checker<'_>) {
     use CertificateError::{Chain, Key, Unusable};
     match Certificate::load(server, Arc::new(SystemClock)) {
-        Ok(_) => {}
+        Ok(certificate) => {
+            for doubt in certificate.doubts() {
+                checker.warning("server.tls_cert", doubt.to_string());
+            }
+        }
         Err(Chain { source, .. }) => {
             let advice = "name a PEM file with the certificate chain, the server's own first";
             checker.problem("server.tls_cert", format!("holds no certificate: {source}; {advice}"));

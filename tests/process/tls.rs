@@ -187,3 +187,30 @@ fn sessions_are_resumed_after_sighup_on_another_node_and_by_the_next_process() {
     one.kill();
     assert_eq!(visit(&node(0)), [HandshakeKind::Resumed; 2]);
 }
+
+#[test]
+fn a_certificate_with_faults_is_told_of_at_start_and_at_sighup_and_its_end_is_a_metric() {
+    let dir = tempfile::tempdir().expect("a directory");
+    certify(dir.path());
+    let business = Business::start(true);
+    let config = with_tls_and(&business.authority, dir.path(), "public_url = \"wss://ws.example.com\"\n");
+    let mut gateway = Gateway::start(&config);
+    let told = gateway.logged("warning: server.tls_cert = ");
+    assert!(told.contains("is for gateway.test, not for ws.example.com"), "{told}");
+
+    let mut params = rcgen::CertificateParams::new(["ws.example.com".to_owned()]).expect("a name");
+    params.not_after = rcgen::date_time_ymd(2001, 1, 1);
+    params.not_before = rcgen::date_time_ymd(2000, 1, 1);
+    let key = rcgen::KeyPair::generate().expect("a key");
+    fs::write(dir.path().join("cert.pem"), params.self_signed(&key).expect("a certificate").pem()).expect("written");
+    fs::write(dir.path().join("key.pem"), key.serialize_pem()).expect("written");
+    gateway.signal("HUP");
+    let told = gateway.logged("expired at 2001-01-01T00:00:00.000Z: clients refuse it; renew it, then send SIGHUP");
+    assert!(told.contains("server.tls_cert = ") && told.contains("cert.pem"), "{told}");
+    gateway.logged("reloaded");
+
+    let (_, metrics) = get(&gateway.admin, "/metrics");
+    let left = metrics.lines().find_map(|line| line.strip_prefix("wafergate_tls_certificate_expiry_seconds "));
+    // It ended more than twenty years ago.
+    assert!(left.and_then(|left| left.parse::<i64>().ok()).is_some_and(|left| left < -600_000_000), "{metrics}");
+}
