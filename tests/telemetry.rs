@@ -31,7 +31,7 @@ impl Running {
         let child = Command::new(std::env::current_exe().expect("this program"))
             .args(["--exact", "the_child", "--nocapture"])
             .env(PART, part)
-            .stdin(Stdio::null())
+            .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn();
@@ -65,7 +65,9 @@ impl Drop for Running {
 #[test]
 fn the_child() {
     let Ok(part) = std::env::var(PART) else { return };
-    let log = Log { level: "info".to_owned(), format: LogFormat::Text };
+    // With details every line is written, also one that is repeated.
+    let level = if part == "flood" { "debug" } else { "info" };
+    let log = Log { level: level.to_owned(), format: LogFormat::Text };
     let telemetry = telemetry::init(&log).expect("a log");
     assert!(telemetry::init(&log).is_err(), "a process has one log");
     match part.as_str() {
@@ -79,6 +81,12 @@ fn the_child() {
             let panicked = std::thread::spawn(|| panic!("on\npurpose")).join().is_err();
             println!("dropped={} panicked={panicked}", telemetry.dropped_lines());
         }
+        "repeated" => {
+            (0..20).for_each(|n| tracing::warn!(n, "one of many lines"));
+            // Goes on until the test has seen enough, and says nothing more.
+            let _ = std::io::stdin().read(&mut [0]);
+        }
+        "ended" => (0..20).for_each(|n| tracing::warn!(n, "one of many lines")),
         other => panic!("no part {other}"),
     }
 }
@@ -109,4 +117,19 @@ fn lines_in_a_pipe_have_no_colours_and_panics_are_lines() {
     assert!(!text.contains(['\u{1b}', '\r']), "{text:?}");
     assert!(lines[0].contains(r#"WARN telemetry: a line host="a\r\n\u{1b}[31mb""#), "{text}");
     assert!(lines[1].contains(r#"panic.message="on\npurpose""#), "{text}");
+}
+
+#[test]
+fn what_was_left_out_is_told_although_nothing_follows() {
+    for part in ["repeated", "ended"] {
+        let mut child = Running::new(part);
+        let stderr = BufReader::new(child.0.stderr.take().expect("a pipe"));
+
+        let lines: Vec<_> = stderr.lines().map(|line| line.expect("text")).take(6).collect();
+
+        assert_eq!(lines.len(), 6, "{part}: {lines:#?}");
+        assert!(lines[..5].iter().all(|line| line.contains("WARN telemetry: one of many lines n=")), "{lines:#?}");
+        assert!(lines[5].contains("WARN telemetry: and 15 more in "), "{lines:#?}");
+        assert!(lines[5].ends_with(" s: one of many lines"), "{lines:#?}");
+    }
 }

@@ -1,8 +1,11 @@
-//! The log: text or JSON lines on stderr that nobody waits for. A line that cannot be written is dropped and counted.
+//! The log: text or JSON lines on stderr that nobody waits for. A line that cannot be written is dropped and counted, and one that
+//! is repeated is summarised.
 
 mod escape;
 mod fields;
 mod json;
+mod repeats;
+mod summary;
 
 use std::io;
 use std::io::IsTerminal;
@@ -13,6 +16,7 @@ use std::sync::atomic::Ordering;
 
 use strsim::damerau_levenshtein;
 use tracing::Subscriber;
+use tracing::level_filters::LevelFilter;
 use tracing_appender::non_blocking::ErrorCounter;
 use tracing_appender::non_blocking::NonBlockingBuilder;
 use tracing_appender::non_blocking::WorkerGuard;
@@ -29,6 +33,7 @@ use crate::options::LogFormat;
 use self::fields::JsonFields;
 use self::fields::TextFields;
 use self::json::JsonLine;
+use self::summary::Summary;
 
 /// Lines that may wait for a slow stderr: at some hundred bytes each a few MiB, and enough for a burst.
 const BUFFERED_LINES: usize = 8192;
@@ -56,14 +61,17 @@ pub enum TelemetryError {
     /// The filter is gone.
     #[error("cannot change the log level")]
     Reload(#[from] reload::Error),
+    /// The system gives no thread.
+    #[error("cannot start the thread that summarises repeated lines")]
+    Thread(#[source] io::Error),
 }
 
 /// The log of this process. Waiting lines are written when it is dropped, unless stderr is blocked.
-#[derive(Debug)]
 pub struct Telemetry {
     filter: reload::Handle<EnvFilter, Registry>,
     overflow: ErrorCounter,
     failed: Arc<AtomicUsize>,
+    summary: Summary,
     _writer: WorkerGuard,
 }
 
@@ -71,6 +79,7 @@ pub struct Telemetry {
 pub fn init(log: &options::Log) -> Result<Telemetry, TelemetryError> {
     let (subscriber, telemetry) = build(log, io::stderr(), io::stderr().is_terminal())?;
     tracing::subscriber::set_global_default(subscriber)?;
+    telemetry.summary.start().map_err(TelemetryError::Thread)?;
     log_panics();
     Ok(telemetry)
 }
@@ -102,7 +111,9 @@ fn build<W: Write + Send + 'static>(
     output: W,
     ansi: bool,
 ) -> Result<(impl Subscriber + Send + Sync + use<W>, Telemetry), TelemetryError> {
-    let (filter, handle) = reload::Layer::new(parse_filter(&log.level)?);
+    let filter = parse_filter(&log.level)?;
+    let summary = Summary::new(wants_all(&filter));
+    let (filter, handle) = reload::Layer::new(filter);
     let failed = Arc::new(AtomicUsize::new(0));
     let output = Output { inner: output, failed: Arc::clone(&failed) };
     let (writer, guard) = NonBlockingBuilder::default()
@@ -117,8 +128,13 @@ fn build<W: Write + Send + 'static>(
         LogFormat::Text => layer.with_ansi(ansi).fmt_fields(TextFields).boxed(),
         LogFormat::Json => layer.with_ansi(false).fmt_fields(JsonFields).event_format(JsonLine).boxed(),
     };
-    let subscriber = tracing_subscriber::registry().with(filter).with(layer);
-    Ok((subscriber, Telemetry { filter: handle, overflow, failed, _writer: guard }))
+    let subscriber = tracing_subscriber::registry().with(filter).with(summary.clone()).with(layer);
+    Ok((subscriber, Telemetry { filter: handle, overflow, failed, summary, _writer: guard }))
+}
+
+/// Whether `filter` asks for details somewhere: then repeated lines are wanted too.
+fn wants_all(filter: &EnvFilter) -> bool {
+    Layer::<Registry>::max_level_hint(filter).is_none_or(|level| level >= LevelFilter::DEBUG)
 }
 
 /// Panics become events: the default hook writes to stderr itself, and a blocked stderr would block the task that panicked.
@@ -133,12 +149,22 @@ fn log_panics() {
 impl Telemetry {
     /// Logs by `level` from now on. On an error the former level stays.
     pub fn reload(&self, level: &str) -> Result<(), TelemetryError> {
-        Ok(self.filter.reload(parse_filter(level)?)?)
+        let filter = parse_filter(level)?;
+        let wants_all = wants_all(&filter);
+        self.filter.reload(filter)?;
+        self.summary.show_all(wants_all);
+        Ok(())
     }
 
     /// How many lines were lost since the start: stderr was blocked, closed or its disk full.
     pub fn dropped_lines(&self) -> usize {
         self.overflow.dropped_lines().saturating_add(self.failed.load(Ordering::Relaxed))
+    }
+}
+
+impl Drop for Telemetry {
+    fn drop(&mut self) {
+        self.summary.end();
     }
 }
 

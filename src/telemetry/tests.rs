@@ -133,7 +133,7 @@ impl Write for Blocked {
 #[test]
 fn a_blocked_output_drops_lines_and_blocks_nobody() {
     let (release, gate) = mpsc::sync_channel(0);
-    let (subscriber, telemetry) = build(&log("info", LogFormat::Json), Blocked(gate), false).expect("valid settings");
+    let (subscriber, telemetry) = build(&log("debug", LogFormat::Json), Blocked(gate), false).expect("valid settings");
 
     with_default(subscriber, || {
         (0..BUFFERED_LINES + 100).for_each(|n| tracing::info!(n, "a line"));
@@ -166,4 +166,65 @@ fn lines_that_cannot_be_written_are_counted() {
     drop(telemetry);
 
     assert_eq!(failed.load(Ordering::Relaxed), 3);
+}
+
+fn failed(tenant: &str, tunnel: u32) {
+    tracing::warn!(tunnel.id = tunnel, tenant.id = %tenant, reason = "connection refused", "webhook failed, retrying");
+}
+
+#[test]
+fn a_repeated_line_is_summarised() {
+    let lines = lines(LogFormat::Text, |telemetry| {
+        (0..317).for_each(|tunnel| failed("loud", tunnel));
+        failed("quiet", 1);
+        tracing::warn!("another line");
+        telemetry.summary.end();
+    });
+
+    assert_eq!(lines.len(), 8, "{lines:#?}");
+    assert_eq!(lines.iter().filter(|line| line.contains("tenant.id=loud")).count(), 6);
+    assert!(lines[5].contains("tenant.id=quiet") && lines[6].contains("another line"), "{lines:#?}");
+    let words = r#"WARN wafergate::telemetry::tests: and 312 more in 1 s: webhook failed, retrying reason="connection refused" tenant.id=loud"#;
+    assert!(lines[7].trim_end().ends_with(words), "{}", lines[7]);
+}
+
+#[test]
+fn a_code_makes_refusals_alike_whatever_they_quote() {
+    let lines = lines(LogFormat::Json, |telemetry| {
+        for n in 0..10 {
+            tracing::info!(code = 40_101, client = n, reason = %format_args!("no tenant {n}"), "wafer call refused");
+            tracing::info!(code = 40_001, client = n, "wafer call refused");
+        }
+        telemetry.summary.end();
+    });
+
+    let told: Vec<Value> = lines.iter().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let mut summaries: Vec<_> = told[10..].iter().map(|line| &line["fields"]).collect();
+    summaries.sort_by_key(|fields| fields["code"].to_string());
+    assert_eq!(told.len(), 12);
+    assert_eq!(summaries[1]["code"], "40101");
+    assert_eq!(summaries[1]["message"], "and 5 more in 1 s: wafer call refused");
+}
+
+#[test]
+fn every_line_is_shown_to_whom_details_are() {
+    let lines = lines(LogFormat::Text, |telemetry| {
+        telemetry.reload("warn,wafergate::telemetry=debug").expect("directives");
+        (0..100).for_each(|tunnel| failed("loud", tunnel));
+        telemetry.reload("info").expect("a level");
+        (0..100).for_each(|tunnel| failed("loud", tunnel));
+    });
+
+    assert_eq!(lines.len(), 105);
+}
+
+#[test]
+fn details_are_never_summarised() {
+    let lines = lines(LogFormat::Text, |telemetry| {
+        telemetry.reload("trace").expect("a level");
+        telemetry.summary.show_all(false);
+        (0..100).for_each(|n| tracing::debug!(n, "a detail"));
+    });
+
+    assert_eq!(lines.len(), 100);
 }

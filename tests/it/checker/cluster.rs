@@ -149,7 +149,8 @@ impl Outcome {
 
 fn config(redis: &Redis) -> String {
     format!(
-        "[webhook]\nallow_networks = [\"127.0.0.0/8\"]\n[log]\nformat = \"json\"\nlevel = \"warn\"\n[drain]\nwindow_secs = 0\n\
+        "[webhook]\nallow_networks = [\"127.0.0.0/8\"]\n[log]\nformat = \"json\"\nlevel = \"warn,wafergate::webhook=debug\"\n\
+         [drain]\nwindow_secs = 0\n\
          [limits]\nmessages_per_sec_per_connection = 0\n[server]\nticket_key = \"thirty-two characters or more, on all nodes\"\n\
          [engine]\nkind = \"redis\"\nredis_url = {:?}\n[[tenants]]\nserver_host = \"127.0.0.1\"\nkeys = [{KEY:?}]\n",
         redis.url()

@@ -49,7 +49,7 @@ timeout_ms = 1000
 message_ttl_secs = 5
 [log]
 format = "json"
-level = "warn"
+level = "warn,wafergate::webhook=debug" # every line about an event, also a repeated one
 "#;
 
 /// How long a business server is down in the middle of the run.
