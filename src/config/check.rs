@@ -11,6 +11,7 @@ use ipnet::IpNet;
 use crate::clock::SystemClock;
 use crate::options::EngineKind;
 use crate::options::Options;
+use crate::options::ProxyProtocol;
 use crate::options::Server;
 use crate::server::Certificate;
 use crate::server::CertificateError;
@@ -38,6 +39,7 @@ pub(super) fn check(options: &mut Options, settings: &Settings, report: &mut Rep
     tls(options, &mut checker);
     engine(options, &mut checker);
     queues(options, &mut checker);
+    proxies(&options.server, &mut checker);
     networks("server.trusted_proxies", &options.server.trusted_proxies, &mut checker);
     networks("webhook.allow_networks", &options.webhook.allow_networks, &mut checker);
     enrolment(options, &mut checker);
@@ -242,6 +244,15 @@ fn queues(options: &Options, checker: &mut Checker<'_>) {
             webhook.message_ttl_secs
         );
         checker.warning("webhook.timeout_ms", advice);
+    }
+}
+
+fn proxies(server: &Server, checker: &mut Checker<'_>) {
+    if server.proxy_protocol == ProxyProtocol::Required && server.trusted_proxies.is_empty() {
+        checker.warning(
+            "server.proxy_protocol",
+            "no connection can begin with a PROXY header, since server.trusted_proxies is empty; name the proxies that send it there",
+        );
     }
 }
 
