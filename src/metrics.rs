@@ -190,6 +190,11 @@ impl Metrics {
         self.refused.with_label_values(&[reason]).inc();
     }
 
+    /// Shows a reason before anything is refused for it, so that the first time can be seen as an increase.
+    pub fn refusable(&self, reason: &str) {
+        self.refused.with_label_values(&[reason]);
+    }
+
     /// Counts a connection that could not be accepted.
     pub fn accept_error(&self) {
         self.accept_errors.inc();

@@ -29,11 +29,13 @@ use crate::metrics::Metrics;
 use crate::options;
 use crate::options::EngineKind;
 use crate::options::Options;
+use crate::options::ProxyProtocol;
 use crate::protocol::ticket::Sealer;
 use crate::server::Certificate;
 use crate::server::Descriptors;
 use crate::server::Incident;
 use crate::server::Listener;
+use crate::server::Refusal;
 use crate::server::Timeouts;
 use crate::shutdown::Shutdown;
 use crate::webhook::Dispatcher;
@@ -114,6 +116,10 @@ impl App {
         let server = &options.server;
         let public = listen(server.listen, certificate.clone(), "server.listen", server, &metrics)?;
         let public = public.leaving_a_reserve(Arc::clone(&descriptors));
+        let public = match server.proxy_protocol {
+            ProxyProtocol::Off => public,
+            ProxyProtocol::Required => public.introduced_by(&server.trusted_proxies),
+        };
         let admin = listen(server.admin_listen, None, "server.admin_listen", server, &metrics)?;
         let drain = options.drain.clone();
         // Connect URLs that are good for this process only are judged by its own clock; those that other nodes judge too, by the
@@ -296,11 +302,10 @@ fn listen(
         keep_alive: server.keep_alive(),
     };
     let metrics = metrics.clone();
+    Refusal::ALL.iter().for_each(|refusal| metrics.refusable(refusal.code()));
     let on_incident = move |incident| match incident {
         Incident::AcceptFailed => metrics.accept_error(),
-        Incident::TooSlow => metrics.refused("too_slow"),
-        Incident::Evicted => metrics.refused("handshake_evicted"),
-        Incident::TlsFailed => metrics.refused("tls_failed"),
+        Incident::Refused(refusal) => metrics.refused(refusal.code()),
     };
     Listener::bind(address, certificate, timeouts, on_incident).with_context(|| {
         format!("cannot listen on {key} = \"{address}\" (is another program there? port 0 takes a free one)")

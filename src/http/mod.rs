@@ -7,7 +7,9 @@ mod native;
 mod route;
 mod wafer;
 
+use std::fmt::Display;
 use std::future::Future;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -61,6 +63,7 @@ impl Handler for Api {
             Route::Connect => Box::pin(connect::connect(gateway, request, address)),
             Route::WrongMethod { allow } => {
                 let reply = wrong_method(request.method(), allow);
+                refused(&gateway, "method_not_allowed", address, &format_args!("use {allow}"));
                 Box::pin(async move { reply.into() })
             }
             Route::Unknown => match &self.fallback {
@@ -70,11 +73,18 @@ impl Handler for Api {
                 }
                 None => {
                     let reply = unknown(request.uri().path());
+                    refused(&gateway, "not_found", address, &"there is nothing at its path");
                     Box::pin(async move { reply.into() })
                 }
             },
         }
     }
+}
+
+/// Counts and logs a request that is for nothing there is.
+fn refused(gateway: &Gateway, code: &'static str, client: IpAddr, reason: &dyn Display) {
+    gateway.metrics.refused(code);
+    tracing::info!(code, client = %client, reason = %reason, "request refused");
 }
 
 /// A refusal outside the Wafer calls.

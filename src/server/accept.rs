@@ -6,6 +6,7 @@ use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use socket2::SockRef;
 use tokio::net::TcpListener;
 use tokio::net::TcpSocket;
@@ -38,6 +39,8 @@ pub struct Listener {
     listener: TcpListener,
     certificate: Option<Arc<Certificate>>,
     timeouts: Timeouts,
+    /// Where connections come from that begin with a PROXY header.
+    introduced: Arc<[IpNet]>,
     on_incident: OnIncident,
     idle: Arc<IdleConnections>,
     /// Whose reserve it leaves alone; none if it may take the last descriptor.
@@ -70,8 +73,13 @@ impl Listener {
         let listener = socket.listen(BACKLOG)?;
         // Linux gives it to each connection: without it small frames would wait for the peer's acknowledgement.
         SockRef::from(&listener).set_tcp_nodelay(true)?;
-        let (on_incident, idle) = (Arc::new(on_incident), Arc::default());
-        Ok(Self { listener, certificate, timeouts, on_incident, idle, descriptors: None })
+        let (on_incident, idle, introduced) = (Arc::new(on_incident), Arc::default(), Arc::default());
+        Ok(Self { listener, certificate, timeouts, introduced, on_incident, idle, descriptors: None })
+    }
+
+    /// The same, with a PROXY header required at the beginning of each connection from these networks.
+    pub fn introduced_by(self, proxies: &[IpNet]) -> Self {
+        Self { introduced: proxies.into(), ..self }
     }
 
     /// The same, leaving the reserve of `descriptors` to others: whoever comes when only that is left has to wait.
@@ -108,6 +116,7 @@ impl Listener {
                 handshakes: Arc::clone(&handshakes),
                 idle: Arc::clone(&self.idle),
                 timeouts: self.timeouts,
+                introduced: Arc::clone(&self.introduced),
                 on_incident: Arc::clone(&self.on_incident),
                 stop: stop.clone(),
             };

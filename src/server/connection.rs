@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use ipnet::IpNet;
 use rustls::server::Acceptor;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
@@ -18,7 +19,6 @@ use tokio_util::sync::CancellationToken;
 
 use super::Certificate;
 use super::Handler;
-use super::Incident;
 use super::LAST_CALL;
 use super::OnIncident;
 use super::Peer;
@@ -28,6 +28,14 @@ use super::handshakes::Awaited;
 use super::handshakes::Handshakes;
 use super::handshakes::Place;
 use super::idle::IdleConnections;
+use super::introduction::Introduced;
+use super::introduction::introduced;
+use super::proxied::Source;
+use super::refusal::Refusal;
+use super::refusal::SHOWN_BYTES;
+use super::refuse::answer;
+use super::refuse::note;
+use super::refuse::part_with;
 use super::timeouts::Timeouts;
 
 /// What all connections of a listener share.
@@ -37,6 +45,8 @@ pub(super) struct Context {
     pub(super) handshakes: Arc<Handshakes>,
     pub(super) idle: Arc<IdleConnections>,
     pub(super) timeouts: Timeouts,
+    /// Where connections come from that begin with a PROXY header.
+    pub(super) introduced: Arc<[IpNet]>,
     pub(super) on_incident: OnIncident,
     pub(super) stop: CancellationToken,
 }
@@ -46,28 +56,32 @@ pub(super) struct Context {
 /// A client that sends nothing holds a socket and this small task, until its first deadline; only one that has begun to speak gets a
 /// place among the handshakes, and gives it back with its first request.
 pub(super) async fn serve(stream: TcpStream, address: SocketAddr, context: Context) {
-    let Context { certificate, handshakes, timeouts, on_incident, stop, .. } = &context;
-    let first_timeout = if certificate.is_some() { timeouts.tls_handshake } else { timeouts.header };
-    let first_byte = tokio::select! {
-        first_byte = timeout(first_timeout, stream.readable()) => first_byte,
-        () = last_call(stop) => return,
-    };
-    match first_byte {
-        // It may be the end as well, which the first read finds out.
-        Ok(Ok(())) => {}
-        Ok(Err(_)) => return,
-        Err(_) => return on_incident(Incident::TooSlow),
+    let mut peer = Peer { address, is_tls: context.certificate.is_some(), is_introduced: false };
+    if is_among(&context.introduced, address) {
+        match Box::pin(introduced(&stream, address, &context)).await {
+            Introduced::As(Source::Client { address, is_tls }) => {
+                peer = Peer { address, is_tls: peer.is_tls || is_tls, is_introduced: true };
+            }
+            Introduced::As(Source::Proxy | Source::Unknown) => peer.is_introduced = true,
+            Introduced::Badly { refusal, began } => return refuse(stream, peer, &context, refusal, &began).await,
+            Introduced::Not => return,
+        }
     }
-    let (place, mut evicted) = handshakes.enter(address.ip(), Instant::now()).await;
-    let peer = Peer { address, is_tls: certificate.is_some() };
-    let Some(certificate) = certificate else {
+    let mut first = [0; SHOWN_BYTES];
+    let Some(first) = first_bytes(&stream, peer, &mut first, &context).await else { return };
+    let Some(certificate) = &context.certificate else {
+        let (place, evicted) = context.handshakes.enter(peer.address.ip(), Instant::now()).await;
         return Box::pin(Exchange::run(context, peer, stream, place, evicted, Stream::Plain)).await;
     };
+    if let Some(refusal) = Refusal::of_no_tls(first) {
+        return refuse(stream, peer, &context, refusal, first).await;
+    }
+    let (place, mut evicted) = context.handshakes.enter(peer.address.ip(), Instant::now()).await;
     // A handshake that comes to nothing is counted before its socket is closed: the metrics have it when its client sees the end.
-    let mut handshake = Box::pin(secured(stream, certificate, handshakes, &place));
+    let mut handshake = Box::pin(secured(stream, certificate, &context.handshakes, &place));
     let accepted = tokio::select! {
-        accepted = timeout(timeouts.tls_handshake, &mut handshake) => accepted,
-        Ok(()) = &mut evicted => return on_incident(Incident::Evicted),
+        accepted = timeout(context.timeouts.tls_handshake, &mut handshake) => accepted,
+        Ok(()) = &mut evicted => return note(&context.on_incident, peer.address, Refusal::Evicted, first, None),
     };
     match accepted {
         Ok(Ok(stream)) => {
@@ -76,15 +90,50 @@ pub(super) async fn serve(stream: TcpStream, address: SocketAddr, context: Conte
             let run = Exchange::run(context, peer, stream, place, evicted, |stream| Stream::Tls(Box::new(stream)));
             Box::pin(run).await;
         }
-        Ok(Err((error, _socket))) => {
-            on_incident(Incident::TlsFailed);
-            tracing::debug!(peer = %address, error = &error as &dyn std::error::Error, "TLS handshake failed");
+        Ok(Err((error, stream))) => {
+            drop(handshake);
+            drop(place);
+            let cause = error.get_ref().and_then(|cause| cause.downcast_ref());
+            note(&context.on_incident, peer.address, Refusal::of_tls(first, cause), first, Some(&error));
+            if let Some(stream) = stream {
+                // The alert is on its way.
+                part_with(stream, b"").await;
+            }
         }
+        Err(_) => note(&context.on_incident, peer.address, Refusal::TlsTooSlow, first, None),
+    }
+}
+
+/// Waits for the first bytes and leaves them where they are. None if the connection ends without a byte, as that of a health check.
+async fn first_bytes<'a>(stream: &TcpStream, peer: Peer, buffer: &'a mut [u8], context: &Context) -> Option<&'a [u8]> {
+    let Context { certificate, timeouts, on_incident, stop, .. } = context;
+    let (first_timeout, too_slow) = match certificate {
+        Some(_) => (timeouts.tls_handshake, Refusal::TlsTooSlow),
+        None => (timeouts.header, Refusal::HeadTooSlow),
+    };
+    let peeked = tokio::select! {
+        peeked = timeout(first_timeout, stream.peek(buffer)) => peeked,
+        () = last_call(stop) => return None,
+    };
+    match peeked {
+        Ok(Ok(0) | Err(_)) => None,
+        Ok(Ok(bytes)) => Some(&buffer[..bytes]),
         Err(_) => {
-            on_incident(Incident::TooSlow);
-            tracing::debug!(peer = %address, "TLS handshake took too long");
+            note(on_incident, peer.address, too_slow, &[], None);
+            None
         }
     }
+}
+
+/// Ends a connection on which nothing has been answered yet.
+async fn refuse(stream: TcpStream, peer: Peer, context: &Context, refusal: Refusal, began: &[u8]) {
+    note(&context.on_incident, peer.address, refusal, began, None);
+    Box::pin(part_with(stream, &answer(refusal, began))).await;
+}
+
+fn is_among(networks: &[IpNet], address: SocketAddr) -> bool {
+    let address = address.ip().to_canonical();
+    networks.iter().any(|network| network.contains(&address))
 }
 
 /// The TLS handshake; one that fails gives its socket back. Its cryptography begins when the whole ClientHello is there.

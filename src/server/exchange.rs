@@ -20,21 +20,16 @@ use hyper::service::Service;
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use tokio::io::AsyncRead;
-use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWrite;
-use tokio::io::AsyncWriteExt;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tokio::time::Sleep;
 use tokio::time::sleep_until;
-use tokio::time::timeout;
 
 use super::Handler;
-use super::Incident;
-use super::LINGER_BYTES;
-use super::LINGER_TIMEOUT;
 use super::MAX_HEAD_BYTES;
 use super::MAX_HEADERS;
+use super::OnIncident;
 use super::Peer;
 use super::Stream;
 use super::TakenOver;
@@ -47,6 +42,10 @@ use super::idle::Closable;
 use super::idle::Entry;
 use super::idle::IdleConnections;
 use super::patience::Patient;
+use super::refusal::Refusal;
+use super::refuse::answer;
+use super::refuse::note;
+use super::refuse::part_with;
 use super::switching::Switching;
 use super::timeouts::Activity;
 use super::timeouts::Timeouts;
@@ -104,26 +103,23 @@ impl Exchange {
                 }
                 match ready!(watch.poll(cx)) {
                     Notice::Finish => Pin::new(&mut connection).graceful_shutdown(),
-                    Notice::Drop(incident) => return Poll::Ready(Err(incident)),
+                    Notice::Drop(refusal) => return Poll::Ready(Err(refusal)),
                 }
             }
         });
         let end = end.await;
         let parts = connection.into_parts();
-        let (io, answer) = parts.io.into_inner().into_parts();
+        let (io, switching) = parts.io.into_inner().into_parts();
         let io = io.into_inner().into_inner();
         let takeover = shared.state.lock().takeover.take();
         match (takeover, end) {
-            (Some(takeover), Ok(Ok(()))) => takeover(TakenOver { stream: stream(io), answer, early: parts.read_buf }),
-            (_, Err(incident)) => {
-                (context.on_incident)(incident);
-                tracing::debug!(peer = %peer.address, "no request head in time");
+            (Some(takeover), Ok(Ok(()))) => {
+                takeover(TakenOver { stream: stream(io), answer: switching, early: parts.read_buf });
             }
-            (_, Ok(end)) => {
-                if let Err(error) = end {
-                    tracing::debug!(peer = %peer.address, error = &error as &dyn std::error::Error, "connection ended");
-                }
-                linger(io).await;
+            (_, end) => {
+                let Some(answer) = shared.last_words(peer, end, &parts.read_buf, &context.on_incident) else { return };
+                drop(parts.read_buf);
+                part_with(io, &answer).await;
             }
         }
     }
@@ -157,6 +153,36 @@ impl Shared {
         self.state.lock().activity.read(|| Instant::now().into_std());
     }
 
+    /// Gives back what the connection holds, and says what is still to be written to it: nothing if all is answered. None if it
+    /// is dropped at once.
+    fn last_words(&self, peer: Peer, end: End, head: &[u8], on_incident: &OnIncident) -> Option<Vec<u8>> {
+        self.state.lock().place = None;
+        if let Ok(Err(error)) = &end {
+            tracing::debug!(peer = %peer.address, error = error as &dyn std::error::Error, "connection ended");
+        }
+        let Some(refusal) = self.refusal(end, head) else { return Some(vec![]) };
+        note(on_incident, peer.address, refusal, head, None);
+        // A client that has sent nothing has asked nothing.
+        let is_silent = refusal == Refusal::HeadTooSlow && head.is_empty();
+        (refusal != Refusal::Evicted && !is_silent).then(|| answer(refusal, head))
+    }
+
+    /// Why a connection was refused that came to this end, if it was; `head` is what has come of a request.
+    fn refusal(&self, end: End, head: &[u8]) -> Option<Refusal> {
+        match end {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => {
+                let activity = self.state.lock().activity;
+                let breaks_off = error.is_incomplete_message() || matches!(activity, Activity::Head { .. });
+                let is_refused = error.is_parse() || breaks_off && !head.is_empty();
+                is_refused.then(|| Refusal::of_head(head, &error.to_string()))
+            }
+            // What looks like another protocol has waited for the wrong thing.
+            Err(Refusal::HeadTooSlow) => Refusal::of_another_protocol(head).or(Some(Refusal::HeadTooSlow)),
+            Err(refusal) => Some(refusal),
+        }
+    }
+
     fn begin_request(&self) {
         let mut state = self.state.lock();
         state.activity = Activity::Request;
@@ -184,6 +210,9 @@ impl Closable for Shared {
     }
 }
 
+/// How a connection ended: as the HTTP library says, or by a deadline or a lack of room.
+type End = Result<hyper::Result<()>, Refusal>;
+
 /// Watches a connection from outside its requests.
 struct Watch {
     shared: Arc<Shared>,
@@ -195,6 +224,8 @@ struct Watch {
     alarm: Pin<Box<Sleep>>,
     idle: Arc<IdleConnections>,
     peer: Peer,
+    /// Whether the connection itself is without TLS.
+    is_plain: bool,
     entry: Option<Entry>,
 }
 
@@ -203,7 +234,7 @@ enum Notice {
     /// It ends when the request is answered that it is at, if it is at one. This is said once.
     Finish,
     /// It ends at once.
-    Drop(Incident),
+    Drop(Refusal),
 }
 
 impl Watch {
@@ -218,6 +249,7 @@ impl Watch {
             alarm: Box::pin(sleep_until(Instant::now() + context.timeouts.header)),
             idle: Arc::clone(&context.idle),
             peer,
+            is_plain: context.certificate.is_none(),
             entry: None,
         }
     }
@@ -229,9 +261,9 @@ impl Watch {
             let state = self.shared.state.lock();
             if let Some(place) = &state.place {
                 if Pin::new(&mut self.evicted).poll(cx) == Poll::Ready(Ok(())) {
-                    return Poll::Ready(Notice::Drop(Incident::Evicted));
+                    return Poll::Ready(Notice::Drop(Refusal::Evicted));
                 }
-                if !self.peer.is_tls {
+                if self.is_plain {
                     place.awaits(Awaited::Rest, Instant::now());
                 }
             }
@@ -246,7 +278,7 @@ impl Watch {
         }
         let Some(deadline) = activity.deadline(&self.timeouts).map(Instant::from_std) else { return Poll::Pending };
         match ready!(self.poll_deadline(cx, deadline)) {
-            () if activity.idle_since().is_none() => Poll::Ready(Notice::Drop(Incident::TooSlow)),
+            () if activity.idle_since().is_none() => Poll::Ready(Notice::Drop(Refusal::HeadTooSlow)),
             () if !self.is_finishing => self.finish(),
             () => Poll::Pending,
         }
@@ -268,22 +300,4 @@ impl Watch {
         }
         Poll::Ready(())
     }
-}
-
-/// Lets the client read the answer: dropping a socket with unread input resets it, and the answer may be lost.
-async fn linger<I: AsyncRead + AsyncWrite + Unpin>(mut io: I) {
-    let drained = async {
-        io.shutdown().await?;
-        let mut scrap = [0; 4_096];
-        let mut total = 0;
-        while total < LINGER_BYTES {
-            match io.read(&mut scrap).await? {
-                0 => break,
-                read => total += read,
-            }
-        }
-        std::io::Result::Ok(())
-    };
-    // Whatever comes of it, the connection is dropped now.
-    let _ = timeout(LINGER_TIMEOUT, drained).await;
 }

@@ -7,7 +7,11 @@ mod descriptors;
 mod exchange;
 mod handshakes;
 mod idle;
+mod introduction;
 mod patience;
+mod proxied;
+mod refusal;
+mod refuse;
 mod switching;
 mod timeouts;
 mod tls;
@@ -30,6 +34,7 @@ use tokio_rustls::server::TlsStream;
 pub use accept::Listener;
 pub use descriptors::Descriptors;
 pub use descriptors::raise_limit;
+pub use refusal::Refusal;
 pub use timeouts::Timeouts;
 pub use tls::Certificate;
 pub use tls::CertificateError;
@@ -37,10 +42,12 @@ pub use tls::CertificateError;
 /// What is known about the other end of a connection.
 #[derive(Clone, Copy, Debug)]
 pub struct Peer {
-    /// Its address.
+    /// Its address, as the connection or the PROXY header of a trusted proxy names it.
     pub address: SocketAddr,
-    /// Whether it came through TLS.
+    /// Whether it came through TLS, here or by the word of such a header.
     pub is_tls: bool,
+    /// Whether its connection began with such a header: a loopback address in it is one of the proxy's machine.
+    pub is_introduced: bool,
 }
 
 /// A connection as it was accepted.
@@ -92,12 +99,8 @@ pub trait Handler: Send + Sync + 'static {
 pub enum Incident {
     /// It has to wait before it is accepted: there are no descriptors left for it.
     AcceptFailed,
-    /// Its TLS handshake or the head of a request did not come in time.
-    TooSlow,
-    /// It made no progress at its handshake while others waited for a place.
-    Evicted,
-    /// Its TLS handshake failed.
-    TlsFailed,
+    /// It ended before anything could be answered that it asked for.
+    Refused(Refusal),
 }
 
 type OnIncident = Arc<dyn Fn(Incident) + Send + Sync>;
@@ -105,7 +108,7 @@ type OnIncident = Arc<dyn Fn(Incident) + Send + Sync>;
 /// How long requests are still read that were sent just before the listener ended.
 const LAST_CALL: Duration = Duration::from_millis(100);
 /// How long a client has to read an answer before its connection is dropped.
-const LINGER_TIMEOUT: Duration = Duration::from_secs(1);
+const LINGER_TIMEOUT: Duration = Duration::from_secs(5);
 /// How much is read and thrown away meanwhile.
 const LINGER_BYTES: usize = 2 * 1024 * 1024;
 /// Longest head of a request.

@@ -1,4 +1,5 @@
-//! A stream that keeps its 101 back: it leaves with the first frame, in one write instead of two.
+//! A stream that keeps its 101 back: it leaves with the first frame, in one write instead of two. The answers that the HTTP parser
+//! gives by itself are not written at all: they say nothing, and one in words takes their place.
 
 use std::io;
 use std::io::IoSlice;
@@ -11,10 +12,12 @@ use tokio::io::AsyncRead;
 use tokio::io::AsyncWrite;
 use tokio::io::ReadBuf;
 
+use super::refuse::is_the_parsers_own;
+
 /// How an answer begins that hands the connection over.
 const SWITCHING_PROTOCOLS: &[u8] = b"HTTP/1.1 101 ";
 
-/// Writes everything but a 101, which goes to whoever takes the connection over.
+/// Writes everything but a 101, which goes to whoever takes the connection over, and the parser's own answers.
 pub(super) struct Switching<I> {
     io: I,
     kept: Vec<u8>,
@@ -30,11 +33,11 @@ impl<I> Switching<I> {
         (self.io, self.kept.into())
     }
 
-    /// Keeps `pieces` if they are a 101, or what follows one.
+    /// Keeps `pieces` if they are a 101, or what follows one; answers of the parser are taken for written.
     fn keeps<'a>(&mut self, pieces: impl Iterator<Item = &'a [u8]> + Clone) -> Option<usize> {
         let first = pieces.clone().find(|piece| !piece.is_empty())?;
         if self.kept.is_empty() && !first.starts_with(SWITCHING_PROTOCOLS) {
-            return None;
+            return is_the_parsers_own(first).then_some(first.len());
         }
         let before = self.kept.len();
         pieces.for_each(|piece| self.kept.extend(piece));
@@ -86,6 +89,23 @@ mod tests {
     use tokio::io::AsyncWriteExt;
 
     use super::*;
+
+    #[tokio::test]
+    async fn the_parsers_own_answer_is_not_written() {
+        let (near, mut far) = tokio::io::duplex(100);
+        let mut near = Switching::new(near);
+
+        near.write_all(b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\n\r\n")
+            .await
+            .expect("taken");
+        near.write_all(b"HTTP/1.1 400 Bad Request\r\n").await.expect("written");
+        let (near, kept) = near.into_parts();
+        drop(near);
+
+        let mut written = String::new();
+        far.read_to_string(&mut written).await.expect("read");
+        assert_eq!((written.as_str(), kept.len()), ("HTTP/1.1 400 Bad Request\r\n", 0));
+    }
 
     #[tokio::test]
     async fn only_a_101_is_kept() {

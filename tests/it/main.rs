@@ -7,6 +7,7 @@ mod drain;
 mod engine;
 mod keep_alive;
 mod native;
+mod refused;
 mod support;
 mod tls;
 mod wafer;

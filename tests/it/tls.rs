@@ -1,5 +1,6 @@
 //! A gateway that speaks TLS itself: the same tunnels, behind a socket that buffers.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
@@ -86,15 +87,82 @@ async fn a_bearer_key_is_taken_and_the_connect_url_is_of_tls() {
 }
 
 #[tokio::test]
-async fn a_client_that_speaks_no_tls_is_counted() {
+async fn a_client_that_speaks_no_tls_is_told_so_and_counted() {
     let tls = TlsWorld::with(&[]).await;
     let gateway = &tls.world.gateway;
-    let mut client = RawClient::dial(gateway.address).await;
+    for (bytes, code) in [
+        (&b"GET /ws/ticket HTTP/1.1\r\nHost: x\r\n\r\n"[..], "plain_on_tls_port"),
+        (b"POST", "plain_on_tls_port"),
+        (b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n", "proxy_header_unexpected"),
+        (b"SSH-2.0-OpenSSH_9.2p1\r\n", "not_http"),
+    ] {
+        let mut client = RawClient::dial(gateway.address).await;
 
-    client.write(b"GET /ws/ticket HTTP/1.1\r\nHost: x\r\n\r\n").await;
-    client.rest().await;
+        client.write(bytes).await;
 
-    assert_eq!(gateway.metric("refused_total{reason=\"tls_failed\"}").await, 1.0);
+        let answer = client.answer().await;
+        assert_eq!((answer.status, answer.json()["code"].as_str()), (400, Some(code)));
+        assert!(gateway.metric(&format!("refused_total{{reason=\"{code}\"}}")).await >= 1.0);
+    }
+}
+
+/// A ClientHello of this version with one cipher suite of old, and no extensions.
+fn old_hello(version: u8) -> Vec<u8> {
+    let mut hello = vec![3, version];
+    hello.extend([7; 32]);
+    hello.extend([0, 0, 2, 0, 0x2f, 1, 0]);
+    let length = hello.len() as u8;
+    [&[0x16, 3, 1, 0, length + 4, 1, 0, 0, length], &hello[..]].concat()
+}
+
+#[tokio::test]
+async fn what_two_ends_do_not_have_in_common_is_counted_by_kind() {
+    let tls = TlsWorld::with(&[]).await;
+    let gateway = &tls.world.gateway;
+    for (bytes, code, count) in [
+        (old_hello(1), "tls_version", 1.0),
+        (vec![0x80, 0x2e, 1, 3, 1, 0, 0x15, 0, 0, 0, 0x10], "tls_version", 2.0),
+        (old_hello(3), "tls_cipher", 1.0),
+        (old_hello(3)[..20].to_vec(), "tls_incomplete", 1.0),
+        (vec![0x16, 3, 1, 0, 4, 2, 0, 0, 0], "tls_failed", 1.0),
+    ] {
+        let mut client = RawClient::dial(gateway.address).await;
+
+        client.write(&bytes).await;
+        client.shutdown().await;
+
+        // An alert at most.
+        let rest = client.rest().await;
+        assert!(rest.is_empty() || rest[0] == 0x15, "{code}: {rest:?}");
+        let name = format!("refused_total{{reason=\"{code}\"}}");
+        assert_eq!(gateway.metrics().await.sum(&name, ""), count, "{code}");
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_trust_the_certificate_is_counted_as_such() {
+    let tls = TlsWorld::with(&[]).await;
+    let gateway = &tls.world.gateway;
+    let config = |alpn: &[&str]| {
+        let mut config =
+            rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+                .with_safe_default_protocol_versions()
+                .expect("versions")
+                .with_root_certificates(rustls::RootCertStore::empty())
+                .with_no_client_auth();
+        config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
+        config
+    };
+    for (alpn, code) in [(&[][..], "tls_certificate"), (&["h2"], "tls_protocol")] {
+        let stream = RawClient::dial(gateway.address).await.stream;
+        let name = "localhost".try_into().expect("a name");
+
+        let connected = tokio_rustls::TlsConnector::from(Arc::new(config(alpn))).connect(name, stream).await;
+
+        assert!(connected.is_err());
+        let name = format!("refused_total{{reason=\"{code}\"}}");
+        within(code, async { while gateway.metrics().await.sum(&name, "") != 1.0 {} }).await;
+    }
 }
 
 #[tokio::test]

@@ -16,6 +16,7 @@ mod memory;
 mod pauses;
 mod proxies;
 mod redis;
+mod refused;
 mod reloads;
 mod rolling;
 mod signals;

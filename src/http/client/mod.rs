@@ -47,7 +47,8 @@ impl Client {
                 is_tls: customary.is_tls && standard.is_tls,
             },
         };
-        Self { address, is_tls, is_private: is_tls || (local.address.is_loopback() && relay(headers).is_none()) }
+        let is_local = local.address.is_loopback() && !peer.is_introduced && relay(headers).is_none();
+        Self { address, is_tls, is_private: is_tls || is_local }
     }
 }
 

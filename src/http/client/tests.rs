@@ -25,7 +25,8 @@ fn headers(lines: impl IntoIterator<Item = (String, Vec<u8>)>) -> HeaderMap {
 fn client(peer: &str, is_tls: bool, headers: &HeaderMap) -> Client {
     let networks: Vec<IpNet> = PROXIES.iter().map(|network| network.parse().expect("a network")).collect();
     let address = (peer.parse::<IpAddr>().expect("an address"), 4711).into();
-    Client::of(Peer { address, is_tls }, headers, |address| networks.iter().any(|network| network.contains(&address)))
+    let peer = Peer { address, is_tls, is_introduced: false };
+    Client::of(peer, headers, |address| networks.iter().any(|network| network.contains(&address)))
 }
 
 fn of(peer: &str, is_tls: bool, lines: Lines<'_>) -> Client {
@@ -210,6 +211,15 @@ fn where_both_kinds_come_both_must_say_that_it_is_tls() {
         (&[https, forwarded("")], is(PROXY, false)),
     ] {
         assert_eq!(seen(lines), expected, "{lines:?}");
+    }
+}
+
+#[test]
+fn a_loopback_address_in_a_proxy_header_is_not_this_machine() {
+    let address = ("127.0.0.1".parse::<IpAddr>().expect("an address"), 4711).into();
+    for (is_introduced, is_tls, is_private) in [(false, false, true), (true, false, false), (true, true, true)] {
+        let client = Client::of(Peer { address, is_tls, is_introduced }, &HeaderMap::new(), |_| false);
+        assert_eq!(client.is_private, is_private, "{is_introduced} {is_tls}");
     }
 }
 

@@ -73,7 +73,9 @@ async fn broken_handshakes_get_400_and_do_not_use_the_url_up() {
         ("folded header", handshake_with(&issued, "X-A: b\r\n folded\r\n")),
         ("space before the colon", handshake_with(&issued, "X-A : b\r\n")),
     ] {
-        assert_eq!(answer(&issued, &request).await.status, 400, "{what}");
+        let answer = answer(&issued, &request).await;
+        assert_eq!(answer.status, 400, "{what}");
+        assert_says_why(&answer);
     }
 
     TestClient::dial(&issued).await.expect("the URL is as good as before");
@@ -167,6 +169,8 @@ async fn a_head_over_the_limit_is_refused() {
     let many = answer(&issued, &handshake_with(&issued, &"X-Many: x\r\n".repeat(100))).await;
 
     assert_eq!((long.status, many.status), (431, 431));
+    assert_says_why(&long);
+    assert_says_why(&many);
     TestClient::dial(&issued).await.expect("the URL is as good as before");
     world.finish().await;
 }

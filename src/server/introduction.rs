@@ -1,0 +1,97 @@
+//! A trusted proxy names its client first: the PROXY header is read, and not a byte more.
+
+use std::io;
+use std::net::SocketAddr;
+
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::connection::Context;
+use super::connection::last_call;
+use super::proxied::Beginning;
+use super::proxied::Source;
+use super::refusal::Refusal;
+
+/// How much is looked at in one go.
+const CHUNK_BYTES: usize = 512;
+
+/// What a proxy has said first.
+#[derive(Debug, Eq, PartialEq)]
+pub(super) enum Introduced {
+    /// For whom it connects.
+    As(Source),
+    /// Something else, or nothing in time.
+    Badly {
+        /// What is wrong.
+        refusal: Refusal,
+        /// How it began.
+        began: Vec<u8>,
+    },
+    /// Nothing: it has hung up, or this listener ends.
+    Not,
+}
+
+/// Reads the PROXY header with which the proxy at `address` begins.
+pub(super) async fn introduced(stream: &TcpStream, address: SocketAddr, context: &Context) -> Introduced {
+    let mut began = vec![];
+    let read = tokio::select! {
+        read = timeout(context.timeouts.header, header(stream, &mut began)) => read,
+        () = last_call(&context.stop) => return Introduced::Not,
+    };
+    let refusal = match read {
+        // A health check of a simple kind, or the connection is broken.
+        Ok(Err(_)) => return Introduced::Not,
+        Ok(Ok(Ok(source))) => return Introduced::As(believed(source, address)),
+        Ok(Ok(Err(refusal))) => refusal,
+        Err(_) => Refusal::ProxyHeaderTooSlow,
+    };
+    Introduced::Badly { refusal, began }
+}
+
+/// Reads a header into `held` as its bytes come; those behind it stay where they are.
+async fn header(stream: &TcpStream, held: &mut Vec<u8>) -> io::Result<Result<Source, Refusal>> {
+    let mut chunk = vec![0; CHUNK_BYTES];
+    loop {
+        let before = held.len();
+        let peeked = stream.peek(&mut chunk).await?;
+        match peeked {
+            0 if held.is_empty() => return Err(io::ErrorKind::UnexpectedEof.into()),
+            0 => return Ok(Err(Refusal::ProxyHeaderMalformed)),
+            _ => {}
+        }
+        held.extend(&chunk[..peeked]);
+        let own = match Beginning::of(held) {
+            Beginning::Incomplete => peeked,
+            Beginning::Header { length, .. } => length - before,
+            Beginning::Malformed => return Ok(Err(Refusal::ProxyHeaderMalformed)),
+            Beginning::Other => return Ok(Err(Refusal::ProxyHeaderMissing)),
+        };
+        take(stream, &mut chunk[..own]).await?;
+        if let Beginning::Header { source, .. } = Beginning::of(held) {
+            return Ok(Ok(source));
+        }
+    }
+}
+
+/// Takes bytes that have been looked at.
+async fn take(stream: &TcpStream, mut bytes: &mut [u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        stream.readable().await?;
+        match stream.try_read(bytes) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(read) => bytes = &mut bytes[read..],
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// A client on the proxy's own machine has no address that means anything here, unless that is this machine too.
+fn believed(source: Source, proxy: SocketAddr) -> Source {
+    let is_loopback = |address: SocketAddr| address.ip().to_canonical().is_loopback();
+    match source {
+        Source::Client { address, .. } if is_loopback(address) && !is_loopback(proxy) => Source::Unknown,
+        source => source,
+    }
+}

@@ -1,0 +1,253 @@
+//! The PROXY protocol: what a proxy writes first on a connection, versions 1 and 2. Pure; bytes may come one at a time.
+//!
+//! The library decodes addresses; where a header ends, and which ones carry none, is found out here.
+
+use std::net::SocketAddr;
+
+use proxy_header::ParseConfig;
+use proxy_header::ProxiedAddress;
+use proxy_header::ProxyHeader;
+
+/// How a header of version 1 begins.
+const V1: &[u8] = b"PROXY ";
+
+/// How a header of version 2 begins.
+const V2: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
+
+/// Longest header of version 1, its line break included.
+const V1_BYTES: usize = 107;
+
+/// What stands before the addresses in version 2: signature, version and command, family, length.
+const V2_FIXED_BYTES: usize = 16;
+
+/// Longest header of version 2 that is taken: addresses and some fields that proxies add, such as names and certificates.
+const V2_BYTES: usize = V2_FIXED_BYTES + 4 * 1024;
+
+/// Command of version 2: the proxy itself connects, for a health check.
+const LOCAL: u8 = 0x20;
+
+/// Command of version 2: the proxy connects for a client.
+const PROXY: u8 = 0x21;
+
+/// What the first bytes of a connection are, as far as they have come.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Beginning {
+    /// As long as there are no more bytes, it may still become a header.
+    Incomplete,
+    /// A header of so many bytes.
+    Header {
+        /// How many bytes it takes.
+        length: usize,
+        /// For whom the proxy connects.
+        source: Source,
+    },
+    /// It begins like a header, and is none.
+    Malformed,
+    /// Something else.
+    Other,
+}
+
+/// For whom a proxy connects.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Source {
+    /// For a client.
+    Client {
+        /// Its address.
+        address: SocketAddr,
+        /// Whether it came to the proxy through TLS, as far as the proxy says so.
+        is_tls: bool,
+    },
+    /// For itself: a health check.
+    Proxy,
+    /// It does not say: the client has no IP address.
+    Unknown,
+}
+
+impl Beginning {
+    /// Reads the first bytes of a connection.
+    pub(super) fn of(bytes: &[u8]) -> Self {
+        if bytes.starts_with(V1) {
+            v1(bytes)
+        } else if bytes.starts_with(V2) {
+            v2(bytes)
+        } else if V1.starts_with(bytes) || V2.starts_with(bytes) {
+            Self::Incomplete
+        } else {
+            Self::Other
+        }
+    }
+
+    /// Whether these bytes begin like a header, whatever becomes of it. The HTTP parser skips line breaks.
+    pub(super) fn is_like_a_header(bytes: &[u8]) -> bool {
+        let (signature, rest) = (V2.trim_ascii_start(), bytes.trim_ascii_start());
+        let compared = rest.len().min(signature.len());
+        bytes.starts_with(V1) || compared > 0 && rest[..compared] == signature[..compared]
+    }
+}
+
+fn v1(bytes: &[u8]) -> Beginning {
+    let line = &bytes[..bytes.len().min(V1_BYTES)];
+    let Some(end) = line.windows(2).position(|pair| pair == b"\r\n") else {
+        let is_over = line.len() == V1_BYTES || line.contains(&b'\n');
+        return if is_over { Beginning::Malformed } else { Beginning::Incomplete };
+    };
+    let line = &line[..end + 2];
+    // A proxy may write anything behind this word.
+    if line[V1.len()..].starts_with(b"UNKNOWN") {
+        return Beginning::Header { length: line.len(), source: Source::Unknown };
+    }
+    decoded(line)
+}
+
+fn v2(bytes: &[u8]) -> Beginning {
+    let Some(fixed) = bytes.first_chunk::<V2_FIXED_BYTES>() else {
+        return Beginning::Incomplete;
+    };
+    let [.., command, _family, high, low] = *fixed;
+    let length = V2_FIXED_BYTES + usize::from(u16::from_be_bytes([high, low]));
+    if !matches!(command, LOCAL | PROXY) || length > V2_BYTES {
+        return Beginning::Malformed;
+    }
+    let Some(header) = bytes.get(..length) else {
+        return Beginning::Incomplete;
+    };
+    // The addresses of such a one count for nothing, whatever they are.
+    if command == LOCAL {
+        return Beginning::Header { length, source: Source::Proxy };
+    }
+    decoded(header)
+}
+
+/// A header that is complete.
+fn decoded(header: &[u8]) -> Beginning {
+    let config = ParseConfig { include_tlvs: true, ..ParseConfig::default() };
+    match ProxyHeader::parse(header, config) {
+        Ok((decoded, length)) if length == header.len() => {
+            let is_tls = decoded.ssl().is_some_and(|ssl| ssl.client_ssl());
+            let client = |address: &ProxiedAddress| Source::Client { address: address.source, is_tls };
+            Beginning::Header { length, source: decoded.proxied_address().map_or(Source::Unknown, client) }
+        }
+        _ => Beginning::Malformed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const REQUEST: &[u8] = b"GET / HTTP/1.1\r\n";
+
+    fn v2_header(command: u8, family: u8, payload: &[u8]) -> Vec<u8> {
+        let length = u16::try_from(payload.len()).expect("not that long").to_be_bytes();
+        [V2, &[command, family], &length, payload].concat()
+    }
+
+    fn client(address: &str) -> Source {
+        Source::Client { address: address.parse().expect("an address"), is_tls: false }
+    }
+
+    /// Reads a header followed by a request, whole and byte by byte.
+    fn source(header: &[u8]) -> Source {
+        for length in 0..header.len() {
+            assert_eq!(Beginning::of(&header[..length]), Beginning::Incomplete, "{length} of {header:?}");
+        }
+        let whole = Beginning::of(header);
+        assert_eq!(Beginning::of(&[header, REQUEST].concat()), whole, "what follows is not of it");
+        let Beginning::Header { length, source } = whole else { panic!("{header:?} is {whole:?}") };
+        assert_eq!(length, header.len());
+        source
+    }
+
+    #[test]
+    fn version_1_names_the_client() {
+        assert_eq!(source(b"PROXY TCP4 203.0.113.9 192.0.2.1 4711 443\r\n"), client("203.0.113.9:4711"));
+        assert_eq!(source(b"PROXY TCP6 2001:db8::5 2001:db8::1 4711 443\r\n"), client("[2001:db8::5]:4711"));
+        let longest = format!("PROXY TCP6 {0} {0} 65535 65535\r\n", "ffff:".repeat(7) + "ffff");
+        assert!(matches!(source(longest.as_bytes()), Source::Client { .. }));
+    }
+
+    #[test]
+    fn version_1_may_not_know_the_client() {
+        assert_eq!(source(b"PROXY UNKNOWN\r\n"), Source::Unknown);
+        let longest = format!("PROXY UNKNOWN {0} {0} 65535 65535\r\n", "ffff:".repeat(7) + "ffff");
+        assert_eq!(longest.len(), V1_BYTES);
+        assert_eq!(source(longest.as_bytes()), Source::Unknown);
+    }
+
+    #[test]
+    fn version_2_names_the_client() {
+        let v4 = [203, 0, 113, 9, 192, 0, 2, 1, 0x12, 0x67, 1, 187];
+        let v6 = [&[0x20, 1, 0xd, 0xb8], &[0; 11][..], &[5], &[0; 16], &[0x12, 0x67, 1, 187]].concat();
+        let fields = [4, 0, 3, 0, 0, 0, 0xee, 0, 2, 1, 1];
+
+        assert_eq!(source(&v2_header(PROXY, 0x11, &v4)), client("203.0.113.9:4711"));
+        assert_eq!(source(&v2_header(PROXY, 0x21, &v6)), client("[2001:db8::5]:4711"));
+        assert_eq!(source(&v2_header(PROXY, 0x11, &[&v4[..], &fields].concat())), client("203.0.113.9:4711"));
+        assert_eq!(source(&v2_header(PROXY, 0x11, &[&v4[..], &[1; 4_000]].concat())), client("203.0.113.9:4711"));
+    }
+
+    #[test]
+    fn version_2_tells_of_tls_that_the_proxy_ends() {
+        let addresses = [203, 0, 113, 9, 192, 0, 2, 1, 0x12, 0x67, 1, 187];
+        for (flags, expected) in [(1, true), (0, false)] {
+            let ssl = [0x20, 0, 15, flags, 0, 0, 0, 0, 0x21, 0, 7, b'T', b'L', b'S', b'v', b'1', b'.', b'3'];
+
+            let source = source(&v2_header(PROXY, 0x11, &[&addresses[..], &ssl].concat()));
+
+            assert!(matches!(source, Source::Client { is_tls, .. } if is_tls == expected), "{source:?}");
+        }
+    }
+
+    #[test]
+    fn version_2_may_not_know_the_client() {
+        assert_eq!(source(&v2_header(PROXY, 0x00, &[])), Source::Unknown);
+        assert_eq!(source(&v2_header(PROXY, 0x00, &[1, 2, 3])), Source::Unknown);
+        assert_eq!(source(&v2_header(PROXY, 0x31, &[b'/'; 216])), Source::Unknown, "a Unix socket");
+    }
+
+    #[test]
+    fn a_health_check_is_the_proxys_own_whatever_addresses_it_names() {
+        for (family, payload) in [(0x00, &[][..]), (0x11, &[]), (0x11, &[1; 12]), (0x21, &[3, 0, 4, 1, 2, 3, 4])] {
+            assert_eq!(source(&v2_header(LOCAL, family, payload)), Source::Proxy, "{family} {payload:?}");
+        }
+    }
+
+    #[test]
+    fn what_only_begins_like_a_header_is_none() {
+        for line in [
+            &b"PROXY \r\n"[..],
+            b"PROXY TCP4\r\n",
+            b"PROXY TCP4 203.0.113.9 192.0.2.1 4711\r\n",
+            b"PROXY TCP4 203.0.113.999 192.0.2.1 4711 443\r\n",
+            b"PROXY TCP4 2001:db8::5 2001:db8::1 4711 443\r\n",
+            b"PROXY TCP4 203.0.113.9 192.0.2.1 4711 65536\r\n",
+            b"PROXY TCP4 203.0.113.9 192.0.2.1 4711 443 1\r\n",
+            b"PROXY TCP4 203.0.113.9 192.0.2.1 4711 443\n",
+            b"PROXY TCP9 203.0.113.9 192.0.2.1 4711 443\r\n",
+            b"PROXY UNKNOWN\n",
+            &[b"PROXY ", &[b'x'; 200][..]].concat(),
+            &[b"PROXY UNKNOWN ", &[b'x'; 200][..]].concat(),
+            &[b"PROXY UNKNOWN ", &[b'x'; 100][..], b"\r\n"].concat(),
+            &v2_header(0x11, 0x11, &[0; 12]),
+            &v2_header(0x22, 0x11, &[0; 12]),
+            &v2_header(PROXY, 0x11, &[]),
+            &v2_header(PROXY, 0x11, &[0; 11]),
+            &v2_header(PROXY, 0x21, &[0; 35]),
+            &v2_header(PROXY, 0x31, &[0; 215]),
+            &v2_header(PROXY, 0x51, &[0; 12]),
+            &v2_header(PROXY, 0x11, &[0; 5_000])[..20],
+        ] {
+            assert_eq!(Beginning::of(line), Beginning::Malformed, "{:?}", String::from_utf8_lossy(line));
+        }
+    }
+
+    #[test]
+    fn what_does_not_begin_like_one_is_something_else_at_once() {
+        for bytes in [&b"G"[..], b"P0", b"POST /", b"PROXY\r\n", b"proxy TCP4", b"\x16\x03\x01", b"\r\n\r\n\r\n", b"\0"]
+        {
+            assert_eq!(Beginning::of(bytes), Beginning::Other, "{bytes:?}");
+        }
+        assert_eq!(Beginning::of(b""), Beginning::Incomplete);
+        assert_eq!(Beginning::of(b"P"), Beginning::Incomplete, "or a POST");
+    }
+}
