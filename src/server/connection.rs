@@ -128,7 +128,7 @@ async fn first_bytes<'a>(stream: &TcpStream, peer: Peer, buffer: &'a mut [u8], c
 /// Ends a connection on which nothing has been answered yet.
 async fn refuse(stream: TcpStream, peer: Peer, context: &Context, refusal: Refusal, began: &[u8]) {
     note(&context.on_incident, peer.address, refusal, began, None);
-    Box::pin(part_with(stream, &answer(refusal, began))).await;
+    part_with(stream, &answer(refusal, began)).await;
 }
 
 fn is_among(networks: &[IpNet], address: SocketAddr) -> bool {

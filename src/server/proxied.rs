@@ -133,6 +133,8 @@ fn decoded(header: &[u8]) -> Beginning {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const REQUEST: &[u8] = b"GET / HTTP/1.1\r\n";
@@ -238,6 +240,26 @@ mod tests {
             &v2_header(PROXY, 0x11, &[0; 5_000])[..20],
         ] {
             assert_eq!(Beginning::of(line), Beginning::Malformed, "{:?}", String::from_utf8_lossy(line));
+        }
+    }
+
+    proptest! {
+        /// Nothing panics, and what a beginning is does not change any more when further bytes come.
+        #[test]
+        fn what_is_decided_stays_so(
+            begin in prop::sample::select(vec![&b""[..], b"PROXY ", b"PROXY TCP4 1.2.3.4 ", b"PROXY UNKNOWN", V2, b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c"]),
+            rest in prop::collection::vec(any::<u8>(), 0..150),
+        ) {
+            let bytes = [begin, &rest].concat();
+            let mut decided = Beginning::Incomplete;
+            for length in 0..=bytes.len() {
+                let beginning = Beginning::of(&bytes[..length]);
+                prop_assert!(decided == Beginning::Incomplete || beginning == decided, "{:?}", &bytes[..length]);
+                if let Beginning::Header { length: own, .. } = beginning {
+                    prop_assert!(own <= length);
+                }
+                decided = beginning;
+            }
         }
     }
 

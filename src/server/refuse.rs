@@ -61,7 +61,8 @@ pub(super) async fn part_with<I: AsyncRead + AsyncWrite + Unpin>(mut io: I, answ
     let read_by_client = async {
         io.write_all(answer).await?;
         io.shutdown().await?;
-        let mut scrap = [0; 4_096];
+        // Not in the task of a connection, which is there all the time.
+        let mut scrap = vec![0; 4_096];
         let mut total = 0;
         while total < LINGER_BYTES {
             match io.read(&mut scrap).await? {

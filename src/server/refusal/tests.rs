@@ -1,5 +1,7 @@
 use std::collections::HashSet;
 
+use proptest::prelude::*;
+
 use super::*;
 
 /// As the parser leaves a head that it does not take.
@@ -115,6 +117,17 @@ fn what_came_is_shown_short_and_without_secrets() {
     assert_eq!(shown(b"PUT /wafer/login/app"), "PUT /wafer/...");
     assert_eq!(shown(b"GET /ws/"), "GET /ws/");
     assert_eq!(shown(b""), "");
+}
+
+proptest! {
+    #[test]
+    fn whatever_comes_has_a_class_and_is_shown_short(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        Refusal::of_head(&bytes, "");
+        Refusal::of_tls(&bytes, None);
+        Refusal::of_no_tls(&bytes);
+        let text = shown(&bytes);
+        prop_assert!(text.len() <= 4 * SHOWN_BYTES && text.bytes().all(|byte| (b' '..=b'~').contains(&byte)), "{text}");
+    }
 }
 
 #[test]
