@@ -189,10 +189,10 @@ impl Gateway {
         tracing::debug!(tunnel.id = %ticket.tunnel, tenant.id = %connection.inbox.tenant.id, "tunnel open");
         self.deliver.enqueue(&connection.inbox, EventKind::Connect, now);
         if self.is_released.load(Ordering::Acquire) {
-            connection.close(CloseReason::Drain, None, now);
+            connection.close(CloseReason::Drain, now);
         }
         if registration.epoch != self.engine.fence().epoch() {
-            connection.close(CloseReason::CutOff, None, now);
+            connection.close(CloseReason::CutOff, now);
         }
         connection
     }
@@ -228,7 +228,7 @@ impl Gateway {
 /// Closes a client that had no room for a frame.
 pub(super) fn close_if_slow<S: Socket + ?Sized>(connection: &Connection<S>, sent: Sent, now: Instant) -> Sent {
     if sent == Sent::Slow {
-        connection.close(CloseReason::SlowConsumer, None, now);
+        connection.close(CloseReason::SlowConsumer, now);
     }
     sent
 }

@@ -57,7 +57,7 @@ impl Gateway {
 
     fn close_saying(&self, connection: &Connection<dyn Socket>, said: Option<&str>, now: Instant) -> Sent {
         let reason = CloseReason::PushedClose;
-        if !connection.close_saying(reason, None, said.unwrap_or(reason.text()), now) {
+        if !connection.close_saying(reason, said.unwrap_or(reason.text()), now) {
             return Sent::Closed;
         }
         self.detach(connection);

@@ -19,6 +19,7 @@ use super::Socket;
 use crate::protocol::close::CloseReason;
 use crate::protocol::content::Profile;
 use crate::protocol::frame;
+use crate::protocol::frame::Goodbye;
 use crate::protocol::packet;
 use crate::tunnel::Outbox;
 use crate::webhook::Inbox;
@@ -143,14 +144,24 @@ impl<S: Socket + ?Sized> Connection<S> {
 
     /// Ends the connection, if nothing has ended it yet, and says whether it was this call.
     ///
-    /// What has been accepted is still written, unless the client does not read anyway; then a close frame with the reason's code
-    /// (`echo`, if the client named one), behind Wafer's `close` packet if the business server wants the client to stay away.
-    pub fn close(&self, reason: CloseReason, echo: Option<u16>, now: Instant) -> bool {
-        self.close_saying(reason, echo, reason.text(), now)
+    /// What has been accepted is still written, unless the client does not read anyway; then a close frame with the reason's code,
+    /// behind Wafer's `close` packet if the business server wants the client to stay away.
+    pub fn close(&self, reason: CloseReason, now: Instant) -> bool {
+        self.close_saying(reason, reason.text(), now)
     }
 
     /// The same with this text in the close frame, of at most 123 bytes.
-    pub fn close_saying(&self, reason: CloseReason, echo: Option<u16>, text: &str, now: Instant) -> bool {
+    pub fn close_saying(&self, reason: CloseReason, text: &str, now: Instant) -> bool {
+        self.end(reason, reason.code().map(|code| frame::close(Some(code), text)), now)
+    }
+
+    /// The same for a client that says goodbye, which is answered.
+    pub fn answer_goodbye(&self, goodbye: Goodbye, now: Instant) -> bool {
+        self.end(CloseReason::ClientClose, Some(frame::close(goodbye.code(), goodbye.text())), now)
+    }
+
+    /// Ends it with this last frame.
+    fn end(&self, reason: CloseReason, last: Option<Bytes>, now: Instant) -> bool {
         let mut writer = self.writer.lock();
         if writer.phase != Phase::Open {
             return false;
@@ -162,13 +173,8 @@ impl<S: Socket + ?Sized> Connection<S> {
         if reason == CloseReason::PushedClose && self.profile == Profile::Wafer {
             writer.outbox.push_last(frame::text(packet::CLOSE, ""), now.into_std());
         }
-        match reason {
-            CloseReason::ClientClose => writer.outbox.push_last(frame::close(echo, ""), now.into_std()),
-            _ => {
-                if let Some(code) = reason.code() {
-                    writer.outbox.push_last(frame::close(Some(code), text), now.into_std());
-                }
-            }
+        if let Some(last) = last {
+            writer.outbox.push_last(last, now.into_std());
         }
         // The reader finds out about errors by itself.
         let _ = self.write_some(&mut writer.outbox);

@@ -52,7 +52,7 @@ impl Gateway {
     fn release(&self, tunnel: TunnelId) {
         let connection = self.open.get(&tunnel).map(|entry| entry.value().clone());
         if let Some(connection) = connection {
-            connection.close(CloseReason::Drain, None, Instant::now());
+            connection.close(CloseReason::Drain, Instant::now());
         }
     }
 }

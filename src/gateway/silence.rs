@@ -91,7 +91,7 @@ impl Gateway {
             let heard_ms = heard_ms.min(now_ms);
             let limit_ms = heard_ms + millis(self.silence.limit);
             if limit_ms <= now_ms {
-                connection.close(CloseReason::Heartbeat, None, Instant::now());
+                connection.close(CloseReason::Heartbeat, Instant::now());
             } else if connection.profile == Profile::Native && heard_ms + self.silence.ping_after_ms() <= now_ms {
                 self.send(&*connection, &frame::ping(), Instant::now());
                 self.silence.watch_until(weak, limit_ms);

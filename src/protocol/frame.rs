@@ -12,7 +12,7 @@ use tungstenite::protocol::frame::coding::Control;
 use tungstenite::protocol::frame::coding::Data;
 pub use tungstenite::protocol::frame::coding::OpCode;
 
-use super::close::CloseReason;
+use super::fault::Fault;
 
 /// The longest header of a client's frame: two bytes, eight of length, four of mask.
 pub const MAX_HEADER_BYTES: usize = 14;
@@ -38,27 +38,60 @@ pub struct Frame<'a> {
 pub enum Decoded<'a> {
     /// A whole frame.
     Frame(Frame<'a>),
+    /// A close frame whose header has this fault. It is a goodbye all the same, and nothing behind it means anything.
+    BrokenClose(Fault),
     /// The beginning of a frame that takes this many bytes altogether, or at least this many more than there are.
     Incomplete(usize),
+}
+
+/// How a client says goodbye.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Goodbye {
+    /// As it should, with this code if it named one: the answer carries the same.
+    Proper(Option<u16>),
+    /// In a way that has this fault: the answer says so.
+    Faulty(Fault),
+}
+
+impl Goodbye {
+    /// The code of the close frame that answers it, if there is one.
+    pub fn code(self) -> Option<u16> {
+        match self {
+            Self::Proper(code) => code,
+            Self::Faulty(fault) => fault.reason().code(),
+        }
+    }
+
+    /// The text of that close frame.
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::Proper(_) => "",
+            Self::Faulty(fault) => fault.text(),
+        }
+    }
 }
 
 /// Decodes the frame at the start of `input` and unmasks its payload in place.
 ///
 /// # Errors
 ///
-/// [`CloseReason::ProtocolError`] for what RFC 6455 forbids a client, [`CloseReason::TooBig`] for a payload over `max_payload_bytes`.
-/// Both are found in the header, before anything is stored for the payload.
-pub fn decode(input: &mut [u8], max_payload_bytes: usize) -> Result<Decoded<'_>, CloseReason> {
+/// What RFC 6455 forbids a client, or [`Fault::TooBig`] for a payload over `max_payload_bytes`. Both are found in the header,
+/// before anything is stored for the payload.
+pub fn decode(input: &mut [u8], max_payload_bytes: usize) -> Result<Decoded<'_>, Fault> {
     let mut cursor = Cursor::new(&*input);
-    let parsed = FrameHeader::parse(&mut cursor).map_err(|_| CloseReason::ProtocolError)?;
+    let parsed = FrameHeader::parse(&mut cursor).map_err(|_| Fault::ReservedOpcode)?;
     let Some((header, payload_bytes)) = parsed else {
         return Ok(Decoded::Incomplete(MAX_HEADER_BYTES.max(input.len() + 1)));
     };
-    let mask = check(&header, payload_bytes, header_bytes(&cursor))?;
     let header_bytes = header_bytes(&cursor);
-    let payload_bytes = usize::try_from(payload_bytes).map_err(|_| CloseReason::TooBig)?;
+    let mask = match check(&header, payload_bytes, header_bytes) {
+        Ok(mask) => mask,
+        Err(fault) if header.opcode == OpCode::Control(Control::Close) => return Ok(Decoded::BrokenClose(fault)),
+        Err(fault) => return Err(fault),
+    };
+    let payload_bytes = usize::try_from(payload_bytes).map_err(|_| Fault::TooBig)?;
     if payload_bytes > max_payload_bytes {
-        return Err(CloseReason::TooBig);
+        return Err(Fault::TooBig);
     }
     let consumed = header_bytes + payload_bytes;
     let Some(payload) = input.get_mut(header_bytes..consumed) else {
@@ -73,18 +106,17 @@ fn header_bytes(cursor: &Cursor<&[u8]>) -> usize {
 }
 
 /// What a server must not accept from a client, judged by the header alone; the mask if all is well.
-fn check(header: &FrameHeader, payload_bytes: u64, header_bytes: usize) -> Result<[u8; 4], CloseReason> {
-    let shortest_header = header.len(payload_bytes);
+fn check(header: &FrameHeader, payload_bytes: u64, header_bytes: usize) -> Result<[u8; 4], Fault> {
     let is_control = matches!(header.opcode, OpCode::Control(_));
-    let is_broken_control = is_control && (!header.is_final || payload_bytes > MAX_CONTROL_BYTES as u64);
-    let is_reserved = header.rsv1 || header.rsv2 || header.rsv3;
     match header.mask {
-        Some(mask)
-            if !is_reserved && !is_broken_control && header_bytes == shortest_header && payload_bytes >> 63 == 0 =>
-        {
-            Ok(mask)
-        }
-        _ => Err(CloseReason::ProtocolError),
+        _ if header.rsv1 => Err(Fault::Compressed),
+        _ if header.rsv2 || header.rsv3 => Err(Fault::ReservedBit),
+        None => Err(Fault::Unmasked),
+        _ if is_control && !header.is_final => Err(Fault::FragmentedControl),
+        _ if is_control && payload_bytes > MAX_CONTROL_BYTES as u64 => Err(Fault::LongControl),
+        _ if payload_bytes >> 63 != 0 => Err(Fault::HugeLength),
+        _ if header_bytes != header.len(payload_bytes) => Err(Fault::LongLength),
+        Some(mask) => Ok(mask),
     }
 }
 
@@ -139,22 +171,20 @@ fn encode(opcode: OpCode, parts: &[&[u8]]) -> Bytes {
     frame.freeze()
 }
 
-/// The code to echo for a client's close frame.
-///
-/// # Errors
-///
-/// The reason to close with instead, if the frame itself is wrong (RFC 6455, sections 5.5.1 and 7.4).
-pub fn close_code(payload: &[u8]) -> Result<Option<u16>, CloseReason> {
+/// What the payload of a client's close frame says (RFC 6455, sections 5.5.1 and 7.4).
+pub fn goodbye(payload: &[u8]) -> Goodbye {
     match payload {
-        [] => Ok(None),
-        [_] => Err(CloseReason::ProtocolError),
+        [] => Goodbye::Proper(None),
+        [_] => Goodbye::Faulty(Fault::HalfCloseCode),
         [high, low, reason @ ..] => {
             let code = u16::from_be_bytes([*high, *low]);
             if !matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999) {
-                return Err(CloseReason::ProtocolError);
+                return Goodbye::Faulty(Fault::BadCloseCode);
             }
-            std::str::from_utf8(reason).map_err(|_| CloseReason::InvalidText)?;
-            Ok(Some(code))
+            if std::str::from_utf8(reason).is_err() {
+                return Goodbye::Faulty(Fault::BadCloseText);
+            }
+            Goodbye::Proper(Some(code))
         }
     }
 }
@@ -172,7 +202,7 @@ mod tests {
         frame
     }
 
-    fn refusal(mut input: Vec<u8>) -> CloseReason {
+    fn refusal(mut input: Vec<u8>) -> Fault {
         decode(&mut input, 1_000).expect_err("must be refused")
     }
 
@@ -206,38 +236,72 @@ mod tests {
         medium.extend([0; 256]);
         assert!(matches!(decode(&mut medium, 256), Ok(Decoded::Frame(Frame { consumed: 264, .. }))));
         medium.truncate(8);
-        assert_eq!(decode(&mut medium, 255), Err(CloseReason::TooBig));
+        assert_eq!(decode(&mut medium, 255), Err(Fault::TooBig));
+    }
+
+    /// A ping or close frame with more than it may carry.
+    fn long_control(first: u8) -> Vec<u8> {
+        [&[first, 0xfe, 0x00, 0x7e][..], &MASK, &[0; 126]].concat()
     }
 
     #[test]
-    fn what_the_standard_forbids_is_a_protocol_error() {
+    fn what_the_standard_forbids_is_named() {
         let forbidden = [
-            ("reserved bit", masked(0xc1, b"x")),
-            ("reserved data opcode", masked(0x83, b"x")),
-            ("reserved control opcode", masked(0x8b, b"x")),
-            ("fragmented ping", masked(0x09, b"x")),
-            ("unmasked", vec![0x81, 0x01, b'x']),
-            ("long ping", [&[0x89, 0xfe, 0x00, 0x7e][..], &MASK, &[0; 126]].concat()),
-            ("length not in its shortest form", [&[0x82, 0xfe, 0x00, 0x05][..], &MASK, &[0; 5]].concat()),
-            ("length with the highest bit", [&[0x82, 0xff, 0x80][..], &[0; 7], &MASK].concat()),
+            (Fault::Compressed, masked(0xc1, b"x")),
+            (Fault::Compressed, masked(0xf1, b"x")),
+            (Fault::ReservedBit, masked(0xa1, b"x")),
+            (Fault::ReservedBit, masked(0x92, b"x")),
+            (Fault::ReservedOpcode, masked(0x83, b"x")),
+            (Fault::ReservedOpcode, masked(0x8b, b"x")),
+            (Fault::FragmentedControl, masked(0x09, b"x")),
+            (Fault::Unmasked, vec![0x81, 0x01, b'x']),
+            (Fault::LongControl, long_control(0x89)),
+            (Fault::LongLength, [&[0x82, 0xfe, 0x00, 0x05][..], &MASK, &[0; 5]].concat()),
+            (Fault::LongLength, [&[0x82, 0xff][..], &[0; 7], &[5], &MASK, &[0; 5]].concat()),
+            (Fault::HugeLength, [&[0x82, 0xff, 0x80][..], &[0; 7], &MASK].concat()),
         ];
-        for (what, input) in forbidden {
-            assert_eq!(refusal(input), CloseReason::ProtocolError, "{what}");
+        for (fault, input) in forbidden {
+            assert_eq!(refusal(input.clone()), fault, "{input:x?}");
+        }
+    }
+
+    #[test]
+    fn a_close_frame_is_a_goodbye_whatever_is_wrong_with_its_header() {
+        let broken = [
+            (Fault::Compressed, masked(0xc8, b"\x03\xe8")),
+            (Fault::ReservedBit, masked(0xa8, b"\x03\xe8")),
+            (Fault::FragmentedControl, masked(0x08, b"\x03\xe8")),
+            (Fault::Unmasked, vec![0x88, 0x02, 0x03, 0xe8]),
+            (Fault::LongControl, long_control(0x88)),
+            (Fault::LongControl, long_control(0x88)[..8].to_vec()),
+            (Fault::LongLength, [&[0x88, 0xfe, 0x00, 0x02][..], &MASK, &[0; 2]].concat()),
+        ];
+        for (fault, mut input) in broken {
+            assert_eq!(decode(&mut input, 1_000), Ok(Decoded::BrokenClose(fault)));
         }
     }
 
     #[test]
     fn close_codes_follow_the_table() {
         let frame = |code: u16| [&code.to_be_bytes()[..], b"bye"].concat();
-        assert_eq!(close_code(b""), Ok(None));
-        assert_eq!(close_code(b"\x03"), Err(CloseReason::ProtocolError));
+        assert_eq!(goodbye(b""), Goodbye::Proper(None));
+        assert_eq!(goodbye(b"\x03"), Goodbye::Faulty(Fault::HalfCloseCode));
         for code in [1000, 1001, 1003, 1007, 1011, 1012, 1014, 3000, 3999, 4000, 4999] {
-            assert_eq!(close_code(&frame(code)), Ok(Some(code)));
+            assert_eq!(goodbye(&frame(code)), Goodbye::Proper(Some(code)));
         }
         for code in [0, 999, 1004, 1005, 1006, 1015, 1016, 1100, 2000, 2999, 5000, 65535] {
-            assert_eq!(close_code(&frame(code)), Err(CloseReason::ProtocolError), "{code}");
+            assert_eq!(goodbye(&frame(code)), Goodbye::Faulty(Fault::BadCloseCode), "{code}");
         }
-        assert_eq!(close_code(b"\x03\xe8\xff"), Err(CloseReason::InvalidText));
+        assert_eq!(goodbye(b"\x03\xe8\xff"), Goodbye::Faulty(Fault::BadCloseText));
+        assert_eq!(goodbye(b"\x03\xe8caf\xc3"), Goodbye::Faulty(Fault::BadCloseText), "cut inside a character");
+    }
+
+    #[test]
+    fn a_goodbye_is_answered_with_its_code_or_with_what_is_wrong_with_it() {
+        assert_eq!((Goodbye::Proper(Some(4000)).code(), Goodbye::Proper(Some(4000)).text()), (Some(4000), ""));
+        assert_eq!((Goodbye::Proper(None).code(), Goodbye::Proper(None).text()), (None, ""));
+        let faulty = Goodbye::Faulty(Fault::BadCloseText);
+        assert_eq!((faulty.code(), faulty.text()), (Some(1007), Fault::BadCloseText.text()));
     }
 
     #[test]

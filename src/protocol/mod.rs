@@ -2,6 +2,7 @@
 
 pub mod close;
 pub mod content;
+pub mod fault;
 pub mod frame;
 pub mod native;
 pub mod packet;

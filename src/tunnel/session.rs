@@ -10,12 +10,13 @@ use tungstenite::protocol::frame::coding::Data;
 
 use crate::limit::Bucket;
 use crate::limit::Rate;
-use crate::protocol::close::CloseReason;
 use crate::protocol::content::Content;
 use crate::protocol::content::Profile;
+use crate::protocol::fault::Fault;
 use crate::protocol::frame;
 use crate::protocol::frame::Decoded;
 use crate::protocol::frame::Frame;
+use crate::protocol::frame::Goodbye;
 use crate::protocol::frame::OpCode;
 use crate::protocol::packet;
 use crate::protocol::packet::Packet;
@@ -42,8 +43,8 @@ pub enum Action {
     Deliver(Content),
     /// Send this frame to the client.
     Reply(Bytes),
-    /// The client says goodbye: answer with a close frame that carries this code, and end.
-    Goodbye(Option<u16>),
+    /// The client says goodbye: answer with a close frame as it says, and end.
+    Goodbye(Goodbye),
 }
 
 /// The reading side of one open socket.
@@ -88,14 +89,14 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// The reason for which the connection must be closed; nothing may be handed in afterwards.
+    /// What the connection must be closed for; nothing may be handed in afterwards.
     pub fn handle_input(
         &mut self,
         input: &mut [u8],
         limits: &SessionLimits,
         now: Instant,
         act: &mut dyn FnMut(Action),
-    ) -> Result<(), CloseReason> {
+    ) -> Result<(), Fault> {
         if self.carry.is_empty() {
             let consumed = self.handle_frames(input, limits, now, act)?;
             self.carry.extend_from_slice(&input[consumed..]);
@@ -118,12 +119,17 @@ impl Session {
         limits: &SessionLimits,
         now: Instant,
         act: &mut dyn FnMut(Action),
-    ) -> Result<usize, CloseReason> {
+    ) -> Result<usize, Fault> {
         let frame_rate = limits.message_rate.map(|rate| rate.times(FRAMES_PER_MESSAGE));
         let mut at = 0;
         while at < input.len() {
-            let Decoded::Frame(frame) = frame::decode(&mut input[at..], limits.max_message_bytes)? else {
-                break;
+            let frame = match frame::decode(&mut input[at..], limits.max_message_bytes)? {
+                Decoded::Frame(frame) => frame,
+                Decoded::BrokenClose(fault) => {
+                    act(Action::Goodbye(Goodbye::Faulty(fault)));
+                    return Ok(input.len());
+                }
+                Decoded::Incomplete(_) => break,
             };
             at += frame.consumed;
             if let Some(rate) = frame_rate {
@@ -145,15 +151,15 @@ impl Session {
         frame: &Frame<'_>,
         limits: &SessionLimits,
         now: Instant,
-    ) -> Result<Option<Action>, CloseReason> {
+    ) -> Result<Option<Action>, Fault> {
         match frame.opcode {
             OpCode::Control(Control::Ping) => Ok(Some(Action::Reply(frame::pong(frame.payload)))),
             OpCode::Control(Control::Pong) => Ok(None),
-            OpCode::Control(Control::Close) => Ok(Some(Action::Goodbye(frame::close_code(frame.payload)?))),
+            OpCode::Control(Control::Close) => Ok(Some(Action::Goodbye(frame::goodbye(frame.payload)))),
             OpCode::Data(Data::Continue) => self.handle_continuation(frame, limits, now),
             OpCode::Data(kind @ (Data::Text | Data::Binary)) => {
                 if self.fragments.is_some() {
-                    return Err(CloseReason::ProtocolError);
+                    return Err(Fault::UnfinishedMessage);
                 }
                 let is_text = kind == Data::Text;
                 if frame.is_final {
@@ -164,7 +170,7 @@ impl Session {
                 self.fragments = Some(Box::new(fragments));
                 Ok(None)
             }
-            OpCode::Data(Data::Reserved(_)) | OpCode::Control(Control::Reserved(_)) => Err(CloseReason::ProtocolError),
+            OpCode::Data(Data::Reserved(_)) | OpCode::Control(Control::Reserved(_)) => Err(Fault::ReservedOpcode),
         }
     }
 
@@ -173,10 +179,10 @@ impl Session {
         frame: &Frame<'_>,
         limits: &SessionLimits,
         now: Instant,
-    ) -> Result<Option<Action>, CloseReason> {
-        let fragments = self.fragments.as_mut().ok_or(CloseReason::ProtocolError)?;
+    ) -> Result<Option<Action>, Fault> {
+        let fragments = self.fragments.as_mut().ok_or(Fault::NothingToContinue)?;
         if fragments.bytes.len() + frame.payload.len() > limits.max_message_bytes {
-            return Err(CloseReason::TooBig);
+            return Err(Fault::TooBig);
         }
         fragments.bytes.extend_from_slice(frame.payload);
         if !frame.is_final {
@@ -193,15 +199,15 @@ impl Session {
         payload: &[u8],
         limits: &SessionLimits,
         now: Instant,
-    ) -> Result<Option<Action>, CloseReason> {
+    ) -> Result<Option<Action>, Fault> {
         let content = if is_text {
-            let text = str::from_utf8(payload).map_err(|_| CloseReason::InvalidText)?;
+            let text = str::from_utf8(payload).map_err(|_| Fault::BadText)?;
             match self.profile {
                 Profile::Native => Content::Text(text.into()),
                 Profile::Wafer => match Packet::decode(text) {
                     Packet::Message(content) => Content::Text(content.into()),
                     Packet::Ping => return Ok(Some(Action::Reply(frame::text(packet::PONG, "")))),
-                    Packet::Close => return Ok(Some(Action::Goodbye(Some(1000)))),
+                    Packet::Close => return Ok(Some(Action::Goodbye(Goodbye::Proper(Some(1000))))),
                     Packet::Unknown => return Ok(None),
                 },
             }
@@ -219,9 +225,9 @@ impl Session {
 }
 
 /// Takes what a client sends out of its bucket, and beyond that out of the time in which it was not read.
-fn take(bucket: &mut Bucket, unread_us: &mut u32, rate: Rate, now: Instant) -> Result<(), CloseReason> {
+fn take(bucket: &mut Bucket, unread_us: &mut u32, rate: Rate, now: Instant) -> Result<(), Fault> {
     if bucket.take(rate, now).is_err() {
-        *unread_us = unread_us.checked_sub(micros(rate.interval()).max(1)).ok_or(CloseReason::RateLimited)?;
+        *unread_us = unread_us.checked_sub(micros(rate.interval()).max(1)).ok_or(Fault::TooFast)?;
     }
     Ok(())
 }
@@ -232,14 +238,14 @@ fn micros(time: Duration) -> u32 {
 
 impl Fragments {
     /// Fails as soon as the text cannot become UTF-8 any more, whatever follows.
-    fn check(&mut self) -> Result<(), CloseReason> {
+    fn check(&mut self) -> Result<(), Fault> {
         if !self.is_text {
             return Ok(());
         }
         match str::from_utf8(&self.bytes[self.checked..]) {
             Ok(_) => self.checked = self.bytes.len(),
             Err(error) if error.error_len().is_none() => self.checked += error.valid_up_to(),
-            Err(_) => return Err(CloseReason::InvalidText),
+            Err(_) => return Err(Fault::BadText),
         }
         Ok(())
     }

@@ -25,17 +25,17 @@ impl Client {
         Self { session: Session::new(profile), limits, now: Instant::now(), actions: vec![] }
     }
 
-    fn write(&mut self, bytes: &[u8]) -> Result<(), CloseReason> {
+    fn write(&mut self, bytes: &[u8]) -> Result<(), Fault> {
         let actions = &mut self.actions;
         let mut input = bytes.to_vec();
         self.session.handle_input(&mut input, &self.limits, self.now, &mut |action| actions.push(action))
     }
 
-    fn send(&mut self, first: u8, payload: &[u8]) -> Result<(), CloseReason> {
+    fn send(&mut self, first: u8, payload: &[u8]) -> Result<(), Fault> {
         self.write(&frame(first, payload))
     }
 
-    fn text(&mut self, text: &str) -> Result<(), CloseReason> {
+    fn text(&mut self, text: &str) -> Result<(), Fault> {
         self.send(TEXT, text.as_bytes())
     }
 
@@ -73,7 +73,10 @@ fn a_wafer_client_talks_pings_and_leaves() {
     client.text("close").expect("fine");
 
     let pong = Action::Reply(frame::text("pong", ""));
-    assert_eq!(client.actions(), [pong, deliver("{\"type\":\"a\"}"), deliver(""), Action::Goodbye(Some(1000))]);
+    assert_eq!(
+        client.actions(),
+        [pong, deliver("{\"type\":\"a\"}"), deliver(""), Action::Goodbye(Goodbye::Proper(Some(1000)))]
+    );
 }
 
 #[test]
@@ -130,35 +133,35 @@ fn fragments_make_one_message_with_control_frames_in_between() {
 #[test]
 fn broken_fragments_are_protocol_errors() {
     let mut client = Client::new(Profile::Wafer);
-    assert_eq!(client.send(0x80, b"no beginning"), Err(CloseReason::ProtocolError));
+    assert_eq!(client.send(0x80, b"no beginning"), Err(Fault::NothingToContinue));
 
     let mut client = Client::new(Profile::Wafer);
     client.send(0x01, b"begun").expect("fine");
-    assert_eq!(client.text("message:again"), Err(CloseReason::ProtocolError));
+    assert_eq!(client.text("message:again"), Err(Fault::UnfinishedMessage));
 }
 
 #[test]
 fn bad_utf8_is_found_early() {
     let mut client = Client::new(Profile::Wafer);
-    assert_eq!(client.send(TEXT, b"message:\xff"), Err(CloseReason::InvalidText));
+    assert_eq!(client.send(TEXT, b"message:\xff"), Err(Fault::BadText));
 
     let mut client = Client::new(Profile::Wafer);
-    assert_eq!(client.send(0x01, b"message:\xce\xba\xff"), Err(CloseReason::InvalidText));
+    assert_eq!(client.send(0x01, b"message:\xce\xba\xff"), Err(Fault::BadText));
 
     let mut client = Client::new(Profile::Wafer);
     client.send(0x01, b"message:\xce").expect("may still become a character");
-    assert_eq!(client.send(0x80, b""), Err(CloseReason::InvalidText));
+    assert_eq!(client.send(0x80, b""), Err(Fault::BadText));
 }
 
 #[test]
 fn messages_are_bounded_also_in_fragments() {
     let mut client = Client::new(Profile::Wafer);
     client.send(TEXT, &[b'x'; 1_000]).expect("at the limit");
-    assert_eq!(client.send(TEXT, &[b'x'; 1_001]), Err(CloseReason::TooBig));
+    assert_eq!(client.send(TEXT, &[b'x'; 1_001]), Err(Fault::TooBig));
 
     let mut client = Client::new(Profile::Wafer);
     client.send(0x01, &[b'x'; 600]).expect("fine");
-    assert_eq!(client.send(0x00, &[b'x'; 600]), Err(CloseReason::TooBig));
+    assert_eq!(client.send(0x00, &[b'x'; 600]), Err(Fault::TooBig));
 }
 
 #[test]
@@ -167,8 +170,27 @@ fn a_close_frame_is_echoed_and_ends_the_input() {
 
     client.write(&[frame(CLOSE, b"\x03\xe9bye"), frame(TEXT, b"message:late")].concat()).expect("fine");
 
-    assert_eq!(client.actions(), [Action::Goodbye(Some(1001))]);
-    assert_eq!(Client::new(Profile::Wafer).send(CLOSE, b"\x03"), Err(CloseReason::ProtocolError));
+    assert_eq!(client.actions(), [Action::Goodbye(Goodbye::Proper(Some(1001)))]);
+}
+
+#[test]
+fn a_faulty_close_frame_is_a_goodbye_all_the_same_and_ends_the_input() {
+    let long = [&[CLOSE, 0xfe, 0, 126, 1, 2, 3, 4][..], &[0; 126]].concat();
+    let faulty = [
+        (Fault::HalfCloseCode, frame(CLOSE, b"\x03")),
+        (Fault::BadCloseCode, frame(CLOSE, &1005_u16.to_be_bytes())),
+        (Fault::BadCloseText, frame(CLOSE, b"\x03\xe8\xe4\xbd")),
+        (Fault::FragmentedControl, frame(0x08, b"\x03\xe8")),
+        (Fault::LongControl, long),
+        (Fault::Compressed, frame(0xc8, b"\x03\xe8")),
+    ];
+    for (fault, bytes) in faulty {
+        let mut client = Client::new(Profile::Native);
+
+        client.write(&[frame(TEXT, b"a"), bytes, frame(TEXT, b"late")].concat()).expect("a goodbye");
+
+        assert_eq!(client.actions(), [deliver("a"), Action::Goodbye(Goodbye::Faulty(fault))], "{fault:?}");
+    }
 }
 
 #[test]
@@ -187,7 +209,7 @@ fn frames_over_ten_times_the_message_rate_end_the_session_whatever_they_are() {
 
         assert_eq!(client.write(&first), Ok(()), "{what}");
         assert_eq!(client.write(&again.repeat(39)), Ok(()), "{what} within the burst");
-        assert_eq!(client.write(&again), Err(CloseReason::RateLimited), "{what}");
+        assert_eq!(client.write(&again), Err(Fault::TooFast), "{what}");
 
         client.now += Duration::from_millis(50);
         assert_eq!(client.write(&again), Ok(()), "{what} refilled");
@@ -207,7 +229,7 @@ fn what_was_said_while_nobody_read_is_let_through_once() {
     client.session.was_not_read(Duration::from_secs(8));
 
     assert_eq!(client.write(&message.repeat(10 + 40)), Ok(()), "the burst, and what eight seconds allow");
-    assert_eq!(client.write(&message), Err(CloseReason::RateLimited));
+    assert_eq!(client.write(&message), Err(Fault::TooFast));
 }
 
 #[test]
@@ -219,7 +241,7 @@ fn messages_over_the_rate_end_the_session_and_pings_do_not_count() {
         client.text("message:x").expect("within the burst");
         client.text("ping").expect("never limited");
     }
-    assert_eq!(client.text("message:x"), Err(CloseReason::RateLimited));
+    assert_eq!(client.text("message:x"), Err(Fault::TooFast));
 
     client.now += Duration::from_millis(500);
     client.text("message:x").expect("refilled");

@@ -25,6 +25,8 @@ use crate::gateway::Phase;
 use crate::gateway::Socket;
 use crate::protocol::close::CloseReason;
 use crate::protocol::content::Content;
+use crate::protocol::fault::Fault;
+use crate::protocol::frame::Goodbye;
 use crate::tunnel::Action;
 use crate::tunnel::Session;
 use crate::tunnel::SessionLimits;
@@ -85,10 +87,12 @@ enum Wake {
 /// Why the loop ends.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum End {
-    /// The client says goodbye, with this code if it named one.
-    Goodbye(Option<u16>),
-    /// Something is wrong with what the client sent, or it does not read.
-    Fault(CloseReason),
+    /// The client says goodbye.
+    Goodbye(Goodbye),
+    /// Something is wrong with what the client sent.
+    Fault(Fault),
+    /// The client does not read.
+    Slow,
     /// The socket is broken, or the client has ended it without a word.
     Gone,
     /// The client has hung up while it was not read: there may be more to read.
@@ -108,7 +112,7 @@ impl<S: Socket> Task<S> {
                     Ok(())
                 }
                 Wake::Pause(PauseEnd::HungUp) => Err(End::HungUp),
-                Wake::TooOld => Err(End::Fault(CloseReason::SlowConsumer)),
+                Wake::TooOld => Err(End::Slow),
                 Wake::Broken => Err(End::Gone),
                 Wake::Closed => Err(End::Closed),
             };
@@ -203,7 +207,7 @@ impl<S: Socket> Task<S> {
                 deliver(gateway, connection, content, now);
             }
             Action::Reply(frame) => replies.extend_from_slice(&frame),
-            Action::Goodbye(code) => end = Err(End::Goodbye(code)),
+            Action::Goodbye(goodbye) => end = Err(End::Goodbye(goodbye)),
         });
         reply(gateway, connection, &mut replies, now);
         handled.map_err(End::Fault).and(end)?;
@@ -219,8 +223,8 @@ impl<S: Socket> Task<S> {
         let limits = SessionLimits { max_message_bytes, message_rate: None };
         let mut end = Ok(());
         let handled = self.session.handle_input(input, &limits, Instant::now().into_std(), &mut |action| {
-            if let Action::Goodbye(code) = action {
-                end = Err(End::Goodbye(code));
+            if let Action::Goodbye(goodbye) = action {
+                end = Err(End::Goodbye(goodbye));
             }
         });
         handled.map_err(End::Fault).and(end)
@@ -245,7 +249,7 @@ impl<S: Socket> Task<S> {
 impl<S: Socket> Drop for Task<S> {
     fn drop(&mut self) {
         if !self.has_told {
-            self.connection.close(CloseReason::Internal, None, Instant::now());
+            self.connection.close(CloseReason::Internal, Instant::now());
             let reason = self.gateway.detach(&self.connection).unwrap_or(CloseReason::Internal);
             self.tell(reason);
         }

@@ -13,6 +13,7 @@ use super::connection::Task;
 use super::pause::PauseEnd;
 use crate::gateway::Socket;
 use crate::protocol::close::CloseReason;
+use crate::protocol::frame::Goodbye;
 
 /// How long a client has to answer a close frame before its socket is dropped.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -39,17 +40,21 @@ impl<S: Socket> Task<S> {
             self.gateway.turn_to_leave().await;
         }
         let now = Instant::now();
-        match end {
-            End::Goodbye(code) => self.connection.close(CloseReason::ClientClose, code, now),
-            End::Fault(reason) => self.connection.close(reason, None, now),
-            End::Gone | End::HungUp => self.connection.close(CloseReason::ClientGone, None, now),
+        let is_first = match end {
+            End::Goodbye(goodbye) => self.connection.answer_goodbye(goodbye, now),
+            End::Fault(fault) => self.connection.close_saying(fault.reason(), fault.text(), now),
+            End::Slow => self.connection.close(CloseReason::SlowConsumer, now),
+            End::Gone | End::HungUp => self.connection.close(CloseReason::ClientGone, now),
             End::Closed => false,
         };
+        if is_first {
+            self.log(end);
+        }
         let reason = self.gateway.detach(&self.connection).unwrap_or(CloseReason::Internal);
         let rest = match end {
             End::HungUp => Rest::Deliver,
             End::Closed if reason == CloseReason::Drain => Rest::Deliver,
-            End::Fault(CloseReason::SlowConsumer) | End::Closed => Rest::Decode,
+            End::Slow | End::Closed => Rest::Decode,
             End::Fault(_) | End::Goodbye(_) | End::Gone => Rest::Discard,
         };
         if rest != Rest::Deliver {
@@ -62,6 +67,22 @@ impl<S: Socket> Task<S> {
             let _ = timeout_at(deadline, self.linger(rest)).await;
         }
         self.tell(reason);
+    }
+
+    /// Says what was wrong with what the client sent.
+    fn log(&self, end: End) {
+        let (tunnel, tenant) = (self.connection.inbox.tunnel, &self.connection.inbox.tenant.id);
+        match end {
+            End::Fault(fault) => {
+                let (reason, fault) = (fault.reason().as_str(), fault.text());
+                tracing::info!(tunnel.id = %tunnel, tenant.id = %tenant, reason, fault, "client breaks the rules, tunnel closed");
+            }
+            End::Goodbye(Goodbye::Faulty(fault)) => {
+                let fault = fault.text();
+                tracing::debug!(tunnel.id = %tunnel, tenant.id = %tenant, fault, "client says goodbye in a wrong way");
+            }
+            _ => {}
+        }
     }
 
     /// Writes what is queued and reads on until the client has closed its side.

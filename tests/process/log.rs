@@ -1,7 +1,9 @@
 //! What the log tells an operator, and what it never tells.
 
+use std::io::Write;
 use std::net::TcpListener;
 
+use super::business::Business;
 use super::client::Client;
 use super::client::ask;
 use super::client::connect;
@@ -62,4 +64,20 @@ fn bearer_keys_are_never_logged() {
     let (_, log) = gateway.end();
     assert!(log.contains("native call refused") && log.contains("DEBUG") && log.contains("call=Open"), "{log}");
     assert!(!log.contains(RIGHT) && !log.contains(WRONG), "{log}");
+}
+
+/// In the words of its close frame, at the level that is the default.
+#[test]
+fn what_a_client_sends_wrong_is_named() {
+    let business = Business::start(true);
+    let mut gateway = Gateway::start(&config(&business.authority, ""));
+    let (tunnel, path) = ask(&mut connect(&gateway.url), &business.authority);
+    let mut client = Client::open(connect(&gateway.url), &path);
+
+    client.0.write_all(&[0xc1, 0x84, 0, 0, 0, 0, b'p', b'i', b'n', b'g']).expect("written");
+
+    const WORDS: &str = "compressed frame, no extension was agreed";
+    assert_eq!(client.receive(), (8, [&1002_u16.to_be_bytes()[..], WORDS.as_bytes()].concat()));
+    let line = gateway.logged(WORDS);
+    assert!(line.contains("INFO") && line.contains(&tunnel) && line.contains("protocol_error"), "{line}");
 }

@@ -99,7 +99,7 @@ impl Member for Gateway {
         let tunnels: Vec<_> = self.open.iter().map(|entry| entry.value().clone()).collect();
         let epoch = self.engine.fence().epoch();
         for connection in tunnels.into_iter().filter(|connection| connection.inbox.epoch != epoch) {
-            connection.close(CloseReason::CutOff, None, Instant::now());
+            connection.close(CloseReason::CutOff, Instant::now());
             self.detach(&connection);
         }
     }

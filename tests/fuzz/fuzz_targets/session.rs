@@ -4,8 +4,8 @@
 use std::time::Instant;
 
 use libfuzzer_sys::fuzz_target;
-use wafergate::protocol::close::CloseReason;
 use wafergate::protocol::content::Profile;
+use wafergate::protocol::fault::Fault;
 use wafergate::tunnel::Action;
 use wafergate::tunnel::Session;
 use wafergate::tunnel::SessionLimits;
@@ -13,7 +13,7 @@ use wafergate::tunnel::SessionLimits;
 const LIMITS: SessionLimits = SessionLimits { max_message_bytes: 1_000, message_rate: None };
 
 /// What a stream asks for, and how it ends.
-fn run<'a>(profile: Profile, pieces: impl Iterator<Item = &'a [u8]>) -> (Vec<Action>, Result<(), CloseReason>) {
+fn run<'a>(profile: Profile, pieces: impl Iterator<Item = &'a [u8]>) -> (Vec<Action>, Result<(), Fault>) {
     let mut session = Session::new(profile);
     let mut actions = vec![];
     let now = Instant::now();

@@ -6,35 +6,49 @@ use crate::support::raw::CLOSE;
 use crate::support::raw::TEXT;
 use crate::support::raw::masked;
 
-/// What a client must not send, with the code that it gets for it.
-fn faults() -> Vec<(&'static str, Vec<u8>, u16)> {
+/// What a client must not send, with the code and the text that it gets for it.
+fn faults() -> Vec<(Vec<u8>, u16, &'static str)> {
+    const COMPRESSED: &str = "compressed frame, no extension was agreed";
+    const RESERVED: &str = "reserved bit in a frame, no extension was agreed";
+    const LONG: &str = "frame length not in its shortest form";
+    let mask = [1, 2, 3, 4];
+    let long_in_header = |length: &[u8]| [&[0x81][..], length, &mask, b"pinga"].concat();
     vec![
-        ("unmasked", vec![0x81, 4, b'p', b'i', b'n', b'g'], 1002),
-        ("reserved bit", masked(0xc1, b"ping"), 1002),
-        ("reserved data opcode", masked(0x83, b"x"), 1002),
-        ("reserved control opcode", masked(0x8b, b"x"), 1002),
-        ("fragmented ping", masked(0x09, b"x"), 1002),
-        ("long ping", masked(0x89, &[0; 126]), 1002),
-        ("continuation of nothing", masked(0x80, b"x"), 1002),
-        ("message within a message", [masked(0x01, b"a"), masked(TEXT, b"b")].concat(), 1002),
-        ("close frame with half a code", masked(CLOSE, b"\x03"), 1002),
-        ("close frame with a reserved code", masked(CLOSE, &1005_u16.to_be_bytes()), 1002),
-        ("not UTF-8", masked(TEXT, b"message:\xff"), 1007),
-        ("an encoded surrogate", masked(TEXT, b"message:\xed\xa0\x80"), 1007),
-        ("not UTF-8 in a fragment", masked(0x01, b"message:\xff"), 1007),
-        ("close frame with a reason that is not UTF-8", masked(CLOSE, b"\x03\xe8\xff"), 1007),
-        ("too long", masked(TEXT, &[b'x'; 1_001]), 1009),
-        ("too long, header only", vec![0x81, 0xff, 0, 0, 0, 1, 0, 0, 0, 0, 1, 2, 3, 4], 1009),
-        ("too long in fragments", [masked(0x01, &[b'x'; 600]), masked(0x80, &[b'x'; 600])].concat(), 1009),
+        (masked(0xc1, b"ping"), 1002, COMPRESSED),
+        (masked(0x41, b"ping"), 1002, COMPRESSED),
+        (masked(0xc2, b"ping"), 1002, COMPRESSED),
+        (masked(0xc9, b"ping"), 1002, COMPRESSED),
+        (masked(0xf1, b"ping"), 1002, COMPRESSED),
+        (masked(0xa1, b"ping"), 1002, RESERVED),
+        (masked(0x91, b"ping"), 1002, RESERVED),
+        (masked(0xaa, b""), 1002, RESERVED),
+        (masked(0x83, b"x"), 1002, "frame with a reserved opcode"),
+        (masked(0x8b, b"x"), 1002, "frame with a reserved opcode"),
+        (vec![0x81, 4, b'p', b'i', b'n', b'g'], 1002, "frame without a mask"),
+        (vec![0x89, 0], 1002, "frame without a mask"),
+        (masked(0x09, b"x"), 1002, "close, ping or pong in several frames"),
+        (masked(0x0a, b"x"), 1002, "close, ping or pong in several frames"),
+        (masked(0x89, &[0; 126]), 1002, "close, ping or pong with more than 125 bytes"),
+        (long_in_header(&[0xfe, 0, 5]), 1002, LONG),
+        (long_in_header(&[0xff, 0, 0, 0, 0, 0, 0, 0, 5]), 1002, LONG),
+        (long_in_header(&[0xff, 0x80, 0, 0, 0, 0, 0, 0, 5]), 1002, "frame length with the highest bit"),
+        (masked(0x80, b"x"), 1002, "continuation of nothing"),
+        ([masked(0x01, b"a"), masked(TEXT, b"b")].concat(), 1002, "message within an unfinished message"),
+        (masked(TEXT, b"message:\xff"), 1007, "text is not UTF-8"),
+        (masked(TEXT, b"message:\xed\xa0\x80"), 1007, "text is not UTF-8"),
+        (masked(0x01, b"message:\xff"), 1007, "text is not UTF-8"),
+        (masked(TEXT, &[b'x'; 1_001]), 1009, "message too big"),
+        (vec![0x81, 0xff, 0, 0, 0, 1, 0, 0, 0, 0, 1, 2, 3, 4], 1009, "message too big"),
+        ([masked(0x01, &[b'x'; 600]), masked(0x80, &[b'x'; 600])].concat(), 1009, "message too big"),
     ]
 }
 
 #[tokio::test]
-async fn every_fault_has_its_code_and_a_close_event() {
+async fn every_fault_has_its_code_its_words_and_a_close_event() {
     let world = World::with(&[("tunnel.max_message_bytes", "1000")]).await;
     let mut seen = 0;
 
-    for (what, bytes, code) in faults() {
+    for (bytes, code, text) in faults() {
         let issued = world.issue().await;
         let mut client = RawClient::open(&issued).await;
         client.send("message:before").await;
@@ -42,16 +56,62 @@ async fn every_fault_has_its_code_and_a_close_event() {
         // What comes behind a fault is nobody's.
         client.send("message:behind").await;
 
-        assert_eq!(client.close_code().await, code, "{what}");
-        assert_eq!(client.rest().await, b"", "{what}");
+        assert_eq!(client.read_to_close().await, (code, text.to_owned()), "{bytes:x?}");
+        assert_eq!(client.rest().await, b"", "{bytes:x?}");
         world.business.story(&issued.tunnel, &["connect", "message:before", "close"]).await;
         seen += 1;
     }
 
-    assert_eq!(seen, 17);
+    assert_eq!(seen, 26);
     let closes = |reason: &str| format!("closes_total{{reason=\"{reason}\"}}");
-    assert_eq!(world.gateway.metric(&closes("protocol_error")).await, 14.0);
+    assert_eq!(world.gateway.metric(&closes("protocol_error")).await, 23.0);
     assert_eq!(world.gateway.metric(&closes("too_big")).await, 3.0);
+    world.finish().await;
+}
+
+/// Close frames that no client should send, with the code and the text of the answer.
+fn faulty_goodbyes() -> Vec<(Vec<u8>, u16, &'static str)> {
+    const CODE: &str = "close frame with a code that must not be sent";
+    const TEXT: &str = "reason in a close frame is not UTF-8";
+    let never_sent = [0, 1, 999, 1004, 1005, 1006, 1015, 1016, 2000, 2999, 5000, 65_535];
+    let with_reason = |reason: &[u8]| masked(CLOSE, &[b"\x03\xe8", reason].concat());
+    let mut goodbyes: Vec<_> = never_sent.map(|code: u16| (masked(CLOSE, &code.to_be_bytes()), 1002, CODE)).into();
+    goodbyes.extend([
+        (masked(CLOSE, &[&1006_u16.to_be_bytes()[..], b"bye"].concat()), 1002, CODE),
+        (masked(CLOSE, b"\x03"), 1002, "close frame with half a code"),
+        (with_reason(&"再见".as_bytes()[..5]), 1007, TEXT),
+        (with_reason(&"x".repeat(121).into_bytes().into_iter().chain([0xe5, 0x86]).collect::<Vec<_>>()), 1007, TEXT),
+        (with_reason(b"\xff"), 1007, TEXT),
+        (with_reason(&[b'x'; 124]), 1002, "close, ping or pong with more than 125 bytes"),
+        (with_reason(&[b'x'; 5_000]), 1002, "close, ping or pong with more than 125 bytes"),
+        (masked(0x08, b"\x03\xe8"), 1002, "close, ping or pong in several frames"),
+        (vec![CLOSE, 2, 3, 0xe8], 1002, "frame without a mask"),
+        (masked(0xc8, b"\x03\xe8"), 1002, "compressed frame, no extension was agreed"),
+    ]);
+    goodbyes
+}
+
+#[tokio::test]
+async fn a_faulty_close_frame_is_a_goodbye_for_the_business_server() {
+    let world = World::with(&[("tunnel.max_message_bytes", "1000")]).await;
+    let mut seen = 0.0;
+
+    for (bytes, code, text) in faulty_goodbyes() {
+        let issued = world.issue().await;
+        let mut client = RawClient::open(&issued).await;
+        client.send("message:before").await;
+        client.write(&bytes).await;
+        client.send("message:behind").await;
+
+        assert_eq!(client.read_to_close().await, (code, text.to_owned()), "{bytes:x?}");
+        assert_eq!(client.rest().await, b"", "{bytes:x?}");
+        world.business.story(&issued.tunnel, &["connect", "message:before", "close"]).await;
+        seen += 1.0;
+        assert_eq!(world.gateway.metric("closes_total{reason=\"client_close\"}").await, seen, "{bytes:x?}");
+    }
+
+    assert_eq!(seen, 22.0);
+    assert_eq!(world.gateway.metric("closes_total{reason=\"protocol_error\"}").await, 0.0);
     world.finish().await;
 }
 
