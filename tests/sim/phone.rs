@@ -136,6 +136,10 @@ async fn listen(shared: &Shared, session: &RefCell<Session>, mut read: OwnedRead
                     End::Closed(code)
                 };
             }
+            if first == wire::PING {
+                // It is too old to know this.
+                continue;
+            }
             assert_eq!(first, wire::TEXT);
             if packet == "pong" {
                 let count = session.pings.pop_front().expect("an answer to a ping");

@@ -12,6 +12,8 @@ use turmoil::net::TcpStream;
 pub(crate) const TEXT: u8 = 0x81;
 /// First byte of a close frame.
 pub(crate) const CLOSE: u8 = 0x88;
+/// First byte of a ping.
+pub(crate) const PING: u8 = 0x89;
 
 const MASK: [u8; 4] = [0x11, 0xee, 0x5a, 0xa5];
 

@@ -162,8 +162,8 @@ async fn the_silence_clock_stands_still_while_a_client_is_not_read() {
     let (mut client, tunnel) = paused(&world).await;
 
     // Another one's silence tells the time: twice the heartbeat and more.
-    let mut silent = world.connect().await;
-    assert_eq!(silent.close_code().await, 1001);
+    let mut silent = RawClient::open(&world.issue().await).await;
+    assert_eq!(silent.read_to_close().await.0, 1001);
 
     assert!(world.wafer.push(&[&tunnel], "still open").await.is_empty());
     assert_eq!(client.frame().await, (TEXT, b"message:still open".to_vec()));

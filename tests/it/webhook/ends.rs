@@ -114,7 +114,7 @@ async fn by_a_pushed_close_that_meets_the_clients_own() {
 #[tokio::test]
 async fn by_silence() {
     ends_with("heartbeat", &[("tunnel.heartbeat_secs", "1")], async |_, mut client, _| {
-        assert_eq!(client.close_code().await, 1001);
+        assert_eq!(client.read_to_close().await.0, 1001);
     })
     .await;
 }
