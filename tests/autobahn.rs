@@ -58,7 +58,7 @@ struct IntoEcho(Arc<Echo>);
 impl Deliver for IntoEcho {
     fn enqueue(&self, inbox: &Arc<Inbox>, kind: EventKind, now: Instant) {
         let frame = match kind {
-            EventKind::Connect => return,
+            EventKind::Connect { .. } => return,
             EventKind::Message(Content::Text(text)) => frame::text("", &text),
             EventKind::Message(Content::Binary(bytes)) => frame::binary(&bytes),
             EventKind::Close(_) => {
@@ -78,8 +78,8 @@ impl Echo {
 
     /// Opens a native tunnel for a request, whatever its path.
     async fn open(self: Arc<Self>, request: Request<Incoming>) -> Reply {
-        let accept = match ws::handshake::check(&request) {
-            Ok(accept) => accept,
+        let handshake = match ws::handshake::check(&request) {
+            Ok(handshake) => handshake,
             Err(defect) => {
                 let mut response = Response::new(Full::from(defect.to_string()));
                 *response.status_mut() = StatusCode::BAD_REQUEST;
@@ -90,12 +90,13 @@ impl Echo {
         let tenant = gateway.tenants.tenant("autobahn").expect("configured");
         let key = tenant.settings().keys[0].clone();
         let issued = gateway.issue(&tenant, &key, "http://echo.example/").expect("issued");
-        let admission = gateway.admit(issued.path.trim_start_matches("/ws/")).await.expect("admitted");
+        let ticket = issued.path.trim_start_matches("/ws/");
+        let admission = gateway.admit(ticket, &handshake.offer).await.expect("admitted");
         let response = Response::builder()
             .status(StatusCode::SWITCHING_PROTOCOLS)
             .header(header::CONNECTION, "Upgrade")
             .header(header::UPGRADE, "websocket")
-            .header(header::SEC_WEBSOCKET_ACCEPT, accept)
+            .header(header::SEC_WEBSOCKET_ACCEPT, handshake.accept)
             .body(Full::<Bytes>::default())
             .expect("valid");
         let takeover = Box::new(move |TakenOver { stream, answer, early }: TakenOver| {

@@ -7,6 +7,7 @@ use url::Host;
 use crate::options::Options;
 use crate::options::Tenant;
 use crate::protocol::signature;
+use crate::protocol::subprotocol;
 use crate::protocol::text;
 
 use super::address;
@@ -31,6 +32,7 @@ pub(super) fn check(options: &Options, checker: &mut Checker<'_>) {
         identity(index, tenant, checker);
         keys(index, tenant, checker);
         hosts(index, tenant, options, checker);
+        subprotocols(index, tenant, checker);
         if tenant.server_host.is_empty() == tenant.id.is_empty() {
             continue;
         }
@@ -151,6 +153,22 @@ fn hosts(index: usize, tenant: &Tenant, options: &Options, checker: &mut Checker
     match address::webhook_url(&tenant.webhook_url) {
         Ok(url) => reachable(index, "webhook_url", url.host().map(|host| host.to_owned()), options, checker),
         Err(advice) => checker.tenant_problem(index, "webhook_url", advice),
+    }
+}
+
+fn subprotocols(index: usize, tenant: &Tenant, checker: &mut Checker<'_>) {
+    for (number, name) in tenant.subprotocols.iter().enumerate() {
+        let shown = super::value::shown(&name.as_str().into());
+        if !subprotocol::is_name(name.as_bytes()) {
+            let advice = format!("{shown} is not a name; write a token of RFC 9110, such as \"chat.v2\"");
+            checker.tenant_problem(index, "subprotocols", advice);
+        } else if name.starts_with(subprotocol::OWN_PREFIX) {
+            let advice =
+                format!("{shown} begins with {}, which is kept for the gateway; rename it", subprotocol::OWN_PREFIX);
+            checker.tenant_problem(index, "subprotocols", advice);
+        } else if tenant.subprotocols[..number].contains(name) {
+            checker.tenant_warning(index, "subprotocols", format!("{shown} is there twice; take one out"));
+        }
     }
 }
 

@@ -169,7 +169,8 @@ impl Lane {
 fn cost(event: &Event) -> usize {
     let content_bytes = match &event.kind {
         EventKind::Message(content) => content.len(),
-        EventKind::Connect | EventKind::Close(_) => 0,
+        EventKind::Connect { subprotocol } => subprotocol.as_ref().map_or(0, |name| name.len()),
+        EventKind::Close(_) => 0,
     };
     content_bytes + EVENT_OVERHEAD_BYTES
 }

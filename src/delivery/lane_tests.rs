@@ -89,7 +89,7 @@ fn a_failing_event_holds_back_those_behind_it_until_it_expires() {
 fn a_final_answer_lets_the_next_one_go() {
     let now = Instant::now();
     let mut lane = Lane::default();
-    lane.push(event(1, EventKind::Connect, now));
+    lane.push(event(1, EventKind::Connect { subprotocol: None }, now));
     lane.push(message(2, now));
 
     let (sent, expired, end) = drive(&mut lane, now, |sequence| match sequence {

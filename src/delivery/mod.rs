@@ -6,6 +6,7 @@ mod lane;
 mod property_tests;
 mod retry;
 
+use std::sync::Arc;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -33,7 +34,10 @@ pub struct Event {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum EventKind {
     /// The client connected.
-    Connect,
+    Connect {
+        /// The WebSocket subprotocol that was agreed, if the client offered any.
+        subprotocol: Option<Arc<str>>,
+    },
     /// The client said something.
     Message(Content),
     /// The tunnel ended.
@@ -44,7 +48,7 @@ impl EventKind {
     /// The word for it in metrics and logs.
     pub fn as_str(&self) -> &'static str {
         match self {
-            Self::Connect => "connect",
+            Self::Connect { .. } => "connect",
             Self::Message(_) => "message",
             Self::Close(_) => "close",
         }

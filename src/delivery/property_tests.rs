@@ -86,7 +86,7 @@ proptest! {
                 LaneOp::Push(kind) => {
                     sequence += 1;
                     let (kind, ttl, content_bytes) = match kind {
-                        Kind::Connect => (EventKind::Connect, TTL.message, 0),
+                        Kind::Connect => (EventKind::Connect { subprotocol: None }, TTL.message, 0),
                         Kind::Message(bytes) => {
                             (EventKind::Message(Content::Text("x".repeat(bytes).into())), TTL.message, bytes)
                         }

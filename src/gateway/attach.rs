@@ -28,6 +28,8 @@ use crate::protocol::content::Profile;
 use crate::protocol::frame;
 use crate::protocol::native::Audience;
 use crate::protocol::packet;
+use crate::protocol::subprotocol::Offer;
+use crate::protocol::subprotocol::Unacceptable;
 use crate::protocol::ticket::Ticket;
 use crate::tenant::Tenant;
 use crate::webhook::Endpoint;
@@ -41,6 +43,7 @@ pub struct Admission {
     ticket: Ticket,
     tenant: Arc<Tenant>,
     endpoint: Arc<Endpoint>,
+    subprotocol: Option<Arc<str>>,
     registration: Registration,
 }
 
@@ -68,10 +71,15 @@ impl Admission {
     pub fn profile(&self) -> Profile {
         if self.ticket.native.is_some() { Profile::Native } else { Profile::Wafer }
     }
+
+    /// What of the client's offer is spoken, if it offered anything.
+    pub fn subprotocol(&self) -> Option<&str> {
+        self.subprotocol.as_deref()
+    }
 }
 
 /// Why a connect URL does not open a tunnel.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum Refusal {
     /// Not issued here, or changed.
     #[error("this connect URL was not issued by this gateway, or it has been changed: ask for a new tunnel")]
@@ -79,6 +87,9 @@ pub enum Refusal {
     /// Its tenant is no longer configured.
     #[error("the tenant of this connect URL is gone")]
     TenantGone,
+    /// The client offers subprotocols, and none that its tenant speaks.
+    #[error(transparent)]
+    Subprotocol(#[from] Unacceptable),
     /// A client has been there before.
     #[error("this connect URL has been used: it is good for one connection, ask for a new tunnel")]
     Used,
@@ -94,20 +105,22 @@ pub enum Refusal {
 }
 
 impl Gateway {
-    /// Checks a connect URL and uses it up. To be called only for a complete and valid WebSocket handshake.
+    /// Checks a connect URL and uses it up. To be called only for a complete and valid WebSocket handshake, which offers these
+    /// subprotocols.
     ///
     /// While the engine is away this waits until the ticket expires.
     ///
     /// # Errors
     ///
     /// If the URL opens no tunnel; then it is not used up either.
-    pub async fn admit(&self, ticket: &str) -> Result<Admission, Refusal> {
+    pub async fn admit(&self, ticket: &str, offer: &Offer) -> Result<Admission, Refusal> {
         if !self.descriptors.admits(self.open.len() as u64) {
             return Err(Refusal::NoDescriptors);
         }
         let ticket = self.sealer.open(ticket).map_err(|_| Refusal::Unknown)?;
         let tenant = self.tenants.tenant(&ticket.tenant).ok_or(Refusal::TenantGone)?;
         let endpoint = self.endpoints.endpoint(&ticket.receive_url).map_err(|_| Refusal::Unknown)?;
+        let subprotocol = offer.choose(&tenant.settings().subprotocols)?;
         let token = rand::random();
         let mut was_away = false;
         loop {
@@ -123,7 +136,7 @@ impl Gateway {
             if let Ok(registration) = registration {
                 tenant.usage.take_reservation(ticket.expires_unix_ms / 1_000);
                 self.expected.lock().remove(ticket.expires_unix_ms / 1_000);
-                return Ok(Admission { ticket, tenant, endpoint, registration });
+                return Ok(Admission { ticket, tenant, endpoint, subprotocol, registration });
             }
             was_away = true;
             tokio::time::sleep(left.min(ENGINE_RETRY)).await;
@@ -161,7 +174,7 @@ impl Gateway {
         socket: S,
         answer: Bytes,
     ) -> Arc<Connection<S>> {
-        let Admission { ticket, tenant, endpoint, mut registration } = admission;
+        let Admission { ticket, tenant, endpoint, subprotocol, mut registration } = admission;
         registration.is_kept = true;
         let (now, opened_unix) = (Instant::now(), self.clock.unix_time());
         let about = ticket.native.map(|about| *about);
@@ -187,7 +200,7 @@ impl Gateway {
         registration.entered.clear();
         self.metrics.connections.inc();
         tracing::debug!(tunnel.id = %ticket.tunnel, tenant.id = %connection.inbox.tenant.id, "tunnel open");
-        self.deliver.enqueue(&connection.inbox, EventKind::Connect, now);
+        self.deliver.enqueue(&connection.inbox, EventKind::Connect { subprotocol }, now);
         if self.is_released.load(Ordering::Acquire) {
             connection.close(CloseReason::Drain, now);
         }

@@ -28,16 +28,20 @@ use crate::ws::TcpSocket;
 use crate::ws::TlsSocket;
 use crate::ws::handshake;
 use crate::ws::handshake::Defect;
+use crate::ws::handshake::Handshake;
 
 /// Upgrades the request if it is a valid handshake with a good connect URL.
 pub(super) async fn connect(gateway: Arc<Gateway>, request: Request<Incoming>, client: IpAddr) -> Reply {
-    let accept = match handshake::check(&request) {
-        Ok(accept) => accept,
+    let Handshake { accept, offer } = match handshake::check(&request) {
+        Ok(handshake) => handshake,
         Err(defect) => return refuse_handshake(&gateway, defect, client).into(),
     };
-    match gateway.admit(route::ticket(request.uri().path())).await {
-        Ok(admission) => Reply { response: switching_protocols(accept), takeover: Some(takeover(gateway, admission)) },
-        Err(refusal) => refuse_ticket(&gateway, refusal, client).into(),
+    match gateway.admit(route::ticket(request.uri().path()), &offer).await {
+        Ok(admission) => {
+            let response = switching_protocols(accept, admission.subprotocol());
+            Reply { response, takeover: Some(takeover(gateway, admission)) }
+        }
+        Err(refusal) => refuse_ticket(&gateway, &refusal, client).into(),
     }
 }
 
@@ -56,13 +60,16 @@ fn open<S: Socket>(gateway: Arc<Gateway>, admission: Admission, socket: S, answe
     tasks.spawn(ws::serve(gateway, connection, early.into()));
 }
 
-fn switching_protocols(accept: HeaderValue) -> Response<Full<Bytes>> {
+fn switching_protocols(accept: HeaderValue, subprotocol: Option<&str>) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::default());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     let headers = response.headers_mut();
     headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
     headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
     headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
+    if let Some(name) = subprotocol {
+        headers.insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_str(name).expect("a token is ASCII"));
+    }
     response
 }
 
@@ -70,7 +77,7 @@ fn refuse_handshake(gateway: &Gateway, defect: Defect, client: IpAddr) -> Respon
     let (status, code) = match defect {
         Defect::NotAnUpgrade => (StatusCode::UPGRADE_REQUIRED, "upgrade_required"),
         Defect::Version => (StatusCode::UPGRADE_REQUIRED, "websocket_version"),
-        Defect::Header(_) | Defect::Body => (StatusCode::BAD_REQUEST, "bad_handshake"),
+        Defect::Header(_) | Defect::Body | Defect::Subprotocol => (StatusCode::BAD_REQUEST, "bad_handshake"),
     };
     refused(gateway, code, &defect, client);
     let mut response = problem(status, code, &defect.to_string());
@@ -85,16 +92,17 @@ fn refuse_handshake(gateway: &Gateway, defect: Defect, client: IpAddr) -> Respon
     response
 }
 
-fn refuse_ticket(gateway: &Gateway, refusal: Refusal, client: IpAddr) -> Response<Full<Bytes>> {
+fn refuse_ticket(gateway: &Gateway, refusal: &Refusal, client: IpAddr) -> Response<Full<Bytes>> {
     let (status, code) = match refusal {
         Refusal::Unknown => (StatusCode::UNAUTHORIZED, "unknown_ticket"),
         Refusal::TenantGone => (StatusCode::FORBIDDEN, "tenant_gone"),
+        Refusal::Subprotocol(_) => (StatusCode::BAD_REQUEST, "subprotocol_unacceptable"),
         Refusal::Used => (StatusCode::CONFLICT, "ticket_used"),
         Refusal::Expired => (StatusCode::GONE, "ticket_expired"),
         Refusal::EngineAway => (StatusCode::SERVICE_UNAVAILABLE, "engine_away"),
         Refusal::NoDescriptors => (StatusCode::SERVICE_UNAVAILABLE, "no_descriptors"),
     };
-    refused(gateway, code, &refusal, client);
+    refused(gateway, code, refusal, client);
     let mut response = problem(status, code, &refusal.to_string());
     if status == StatusCode::UNAUTHORIZED {
         // HTTP wants a challenge. No program has an answer to this one, so that no browser asks its user for a password.

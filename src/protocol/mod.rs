@@ -7,6 +7,7 @@ pub mod frame;
 pub mod native;
 pub mod packet;
 pub mod signature;
+pub mod subprotocol;
 pub mod text;
 pub mod ticket;
 pub mod wafer;

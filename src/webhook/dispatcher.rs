@@ -391,7 +391,7 @@ impl Inner {
 
 fn kind_index(kind: &EventKind) -> usize {
     match kind {
-        EventKind::Connect => 0,
+        EventKind::Connect { .. } => 0,
         EventKind::Message(_) => 1,
         EventKind::Close(_) => 2,
     }

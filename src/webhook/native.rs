@@ -168,9 +168,10 @@ fn tell_one(inbox: &Inbox, event: &Event, native: Option<&Native>, trace: &Trace
 
 fn kind<'a>(event: &'a Event, native: Option<&'a Native>) -> event::Kind<'a> {
     match &event.kind {
-        EventKind::Connect => event::Kind::Connected {
+        EventKind::Connect { subprotocol } => event::Kind::Connected {
             groups: native.map_or(&[], |native| &native.requested.groups),
             metadata: native.and_then(|native| native.requested.metadata.as_ref()).map(|metadata| &*metadata.0),
+            subprotocol: subprotocol.as_deref(),
         },
         EventKind::Message(content) => event::Kind::Message(content),
         // The first event is the connect, and this is the last.

@@ -74,7 +74,7 @@ pub(super) fn sign(inbox: &Inbox, event: &Event, companions: &[Event], unix_secs
 fn wafer_body(inbox: &Inbox, event: &Event, settings: &Settings) -> Bytes {
     let key = settings.key(inbox.key_fingerprint);
     let wafer_event = match &event.kind {
-        EventKind::Connect => wafer::Event::Connect,
+        EventKind::Connect { .. } => wafer::Event::Connect,
         EventKind::Message(Content::Text(text)) => wafer::Event::Message(text),
         EventKind::Message(Content::Binary(_)) => unreachable!("a Wafer session ignores binary frames"),
         EventKind::Close(_) => wafer::Event::Close,

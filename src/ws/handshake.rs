@@ -9,6 +9,8 @@ use hyper::header::HeaderName;
 use hyper::header::HeaderValue;
 use tungstenite::handshake::derive_accept_key;
 
+use crate::protocol::subprotocol::Offer;
+
 /// Why a request cannot become a WebSocket.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum Defect {
@@ -24,14 +26,29 @@ pub enum Defect {
     /// It announces a body.
     #[error("a WebSocket handshake has no body: neither Transfer-Encoding nor a Content-Length but 0")]
     Body,
+    /// It offers something that cannot be a subprotocol.
+    #[error(
+        "Sec-WebSocket-Protocol must be names with commas between them, each of ASCII letters, digits and !#$%&'*+-.^_`|~ (a token of \
+         RFC 9110)"
+    )]
+    Subprotocol,
 }
 
-/// Checks a request, and gives the `Sec-WebSocket-Accept` of the answer.
+/// What a valid request asks for.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Handshake {
+    /// The `Sec-WebSocket-Accept` of the answer.
+    pub accept: HeaderValue,
+    /// The subprotocols that the client offers.
+    pub offer: Offer,
+}
+
+/// Checks a request.
 ///
 /// # Errors
 ///
 /// What is wrong with it.
-pub fn check<B>(request: &Request<B>) -> Result<HeaderValue, Defect> {
+pub fn check<B>(request: &Request<B>) -> Result<Handshake, Defect> {
     let headers = request.headers();
     let is_upgrade = request.method() == Method::GET
         && request.version() == Version::HTTP_11
@@ -51,7 +68,10 @@ pub fn check<B>(request: &Request<B>) -> Result<HeaderValue, Defect> {
     }
     let key = once(headers, header::SEC_WEBSOCKET_KEY).filter(|key| is_key(key.as_bytes()));
     let key = key.ok_or(Defect::Header("Sec-WebSocket-Key"))?;
-    Ok(HeaderValue::try_from(derive_accept_key(key.as_bytes())).expect("Base64 is ASCII"))
+    let accept = HeaderValue::try_from(derive_accept_key(key.as_bytes())).expect("Base64 is ASCII");
+    let lines = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter().map(HeaderValue::as_bytes);
+    let offer = Offer::parse(lines).map_err(|_| Defect::Subprotocol)?;
+    Ok(Handshake { accept, offer })
 }
 
 /// The value of a header that stands there exactly once.
@@ -87,7 +107,7 @@ mod tests {
         ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
     ];
 
-    fn checked(headers: &[(&str, &str)]) -> Result<HeaderValue, Defect> {
+    fn checked(headers: &[(&str, &str)]) -> Result<Handshake, Defect> {
         let request =
             headers.iter().fold(Request::get("/ws/x"), |request, (name, value)| request.header(*name, *value));
         check(&request.body(()).expect("valid"))
@@ -104,7 +124,8 @@ mod tests {
     /// The key and its answer are those of RFC 6455, section 1.3.
     #[test]
     fn a_complete_handshake_is_accepted() {
-        assert_eq!(checked(&GOOD), Ok(HeaderValue::from_static("s3pPLMBiTxaQ9kYGzzhZRbK+xOo=")));
+        let accept = HeaderValue::from_static("s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+        assert_eq!(checked(&GOOD), Ok(Handshake { accept, offer: Offer::default() }));
         assert!(checked(&with("content-length", "0")).is_ok());
     }
 
@@ -130,6 +151,15 @@ mod tests {
         for (name, value) in [("transfer-encoding", "chunked"), ("content-length", "1"), ("content-length", "+0")] {
             assert_eq!(checked(&with(name, value)), Err(Defect::Body), "{name}: {value}");
         }
+    }
+
+    #[test]
+    fn every_line_of_the_offer_counts() {
+        let lines = [("sec-websocket-protocol", "a, b"), ("sec-websocket-protocol", "c")];
+        let offer = checked(&[&GOOD[..], &lines].concat()).expect("valid").offer;
+
+        assert_eq!(Ok(offer), Offer::parse([b"a,b,c".as_slice()]));
+        assert_eq!(checked(&with("sec-websocket-protocol", "a, b c")), Err(Defect::Subprotocol));
     }
 
     #[test]

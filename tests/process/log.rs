@@ -81,3 +81,28 @@ fn what_a_client_sends_wrong_is_named() {
     let line = gateway.logged(WORDS);
     assert!(line.contains("INFO") && line.contains(&tunnel) && line.contains("protocol_error"), "{line}");
 }
+
+/// There are clients that put their tokens into their offer of subprotocols.
+#[test]
+fn offered_subprotocols_are_never_logged() {
+    const TOKEN: &str = "a-token-of-this-test";
+    let business = Business::start(true);
+    let gateway = Gateway::start_with(&config(&business.authority, ""), &[("WAFERGATE__LOG__LEVEL", "trace")]);
+    let handshake = |path: &str, offer: &str| {
+        let request = format!(
+            "GET {path} HTTP/1.1\r\nHost: gateway\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: {offer}\r\n\r\n"
+        );
+        exchange(&mut connect(&gateway.url), &request).0
+    };
+    let ask = || ask(&mut connect(&gateway.url), &business.authority).1;
+
+    assert!(handshake(&ask(), &format!("{TOKEN}, chat")).starts_with("HTTP/1.1 101 "));
+    assert!(handshake(&ask(), &format!("wafergate.{TOKEN}")).starts_with("HTTP/1.1 400 "));
+    assert!(handshake(&ask(), &format!("{TOKEN} chat")).starts_with("HTTP/1.1 400 "));
+    gateway.signal("TERM");
+
+    let (_, log) = gateway.end();
+    assert!(log.contains("subprotocol_unacceptable") && log.contains("bad_handshake"), "{log}");
+    assert!(!log.contains(TOKEN), "{log}");
+}

@@ -27,6 +27,7 @@ use wafergate::gateway::Parts;
 use wafergate::metrics::Metrics;
 use wafergate::options::Options;
 use wafergate::protocol::content::Profile;
+use wafergate::protocol::subprotocol::Offer;
 use wafergate::protocol::text::md5_hex;
 use wafergate::protocol::ticket::Sealer;
 use wafergate::protocol::wafer::Order;
@@ -156,7 +157,7 @@ async fn open(shared: Rc<Shared>, gateway: Arc<Gateway>, mut stream: TcpStream) 
     let Ok(Ok(ticket)) = timeout(Duration::from_secs(5), wire::read_line(&mut stream, &mut early)).await else {
         return;
     };
-    let Ok(admission) = gateway.admit(&ticket).await else {
+    let Ok(admission) = gateway.admit(&ticket, &Offer::default()).await else {
         return;
     };
     if stream.write_all(b"ok\n").await.is_err() {

@@ -48,6 +48,8 @@ pub enum Kind<'a> {
         groups: &'a [Name],
         /// What the business server asked to find again.
         metadata: Option<&'a RawValue>,
+        /// The WebSocket subprotocol that was agreed, if the client offered any.
+        subprotocol: Option<&'a str>,
     },
     /// The client said something.
     Message(&'a Content),
@@ -93,6 +95,8 @@ enum Data<'a> {
         groups: &'a [Name],
         #[serde(skip_serializing_if = "Option::is_none")]
         metadata: Option<&'a RawValue>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        subprotocol: Option<&'a str>,
     },
     #[serde(rename_all = "camelCase")]
     Closed {
@@ -108,8 +112,8 @@ impl Event<'_> {
     /// The event as JSON.
     pub fn to_json(&self) -> String {
         let (kind, content_type, data, data_base64) = match &self.kind {
-            Kind::Connected { groups, metadata } => {
-                let data = Data::Connected { groups, metadata: *metadata };
+            Kind::Connected { groups, metadata, subprotocol } => {
+                let data = Data::Connected { groups, metadata: *metadata, subprotocol: *subprotocol };
                 ("wafergate.tunnel.connected", "application/json", Some(data), None)
             }
             Kind::Message(Content::Text(text)) => {
@@ -206,11 +210,14 @@ mod tests {
             sequence: Some(1),
             time: "",
             traceparent: "",
-            kind: Kind::Connected { groups: &groups, metadata: Some(&metadata) },
+            kind: Kind::Connected { groups: &groups, metadata: Some(&metadata), subprotocol: None },
         };
         let json = event.to_json();
         assert!(json.contains(r#""data":{"groups":["g"],"metadata":{"n": 1e400}}"#), "{json}");
         assert!(!json.contains("userid"));
+
+        let agreed = told(Kind::Connected { groups: &[], metadata: None, subprotocol: Some("chat.v2") });
+        assert_eq!(agreed["data"], json!({"groups": [], "subprotocol": "chat.v2"}));
 
         let closed =
             told(Kind::Closed { reason: CloseReason::ClientGone, messages_in: Some(2), messages_out: Some(3) });

@@ -4,6 +4,7 @@
 use hyper::Request;
 use hyper::Version;
 use libfuzzer_sys::fuzz_target;
+use wafergate::protocol::subprotocol;
 use wafergate::ws::handshake;
 
 fuzz_target!(|head: &[u8]| {
@@ -22,8 +23,11 @@ fuzz_target!(|head: &[u8]| {
     }
     let Ok(request) = request.body(()) else { return };
 
-    if let Ok(accept) = handshake::check(&request) {
-        assert_eq!(accept.len(), 28, "Base64 of a SHA-1 digest");
+    if let Ok(handshake) = handshake::check(&request) {
+        assert_eq!(handshake.accept.len(), 28, "Base64 of a SHA-1 digest");
+        if let Ok(Some(name)) = handshake.offer.choose(&[]) {
+            assert!(subprotocol::is_name(name.as_bytes()) && !name.starts_with(subprotocol::OWN_PREFIX));
+        }
         for name in ["host", "sec-websocket-key", "sec-websocket-version"] {
             assert_eq!(request.headers().get_all(name).iter().count(), 1, "{name}");
         }

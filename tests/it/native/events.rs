@@ -10,10 +10,12 @@ use tokio_tungstenite::tungstenite::Message;
 
 use super::KEY;
 use super::Scene;
+use crate::support::RawClient;
 use crate::support::TestClient;
 use crate::support::hooks::Hook;
 use crate::support::hooks::HookAnswer;
 use crate::support::http::header;
+use crate::support::raw::handshake_with;
 use crate::support::standard_signature;
 use crate::support::within;
 
@@ -49,6 +51,22 @@ async fn a_tunnels_story_is_told_in_order() {
         data[3],
         ("wafergate.tunnel.closed", &json!({"reason": "client_close", "messagesIn": 2, "messagesOut": 1}))
     );
+    scene.gateway.finish().await;
+}
+
+#[tokio::test]
+async fn the_beginning_of_a_tunnel_names_its_subprotocol() {
+    let scene = Scene::with(&[("tenants.1.subprotocols", "chat.v2,chat")]).await;
+    let mut connected = vec![];
+    for line in ["", "Sec-WebSocket-Protocol: chat, chat.v2\r\n"] {
+        let issued = scene.native.issue(&json!({"groups": ["g"]})).await;
+        let mut client = RawClient::dial(issued.address()).await;
+        client.write(handshake_with(&issued, line).as_bytes()).await;
+        assert_eq!(client.answer().await.status, 101);
+        connected.push(scene.hooks.events(&issued.tunnel, 1).await.remove(0)["data"].clone());
+    }
+
+    assert_eq!(connected, [json!({"groups": ["g"]}), json!({"groups": ["g"], "subprotocol": "chat.v2"})]);
     scene.gateway.finish().await;
 }
 

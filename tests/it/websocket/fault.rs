@@ -14,6 +14,7 @@ use wafergate::id::TunnelId;
 use wafergate::protocol::close::CloseReason;
 use wafergate::protocol::content::Content;
 use wafergate::protocol::content::Profile;
+use wafergate::protocol::subprotocol::Offer;
 use wafergate::webhook::Deliver;
 use wafergate::webhook::Inbox;
 use wafergate::ws;
@@ -54,7 +55,7 @@ async fn open(gateway: &Arc<Gateway>) -> (TunnelId, RawClient, JoinHandle<()>) {
     let tenant = gateway.tenants.tenant("t").expect("configured");
     let key = tenant.settings().keys[0].clone();
     let issued = gateway.issue(&tenant, &key, "http://h.example/").expect("issued");
-    let admission = gateway.admit(issued.path.trim_start_matches("/ws/")).await.expect("admitted");
+    let admission = gateway.admit(issued.path.trim_start_matches("/ws/"), &Offer::default()).await.expect("admitted");
     let connection = gateway.attach(admission, Profile::Wafer, TcpSocket(socket), Bytes::new());
     let task = tokio::spawn(ws::serve(Arc::clone(gateway), connection, vec![]));
     let mut client = client;
@@ -76,14 +77,15 @@ async fn a_task_that_panics_ends_its_tunnel_with_1011_and_one_close_event() {
     let (first, payload) = client.frame().await;
     assert_eq!((first, &payload[..2]), (CLOSE, &1011_u16.to_be_bytes()[..]));
     assert_eq!(client.rest().await, b"");
-    let events = [EventKind::Connect, message("before"), EventKind::Close(CloseReason::Internal)];
+    let events = [EventKind::Connect { subprotocol: None }, message("before"), EventKind::Close(CloseReason::Internal)];
     assert_eq!(recorder.of(tunnel), events);
     assert_eq!(gateway.open_tunnels(), 1);
 
     neighbour.send("message:after").await;
     neighbour.write(&masked(CLOSE, &1000_u16.to_be_bytes())).await;
     neighbours_task.await.expect("no panic");
-    let events = [EventKind::Connect, message("after"), EventKind::Close(CloseReason::ClientClose)];
+    let events =
+        [EventKind::Connect { subprotocol: None }, message("after"), EventKind::Close(CloseReason::ClientClose)];
     assert_eq!(recorder.of(other), events);
     let metrics = gateway.metrics.render();
     for line in ["wafergate_closes_total{reason=\"internal\"} 1", "wafergate_connections 0"] {

@@ -7,6 +7,7 @@ mod heartbeat;
 mod packets;
 mod refusal;
 mod slow;
+mod subprotocol;
 
 use super::support::HttpAnswer;
 
