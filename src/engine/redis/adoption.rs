@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use redis::FromRedisValue;
 use redis::RedisError;
 use tokio::time::timeout;
 
@@ -25,14 +26,53 @@ impl RedisEngine {
     pub(super) async fn write_records(&self) {
         loop {
             let changed = self.records.changed.notified();
-            if self.records.is_written() {
+            if self.records.is_written() && !self.records.has_surplus() {
                 changed.await;
             }
-            if !self.write_some().await {
+            if !self.find_surplus().await || !self.write_some().await {
                 // Either way it is tried again.
                 let _ = timeout(WRITE_RETRY, self.came_back.notified()).await;
             }
         }
+    }
+
+    /// Finds what Redis has again of this node's records, and says whether it could be looked for.
+    async fn find_surplus(&self) -> bool {
+        if !self.records.has_surplus() {
+            return true;
+        }
+        let (key, epoch) = (self.keys.records(self.me()), self.fence.epoch());
+        self.records.look_for_surplus();
+        let mut cursor = 0;
+        loop {
+            match self.scan::<Vec<u8>>(&key, cursor).await {
+                Ok((next, fields)) => {
+                    fields.iter().filter_map(|(tunnel, _)| tunnel.parse().ok()).for_each(|at| self.records.found(at));
+                    cursor = next;
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "records could not be compared");
+                    if self.fence.epoch() == epoch {
+                        self.records.surplus_is_left();
+                    }
+                    return false;
+                }
+            }
+            if cursor == 0 {
+                return true;
+            }
+        }
+    }
+
+    /// Reads a part of a hash: where it goes on, 0 at its end, and fields with their values.
+    pub(super) async fn scan<T: FromRedisValue>(
+        &self,
+        hash: &str,
+        cursor: u64,
+    ) -> Result<(u64, Vec<(String, T)>), RedisError> {
+        let mut scan = redis::cmd("HSCAN");
+        scan.arg(hash).arg(cursor).arg("COUNT").arg(CHUNK);
+        self.call(&scan).await
     }
 
     /// Writes some of what is to be written, and says whether Redis took it.
@@ -72,6 +112,10 @@ impl RedisEngine {
     pub(super) async fn adopt(&self, sets: &[NodeId], member: &dyn Member) {
         let adopted = async {
             for set in sets {
+                if self.past.is_gone(*set) {
+                    self.clear_past(*set).await;
+                    continue;
+                }
                 match self.adopt_set(*set, member).await {
                     Ok(tunnels) => tracing::warn!(node = %set, tunnels, "ended the tunnels of a node that is gone"),
                     Err(error) => tracing::warn!(node = %set, %error, "could not take over the tunnels of a node yet"),
@@ -89,9 +133,7 @@ impl RedisEngine {
         let mut tunnels = 0;
         let mut cursor = 0;
         loop {
-            let mut scan = redis::cmd("HSCAN");
-            scan.arg(&key).arg(cursor).arg("COUNT").arg(CHUNK);
-            let (next, fields): (u64, Vec<(String, Vec<u8>)>) = self.call(&scan).await?;
+            let (next, fields) = self.scan::<Vec<u8>>(&key, cursor).await?;
             let mut adopted = vec![];
             for (tunnel, bytes) in &fields {
                 match (tunnel.parse::<TunnelId>(), Record::read(bytes)) {
@@ -121,11 +163,30 @@ impl RedisEngine {
                 break;
             }
         }
+        self.dismiss(set).await?;
+        Ok(tunnels)
+    }
+
+    /// Nothing is left of the records of `set`.
+    async fn dismiss(&self, set: NodeId) -> Result<(), RedisError> {
         self.clear_places(set).await?;
         let mut dismiss = self.nodes_script(scripts::DISMISS);
         dismiss.arg(self.me().to_string()).arg(set.to_string());
         self.call::<i64>(&dismiss).await?;
-        Ok(tunnels)
+        self.past.is_emptied(set);
+        Ok(())
+    }
+
+    /// Forgets a set that had been emptied before, and is there again since Redis went back.
+    async fn clear_past(&self, set: NodeId) {
+        let cleared = async {
+            self.call::<i64>(redis::cmd("DEL").arg(self.keys.records(set))).await?;
+            self.dismiss(set).await
+        };
+        match cleared.await {
+            Ok(()) => tracing::info!(node = %set, "Redis went back: what it has again of a node that is gone is deleted"),
+            Err(error) => tracing::debug!(node = %set, %error, "what is there again of a node that is gone is still there"),
+        }
     }
 
     async fn write_adopted(&self) -> Result<(), RedisError> {

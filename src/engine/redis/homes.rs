@@ -15,7 +15,6 @@ use super::away;
 use super::link::CALL_TIMEOUT;
 use super::places::Changes;
 use super::places::Place;
-use super::records::CHUNK;
 use super::scripts;
 use crate::engine::EngineError;
 use crate::engine::Entered;
@@ -63,6 +62,13 @@ impl RedisEngine {
             }
             while let Some((dead, places)) = self.places.withdrawn() {
                 self.withdraw(dead, &self.names(&places)).await;
+            }
+            if self.places.look_for_surplus()
+                && let Err(error) = self.find_places().await
+            {
+                tracing::debug!(%error, "groups and users could not be compared");
+                self.places.surplus_is_left();
+                self.wait_to_retry().await;
             }
             let changes = self.places.take(|(tenant, audience)| member.has_tunnels(tenant, audience));
             match self.write_places(&changes).await {
@@ -132,11 +138,23 @@ impl RedisEngine {
         let list = self.keys.places(dead);
         let mut cursor = 0;
         loop {
-            let mut scan = redis::cmd("HSCAN");
-            scan.arg(&list).arg(cursor).arg("COUNT").arg(CHUNK);
-            let (next, fields): (u64, Vec<(String, u64)>) = self.call(&scan).await?;
+            let (next, fields) = self.scan::<u64>(&list, cursor).await?;
             let places: Vec<String> = fields.into_iter().map(|(place, _)| place).collect();
             self.remove(dead, &places).await?;
+            cursor = next;
+            if cursor == 0 {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Finds what Redis has again of this node's places.
+    async fn find_places(&self) -> Result<(), RedisError> {
+        let list = self.keys.places(self.me());
+        let mut cursor = 0;
+        loop {
+            let (next, fields) = self.scan::<u64>(&list, cursor).await?;
+            fields.iter().filter_map(|(place, _)| self.keys.read_place(place)).for_each(|at| self.places.found(at));
             cursor = next;
             if cursor == 0 {
                 return Ok(());

@@ -23,6 +23,7 @@
 use crate::id::NodeId;
 use crate::id::TunnelId;
 use crate::protocol::native::Audience;
+use crate::protocol::native::Name;
 
 /// Makes the keys.
 #[derive(Clone, Debug)]
@@ -57,6 +58,23 @@ impl Keys {
         }
     }
 
+    /// Reads what [`place`](Self::place) wrote.
+    pub(super) fn read_place(&self, text: &str) -> Option<(Box<str>, Audience)> {
+        let name = |name: &str| Name::new(name).ok();
+        let rest = text.strip_prefix('{')?;
+        let (at, is_group) = match (rest.find("}:group:"), rest.find("}:user:")) {
+            (Some(group), user) if user.is_none_or(|user| group < user) => (group, true),
+            (_, user) => (user?, false),
+        };
+        let tenant = rest[..at].into();
+        let audience = if is_group {
+            Audience::Group(name(&rest[at + "}:group:".len()..])?)
+        } else {
+            Audience::User(name(&rest[at + "}:user:".len()..])?)
+        };
+        Some((tenant, audience))
+    }
+
     pub(super) fn homes(&self, place: &str) -> String {
         format!("{}:homes:{place}", self.prefix)
     }
@@ -75,5 +93,23 @@ impl Keys {
 
     pub(super) fn channel(&self, node: NodeId) -> String {
         format!("{}:{{node:{node}}}", self.prefix)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_is_read_back_as_it_was_written() {
+        let keys = Keys::new("wafergate");
+        for (tenant, name) in [("shop", "room"), ("t", "a:group:b"), ("t", "}:user:x"), ("a:b", "房间")] {
+            let Ok(name) = Name::new(name) else { continue };
+            for audience in [Audience::Group(name.clone()), Audience::User(name)] {
+                let read = keys.read_place(&keys.place(tenant, &audience));
+                assert_eq!(read, Some((tenant.into(), audience)));
+            }
+        }
+        assert_eq!(keys.read_place("{shop}:room"), None);
     }
 }

@@ -10,7 +10,7 @@ use tokio::time::interval;
 
 use super::RedisEngine;
 use super::advice::Advised;
-use super::others;
+use super::past::Heard;
 use super::scripts;
 use crate::clock::millis;
 use crate::engine::Member;
@@ -34,10 +34,16 @@ const TELL_AGAIN_AFTER: u32 = 30;
 #[derive(Debug)]
 pub(super) struct Renewal {
     standing: Standing,
+    age: Duration,
     /// Whose records this node looks after beside its own.
-    sets: Vec<NodeId>,
-    nodes: Vec<String>,
+    mine: Vec<NodeId>,
+    nodes: Vec<NodeId>,
     statuses: Vec<String>,
+    lease_end_ms: u64,
+    /// Whose records there are.
+    sets: Vec<NodeId>,
+    /// Who has not written all of its part.
+    unsure: Vec<NodeId>,
 }
 
 /// How the others see this node.
@@ -45,8 +51,10 @@ pub(super) struct Renewal {
 enum Standing {
     /// It was there, and is.
     Renewed,
-    /// It was not there: it is new, or Redis has lost its data.
+    /// It is new.
     Registered,
+    /// It was there, and Redis does not know: it has lost data, or went back to what it had before.
+    Lost,
     /// It has been declared dead.
     Dead,
 }
@@ -73,8 +81,8 @@ impl RedisEngine {
                 Ok(renewal) => {
                     self.fence.open_until(asked + LEASE);
                     self.places.was_alive_after(written);
-                    self.renewed(&renewal, member);
-                    self.adopt(&renewal.sets, member).await;
+                    self.renewed(&renewal, asked, member).await;
+                    self.adopt(&renewal.mine, member).await;
                 }
                 Err(error) => {
                     self.went_away(&error);
@@ -89,27 +97,58 @@ impl RedisEngine {
     async fn renew(&self, status: String) -> Result<Renewal, RedisError> {
         let mut command = self.nodes_script(scripts::RENEW);
         command.arg(self.me().to_string()).arg(millis(LEASE)).arg(millis(ALL_QUIET)).arg(millis(DEAD_FOR)).arg(status);
-        command.arg(u8::from(self.places.is_rewriting()));
-        let (standing, _age, sets, nodes, statuses): (String, i64, Vec<String>, _, _) = self.call(&command).await?;
+        command.arg(u8::from(self.places.is_rewriting())).arg(self.past.lease_end_ms());
+        type Names = Vec<String>;
+        type Reply = (String, i64, Names, Names, Names, u64, Names, Names);
+        let (standing, age_ms, mine, nodes, statuses, lease_end_ms, sets, unsure): Reply = self.call(&command).await?;
         let standing = match standing.as_str() {
             "dead" => Standing::Dead,
             "renewed" => Standing::Renewed,
+            "lost" => Standing::Lost,
             _ => Standing::Registered,
         };
-        let sets = sets.iter().filter_map(|set| set.parse().ok()).collect();
-        Ok(Renewal { standing, sets, nodes, statuses })
+        let nodes_of = |names: &Names| names.iter().filter_map(|name| name.parse().ok()).collect();
+        Ok(Renewal {
+            standing,
+            age: Duration::from_millis(u64::try_from(age_ms).unwrap_or_default()),
+            mine: nodes_of(&mine),
+            nodes: nodes_of(&nodes),
+            statuses,
+            lease_end_ms,
+            sets: nodes_of(&sets),
+            unsure: nodes_of(&unsure),
+        })
     }
 
-    fn renewed(&self, renewal: &Renewal, member: &dyn Member) {
-        if renewal.standing == Standing::Registered {
-            tracing::info!(node = %self.me(), nodes = renewal.nodes.len(), "joined the other nodes");
+    async fn renewed(&self, renewal: &Renewal, asked: Instant, member: &dyn Member) {
+        let is_whole = renewal.standing != Standing::Lost;
+        let is_another_connection = self.is_another_connection();
+        match renewal.standing {
+            Standing::Registered => {
+                tracing::info!(node = %self.me(), nodes = renewal.nodes.len(), "joined the other nodes");
+            }
+            Standing::Lost => tracing::warn!(
+                "Redis has lost data or went back to an older state: this node writes its part again (evicted keys are lost too: Redis \
+                 needs maxmemory-policy noeviction)"
+            ),
+            Standing::Renewed | Standing::Dead => {}
         }
+        self.past.hear(
+            &Heard {
+                is_whole,
+                lease_end_ms: renewal.lease_end_ms,
+                age: renewal.age,
+                living: &renewal.nodes,
+                sets: &renewal.sets,
+            },
+            asked,
+        );
         // A server that took the place of another one may not have the last that was written.
-        if renewal.standing == Standing::Registered || self.is_another_connection() {
-            self.records.write_all();
-            self.places.write_all();
+        if !is_whole || is_another_connection {
+            self.write_all_again();
         }
-        *self.others.lock() = others(&renewal.nodes, self.me());
+        self.bury_the_gone().await;
+        *self.others.lock() = renewal.nodes.iter().copied().filter(|node| *node != self.me()).collect();
         member.heard(&renewal.statuses);
         self.failures.store(0, Ordering::Release);
         if !self.is_up.swap(true, Ordering::AcqRel) {
@@ -117,6 +156,30 @@ impl RedisEngine {
             self.metrics.engine_up.set(1);
         }
         self.came_back.notify_waiters();
+    }
+
+    /// Something that this node has written may be missing, or be there again that it had deleted.
+    fn write_all_again(&self) {
+        self.records.write_all();
+        self.places.write_all();
+        self.past.haunt();
+    }
+
+    /// Redis may know nodes again of which nothing was left: their tunnels' stories have been told to the end.
+    async fn bury_the_gone(&self) {
+        let gone = self.past.to_bury();
+        if gone.is_empty() {
+            return;
+        }
+        let mut command = self.nodes_script(scripts::BURY);
+        command.arg(self.me().to_string());
+        for node in gone {
+            command.arg(node.to_string());
+        }
+        match self.call::<i64>(&command).await {
+            Ok(_) => self.past.are_buried(),
+            Err(error) => tracing::debug!(%error, "nodes of the past could not be buried yet"),
+        }
     }
 
     /// Whether the engine is reached in another way than when the lease was last renewed.
@@ -143,6 +206,7 @@ impl RedisEngine {
         self.fence.begin_epoch();
         self.records.clear();
         self.places.begin_again(dead);
+        self.past.begin_again();
         self.me.send_replace(super::new_node());
         tracing::error!(
             node = %dead,

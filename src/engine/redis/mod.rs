@@ -10,6 +10,7 @@ mod lease;
 mod link;
 mod memo;
 mod message;
+mod past;
 mod places;
 mod records;
 mod scripts;
@@ -30,6 +31,7 @@ use redis::FromRedisValue;
 use redis::RedisError;
 use tokio::sync::Notify;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::Claim;
@@ -53,6 +55,7 @@ use kept::Kept;
 use keys::Keys;
 use link::Link;
 use message::Signer;
+use past::Past;
 use places::Places;
 use records::Records;
 use url::Place;
@@ -88,6 +91,7 @@ pub struct RedisEngine {
     kept: Kept,
     records: Records,
     places: Arc<Places>,
+    past: Past,
     me: watch::Sender<NodeId>,
     others: Mutex<Vec<NodeId>>,
     is_up: AtomicBool,
@@ -126,6 +130,7 @@ impl RedisEngine {
             kept: Kept::default(),
             records: Records::default(),
             places: Arc::default(),
+            past: Past::default(),
             me,
             others: Mutex::default(),
             is_up: AtomicBool::new(false),
@@ -168,14 +173,16 @@ impl RedisEngine {
         command
     }
 
-    /// The other nodes that live, and who has not written all of its places.
+    /// The other nodes that live, and who has not written all of its part.
     async fn living(&self) -> Result<(Vec<NodeId>, Vec<NodeId>), EngineError> {
-        let nodes = self.nodes_script(scripts::NODES);
+        let mut nodes = self.nodes_script(scripts::NODES);
+        nodes.arg(self.me().to_string()).arg(self.past.lease_end_ms());
         let (age_ms, nodes, unsure): (i64, Vec<String>, Vec<String>) = self.call(&nodes).await.map_err(away)?;
-        if age_ms < SETTLED_AFTER_MS {
+        let nodes = others(&nodes, self.me());
+        if age_ms < SETTLED_AFTER_MS || self.past.awaits_others(&nodes, Instant::now()) {
             return Err(EngineError);
         }
-        Ok((others(&nodes, self.me()), others(&unsure, self.me())))
+        Ok((nodes, others(&unsure, self.me())))
     }
 
     async fn claim_key(&self, key: &str, token: Token, life: Duration) -> Result<Claim, EngineError> {

@@ -34,6 +34,8 @@ struct State {
     life: u64,
     /// Whether Redis may have lost what is not written again yet.
     is_rewriting: bool,
+    /// Whether Redis may have again what was deleted.
+    has_surplus: bool,
     /// How many changes have been taken, and the last one that is no longer in hand.
     taken: u64,
     finished: u64,
@@ -108,16 +110,36 @@ impl Places {
         self.changed.notify_one();
     }
 
-    /// Redis may have lost everything: all is to be written again.
+    /// Redis may have lost anything, or have again what was deleted: all is to be written again, and the rest to be found.
     pub(super) fn write_all(&self) {
         let mut state = self.state.lock();
-        let State { known, unwritten, is_rewriting, .. } = &mut *state;
+        let State { known, unwritten, is_rewriting, has_surplus, .. } = &mut *state;
+        *has_surplus = true;
         *is_rewriting |= !known.is_empty();
         for (place, is_sure) in known {
             *is_sure = false;
             unwritten.insert(place.clone());
         }
         self.changed.notify_one();
+    }
+
+    /// Whether Redis may have places that are no longer here; they are being looked for from now on.
+    pub(super) fn look_for_surplus(&self) -> bool {
+        std::mem::take(&mut self.state.lock().has_surplus)
+    }
+
+    /// They could not be looked for.
+    pub(super) fn surplus_is_left(&self) {
+        self.state.lock().has_surplus = true;
+    }
+
+    /// Redis has this place: it is deleted if there is nobody.
+    pub(super) fn found(&self, place: Place) {
+        let mut state = self.state.lock();
+        if !state.known.contains_key(&place) {
+            state.known.insert(place.clone(), false);
+            state.unwritten.insert(place);
+        }
     }
 
     /// The life of this node as `dead` is over, and another one begins: nothing is known of it, and who waits does so in vain. Where
@@ -167,7 +189,8 @@ impl Places {
     /// Whether there is nothing to write at present.
     pub(super) fn is_idle(&self) -> bool {
         let state = self.state.lock();
-        state.unwritten.is_empty() && state.in_turn.is_empty() && state.withdrawn.is_empty()
+        let is_written = state.unwritten.is_empty() && state.in_turn.is_empty();
+        is_written && state.withdrawn.is_empty() && !state.has_surplus
     }
 
     /// Whether Redis has nothing of this node.

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::collections::HashSet;
+use std::collections::VecDeque;
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -13,6 +14,9 @@ use crate::protocol::native::Name;
 
 /// Most records that travel in one command.
 pub(super) const CHUNK: usize = 500;
+
+/// Most adopted tunnels that are remembered after they were settled.
+const MAX_ADOPTED: usize = 100_000;
 
 /// The records of one life of this node.
 #[derive(Default)]
@@ -27,6 +31,11 @@ struct State {
     all: HashMap<TunnelId, Box<[u8]>>,
     /// What Redis may not know: of each tunnel its record as it is in `all`, or that it is gone from there.
     unwritten: HashSet<TunnelId>,
+    /// Whether Redis may have records that are no longer in `all`.
+    has_surplus: bool,
+    /// What was adopted, also when it is settled: a set of the dead that comes back from the past is not told of again.
+    adopted: HashSet<TunnelId>,
+    adopted_in_turn: VecDeque<TunnelId>,
 }
 
 /// Some changes, to be written in one go.
@@ -48,11 +57,17 @@ impl Records {
         self.state.lock().all.insert(tunnel, record.write().into());
     }
 
-    /// Adds a record that is to be written by and by; false if it is there already.
+    /// Adds a record that is to be written by and by; false if it is there already, or was.
     pub(super) fn adopt(&self, tunnel: TunnelId, record: &Record) -> bool {
         let mut state = self.state.lock();
-        if state.all.contains_key(&tunnel) {
+        if state.all.contains_key(&tunnel) || !state.adopted.insert(tunnel) {
             return false;
+        }
+        state.adopted_in_turn.push_back(tunnel);
+        if state.adopted_in_turn.len() > MAX_ADOPTED
+            && let Some(oldest) = state.adopted_in_turn.pop_front()
+        {
+            state.adopted.remove(&oldest);
         }
         state.all.insert(tunnel, record.write().into());
         state.unwritten.insert(tunnel);
@@ -92,12 +107,36 @@ impl Records {
         }
     }
 
-    /// Redis has lost everything: all is to be written again.
+    /// Redis may have lost anything, or have again what was deleted: all is to be written again, and the rest to be found.
     pub(super) fn write_all(&self) {
         let mut state = self.state.lock();
         let state = &mut *state;
         state.unwritten.extend(state.all.keys());
+        state.has_surplus = true;
         self.changed.notify_one();
+    }
+
+    /// Whether Redis may have records that are no longer here.
+    pub(super) fn has_surplus(&self) -> bool {
+        self.state.lock().has_surplus
+    }
+
+    /// They are being looked for from now on.
+    pub(super) fn look_for_surplus(&self) {
+        self.state.lock().has_surplus = false;
+    }
+
+    /// They could not be looked for.
+    pub(super) fn surplus_is_left(&self) {
+        self.state.lock().has_surplus = true;
+    }
+
+    /// Redis has a record of `tunnel`: it is to be deleted if there is none here.
+    pub(super) fn found(&self, tunnel: TunnelId) {
+        let mut state = self.state.lock();
+        if !state.all.contains_key(&tunnel) {
+            state.unwritten.insert(tunnel);
+        }
     }
 
     /// The node begins another life: these records are others' now.
@@ -181,6 +220,26 @@ mod tests {
         records.back(changes);
 
         assert_eq!(records.take(), Changes { put: vec![], delete: vec![tunnel(1)] });
+    }
+
+    #[test]
+    fn what_comes_back_from_the_past_is_deleted_and_not_adopted_again() {
+        let records = Records::default();
+        records.add(tunnel(1), &record());
+        assert!(records.adopt(tunnel(2), &record()));
+        records.remove(tunnel(2));
+        records.take();
+
+        records.write_all();
+        assert!(records.has_surplus());
+        records.look_for_surplus();
+        [1, 2, 3].map(|number| records.found(tunnel(number)));
+
+        let mut changes = records.take();
+        changes.delete.sort();
+        assert_eq!(changes.delete, [tunnel(2), tunnel(3)]);
+        assert_eq!(changes.put.len(), 1);
+        assert!(!records.adopt(tunnel(2), &record()), "its story has been told");
     }
 
     #[test]

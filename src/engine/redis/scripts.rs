@@ -41,23 +41,26 @@ return 0
 /// Renews the lease of node `ARGV[1]` for `ARGV[2]` ms, declares dead whose lease is over, and takes over what nobody looks after.
 ///
 /// `ARGV[3]`: after so many ms without any renewal it was the engine that was away, and all leases begin anew. `ARGV[4]`: how long
-/// the dead are remembered, in ms. `ARGV[5]`: this node's status. `ARGV[6]`: 1 if it has not written all of its places yet. Keys: see
-/// `Keys::nodes`.
+/// the dead are remembered, in ms. `ARGV[5]`: this node's status. `ARGV[6]`: 1 if it has not written all of its part yet. `ARGV[7]`:
+/// the end of its lease as it was last told, 0 if it has none: if Redis does not know that, it has lost data, or went back to what it
+/// had before; the data is young again then. Keys: see `Keys::nodes`.
 ///
-/// Gives: `renewed`, `registered` (there was no lease) or `dead`; the age of the data in ms; the sets that the node looks after
-/// beside its own; all nodes that live; their statuses, without its own.
+/// Gives: `renewed`, `registered` (it is new), `lost` or `dead`; the age of the data in ms; the sets that the node looks after
+/// beside its own; all nodes that live; their statuses, without its own; the end of its lease; all sets; the nodes that have not
+/// written all of their part.
 pub(super) const RENEW: &str = r"
 local leases, records, dead, status, clock, unsure = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
-local me, lease = ARGV[1], tonumber(ARGV[2])
+local me, lease, told = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[7])
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-if redis.call('ZSCORE', dead, me) then return {'dead', 0, {}, {}, {}} end
+if redis.call('ZSCORE', dead, me) then return {'dead', 0, {}, {}, {}, 0, {}, {}} end
 
-local was_there = redis.call('ZSCORE', leases, me)
+local is_lost = tonumber(redis.call('ZSCORE', leases, me) or 0) < told
 local tick = tonumber(redis.call('HGET', clock, 'tick') or now)
 redis.call('HSETNX', clock, 'born', now)
+if is_lost then redis.call('HSET', clock, 'born', now) end
 redis.call('HSET', clock, 'tick', now)
-if now - tick > tonumber(ARGV[3]) then
+if is_lost or now - tick > tonumber(ARGV[3]) then
   for _, node in ipairs(redis.call('ZRANGE', leases, 0, -1)) do
     redis.call('ZADD', leases, now + lease, node)
   end
@@ -65,7 +68,7 @@ end
 redis.call('ZADD', leases, now + lease, me)
 redis.call('HSET', records, me, me)
 redis.call('HSET', status, me, ARGV[5])
-if ARGV[6] == '1' then redis.call('HSET', unsure, me, now) else redis.call('HDEL', unsure, me) end
+if is_lost or ARGV[6] == '1' then redis.call('HSET', unsure, me, now) else redis.call('HDEL', unsure, me) end
 
 for _, node in ipairs(redis.call('ZRANGEBYSCORE', leases, '-inf', now)) do
   redis.call('ZREM', leases, node)
@@ -75,10 +78,11 @@ for _, node in ipairs(redis.call('ZRANGEBYSCORE', leases, '-inf', now)) do
 end
 redis.call('ZREMRANGEBYSCORE', dead, '-inf', now - tonumber(ARGV[4]))
 
-local mine = {}
+local mine, sets = {}, {}
 local owners = redis.call('HGETALL', records)
 for i = 1, #owners, 2 do
   local set, owner = owners[i], owners[i + 1]
+  sets[#sets + 1] = set
   if owner ~= me and not redis.call('ZSCORE', leases, owner) then
     redis.call('HSET', records, set, me)
     owner = me
@@ -92,14 +96,37 @@ for i = 1, #statuses, 2 do
   if statuses[i] ~= me then others[#others + 1] = statuses[i + 1] end
 end
 local age = now - redis.call('HGET', clock, 'born')
-return {was_there and 'renewed' or 'registered', age, mine, redis.call('ZRANGE', leases, 0, -1), others}
+local standing = is_lost and 'lost' or told > 0 and 'renewed' or 'registered'
+return {
+  standing, age, mine, redis.call('ZRANGE', leases, 0, -1), others, now + lease, sets, redis.call('HKEYS', unsure)
+}
 ";
 
-/// The age of the data in ms, -1 if there is none; all nodes that live; those that have not written all of their places. Keys: see `Keys::nodes`.
+/// Of the nodes `ARGV[2]` and further nothing was left any more: node `ARGV[1]` looks after what a Redis from the past has of them.
+/// Keys: see `Keys::nodes`.
+pub(super) const BURY: &str = r"
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+for at = 2, #ARGV do
+  local node = ARGV[at]
+  local has_lease = redis.call('ZREM', KEYS[1], node) == 1
+  if has_lease or redis.call('HGET', KEYS[2], node) then
+    redis.call('HSET', KEYS[2], node, ARGV[1])
+    redis.call('ZADD', KEYS[3], now, node)
+    redis.call('HDEL', KEYS[4], node)
+    redis.call('HDEL', KEYS[6], node)
+  end
+end
+return 1
+";
+
+/// The age of the data in ms, -1 if there is none or the lease of node `ARGV[1]` is missing that ends at `ARGV[2]`; all nodes that
+/// live; those that have not written all of their part. Keys: see `Keys::nodes`.
 pub(super) const NODES: &str = r"
 local time = redis.call('TIME')
 local born = redis.call('HGET', KEYS[5], 'born')
-local age = born and (time[1] * 1000 + math.floor(time[2] / 1000) - born) or -1
+local is_lost = tonumber(redis.call('ZSCORE', KEYS[1], ARGV[1]) or 0) < tonumber(ARGV[2])
+local age = not is_lost and born and (time[1] * 1000 + math.floor(time[2] / 1000) - born) or -1
 return {age, redis.call('ZRANGE', KEYS[1], 0, -1), redis.call('HKEYS', KEYS[6])}
 ";
 

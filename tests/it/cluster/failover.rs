@@ -18,26 +18,26 @@ use crate::support::cluster::gateway;
 use crate::support::within;
 
 /// Two gateways on a Redis that is more than one server.
-struct Pair {
-    nodes: [TestGateway; 2],
-    business: BusinessServer,
+pub(super) struct Pair {
+    pub(super) nodes: Vec<TestGateway>,
+    pub(super) business: BusinessServer,
 }
 
 impl Pair {
-    async fn new(redis_url: &str) -> Self {
-        let nodes = [gateway(redis_url, &[]).await, gateway(redis_url, &[]).await];
+    pub(super) async fn new(redis_url: &str) -> Self {
+        let nodes = vec![gateway(redis_url, &[]).await, gateway(redis_url, &[]).await];
         for node in &nodes {
             node.until_metric("engine_up", 1.0).await;
         }
         Self { nodes, business: BusinessServer::new().await }
     }
 
-    fn wafer(&self, node: usize) -> Wafer {
+    pub(super) fn wafer(&self, node: usize) -> Wafer {
         Wafer::new(self.nodes[node].address, "127.0.0.1", KEY)
     }
 
     /// A tunnel asked of one node and opened at the other.
-    async fn connect(&self, asked: usize, dialled: usize) -> TestClient {
+    pub(super) async fn connect(&self, asked: usize, dialled: usize) -> TestClient {
         let issued = self.wafer(asked).issue(&self.business.url()).await;
         let (_, host, _) = issued.parts();
         let connect_url = issued.connect_url.replace(host, &self.nodes[dialled].address.to_string());
@@ -48,8 +48,22 @@ impl Pair {
         client
     }
 
+    /// Some tunnels at one node.
+    pub(super) async fn connect_some(&self, node: usize) -> Vec<TestClient> {
+        let mut clients = vec![];
+        for _ in 0..5 {
+            clients.push(self.connect(node, node).await);
+        }
+        clients
+    }
+
+    /// Ends a node without a word.
+    pub(super) async fn kill(&mut self, node: usize) {
+        self.nodes.remove(node).kill().await;
+    }
+
     /// Pushes through a node until that works; a live tunnel is never called invalid.
-    async fn reaches(&self, node: usize, client: &mut TestClient, content: &str) {
+    pub(super) async fn reaches(&self, node: usize, client: &mut TestClient, content: &str) {
         let tunnel = client.tunnel.clone();
         let packets = json!([{"tunnelIds": [tunnel, "nonsense"], "type": "message", "content": content}]).to_string();
         let reached = async {
@@ -66,14 +80,14 @@ impl Pair {
         while client.recv_packet().await != format!("message:{content}") {}
     }
 
-    async fn is_up(&self) {
+    pub(super) async fn is_up(&self) {
         for node in &self.nodes {
             node.until_metric("engine_up", 1.0).await;
         }
     }
 
     /// All tunnels end with one `close` each.
-    async fn ends(self, clients: Vec<TestClient>) {
+    pub(super) async fn ends(self, clients: Vec<TestClient>) {
         drop(clients);
         for node in self.nodes {
             node.finish().await;

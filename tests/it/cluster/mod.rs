@@ -5,6 +5,7 @@ mod drain;
 mod failover;
 mod half_open;
 mod limits;
+mod past;
 mod push;
 mod trouble;
 

@@ -39,7 +39,8 @@ impl Drop for Sentinel {
 impl Sentinels {
     pub(crate) async fn start() -> Self {
         let master = Redis::start().await;
-        let replica = Redis::with(&["--replicaof", "127.0.0.1", &master.port.to_string()]).await;
+        let port = master.port.to_string();
+        let replica = Redis::with(&["--replicaof", "127.0.0.1", &port, "--enable-debug-command", "local"]).await;
         let mut sentinels = vec![];
         for _ in 0..3 {
             sentinels.push(sentinel(master.port).await);
@@ -63,6 +64,13 @@ impl Sentinels {
     pub(crate) fn url(&self) -> String {
         let hosts: Vec<String> = self.sentinels.iter().map(|sentinel| format!("127.0.0.1:{}", sentinel.port)).collect();
         format!("redis+sentinel://{}/main", hosts.join(","))
+    }
+
+    /// Kills the master. The replica has lagged behind: it has what it had when its [snapshot](Redis::snapshot) was taken.
+    pub(crate) async fn fail_over_to_the_past(&mut self) {
+        self.master.kill();
+        assert_eq!(self.replica.command(&["DEBUG", "RELOAD", "NOSAVE"]).await, "+OK\r\n");
+        self.promoted().await;
     }
 
     /// Waits until the replica has become the master.
