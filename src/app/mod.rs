@@ -321,6 +321,7 @@ fn redis(options: &Options, metrics: &Metrics) -> anyhow::Result<Option<Arc<Redi
         url: options.engine.redis_url.expose(),
         prefix: &options.engine.redis_prefix,
         ticket_key: options.server.ticket_key.expose().as_bytes(),
+        connect_ttl: options.tunnel.connect_ttl(),
     };
     Ok(Some(RedisEngine::new(&settings, metrics.clone())?))
 }

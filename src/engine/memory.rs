@@ -20,6 +20,7 @@ use super::Peers;
 use super::Presence;
 use super::Record;
 use super::Token;
+use super::memo::Known;
 use super::memo::MemoryMemo;
 use crate::fence::Fence;
 use crate::id::NodeId;
@@ -40,23 +41,40 @@ pub struct MemoryEngine {
 /// The tickets that have been used, by whom, and when they are forgotten.
 #[derive(Debug, Default)]
 struct Tickets {
-    used: HashMap<TunnelId, Token>,
+    used: HashMap<TunnelId, Used>,
     expiry: Wheel<TunnelId>,
+}
+
+#[derive(Debug)]
+struct Used {
+    token: Token,
+    /// The second in which it is forgotten, since the start.
+    ends_secs: u64,
+    /// Whether it is known that the claim was granted.
+    is_sure: bool,
 }
 
 impl Tickets {
     fn take(&mut self, tunnel: TunnelId, token: Token, now: Duration, life: Duration) -> Claim {
-        for expired in self.expiry.expire(now.as_secs()) {
-            self.used.remove(&expired);
-        }
+        self.forget(now);
         match self.used.get(&tunnel) {
-            Some(owner) if *owner == token => return Claim::Granted,
+            Some(used) if used.token == token => return Claim::Granted,
             Some(_) => return Claim::Used,
             None => {}
         }
-        self.used.insert(tunnel, token);
-        self.expiry.insert((now + life).as_secs() + 1, tunnel);
+        let ends_secs = (now + life).as_secs() + 1;
+        self.used.insert(tunnel, Used { token, ends_secs, is_sure: false });
+        self.expiry.insert(ends_secs, tunnel);
         Claim::Granted
+    }
+
+    fn forget(&mut self, now: Duration) {
+        for expired in self.expiry.expire(now.as_secs()) {
+            // It may have been given up and claimed again.
+            if self.used.get(&expired).is_some_and(|used| used.ends_secs <= now.as_secs()) {
+                self.used.remove(&expired);
+            }
+        }
     }
 }
 
@@ -72,9 +90,36 @@ impl Default for MemoryEngine {
 }
 
 impl MemoryEngine {
-    /// [`Engine::claim`], which needs no waiting here.
-    pub fn claim_now(&self, tunnel: TunnelId, token: Token, ticket_life: Duration) -> Claim {
+    /// [`Engine::claim`], which needs no waiting here; it is [`settled`](Self::settle_claim) when it is known whether it was granted.
+    pub(super) fn claim_now(&self, tunnel: TunnelId, token: Token, ticket_life: Duration) -> Claim {
         self.tickets.lock().take(tunnel, token, self.start.elapsed(), ticket_life)
+    }
+
+    /// The claim with this token was granted, or else never was.
+    pub(super) fn settle_claim(&self, tunnel: TunnelId, token: Token, is_granted: bool) {
+        let mut tickets = self.tickets.lock();
+        if let Some(used) = tickets.used.get_mut(&tunnel).filter(|used| used.token == token) {
+            used.is_sure |= is_granted;
+            if !used.is_sure {
+                tickets.used.remove(&tunnel);
+            }
+        }
+    }
+
+    /// Whether a ticket has been used here.
+    pub(super) fn knows_claim(&self, tunnel: TunnelId) -> Known {
+        let mut tickets = self.tickets.lock();
+        tickets.forget(self.start.elapsed());
+        Known::from(tickets.used.get(&tunnel).map(|used| used.is_sure))
+    }
+
+    /// All claims that were granted here, and for how long they are remembered.
+    pub(super) fn claims(&self) -> Vec<(TunnelId, Token, Duration)> {
+        let now = self.start.elapsed();
+        let tickets = self.tickets.lock();
+        let sure = tickets.used.iter().filter(|(_, used)| used.is_sure);
+        let left = |used: &Used| Duration::from_secs(used.ends_secs).saturating_sub(now);
+        sure.map(|(tunnel, used)| (*tunnel, used.token, left(used))).filter(|(_, _, left)| !left.is_zero()).collect()
     }
 }
 

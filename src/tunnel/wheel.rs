@@ -20,6 +20,11 @@ impl<T> Wheel<T> {
         self.slots.entry(tick).or_default().push(item);
     }
 
+    /// The first tick behind `tick` in which anything is due, and what that is.
+    pub fn next(&self, tick: u64) -> Option<(u64, &[T])> {
+        self.slots.range(tick.checked_add(1)?..).next().map(|(at, items)| (*at, items.as_slice()))
+    }
+
     /// Takes out everything that is due at `tick` or before.
     pub fn expire(&mut self, tick: u64) -> Vec<T> {
         let later = self.slots.split_off(&(tick + 1));

@@ -184,8 +184,12 @@ impl RedisEngine {
             self.dismiss(set).await
         };
         match cleared.await {
-            Ok(()) => tracing::info!(node = %set, "Redis went back: what it has again of a node that is gone is deleted"),
-            Err(error) => tracing::debug!(node = %set, %error, "what is there again of a node that is gone is still there"),
+            Ok(()) => {
+                tracing::info!(node = %set, "Redis went back: what it has again of a node that is gone is deleted");
+            }
+            Err(error) => {
+                tracing::debug!(node = %set, %error, "what is there again of a node that is gone is still there");
+            }
         }
     }
 

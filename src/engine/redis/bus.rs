@@ -25,6 +25,7 @@ use tokio::time::timeout_at;
 
 use super::super::EngineError;
 use super::super::Member;
+use super::super::MemoryEngine;
 use super::advice::Advised;
 use super::keys::Keys;
 use super::link::Link;
@@ -34,6 +35,7 @@ use super::message::Kind;
 use super::message::Message;
 use super::message::Signer;
 use super::message::Taken;
+use super::once;
 use super::url::Form;
 use super::url::Place;
 use crate::fence::Fence;
@@ -73,6 +75,8 @@ pub(super) struct Bus {
     pushed: Mutex<Option<mpsc::Receiver<Pushed>>>,
     is_cluster: bool,
     me: watch::Receiver<NodeId>,
+    /// What this node has used up.
+    own: Arc<MemoryEngine>,
     sequence: AtomicU64,
     /// Who waits for an answer; it changes to none when it is being worked on.
     waiting: DashMap<u64, watch::Sender<Option<Bytes>>>,
@@ -90,6 +94,7 @@ impl Bus {
         signer: Signer,
         sending: Arc<Link>,
         me: watch::Receiver<NodeId>,
+        own: Arc<MemoryEngine>,
         metrics: Metrics,
     ) -> Self {
         let (sender, pushed) = mpsc::channel(BACKLOG);
@@ -110,6 +115,7 @@ impl Bus {
             pushed: Mutex::new(Some(pushed)),
             is_cluster,
             me,
+            own,
             sequence: AtomicU64::new(0),
             waiting: DashMap::new(),
             works: Arc::new(Semaphore::new(WORKS)),
@@ -120,13 +126,22 @@ impl Bus {
 
     /// Asks `node`, and waits for its answer.
     pub(super) async fn ask(&self, node: NodeId, question: Bytes) -> Result<Bytes, EngineError> {
+        self.ask_as(Kind::Question, node, question).await
+    }
+
+    /// Asks `node` what it has used up, and waits for its answer.
+    pub(super) async fn ask_known(&self, node: NodeId, question: Bytes) -> Result<Bytes, EngineError> {
+        self.ask_as(Kind::Known, node, question).await
+    }
+
+    async fn ask_as(&self, kind: Kind, node: NodeId, question: Bytes) -> Result<Bytes, EngineError> {
         let asked = Instant::now();
         let mut deadline = asked + ANSWER_TIMEOUT;
         let number = self.next();
         let (sender, mut reply) = watch::channel(None);
         self.waiting.insert(number, sender);
         let _forget = Forget(self, number);
-        match timeout_at(deadline, self.send(Kind::Question, node, number, question)).await {
+        match timeout_at(deadline, self.send(kind, node, number, question)).await {
             // In a Cluster the count is that of one server only.
             Ok(Ok(0)) if !self.is_cluster => return Err(EngineError),
             Ok(Ok(_)) => {}
@@ -171,7 +186,7 @@ impl Bus {
             };
             match self.check(&bytes, &mut taken) {
                 // Nobody waits for its answer any more: who works on such questions is late for the next ones too.
-                Ok(Message { kind: Kind::Question, .. }) if came.elapsed() >= ANSWER_TIMEOUT => {
+                Ok(Message { kind: Kind::Question | Kind::Known, .. }) if came.elapsed() >= ANSWER_TIMEOUT => {
                     self.metrics.node_message_dropped(Drop::Overload.as_str());
                 }
                 Ok(message) => self.handle(message, member, fence).await,
@@ -216,6 +231,14 @@ impl Bus {
                 if let Some(waiting) = self.waiting.get(&message.number) {
                     waiting.send_replace(None);
                 }
+            }
+            Kind::Known => {
+                let Some(answer) = once::answer(&self.own, &message.body) else {
+                    return self.metrics.node_message_dropped(Drop::Version.as_str());
+                };
+                let bus = Arc::clone(self);
+                // If it does not arrive, the other node says so.
+                tokio::spawn(async move { bus.send(Kind::Answer, message.sender, message.number, answer).await });
             }
             Kind::Question => {
                 if !fence.admits(fence.epoch()).await {

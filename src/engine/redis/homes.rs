@@ -7,9 +7,11 @@ use async_trait::async_trait;
 use futures_util::future::try_join_all;
 use redis::Cmd;
 use redis::RedisError;
+use tokio::time::Instant;
 use tokio::time::timeout;
 
 use super::RedisEngine;
+use super::SETTLED_AFTER;
 use super::adoption::WRITE_RETRY;
 use super::away;
 use super::link::CALL_TIMEOUT;
@@ -47,6 +49,10 @@ impl Presence for RedisEngine {
         let homes: Vec<String> = self.call(&command).await.map_err(away)?;
         // Asked for afterwards: if the data was lost before, its age tells.
         let (nodes, unsure) = self.living().await?;
+        if self.past.is_doubtful(Instant::now(), SETTLED_AFTER) || self.is_on_another_connection() {
+            // What a node has written last may be missing.
+            return Ok(nodes);
+        }
         let homes: HashSet<NodeId> = homes.iter().filter_map(|home| home.parse().ok()).chain(unsure).collect();
         Ok(nodes.into_iter().filter(|node| homes.contains(node)).collect())
     }
@@ -89,7 +95,7 @@ impl RedisEngine {
         }
     }
 
-    async fn wait_to_retry(&self) {
+    pub(super) async fn wait_to_retry(&self) {
         // Either way it is tried again.
         let _ = timeout(WRITE_RETRY, self.came_back.notified()).await;
     }

@@ -10,13 +10,15 @@
 //! | `P:{nodes}:dead` | sorted set | node that died or left: when | 1 day |
 //! | `P:{nodes}:status` | hash | node: what the others must know (open tunnels of limited tenants) | as long as its node |
 //! | `P:{nodes}:clock` | hash | `born`: since when this data is here, `tick`: when a node was last heard | as long as the gateway |
-//! | `P:{nodes}:unsure` | hash | node whose groups and users are not all below yet: since when | seconds, after a loss of data |
+//! | `P:{nodes}:unsure` | hash | node whose part is not all below yet: since when | seconds, after a loss of data |
+//! | `P:{nodes}:speaks` | hash | node: 1 if it understands what this release has added to messages | as long as its node |
 //! | `P:{records:<set>}` | hash | tunnel: what is needed to send its close event | until its close event is settled |
 //! | `P:homes:{<tenant>}:<kind>:<name>` | hash | node that has tunnels of this `group` or `user`: number of its change | while there are such |
 //! | `P:{places:<node>}` | hash | `{<tenant>}:<kind>:<name>` of each hash above that this node is in: number of its change | as long as its node |
-//! | `P:claim:{<tunnel>}` | string | token of whoever used the connect URL | until the URL has expired |
+//! | `P:claim:{<tunnel>}` | string | token of whoever used the connect URL | a minute longer than the URL is good |
 //! | `P:nonce:{<tenant>}:<nonce>` | string | token of a signed request | as its signature is valid |
 //! | `P:call:{<tenant>}:<call>` | hash | of a call with an `Idempotency-Key`: `token`, digest of its `body`, `answer`, `life` of that | 30 s, with its answer 5 minutes |
+//! | `P:mark:{m<number>}:<node>` | string | in a Cluster: how often this mark was written | a minute |
 //!
 //! Channels: `P:{node:<node>}`, sharded in a Cluster.
 
@@ -37,8 +39,8 @@ impl Keys {
     }
 
     /// The keys that are changed together by the scripts, in the order in which these take them.
-    pub(super) fn nodes(&self) -> [String; 6] {
-        ["leases", "records", "dead", "status", "clock", "unsure"]
+    pub(super) fn nodes(&self) -> [String; 7] {
+        ["leases", "records", "dead", "status", "clock", "unsure", "speaks"]
             .map(|name| format!("{}:{{nodes}}:{name}", self.prefix))
     }
 
@@ -89,6 +91,10 @@ impl Keys {
 
     pub(super) fn call(&self, name: &str) -> String {
         format!("{}:call:{name}", self.prefix)
+    }
+
+    pub(super) fn mark(&self, tag: &str, node: NodeId) -> String {
+        format!("{}:mark:{{{tag}}}:{node}", self.prefix)
     }
 
     pub(super) fn channel(&self, node: NodeId) -> String {

@@ -44,6 +44,8 @@ pub(super) struct Renewal {
     sets: Vec<NodeId>,
     /// Who has not written all of its part.
     unsure: Vec<NodeId>,
+    /// Who answers what it has used up.
+    answering: Vec<NodeId>,
 }
 
 /// How the others see this node.
@@ -97,10 +99,12 @@ impl RedisEngine {
     async fn renew(&self, status: String) -> Result<Renewal, RedisError> {
         let mut command = self.nodes_script(scripts::RENEW);
         command.arg(self.me().to_string()).arg(millis(LEASE)).arg(millis(ALL_QUIET)).arg(millis(DEAD_FOR)).arg(status);
-        command.arg(u8::from(self.places.is_rewriting())).arg(self.past.lease_end_ms());
+        let is_unsure = self.places.is_rewriting() || self.past.losses_to_mend().is_some();
+        command.arg(u8::from(is_unsure)).arg(self.past.lease_end_ms());
         type Names = Vec<String>;
-        type Reply = (String, i64, Names, Names, Names, u64, Names, Names);
-        let (standing, age_ms, mine, nodes, statuses, lease_end_ms, sets, unsure): Reply = self.call(&command).await?;
+        type Reply = (String, i64, Names, Names, Names, u64, Names, Names, Names);
+        let reply: Reply = self.call(&command).await?;
+        let (standing, age_ms, mine, nodes, statuses, lease_end_ms, sets, unsure, answering) = reply;
         let standing = match standing.as_str() {
             "dead" => Standing::Dead,
             "renewed" => Standing::Renewed,
@@ -117,6 +121,7 @@ impl RedisEngine {
             lease_end_ms,
             sets: nodes_of(&sets),
             unsure: nodes_of(&unsure),
+            answering: nodes_of(&answering),
         })
     }
 
@@ -140,11 +145,14 @@ impl RedisEngine {
                 age: renewal.age,
                 living: &renewal.nodes,
                 sets: &renewal.sets,
+                answering: &renewal.answering,
+                is_unsure: renewal.unsure.iter().any(|node| *node != self.me()),
             },
             asked,
         );
         // A server that took the place of another one may not have the last that was written.
         if !is_whole || is_another_connection {
+            self.past.doubt(asked);
             self.write_all_again();
         }
         self.bury_the_gone().await;
@@ -159,10 +167,12 @@ impl RedisEngine {
     }
 
     /// Something that this node has written may be missing, or be there again that it had deleted.
-    fn write_all_again(&self) {
+    pub(super) fn write_all_again(&self) {
         self.records.write_all();
         self.places.write_all();
         self.past.haunt();
+        self.past.lose();
+        self.lost.notify_one();
     }
 
     /// Redis may know nodes again of which nothing was left: their tunnels' stories have been told to the end.
@@ -182,10 +192,11 @@ impl RedisEngine {
         }
     }
 
-    /// Whether the engine is reached in another way than when the lease was last renewed.
+    /// Whether the engine is reached in another way than when the lease was last renewed, if it was.
     fn is_another_connection(&self) -> bool {
         let number = self.link.number().unwrap_or_default();
-        self.last_connection.swap(number, Ordering::AcqRel) != number
+        let last = self.last_connection.swap(number, Ordering::AcqRel);
+        last != 0 && last != number
     }
 
     /// Tells of the first failure, also when Redis was never there, and now and then of further ones.

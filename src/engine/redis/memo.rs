@@ -6,9 +6,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use redis::Cmd;
+use tokio::time::Instant;
 
 use super::RedisEngine;
 use super::away;
+use super::once::Mine;
+use super::once::Once;
 use super::scripts;
 use crate::clock::millis;
 use crate::engine::Begun;
@@ -33,11 +36,21 @@ impl Memo for RedisEngine {
         if self.own.memo.claim_nonce(name, token, life)? == Claim::Used {
             return Ok(Claim::Used);
         }
+        let once = Once::Nonce(name);
+        let mine = Mine::new(&self.own, once, token);
         // While the engine is away nonces are checked by each node for itself, and nobody waits.
-        if !self.is_up.load(Ordering::Acquire) {
-            return Ok(Claim::Granted);
+        let claim = if self.is_up.load(Ordering::Acquire) {
+            match self.claim_key(once, token, life).await {
+                Ok(Claim::Granted) if self.is_known_elsewhere(once).await? => Claim::Used,
+                claim => claim.unwrap_or(Claim::Granted),
+            }
+        } else {
+            Claim::Granted
+        };
+        if claim == Claim::Granted {
+            mine.granted();
         }
-        Ok(self.claim_key(&self.keys.nonce(name), token, life).await.unwrap_or(Claim::Granted))
+        Ok(claim)
     }
 
     async fn begin(
@@ -47,31 +60,47 @@ impl Memo for RedisEngine {
         fingerprint: [u8; 32],
         life: Duration,
     ) -> Result<Begun, EngineError> {
-        let mut command = self.call_script(scripts::BEGIN, name, token);
-        command.arg(&fingerprint[..]).arg(millis(RUNNING)).arg(millis(life)).arg(u8::from(self.kept.has_room()));
+        let begun = self.own.memo.begin(name, token, fingerprint, life);
+        if begun != Begun::First {
+            return Ok(begun);
+        }
+        let once = Once::Call(name);
+        let mine = Mine::new(&self.own, once, token);
+        let mut command = self.script_beside_lease(scripts::BEGIN, self.keys.call(name));
+        command.arg(&token[..]).arg(&fingerprint[..]).arg(millis(RUNNING)).arg(millis(life));
+        self.with_lease(&mut command);
         let (found, answer): (String, Vec<u8>) = self.call(&command).await.map_err(away)?;
         match found.as_str() {
-            "first" => {
-                self.kept.begun();
+            "first" => {}
+            "lost" => self.past.doubt(Instant::now()),
+            "reused" => return Ok(Begun::Reused),
+            "running" => return Ok(Begun::Running),
+            "done" => return Ok(Begun::Done(answer.into())),
+            _ => return Err(EngineError),
+        }
+        match self.is_known_elsewhere(once).await {
+            Ok(false) => {
+                mine.granted();
                 Ok(Begun::First)
             }
-            "full" => Ok(Begun::Full),
-            "reused" => Ok(Begun::Reused),
-            "running" => Ok(Begun::Running),
-            "done" => Ok(Begun::Done(answer.into())),
-            _ => Err(EngineError),
+            known => {
+                // Whoever has made the call writes it again, where this one stands now.
+                self.call::<i64>(&self.call_script(scripts::ABANDON, name, token)).await.map_err(away)?;
+                known.map(|_| Begun::Running)
+            }
         }
     }
 
     async fn finish(&self, name: &str, token: Token, answer: Bytes) -> Result<(), EngineError> {
+        self.own.memo.finish(name, token, answer.clone());
         let mut command = self.call_script(scripts::FINISH, name, token);
         command.arg(&answer[..]);
         self.call::<i64>(&command).await.map_err(away)?;
-        self.kept.answered(answer.len());
         Ok(())
     }
 
     async fn abandon(&self, name: &str, token: Token) -> Result<(), EngineError> {
+        self.own.memo.abandon(name, token);
         self.call::<i64>(&self.call_script(scripts::ABANDON, name, token)).await.map_err(away)?;
         Ok(())
     }

@@ -29,6 +29,8 @@ pub(super) enum Kind {
     Answer,
     /// The question with the same number is being worked on.
     Working,
+    /// Whether the receiver has used something up, see `once.rs`; it wants an answer.
+    Known,
 }
 
 /// One message.
@@ -94,6 +96,7 @@ impl Signer {
             Kind::Question => 1,
             Kind::Answer => 2,
             Kind::Working => 3,
+            Kind::Known => 4,
         };
         bytes.extend([VERSION, kind]);
         bytes.extend(message.sender.to_bytes());
@@ -125,6 +128,7 @@ impl Signer {
             1 => Kind::Question,
             2 => Kind::Answer,
             3 => Kind::Working,
+            4 => Kind::Known,
             _ => return Err(Drop::Version),
         };
         let node = |at: usize| NodeId::from_bytes(signed[at..at + 16].try_into().expect("16 bytes"));
@@ -192,7 +196,7 @@ mod tests {
     #[test]
     fn a_message_is_read_back_as_it_was_sealed() {
         let signer = Signer::new(b"secret");
-        for kind in [Kind::Probe, Kind::Question, Kind::Answer, Kind::Working] {
+        for kind in [Kind::Probe, Kind::Question, Kind::Answer, Kind::Working, Kind::Known] {
             for body in [Bytes::new(), Bytes::from_static(b"body")] {
                 let message = Message { kind, body, ..message() };
                 assert_eq!(signer.open(&signer.seal(&message).into()), Ok(message));

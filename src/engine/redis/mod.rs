@@ -4,12 +4,13 @@ mod adoption;
 mod advice;
 mod bus;
 mod homes;
-mod kept;
 mod keys;
 mod lease;
 mod link;
+mod marks;
 mod memo;
 mod message;
+mod once;
 mod past;
 mod places;
 mod records;
@@ -28,6 +29,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use redis::Cmd;
 use redis::FromRedisValue;
+use redis::PushKind;
 use redis::RedisError;
 use tokio::sync::Notify;
 use tokio::sync::watch;
@@ -43,7 +45,6 @@ use super::MemoryEngine;
 use super::Peers;
 use super::Record;
 use super::Token;
-use crate::clock::millis;
 use crate::fence::Fence;
 use crate::id::NodeId;
 use crate::id::TunnelId;
@@ -51,20 +52,25 @@ use crate::metrics::Metrics;
 use crate::protocol::native::Name;
 use advice::Advised;
 use bus::Bus;
-use kept::Kept;
 use keys::Keys;
 use link::Link;
+use link::OnPush;
+use marks::Marks;
 use message::Signer;
+use once::CLOCK_SKEW;
+use once::Mine;
+use once::Once;
 use past::Past;
 use places::Places;
 use records::Records;
+use url::Form;
 use url::Place;
 
 pub use url::UrlError;
 
 /// How young Redis' data may be before it is believed that a node that is not there is not: after a loss of all data every node
 /// needs a moment to come back.
-const SETTLED_AFTER_MS: i64 = 4_000;
+const SETTLED_AFTER: Duration = Duration::from_secs(4);
 /// How long a node that leaves waits for its last changes to be written.
 const LAST_WRITES: Duration = Duration::from_secs(2);
 
@@ -76,6 +82,8 @@ pub struct Settings<'a> {
     pub prefix: &'a str,
     /// `server.ticket_key`, from which the key between the nodes is derived.
     pub ticket_key: &'a [u8],
+    /// How long a connect URL is good.
+    pub connect_ttl: Duration,
 }
 
 /// A node of many that share one Redis.
@@ -86,9 +94,14 @@ pub struct RedisEngine {
     servers: String,
     bus: Arc<Bus>,
     fence: Arc<Fence>,
-    /// What this node itself has claimed, also when Redis has lost it.
-    own: MemoryEngine,
-    kept: Kept,
+    /// What this node itself has used up, also when Redis has lost it.
+    own: Arc<MemoryEngine>,
+    /// For how long after Redis may have lost data the other nodes are asked what they have used up.
+    ask_for: Duration,
+    /// In a Cluster, what tells of a loss on any of its servers.
+    marks: Option<Arc<Marks>>,
+    /// Told when Redis may have lost data.
+    lost: Notify,
     records: Records,
     places: Arc<Places>,
     past: Past,
@@ -115,10 +128,12 @@ impl RedisEngine {
         let place = Place::parse(settings.url)?;
         let servers = place.names();
         let keys = Keys::new(settings.prefix);
-        let link = Arc::new(Link::new(place.clone(), None));
         let (me, my_name) = watch::channel(new_node());
+        let marks = (place.form == Form::Cluster).then(|| Arc::new(Marks::new(&keys, *my_name.borrow())));
+        let link = Arc::new(Link::new(place.clone(), marks.clone().map(tell_of_breaks)));
         let signer = Signer::new(settings.ticket_key);
-        let bus = Bus::new(place, keys.clone(), signer, Arc::clone(&link), my_name, metrics.clone());
+        let own = Arc::new(MemoryEngine::default());
+        let bus = Bus::new(place, keys.clone(), signer, Arc::clone(&link), my_name, Arc::clone(&own), metrics.clone());
         metrics.engine_up.set(0);
         Ok(Arc::new(Self {
             keys,
@@ -126,8 +141,10 @@ impl RedisEngine {
             servers,
             bus: Arc::new(bus),
             fence: Arc::new(Fence::closed()),
-            own: MemoryEngine::default(),
-            kept: Kept::default(),
+            own,
+            ask_for: settings.connect_ttl + CLOCK_SKEW,
+            marks,
+            lost: Notify::new(),
             records: Records::default(),
             places: Arc::default(),
             past: Past::default(),
@@ -152,6 +169,8 @@ impl RedisEngine {
             self.keep_lease(member.as_ref()),
             self.write_records(),
             self.write_homes(member.as_ref()),
+            self.write_once_again(),
+            self.keep_marks(),
             self.bus.stay_subscribed(),
         );
     }
@@ -179,19 +198,11 @@ impl RedisEngine {
         nodes.arg(self.me().to_string()).arg(self.past.lease_end_ms());
         let (age_ms, nodes, unsure): (i64, Vec<String>, Vec<String>) = self.call(&nodes).await.map_err(away)?;
         let nodes = others(&nodes, self.me());
-        if age_ms < SETTLED_AFTER_MS || self.past.awaits_others(&nodes, Instant::now()) {
+        let age = Duration::from_millis(u64::try_from(age_ms).unwrap_or_default());
+        if age < SETTLED_AFTER || self.past.awaits_others(&nodes, Instant::now()) {
             return Err(EngineError);
         }
         Ok((nodes, others(&unsure, self.me())))
-    }
-
-    async fn claim_key(&self, key: &str, token: Token, life: Duration) -> Result<Claim, EngineError> {
-        let mut command = redis::cmd("EVAL");
-        command.arg(scripts::CLAIM).arg(1).arg(key).arg(&token[..]).arg(millis(life).max(1));
-        match self.call::<i64>(&command).await.map_err(away)? {
-            1 => Ok(Claim::Granted),
-            _ => Ok(Claim::Used),
-        }
     }
 }
 
@@ -202,11 +213,17 @@ impl Engine for RedisEngine {
             // Nobody will serve the client here: another node may.
             return Err(EngineError);
         }
-        let life = ticket_life + Duration::from_secs(1);
+        let life = ticket_life + CLOCK_SKEW;
         if self.own.claim_now(tunnel, token, life) == Claim::Used {
             return Ok(Claim::Used);
         }
-        self.claim_key(&self.keys.claim(tunnel), token, life).await
+        let mine = Mine::new(&self.own, Once::Claim(tunnel), token);
+        let once = Once::Claim(tunnel);
+        if self.claim_key(once, token, life).await? == Claim::Used || self.is_known_elsewhere(once).await? {
+            return Ok(Claim::Used);
+        }
+        mine.granted();
+        Ok(Claim::Granted)
     }
 
     async fn register(&self, tunnel: TunnelId, record: Record) -> Result<u32, EngineError> {
@@ -286,6 +303,15 @@ impl Peers for RedisEngine {
     async fn ask(&self, node: NodeId, question: Bytes) -> Result<Bytes, EngineError> {
         self.bus.ask(node, question).await
     }
+}
+
+/// Tells of connections to single servers of a Cluster that break.
+fn tell_of_breaks(marks: Arc<Marks>) -> OnPush {
+    Arc::new(move |_, info| {
+        if info.kind == PushKind::Disconnection {
+            marks.has_broken();
+        }
+    })
 }
 
 fn new_node() -> NodeId {

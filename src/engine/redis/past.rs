@@ -37,8 +37,16 @@ struct State {
     is_haunted: bool,
     /// Since when something that was written before may be missing.
     doubtful_since: Option<Instant>,
-    /// Nodes that lived before the last loss and have not been heard of since.
+    /// Nodes that lived before the last loss and have not been heard of since, and until when that may change.
     awaited: HashSet<NodeId>,
+    awaited_until: Option<Instant>,
+    /// Nodes that understand what is asked of them where something may be missing: those of the last release do not.
+    answering: HashSet<NodeId>,
+    /// Whether a node has not written all of its part again.
+    is_unsure: bool,
+    /// How often something may have been lost, and how many of these losses are mended as far as this node can.
+    losses: u64,
+    mended: u64,
 }
 
 /// What a renewal of the lease said.
@@ -51,6 +59,9 @@ pub(super) struct Heard<'a> {
     pub(super) age: Duration,
     pub(super) living: &'a [NodeId],
     pub(super) sets: &'a [NodeId],
+    pub(super) answering: &'a [NodeId],
+    /// Whether another node has not written all of its part again.
+    pub(super) is_unsure: bool,
 }
 
 impl Past {
@@ -71,12 +82,17 @@ impl Past {
             gone.into_iter().for_each(|node| state.forget(node));
         } else {
             state.awaited.extend(std::mem::take(&mut state.living));
+            state.awaited_until = Some(asked + RETURN_WITHIN);
             state.doubtful_since = Some(asked);
         }
         if let Some(born) = asked.checked_sub(heard.age) {
             state.doubtful_since = state.doubtful_since.max(Some(born));
         }
-        state.awaited.retain(|node| !living.contains(node));
+        let is_over = state.awaited_until.is_none_or(|until| until <= asked);
+        state.awaited.retain(|node| !is_over && !living.contains(node));
+        state.answering.retain(|node| state.awaited.contains(node));
+        state.answering.extend(heard.answering);
+        state.is_unsure = heard.is_unsure;
         (state.nodes, state.living) = (nodes, living);
     }
 
@@ -91,11 +107,39 @@ impl Past {
         self.state.lock().doubtful_since.is_some_and(|since| now.saturating_duration_since(since) < duration)
     }
 
+    /// Whether another node had not written all of its part again when that was last heard.
+    pub(super) fn is_unsure(&self) -> bool {
+        self.state.lock().is_unsure
+    }
+
+    /// The nodes, without `me`, that may remember what Redis does not.
+    pub(super) fn may_remember(&self, me: NodeId) -> Vec<NodeId> {
+        let state = self.state.lock();
+        let nodes = state.living.union(&state.awaited).filter(|node| **node != me && state.answering.contains(node));
+        nodes.copied().collect()
+    }
+
+    /// All that this node has written is to be written again.
+    pub(super) fn lose(&self) {
+        self.state.lock().losses += 1;
+    }
+
+    /// The number of the last loss, if it is not mended.
+    pub(super) fn losses_to_mend(&self) -> Option<u64> {
+        let state = self.state.lock();
+        (state.losses > state.mended).then_some(state.losses)
+    }
+
+    /// All has been written again that was lost until then.
+    pub(super) fn mended(&self, losses: u64) {
+        self.state.lock().mended = losses;
+    }
+
     /// Whether `living` may lack a node that has not come back yet.
     pub(super) fn awaits_others(&self, living: &[NodeId], now: Instant) -> bool {
         let state = self.state.lock();
-        let is_recent = |since| now.saturating_duration_since(since) < RETURN_WITHIN;
-        state.doubtful_since.is_some_and(is_recent) && state.awaited.iter().any(|node| !living.contains(node))
+        let is_over = state.awaited_until.is_none_or(|until| until <= now);
+        !is_over && state.awaited.iter().any(|node| !living.contains(node))
     }
 
     /// Nothing is left of `node`, which had died or left.
@@ -156,7 +200,7 @@ mod tests {
     }
 
     fn heard<'a>(living: &'a [NodeId], sets: &'a [NodeId]) -> Heard<'a> {
-        Heard { is_whole: true, lease_end_ms: 1, age: AN_HOUR, living, sets }
+        Heard { is_whole: true, lease_end_ms: 1, age: AN_HOUR, living, sets, answering: living, is_unsure: false }
     }
 
     #[test]
@@ -204,6 +248,30 @@ mod tests {
         past.doubt(now);
         assert!(past.is_doubtful(now + minute - Duration::from_secs(1), minute));
         assert!(!past.is_doubtful(now + minute, minute));
+    }
+
+    #[test]
+    fn those_are_asked_that_may_remember_and_can_answer() {
+        let (past, now) = (Past::default(), Instant::now());
+        let (me, all) = (node(1), [node(1), node(2), node(3)]);
+        past.hear(&Heard { answering: &[node(1), node(2)], ..heard(&all, &all) }, now);
+        assert_eq!(past.may_remember(me), [node(2)], "the third is of the last release");
+
+        past.hear(&Heard { is_whole: false, ..heard(&[node(1)], &[node(1)]) }, now);
+        assert_eq!(past.may_remember(me), [node(2)], "it has not come back yet");
+    }
+
+    #[test]
+    fn a_loss_during_the_mending_of_another_is_mended_too() {
+        let past = Past::default();
+        assert_eq!(past.losses_to_mend(), None);
+        past.lose();
+        assert_eq!(past.losses_to_mend(), Some(1));
+        past.lose();
+        past.mended(1);
+        assert_eq!(past.losses_to_mend(), Some(2));
+        past.mended(2);
+        assert_eq!(past.losses_to_mend(), None);
     }
 
     #[test]

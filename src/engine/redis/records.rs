@@ -233,7 +233,7 @@ mod tests {
         records.write_all();
         assert!(records.has_surplus());
         records.look_for_surplus();
-        [1, 2, 3].map(|number| records.found(tunnel(number)));
+        [1, 2, 3].into_iter().for_each(|number| records.found(tunnel(number)));
 
         let mut changes = records.take();
         changes.delete.sort();

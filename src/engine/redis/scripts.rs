@@ -1,22 +1,24 @@
 //! What must happen in one step, as scripts that Redis runs. They are sent in full each time: nothing has to be there first.
 
-/// Takes `KEYS[1]` for the token `ARGV[1]`, for `ARGV[2]` milliseconds; 1 if it is that token's now.
+/// Takes `KEYS[1]` for the token `ARGV[1]`, for `ARGV[2]` milliseconds: 1 if it is that token's now, 2 if it is and Redis has lost data.
+/// That is found out where `KEYS[2]` has the leases: the one of node `ARGV[3]` does not end before `ARGV[4]`.
 pub(super) const CLAIM: &str = r"
-if redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then return 1 end
-if redis.call('GET', KEYS[1]) == ARGV[1] then return 1 end
-return 0
+if not redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) and redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+if KEYS[2] and tonumber(redis.call('ZSCORE', KEYS[2], ARGV[3]) or 0) < tonumber(ARGV[4]) then return 2 end
+return 1
 ";
 
 /// Begins the call `KEYS[1]` for the token `ARGV[1]`, whose body has the fingerprint `ARGV[2]`: it counts as running for `ARGV[3]` ms,
-/// and its answer will be kept for `ARGV[4]` ms. `ARGV[5]` is 0 if there is no room for another one. Gives `first`, `reused`, `running`,
-/// `full`, or `done` and the answer.
+/// and its answer will be kept for `ARGV[4]` ms. Gives `first`, `lost` (first, and Redis has lost data: see [`CLAIM`], with `ARGV[5]` and
+/// `ARGV[6]` here), `reused`, `running`, or `done` and the answer.
 pub(super) const BEGIN: &str = r"
 local known = redis.call('HMGET', KEYS[1], 'token', 'body', 'answer')
-if known[1] == ARGV[1] then return {'first', ''} end
 if not known[1] then
-  if ARGV[5] == '0' then return {'full', ''} end
   redis.call('HSET', KEYS[1], 'token', ARGV[1], 'body', ARGV[2], 'life', ARGV[4])
   redis.call('PEXPIRE', KEYS[1], ARGV[3])
+end
+if not known[1] or known[1] == ARGV[1] then
+  if KEYS[2] and tonumber(redis.call('ZSCORE', KEYS[2], ARGV[5]) or 0) < tonumber(ARGV[6]) then return {'lost', ''} end
   return {'first', ''}
 end
 if known[2] ~= ARGV[2] then return {'reused', ''} end
@@ -29,6 +31,17 @@ pub(super) const FINISH: &str = r"
 if redis.call('HGET', KEYS[1], 'token') ~= ARGV[1] then return 0 end
 redis.call('HSET', KEYS[1], 'answer', ARGV[2])
 redis.call('PEXPIRE', KEYS[1], redis.call('HGET', KEYS[1], 'life'))
+return 1
+";
+
+/// The call `KEYS[1]` was begun for the token `ARGV[1]`, with a body of the fingerprint `ARGV[2]`, and is remembered for `ARGV[4]` ms more,
+/// with the answer `ARGV[5]` if that is not empty, which will otherwise be kept for `ARGV[3]` ms; unless somebody else has begun it since.
+pub(super) const REMEMBER: &str = r"
+local token = redis.call('HGET', KEYS[1], 'token')
+if token and token ~= ARGV[1] then return 0 end
+redis.call('HSET', KEYS[1], 'token', ARGV[1], 'body', ARGV[2], 'life', ARGV[3])
+if ARGV[5] ~= '' then redis.call('HSET', KEYS[1], 'answer', ARGV[5]) end
+redis.call('PEXPIRE', KEYS[1], ARGV[4])
 return 1
 ";
 
@@ -47,13 +60,13 @@ return 0
 ///
 /// Gives: `renewed`, `registered` (it is new), `lost` or `dead`; the age of the data in ms; the sets that the node looks after
 /// beside its own; all nodes that live; their statuses, without its own; the end of its lease; all sets; the nodes that have not
-/// written all of their part.
+/// written all of their part; those that answer what they have used up.
 pub(super) const RENEW: &str = r"
-local leases, records, dead, status, clock, unsure = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
+local leases, records, dead, status, clock, unsure, speaks = unpack(KEYS)
 local me, lease, told = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[7])
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-if redis.call('ZSCORE', dead, me) then return {'dead', 0, {}, {}, {}, 0, {}, {}} end
+if redis.call('ZSCORE', dead, me) then return {'dead', 0, {}, {}, {}, 0, {}, {}, {}} end
 
 local is_lost = tonumber(redis.call('ZSCORE', leases, me) or 0) < told
 local tick = tonumber(redis.call('HGET', clock, 'tick') or now)
@@ -68,6 +81,7 @@ end
 redis.call('ZADD', leases, now + lease, me)
 redis.call('HSET', records, me, me)
 redis.call('HSET', status, me, ARGV[5])
+redis.call('HSET', speaks, me, 1)
 if is_lost or ARGV[6] == '1' then redis.call('HSET', unsure, me, now) else redis.call('HDEL', unsure, me) end
 
 for _, node in ipairs(redis.call('ZRANGEBYSCORE', leases, '-inf', now)) do
@@ -95,10 +109,15 @@ local statuses = redis.call('HGETALL', status)
 for i = 1, #statuses, 2 do
   if statuses[i] ~= me then others[#others + 1] = statuses[i + 1] end
 end
+local answering = redis.call('HKEYS', speaks)
+for _, node in ipairs(answering) do
+  if not redis.call('ZSCORE', leases, node) then redis.call('HDEL', speaks, node) end
+end
+
 local age = now - redis.call('HGET', clock, 'born')
 local standing = is_lost and 'lost' or told > 0 and 'renewed' or 'registered'
 return {
-  standing, age, mine, redis.call('ZRANGE', leases, 0, -1), others, now + lease, sets, redis.call('HKEYS', unsure)
+  standing, age, mine, redis.call('ZRANGE', leases, 0, -1), others, now + lease, sets, redis.call('HKEYS', unsure), answering
 }
 ";
 

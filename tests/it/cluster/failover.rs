@@ -25,7 +25,12 @@ pub(super) struct Pair {
 
 impl Pair {
     pub(super) async fn new(redis_url: &str) -> Self {
-        let nodes = vec![gateway(redis_url, &[]).await, gateway(redis_url, &[]).await];
+        Self::with(redis_url, &[]).await
+    }
+
+    /// The same with these settings.
+    pub(super) async fn with(redis_url: &str, settings: &[(&str, &str)]) -> Self {
+        let nodes = vec![gateway(redis_url, settings).await, gateway(redis_url, settings).await];
         for node in &nodes {
             node.until_metric("engine_up", 1.0).await;
         }
@@ -38,14 +43,18 @@ impl Pair {
 
     /// A tunnel asked of one node and opened at the other.
     pub(super) async fn connect(&self, asked: usize, dialled: usize) -> TestClient {
-        let issued = self.wafer(asked).issue(&self.business.url()).await;
-        let (_, host, _) = issued.parts();
-        let connect_url = issued.connect_url.replace(host, &self.nodes[dialled].address.to_string());
-        let issued = Issued { tunnel: issued.tunnel.clone(), connect_url };
+        let issued = self.moved(&self.wafer(asked).issue(&self.business.url()).await, dialled);
         let mut client = TestClient::dial(&issued).await.expect("opens");
         client.expect("timeout:30").await;
         self.business.story(&client.tunnel, &["connect"]).await;
         client
+    }
+
+    /// The same connect URL at another node.
+    pub(super) fn moved(&self, issued: &Issued, node: usize) -> Issued {
+        let (_, host, _) = issued.parts();
+        let connect_url = issued.connect_url.replace(host, &self.nodes[node].address.to_string());
+        Issued { tunnel: issued.tunnel.clone(), connect_url }
     }
 
     /// Some tunnels at one node.

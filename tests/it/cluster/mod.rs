@@ -3,6 +3,7 @@
 mod death;
 mod drain;
 mod failover;
+mod forgotten;
 mod half_open;
 mod limits;
 mod past;

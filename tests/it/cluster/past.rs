@@ -120,11 +120,7 @@ async fn a_group_that_was_left_is_not_there_again() {
         ("tenants.1.webhook_url", "http://127.0.0.1:9/"),
     ];
     let mut cluster = Cluster::with(1, &tenant).await;
-    let native = Native {
-        gateway: cluster.nodes[0].address,
-        tenant: "shop".into(),
-        key: tenant[1].1.into(),
-    };
+    let native = Native { gateway: cluster.nodes[0].address, tenant: "shop".into(), key: tenant[1].1.into() };
     let client = native.open(&json!({"groups": ["room"]})).await;
     let homes = "wafergate:homes:{shop}:group:room";
     assert_eq!(cluster.redis.command(&["EXISTS", homes]).await, ":1\r\n");

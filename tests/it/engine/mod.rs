@@ -228,7 +228,7 @@ impl Node {
     }
 
     fn start(url: &str, prefix: &str) -> Self {
-        let settings = RedisSettings { url, prefix, ticket_key: b"key" };
+        let settings = RedisSettings { url, prefix, ticket_key: b"key", connect_ttl: Duration::from_secs(60) };
         let engine = RedisEngine::new(&settings, Metrics::default()).expect("a URL");
         let member = Arc::new(Echo::default());
         let running = tokio::spawn(Arc::clone(&engine).run(member.clone()));

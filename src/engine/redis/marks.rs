@@ -1,0 +1,204 @@
+//! Marks that this node leaves all over a Cluster: of many servers each can lose data for itself.
+//!
+//! A mark is a number that grows. What is there before it is written must be what was written last; where it is less, the server that
+//! has it has lost data, or went back. A single server needs none: the lease tells.
+
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use parking_lot::Mutex;
+use redis::Cmd;
+use redis::RedisError;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use tokio::time::timeout;
+
+use super::RedisEngine;
+use super::keys::Keys;
+use crate::clock::millis;
+use crate::id::NodeId;
+
+/// How many there are: a server that has fewer than a 64th of the slots in a row may have none.
+const MARKS: u16 = 64;
+const SLOTS: u16 = 16_384;
+/// How often they are written.
+const WRITE_EVERY: Duration = Duration::from_secs(1);
+/// How long they are kept: a node that was stopped for longer takes it for a loss, and writes its part again.
+const KEPT_FOR: Duration = Duration::from_secs(60);
+
+/// The marks of this process.
+pub(super) struct Marks {
+    keys: Vec<String>,
+    written: Mutex<Written>,
+    /// How many connections to servers have broken, and how many of these this node has taken notice of.
+    broken: AtomicU64,
+    noticed: AtomicU64,
+    pub(super) changed: Notify,
+}
+
+#[derive(Default)]
+struct Written {
+    number: u64,
+    /// Of each mark, the number that is there for sure.
+    sure: Vec<u64>,
+}
+
+impl Marks {
+    pub(super) fn new(keys: &Keys, owner: NodeId) -> Self {
+        let keys: Vec<String> = tags().iter().map(|tag| keys.mark(tag, owner)).collect();
+        let written = Written { number: 0, sure: vec![0; keys.len()] };
+        let (broken, noticed) = (AtomicU64::new(0), AtomicU64::new(0));
+        Self { keys, written: Mutex::new(written), broken, noticed, changed: Notify::new() }
+    }
+
+    /// A connection to a server has broken: another one, or the same without its data, may be in its place.
+    pub(super) fn has_broken(&self) {
+        self.broken.fetch_add(1, Ordering::AcqRel);
+        self.changed.notify_one();
+    }
+
+    /// Whether that has happened and nothing was done about it.
+    pub(super) fn is_broken(&self) -> bool {
+        self.broken.load(Ordering::Acquire) != self.noticed.load(Ordering::Acquire)
+    }
+
+    /// Whether that has happened; it is noticed now.
+    fn notice(&self) -> bool {
+        let broken = self.broken.load(Ordering::Acquire);
+        self.noticed.swap(broken, Ordering::AcqRel) != broken
+    }
+
+    /// What to write next, and its number.
+    fn next(&self) -> (u64, Vec<Cmd>) {
+        let mut written = self.written.lock();
+        written.number += 1;
+        let commands = self.keys.iter().map(|key| {
+            let mut command = redis::cmd("SET");
+            command.arg(key).arg(written.number).arg("GET").arg("PX").arg(millis(KEPT_FOR));
+            command
+        });
+        (written.number, commands.collect())
+    }
+
+    /// What was there before `number` was written; whether any of it was less than it had to be.
+    fn found(&self, number: u64, before: &[Option<u64>]) -> bool {
+        let mut written = self.written.lock();
+        let mut is_lost = false;
+        for (sure, before) in written.sure.iter_mut().zip(before) {
+            // Where there is no answer nothing is known.
+            let Some(before) = before else { continue };
+            is_lost |= before < sure;
+            *sure = number;
+        }
+        is_lost
+    }
+}
+
+impl RedisEngine {
+    /// Writes marks and looks after them, until it is dropped.
+    pub(super) async fn keep_marks(&self) {
+        let Some(marks) = &self.marks else { return std::future::pending().await };
+        loop {
+            if marks.notice() {
+                tracing::debug!("a connection to a server of the Cluster has broken: this node writes its part again");
+                self.past.doubt(Instant::now());
+                self.write_all_again();
+            }
+            let (number, commands) = marks.next();
+            let answers = join_all(commands.iter().map(|command| self.call::<Option<u64>>(command))).await;
+            let before: Vec<Option<u64>> = answers.into_iter().map(|answer| known(&answer)).collect();
+            if marks.found(number, &before) {
+                tracing::warn!(
+                    "a server of the Redis Cluster has lost data or went back to an older state: this node writes its part again"
+                );
+                self.past.doubt(Instant::now());
+                self.write_all_again();
+            }
+            // Either way it is time to look again.
+            let _ = timeout(WRITE_EVERY, marks.changed.notified()).await;
+        }
+    }
+}
+
+/// The number that was there, 0 if none; nothing if that is not known.
+fn known(answer: &Result<Option<u64>, RedisError>) -> Option<u64> {
+    answer.as_ref().ok().map(|number| number.unwrap_or(0))
+}
+
+/// Hash tags whose slots are spread evenly.
+fn tags() -> Vec<String> {
+    let mut tags = vec![None; usize::from(MARKS)];
+    let mut missing = tags.len();
+    for number in 0_u32.. {
+        let tag = format!("m{number}");
+        let place = &mut tags[usize::from(slot(&tag) / (SLOTS / MARKS))];
+        if place.is_none() {
+            *place = Some(tag);
+            missing -= 1;
+            if missing == 0 {
+                break;
+            }
+        }
+    }
+    tags.into_iter().flatten().collect()
+}
+
+/// The slot of a hash tag: its CRC-16, as the Cluster's specification has it.
+fn slot(tag: &str) -> u16 {
+    let crc = tag.bytes().fold(0_u16, |crc, byte| {
+        (0..8).fold(crc ^ u16::from(byte) << 8, |crc, _| if crc & 0x8000 == 0 { crc << 1 } else { crc << 1 ^ 0x1021 })
+    });
+    crc % SLOTS
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slots_are_those_of_redis() {
+        assert_eq!(slot("123456789"), 0x31C3, "the example of the specification");
+        assert_eq!(slot("foo"), 12_182);
+    }
+
+    #[test]
+    fn there_is_a_mark_in_each_64th_of_the_slots() {
+        let mut parts: Vec<u16> = tags().iter().map(|tag| slot(tag) / (SLOTS / MARKS)).collect();
+        parts.sort_unstable();
+        assert_eq!(parts, (0..MARKS).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_mark_that_is_less_than_it_was_tells_of_a_loss() {
+        let marks = Marks::new(&Keys::new("p"), NodeId::from_bytes([1; 16]));
+        let all = |before: Option<u64>| vec![before; usize::from(MARKS)];
+        let pass = |before: &[Option<u64>]| {
+            let (number, commands) = marks.next();
+            assert_eq!(commands.len(), usize::from(MARKS));
+            marks.found(number, before)
+        };
+        assert!(!pass(&all(Some(0))));
+        assert!(!pass(&all(Some(1))));
+        assert!(!pass(&all(None)), "nobody answers");
+        assert!(!pass(&all(Some(3))), "it had been written all the same");
+
+        let mut before = all(Some(4));
+        before[17] = Some(3);
+        assert!(pass(&before), "one server went back");
+        before = all(Some(5));
+        before[17] = Some(0);
+        assert!(pass(&before), "it is empty");
+        assert!(!pass(&all(Some(6))));
+    }
+
+    #[test]
+    fn a_broken_connection_is_noticed_once() {
+        let marks = Marks::new(&Keys::new("p"), NodeId::from_bytes([1; 16]));
+        assert!(!marks.is_broken() && !marks.notice());
+        marks.has_broken();
+        assert!(marks.is_broken() && marks.notice());
+        assert!(!marks.is_broken() && !marks.notice());
+    }
+}

@@ -1,0 +1,288 @@
+//! What was used up on this node: connect URLs, nonces, calls. Redis says who is first; where it may have forgotten, the nodes
+//! ask each other, and each of them writes again what it remembers.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::try_join_all;
+use redis::Cmd;
+use redis::RedisError;
+use tokio::time::Instant;
+use tokio::time::sleep;
+
+use super::RedisEngine;
+use super::away;
+use super::scripts;
+use crate::clock::millis;
+use crate::engine::Claim;
+use crate::engine::EngineError;
+use crate::engine::MemoryEngine;
+use crate::engine::Token;
+use crate::engine::memo::Known;
+use crate::engine::memo::NONCE;
+use crate::engine::memo::Remembered;
+use crate::id::NodeId;
+use crate::id::TunnelId;
+
+/// How much longer than a connect URL is good its claim is remembered: clocks differ, and are set.
+pub(super) const CLOCK_SKEW: Duration = Duration::from_secs(60);
+/// How often, and after how long, a node is asked again that is just finding it out.
+const SOON: u32 = 20;
+const ASK_AGAIN_AFTER: Duration = Duration::from_millis(50);
+/// How many are written again at a time.
+const AT_A_TIME: usize = 100;
+
+/// What must not happen twice.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Once<'a> {
+    /// A connect URL is used.
+    Claim(TunnelId),
+    /// A signed request is taken.
+    Nonce(&'a str),
+    /// A call with an `Idempotency-Key` is made.
+    Call(&'a str),
+}
+
+impl<'a> Once<'a> {
+    /// As one node asks another.
+    pub(super) fn write(self) -> Bytes {
+        match self {
+            Self::Claim(tunnel) => [b"c", &tunnel.to_bytes()[..]].concat(),
+            Self::Nonce(name) => [b"n", name.as_bytes()].concat(),
+            Self::Call(name) => [b"k", name.as_bytes()].concat(),
+        }
+        .into()
+    }
+
+    fn read(bytes: &'a [u8]) -> Option<Self> {
+        let (kind, rest) = bytes.split_first()?;
+        let name = || std::str::from_utf8(rest).ok();
+        match kind {
+            b'c' => Some(Self::Claim(TunnelId::from_bytes(rest.try_into().ok()?))),
+            b'n' => name().map(Self::Nonce),
+            b'k' => name().map(Self::Call),
+            _ => None,
+        }
+    }
+}
+
+/// Answers another node from `own` memory; none if it asks for what only a newer version knows.
+pub(super) fn answer(own: &MemoryEngine, question: &[u8]) -> Option<Bytes> {
+    let known = match Once::read(question)? {
+        Once::Claim(tunnel) => own.knows_claim(tunnel),
+        Once::Nonce(name) => own.memo.knows_nonce(name),
+        Once::Call(name) => own.memo.knows(name),
+    };
+    Some(Bytes::from_static(match known {
+        Known::No => b"n",
+        Known::Yes => b"y",
+        Known::Soon => b"s",
+    }))
+}
+
+/// A claim of this node's own memory that is given up again unless it is granted.
+pub(super) struct Mine<'a> {
+    own: &'a Arc<MemoryEngine>,
+    once: Once<'a>,
+    token: Token,
+}
+
+impl<'a> Mine<'a> {
+    pub(super) fn new(own: &'a Arc<MemoryEngine>, once: Once<'a>, token: Token) -> Self {
+        Self { own, once, token }
+    }
+
+    pub(super) fn granted(&self) {
+        self.settle(true);
+    }
+
+    fn settle(&self, is_granted: bool) {
+        match self.once {
+            Once::Claim(tunnel) => self.own.settle_claim(tunnel, self.token, is_granted),
+            Once::Nonce(name) => self.own.memo.settle_nonce(name, self.token, is_granted),
+            Once::Call(name) => self.own.memo.settle(name, self.token, is_granted),
+        }
+    }
+}
+
+impl Drop for Mine<'_> {
+    fn drop(&mut self) {
+        // What was granted stays.
+        self.settle(false);
+    }
+}
+
+impl RedisEngine {
+    /// Takes a key for a token, if nobody has taken it before as far as Redis knows.
+    pub(super) async fn claim_key(&self, once: Once<'_>, token: Token, life: Duration) -> Result<Claim, EngineError> {
+        match self.call::<i64>(&self.claim_command(once, token, life)).await.map_err(away)? {
+            0 => return Ok(Claim::Used),
+            1 => {}
+            _ => self.past.doubt(Instant::now()),
+        }
+        Ok(Claim::Granted)
+    }
+
+    fn claim_command(&self, once: Once<'_>, token: Token, life: Duration) -> Cmd {
+        let key = match once {
+            Once::Claim(tunnel) => self.keys.claim(tunnel),
+            Once::Nonce(name) => self.keys.nonce(name),
+            Once::Call(name) => self.keys.call(name),
+        };
+        let mut command = self.script_beside_lease(scripts::CLAIM, key);
+        command.arg(&token[..]).arg(millis(life).max(1));
+        self.with_lease(&mut command);
+        command
+    }
+
+    /// A script on `key` that also finds out whether Redis still knows this node: not in a Cluster, where that is on another server.
+    pub(super) fn script_beside_lease(&self, script: &str, key: String) -> Cmd {
+        let mut command = redis::cmd("EVAL");
+        command.arg(script);
+        if self.marks.is_some() {
+            command.arg(1).arg(key);
+        } else {
+            let [leases, ..] = self.keys.nodes();
+            command.arg(2).arg(key).arg(leases);
+        }
+        command
+    }
+
+    /// What such a script compares, behind its own arguments.
+    pub(super) fn with_lease(&self, command: &mut Cmd) {
+        command.arg(self.me().to_string()).arg(self.past.lease_end_ms());
+    }
+
+    /// Whether another node knows that this has happened, if Redis may have forgotten.
+    ///
+    /// # Errors
+    ///
+    /// If that cannot be said for sure.
+    pub(super) async fn is_known_elsewhere(&self, once: Once<'_>) -> Result<bool, EngineError> {
+        if !self.may_have_forgotten() {
+            return Ok(false);
+        }
+        let others = self.past.may_remember(self.me());
+        let question = once.write();
+        let asked = others.into_iter().map(|node| self.is_known_to(node, &question));
+        Ok(try_join_all(asked).await?.contains(&true))
+    }
+
+    async fn is_known_to(&self, node: NodeId, question: &Bytes) -> Result<bool, EngineError> {
+        for _ in 0..SOON {
+            match self.bus.ask_known(node, question.clone()).await?.as_ref() {
+                b"y" => return Ok(true),
+                b"n" => return Ok(false),
+                // Redis is about to tell it.
+                _ => sleep(ASK_AGAIN_AFTER).await,
+            }
+        }
+        Err(EngineError)
+    }
+
+    fn may_have_forgotten(&self) -> bool {
+        let is_doubtful = self.past.is_doubtful(Instant::now(), self.ask_for);
+        is_doubtful || self.past.is_unsure() || self.is_on_another_connection()
+    }
+
+    /// Whether the engine is reached in another way than when the lease was last renewed.
+    pub(super) fn is_on_another_connection(&self) -> bool {
+        if let Some(marks) = &self.marks {
+            return marks.is_broken();
+        }
+        self.link.number().is_some_and(|number| number != self.last_connection.load(Ordering::Acquire))
+    }
+
+    /// Writes again what this node remembers, whenever Redis may have forgotten it, until it is dropped.
+    pub(super) async fn write_once_again(&self) {
+        loop {
+            let losses = self.past.losses_to_mend();
+            let Some(losses) = losses else {
+                self.lost.notified().await;
+                continue;
+            };
+            match self.write_remembered().await {
+                Ok(()) => self.past.mended(losses),
+                Err(error) => {
+                    tracing::debug!(%error, "what was used up could not be written again yet");
+                    self.wait_to_retry().await;
+                }
+            }
+        }
+    }
+
+    async fn write_remembered(&self) -> Result<(), RedisError> {
+        let claims: Vec<Cmd> = self
+            .own
+            .claims()
+            .into_iter()
+            .map(|(tunnel, token, left)| self.claim_command(Once::Claim(tunnel), token, left))
+            .collect();
+        self.write_commands(&claims).await?;
+        let mut second = 0;
+        while let Some((next, remembered)) = self.own.memo.remembered_after(second) {
+            let commands: Vec<Cmd> = remembered.iter().map(|entry| self.remember(entry)).collect();
+            self.write_commands(&commands).await?;
+            second = next;
+        }
+        Ok(())
+    }
+
+    async fn write_commands(&self, commands: &[Cmd]) -> Result<(), RedisError> {
+        for commands in commands.chunks(AT_A_TIME) {
+            try_join_all(commands.iter().map(|command| self.call::<i64>(command))).await?;
+        }
+        Ok(())
+    }
+
+    fn remember(&self, entry: &Remembered) -> Cmd {
+        if let Some(name) = entry.name.strip_prefix(NONCE) {
+            return self.claim_command(Once::Nonce(name), entry.token, entry.left);
+        }
+        let mut command = redis::cmd("EVAL");
+        command.arg(scripts::REMEMBER).arg(1).arg(self.keys.call(&entry.name));
+        command
+            .arg(&entry.token[..])
+            .arg(&entry.fingerprint[..])
+            .arg(millis(entry.life))
+            .arg(millis(entry.left).max(1));
+        command.arg(entry.answer.as_deref().unwrap_or_default());
+        command
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_asked_is_read_back() {
+        for once in [Once::Claim(TunnelId::from_bytes([7; 16])), Once::Nonce("{t}:n"), Once::Call("{t}:k")] {
+            assert_eq!(Once::read(&once.write()), Some(once));
+        }
+        assert_eq!(Once::read(b""), None);
+        assert_eq!(Once::read(b"c123"), None);
+        assert_eq!(Once::read(b"what a newer version asks"), None);
+    }
+
+    #[test]
+    fn a_node_answers_from_its_memory() {
+        let own = Arc::new(MemoryEngine::default());
+        let (tunnel, token, life) = (TunnelId::from_bytes([7; 16]), [1; 16], Duration::from_secs(60));
+        let asked = |once: Once<'_>| answer(&own, &once.write()).expect("understood");
+        assert_eq!(asked(Once::Claim(tunnel)), "n");
+
+        own.claim_now(tunnel, token, life);
+        let mine = Mine::new(&own, Once::Claim(tunnel), token);
+        assert_eq!(asked(Once::Claim(tunnel)), "s");
+        mine.granted();
+        drop(mine);
+        assert_eq!(asked(Once::Claim(tunnel)), "y");
+
+        assert_eq!(own.memo.claim_nonce("{t}:n", token, life), Ok(Claim::Granted));
+        drop(Mine::new(&own, Once::Nonce("{t}:n"), token));
+        assert_eq!(asked(Once::Nonce("{t}:n")), "n", "it was given up");
+    }
+}
