@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
+use parking_lot::RwLock;
 
 use super::Key;
 use super::Settings;
@@ -46,6 +47,8 @@ pub enum Denied {
 #[derive(Debug)]
 pub struct Directory {
     state: ArcSwap<State>,
+    /// Those that enrolled themselves, apart from the others: there may be ten thousand, and one more comes at any time.
+    enrolled: RwLock<HashMap<TenantId, Arc<Tenant>>>,
     /// Held while the state is replaced; when places of idle tenants were looked for.
     change: Mutex<Option<Instant>>,
     max_enrolled: usize,
@@ -53,12 +56,12 @@ pub struct Directory {
     decoy: Key,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 struct State {
+    /// Those that are configured.
     tenants: HashMap<TenantId, Arc<Tenant>>,
     /// Tenants that are no longer configured, as long as they have tunnels: one that comes back finds them.
     retired: HashMap<TenantId, Weak<Tenant>>,
-    enrolled: usize,
     is_open: bool,
     limits: Limits,
 }
@@ -69,12 +72,12 @@ impl Directory {
         let state = State {
             tenants: HashMap::new(),
             retired: HashMap::new(),
-            enrolled: 0,
             is_open: options.enrolment.open,
             limits: options.limits,
         };
         let directory = Self {
             state: ArcSwap::from_pointee(state),
+            enrolled: RwLock::default(),
             change: Mutex::default(),
             max_enrolled: MAX_ENROLLED,
             decoy: Key::new(Secret::new("no tenant has this key")),
@@ -88,11 +91,13 @@ impl Directory {
     pub fn reload(&self, options: &Options) {
         let _change = self.change.lock();
         let old = self.state.load();
+        let enrolled = self.enrolled.read().clone();
         let mut tenants: HashMap<TenantId, Arc<Tenant>> = HashMap::new();
         for entry in &options.tenants {
             let id = tenant_id(entry);
             let settings = Settings::new(entry, options.limits);
-            let known = old.tenants.get(&id).cloned().or_else(|| old.retired.get(&id)?.upgrade());
+            let known = old.tenants.get(&id).or(enrolled.get(&id)).cloned();
+            let known = known.or_else(|| old.retired.get(&id)?.upgrade());
             let tenant = match known {
                 Some(tenant) => {
                     tenant.set(settings);
@@ -102,43 +107,39 @@ impl Directory {
             };
             tenants.insert(id, tenant);
         }
-        let configured = tenants.len();
+        let mut staying = HashMap::new();
         if options.enrolment.open && old.is_open {
-            for (id, tenant) in &old.tenants {
-                tenants.entry(id.clone()).or_insert_with(|| {
-                    tenant.set(enrolled_settings(tenant.settings().keys[0].secret(), options.limits));
-                    Arc::clone(tenant)
-                });
+            let all = old.tenants.iter().chain(&enrolled).filter(|(id, _)| !tenants.contains_key(*id));
+            staying = all.map(|(id, tenant)| (id.clone(), Arc::clone(tenant))).collect();
+            for tenant in staying.values() {
+                tenant.set(enrolled_settings(tenant.settings().keys[0].secret(), options.limits));
             }
         }
-        let enrolled = tenants.len() - configured;
-        let left = old.tenants.iter().map(|(id, tenant)| (id.clone(), Arc::downgrade(tenant)));
+        let left = old.tenants.iter().chain(&enrolled).map(|(id, tenant)| (id.clone(), Arc::downgrade(tenant)));
         let mut retired: HashMap<_, _> = old.retired.clone().into_iter().chain(left).collect();
-        drop(old);
-        retired.retain(|id, tenant| !tenants.contains_key(id) && tenant.strong_count() > 0);
-        self.state.store(Arc::new(State {
-            tenants,
-            retired,
-            enrolled,
-            is_open: options.enrolment.open,
-            limits: options.limits,
-        }));
+        drop((old, enrolled));
+        retired
+            .retain(|id, tenant| !tenants.contains_key(id) && !staying.contains_key(id) && tenant.strong_count() > 0);
+        let (is_open, limits) = (options.enrolment.open, options.limits);
+        // Whoever is in both maps for a moment is found; whoever is in none would be refused.
+        self.enrolled.write().extend(staying.iter().map(|(id, tenant)| (id.clone(), Arc::clone(tenant))));
+        self.state.store(Arc::new(State { tenants, retired, is_open, limits }));
+        *self.enrolled.write() = staying;
     }
 
     /// The tenant called `id`.
     pub fn tenant(&self, id: &str) -> Option<Arc<Tenant>> {
-        self.state.load().tenants.get(id).cloned()
+        self.state.load().tenants.get(id).cloned().or_else(|| self.enrolled.read().get(id).cloned())
     }
 
     /// The tenant called `id`, also if it is no longer configured but has open tunnels.
     pub fn tenant_of_tunnels(&self, id: &str) -> Option<Arc<Tenant>> {
-        let state = self.state.load();
-        state.tenants.get(id).cloned().or_else(|| state.retired.get(id)?.upgrade())
+        self.tenant(id).or_else(|| self.state.load().retired.get(id)?.upgrade())
     }
 
     /// Calls `visit` for every tenant.
     pub fn each(&self, visit: impl FnMut(&Arc<Tenant>)) {
-        self.state.load().tenants.values().for_each(visit);
+        self.state.load().tenants.values().chain(self.enrolled.read().values()).for_each(visit);
     }
 
     /// Finds out who sent `envelope`, and with which key it is signed. Nothing in `data` is looked at.
@@ -208,7 +209,7 @@ impl Directory {
 
         let mut change = self.change.lock();
         let state = self.state.load_full();
-        if state.tenants.contains_key(id.as_str()) {
+        if self.tenant(id).is_some() {
             drop(change);
             return self.authenticate(envelope, true, now);
         }
@@ -220,33 +221,21 @@ impl Directory {
             Some(_) => return Err(Denied::Stranger),
             None => Arc::new(Tenant::new(TenantId::new(id), enrolled_settings(key.secret(), state.limits))),
         };
-        if state.enrolled >= self.max_enrolled && change.is_some_and(|last| now < last + LOOK_EVERY) {
-            return Err(Denied::Full);
-        }
-        let mut state = State::clone(&state);
-        if state.enrolled >= self.max_enrolled {
+        let mut enrolled = self.enrolled.write();
+        if enrolled.len() >= self.max_enrolled {
+            if change.is_some_and(|last| now < last + LOOK_EVERY) {
+                return Err(Denied::Full);
+            }
             *change = Some(now);
-            state.forget_idle(now);
+            // Those that have not been heard of for long leave their places to others.
+            enrolled.retain(|_, tenant| tenant.usage.unsettled() > 0 || !tenant.usage.is_idle(ENROLLED_IDLE, now));
         }
-        if state.enrolled >= self.max_enrolled {
+        if enrolled.len() >= self.max_enrolled {
             return Err(Denied::Full);
         }
         tenant.usage.touch(now);
-        state.tenants.insert(tenant.id.clone(), Arc::clone(&tenant));
-        state.enrolled += 1;
-        self.state.store(Arc::new(state));
+        enrolled.insert(tenant.id.clone(), Arc::clone(&tenant));
         Ok((tenant, key))
-    }
-}
-
-impl State {
-    /// Takes their places from tenants that enrolled themselves and have not been heard of for long.
-    fn forget_idle(&mut self, now: Instant) {
-        let before = self.tenants.len();
-        self.tenants.retain(|_, tenant| {
-            !tenant.settings().is_enrolled || tenant.usage.unsettled() > 0 || !tenant.usage.is_idle(ENROLLED_IDLE, now)
-        });
-        self.enrolled -= before - self.tenants.len();
     }
 }
 
