@@ -48,6 +48,21 @@ pub(super) async fn once(
     };
     let scope = format!("{}\n{}\n{key}", head.method, head.uri);
     let name = format!("{{{}}}:{}", caller.tenant.id, hex(&Sha256::digest(scope)));
+    // In a task of its own: the call is begun, finished and its answer kept also when its sender hangs up.
+    let work = tokio::spawn(begin(gateway, caller, call, head, client, body, name));
+    work.await.unwrap_or_else(|_| Err(Problem::new(Code::Internal, "the call failed")))
+}
+
+/// Makes the call `name`, unless it has been made before.
+async fn begin(
+    gateway: Arc<Gateway>,
+    caller: Caller,
+    call: Call,
+    head: Parts,
+    client: Client,
+    body: Bytes,
+    name: String,
+) -> Result<Answer, Problem> {
     let token = rand::random();
     match gateway.engine().begin(&name, token, Sha256::digest(&body).into(), ANSWERED).await {
         Ok(Begun::First) => {}
@@ -67,24 +82,19 @@ pub(super) async fn once(
             return Err(Problem::new(Code::EngineAway, detail).after_secs(1));
         }
     }
-    // In a task of its own: the call is finished and its answer kept also when its sender hangs up.
-    let work = tokio::spawn(async move {
-        let answer = timeout(LONGEST_CALL, calls::run(&gateway, caller, call, &head, client, &body)).await;
-        let answer =
-            answer.unwrap_or_else(|_| Err(Problem::new(Code::NodeAway, "it took too long, and is done in part")));
-        let kept = match &answer {
-            Ok(answer) => Some(write(answer)),
-            Err(problem) if is_settled(problem) => Some(write_problem(problem)),
-            Err(_) => None,
-        };
-        let ended = Ended { gateway, name, token, kept };
-        if ended.tell().await.is_err() {
-            // The caller does not wait for that.
-            tokio::spawn(ended.tell_later());
-        }
-        answer
-    });
-    work.await.unwrap_or_else(|_| Err(Problem::new(Code::Internal, "the call failed")))
+    let answer = timeout(LONGEST_CALL, calls::run(&gateway, caller, call, &head, client, &body)).await;
+    let answer = answer.unwrap_or_else(|_| Err(Problem::new(Code::NodeAway, "it took too long, and is done in part")));
+    let kept = match &answer {
+        Ok(answer) => Some(write(answer)),
+        Err(problem) if is_settled(problem) => Some(write_problem(problem)),
+        Err(_) => None,
+    };
+    let ended = Ended { gateway, name, token, kept };
+    if ended.tell().await.is_err() {
+        // The caller does not wait for that.
+        tokio::spawn(ended.tell_later());
+    }
+    answer
 }
 
 /// A call that has been made.
