@@ -1,4 +1,5 @@
-//! The wall clock, for signatures and expiry dates. Nothing else in the program asks the system what time it is.
+//! The wall clock, for signatures and expiry dates. Nothing else in the program asks the system what time it is, or how long the machine
+//! was suspended.
 
 use std::fmt::Debug;
 use std::sync::atomic::AtomicU64;
@@ -32,6 +33,24 @@ pub fn rfc3339(unix_time: Duration) -> String {
     let year = era * 400 + year + next;
     let (hour, minute, second) = (secs / 3_600 % 24, secs / 60 % 60, secs % 60);
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millis:03}Z")
+}
+
+/// How long this machine has been suspended since it was started: the clock of `Instant` stands still meanwhile. It goes on while only
+/// this process is stopped.
+#[cfg(target_os = "linux")]
+pub fn suspended() -> Duration {
+    let read = |clock| {
+        let time = rustix::time::clock_gettime(clock);
+        Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
+    };
+    let awake = read(rustix::time::ClockId::Monotonic);
+    read(rustix::time::ClockId::Boottime).saturating_sub(awake)
+}
+
+/// As far as is known: nothing tells.
+#[cfg(not(target_os = "linux"))]
+pub fn suspended() -> Duration {
+    Duration::ZERO
 }
 
 /// Tells the time of day.
@@ -83,5 +102,13 @@ mod tests {
         ] {
             assert_eq!(rfc3339(Duration::from_secs(secs)), date);
         }
+    }
+
+    #[test]
+    fn a_machine_that_is_awake_is_not_suspended_meanwhile() {
+        let before = suspended();
+        std::thread::sleep(Duration::from_millis(20));
+
+        assert!(suspended().saturating_sub(before) < Duration::from_millis(5));
     }
 }

@@ -25,6 +25,7 @@ pub mod tunnel;
 // Things that do I/O and know no gateway.
 pub mod demo;
 pub mod fence;
+pub mod marks;
 pub mod metrics;
 pub mod server;
 pub mod shutdown;

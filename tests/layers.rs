@@ -10,7 +10,7 @@ const LEVELS: &[&[&str]] = &[
     &["options"],
     &["protocol", "tls"],
     &["delivery", "tenant", "tunnel"],
-    &["demo", "fence", "metrics", "server", "shutdown", "telemetry"],
+    &["demo", "fence", "marks", "metrics", "server", "shutdown", "telemetry"],
     &["engine", "webhook"],
     &["gateway"],
     &["ws"],

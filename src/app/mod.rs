@@ -3,15 +3,16 @@
 mod certificate;
 mod drain;
 mod steady;
+mod watch;
 
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::Weak;
 use std::time::Duration;
 
 use anyhow::Context;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::AbortOnDropHandle;
 
 use crate::admin::Admin;
 use crate::clock::Clock;
@@ -21,6 +22,7 @@ use crate::engine::Member;
 use crate::engine::MemoryEngine;
 use crate::engine::RedisEngine;
 use crate::engine::RedisSettings;
+use crate::fence::Fence;
 use crate::gateway::Gateway;
 use crate::gateway::Parts;
 use crate::http::Api;
@@ -47,6 +49,7 @@ use crate::webhook::resolve::Resolve;
 use crate::webhook::resolve::SystemResolver;
 use crate::webhook::tls::Roots;
 use steady::SteadyClock;
+use watch::Watch;
 
 /// How long requests that are under way may take when everything else has ended.
 const LAST_REQUESTS: Duration = Duration::from_secs(1);
@@ -78,6 +81,8 @@ pub enum Ended {
     Drained,
     /// At once, since it was told to.
     Stopped,
+    /// In order, since a part of it has failed.
+    Failed,
 }
 
 impl App {
@@ -100,7 +105,6 @@ impl App {
         let descriptors = Arc::new(Descriptors::of_this_process().context("cannot open a single file")?);
         tell_room(&descriptors, &options);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let client = client(&options.webhook, outside, Arc::clone(&clock));
         let redis = redis(&options, &metrics)?;
         let engine: Arc<dyn Engine> = match &redis {
             Some(redis) => redis.clone(),
@@ -109,6 +113,7 @@ impl App {
                 Arc::new(MemoryEngine::default())
             }
         };
+        let client = client(&options.webhook, outside, Arc::clone(&clock), Arc::clone(engine.fence()));
         let upkeep = upkeep(&engine);
         let dispatcher =
             Dispatcher::new(client, &options.webhook, Arc::clone(&clock), metrics.clone(), rand::random, upkeep);
@@ -205,25 +210,42 @@ impl App {
         });
         let others = redis.is_some();
         let member: Arc<dyn Member> = gateway.clone();
-        let _among_the_others = redis.map(|redis| AbortOnDropHandle::new(tokio::spawn(redis.run(member))));
-        let mut public = tokio::spawn(public.run(api, stop.clone()));
-        let mut admin = tokio::spawn(admin.run(Arc::new(admin_edge), stop.clone()));
-        let silence = {
-            let gateway = Arc::clone(&gateway);
-            tokio::spawn(async move { gateway.watch_silence().await })
-        };
+        let mut watch = Watch::default();
+        if let Some(redis) = redis {
+            watch.over("among the other nodes", redis.run(member));
+        }
+        let watched = Arc::clone(&gateway);
+        watch.over("silence watch", async move { watched.watch_silence().await });
+        let mut listeners = Watch::default();
+        listeners.over("public listener", public.run(api, stop.clone()));
+        listeners.over("admin listener", admin.run(Arc::new(admin_edge), stop.clone()));
 
+        let mut drained = pin!(drain::when_told(&gateway, &dispatcher, &drain, others, &shutdown));
         let ended = tokio::select! {
-            () = drain::when_told(&gateway, &dispatcher, &drain, others, &shutdown) => Ended::Drained,
+            () = &mut drained => Ended::Drained,
             () = shutdown.hard.cancelled() => Ended::Stopped,
+            part = watch.ended() => in_order(part, &mut drained, &shutdown).await,
+            part = listeners.ended() => in_order(part, &mut drained, &shutdown).await,
         };
-        silence.abort();
         stop.cancel();
-        if ended == Ended::Drained {
+        if ended != Ended::Stopped {
             // Requests that take longer are cut off: the process ends.
-            let _ = tokio::time::timeout(LAST_REQUESTS, async { tokio::join!(&mut public, &mut admin) }).await;
+            let _ = tokio::time::timeout(LAST_REQUESTS, listeners.all_ended()).await;
         }
         ended
+    }
+}
+
+/// Drains this node, since a part of it has ended that must not.
+async fn in_order(part: &str, drained: &mut (impl Future<Output = ()> + Unpin), shutdown: &Shutdown) -> Ended {
+    tracing::error!(
+        part,
+        "a part of the gateway that must not end has ended: this process drains and ends, start another one"
+    );
+    shutdown.soft.cancel();
+    tokio::select! {
+        () = drained => Ended::Failed,
+        () = shutdown.hard.cancelled() => Ended::Stopped,
     }
 }
 
@@ -257,13 +279,14 @@ impl Outside {
     }
 }
 
-fn client(options: &options::Webhook, outside: Outside, clock: Arc<dyn Clock>) -> Client {
+fn client(options: &options::Webhook, outside: Outside, clock: Arc<dyn Clock>, fence: Arc<Fence>) -> Client {
     let client = Client::new(client::Settings {
         allow: options.allow_networks.clone(),
         roots: outside.roots,
         resolver: outside.resolver,
         dial: Arc::new(TcpDial),
         wall_clock: Arc::new(move || std::time::UNIX_EPOCH + clock.unix_time()),
+        fence,
     });
     if !client.has_roots() {
         tracing::warn!(

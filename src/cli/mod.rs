@@ -140,7 +140,7 @@ fn new_key() -> String {
 fn exit_code(ended: anyhow::Result<Ended>) -> ExitCode {
     match ended {
         Ok(Ended::Drained) => ExitCode::SUCCESS,
-        Ok(Ended::Stopped) => ExitCode::from(EXIT_FAILURE),
+        Ok(Ended::Stopped | Ended::Failed) => ExitCode::from(EXIT_FAILURE),
         Err(error) => {
             eprintln!("wafergate: {error:#}");
             ExitCode::from(EXIT_FAILURE)

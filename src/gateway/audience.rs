@@ -20,6 +20,7 @@ use super::order::Order;
 use super::turns::Turns;
 use crate::id::NodeId;
 use crate::id::TunnelId;
+use crate::marks::Mark;
 use crate::protocol::native::Audience;
 use crate::protocol::wafer::Target;
 use crate::tenant::Page;
@@ -92,6 +93,16 @@ impl Gateway {
         after: Option<TunnelId>,
         limit: usize,
     ) -> Result<Page, NativeError> {
+        self.engine.fence().speaking(|| self.list_once(tenant, audience, after, limit)).await
+    }
+
+    async fn list_once(
+        &self,
+        tenant: &Arc<Tenant>,
+        audience: &Audience,
+        after: Option<TunnelId>,
+        limit: usize,
+    ) -> Result<Page, NativeError> {
         let homes = self.homes(tenant, audience).await?;
         let mut pages = vec![tenant.groups.page(audience, after, limit)];
         if !homes.is_empty() {
@@ -106,6 +117,7 @@ impl Gateway {
             }
         }
         let page = Page::merge(pages, limit);
+        Mark::Told.pass();
         if page.count == 0 { Err(unknown(audience)) } else { Ok(page) }
     }
 

@@ -4,6 +4,8 @@
 //! arrived at the same time as it are told apart only by letting the runtime look at them: so the first one yields once, and does
 //! all that have come meanwhile, in the order in which they came. What goes to many tunnels is done in turns, behind what goes to few.
 
+use std::panic::AssertUnwindSafe;
+use std::panic::catch_unwind;
 use std::pin::pin;
 use std::sync::Arc;
 
@@ -23,6 +25,7 @@ use super::Socket;
 use super::attach::close_if_slow;
 use super::turns::TURN;
 use super::turns::Turns;
+use crate::marks::Mark;
 use crate::protocol::wafer::PushPacket;
 use crate::protocol::wafer::Target;
 use crate::tenant::Tenant;
@@ -64,8 +67,8 @@ impl Push {
 struct Leader<'a>(&'a Arc<Gateway>);
 
 impl Gateway {
-    /// Does a push together with those that come at the same time.
-    pub(super) async fn push_together(self: &Arc<Self>, tenant: Arc<Tenant>, packets: Vec<PushPacket>) -> Done {
+    /// Does a push together with those that come at the same time; none if it could not be done to its end.
+    pub(super) async fn push_together(self: &Arc<Self>, tenant: Arc<Tenant>, packets: Vec<PushPacket>) -> Option<Done> {
         let (done, is_done) = oneshot::channel();
         let is_first = {
             let mut waiting = self.batch.waiting.lock();
@@ -75,8 +78,9 @@ impl Gateway {
         if is_first {
             let _leader = Leader(self);
             yield_now().await;
+            Mark::PushCollected.pass();
         }
-        is_done.await.expect("a leader does every push that waits")
+        is_done.await.ok()
     }
 
     async fn do_together(&self, batch: Vec<Push>) {
@@ -87,8 +91,12 @@ impl Gateway {
         for Push { tenant, packets, mut done } in batch {
             // Until its sender hangs up: nothing else bounds how much is at work that nobody waits for.
             let push = self.push_here(&tenant, &packets, &mut turns, queued.as_mut());
-            let Some(misses) = unless(push, done.closed()).await else { continue };
-            answers.push((done, (packets, misses)));
+            match AssertUnwindSafe(unless(push, done.closed())).catch_unwind().await {
+                Ok(Some(misses)) => answers.push((done, (packets, misses))),
+                Ok(None) => {}
+                // Its own request learns that it failed; the others have nothing to do with it.
+                Err(_) => tracing::error!(tenant.id = %tenant.id, "a push has failed by an error in the gateway"),
+            }
         }
         drop(queued);
         for (done, answer) in answers {
@@ -116,15 +124,20 @@ impl Gateway {
 
 impl Drop for Queued {
     fn drop(&mut self) {
-        self.0.drain(..).for_each(|connection| connection.flush_queued());
+        for connection in self.0.drain(..) {
+            if catch_unwind(AssertUnwindSafe(|| connection.flush_queued())).is_err() {
+                tracing::error!(tunnel.id = %connection.inbox.tunnel, "a client could not be written to by an error in the gateway");
+            }
+        }
     }
 }
 
 impl Drop for Leader<'_> {
     fn drop(&mut self) {
         let batch = std::mem::take(&mut *self.0.batch.waiting.lock());
-        if batch.iter().map(Push::targets).sum::<usize>() <= TURN {
-            return self.0.do_together(batch).now_or_never().expect("it is done in one turn");
+        if batch.iter().map(Push::targets).sum::<usize>() <= TURN && self.0.engine.fence().is_open() {
+            // It is done in one turn. If the fence closes at this very moment nothing is done, and all are told so.
+            return self.0.do_together(batch).now_or_never().unwrap_or_default();
         }
         // What goes to few waits for nothing that goes to many.
         let (many, few): (Vec<_>, Vec<_>) = batch.into_iter().partition(|push| push.targets() > TURN);

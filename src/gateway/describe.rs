@@ -13,6 +13,7 @@ use super::native::not_open;
 use super::nodes::Question;
 use crate::clock::rfc3339;
 use crate::id::TunnelId;
+use crate::marks::Mark;
 use crate::protocol::content::Profile;
 use crate::protocol::native::Name;
 use crate::protocol::native::request::Metadata;
@@ -49,8 +50,14 @@ impl Gateway {
     ///
     /// If there is none with this id, or other nodes cannot be asked.
     pub async fn describe(&self, tenant: &Arc<Tenant>, tunnel: TunnelId) -> Result<Description, NativeError> {
+        self.engine.fence().speaking(|| self.describe_once(tenant, tunnel)).await
+    }
+
+    async fn describe_once(&self, tenant: &Arc<Tenant>, tunnel: TunnelId) -> Result<Description, NativeError> {
         if let Some(connection) = self.find(tenant, tunnel) {
-            return Ok(self.describe_here(&connection));
+            let described = self.describe_here(&connection);
+            Mark::Told.pass();
+            return Ok(described);
         }
         let owner = self.owner(tenant, tunnel).await?;
         let question = Question::Describe { tenant: tenant.id.as_str(), tunnel: tunnel.to_bytes() };

@@ -15,6 +15,7 @@ use super::order::Frames;
 use super::order::Order;
 use super::turns::Turns;
 use crate::id::TunnelId;
+use crate::marks::Mark;
 use crate::protocol::native::Action;
 use crate::protocol::native::Audience;
 use crate::protocol::native::CloseRequest;
@@ -187,9 +188,21 @@ impl Gateway {
 #[async_trait]
 impl Act for Gateway {
     async fn act(&self, inbox: &Inbox, actions: Vec<Action>) {
+        let fence = self.engine.fence();
         for action in actions {
+            Mark::Action.pass();
+            if !fence.admits(inbox.epoch).await {
+                // The tunnel is others' now, and so is what its business server asks for.
+                return;
+            }
             let word = action.as_str();
-            match self.act_one(inbox, action).await {
+            // In the middle of it, its tunnel may become others', who do what is asked for themselves.
+            let done = tokio::select! {
+                biased;
+                () = fence.over(inbox.epoch) => return,
+                done = self.act_one(inbox, action) => done,
+            };
+            match done {
                 Ok(()) => self.metrics.action("ok"),
                 Err(error) => {
                     self.metrics.action("failed");

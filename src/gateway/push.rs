@@ -71,7 +71,9 @@ impl Gateway {
         self.check_limits(&tenant, &packets, Instant::now())?;
         self.engine.fence().opened().await;
         let id = tenant.id.clone();
-        let (packets, misses) = self.push_together(tenant, packets).await;
+        let targets = packets.iter().map(|packet| packet.targets.len()).sum();
+        let done = self.push_together(tenant, packets).await;
+        let (packets, misses) = done.ok_or(PushError::Unreachable { targets })?;
         if misses.is_empty() {
             return Ok(vec![]);
         }
@@ -168,7 +170,10 @@ impl Gateway {
     /// An open tunnel of `tenant`. Another tenant's is as unknown as one that never was.
     pub(super) fn find(&self, tenant: &Arc<Tenant>, id: TunnelId) -> Option<Arc<Connection<dyn Socket>>> {
         let connection = self.open.get(&id)?;
-        Arc::ptr_eq(&connection.inbox.tenant, tenant).then(|| Arc::clone(&connection))
+        // One of an earlier life of this node is about to be closed: it is others'.
+        let is_own =
+            Arc::ptr_eq(&connection.inbox.tenant, tenant) && connection.inbox.epoch == self.engine.fence().epoch();
+        is_own.then(|| Arc::clone(&connection))
     }
 
     fn check_limits(&self, tenant: &Tenant, packets: &[PushPacket], now: Instant) -> Result<(), PushError> {

@@ -4,6 +4,7 @@ use tokio::task::yield_now;
 use tokio::time::Instant;
 
 use crate::fence::Fence;
+use crate::marks::Mark;
 
 /// Tunnels that are served in one turn: a few hundred microseconds.
 pub(super) const TURN: usize = 64;
@@ -16,18 +17,24 @@ pub(super) struct Turns<'a> {
 }
 
 impl<'a> Turns<'a> {
-    /// The first turn begins, which `fence` is open for.
+    /// Before the first turn.
     pub(super) fn begin(fence: &'a Fence) -> Self {
         Self { fence, served: 0, now: Instant::now() }
     }
 
     /// Waits until the next tunnel may be served, and returns the time: all others have their turn after each [`TURN`]. The node may
-    /// have been stopped meanwhile, so that it has to ask again whether its tunnels are still its own.
+    /// have been stopped before each turn, so that it has to ask whether its tunnels are still its own.
     pub(super) async fn next(&mut self) -> Instant {
         if self.served == TURN {
             yield_now().await;
-            self.fence.opened().await;
             *self = Self::begin(self.fence);
+        }
+        if self.served == 0 {
+            Mark::PushTurn.pass();
+        }
+        if self.served == 0 && !self.fence.is_open() {
+            self.fence.opened().await;
+            self.now = Instant::now();
         }
         self.served += 1;
         self.now
@@ -59,19 +66,20 @@ mod tests {
     async fn a_node_that_may_no_longer_speak_for_its_tunnels_waits_before_the_next_turn() {
         const LEASE: std::time::Duration = std::time::Duration::from_secs(8);
         let fence = Fence::closed();
-        fence.open_until(Instant::now() + LEASE);
+        fence.open_until(0, fence.now() + LEASE);
         let mut turns = Turns::begin(&fence);
         for _ in 0..TURN {
             turns.next().now_or_never().expect("the first turn is on");
         }
         tokio::time::advance(LEASE).await;
 
+        assert_eq!(Turns::begin(&fence).next().now_or_never(), None, "before the first turn too");
         let mut next = std::pin::pin!(turns.next());
         for _ in 0..10 {
             yield_now().await;
             assert_eq!((&mut next).now_or_never(), None, "others may have taken over");
         }
-        fence.open_until(Instant::now() + LEASE);
+        fence.open_until(0, fence.now() + LEASE);
         next.await;
     }
 }

@@ -13,10 +13,13 @@ use hyper::StatusCode;
 use hyper::header::RETRY_AFTER;
 use ipnet::IpNet;
 
+use crate::fence::Fence;
+use crate::marks::Mark;
 use crate::webhook::answer;
 use crate::webhook::answer::Answer;
 use crate::webhook::attempt::AttemptError;
 use crate::webhook::connect::Connector;
+use crate::webhook::connect::must_not_speak;
 use crate::webhook::dial::Dial;
 use crate::webhook::endpoint::ReceiveUrl;
 use crate::webhook::guard::Guard;
@@ -40,6 +43,8 @@ pub struct Settings {
     pub dial: Arc<dyn Dial>,
     /// The time of day, for answers that name a date.
     pub wall_clock: WallClock,
+    /// Asked before anything is sent.
+    pub fence: Arc<Fence>,
 }
 
 /// Tells the time of day.
@@ -52,15 +57,18 @@ pub struct Client {
     dial: Arc<dyn Dial>,
     tls: Tls,
     wall_clock: WallClock,
+    fence: Arc<Fence>,
 }
 
 impl Client {
     /// A client without connections. Needs a tokio runtime; loads root certificates, so it may read files.
     pub fn new(settings: Settings) -> Self {
-        let Settings { allow, roots, resolver, dial, wall_clock } = settings;
+        let Settings { allow, roots, resolver, dial, wall_clock, fence } = settings;
         let tls = Tls::new(roots);
-        let connector = Connector::new(Guard::new(allow), Arc::clone(&resolver), Arc::clone(&dial), tls.clone());
-        Self { pool: ArcSwap::new(Pool::new(connector)), resolver, dial, tls, wall_clock }
+        let guard = Guard::new(allow);
+        let connector =
+            Connector::new(guard, Arc::clone(&resolver), Arc::clone(&dial), tls.clone(), Arc::clone(&fence));
+        Self { pool: ArcSwap::new(Pool::new(connector)), resolver, dial, tls, wall_clock, fence }
     }
 
     /// Whether https can work at all: there is a root certificate to trust.
@@ -71,24 +79,27 @@ impl Client {
     /// Changes which networks may be reached. No connection made under the old policy is used again.
     pub fn set_policy(&self, allow: Vec<IpNet>) {
         let (resolver, dial) = (Arc::clone(&self.resolver), Arc::clone(&self.dial));
-        let connector = Connector::new(Guard::new(allow), resolver, dial, self.tls.clone());
+        let connector = Connector::new(Guard::new(allow), resolver, dial, self.tls.clone(), Arc::clone(&self.fence));
         self.pool.store(Pool::new(connector));
     }
 
-    /// Makes one attempt, which takes at most `limit` with everything in it.
+    /// Makes one attempt for what belongs to this node's life `epoch`, which takes at most `limit` with everything in it. No byte leaves
+    /// when that life is over, or may be.
     ///
     /// A request that met a stale connection before any of it left is sent once more on a new one. Any answer is an
     /// `Ok`, whatever its status. A 2xx whose body breaks off is an error; any other status counts without its body.
     /// `headers` need neither `Host` nor `Content-Length`.
     pub async fn post(
         &self,
+        epoch: u32,
         url: &ReceiveUrl,
         headers: &[Header],
         body: Bytes,
         limit: Duration,
     ) -> Result<Answer, AttemptError> {
         let progress = Progress::default();
-        let attempt = self.attempt(url, headers, &body, &progress);
+        let outgoing = Outgoing { url, headers, body: &body };
+        let attempt = self.attempt(epoch, &outgoing, &progress);
         let result = match tokio::time::timeout(limit, attempt).await {
             Ok(result) => result,
             Err(_) => Err(AttemptError::Timeout { limit, was_sent: progress.was_sent.load(Ordering::Relaxed) }),
@@ -99,33 +110,30 @@ impl Client {
         }
     }
 
-    async fn attempt(
-        &self,
-        url: &ReceiveUrl,
-        headers: &[Header],
-        body: &Bytes,
-        progress: &Progress,
-    ) -> Result<Answer, AttemptError> {
+    async fn attempt(&self, epoch: u32, outgoing: &Outgoing<'_>, progress: &Progress) -> Result<Answer, AttemptError> {
         let pool = self.pool.load_full();
-        if let Some(connection) = pool.take(url) {
-            match self.exchange(&pool, connection, url, headers, body, progress).await {
+        if let Some(connection) = pool.take(outgoing.url) {
+            match self.exchange(&pool, connection, epoch, outgoing, progress).await {
                 Err(AttemptError::Lost { was_sent: false, .. }) => {}
                 result => return result,
             }
         }
-        let connection = pool.connect(url).await?;
-        self.exchange(&pool, connection, url, headers, body, progress).await
+        self.may_speak(epoch)?;
+        let connection = pool.connect(outgoing.url).await?;
+        self.exchange(&pool, connection, epoch, outgoing, progress).await
     }
 
     async fn exchange(
         &self,
         pool: &Pool,
         connection: Connection,
-        url: &ReceiveUrl,
-        headers: &[Header],
-        body: &Bytes,
+        epoch: u32,
+        &Outgoing { url, headers, body }: &Outgoing<'_>,
         progress: &Progress,
     ) -> Result<Answer, AttemptError> {
+        Mark::EventConnected.pass();
+        // The connection asks the same for the life that it was made in, each time it is written to.
+        self.may_speak(epoch)?;
         match connection {
             Connection::Http1(connection) => {
                 let (head, exchange) = connection.send(url, headers, body, &progress.was_sent).await?;
@@ -151,6 +159,14 @@ impl Client {
         }
     }
 
+    /// Whether anything may be sent for what belongs to this node's life `epoch`.
+    fn may_speak(&self, epoch: u32) -> Result<(), AttemptError> {
+        match self.fence.permits(epoch) {
+            true => Ok(()),
+            false => Err(AttemptError::Lost { source: Arc::new(must_not_speak()), was_sent: false }),
+        }
+    }
+
     /// An answer of which the body has not come yet.
     fn answer(&self, status: StatusCode, retry_after: Option<&str>) -> Answer {
         Answer {
@@ -159,6 +175,13 @@ impl Client {
             body: Bytes::new(),
         }
     }
+}
+
+/// One request.
+struct Outgoing<'a> {
+    url: &'a ReceiveUrl,
+    headers: &'a [Header],
+    body: &'a Bytes,
 }
 
 /// How far an attempt came, for when it ends early.

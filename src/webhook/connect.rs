@@ -15,6 +15,8 @@ use tokio::io::ReadBuf;
 use tokio_rustls::client::TlsStream;
 use url::Host;
 
+use crate::fence::Fence;
+use crate::marks::Mark;
 use crate::webhook::attempt::AttemptError;
 use crate::webhook::dial::Dial;
 use crate::webhook::dial::Transport;
@@ -32,25 +34,28 @@ pub struct Connector {
     resolver: Arc<dyn Resolve>,
     dial: Arc<dyn Dial>,
     tls: Tls,
+    fence: Arc<Fence>,
 }
 
 impl Connector {
-    /// A connector that reaches what `guard` admits.
-    pub fn new(guard: Guard, resolver: Arc<dyn Resolve>, dial: Arc<dyn Dial>, tls: Tls) -> Self {
-        Self { guard, resolver, dial, tls }
+    /// A connector that reaches what `guard` admits, for as long as `fence` permits.
+    pub fn new(guard: Guard, resolver: Arc<dyn Resolve>, dial: Arc<dyn Dial>, tls: Tls, fence: Arc<Fence>) -> Self {
+        Self { guard, resolver, dial, tls, fence }
     }
 
     /// Connects to the host of `url`, by TLS if it is an https URL.
     pub async fn connect(&self, url: &ReceiveUrl) -> Result<Stream, AttemptError> {
+        let epoch = self.fence.epoch();
         let addresses = self.admitted(url.host()).await?;
         let stream = self.connect_to_one(&addresses, url.port()).await;
         let stream = stream.map_err(|error| AttemptError::Connect(Arc::new(error)))?;
-        if !url.is_https() {
-            return Ok(Stream::Plain(stream));
-        }
-        let stream = self.tls.connect(url.host(), stream).await;
-        let stream = stream.map_err(|error| AttemptError::Tls(Arc::new(error)))?;
-        Ok(Stream::Tls(Box::new(stream)))
+        let transport = if url.is_https() {
+            let stream = self.tls.connect(url.host(), stream).await;
+            Secured::Tls(Box::new(stream.map_err(|error| AttemptError::Tls(Arc::new(error)))?))
+        } else {
+            Secured::Plain(stream)
+        };
+        Ok(Stream { transport, fence: Arc::clone(&self.fence), epoch })
     }
 
     /// All addresses of `host`, an address itself or a name. One that is refused refuses them all: who mixes an inner
@@ -90,8 +95,15 @@ fn no_connection_within(limit: Duration) -> io::Error {
     io::Error::new(io::ErrorKind::TimedOut, words)
 }
 
-/// A connection to a business server.
-pub enum Stream {
+/// A connection to a business server. It takes bytes only while the life of this node that made it goes on: requests of another one are
+/// others' to make, also those that wait in a buffer.
+pub struct Stream {
+    transport: Secured,
+    fence: Arc<Fence>,
+    epoch: u32,
+}
+
+enum Secured {
     /// For `http`.
     Plain(Transport),
     /// For `https`.
@@ -101,41 +113,57 @@ pub enum Stream {
 impl Stream {
     /// Whether HTTP/2 was agreed on.
     pub(crate) fn is_http2(&self) -> bool {
-        match self {
-            Self::Plain(_) => false,
-            Self::Tls(stream) => stream.get_ref().1.alpn_protocol() == Some(b"h2"),
+        match &self.transport {
+            Secured::Plain(_) => false,
+            Secured::Tls(stream) => stream.get_ref().1.alpn_protocol() == Some(b"h2"),
         }
     }
+
+    /// The last question before bytes leave.
+    fn may_speak(&self) -> io::Result<()> {
+        if self.fence.permits(self.epoch) { Ok(()) } else { Err(must_not_speak()) }
+    }
+}
+
+/// Why nothing is sent.
+pub(crate) fn must_not_speak() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::PermissionDenied,
+        "this node was away for too long to speak for its tunnels without asking",
+    )
 }
 
 impl AsyncRead for Stream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_read(cx, buffer),
-            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buffer),
+        match &mut self.get_mut().transport {
+            Secured::Plain(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Secured::Tls(stream) => Pin::new(stream).poll_read(cx, buffer),
         }
     }
 }
 
 impl AsyncWrite for Stream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
-            Self::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
+        Mark::EventWritten.pass();
+        self.may_speak()?;
+        match &mut self.get_mut().transport {
+            Secured::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Secured::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
         }
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
-            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        self.may_speak()?;
+        match &mut self.get_mut().transport {
+            Secured::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            Secured::Tls(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
-            Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+        match &mut self.get_mut().transport {
+            Secured::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Secured::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 }

@@ -27,11 +27,13 @@ use crate::clock::Clock;
 use crate::delivery::Admission;
 use crate::delivery::Event;
 use crate::delivery::EventKind;
+use crate::delivery::Health;
 use crate::delivery::Step;
 use crate::delivery::Ttl;
 use crate::delivery::Verdict;
 use crate::fence::Fence;
 use crate::id::TunnelId;
+use crate::marks::Mark;
 use crate::metrics::Metrics;
 use crate::metrics::WebhookResult;
 use crate::options;
@@ -245,6 +247,11 @@ impl Inner {
     /// Makes one attempt and tells the lane and the breaker how it ended. What the answer asks for is done before the next event.
     async fn attempt(&self, inbox: &Inbox, permits: Permits<'_>) {
         let started = Instant::now();
+        // It may have waited long for its permits.
+        Mark::EventAdmitted.pass();
+        if !self.upkeep.fence.permits(inbox.epoch) {
+            return leave_alone(&inbox.endpoint);
+        }
         let Some((event, is_first, companions)) = self.prepare(inbox) else { return };
         let event = &event;
         if is_first {
@@ -257,13 +264,18 @@ impl Inner {
         }
         let signed = request::sign(inbox, event, &companions, self.clock.unix_time().as_secs());
         let headers = signed.headers.as_slice();
-        let result = self.client.post(&inbox.endpoint.url, headers, signed.body, self.timeout).await;
+        let result = self.client.post(inbox.epoch, &inbox.endpoint.url, headers, signed.body, self.timeout).await;
 
         let now = Instant::now();
         let judgement = judge(&result, inbox.is_native());
         self.metrics.webhook_duration(event.kind.as_str(), now - started);
         record(&inbox.endpoint, &judgement, now);
         drop(permits);
+        Mark::EventAnswered.pass();
+        if !self.upkeep.fence.admits(inbox.epoch).await {
+            // Others tell of the tunnel, and do what their answers ask for.
+            return;
+        }
         std::iter::once(event).chain(&companions).for_each(|event| self.report(inbox, event, &judgement, is_first));
         if let (Verdict::Delivered, Ok(answer)) = (judgement.verdict, &result) {
             self.act(inbox, event, answer).await;
@@ -414,6 +426,13 @@ fn record(endpoint: &Endpoint, judgement: &Judgement, now: Instant) {
         }
         (true, false) => tracing::info!(%url, "business server answers again"),
         _ => {}
+    }
+}
+
+/// Nothing is asked of an endpoint that was about to be asked: whoever waits for that as a probe waits no longer.
+fn leave_alone(endpoint: &Endpoint) {
+    if endpoint.breaker.lock().record(Health::Unknown, Instant::now().into_std()) {
+        endpoint.changed.notify_waiters();
     }
 }
 

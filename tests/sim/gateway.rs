@@ -95,14 +95,15 @@ pub(crate) async fn run(shared: Rc<Shared>, shops: Rc<Vec<IpAddr>>) -> turmoil::
     let options = options(&shops);
     let metrics = Metrics::default();
     let clock: Arc<dyn Clock> = Arc::new(SimClock);
+    let engine = Arc::new(MemoryEngine::default());
     let client = Client::new(client::Settings {
         allow: options.webhook.allow_networks.clone(),
         roots: Roots::Given(vec![]),
         resolver: Arc::new(NoNames),
         dial: Arc::new(SimDial),
         wall_clock: Arc::new(|| UNIX_EPOCH + SimClock.unix_time()),
+        fence: Arc::clone(engine.fence()),
     });
-    let engine = Arc::new(MemoryEngine::default());
     let settled = Arc::clone(&engine);
     let upkeep = Upkeep { fence: Arc::clone(engine.fence()), settled: Box::new(move |tunnel| settled.settled(tunnel)) };
     let dispatcher =

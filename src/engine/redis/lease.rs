@@ -69,7 +69,7 @@ impl RedisEngine {
         loop {
             ticks.tick().await;
             // The lease counts from before it was asked for: the clock of Redis began later.
-            let asked = Instant::now();
+            let (epoch, asked, began) = (self.fence.epoch(), self.fence.now(), Instant::now());
             let written = self.places.finished();
             let renewal = self.renew(member.status()).await;
             if self.has_left.load(Ordering::Acquire) {
@@ -81,16 +81,16 @@ impl RedisEngine {
                     ticks.reset_immediately();
                 }
                 Ok(renewal) => {
-                    self.fence.open_until(asked + LEASE);
+                    self.fence.open_until(epoch, asked + LEASE);
                     self.places.was_alive_after(written);
-                    self.renewed(&renewal, asked, member).await;
+                    self.renewed(&renewal, began, member).await;
                     self.adopt(&renewal.mine, member).await;
                 }
                 Err(error) => {
                     self.went_away(&error);
                     // Nobody could say that this node is dead: so it goes on with what it has. The time counts from the question
                     // here too, since the process may have been stopped while it waited.
-                    self.fence.open_until(asked + ALONE_FOR);
+                    self.fence.open_until(epoch, asked + ALONE_FOR);
                 }
             }
         }

@@ -15,19 +15,96 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
+use crate::fence::Fence;
+use crate::webhook::client::Client;
+use crate::webhook::client::Settings;
 use crate::webhook::client_tests::LONG;
 use crate::webhook::client_tests::SHORT;
 use crate::webhook::client_tests::client;
 use crate::webhook::client_tests::client_with;
 use crate::webhook::client_tests::failure;
+use crate::webhook::client_tests::nets;
 use crate::webhook::client_tests::post;
 use crate::webhook::client_tests::server::EMPTY;
 use crate::webhook::client_tests::server::OneAnswer;
 use crate::webhook::client_tests::server::TestServer;
 use crate::webhook::client_tests::server::read_request;
 use crate::webhook::client_tests::server::receive_url;
+use crate::webhook::client_tests::wall_clock;
 use crate::webhook::client_tests::watched;
+use crate::webhook::dial::TcpDial;
 use crate::webhook::resolve::Resolve;
+use crate::webhook::tls::Roots;
+
+/// Finds this machine, and begins another life of the node meanwhile.
+struct Dying(Arc<Fence>);
+
+#[async_trait]
+impl Resolve for Dying {
+    async fn resolve(&self, _name: &str) -> io::Result<Vec<IpAddr>> {
+        self.0.begin_epoch();
+        self.0.open_until(1, self.0.now() + LONG);
+        Ok(vec![IpAddr::from([127, 0, 0, 1])])
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_sent_for_a_life_that_ends_while_the_connection_is_made() {
+    let server = TestServer::new(|mut stream, _| async move {
+        assert!(read_request(&mut stream).await?.is_none(), "not a byte comes");
+        Ok(())
+    })
+    .await;
+    let fence = Arc::new(Fence::closed());
+    fence.open_until(0, fence.now() + LONG);
+    let client = Client::new(Settings {
+        allow: nets(&["127.0.0.0/8"]),
+        roots: Roots::Given(vec![]),
+        resolver: Arc::new(Dying(Arc::clone(&fence))),
+        dial: Arc::new(TcpDial),
+        wall_clock: Arc::new(wall_clock),
+        fence,
+    });
+    let url = server.named("http", "shop.test");
+
+    let error = client.post(0, &url, &[], Bytes::from_static(b"late"), LONG).await.expect_err("it must not speak");
+
+    assert!(!error.is_unknown_outcome(), "{error:?}");
+    assert!(error.reason().contains("without asking"), "{}", error.reason());
+    while server.connections() == 0 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn a_connection_of_an_earlier_life_takes_no_request_of_the_next_one() {
+    let server = TestServer::new(|mut stream, _| async move {
+        while read_request(&mut stream).await?.is_some() {
+            stream.write_all(EMPTY.as_bytes()).await?;
+        }
+        Ok(())
+    })
+    .await;
+    let fence = Arc::new(Fence::closed());
+    fence.open_until(0, fence.now() + LONG);
+    let client = Client::new(Settings {
+        allow: nets(&["127.0.0.0/8"]),
+        roots: Roots::Given(vec![]),
+        resolver: OneAnswer::new(&["127.0.0.1"]),
+        dial: Arc::new(TcpDial),
+        wall_clock: Arc::new(wall_clock),
+        fence: Arc::clone(&fence),
+    });
+    client.post(0, &server.url(), &[], Bytes::new(), LONG).await.expect("answered");
+    fence.begin_epoch();
+    assert!(client.post(0, &server.url(), &[], Bytes::new(), LONG).await.is_err());
+    assert!(client.post(1, &server.url(), &[], Bytes::new(), LONG).await.is_err(), "it is not open yet");
+    fence.open_until(1, fence.now() + LONG);
+
+    client.post(1, &server.url(), &[], Bytes::new(), LONG).await.expect("answered");
+    assert!(client.post(0, &server.url(), &[], Bytes::new(), LONG).await.is_err());
+    assert_eq!(server.connections(), 2, "what was kept of the earlier life is not used");
+}
 
 #[tokio::test]
 async fn a_request_carries_host_length_and_headers() {
@@ -49,7 +126,7 @@ async fn a_request_carries_host_length_and_headers() {
     let answer = post(&client, &server.named("http", "API.example.test"), LONG).await.expect("answered");
     assert_eq!((answer.status, answer.retry_after), (StatusCode::OK, None));
     assert_eq!(answer.body, "{\"code\":0}");
-    client.post(&server.url(), &[], Bytes::new(), LONG).await.expect("answered");
+    client.post(0, &server.url(), &[], Bytes::new(), LONG).await.expect("answered");
 
     let port = server.address.port();
     let named = format!(
@@ -76,7 +153,7 @@ async fn headers_that_frame_the_request_are_ours_alone() {
     let headers = ["host", "content-length", "transfer-encoding", "connection"]
         .map(|name| (HeaderName::from_static(name), HeaderValue::from_static("evil")));
 
-    client().post(&server.url(), &headers, Bytes::new(), LONG).await.expect("answered");
+    client().post(0, &server.url(), &headers, Bytes::new(), LONG).await.expect("answered");
 
     let address = server.address;
     assert_eq!(*requests.lock(), [format!("POST /hook?x=1 HTTP/1.1\r\nhost: {address}\r\ncontent-length: 0\r\n\r\n")]);
@@ -103,7 +180,7 @@ async fn a_large_body_arrives_whole() {
     let sizes = [1, 16 * 1024, 16 * 1024 + 1, 300_000, 16 * 1024 * 1024, 1];
     for size in sizes {
         let body = Bytes::from(vec![b'x'; size]);
-        client.post(&server.url(), &[], body, LONG).await.expect("answered");
+        client.post(0, &server.url(), &[], body, LONG).await.expect("answered");
     }
 
     assert_eq!(*lengths.lock(), sizes);
@@ -122,7 +199,7 @@ async fn a_server_that_refuses_without_reading_it_all_is_heard() {
 
     for attempt in 1..=2 {
         let body = Bytes::from(vec![b'x'; 32 * 1024 * 1024]);
-        let answer = client.post(&server.url(), &[], body, LONG).await.expect("answered");
+        let answer = client.post(0, &server.url(), &[], body, LONG).await.expect("answered");
         assert_eq!(answer.status, StatusCode::PAYLOAD_TOO_LARGE);
         assert_eq!(server.connections(), attempt, "a half-sent request is not followed by another");
     }
@@ -141,7 +218,7 @@ async fn an_interim_answer_does_not_stop_a_large_body() {
     .await;
 
     let body = Bytes::from(vec![b'x'; SIZE]);
-    let answer = client().post(&server.url(), &[], body, LONG).await.expect("answered");
+    let answer = client().post(0, &server.url(), &[], body, LONG).await.expect("answered");
 
     assert_eq!(answer.status, StatusCode::NO_CONTENT);
 }
@@ -161,7 +238,7 @@ async fn an_interim_answer_in_pieces_does_not_stop_a_large_body_either() {
     .await;
 
     let body = Bytes::from(vec![b'x'; 2 * HALF]);
-    let answer = client().post(&server.url(), &[], body, LONG).await.expect("answered");
+    let answer = client().post(0, &server.url(), &[], body, LONG).await.expect("answered");
 
     assert_eq!(answer.status, StatusCode::NO_CONTENT);
 }

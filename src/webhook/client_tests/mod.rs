@@ -22,6 +22,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
+use crate::fence::Fence;
 use crate::webhook::answer::Answer;
 use crate::webhook::attempt::AttemptError;
 use crate::webhook::client::Client;
@@ -57,6 +58,7 @@ fn client_with(allow: &[&str], resolver: Arc<dyn Resolve>, roots: Vec<Certificat
         resolver,
         dial: Arc::new(TcpDial),
         wall_clock: Arc::new(wall_clock),
+        fence: Arc::new(Fence::always()),
     })
 }
 
@@ -71,7 +73,7 @@ fn trusting(root: CertificateDer<'static>) -> Client {
 
 async fn post(client: &Client, url: &ReceiveUrl, limit: Duration) -> Result<Answer, AttemptError> {
     let headers = [(CONTENT_TYPE, HeaderValue::from_static("application/json"))];
-    client.post(url, &headers, Bytes::from_static(b"{\"data\":\"{}\"}"), limit).await
+    client.post(0, url, &headers, Bytes::from_static(b"{\"data\":\"{}\"}"), limit).await
 }
 
 /// Posts to a server that must not answer, and gives the label, the words and whether the outcome is unknown.

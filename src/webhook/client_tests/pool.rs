@@ -32,7 +32,13 @@ use crate::webhook::tls::Tls;
 
 fn pool(tls: Tls) -> Arc<Pool> {
     let guard = Guard::new(nets(&["127.0.0.0/8"]));
-    Pool::new(Connector::new(guard, OneAnswer::new(&["127.0.0.1"]), Arc::new(TcpDial), tls))
+    Pool::new(Connector::new(
+        guard,
+        OneAnswer::new(&["127.0.0.1"]),
+        Arc::new(TcpDial),
+        tls,
+        Arc::new(crate::fence::Fence::always()),
+    ))
 }
 
 fn http1(connection: Option<Connection>) -> Option<Http1> {

@@ -137,7 +137,8 @@ async fn headers_that_frame_the_request_are_ours_alone_over_http2_too() {
         .map(|name| (HeaderName::from_static(name), HeaderValue::from_static("evil")));
 
     let body = Bytes::from_static(b"{\"data\":\"{}\"}");
-    let answer = trusting(root).post(&server.named("https", "tls.test"), &headers, body, LONG).await.expect("answered");
+    let answer =
+        trusting(root).post(0, &server.named("https", "tls.test"), &headers, body, LONG).await.expect("answered");
 
     assert_eq!(answer.body, "HTTP/2.0");
 }

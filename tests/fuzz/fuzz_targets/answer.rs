@@ -19,6 +19,7 @@ use tokio::io::AsyncRead;
 use tokio::io::AsyncWrite;
 use tokio::io::ReadBuf;
 use wafergate::webhook::answer::MAX_BODY_BYTES;
+use wafergate::fence::Fence;
 use wafergate::webhook::client::Client;
 use wafergate::webhook::client::Settings;
 use wafergate::webhook::dial::Dial;
@@ -82,9 +83,10 @@ async fn post(pieces: VecDeque<Vec<u8>>) -> Option<String> {
         resolver: Arc::new(Scripted(VecDeque::new())),
         dial: Arc::new(Scripted(pieces)),
         wall_clock: Arc::new(|| UNIX_EPOCH + Duration::from_secs(784_111_777)),
+        fence: Arc::new(Fence::always()),
     });
     let url = ReceiveUrl::parse("http://93.184.216.34/").expect("valid");
-    match client.post(&url, &[], Bytes::from_static(b"{}"), Duration::from_secs(1)).await {
+    match client.post(0, &url, &[], Bytes::from_static(b"{}"), Duration::from_secs(1)).await {
         Ok(answer) => {
             assert!(answer.body.len() <= MAX_BODY_BYTES);
             Some(format!("{answer:?}"))

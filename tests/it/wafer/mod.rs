@@ -1,6 +1,7 @@
 //! The two calls of a Wafer business server.
 
 mod errors;
+mod failing;
 mod golden;
 mod issue;
 mod keys;

@@ -1,0 +1,54 @@
+//! Tasks that must not end before the process does.
+
+use tokio::task::JoinSet;
+
+/// Tasks, and what they are called. They end when this is dropped.
+#[derive(Default)]
+pub(super) struct Watch {
+    tasks: JoinSet<&'static str>,
+    names: Vec<(tokio::task::Id, &'static str)>,
+}
+
+impl Watch {
+    /// Starts a task.
+    pub(super) fn over(&mut self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        let handle = self.tasks.spawn(async move {
+            task.await;
+            name
+        });
+        self.names.push((handle.id(), name));
+    }
+
+    /// Completes when one of the tasks has ended, by itself or by a panic, with its name.
+    pub(super) async fn ended(&mut self) -> &'static str {
+        match self.tasks.join_next().await {
+            Some(Ok(name)) => name,
+            Some(Err(error)) => {
+                tracing::error!(%error, "a task has failed by an error in the gateway");
+                self.names.iter().find(|(id, _)| *id == error.id()).map_or("unknown", |(_, name)| name)
+            }
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Completes when all have ended.
+    pub(super) async fn all_ended(&mut self) {
+        while self.tasks.join_next().await.is_some() {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn who_ends_is_named_also_after_a_panic() {
+        let mut watch = Watch::default();
+        watch.over("idle", std::future::pending());
+        watch.over("short", async {});
+        assert_eq!(watch.ended().await, "short");
+
+        watch.over("broken", async { panic!("an error of the test's own") });
+        assert_eq!(watch.ended().await, "broken");
+    }
+}
