@@ -68,9 +68,8 @@ impl Admin {
             let reason = "no descriptors left for more tunnels: raise the limit of open files\n";
             return text(StatusCode::SERVICE_UNAVAILABLE, reason);
         }
-        if !self.gateway.engine().is_up() {
-            let reason = "cut off from its engine: Redis does not answer, or takes no writes\n";
-            return text(StatusCode::SERVICE_UNAVAILABLE, reason);
+        if let Some(reason) = self.gateway.engine().obstacle() {
+            return text(StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n"));
         }
         text(StatusCode::OK, "ok\n")
     }

@@ -35,12 +35,12 @@ pub(super) async fn when_told(
         webhooks = dispatcher.pending(),
         "draining: new tunnels are refused",
     );
-    if has_others {
+    if has_others && !gateway.is_idle() {
         // Whoever is released before the load balancer knows would be sent back here.
         let notice = options.window() / NOTICE_PART;
         tokio::time::sleep(notice).await;
         gateway.release_sockets(options.window() - notice).await;
-    } else if gateway.open_tunnels() > 0 {
+    } else if !has_others && gateway.open_tunnels() > 0 {
         dispatcher.flush(Instant::now() + options.flush()).await;
         gateway.release_sockets(MEMORY_WINDOW.min(options.window())).await;
     } else {

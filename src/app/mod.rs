@@ -128,9 +128,10 @@ impl App {
         let admin = listen(server.admin_listen, None, "server.admin_listen", server, &metrics)?;
         let drain = options.drain.clone();
         // Connect URLs that are good for this process only are judged by its own clock; those that other nodes judge too, by the
-        // time of day.
-        let ticket_clock: Arc<dyn Clock> =
-            if redis.is_some() { Arc::clone(&clock) } else { Arc::new(SteadyClock::new(clock.as_ref())) };
+        // clock of what they share.
+        let ticket_clock: Arc<dyn Clock> = redis
+            .as_ref()
+            .map_or_else(|| Arc::new(SteadyClock::new(clock.as_ref())) as Arc<dyn Clock>, |redis| redis.clock());
         let gateway = Arc::new(Gateway::new(Parts {
             sealer: sealer(&options),
             options,
@@ -204,10 +205,6 @@ impl App {
                 metrics.set_certificate_expiry(seconds);
             }
         });
-        let _watched = certificate.map(|certificate| {
-            let watch = certificate::watch(certificate, certificate::tell);
-            AbortOnDropHandle::new(tokio::spawn(watch))
-        });
         let others = redis.is_some();
         let member: Arc<dyn Member> = gateway.clone();
         let mut watch = Watch::default();
@@ -216,6 +213,9 @@ impl App {
         }
         let watched = Arc::clone(&gateway);
         watch.over("silence watch", async move { watched.watch_silence().await });
+        if let Some(certificate) = certificate {
+            watch.over("certificate watch", certificate::watch(certificate, certificate::tell));
+        }
         let mut listeners = Watch::default();
         listeners.over("public listener", public.run(api, stop.clone()));
         listeners.over("admin listener", admin.run(Arc::new(admin_edge), stop.clone()));

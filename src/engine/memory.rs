@@ -129,6 +129,13 @@ impl Engine for MemoryEngine {
         Ok(self.claim_now(tunnel, token, ticket_life))
     }
 
+    fn release(&self, tunnel: TunnelId, token: Token, _ticket_life: Duration) {
+        let mut tickets = self.tickets.lock();
+        if tickets.used.get(&tunnel).is_some_and(|used| used.token == token) {
+            tickets.used.remove(&tunnel);
+        }
+    }
+
     async fn register(&self, _tunnel: TunnelId, _record: Record) -> Result<u32, EngineError> {
         Ok(self.fence.epoch())
     }

@@ -59,6 +59,9 @@ pub trait Engine: Memo + Peers + Presence {
     /// may have been lost. A claim is remembered for `ticket_life` at least, after which the ticket has expired anyway.
     async fn claim(&self, tunnel: TunnelId, token: Token, ticket_life: Duration) -> Result<Claim, EngineError>;
 
+    /// Takes back what `token` has claimed, or is about to: its client went away before it got an answer, and may come again.
+    fn release(&self, tunnel: TunnelId, token: Token, ticket_life: Duration);
+
     /// Notes a tunnel that is about to open, so that others can end its story if this node dies. Returns the life of this node
     /// that the tunnel belongs to.
     async fn register(&self, tunnel: TunnelId, record: Record) -> Result<u32, EngineError>;
@@ -74,6 +77,11 @@ pub trait Engine: Memo + Peers + Presence {
 
     /// Whether the engine answers.
     fn is_up(&self) -> bool;
+
+    /// Why this node cannot do all that is asked of it at present, for people; none if it can.
+    fn obstacle(&self) -> Option<&'static str> {
+        None
+    }
 
     /// Whether this node may still speak for its tunnels.
     fn fence(&self) -> &Arc<Fence>;

@@ -22,6 +22,7 @@ use crate::engine::EngineError;
 use crate::engine::Entered;
 use crate::engine::Native;
 use crate::engine::Record;
+use crate::engine::Token;
 use crate::id::TunnelId;
 use crate::protocol::close::CloseReason;
 use crate::protocol::content::Profile;
@@ -44,7 +45,27 @@ pub struct Admission {
     tenant: Arc<Tenant>,
     endpoint: Arc<Endpoint>,
     subprotocol: Option<Arc<str>>,
+    claimed: Claimed,
     registration: Registration,
+}
+
+/// A connect URL that is being used up: it is good again if its client never comes through the door.
+struct Claimed {
+    engine: Arc<dyn Engine>,
+    tunnel: TunnelId,
+    token: Token,
+    /// How long the URL lasts.
+    life: Duration,
+    /// Whether there is nothing to be taken back.
+    is_kept: bool,
+}
+
+impl Drop for Claimed {
+    fn drop(&mut self) {
+        if !self.is_kept {
+            self.engine.release(self.tunnel, self.token, self.life);
+        }
+    }
 }
 
 /// A tunnel that the engine knows of: forgotten again if its client never comes through the door.
@@ -108,7 +129,8 @@ impl Gateway {
     /// Checks a connect URL and uses it up. To be called only for a complete and valid WebSocket handshake, which offers these
     /// subprotocols.
     ///
-    /// While the engine is away this waits until the ticket expires.
+    /// While the engine is away this waits until the ticket expires. If it is given up meanwhile, or the admission is dropped, the URL
+    /// is not used up.
     ///
     /// # Errors
     ///
@@ -121,22 +143,32 @@ impl Gateway {
         let tenant = self.tenants.tenant(&ticket.tenant).ok_or(Refusal::TenantGone)?;
         let endpoint = self.endpoints.endpoint(&ticket.receive_url).map_err(|_| Refusal::Unknown)?;
         let subprotocol = offer.choose(&tenant.settings().subprotocols)?;
-        let token = rand::random();
-        let mut was_away = false;
+        let (tunnel, token) = (ticket.tunnel, rand::random());
+        let (engine, mut was_away) = (Arc::clone(&self.engine), false);
+        let life = self.engine.fence().epoch();
+        let mut claimed = Claimed { engine, tunnel, token, life: Duration::ZERO, is_kept: true };
         loop {
             let left = Duration::from_millis(ticket.expires_unix_ms).saturating_sub(self.ticket_clock.unix_time());
             if left.is_zero() {
                 return Err(if was_away { Refusal::EngineAway } else { Refusal::Expired });
             }
-            let registration = match self.engine.claim(ticket.tunnel, token, left).await {
-                Ok(Claim::Used) => return Err(Refusal::Used),
+            // From here on whoever gives up leaves something behind.
+            (claimed.life, claimed.is_kept) = (left, false);
+            let registration = match self.engine.claim(tunnel, token, left).await {
+                Ok(Claim::Used) => {
+                    claimed.is_kept = true;
+                    return Err(Refusal::Used);
+                }
                 Ok(Claim::Granted) => self.register(&ticket).await,
                 Err(away) => Err(away),
             };
             if let Ok(registration) = registration {
-                tenant.usage.take_reservation(ticket.expires_unix_ms / 1_000);
-                self.expected.lock().remove(ticket.expires_unix_ms / 1_000);
-                return Ok(Admission { ticket, tenant, endpoint, subprotocol, registration });
+                return Ok(Admission { ticket, tenant, endpoint, subprotocol, claimed, registration });
+            }
+            if self.engine.fence().epoch() != life {
+                // Others may have found its record, and told of its end.
+                claimed.is_kept = true;
+                return Err(Refusal::EngineAway);
             }
             was_away = true;
             tokio::time::sleep(left.min(ENGINE_RETRY)).await;
@@ -174,8 +206,10 @@ impl Gateway {
         socket: S,
         answer: Bytes,
     ) -> Arc<Connection<S>> {
-        let Admission { ticket, tenant, endpoint, subprotocol, mut registration } = admission;
-        registration.is_kept = true;
+        let Admission { ticket, tenant, endpoint, subprotocol, mut claimed, mut registration } = admission;
+        (claimed.is_kept, registration.is_kept) = (true, true);
+        tenant.usage.take_reservation(ticket.expires_unix_ms / 1_000);
+        self.expected.lock().remove(ticket.expires_unix_ms / 1_000);
         let (now, opened_unix) = (Instant::now(), self.clock.unix_time());
         let about = ticket.native.map(|about| *about);
         let (groups, user) = about.as_ref().map_or((vec![], None), |about| (about.groups.clone(), about.user.clone()));

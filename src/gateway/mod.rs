@@ -168,6 +168,11 @@ impl Gateway {
         self.open.len()
     }
 
+    /// Whether it has no tunnel, and none that was asked for here waits for its client.
+    pub fn is_idle(&self) -> bool {
+        self.open.is_empty() && self.expected.lock().count(self.ticket_clock.unix_time().as_secs()) <= 0
+    }
+
     /// Whether this node is on its way out.
     pub fn is_draining(&self) -> bool {
         self.is_draining.load(Ordering::Acquire)

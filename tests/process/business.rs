@@ -7,6 +7,7 @@ use std::io::Write;
 use std::net::TcpListener;
 use std::net::TcpStream;
 use std::sync::Arc;
+use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc;
@@ -24,6 +25,7 @@ pub(crate) struct Business {
     /// Host and port.
     pub(crate) authority: String,
     refuses: Arc<AtomicBool>,
+    says: Arc<Mutex<Option<String>>>,
     events: Receiver<serde_json::Value>,
 }
 
@@ -44,18 +46,26 @@ impl Business {
         let (sender, events) = mpsc::channel();
         let refuses = Arc::new(AtomicBool::new(false));
         let is_refusing = Arc::clone(&refuses);
+        let says: Arc<Mutex<Option<String>>> = Arc::default();
+        let said = Arc::clone(&says);
         thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
-                let (sender, refuses) = (sender.clone(), Arc::clone(&is_refusing));
-                thread::spawn(move || serve(stream, &sender, answer, &refuses));
+                let (sender, refuses, says) = (sender.clone(), Arc::clone(&is_refusing), Arc::clone(&said));
+                thread::spawn(move || serve(stream, &sender, answer, &refuses, &says));
             }
         });
-        Self { authority, refuses, events }
+        Self { authority, refuses, says, events }
     }
 
     /// Answers 500 to every event from now on, and forgets it, or no longer.
     pub(crate) fn refuse(&self, refuses: bool) {
         self.refuses.store(refuses, Ordering::Release);
+    }
+
+    /// Answers every event with this body from now on.
+    pub(crate) fn say(&self, body: &str) {
+        let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+        *self.says.lock().expect("no panic") = Some(answer);
     }
 
     /// All events that have come, as their tunnels, types and contents, once none has come for `quiet`.
@@ -98,6 +108,7 @@ fn serve(
     sender: &Sender<serde_json::Value>,
     answer: Option<&[u8]>,
     refuses: &AtomicBool,
+    says: &Mutex<Option<String>>,
 ) -> Option<()> {
     let mut writer = stream.try_clone().ok()?;
     let mut reader = BufReader::new(stream);
@@ -123,7 +134,9 @@ fn serve(
             continue;
         }
         sender.send(serde_json::from_str(body["data"].as_str()?).ok()?).ok()?;
-        if let Some(answer) = answer {
+        if let Some(said) = &*says.lock().ok()? {
+            writer.write_all(said.as_bytes()).ok()?;
+        } else if let Some(answer) = answer {
             writer.write_all(answer).ok()?;
         }
         if answer == Some(ACCEPTED_AND_CLOSED) {

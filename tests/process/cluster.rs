@@ -39,7 +39,12 @@ impl Nodes {
 
     /// One more node, which is ready.
     fn join(&mut self) {
-        let node = Gateway::start(&config(&self.business.authority, &self.redis.config()));
+        self.join_with(&[]);
+    }
+
+    /// The same, with more variables in its environment.
+    pub(crate) fn join_with(&mut self, variables: &[(&str, &str)]) {
+        let node = Gateway::start_with(&config(&self.business.authority, &self.redis.config()), variables);
         until("the node is ready", || get(&node.admin, "/readyz").0.starts_with("HTTP/1.1 200 "));
         self.nodes.push(node);
     }

@@ -130,16 +130,18 @@ impl Gateway {
     /// Stops it, as a paused machine would: when this returns none of its threads runs any more.
     pub(crate) fn stop(&self) {
         self.signal("STOP");
-        let tasks = format!("/proc/{}/task", self.child.id());
-        let is_stopped = || {
-            let threads = std::fs::read_dir(&tasks).expect("alive").map(|thread| thread.expect("readable").path());
-            // A thread that has just ended has no state.
-            let mut states = threads.map(|thread| std::fs::read_to_string(thread.join("stat")).unwrap_or_default());
-            states.all(|state| state.is_empty() || state.contains(") T "))
-        };
-        while !is_stopped() {
+        while !self.is_stopped() {
             thread::yield_now();
         }
+    }
+
+    /// Whether none of its threads runs any more.
+    pub(crate) fn is_stopped(&self) -> bool {
+        let tasks = format!("/proc/{}/task", self.child.id());
+        let threads = std::fs::read_dir(tasks).expect("alive").map(|thread| thread.expect("readable").path());
+        // A thread that has just ended has no state.
+        let mut states = threads.map(|thread| std::fs::read_to_string(thread.join("stat")).unwrap_or_default());
+        states.all(|state| state.is_empty() || state.contains(") T "))
     }
 
     /// Waits for a log line that contains `words`.

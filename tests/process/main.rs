@@ -12,6 +12,7 @@ mod figures;
 mod gateway;
 mod keep_alive;
 mod log;
+mod marks;
 mod memory;
 mod pauses;
 mod proxies;

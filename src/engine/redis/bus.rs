@@ -2,25 +2,28 @@
 //! that takes longer says so now and then.
 
 use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use dashmap::DashMap;
 use futures_util::FutureExt;
-use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use redis::PushInfo;
 use redis::PushKind;
 use redis::RedisError;
 use redis::Value;
+use tokio::sync::Notify;
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc;
 use tokio::sync::watch;
 use tokio::time::Duration;
 use tokio::time::Instant;
 use tokio::time::sleep;
+use tokio::time::sleep_until;
 use tokio::time::timeout_at;
 
 use super::super::EngineError;
@@ -30,20 +33,26 @@ use super::advice::Advised;
 use super::keys::Keys;
 use super::link::Link;
 use super::link::OnPush;
+use super::message;
 use super::message::Drop;
 use super::message::Kind;
 use super::message::Message;
 use super::message::Signer;
 use super::message::Taken;
 use super::once;
+use super::time::EngineTime;
 use super::url::Form;
 use super::url::Place;
+use crate::clock::millis;
 use crate::fence::Fence;
 use crate::id::NodeId;
+use crate::marks::Mark;
 use crate::metrics::Metrics;
 
 /// Longest wait for an answer, or for a word that it is being worked on.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
+/// No question is begun that was asked so long ago: what is done and not answered in time is asked for again, and done twice.
+const TOO_OLD: Duration = Duration::from_millis(800);
 /// How often a node says that it works on an answer.
 const WORKING_EVERY: Duration = Duration::from_millis(300);
 /// Longest work on an answer: less than a call with an `Idempotency-Key` may run.
@@ -54,6 +63,8 @@ const WORKS: usize = 256;
 const PROBE_EVERY: Duration = Duration::from_secs(1);
 /// How often it is told that a node has another key.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
+/// Of how many nodes it is remembered which of their messages have been taken.
+const SENDERS: usize = 1_024;
 /// Most messages that wait to be handled.
 const BACKLOG: usize = 1_024;
 
@@ -65,12 +76,18 @@ enum Pushed {
     Disconnected(u64),
 }
 
+/// How the other nodes are reached, and how they know what comes from whom and when.
+pub(super) struct Way {
+    pub(super) keys: Keys,
+    pub(super) signer: Signer,
+    /// The engine's own link, which is not slowed down by what is received.
+    pub(super) sending: Arc<Link>,
+    pub(super) time: Arc<EngineTime>,
+}
+
 /// The channel of this node, and the way to the others'.
 pub(super) struct Bus {
-    keys: Keys,
-    signer: Signer,
-    /// What is sent goes over the engine's own link, which is not slowed down by what is received.
-    sending: Arc<Link>,
+    way: Way,
     receiving: Link,
     pushed: Mutex<Option<mpsc::Receiver<Pushed>>>,
     is_cluster: bool,
@@ -84,15 +101,17 @@ pub(super) struct Bus {
     works: Arc<Semaphore>,
     /// The number of the last probe that arrived.
     probed: AtomicU64,
+    /// Told when one has.
+    has_probed: Notify,
+    /// Whether messages to this node arrive.
+    is_reached: AtomicBool,
     metrics: Metrics,
 }
 
 impl Bus {
     pub(super) fn new(
         place: Place,
-        keys: Keys,
-        signer: Signer,
-        sending: Arc<Link>,
+        way: Way,
         me: watch::Receiver<NodeId>,
         own: Arc<MemoryEngine>,
         metrics: Metrics,
@@ -108,9 +127,7 @@ impl Bus {
             }
         });
         Self {
-            keys,
-            signer,
-            sending,
+            way,
             receiving: Link::new(place, Some(on_push)),
             pushed: Mutex::new(Some(pushed)),
             is_cluster,
@@ -120,8 +137,15 @@ impl Bus {
             waiting: DashMap::new(),
             works: Arc::new(Semaphore::new(WORKS)),
             probed: AtomicU64::new(0),
+            has_probed: Notify::new(),
+            is_reached: AtomicBool::new(false),
             metrics,
         }
+    }
+
+    /// Whether messages to this node arrive.
+    pub(super) fn is_reached(&self) -> bool {
+        self.is_reached.load(Ordering::Acquire)
     }
 
     /// Asks `node`, and waits for its answer.
@@ -137,7 +161,7 @@ impl Bus {
     async fn ask_as(&self, kind: Kind, node: NodeId, question: Bytes) -> Result<Bytes, EngineError> {
         let asked = Instant::now();
         let mut deadline = asked + ANSWER_TIMEOUT;
-        let number = self.next();
+        let number = message::question_number(self.way.time.now_ms(), self.next());
         let (sender, mut reply) = watch::channel(None);
         self.waiting.insert(number, sender);
         let _forget = Forget(self, number);
@@ -163,8 +187,8 @@ impl Bus {
         let sender = *self.me.borrow();
         let message = Message { kind, sender, receiver, sequence: self.next(), number, body };
         let mut command = redis::cmd(if self.is_cluster { "SPUBLISH" } else { "PUBLISH" });
-        command.arg(self.keys.channel(receiver)).arg(self.signer.seal(&message));
-        self.sending.call(&command).await
+        command.arg(self.way.keys.channel(receiver)).arg(self.way.signer.seal(&message));
+        self.way.sending.call(&command).await
     }
 
     fn next(&self) -> u64 {
@@ -172,9 +196,19 @@ impl Bus {
     }
 
     /// Handles what comes from the other nodes, in the order in which it comes, until it is dropped. To be called once.
-    pub(super) async fn receive(self: &Arc<Self>, member: &Arc<dyn Member>, fence: &Fence) {
+    ///
+    /// Questions have a queue of their own: what this node has asked itself is answered also while it may not speak.
+    pub(super) async fn receive(self: &Arc<Self>, member: &Arc<dyn Member>, fence: &Arc<Fence>) {
+        let (asked, questions) = mpsc::channel(BACKLOG);
+        tokio::select! {
+            () = self.sort(&asked) => {}
+            () = self.answer(questions, member, fence) => {}
+        }
+    }
+
+    async fn sort(self: &Arc<Self>, asked: &mpsc::Sender<(Message, Instant)>) {
         let Some(mut pushed) = self.pushed.lock().take() else { return };
-        let mut taken: HashMap<NodeId, Taken> = HashMap::new();
+        let mut senders = Senders::default();
         let mut last_stranger: Option<Instant> = None;
         while let Some(pushed) = pushed.recv().await {
             let (bytes, came) = match pushed {
@@ -184,12 +218,17 @@ impl Bus {
                     continue;
                 }
             };
-            match self.check(&bytes, &mut taken) {
-                // Nobody waits for its answer any more: who works on such questions is late for the next ones too.
-                Ok(Message { kind: Kind::Question | Kind::Known, .. }) if came.elapsed() >= ANSWER_TIMEOUT => {
+            match self.check(&bytes, &mut senders) {
+                // Whoever asked has given up.
+                Ok(message) if message.kind == Kind::Known && self.is_too_old(&message, came) => {
                     self.metrics.node_message_dropped(Drop::Overload.as_str());
                 }
-                Ok(message) => self.handle(message, member, fence).await,
+                Ok(message) if message.kind == Kind::Question => {
+                    if asked.try_send((message, came)).is_err() {
+                        self.metrics.node_message_dropped(Drop::Overload.as_str());
+                    }
+                }
+                Ok(message) => self.take(message),
                 Err(reason) => {
                     if reason == Drop::Signature && last_stranger.is_none_or(|last| last.elapsed() >= COMPLAIN_EVERY) {
                         last_stranger = Some(Instant::now());
@@ -204,23 +243,20 @@ impl Bus {
         }
     }
 
-    fn check(&self, bytes: &Bytes, taken: &mut HashMap<NodeId, Taken>) -> Result<Message, Drop> {
-        let message = self.signer.open(bytes)?;
+    fn check(&self, bytes: &Bytes, senders: &mut Senders) -> Result<Message, Drop> {
+        let message = self.way.signer.open(bytes)?;
         if message.receiver != *self.me.borrow() {
             return Err(Drop::Receiver);
         }
-        if taken.len() >= 1_024 && !taken.contains_key(&message.sender) {
-            // Nodes that have come and gone since the start.
-            taken.clear();
-        }
-        let is_first = taken.entry(message.sender).or_default().take(message.sequence);
+        let is_first = senders.take(message.sender, message.sequence);
         if is_first { Ok(message) } else { Err(Drop::Repeated) }
     }
 
-    async fn handle(self: &Arc<Self>, message: Message, member: &Arc<dyn Member>, fence: &Fence) {
+    fn take(self: &Arc<Self>, message: Message) {
         match message.kind {
             Kind::Probe => {
                 self.probed.fetch_max(message.number, Ordering::AcqRel);
+                self.has_probed.notify_waiters();
             }
             Kind::Answer => {
                 if let Some((_, waiting)) = self.waiting.remove(&message.number) {
@@ -240,37 +276,76 @@ impl Bus {
                 // If it does not arrive, the other node says so.
                 tokio::spawn(async move { bus.send(Kind::Answer, message.sender, message.number, answer).await });
             }
-            Kind::Question => {
-                if !fence.admits(fence.epoch()).await {
-                    return;
-                }
-                let mut answer = Arc::clone(member).answer(message.body);
-                // Begun here, so that questions are answered in the order in which they came.
-                let at_once = (&mut answer).now_or_never();
-                let room = at_once.is_none().then(|| Arc::clone(&self.works).try_acquire_owned());
-                if matches!(room, Some(Err(_))) {
-                    return self.metrics.node_message_dropped(Drop::Overload.as_str());
-                }
-                let bus = Arc::clone(self);
-                tokio::spawn(async move {
-                    let (asker, number) = (message.sender, message.number);
-                    let answer = match at_once {
-                        Some(answer) => answer,
-                        None => bus.work_on(answer, asker, number).await,
-                    };
-                    drop(room);
-                    match answer {
-                        // If it does not arrive, the other node says so.
-                        Some(answer) => drop(bus.send(Kind::Answer, asker, number, answer.into()).await),
-                        None => bus.metrics.node_message_dropped(Drop::Version.as_str()),
-                    }
-                });
+            // They have a queue of their own.
+            Kind::Question => {}
+        }
+    }
+
+    /// Answers questions in the order in which they came, while this node may speak.
+    async fn answer(
+        self: &Arc<Self>,
+        mut questions: mpsc::Receiver<(Message, Instant)>,
+        member: &Arc<dyn Member>,
+        fence: &Arc<Fence>,
+    ) {
+        while let Some((message, came)) = questions.recv().await {
+            Mark::Asked.pass();
+            fence.opened().await;
+            let epoch = fence.epoch();
+            if message.receiver != *self.me.borrow() {
+                self.metrics.node_message_dropped(Drop::Receiver.as_str());
+            } else if self.is_too_old(&message, came) {
+                // Nobody waits for its answer any more. What it asks for has been called undone, and whoever works on such questions is
+                // late for the next ones too.
+                self.metrics.node_message_dropped(Drop::Overload.as_str());
+            } else {
+                self.answer_one(message, member, fence, epoch);
             }
         }
     }
 
+    /// Whether the node that asked has given up by now, by when the question was asked, or else by when it came.
+    fn is_too_old(&self, question: &Message, came: Instant) -> bool {
+        let age =
+            question.asked_ms().zip(self.way.time.now_ms()).map(|(asked_ms, now_ms)| now_ms.saturating_sub(asked_ms));
+        age.is_some_and(|age_ms| age_ms >= millis(TOO_OLD)) || came.elapsed() >= TOO_OLD
+    }
+
+    fn answer_one(self: &Arc<Self>, message: Message, member: &Arc<dyn Member>, fence: &Arc<Fence>, epoch: u32) {
+        let (asker, number) = (message.sender, message.number);
+        let answer = Arc::clone(member).answer(message.body);
+        let mut answer = AssertUnwindSafe(answer).catch_unwind().map(|answer| {
+            answer.unwrap_or_else(|_| {
+                tracing::error!("the answer to another node's question has failed by an error in the gateway");
+                None
+            })
+        });
+        // Begun here, so that questions are answered in the order in which they came.
+        let at_once = (&mut answer).now_or_never();
+        let room = at_once.is_none().then(|| Arc::clone(&self.works).try_acquire_owned());
+        if matches!(room, Some(Err(_))) {
+            return self.metrics.node_message_dropped(Drop::Overload.as_str());
+        }
+        let (bus, fence) = (Arc::clone(self), Arc::clone(fence));
+        tokio::spawn(async move {
+            let answer = match at_once {
+                Some(answer) => answer,
+                None => bus.work_on(answer, asker, number).await,
+            };
+            drop(room);
+            Mark::Answer.pass();
+            match answer {
+                // What this node has seen may be others' now: silence says that it is not known.
+                Some(_) if !fence.permits(epoch) => bus.metrics.node_message_dropped(Drop::Receiver.as_str()),
+                // If it does not arrive, the other node says so.
+                Some(answer) => drop(bus.send(Kind::Answer, asker, number, answer.into()).await),
+                None => bus.metrics.node_message_dropped(Drop::Version.as_str()),
+            }
+        });
+    }
+
     /// Waits for an answer, and tells who asked for it that it is being worked on.
-    async fn work_on<T>(&self, answer: BoxFuture<'_, T>, asker: NodeId, number: u64) -> T {
+    async fn work_on<T>(&self, answer: impl Future<Output = T>, asker: NodeId, number: u64) -> T {
         let tell = async {
             loop {
                 sleep(WORKING_EVERY).await;
@@ -284,25 +359,41 @@ impl Bus {
         }
     }
 
+    /// Whether probe `number` arrives before `deadline`.
+    async fn arrives(&self, number: u64, deadline: Instant) -> bool {
+        let arrived = async {
+            loop {
+                let has_probed = self.has_probed.notified();
+                if self.probed.load(Ordering::Acquire) >= number {
+                    return;
+                }
+                has_probed.await;
+            }
+        };
+        timeout_at(deadline, arrived).await.is_ok()
+    }
+
     /// Sees to it that this node is reached on the channel of its present life, until it is dropped.
     ///
     /// A subscription can be lost without a word, so the node writes to itself now and then.
     pub(super) async fn stay_subscribed(&self) {
         let mut me = self.me.clone();
         let mut subscribed = None;
-        let mut is_reached = true;
+        // Nothing is said before it is known that it is not.
+        let mut has_told = false;
         loop {
             let (number, mut connection) = self.receiving.connection().await;
             let node = *me.borrow_and_update();
             if subscribed != Some((number, node)) {
                 if let Some((_, old)) = subscribed.filter(|(same, _)| *same == number) {
                     // What still comes there is dropped anyway.
-                    let _ = connection.unsubscribe(&self.keys.channel(old)).await;
+                    let _ = connection.unsubscribe(&self.way.keys.channel(old)).await;
                 }
-                subscribed = match connection.subscribe(&self.keys.channel(node)).await {
+                subscribed = match connection.subscribe(&self.way.keys.channel(node)).await {
                     Ok(()) => Some((number, node)),
                     Err(error) => {
-                        tell_once(&mut is_reached, &error);
+                        self.is_reached.store(false, Ordering::Release);
+                        tell_once(&mut has_told, &error);
                         self.receiving.replace(number);
                         continue;
                     }
@@ -310,18 +401,23 @@ impl Bus {
             }
             let probe = self.next();
             let sent = self.send(Kind::Probe, node, probe, Bytes::new()).await;
+            let wait_until = Instant::now() + PROBE_EVERY;
+            if self.arrives(probe, wait_until).await {
+                self.is_reached.store(true, Ordering::Release);
+            }
             let is_changed = tokio::select! {
-                () = sleep(PROBE_EVERY) => false,
+                () = sleep_until(wait_until) => false,
                 () = self.receiving.replaced(number) => true,
                 _ = me.changed() => true,
             };
             let arrived = self.probed.load(Ordering::Acquire) >= probe;
+            self.is_reached.store(arrived && !is_changed, Ordering::Release);
             match &sent {
-                Ok(_) if arrived && !is_reached => {
-                    is_reached = true;
+                Ok(_) if arrived && has_told => {
+                    has_told = false;
                     tracing::info!("the other nodes reach this one again");
                 }
-                Err(error) => tell_once(&mut is_reached, error),
+                Err(error) => tell_once(&mut has_told, error),
                 Ok(_) => {}
             }
             if !is_changed && sent.is_ok() && !arrived {
@@ -329,6 +425,31 @@ impl Bus {
                 self.receiving.replace(number);
             }
         }
+    }
+}
+
+/// What has been taken of each sender: of so many nodes, and of all that were heard not long ago.
+#[derive(Default)]
+struct Senders {
+    taken: HashMap<NodeId, (Taken, u64)>,
+    /// How many messages have come.
+    count: u64,
+}
+
+impl Senders {
+    /// Whether message `sequence` of `sender` is taken now for the first time.
+    fn take(&mut self, sender: NodeId, sequence: u64) -> bool {
+        self.count += 1;
+        if self.taken.len() >= SENDERS
+            && !self.taken.contains_key(&sender)
+            && let Some(silent) = self.taken.iter().min_by_key(|(_, (_, heard))| *heard).map(|(node, _)| *node)
+        {
+            // One that has come and gone since the start, most likely: the others' messages are still known.
+            self.taken.remove(&silent);
+        }
+        let (taken, heard) = self.taken.entry(sender).or_default();
+        *heard = self.count;
+        taken.take(sequence)
     }
 }
 
@@ -342,9 +463,9 @@ impl std::ops::Drop for Forget<'_> {
 }
 
 /// Says that the other nodes do not reach this one, unless that was said before.
-fn tell_once(is_reached: &mut bool, error: &RedisError) {
+fn tell_once(has_told: &mut bool, error: &RedisError) {
     let error = Advised(error);
-    if std::mem::replace(is_reached, false) {
+    if !std::mem::replace(has_told, true) {
         tracing::warn!(%error, "the other nodes do not reach this one: what they push to its tunnels fails");
     } else {
         tracing::debug!(%error, "the other nodes still do not reach this one");
@@ -359,5 +480,27 @@ fn read_push(number: u64, info: PushInfo) -> Option<Pushed> {
             _ => None,
         },
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_sender_makes_no_other_ones_messages_new_again() {
+        let node = |number: u128| NodeId::from_bytes(number.to_be_bytes());
+        let mut senders = Senders::default();
+        for number in 0..SENDERS as u128 {
+            assert!(senders.take(node(number), 1));
+        }
+        assert!(!senders.take(node(0), 1), "it has been heard just now");
+
+        assert!(senders.take(node(u128::MAX), 1));
+
+        for number in (0..SENDERS as u128).filter(|number| *number != 1) {
+            assert!(!senders.take(node(number), 1), "{number}");
+        }
+        assert!(senders.take(node(1), 1), "it had been silent for longest");
     }
 }

@@ -97,6 +97,13 @@ impl Keys {
         format!("{}:mark:{{{tag}}}:{node}", self.prefix)
     }
 
+    /// A pattern of the channels of all nodes.
+    pub(super) fn all_channels(&self) -> String {
+        let prefix: String =
+            self.prefix.chars().flat_map(|c| "*?[]^\\".contains(c).then_some('\\').into_iter().chain([c])).collect();
+        format!("{prefix}:{{node:*}}")
+    }
+
     pub(super) fn channel(&self, node: NodeId) -> String {
         format!("{}:{{node:{node}}}", self.prefix)
     }

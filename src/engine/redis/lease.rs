@@ -9,6 +9,7 @@ use tokio::time::MissedTickBehavior;
 use tokio::time::interval;
 
 use super::RedisEngine;
+use super::SETTLED_AFTER;
 use super::advice::Advised;
 use super::past::Heard;
 use super::scripts;
@@ -82,8 +83,10 @@ impl RedisEngine {
                 }
                 Ok(renewal) => {
                     self.fence.open_until(epoch, asked + LEASE);
+                    self.time.shown(asked, renewal.lease_end_ms - millis(LEASE));
                     self.places.was_alive_after(written);
                     self.renewed(&renewal, began, member).await;
+                    self.settle(&renewal).await;
                     self.adopt(&renewal.mine, member).await;
                 }
                 Err(error) => {
@@ -190,6 +193,40 @@ impl RedisEngine {
             Ok(_) => self.past.are_buried(),
             Err(error) => tracing::debug!(%error, "nodes of the past could not be buried yet"),
         }
+    }
+
+    /// Notes whether it can be said for sure which nodes there are. It can at once if this is the first one.
+    async fn settle(&self, renewal: &Renewal) {
+        let is_settled = renewal.age >= SETTLED_AFTER
+            || self.is_first(&renewal.nodes).await.unwrap_or_else(|error| {
+                tracing::debug!(%error, "cannot find out whether this is the first node");
+                false
+            });
+        if self.is_settled.swap(is_settled, Ordering::AcqRel) != is_settled && !is_settled {
+            tracing::info!("the data in Redis is new: the other nodes have a moment to come back");
+        }
+    }
+
+    /// Whether there is surely no other node, and nothing of this one that Redis has lost: Redis has run for so long that any would
+    /// listen by now, and none does. It is noted there then.
+    async fn is_first(&self, nodes: &[NodeId]) -> Result<bool, RedisError> {
+        if !self.is_single || nodes.len() != 1 || self.records.len() > 0 || !self.places.is_empty() {
+            return Ok(false);
+        }
+        let server: String = self.call(redis::cmd("INFO").arg("server")).await?;
+        let uptime = server.lines().find_map(|line| line.strip_prefix("uptime_in_seconds:"));
+        if uptime.and_then(|secs| secs.trim().parse().ok()).is_none_or(|secs: u64| secs < ALL_QUIET.as_secs()) {
+            return Ok(false);
+        }
+        let listening: Vec<String> =
+            self.call(redis::cmd("PUBSUB").arg("CHANNELS").arg(self.keys.all_channels())).await?;
+        let own = self.keys.channel(self.me());
+        if listening.iter().any(|channel| *channel != own) {
+            return Ok(false);
+        }
+        let mut complete = self.nodes_script(scripts::COMPLETE);
+        self.call::<i64>(complete.arg(self.me().to_string())).await?;
+        Ok(true)
     }
 
     /// Whether the engine is reached in another way than when the lease was last renewed, if it was.

@@ -1,5 +1,7 @@
 //! A connection to Redis that comes back by itself: every call has a deadline, and a broken connection is replaced.
 
+use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -50,7 +52,7 @@ pub(super) struct Link {
     current: Arc<Current>,
     refusal: Arc<Refusal>,
     is_tls: bool,
-    _connecting: AbortOnDropHandle<()>,
+    connecting: Mutex<AbortOnDropHandle<()>>,
 }
 
 /// The connection that there is at present, with its number.
@@ -66,7 +68,14 @@ impl Link {
         let refusal = Arc::new(Refusal::default());
         let is_tls = place.is_tls;
         let connecting = tokio::spawn(connect_for_ever(place, on_push, Arc::clone(&current), Arc::clone(&refusal)));
-        Self { current, refusal, is_tls, _connecting: AbortOnDropHandle::new(connecting) }
+        Self { current, refusal, is_tls, connecting: Mutex::new(AbortOnDropHandle::new(connecting)) }
+    }
+
+    /// Completes if no more connections are made, which should never be.
+    pub(super) async fn ended(&self) {
+        poll_fn(|cx| Pin::new(&mut *self.connecting.lock()).poll(cx)).await.unwrap_or_else(|error| {
+            tracing::error!(%error, "no more connections to Redis are made");
+        });
     }
 
     /// The connection, as soon as there is one, with its number.

@@ -1,7 +1,7 @@
 //! Messages between nodes: their form, their signature, and the rule that each is taken once.
 //!
 //! A byte for the version and one for the kind; sender and receiver, 16 bytes each; the sender's counter and the number of the
-//! question, 8 bytes each; the body; 32 bytes of HMAC-SHA256 over all of it. Numbers are big-endian.
+//! question, in which stands when it was asked, 8 bytes each; the body; 32 bytes of HMAC-SHA256 over all of it. Numbers are big-endian.
 
 use bytes::Bytes;
 use hkdf::Hkdf;
@@ -33,6 +33,17 @@ pub(super) enum Kind {
     Known,
 }
 
+/// So many low bits of a question's number count; the others say when it was asked, in the engine's milliseconds since 1970.
+const COUNT_BITS: u32 = 20;
+/// No question was asked before this time, of 2001: what a number says before it, of an older version or of a node that does not know
+/// the engine's time, is no time.
+const EARLIEST_MS: u64 = 1_000_000_000_000;
+
+/// The number of a question that is asked now, if the engine's time is known; `count` makes it the only one.
+pub(super) fn question_number(now_ms: Option<u64>, count: u64) -> u64 {
+    now_ms.unwrap_or(0) << COUNT_BITS | count & ((1 << COUNT_BITS) - 1)
+}
+
 /// One message.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Message {
@@ -44,6 +55,13 @@ pub(super) struct Message {
     /// Which question it is, or answers.
     pub(super) number: u64,
     pub(super) body: Bytes,
+}
+
+impl Message {
+    /// When this question was asked, in the engine's milliseconds since 1970, if it says so.
+    pub(super) fn asked_ms(&self) -> Option<u64> {
+        Some(self.number >> COUNT_BITS).filter(|asked_ms| *asked_ms >= EARLIEST_MS)
+    }
 }
 
 /// Why a message is dropped.
@@ -202,6 +220,17 @@ mod tests {
                 assert_eq!(signer.open(&signer.seal(&message).into()), Ok(message));
             }
         }
+    }
+
+    #[test]
+    fn a_question_says_when_it_was_asked_if_that_is_known() {
+        let asked = |now_ms, count| Message { number: question_number(now_ms, count), ..message() }.asked_ms();
+
+        assert_eq!(asked(Some(1_900_000_000_123), 1), Some(1_900_000_000_123));
+        assert_eq!(asked(Some(1_900_000_000_123), u64::MAX), Some(1_900_000_000_123));
+        assert_eq!(asked(None, 5), None);
+        assert_eq!(Message { number: 5_000_000, ..message() }.asked_ms(), None, "of an older version");
+        assert_ne!(question_number(Some(1_900_000_000_123), 1), question_number(Some(1_900_000_000_123), 2));
     }
 
     #[test]

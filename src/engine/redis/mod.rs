@@ -14,7 +14,9 @@ mod once;
 mod past;
 mod places;
 mod records;
+mod releases;
 mod scripts;
+mod time;
 mod url;
 
 use std::sync::Arc;
@@ -45,13 +47,16 @@ use super::MemoryEngine;
 use super::Peers;
 use super::Record;
 use super::Token;
+use crate::clock::Clock;
 use crate::fence::Fence;
 use crate::id::NodeId;
 use crate::id::TunnelId;
+use crate::marks::Mark;
 use crate::metrics::Metrics;
 use crate::protocol::native::Name;
 use advice::Advised;
 use bus::Bus;
+use bus::Way;
 use keys::Keys;
 use link::Link;
 use link::OnPush;
@@ -63,6 +68,8 @@ use once::Once;
 use past::Past;
 use places::Places;
 use records::Records;
+use releases::Releases;
+use time::EngineTime;
 use url::Form;
 use url::Place;
 
@@ -103,6 +110,7 @@ pub struct RedisEngine {
     /// Told when Redis may have lost data.
     lost: Notify,
     records: Records,
+    releases: Releases,
     places: Arc<Places>,
     past: Past,
     me: watch::Sender<NodeId>,
@@ -110,6 +118,11 @@ pub struct RedisEngine {
     is_up: AtomicBool,
     /// The number of the connection over which the lease was last renewed.
     last_connection: AtomicU64,
+    /// Whether it can be said for sure which nodes there are.
+    is_settled: AtomicBool,
+    /// Whether Redis is one server.
+    is_single: bool,
+    time: Arc<EngineTime>,
     /// How many renewals have failed since Redis last answered.
     failures: AtomicU32,
     has_left: AtomicBool,
@@ -133,25 +146,33 @@ impl RedisEngine {
         let link = Arc::new(Link::new(place.clone(), marks.clone().map(tell_of_breaks)));
         let signer = Signer::new(settings.ticket_key);
         let own = Arc::new(MemoryEngine::default());
-        let bus = Bus::new(place, keys.clone(), signer, Arc::clone(&link), my_name, Arc::clone(&own), metrics.clone());
+        let is_single = place.form == Form::Single;
+        let fence = Arc::new(Fence::closed());
+        let time = Arc::new(EngineTime::new(Arc::clone(&fence)));
+        let way = Way { keys: keys.clone(), signer, sending: Arc::clone(&link), time: Arc::clone(&time) };
+        let bus = Bus::new(place, way, my_name, Arc::clone(&own), metrics.clone());
         metrics.engine_up.set(0);
         Ok(Arc::new(Self {
             keys,
             link,
             servers,
             bus: Arc::new(bus),
-            fence: Arc::new(Fence::closed()),
+            fence,
             own,
             ask_for: settings.connect_ttl + CLOCK_SKEW,
             marks,
             lost: Notify::new(),
             records: Records::default(),
+            releases: Releases::default(),
             places: Arc::default(),
             past: Past::default(),
             me,
             others: Mutex::default(),
             is_up: AtomicBool::new(false),
             last_connection: AtomicU64::new(0),
+            is_settled: AtomicBool::new(false),
+            is_single,
+            time,
             failures: AtomicU32::new(0),
             has_left: AtomicBool::new(false),
             came_back: Notify::new(),
@@ -159,20 +180,29 @@ impl RedisEngine {
         }))
     }
 
-    /// Keeps this node among the others until it is dropped.
+    /// Keeps this node among the others until it is dropped. If it returns, something in it has failed.
     pub async fn run(self: Arc<Self>, member: Arc<dyn Member>) {
         // In a task of its own: a push to many tunnels takes its time, and the lease is not to wait for it.
         let (engine, answering) = (Arc::clone(&self), Arc::clone(&member));
         let receiving = async move { engine.bus.receive(&answering, &engine.fence).await };
-        let _receiving = AbortOnDropHandle::new(tokio::spawn(receiving));
-        tokio::join!(
-            self.keep_lease(member.as_ref()),
-            self.write_records(),
-            self.write_homes(member.as_ref()),
-            self.write_once_again(),
-            self.keep_marks(),
-            self.bus.stay_subscribed(),
-        );
+        let receiving = AbortOnDropHandle::new(tokio::spawn(receiving));
+        // Whichever ends: none of them must.
+        tokio::select! {
+            _ = receiving => {}
+            () = self.keep_lease(member.as_ref()) => {}
+            () = self.write_records() => {}
+            () = self.give_back() => {}
+            () = self.write_once_again() => {}
+            () = self.keep_marks() => {}
+            () = self.write_homes(member.as_ref()) => {}
+            () = self.bus.stay_subscribed() => {}
+            () = self.link.ended() => {}
+        }
+    }
+
+    /// The time that all nodes share.
+    pub fn clock(&self) -> Arc<dyn Clock> {
+        self.time.clone()
     }
 
     /// The name of this node's present life.
@@ -226,19 +256,27 @@ impl Engine for RedisEngine {
         Ok(Claim::Granted)
     }
 
+    fn release(&self, tunnel: TunnelId, token: Token, ticket_life: Duration) {
+        self.own.release(tunnel, token, ticket_life);
+        self.releases.add(tunnel, token, ticket_life);
+    }
+
     async fn register(&self, tunnel: TunnelId, record: Record) -> Result<u32, EngineError> {
         let epoch = self.fence.epoch();
         if !self.fence.admits(epoch).await || self.has_left.load(Ordering::Acquire) {
             return Err(EngineError);
         }
+        // The caller may go away at any time from here on.
+        let added = Added { records: &self.records, tunnel };
         self.records.add(tunnel, &record);
         let mut command = redis::cmd("HSET");
         command.arg(self.keys.records(self.me())).arg(tunnel.to_string()).arg(record.write());
-        let written = self.call::<i64>(&command).await;
-        if written.is_err() || self.fence.epoch() != epoch {
-            self.records.remove(tunnel);
+        self.call::<i64>(&command).await.map_err(away)?;
+        Mark::Registered.pass();
+        if !self.fence.admits(epoch).await {
             return Err(EngineError);
         }
+        std::mem::forget(added);
         Ok(epoch)
     }
 
@@ -256,6 +294,22 @@ impl Engine for RedisEngine {
 
     fn is_up(&self) -> bool {
         self.is_up.load(Ordering::Acquire)
+    }
+
+    fn obstacle(&self) -> Option<&'static str> {
+        if !self.is_up() {
+            Some("cut off from its engine: Redis does not answer, or takes no writes")
+        } else if !self.fence.is_open() {
+            Some(
+                "it was stopped for longer than the other nodes wait, and has to find out whether its tunnels are still its own",
+            )
+        } else if !self.is_settled.load(Ordering::Acquire) {
+            Some("the data in Redis is new: the other nodes have some seconds to come back")
+        } else if !self.bus.is_reached() {
+            Some("the other nodes do not reach it: what it subscribes to in Redis does not arrive")
+        } else {
+            None
+        }
     }
 
     fn fence(&self) -> &Arc<Fence> {
@@ -301,6 +355,9 @@ impl Peers for RedisEngine {
     }
 
     async fn ask(&self, node: NodeId, question: Bytes) -> Result<Bytes, EngineError> {
+        // What was asked for before this node was stopped for long may have been given up: whoever wants it still waits for this.
+        Mark::Ask.pass();
+        self.fence.opened().await;
         self.bus.ask(node, question).await
     }
 }
@@ -312,6 +369,18 @@ fn tell_of_breaks(marks: Arc<Marks>) -> OnPush {
             marks.has_broken();
         }
     })
+}
+
+/// A record that goes again when this is dropped: nobody serves its tunnel.
+struct Added<'a> {
+    records: &'a Records,
+    tunnel: TunnelId,
+}
+
+impl Drop for Added<'_> {
+    fn drop(&mut self) {
+        self.records.remove(self.tunnel);
+    }
 }
 
 fn new_node() -> NodeId {

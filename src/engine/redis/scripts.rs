@@ -8,6 +8,12 @@ if KEYS[2] and tonumber(redis.call('ZSCORE', KEYS[2], ARGV[3]) or 0) < tonumber(
 return 1
 ";
 
+/// Gives `KEYS[1]` back, if it is the token `ARGV[1]`'s.
+pub(super) const RELEASE: &str = r"
+if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
+return 0
+";
+
 /// Begins the call `KEYS[1]` for the token `ARGV[1]`, whose body has the fingerprint `ARGV[2]`: it counts as running for `ARGV[3]` ms,
 /// and its answer will be kept for `ARGV[4]` ms. Gives `first`, `lost` (first, and Redis has lost data: see [`CLAIM`], with `ARGV[5]` and
 /// `ARGV[6]` here), `reused`, `running`, or `done` and the answer.
@@ -53,6 +59,9 @@ return 0
 
 /// Renews the lease of node `ARGV[1]` for `ARGV[2]` ms, declares dead whose lease is over, and takes over what nobody looks after.
 ///
+/// Whoever is ended stands in `dead`, so that it stops. A node that has no lease and does not stand there, since Redis has lost one of
+/// the two, gets a lease and its time: that its own is missing is no death.
+///
 /// `ARGV[3]`: after so many ms without any renewal it was the engine that was away, and all leases begin anew. `ARGV[4]`: how long
 /// the dead are remembered, in ms. `ARGV[5]`: this node's status. `ARGV[6]`: 1 if it has not written all of its part yet. `ARGV[7]`:
 /// the end of its lease as it was last told, 0 if it has none: if Redis does not know that, it has lost data, or went back to what it
@@ -66,10 +75,21 @@ local leases, records, dead, status, clock, unsure, speaks = unpack(KEYS)
 local me, lease, told = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[7])
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-if redis.call('ZSCORE', dead, me) then return {'dead', 0, {}, {}, {}, 0, {}, {}, {}} end
 
-local is_lost = tonumber(redis.call('ZSCORE', leases, me) or 0) < told
-local tick = tonumber(redis.call('HGET', clock, 'tick') or now)
+local place, known = redis.call('HGET', records, me), tonumber(redis.call('ZSCORE', leases, me) or 0)
+local born, tick = unpack(redis.call('HMGET', clock, 'born', 'tick'))
+-- Its lease was over and is gone, in the same data that it was told of: the word that it is dead may be lost as well.
+local is_same = born and tick and tonumber(born) <= told - lease and tonumber(tick) >= told - lease
+local may_be_dead = told > 0 and known == 0 and now > told and is_same
+if redis.call('ZSCORE', dead, me) or place and place ~= me or may_be_dead then
+  redis.call('ZREM', leases, me)
+  redis.call('ZADD', dead, 'NX', now, me)
+  redis.call('HSETNX', records, me, me)
+  return {'dead', 0, {}, {}, {}, now + lease, {}, {}, {}}
+end
+
+local is_lost = known < told
+tick = tonumber(tick or now)
 redis.call('HSETNX', clock, 'born', now)
 if is_lost then redis.call('HSET', clock, 'born', now) end
 redis.call('HSET', clock, 'tick', now)
@@ -84,16 +104,26 @@ redis.call('HSET', status, me, ARGV[5])
 redis.call('HSET', speaks, me, 1)
 if is_lost or ARGV[6] == '1' then redis.call('HSET', unsure, me, now) else redis.call('HDEL', unsure, me) end
 
+if told > 0 and not place then
+  for _, node in ipairs(redis.call('ZRANGE', dead, 0, -1)) do redis.call('HSETNX', records, node, node) end
+end
+
+local nodes = redis.call('HKEYS', status)
+local owners = redis.call('HGETALL', records)
+for i = 2, #owners, 2 do nodes[#nodes + 1] = owners[i] end
+for _, node in ipairs(nodes) do
+  if not redis.call('ZSCORE', dead, node) then redis.call('ZADD', leases, 'NX', now + lease, node) end
+end
 for _, node in ipairs(redis.call('ZRANGEBYSCORE', leases, '-inf', now)) do
   redis.call('ZREM', leases, node)
   redis.call('ZADD', dead, now, node)
+  redis.call('HSETNX', records, node, node)
   redis.call('HDEL', status, node)
   redis.call('HDEL', unsure, node)
 end
-redis.call('ZREMRANGEBYSCORE', dead, '-inf', now - tonumber(ARGV[4]))
 
 local mine, sets = {}, {}
-local owners = redis.call('HGETALL', records)
+owners = redis.call('HGETALL', records)
 for i = 1, #owners, 2 do
   local set, owner = owners[i], owners[i + 1]
   sets[#sets + 1] = set
@@ -103,6 +133,8 @@ for i = 1, #owners, 2 do
   end
   if owner == me and set ~= me then mine[#mine + 1] = set end
 end
+
+redis.call('ZREMRANGEBYSCORE', dead, '-inf', now - tonumber(ARGV[4]))
 
 local others = {}
 local statuses = redis.call('HGETALL', status)
@@ -115,7 +147,7 @@ for _, node in ipairs(answering) do
 end
 
 local age = now - redis.call('HGET', clock, 'born')
-local standing = is_lost and 'lost' or told > 0 and 'renewed' or 'registered'
+local standing = told == 0 and 'registered' or (is_lost or not place) and 'lost' or 'renewed'
 return {
   standing, age, mine, redis.call('ZRANGE', leases, 0, -1), others, now + lease, sets, redis.call('HKEYS', unsure), answering
 }
@@ -136,6 +168,12 @@ for at = 2, #ARGV do
     redis.call('HDEL', KEYS[6], node)
   end
 end
+return 1
+";
+
+/// The data is complete, however young it is: node `ARGV[1]` has found that no other one is there. Keys: see `Keys::nodes`.
+pub(super) const COMPLETE: &str = r"
+if redis.call('ZSCORE', KEYS[1], ARGV[1]) then redis.call('HSET', KEYS[5], 'born', 1) end
 return 1
 ";
 

@@ -36,7 +36,7 @@ impl Member for Gateway {
     }
 
     fn status(&self) -> String {
-        let now_unix_secs = self.clock.unix_time().as_secs();
+        let now_unix_secs = self.ticket_clock.unix_time().as_secs();
         let mut status = Status::new();
         self.tenants.each(|tenant| {
             let tunnels = tenant.usage.tunnels(now_unix_secs);

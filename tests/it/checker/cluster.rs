@@ -59,10 +59,21 @@ enum Trouble {
     NodeKilled,
     /// A node stands still for a while that is shorter than its lease.
     NodeStops,
+    /// Redis makes room: each key that the nodes share is lost, one after the other.
+    KeysLost,
 }
 
-const ALL: [Trouble; 5] =
-    [Trouble::RedisRestarts, Trouble::RedisHangs, Trouble::BusCut, Trouble::NodeKilled, Trouble::NodeStops];
+const ALL: [Trouble; 6] = [
+    Trouble::RedisRestarts,
+    Trouble::RedisHangs,
+    Trouble::BusCut,
+    Trouble::NodeKilled,
+    Trouble::NodeStops,
+    Trouble::KeysLost,
+];
+
+/// What `src/engine/redis/keys.rs` names.
+const KEYS: [&str; 6] = ["leases", "records", "dead", "status", "clock", "unsure"];
 
 /// When it was, and what came of it.
 #[derive(Clone, Copy, Debug)]
@@ -92,7 +103,7 @@ impl Period {
         match self.trouble {
             Trouble::RedisRestarts | Trouble::RedisHangs => overlaps(self.began, self.ended + HEALED),
             // Redis itself is there.
-            Trouble::BusCut => is_push && overlaps(self.began, self.ended + HEALED),
+            Trouble::BusCut | Trouble::KeysLost => is_push && overlaps(self.began, self.ended + HEALED),
             Trouble::NodeKilled | Trouble::NodeStops => {
                 let end = if self.trouble == Trouble::NodeKilled { self.began + ENDED } else { self.ended + HEALED };
                 let concerns = |tunnel: &String| !is_open(tunnel) || way.dialled(tunnel) == Some(nodes[troubled]);
@@ -193,6 +204,12 @@ async fn round(trouble: Trouble, seed: Seed) -> Outcome {
             redis.signal("CONT");
         }
         Trouble::BusCut => assert_eq!(redis.command(&["CLIENT", "KILL", "TYPE", "pubsub"]).await, ":3\r\n"),
+        Trouble::KeysLost => {
+            for (turn, key) in (1..).zip(KEYS) {
+                redis.command(&["DEL", &format!("wafergate:{{nodes}}:{key}")]).await;
+                sleep_until(began + TROUBLE * turn / KEYS.len() as u32).await;
+            }
+        }
         Trouble::NodeKilled => {
             way.take_out(troubled).await;
             nodes[troubled].take().expect("it is there").kill();
@@ -274,6 +291,14 @@ async fn a_node_is_killed_under_load() {
 #[tokio::test]
 async fn a_node_stands_still_under_load() {
     round(Trouble::NodeStops, Seed(1)).await.assert_sound();
+}
+
+#[tokio::test]
+async fn each_key_of_the_nodes_is_lost_under_load() {
+    let outcome = round(Trouble::KeysLost, Seed(1)).await;
+
+    outcome.assert_sound();
+    assert_eq!(outcome.logs.clients.iter().filter(|client| client.lost_at.is_some()).count(), 0);
 }
 
 #[tokio::test]

@@ -30,3 +30,15 @@ async fn clients_are_released_evenly_over_the_window() {
     assert_eq!(leaving.drained().await.value("closes_total{reason=\"drain\"}"), 30.0);
     cluster.business.assert_sound();
 }
+
+#[tokio::test]
+async fn a_node_that_nobody_is_on_or_on_the_way_to_does_not_wait_for_the_load_balancer() {
+    let mut cluster = Cluster::with(2, &[("drain.window_secs", "30")]).await;
+    let leaving = cluster.nodes.remove(0);
+    let start = Instant::now();
+
+    leaving.shutdown.soft.cancel();
+    leaving.drained().await;
+
+    assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+}

@@ -6,6 +6,7 @@ mod failover;
 mod forgotten;
 mod half_open;
 mod limits;
+mod lost_keys;
 mod past;
 mod push;
 mod trouble;

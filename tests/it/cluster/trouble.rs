@@ -79,7 +79,7 @@ impl Cluster {
         }
         for node in &self.nodes {
             node.until_metric("engine_up", 1.0).await;
-            assert_eq!(node.ask_admin("GET /readyz").await.status, 200);
+            node.until_ready().await;
         }
         // Ready for traffic is one thing; that nodes hear each other again may take a moment longer.
         self.settle().await;
@@ -252,8 +252,7 @@ async fn a_node_that_starts_without_redis_is_ready_when_redis_is() {
 
     redis.revive().await;
 
-    node.until_metric("engine_up", 1.0).await;
-    assert_eq!(node.ask_admin("GET /readyz").await.status, 200);
+    node.until_ready().await;
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! The engines, as the gateway meets them.
 
 mod conformance;
+mod hang_up;
 mod homes;
 mod rights;
 mod secure;
@@ -43,6 +44,9 @@ const TAKES_ALL: &[u8] = b"takes all";
 
 /// A question that takes longer than a node waits that does not say that it works on the answer.
 const TAKES_LONG: &[u8] = b"takes long";
+
+/// A question whose answer fails.
+const FAILS: &[u8] = b"fails";
 
 /// The default of `engine.redis_prefix`.
 const PREFIX: &str = "wafergate";
@@ -181,6 +185,28 @@ async fn a_node_works_on_so_many_answers_at_a_time_and_answers_what_it_knows_at_
     assert!(here.engine.ask(other, Bytes::from_static(TAKES_LONG)).await.is_ok(), "there is room again");
 }
 
+#[tokio::test]
+async fn a_node_one_part_of_which_has_failed_ends_as_a_whole() {
+    let redis = Redis::start().await;
+    let node = Node::join(&redis.url()).await;
+    node.member.is_broken.store(true, Ordering::Release);
+
+    let ended = within("the end", node.running).await;
+
+    assert!(ended.is_err_and(|error| error.is_panic()));
+}
+
+#[tokio::test]
+async fn a_question_whose_answer_fails_harms_no_other_one() {
+    let redis = Redis::start().await;
+    let (here, _there) = (Node::join(&redis.url()).await, Node::join(&redis.url()).await);
+    let other = here.meets_another().await;
+
+    assert!(here.engine.ask(other, Bytes::from_static(FAILS)).await.is_err());
+
+    assert_eq!(here.engine.ask(other, Bytes::from_static(b"next")).await.as_deref(), Ok(&b"you asked next"[..]));
+}
+
 /// Does what survivors do when a node's lease is over.
 async fn declare_dead(redis: &Redis, node: NodeId) {
     let (leases, dead) = (format!("{PREFIX}:{{nodes}}:leases"), format!("{PREFIX}:{{nodes}}:dead"));
@@ -192,7 +218,7 @@ async fn declare_dead(redis: &Redis, node: NodeId) {
 struct Node {
     engine: Arc<RedisEngine>,
     member: Arc<Echo>,
-    _running: AbortOnDropHandle<()>,
+    running: AbortOnDropHandle<()>,
 }
 
 impl Node {
@@ -232,7 +258,7 @@ impl Node {
         let engine = RedisEngine::new(&settings, Metrics::default()).expect("a URL");
         let member = Arc::new(Echo::default());
         let running = tokio::spawn(Arc::clone(&engine).run(member.clone()));
-        Self { engine, member, _running: AbortOnDropHandle::new(running) }
+        Self { engine, member, running: AbortOnDropHandle::new(running) }
     }
 }
 
@@ -243,6 +269,7 @@ struct Echo {
     /// How many answers it has begun to work on and neither finished nor given up.
     working: Arc<AtomicUsize>,
     is_cut_off: AtomicBool,
+    is_broken: AtomicBool,
     adopted: Mutex<Vec<(TunnelId, Option<CloseReason>)>>,
 }
 
@@ -277,6 +304,7 @@ impl Member for Echo {
         self.asked.fetch_add(1, Ordering::AcqRel);
         Box::pin(async move {
             match &question[..] {
+                FAILS => panic!("an error of the test's own"),
                 TAKES_ALL => std::thread::sleep(Duration::from_millis(100)),
                 TAKES_LONG => {
                     let _work = Work::begin(&self.working);
@@ -293,6 +321,7 @@ impl Member for Echo {
     }
 
     fn status(&self) -> String {
+        assert!(!self.is_broken.load(Ordering::Acquire), "an error of the test's own");
         String::new()
     }
 

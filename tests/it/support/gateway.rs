@@ -84,6 +84,11 @@ impl TestGateway {
         within(&what, async { while self.metric(name).await != value {} }).await;
     }
 
+    /// Waits until it says that it may get traffic.
+    pub(crate) async fn until_ready(&self) {
+        within("it is ready", async { while self.ask_admin("GET /readyz").await.status != 200 {} }).await;
+    }
+
     /// Waits until it has ended in order; all metrics as they are then.
     pub(crate) async fn drained(self) -> Metrics {
         let counted = self.counted.clone();

@@ -1,0 +1,74 @@
+//! Each key that the nodes share is lost while all goes on, as it is when Redis makes room: no node is taken for dead.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::support::Cluster;
+use crate::support::TestClient;
+
+/// What `src/engine/redis/keys.rs` names.
+const KEYS: [&str; 6] = ["leases", "records", "dead", "status", "clock", "unsure"];
+
+/// A second node renews its lease in this time, and a third one, and finds what is lost.
+const RENEWALS: Duration = Duration::from_millis(2_500);
+
+/// Pushes from each node to the other one's tunnel, again and again; a live one is never called invalid.
+async fn pushes_go_on(cluster: &Cluster, clients: &mut [TestClient; 2], what: &str) {
+    let end = Instant::now() + RENEWALS;
+    let mut turn = 0;
+    while Instant::now() < end {
+        for (node, client) in [(0, 1), (1, 0)] {
+            let content = format!("{what} {turn}");
+            let answer = cluster.try_push(node, &[&clients[client].tunnel], &content).await;
+            assert_eq!(answer["code"], 0, "{what}: {answer}");
+            assert_eq!(answer["data"]["invalidTunnelIds"], serde_json::json!([]), "{what}: a live tunnel is invalid");
+            clients[client].expect(&format!("message:{content}")).await;
+        }
+        turn += 1;
+    }
+}
+
+#[tokio::test]
+async fn no_key_of_the_nodes_is_missed_when_it_is_lost() {
+    let cluster = Cluster::new(2).await;
+    let mut clients = [cluster.connect(1, 0).await, cluster.connect(0, 1).await];
+
+    for key in KEYS {
+        cluster.redis.command(&["DEL", &format!("wafergate:{{nodes}}:{key}")]).await;
+        pushes_go_on(&cluster, &mut clients, key).await;
+    }
+
+    for client in &clients {
+        cluster.business.story(&client.tunnel, &["connect"]).await;
+    }
+    drop(clients);
+    for node in cluster.nodes {
+        node.finish().await;
+    }
+    cluster.business.assert_sound();
+}
+
+#[tokio::test]
+async fn a_dead_nodes_tunnels_are_ended_also_when_it_was_forgotten_that_it_lived() {
+    for lost in [&["leases"][..], &["records"], &["leases", "status"], &["records", "status"]] {
+        let mut cluster = Cluster::new(2).await;
+        let client = cluster.connect(0, 1).await;
+        cluster.nodes.remove(1).kill().await;
+
+        for key in lost {
+            cluster.redis.command(&["DEL", &format!("wafergate:{{nodes}}:{key}")]).await;
+        }
+
+        let expected = ["connect", "close"];
+        tokio::time::timeout(2 * crate::support::DEADLINE, async {
+            while cluster.business.events().len() < expected.len() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        })
+        .await
+        .unwrap_or_else(|_| panic!("{lost:?}: no close"));
+        cluster.business.story(&client.tunnel, &expected).await;
+        cluster.business.assert_sound();
+    }
+}

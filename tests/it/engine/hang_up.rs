@@ -1,0 +1,170 @@
+//! Clients who go away in the middle of their handshake, at each place where it waits: nothing is left of them, and the URL is good.
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tokio_util::task::AbortOnDropHandle;
+use wafergate::clock::SystemClock;
+use wafergate::config;
+use wafergate::delivery::EventKind;
+use wafergate::engine::Engine;
+use wafergate::engine::RedisEngine;
+use wafergate::engine::RedisSettings;
+use wafergate::gateway::Gateway;
+use wafergate::gateway::Parts;
+use wafergate::gateway::Refusal;
+use wafergate::metrics::Metrics;
+use wafergate::protocol::native::Name;
+use wafergate::protocol::ticket::About;
+use wafergate::protocol::ticket::Sealer;
+use wafergate::server::Descriptors;
+use wafergate::webhook::Deliver;
+use wafergate::webhook::Inbox;
+
+use crate::support::Redis;
+use crate::support::within;
+
+/// Takes events, and delivers none.
+struct Nowhere;
+
+impl Deliver for Nowhere {
+    fn enqueue(&self, _inbox: &Arc<Inbox>, _kind: EventKind, _now: Instant) {}
+}
+
+/// A gateway on Redis, which is not served.
+struct Door {
+    gateway: Arc<Gateway>,
+    redis: Redis,
+    _running: AbortOnDropHandle<()>,
+}
+
+impl Door {
+    async fn new() -> Self {
+        let redis = Redis::start().await;
+        let metrics = Metrics::default();
+        let settings = RedisSettings {
+            url: &redis.url(),
+            prefix: super::PREFIX,
+            ticket_key: b"key",
+            connect_ttl: Duration::from_secs(60),
+        };
+        let engine = RedisEngine::new(&settings, metrics.clone()).expect("a URL");
+        let settings = [("TENANTS__0__SERVER_HOST", "shop.example"), ("TENANTS__0__KEYS", "a key of this test")];
+        let variables = settings.map(|(name, value)| (format!("WAFERGATE__{name}"), value.to_owned()));
+        let options = config::load(None, variables).expect("usable settings").options;
+        let gateway = Arc::new(Gateway::new(Parts {
+            options,
+            sealer: Sealer::new(b"key"),
+            engine: engine.clone(),
+            deliver: Arc::new(Nowhere),
+            clock: Arc::new(SystemClock),
+            ticket_clock: engine.clock(),
+            random_id: rand::random,
+            metrics,
+            descriptors: Arc::new(Descriptors::of_this_process().expect("readable")),
+        }));
+        let running = AbortOnDropHandle::new(tokio::spawn(Arc::clone(&engine).run(gateway.clone())));
+        within("it is up", async {
+            while !engine.is_up() {
+                tokio::task::yield_now().await
+            }
+        })
+        .await;
+        Self { gateway, redis, _running: running }
+    }
+
+    /// A connect URL of a tunnel that will be in a group and somebody's.
+    fn issue(&self) -> String {
+        let tenant =
+            self.gateway.tenants.tenant(&wafergate::protocol::text::md5_hex("shop.example")).expect("configured");
+        let key = tenant.settings().keys[0].clone();
+        let name = |name| Name::new(name).expect("a name");
+        let about = About { user: Some(name("ann")), groups: vec![name("room")], ..About::default() };
+        let issued = self.gateway.issue_as(&tenant, &key, "https://shop.example/", Some(about)).expect("issued");
+        issued.path["/ws/".len()..].to_owned()
+    }
+
+    /// Waits until Redis has nothing of any tunnel but what it remembers of those that were used up.
+    async fn is_empty(&self) {
+        for pattern in ["wafergate:{records:*", "wafergate:homes:*", "wafergate:{places:*", "wafergate:claim:*"] {
+            within(pattern, async { while self.redis.command(&["KEYS", pattern]).await != "*0\r\n" {} }).await;
+        }
+    }
+}
+
+/// The outcome of `future`, unless it waits for the so-and-so-many-th time before.
+async fn within_waits<T>(waits: usize, future: impl Future<Output = T>) -> Option<T> {
+    let mut future = pin!(future);
+    let mut left = waits;
+    poll_fn(|cx| {
+        if let Poll::Ready(output) = future.as_mut().poll(cx) {
+            return Poll::Ready(Some(output));
+        }
+        left = left.saturating_sub(1);
+        if left == 0 { Poll::Ready(None) } else { Poll::Pending }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn nothing_is_left_of_a_client_that_hangs_up_wherever_its_handshake_waits() {
+    let door = Door::new().await;
+    let mut waits = 0;
+    loop {
+        waits += 1;
+        let ticket = door.issue();
+        let admission = within_waits(waits, door.gateway.admit(&ticket)).await;
+        let is_through = admission.is_some();
+        drop(admission);
+        door.is_empty().await;
+        let again = within("it may come again", door.gateway.admit(&ticket)).await;
+        assert!(again.is_ok(), "given up at wait {waits}: {:?}", again.err());
+        drop(again);
+        if is_through {
+            break;
+        }
+    }
+    // For its places, its claim and its record; more if a wait goes on.
+    assert!(waits > 3, "it waited {waits} times: does this reach Redis?");
+    door.is_empty().await;
+}
+
+#[tokio::test]
+async fn many_clients_that_hang_up_leave_nothing() {
+    let door = Door::new().await;
+    for turn in 0..300_u64 {
+        let ticket = door.issue();
+        let patience = Duration::from_micros(turn * 5);
+        let _ = tokio::time::timeout(patience, door.gateway.admit(&ticket)).await;
+    }
+    door.is_empty().await;
+}
+
+#[tokio::test]
+async fn a_handshake_given_up_while_redis_hangs_does_not_burn_the_url() {
+    let door = Door::new().await;
+    let ticket = door.issue();
+    door.redis.signal("STOP");
+    assert!(within_waits(1, door.gateway.admit(&ticket)).await.is_none(), "it waits for Redis");
+    within("it is noticed", async {
+        while door.gateway.engine().is_up() {
+            tokio::task::yield_now().await
+        }
+    })
+    .await;
+    door.redis.signal("CONT");
+
+    let opened = within("the same URL opens a tunnel", async {
+        loop {
+            match door.gateway.admit(&ticket).await {
+                Err(Refusal::Used) => tokio::time::sleep(Duration::from_millis(20)).await,
+                outcome => return outcome,
+            }
+        }
+    });
+    assert!(opened.await.is_ok());
+}
