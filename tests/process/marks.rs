@@ -66,7 +66,7 @@ impl Scene {
     }
 
     /// Nothing more is said to the business server, and the client is sent away with nothing else.
-    fn is_silent(mut self) {
+    fn stays_silent(mut self) {
         assert_eq!(self.nodes.business.story(QUIET), None, "others have told of its tunnels");
         let (opcode, payload) = self.victim.1.receive();
         let text = String::from_utf8_lossy(&payload);
@@ -92,7 +92,7 @@ fn of_an_event(mark: Mark, time: usize, has_come: bool) {
     // What is asked for with the answer to another node's `close` is that one's to do.
     scene.nodes.business.say(r#"{"code":0}"#);
     scene.stops_and_is_told_of();
-    scene.is_silent();
+    scene.stays_silent();
 }
 
 /// A push to the node's own tunnel is about to be done.
@@ -102,7 +102,7 @@ fn of_a_push(mark: Mark) {
     scene.stops_and_is_told_of();
     let answer = answer.join().expect("no panic");
     assert!(answer["code"] == 50302 || answer["data"]["invalidTunnelIds"] == json!([scene.victim.0]), "{answer}");
-    scene.is_silent();
+    scene.stays_silent();
 }
 
 /// Another node is about to be asked.
@@ -118,7 +118,7 @@ fn of_a_question() {
     if answer["code"] == 0 {
         assert_eq!(scene.bystander.1.receive(), (1, b"message:late".to_vec()));
     }
-    scene.is_silent();
+    scene.stays_silent();
 }
 
 /// A question has come, and is about to be answered; whoever repeats what was not answered causes no double.
@@ -130,7 +130,7 @@ fn of_another_nodes_question(mark: Mark, has_come: bool) {
     if has_come {
         assert_eq!(scene.victim.1.receive(), (1, b"message:asked".to_vec()));
     }
-    scene.is_silent();
+    scene.stays_silent();
 }
 
 /// A tunnel has been described, and is others' when that is to be told.
@@ -145,7 +145,7 @@ fn of_a_description() {
     let (head, body) = answer.join().expect("no panic");
     // Nobody has it, or that cannot be said yet.
     assert!(["HTTP/1.1 404 ", "HTTP/1.1 503 "].iter().any(|status| head.starts_with(status)), "{head}{body}");
-    scene.is_silent();
+    scene.stays_silent();
 }
 
 /// A client is about to get in: its tunnel's story is told already when the node goes on.
@@ -164,7 +164,7 @@ fn of_a_handshake() {
     scene.node().signal("CONT");
     let refusal = opening.join().expect("no panic").expect_err("its tunnel has ended");
     assert!(refusal.starts_with("HTTP/1.1 503 "), "{refusal}");
-    scene.is_silent();
+    scene.stays_silent();
 }
 
 /// What is done when a node is stopped at `mark`. A new mark has to find its place here.

@@ -19,6 +19,7 @@ use wafergate::gateway::Parts;
 use wafergate::gateway::Refusal;
 use wafergate::metrics::Metrics;
 use wafergate::protocol::native::Name;
+use wafergate::protocol::subprotocol::Offer;
 use wafergate::protocol::ticket::About;
 use wafergate::protocol::ticket::Sealer;
 use wafergate::server::Descriptors;
@@ -70,7 +71,7 @@ impl Door {
         let running = AbortOnDropHandle::new(tokio::spawn(Arc::clone(&engine).run(gateway.clone())));
         within("it is up", async {
             while !engine.is_up() {
-                tokio::task::yield_now().await
+                tokio::task::yield_now().await;
             }
         })
         .await;
@@ -117,11 +118,11 @@ async fn nothing_is_left_of_a_client_that_hangs_up_wherever_its_handshake_waits(
     loop {
         waits += 1;
         let ticket = door.issue();
-        let admission = within_waits(waits, door.gateway.admit(&ticket)).await;
+        let admission = within_waits(waits, door.gateway.admit(&ticket, &Offer::default())).await;
         let is_through = admission.is_some();
         drop(admission);
         door.is_empty().await;
-        let again = within("it may come again", door.gateway.admit(&ticket)).await;
+        let again = within("it may come again", door.gateway.admit(&ticket, &Offer::default())).await;
         assert!(again.is_ok(), "given up at wait {waits}: {:?}", again.err());
         drop(again);
         if is_through {
@@ -139,7 +140,7 @@ async fn many_clients_that_hang_up_leave_nothing() {
     for turn in 0..300_u64 {
         let ticket = door.issue();
         let patience = Duration::from_micros(turn * 5);
-        let _ = tokio::time::timeout(patience, door.gateway.admit(&ticket)).await;
+        let _ = tokio::time::timeout(patience, door.gateway.admit(&ticket, &Offer::default())).await;
     }
     door.is_empty().await;
 }
@@ -149,10 +150,10 @@ async fn a_handshake_given_up_while_redis_hangs_does_not_burn_the_url() {
     let door = Door::new().await;
     let ticket = door.issue();
     door.redis.signal("STOP");
-    assert!(within_waits(1, door.gateway.admit(&ticket)).await.is_none(), "it waits for Redis");
+    assert!(within_waits(1, door.gateway.admit(&ticket, &Offer::default())).await.is_none(), "it waits for Redis");
     within("it is noticed", async {
         while door.gateway.engine().is_up() {
-            tokio::task::yield_now().await
+            tokio::task::yield_now().await;
         }
     })
     .await;
@@ -160,7 +161,7 @@ async fn a_handshake_given_up_while_redis_hangs_does_not_burn_the_url() {
 
     let opened = within("the same URL opens a tunnel", async {
         loop {
-            match door.gateway.admit(&ticket).await {
+            match door.gateway.admit(&ticket, &Offer::default()).await {
                 Err(Refusal::Used) => tokio::time::sleep(Duration::from_millis(20)).await,
                 outcome => return outcome,
             }

@@ -18,6 +18,7 @@ use wafergate::gateway::PushError;
 use wafergate::gateway::Socket;
 use wafergate::id::TunnelId;
 use wafergate::protocol::content::Profile;
+use wafergate::protocol::subprotocol::Offer;
 use wafergate::protocol::wafer::Order;
 use wafergate::protocol::wafer::PushPacket;
 use wafergate::protocol::wafer::Target;
@@ -71,7 +72,7 @@ async fn open(gateway: &Arc<Gateway>, client: &Client) -> TunnelId {
     let tenant = gateway.tenants.tenant("t").expect("configured");
     let key = tenant.settings().keys[0].clone();
     let issued = gateway.issue(&tenant, &key, "https://h.example/").expect("issued");
-    let admission = gateway.admit(&issued.path["/ws/".len()..]).await.expect("fresh");
+    let admission = gateway.admit(&issued.path["/ws/".len()..], &Offer::default()).await.expect("fresh");
     gateway.attach(admission, Profile::Wafer, client.clone(), Bytes::new());
     issued.tunnel
 }
