@@ -8,6 +8,7 @@ mod cluster;
 mod commands;
 mod deploy;
 mod descriptors;
+mod distance;
 mod figures;
 mod gateway;
 mod keep_alive;

@@ -35,7 +35,7 @@ pub(crate) fn certify(dir: &Path) -> CertificateDer<'static> {
     cert.der().clone()
 }
 
-fn trusting(url: &str, root: &CertificateDer<'static>) -> StreamOwned<ClientConnection, TcpStream> {
+pub(crate) fn trusting(url: &str, root: &CertificateDer<'static>) -> StreamOwned<ClientConnection, TcpStream> {
     secured(connect(url), root)
 }
 
@@ -65,7 +65,7 @@ fn over(phone: &Arc<ClientConfig>, stream: TcpStream) -> StreamOwned<ClientConne
     StreamOwned::new(ClientConnection::new(Arc::clone(phone), name).expect("a client"), stream)
 }
 
-fn with_tls(business: &str, dir: &Path) -> String {
+pub(crate) fn with_tls(business: &str, dir: &Path) -> String {
     with_tls_and(business, dir, "")
 }
 
