@@ -7,6 +7,7 @@ mod clock;
 mod cpu;
 mod crowd;
 mod dialect;
+mod far;
 mod figure;
 mod floor;
 mod frame;
@@ -62,7 +63,9 @@ fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let cases = modes::cases(mode, options, files);
     let subjects = options.subjects();
     let mut report = Report::default();
-    let total = cases.len() * options.repeats() * subjects.len();
+    let far_cases = far::cases(mode, options, files);
+    let fronts = if far_cases.is_empty() { vec![] } else { far::fronts(options) };
+    let total = options.repeats() * (cases.len() * subjects.len() + far_cases.len());
     let mut done = 0;
     for case in &cases {
         for repeat in 1..=options.repeats() {
@@ -75,6 +78,13 @@ fn run(options: &Options) -> anyhow::Result<ExitCode> {
             }
         }
     }
+    for case in &far_cases {
+        for repeat in 1..=options.repeats() {
+            done += 1;
+            progress(&format!("{done}/{total} {}: {repeat} of {}", case.name(), options.repeats()));
+            case.run(options, cores, &fronts, &mut report.far).with_context(|| case.name())?;
+        }
+    }
     progress("");
     println!("{}\n\n{}", machine.line(), report.table());
     if let Some(path) = &options.json {
@@ -83,7 +93,7 @@ fn run(options: &Options) -> anyhow::Result<ExitCode> {
     if let Some(folder) = &options.svg {
         report.write_pictures(folder).context("cannot write the pictures")?;
     }
-    Ok(if report.faults() == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if report.faults() == 0 && report.far.turned_away() == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Tells what is going on: in one line on a terminal.

@@ -7,6 +7,10 @@ use std::time::Duration;
 use clap::Parser;
 use clap::ValueEnum;
 
+use crate::far::Hostility;
+use crate::far::Origin;
+use crate::far::Speech;
+
 /// Measures what the gateway costs on one core, with a bare server (the floor) beside it in the same run.
 ///
 /// Everything is on 127.0.0.1. Server and load have a core each, where there are two. CPU times come from /proc.
@@ -28,7 +32,7 @@ pub(crate) struct Options {
     /// Only this server
     #[arg(long, value_enum)]
     pub(crate) only: Option<Subject>,
-    /// idle, fanout, unicast, connect, storm: how many connections, instead of the usual ones
+    /// idle, fanout, unicast, connect, storm, handshakes, backlog: how many connections, instead of the usual ones
     #[arg(long, value_name = "N")]
     pub(crate) connections: Option<usize>,
     /// fanout: how many of them get each message, instead of the usual ones
@@ -40,6 +44,24 @@ pub(crate) struct Options {
     /// fanout, unicast, burst, upstream, echo: bytes of a message, instead of the usual ones
     #[arg(long, value_name = "BYTES")]
     pub(crate) bytes: Option<usize>,
+    /// handshakes, siege: the time of a round trip, instead of the usual ones
+    #[arg(long, value_name = "MS")]
+    pub(crate) round_trip_ms: Option<u64>,
+    /// handshakes, siege: what clients speak, and the server's key, instead of the usual ones
+    #[arg(long, value_enum)]
+    pub(crate) speech: Option<Speech>,
+    /// handshakes: the first flight of each client comes in two halves that are so far apart
+    #[arg(long, value_name = "MS")]
+    pub(crate) gap_ms: Option<u64>,
+    /// siege: how many hostile sockets, instead of the usual ones
+    #[arg(long, value_name = "N")]
+    pub(crate) hostile: Option<usize>,
+    /// siege: what they do, instead of each thing in turn
+    #[arg(long, value_enum)]
+    pub(crate) hostility: Option<Hostility>,
+    /// siege: where they come from, instead of `same` and `spread`
+    #[arg(long, value_enum)]
+    pub(crate) origin: Option<Origin>,
     /// The gateway's binary, instead of the one that was built for this run
     #[arg(long, value_name = "PATH", env = "WAFERGATE_BIN")]
     pub(crate) gateway: Option<PathBuf>,
@@ -76,6 +98,12 @@ pub(crate) enum Mode {
     Connect,
     /// Half of all clients vanish at once while others come, one after the other
     Storm,
+    /// Many clients at once, from far away, through TLS; nginx and haproxy in front of the gateway beside it
+    Handshakes,
+    /// Phones beside sockets that say half of what they should, or nothing
+    Siege,
+    /// Many TCP connections while the server does not look
+    Backlog,
     /// All of these
     All,
     /// The bare server itself

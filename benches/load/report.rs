@@ -6,6 +6,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
+use crate::far::Table;
 use crate::figure::Chart;
 use crate::figure::Figure;
 use crate::figure::Target;
@@ -21,6 +22,9 @@ use crate::svg::Bars;
 #[derive(Default, Serialize)]
 pub(crate) struct Report {
     rows: Vec<Row>,
+    #[serde(flatten)]
+    /// What was measured of clients from far away.
+    pub(crate) far: Table,
 }
 
 /// All figures of one name.
@@ -58,7 +62,7 @@ pub(crate) struct Spread {
 
 impl Spread {
     /// Of these; none if there are none.
-    fn of(values: impl IntoIterator<Item = f64>) -> Option<Self> {
+    pub(crate) fn of(values: impl IntoIterator<Item = f64>) -> Option<Self> {
         let mut values: Vec<f64> = values.into_iter().collect();
         values.sort_by(f64::total_cmp);
         Some(Self { min: *values.first()?, median: values[values.len() / 2], max: *values.last()? })
@@ -89,6 +93,9 @@ impl Report {
 
     /// All of it for people.
     pub(crate) fn table(&self) -> String {
+        if self.rows.is_empty() {
+            return self.far.text();
+        }
         let mut text = String::from(
             "| what | unit | gateway | floor | × floor | target | gateway/s | floor/s | gateway p50 / p99 / p999 / max µs | floor \
              | faults |\n|---|---|---|---|---|---|---|---|---|---|---|\n",
@@ -112,7 +119,7 @@ impl Report {
             )
             .expect("a string grows as needed");
         }
-        text
+        text + "\n" + &self.far.text()
     }
 
     /// Writes all of it for programs.
@@ -120,9 +127,10 @@ impl Report {
         #[derive(Serialize)]
         struct Document<'a> {
             machine: &'a Machine,
-            rows: &'a [Row],
+            #[serde(flatten)]
+            report: &'a Report,
         }
-        let text = serde_json::to_string_pretty(&Document { machine, rows: &self.rows })?;
+        let text = serde_json::to_string_pretty(&Document { machine, report: self })?;
         Ok(fs::write(path, text + "\n")?)
     }
 

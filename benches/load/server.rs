@@ -26,6 +26,8 @@ pub(crate) const KEY: &str = "a key for measurements";
 pub(crate) struct Server {
     /// Where it listens.
     pub(crate) address: SocketAddr,
+    /// Where its admin listener is, if it has one.
+    pub(crate) admin: Option<SocketAddr>,
     child: Child,
     /// Open as long as the server runs: it may have more to say than is read.
     stdout: BufReader<ChildStdout>,
@@ -41,22 +43,54 @@ impl Server {
         business: SocketAddr,
     ) -> anyhow::Result<Self> {
         let files = tempfile::tempdir()?;
-        let mut command = match subject {
+        let command = match subject {
             Subject::Floor => floor(business)?,
-            Subject::Gateway => gateway(&gateway_path(options), files.path(), business)?,
+            Subject::Gateway => gateway(&gateway_path(options), files.path(), &settings(business))?,
         };
+        Self::launch(command, files, cores, business)
+    }
+
+    /// Starts a gateway with more settings: `server` in that section, `tunnel` in the other.
+    pub(crate) fn start_gateway(
+        options: &Options,
+        cores: Cores,
+        business: SocketAddr,
+        server: &str,
+        tunnel: &str,
+    ) -> anyhow::Result<Self> {
+        let files = tempfile::tempdir()?;
+        let settings = settings(business)
+            .replace("[server]\n", &format!("[server]\n{server}"))
+            .replace("[tunnel]\n", &format!("[tunnel]\n{tunnel}"));
+        let command = gateway(&gateway_path(options), files.path(), &settings)?;
+        let mut server = Self::launch(command, files, cores, business)?;
+        server.admin = server.says("admin");
+        Ok(server)
+    }
+
+    fn launch(mut command: Command, files: TempDir, cores: Cores, business: SocketAddr) -> anyhow::Result<Self> {
         cores.use_servers()?;
         let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
         cores.use_loads()?;
         let mut child = child.with_context(|| format!("cannot start {command:?}"))?;
         let stdout = BufReader::new(child.stdout.take().context("stdout is piped")?);
         // From here on, an error ends it too.
-        let mut server = Self { address: business, child, stdout, _files: files };
-        let mut line = String::new();
-        server.stdout.read_line(&mut line)?;
-        let address = line.trim().strip_prefix("listen http://").context("the server did not say where it listens")?;
-        server.address = address.parse()?;
+        let mut server = Self { address: business, admin: None, child, stdout, _files: files };
+        server.address = server.says("listen").context("the server did not say where it listens")?;
         Ok(server)
+    }
+
+    /// The address in its next line, which begins with this word.
+    fn says(&mut self, word: &str) -> Option<SocketAddr> {
+        let mut line = String::new();
+        self.stdout.read_line(&mut line).ok()?;
+        let url = line.trim().strip_prefix(word)?.trim_start();
+        url.split("://").nth(1)?.parse().ok()
+    }
+
+    /// Its process.
+    pub(crate) fn process(&self) -> u32 {
+        self.child.id()
     }
 
     /// The CPU time it has used so far.
@@ -89,9 +123,9 @@ fn floor(business: SocketAddr) -> anyhow::Result<Command> {
     Ok(command)
 }
 
-fn gateway(path: &Path, files: &Path, business: SocketAddr) -> anyhow::Result<Command> {
+fn gateway(path: &Path, files: &Path, settings: &str) -> anyhow::Result<Command> {
     let config = files.join("wafergate.toml");
-    std::fs::write(&config, settings(business))?;
+    std::fs::write(&config, settings)?;
     let mut command = Command::new(path);
     command.arg("serve").arg("--config").arg(config).env_remove("RUST_LOG");
     Ok(command)

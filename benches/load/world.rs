@@ -31,7 +31,8 @@ use crate::place::Place;
 use crate::segments;
 
 /// The answer to every event.
-const ACCEPTED: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 10\r\n\r\n{\"code\":0}";
+pub(crate) const ACCEPTED: &[u8] =
+    b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 10\r\n\r\n{\"code\":0}";
 
 /// How much is read at a time.
 const READ_BYTES: usize = 256 * 1024;

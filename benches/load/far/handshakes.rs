@@ -1,0 +1,139 @@
+//! `handshakes`: many clients come at once, from far away.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::Speech;
+use super::bystander::Bystander;
+use super::clients;
+use super::clients::Plan;
+use super::front::Front;
+use super::front::Stand;
+use super::netstat::Backlog;
+use crate::cpu::Cores;
+use crate::modes::grouped;
+use crate::options::Options;
+
+/// The time between two packets of one flight: the second one was lost, and is sent again.
+const GAP: Duration = Duration::from_millis(200);
+/// Files that are open beside the clients; a proxy needs two for each of them.
+const OTHER_FILES: usize = 500;
+/// A client whose connection took longer than this has repeated its SYN, which it does after a second.
+const REPEATED: Duration = Duration::from_millis(900);
+
+/// Clients that come at once.
+pub(crate) struct Handshakes {
+    clients: usize,
+    speech: Speech,
+    round_trip: Duration,
+    /// The time between the two halves of a first flight.
+    gap: Option<Duration>,
+}
+
+/// What became of them.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Came {
+    /// How many there were.
+    pub(crate) clients: usize,
+    /// How many got in at their first try.
+    pub(crate) in_at_first_try: usize,
+    /// Why the others did not, and how many.
+    pub(crate) failures: BTreeMap<String, usize>,
+    /// Until half of all were in.
+    pub(crate) half_ms: Option<f64>,
+    /// Until 99 of 100 were.
+    pub(crate) most_ms: Option<f64>,
+    /// Until all were.
+    pub(crate) all_ms: Option<f64>,
+    /// CPU time of all servers for each client.
+    pub(crate) cpu_us: f64,
+    /// CPU time of the load tool for each client.
+    pub(crate) load_cpu_us: f64,
+    /// How late the load tool was, at worst.
+    pub(crate) load_lag_ms: f64,
+    /// How much more memory than before the servers had at their peak, for each client.
+    pub(crate) peak_bytes: f64,
+    /// How long the heartbeats took of a client that was there before: the slowest, and 99 of 100.
+    pub(crate) beats_ms: [f64; 2],
+    /// How many SYNs were repeated.
+    pub(crate) repeated: usize,
+    /// How many SYNs found no room.
+    pub(crate) drops: u64,
+}
+
+/// The usual crowds, or those that are asked for.
+pub(super) fn cases(options: &Options, files: usize) -> Vec<Handshakes> {
+    use Speech::Plain;
+    use Speech::Tls12Ecdsa;
+    use Speech::Tls12Rsa;
+    use Speech::Tls13Ecdsa;
+    use Speech::Tls13Rsa;
+    let case = |clients, speech, millis| {
+        let gap = options.gap_ms.map(Duration::from_millis);
+        Handshakes { clients, speech, round_trip: Duration::from_millis(millis), gap }
+    };
+    let mut cases = Vec::new();
+    if options.smoke {
+        cases.extend([case(50, Tls12Rsa, 20), case(50, Tls13Ecdsa, 0), case(50, Plain, 0)]);
+    } else if options.connections.is_some() || options.speech.is_some() || options.round_trip_ms.is_some() {
+        let clients = options.connections.unwrap_or(1_500);
+        cases.push(case(clients, options.speech.unwrap_or(Tls12Ecdsa), options.round_trip_ms.unwrap_or(300)));
+    } else {
+        for millis in [0, 50, 300, 1_000] {
+            cases.extend([Tls12Ecdsa, Tls12Rsa, Tls13Ecdsa, Tls13Rsa].map(|speech| case(1_500, speech, millis)));
+        }
+        cases.extend([case(1_500, Plain, 0), case(1_500, Plain, 1_000)]);
+        cases.push(Handshakes { gap: Some(GAP), ..case(8_192, Tls12Ecdsa, 300) });
+        for clients in [500, 2_048, 8_192] {
+            cases.extend([case(clients, Tls12Ecdsa, 300), case(clients, Tls12Rsa, 1_000), case(clients, Tls13Rsa, 0)]);
+        }
+    }
+    cases.retain(|case| 2 * case.clients + OTHER_FILES <= files);
+    cases
+}
+
+impl Handshakes {
+    /// Its name.
+    pub(super) fn name(&self) -> String {
+        let (clients, speech) = (grouped(self.clients), self.speech.name());
+        let halves = self.gap.map_or_else(String::new, |gap| format!(", hello in halves {} ms apart", gap.as_millis()));
+        format!("{clients} at once, {speech}, {} s away{halves}", self.round_trip.as_secs_f64())
+    }
+
+    /// Measures it once.
+    pub(super) fn run(&self, options: &Options, cores: Cores, front: Front) -> anyhow::Result<Came> {
+        let stand = Stand::start(front, self.speech, options, cores)?;
+        let plan = Plan {
+            address: stand.address,
+            tls: self.speech.client()?,
+            round_trip: self.round_trip,
+            paths: stand.tunnels(self.clients)?,
+            gap: self.gap,
+            is_one_by_one: false,
+        };
+        let bystander = Bystander::watch(&stand)?;
+        let (cpu, bytes, backlog) = (stand.cpu()?, stand.begin_peak()?, Backlog::now()?);
+        let outcome = clients::come(&plan)?;
+        let (peak, cpu) = (stand.peak_bytes()?, stand.cpu()?.saturating_sub(cpu));
+        let beats = bystander.end()?.percentiles();
+        let time = |share| outcome.time(share, self.clients).map(|time| time.as_secs_f64() * 1e3);
+        let each = |all: f64| all / self.clients as f64;
+        Ok(Came {
+            clients: self.clients,
+            in_at_first_try: outcome.times.len(),
+            half_ms: time(0.5),
+            most_ms: time(0.99),
+            all_ms: time(1.0),
+            cpu_us: each(cpu.as_secs_f64() * 1e6),
+            load_cpu_us: each(outcome.cpu.as_secs_f64() * 1e6),
+            load_lag_ms: outcome.lag.as_secs_f64() * 1e3,
+            peak_bytes: each(peak.saturating_sub(bytes) as f64),
+            beats_ms: [beats.max_us / 1e3, beats.p99_us / 1e3],
+            repeated: outcome.connects.iter().filter(|time| **time >= REPEATED).count(),
+            drops: backlog.since()?.drops,
+            failures: outcome.failures,
+        })
+    }
+}

@@ -1,0 +1,87 @@
+//! Clients from far away, many at once, and hostile ones beside them; nginx and haproxy, where they are installed, take the same.
+
+mod backlog;
+mod business;
+mod bystander;
+mod clients;
+mod front;
+mod handshakes;
+mod hostile;
+mod netstat;
+mod siege;
+mod speech;
+mod table;
+
+use crate::cpu::Cores;
+use crate::options::Mode;
+use crate::options::Options;
+use backlog::Backlog;
+use front::Front;
+use handshakes::Handshakes;
+use siege::Siege;
+
+pub(crate) use hostile::Hostility;
+pub(crate) use hostile::Origin;
+pub(crate) use speech::Speech;
+pub(crate) use table::Table;
+
+/// One thing to measure.
+pub(crate) enum Case {
+    /// `handshakes`.
+    Handshakes(Handshakes),
+    /// `siege`.
+    Siege(Siege),
+    /// `backlog`.
+    Backlog(Backlog),
+}
+
+impl Case {
+    /// Its name.
+    pub(crate) fn name(&self) -> String {
+        match self {
+            Self::Handshakes(handshakes) => handshakes.name(),
+            Self::Siege(siege) => siege.name(),
+            Self::Backlog(backlog) => backlog.name(),
+        }
+    }
+
+    /// Measures it once at each front, one after the other.
+    pub(crate) fn run(
+        &self,
+        options: &Options,
+        cores: Cores,
+        fronts: &[Front],
+        table: &mut Table,
+    ) -> anyhow::Result<()> {
+        for front in fronts {
+            let name = self.name();
+            match self {
+                Self::Handshakes(case) => table.came(name, *front, case.run(options, cores, *front)?),
+                Self::Siege(case) => table.besieged(name, *front, case.run(options, cores, *front)?),
+                Self::Backlog(case) => table.queued(name, *front, case.run(options, cores, *front)?),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The fronts that can be measured here.
+pub(crate) fn fronts(options: &Options) -> Vec<Front> {
+    Front::here(options)
+}
+
+/// What is to be measured in this mode, with at most `files` open files.
+pub(crate) fn cases(mode: Mode, options: &Options, files: usize) -> Vec<Case> {
+    let mut cases = Vec::new();
+    let is_wanted = |each| mode == Mode::All || mode == each;
+    if is_wanted(Mode::Handshakes) {
+        cases.extend(handshakes::cases(options, files).into_iter().map(Case::Handshakes));
+    }
+    if is_wanted(Mode::Siege) {
+        cases.extend(siege::cases(options).into_iter().map(Case::Siege));
+    }
+    if is_wanted(Mode::Backlog) {
+        cases.push(Case::Backlog(Backlog::new(options)));
+    }
+    cases
+}
