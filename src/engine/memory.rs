@@ -15,6 +15,7 @@ use super::Closed;
 use super::Engine;
 use super::EngineError;
 use super::Entered;
+use super::Installation;
 use super::Memo;
 use super::Peers;
 use super::Presence;
@@ -148,6 +149,10 @@ impl Engine for MemoryEngine {
 
     fn is_up(&self) -> bool {
         true
+    }
+
+    fn installation(&self) -> Installation {
+        Installation::Alone
     }
 
     fn fence(&self) -> &Arc<Fence> {

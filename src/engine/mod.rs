@@ -45,6 +45,24 @@ pub enum Claim {
 /// Names one claim: random, so that a claim whose answer was lost can be made again.
 pub type Token = [u8; 16];
 
+/// Nodes that share an engine: one gateway, and none beside it, even if that has the same `ticket_key`.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Installation {
+    /// It is this process only.
+    Alone,
+    /// The engine has not said yet.
+    Unknown,
+    /// It has.
+    Known {
+        /// Its id, and the one it had before if that has changed.
+        ids: Vec<Arc<str>>,
+        /// Whether all nodes that live know it: those of the last release do not.
+        is_known_to_all: bool,
+        /// Whether connect URLs may still be about that such a node has issued.
+        may_be_unknown: bool,
+    },
+}
+
 /// The engine, or another node, could not be asked.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("the engine does not answer")]
@@ -82,6 +100,9 @@ pub trait Engine: Memo + Peers + Presence {
     fn obstacle(&self) -> Option<&'static str> {
         None
     }
+
+    /// Which installation this node belongs to.
+    fn installation(&self) -> Installation;
 
     /// Whether this node may still speak for its tunnels.
     fn fence(&self) -> &Arc<Fence>;

@@ -13,6 +13,7 @@ use super::Gateway;
 use super::Phase;
 use super::Sent;
 use super::Socket;
+use super::sealing::Sealed;
 use crate::clock::millis;
 use crate::delivery::EventKind;
 use crate::engine::Claim;
@@ -139,7 +140,7 @@ impl Gateway {
         if !self.descriptors.admits(self.open.len() as u64) {
             return Err(Refusal::NoDescriptors);
         }
-        let ticket = self.sealer.open(ticket).map_err(|_| Refusal::Unknown)?;
+        let ticket = self.open_ticket(ticket).await?;
         let tenant = self.tenants.tenant(&ticket.tenant).ok_or(Refusal::TenantGone)?;
         let endpoint = self.endpoints.endpoint(&ticket.receive_url).map_err(|_| Refusal::Unknown)?;
         let subprotocol = offer.choose(&tenant.settings().subprotocols)?;
@@ -172,6 +173,19 @@ impl Gateway {
             }
             was_away = true;
             tokio::time::sleep(left.min(ENGINE_RETRY)).await;
+        }
+    }
+
+    /// Opens a ticket; a node that has just started asks the engine first which installation it belongs to.
+    async fn open_ticket(&self, text: &str) -> Result<Ticket, Refusal> {
+        let patience = Instant::now() + self.options.connect_ttl();
+        loop {
+            match self.sealing.open(text, &self.engine.installation()) {
+                Ok(ticket) => return Ok(ticket),
+                Err(Sealed::Elsewhere) => return Err(Refusal::Unknown),
+                Err(Sealed::Perhaps) if Instant::now() >= patience => return Err(Refusal::EngineAway),
+                Err(Sealed::Perhaps) => tokio::time::sleep(ENGINE_RETRY).await,
+            }
         }
     }
 

@@ -117,7 +117,7 @@ impl Gateway {
         tenant.usage.reserve(ticket.expires_unix_ms / 1_000);
         self.expected.lock().add(ticket.expires_unix_ms / 1_000);
         self.metrics.tunnels_requested.inc();
-        let path = format!("/ws/{}", self.sealer.seal(&ticket));
+        let path = format!("/ws/{}", self.sealing.seal(&ticket, &self.engine.installation()));
         Ok(Issued { tunnel: ticket.tunnel, path, expires_unix_ms: ticket.expires_unix_ms })
     }
 

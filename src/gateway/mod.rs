@@ -13,6 +13,7 @@ mod native;
 mod nodes;
 mod order;
 mod push;
+mod sealing;
 mod silence;
 mod socket;
 mod turns;
@@ -60,6 +61,7 @@ use crate::webhook::Endpoints;
 use crate::webhook::guard::Guard;
 use batch::Batch;
 use nodes::Hints;
+use sealing::Sealing;
 use silence::Silence;
 use turnstile::Turnstile;
 
@@ -98,7 +100,7 @@ pub struct Gateway {
     options: options::Tunnel,
     max_unsettled: u64,
     public_url: String,
-    sealer: Sealer,
+    sealing: Sealing,
     engine: Arc<dyn Engine>,
     deliver: Arc<dyn Deliver>,
     ticket_clock: Arc<dyn Clock>,
@@ -133,7 +135,7 @@ impl Gateway {
             trusted_proxies: options.server.trusted_proxies,
             max_unsettled: u64::try_from(options.webhook.max_pending_closes).unwrap_or(u64::MAX),
             public_url: options.server.public_url,
-            sealer,
+            sealing: Sealing::new(sealer),
             engine,
             deliver,
             clock,

@@ -65,16 +65,27 @@ pub struct NotATicket;
 
 /// Seals tickets and opens them again.
 #[derive(Clone)]
-pub struct Sealer(XChaCha20Poly1305);
+pub struct Sealer {
+    cipher: XChaCha20Poly1305,
+    ticket_key: Hkdf<Sha256>,
+}
 
 impl Sealer {
     /// Derives the sealing key from `ticket_key`.
     pub fn new(ticket_key: &[u8]) -> Self {
+        Self::derive(Hkdf::new(None, ticket_key), &[b"wafergate connect ticket v1"])
+    }
+
+    /// Derives another key, for the installation with this id: others with the same `ticket_key` open nothing of it.
+    #[must_use]
+    pub fn of_installation(&self, id: &str) -> Self {
+        Self::derive(self.ticket_key.clone(), &[b"wafergate connect ticket of installation ", id.as_bytes()])
+    }
+
+    fn derive(ticket_key: Hkdf<Sha256>, purpose: &[&[u8]]) -> Self {
         let mut key = [0; 32];
-        Hkdf::<Sha256>::new(None, ticket_key)
-            .expand(b"wafergate connect ticket v1", &mut key)
-            .expect("32 bytes are a valid length");
-        Self(XChaCha20Poly1305::new(&key.into()))
+        ticket_key.expand_multi_info(purpose, &mut key).expect("32 bytes are a valid length");
+        Self { cipher: XChaCha20Poly1305::new(&key.into()), ticket_key }
     }
 
     /// The ticket as text that may stand in a URL.
@@ -94,7 +105,7 @@ impl Sealer {
                 NATIVE_DOMAIN
             }
         };
-        let sealed = self.0.encrypt(&nonce(ticket.tunnel, domain), plain.as_slice()).expect("a ticket is short");
+        let sealed = self.cipher.encrypt(&nonce(ticket.tunnel, domain), plain.as_slice()).expect("a ticket is short");
         URL_SAFE_NO_PAD.encode([&ticket.tunnel.to_bytes()[..], &sealed].concat())
     }
 
@@ -107,7 +118,7 @@ impl Sealer {
         let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| NotATicket)?;
         let (id, sealed) = bytes.split_first_chunk::<ID_BYTES>().ok_or(NotATicket)?;
         let tunnel = TunnelId::from_bytes(*id);
-        let plain = |domain| self.0.decrypt(&nonce(tunnel, domain), sealed);
+        let plain = |domain| self.cipher.decrypt(&nonce(tunnel, domain), sealed);
         match plain(WAFER_DOMAIN) {
             Ok(plain) => read(tunnel, &plain, false),
             Err(_) => read(tunnel, &plain(NATIVE_DOMAIN).map_err(|_| NotATicket)?, true),
@@ -233,6 +244,19 @@ mod tests {
         let text = Sealer::new(b"secret").seal(&ticket());
 
         assert!(Sealer::new(b"Secret").open(&text).is_err());
+    }
+
+    #[test]
+    fn an_installation_opens_what_it_has_sealed() {
+        let sealer = Sealer::new(b"secret");
+        let (one, other) = (sealer.of_installation("1"), sealer.of_installation("2"));
+        let text = one.seal(&ticket());
+
+        assert_eq!(shown(one.open(&text)), shown(Ok(ticket())));
+        assert_eq!(shown(Sealer::new(b"secret").of_installation("1").open(&text)), shown(Ok(ticket())));
+        for stranger in [other, sealer, Sealer::new(b"Secret").of_installation("1")] {
+            assert!(stranger.open(&text).is_err());
+        }
     }
 
     #[test]

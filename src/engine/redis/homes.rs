@@ -77,8 +77,11 @@ impl RedisEngine {
                 self.wait_to_retry().await;
             }
             let changes = self.places.take(|(tenant, audience)| member.has_tunnels(tenant, audience));
+            let way = self.way();
             match self.write_places(&changes).await {
-                Ok(()) => self.places.done(changes),
+                Ok(()) if self.way() == way => self.places.done(changes),
+                // Half of it may be in one Redis and half in another, which has the rest as it was before.
+                Ok(()) => self.places.back(changes),
                 Err(error) => {
                     tracing::debug!(%error, "groups and users could not be written");
                     self.places.back(changes);

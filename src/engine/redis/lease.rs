@@ -47,6 +47,7 @@ pub(super) struct Renewal {
     unsure: Vec<NodeId>,
     /// Who answers what it has used up.
     answering: Vec<NodeId>,
+    installation: String,
 }
 
 /// How the others see this node.
@@ -104,10 +105,11 @@ impl RedisEngine {
         command.arg(self.me().to_string()).arg(millis(LEASE)).arg(millis(ALL_QUIET)).arg(millis(DEAD_FOR)).arg(status);
         let is_unsure = self.places.is_rewriting() || self.past.losses_to_mend().is_some();
         command.arg(u8::from(is_unsure)).arg(self.past.lease_end_ms());
+        command.arg(&*self.identity.id()).arg(&self.identity.candidate);
         type Names = Vec<String>;
-        type Reply = (String, i64, Names, Names, Names, u64, Names, Names, Names);
+        type Reply = (String, i64, Names, Names, Names, u64, Names, Names, Names, String);
         let reply: Reply = self.call(&command).await?;
-        let (standing, age_ms, mine, nodes, statuses, lease_end_ms, sets, unsure, answering) = reply;
+        let (standing, age_ms, mine, nodes, statuses, lease_end_ms, sets, unsure, answering, installation) = reply;
         let standing = match standing.as_str() {
             "dead" => Standing::Dead,
             "renewed" => Standing::Renewed,
@@ -125,6 +127,7 @@ impl RedisEngine {
             sets: nodes_of(&sets),
             unsure: nodes_of(&unsure),
             answering: nodes_of(&answering),
+            installation,
         })
     }
 
@@ -159,6 +162,8 @@ impl RedisEngine {
             self.write_all_again();
         }
         self.bury_the_gone().await;
+        let is_known_to_all = renewal.nodes.iter().all(|node| renewal.answering.contains(node));
+        self.identity.hear(&renewal.installation, is_known_to_all, asked);
         *self.others.lock() = renewal.nodes.iter().copied().filter(|node| *node != self.me()).collect();
         member.heard(&renewal.statuses);
         self.failures.store(0, Ordering::Release);
@@ -231,7 +236,10 @@ impl RedisEngine {
 
     /// Whether the engine is reached in another way than when the lease was last renewed, if it was.
     fn is_another_connection(&self) -> bool {
-        let number = self.link.number().unwrap_or_default();
+        let Some(number) = self.link.number() else {
+            // The next one will be another one.
+            return false;
+        };
         let last = self.last_connection.swap(number, Ordering::AcqRel);
         last != 0 && last != number
     }

@@ -59,6 +59,11 @@ impl Marks {
         self.changed.notify_one();
     }
 
+    /// How often that has happened.
+    pub(super) fn breaks(&self) -> u64 {
+        self.broken.load(Ordering::Acquire)
+    }
+
     /// Whether that has happened and nothing was done about it.
     pub(super) fn is_broken(&self) -> bool {
         self.broken.load(Ordering::Acquire) != self.noticed.load(Ordering::Acquire)

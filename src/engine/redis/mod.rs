@@ -4,6 +4,7 @@ mod adoption;
 mod advice;
 mod bus;
 mod homes;
+mod installation;
 mod keys;
 mod lease;
 mod link;
@@ -42,6 +43,7 @@ use super::Claim;
 use super::Closed;
 use super::Engine;
 use super::EngineError;
+use super::Installation;
 use super::Member;
 use super::MemoryEngine;
 use super::Peers;
@@ -57,6 +59,7 @@ use crate::protocol::native::Name;
 use advice::Advised;
 use bus::Bus;
 use bus::Way;
+use installation::Identity;
 use keys::Keys;
 use link::Link;
 use link::OnPush;
@@ -113,6 +116,7 @@ pub struct RedisEngine {
     releases: Releases,
     places: Arc<Places>,
     past: Past,
+    identity: Identity,
     me: watch::Sender<NodeId>,
     others: Mutex<Vec<NodeId>>,
     is_up: AtomicBool,
@@ -166,6 +170,7 @@ impl RedisEngine {
             releases: Releases::default(),
             places: Arc::default(),
             past: Past::default(),
+            identity: Identity::default(),
             me,
             others: Mutex::default(),
             is_up: AtomicBool::new(false),
@@ -309,6 +314,17 @@ impl Engine for RedisEngine {
             Some("the other nodes do not reach it: what it subscribes to in Redis does not arrive")
         } else {
             None
+        }
+    }
+
+    fn installation(&self) -> Installation {
+        let installation = self.identity.installation(Instant::now(), self.ask_for);
+        match installation {
+            // A node that has come after a loss of data does not know at once what the others remember.
+            Installation::Known { ids, is_known_to_all, .. } if self.past.is_doubtful(Instant::now(), self.ask_for) => {
+                Installation::Known { ids, is_known_to_all, may_be_unknown: true }
+            }
+            installation => installation,
         }
     }
 

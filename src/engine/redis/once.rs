@@ -195,6 +195,11 @@ impl RedisEngine {
         self.link.number().is_some_and(|number| number != self.last_connection.load(Ordering::Acquire))
     }
 
+    /// Changes when the engine may be reached in another way.
+    pub(super) fn way(&self) -> (Option<u64>, u64) {
+        (self.link.number(), self.marks.as_ref().map_or(0, |marks| marks.breaks()))
+    }
+
     /// Writes again what this node remembers, whenever Redis may have forgotten it, until it is dropped.
     pub(super) async fn write_once_again(&self) {
         loop {

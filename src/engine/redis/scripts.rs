@@ -65,11 +65,12 @@ return 0
 /// `ARGV[3]`: after so many ms without any renewal it was the engine that was away, and all leases begin anew. `ARGV[4]`: how long
 /// the dead are remembered, in ms. `ARGV[5]`: this node's status. `ARGV[6]`: 1 if it has not written all of its part yet. `ARGV[7]`:
 /// the end of its lease as it was last told, 0 if it has none: if Redis does not know that, it has lost data, or went back to what it
-/// had before; the data is young again then. Keys: see `Keys::nodes`.
+/// had before; the data is young again then. `ARGV[8]`: the id of the installation, empty if it is not known; `ARGV[9]`: one for the
+/// case that there is none: of several the oldest stays. Keys: see `Keys::nodes`.
 ///
 /// Gives: `renewed`, `registered` (it is new), `lost` or `dead`; the age of the data in ms; the sets that the node looks after
 /// beside its own; all nodes that live; their statuses, without its own; the end of its lease; all sets; the nodes that have not
-/// written all of their part; those that answer what they have used up.
+/// written all of their part; those that answer what they have used up; the id of the installation.
 pub(super) const RENEW: &str = r"
 local leases, records, dead, status, clock, unsure, speaks = unpack(KEYS)
 local me, lease, told = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[7])
@@ -85,12 +86,19 @@ if redis.call('ZSCORE', dead, me) or place and place ~= me or may_be_dead then
   redis.call('ZREM', leases, me)
   redis.call('ZADD', dead, 'NX', now, me)
   redis.call('HSETNX', records, me, me)
-  return {'dead', 0, {}, {}, {}, now + lease, {}, {}, {}}
+  return {'dead', 0, {}, {}, {}, now + lease, {}, {}, {}, ''}
 end
 
 local is_lost = known < told
 tick = tonumber(tick or now)
 redis.call('HSETNX', clock, 'born', now)
+local id = redis.call('HGET', clock, 'installation')
+if ARGV[8] ~= '' and (not id or ARGV[8] < id) then
+  id = ARGV[8]
+elseif not id then
+  id = string.format('%015.0f-%s', now, ARGV[9])
+end
+redis.call('HSET', clock, 'installation', id)
 if is_lost then redis.call('HSET', clock, 'born', now) end
 redis.call('HSET', clock, 'tick', now)
 if is_lost or now - tick > tonumber(ARGV[3]) then
@@ -149,7 +157,7 @@ end
 local age = now - redis.call('HGET', clock, 'born')
 local standing = told == 0 and 'registered' or (is_lost or not place) and 'lost' or 'renewed'
 return {
-  standing, age, mine, redis.call('ZRANGE', leases, 0, -1), others, now + lease, sets, redis.call('HKEYS', unsure), answering
+  standing, age, mine, redis.call('ZRANGE', leases, 0, -1), others, now + lease, sets, redis.call('HKEYS', unsure), answering, id
 }
 ";
 

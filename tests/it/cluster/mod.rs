@@ -5,6 +5,7 @@ mod drain;
 mod failover;
 mod forgotten;
 mod half_open;
+mod installation;
 mod limits;
 mod lost_keys;
 mod past;
