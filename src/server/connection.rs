@@ -86,6 +86,7 @@ pub(super) async fn serve(stream: TcpStream, address: SocketAddr, context: Conte
     match accepted {
         Ok(Ok(stream)) => {
             drop(handshake);
+            place.goes_on(Instant::now());
             place.awaits(Awaited::Answer, Instant::now());
             let run = Exchange::run(context, peer, stream, place, evicted, |stream| Stream::Tls(Box::new(stream)));
             Box::pin(run).await;
@@ -160,12 +161,11 @@ async fn secured(
     let step = poll_fn(|cx| {
         if let Some(start) = start.take() {
             handshake = Some(start.into_stream(certificate.config()).into_fallible());
-            place.awaits(Awaited::Answer, Instant::now());
         }
         let handshake = handshake.as_mut().expect("the first step makes it");
         Pin::new(handshake).poll(cx).map_err(|(error, stream)| (error, Some(stream)))
     });
-    handshakes.step_by_step(step).await
+    handshakes.step_by_step(place, step).await
 }
 
 /// Completes when no request is read any more: a moment after `stop`, since some are on their way.

@@ -17,6 +17,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::sync::Semaphore;
 use tokio::sync::oneshot;
+use tokio::task::yield_now;
 use tokio::time::Instant;
 use tokio::time::sleep_until;
 use tokio_util::sync::PollSemaphore;
@@ -26,6 +27,8 @@ use super::by_source::Source;
 
 /// The longest silence of a client that is only far away: a round trip of a second, of which both ways lose a packet once.
 const SILENCE: Duration = Duration::from_secs(5);
+/// The longest gap in what clients send in one piece: its second packet may have to be sent again.
+const GAP: Duration = Duration::from_millis(500);
 
 /// The handshakes of one listener.
 pub(super) struct Handshakes {
@@ -60,9 +63,11 @@ pub(super) enum Awaited {
 struct Places {
     next: u64,
     holders: HashMap<u64, Holder>,
-    /// Those of whose first flight a part is missing.
-    partial: BySource,
-    /// Those that wait for an answer, and since when.
+    /// Those of whose first flight a part is missing, and when that has been so for too long.
+    partial: BTreeSet<(Instant, u64)>,
+    /// Those of whose first flight a part has been missing for too long.
+    stalled: BySource,
+    /// Those that wait for an answer, and when they have done so for too long.
     silent: BTreeSet<(Instant, u64)>,
     /// How many have been told to go and have not gone yet.
     evicted: usize,
@@ -71,7 +76,10 @@ struct Places {
 struct Holder {
     source: Source,
     awaited: Awaited,
-    since: Instant,
+    /// When it will have waited for too long, for a part of a flight or for an answer.
+    deadline: Instant,
+    /// How long it may still wait for answers.
+    patience: Duration,
     /// Gone when it has been told to go.
     evict: Option<oneshot::Sender<()>>,
 }
@@ -115,14 +123,27 @@ impl Handshakes {
         }
     }
 
-    /// Completes with `work`, each step of which is done while few others work: what waits for a processor must not keep those
-    /// busy that serve open tunnels.
-    pub(super) async fn step_by_step<F: Future>(&self, work: F) -> F::Output {
+    /// Completes with `work`, the steps of which wait for its client's answers and are done while few others work. All tasks that are
+    /// ready have their turn before each step: handshakes must not keep those waiting that serve open tunnels.
+    pub(super) async fn step_by_step<F: Future>(&self, place: &Place, work: F) -> F::Output {
         let mut work = pin!(work);
         let mut processors = PollSemaphore::new(Arc::clone(&self.processors));
+        let mut turn = None;
         poll_fn(|cx| {
-            let _processor = ready!(processors.poll_acquire(cx)).expect("the semaphore is never closed");
-            work.as_mut().poll(cx)
+            place.awaits(Awaited::Nothing, Instant::now());
+            if turn.is_none() {
+                let processor = ready!(processors.poll_acquire(cx)).expect("the semaphore is never closed");
+                turn = Some((processor, Box::pin(yield_now())));
+            }
+            if let Some((_, others)) = &mut turn {
+                ready!(others.as_mut().poll(cx));
+            }
+            turn = None;
+            let step = work.as_mut().poll(cx);
+            if step.is_pending() {
+                place.awaits(Awaited::Answer, Instant::now());
+            }
+            step
         })
         .await
     }
@@ -131,14 +152,24 @@ impl Handshakes {
 impl Place {
     /// Says what the handshake waits for, from `now` on.
     pub(super) fn awaits(&self, awaited: Awaited, now: Instant) {
-        let is_full = {
+        let (has_changed, is_full) = {
             let mut places = self.handshakes.places.lock();
-            places.set(self.number, awaited, now);
-            places.holders.len() >= self.handshakes.capacity
+            (places.set(self.number, awaited, now), places.holders.len() >= self.handshakes.capacity)
         };
-        if is_full && awaited != Awaited::Nothing {
+        if has_changed && is_full && awaited != Awaited::Nothing {
             // The first in line may have looked before.
             self.handshakes.changed.notify_one();
+        }
+    }
+}
+
+impl Place {
+    /// The handshake has come so far that its client may take its time anew, from `now` on.
+    pub(super) fn goes_on(&self, now: Instant) {
+        let mut places = self.handshakes.places.lock();
+        places.set(self.number, Awaited::Nothing, now);
+        if let Some(holder) = places.holders.get_mut(&self.number) {
+            holder.patience = SILENCE;
         }
     }
 }
@@ -155,24 +186,32 @@ impl Places {
         let (evict, evicted) = oneshot::channel();
         let number = self.next;
         self.next += 1;
-        self.holders.insert(number, Holder { source, awaited: Awaited::Nothing, since: now, evict: Some(evict) });
+        let awaited = Awaited::Nothing;
+        self.holders.insert(number, Holder { source, awaited, deadline: now, patience: SILENCE, evict: Some(evict) });
         (number, evicted)
     }
 
-    fn set(&mut self, number: u64, awaited: Awaited, now: Instant) {
+    /// Says whether that is something new. What drips in does not count as such.
+    fn set(&mut self, number: u64, awaited: Awaited, now: Instant) -> bool {
+        if self.holders.get(&number).is_none_or(|holder| holder.awaited == awaited) {
+            return false;
+        }
         self.forget(number);
-        let Some(holder) = self.holders.get_mut(&number) else { return };
-        (holder.awaited, holder.since) = (awaited, now);
-        if holder.evict.is_none() {
-            return;
+        let Some(holder) = self.holders.get_mut(&number) else { return false };
+        if holder.awaited == Awaited::Answer {
+            holder.patience = holder.deadline.saturating_duration_since(now);
         }
-        match awaited {
-            Awaited::Nothing => {}
-            Awaited::Rest => self.partial.insert(holder.source, number),
-            Awaited::Answer => {
-                self.silent.insert((now, number));
-            }
+        holder.awaited = awaited;
+        let (waiting, patience) = match awaited {
+            Awaited::Nothing => return true,
+            Awaited::Rest => (&mut self.partial, GAP),
+            Awaited::Answer => (&mut self.silent, holder.patience),
+        };
+        holder.deadline = now + patience;
+        if holder.evict.is_some() {
+            waiting.insert((holder.deadline, number));
         }
+        true
     }
 
     fn leave(&mut self, number: u64) {
@@ -182,21 +221,23 @@ impl Places {
         }
     }
 
-    /// Tells one holder to go, unless one is going already: of those that have sent half of what comes in one piece the newest of
-    /// the source that has most of them, else the one that has been silent for longest. If there is none yet, says when to look
-    /// again.
+    /// Tells one holder to go, unless one is going already: of those that have stopped in the middle of a flight the newest of the
+    /// source that has most of them, else one that has been silent for too long. If there is none yet, says when to look again.
     fn make_room(&mut self, now: Instant) -> Option<Instant> {
         if self.evicted > 0 {
             return None;
         }
-        let number = match self.partial.newest_of_the_largest() {
-            Some(number) => number,
-            None => {
-                let (since, number) = *self.silent.first()?;
-                if since + SILENCE > now {
-                    return Some(since + SILENCE);
-                }
-                number
+        while let Some(&(deadline, number)) = self.partial.first().filter(|(deadline, _)| *deadline <= now) {
+            self.partial.remove(&(deadline, number));
+            self.stalled.insert(self.holders[&number].source, number);
+        }
+        let is_over =
+            |waiting: &BTreeSet<(Instant, u64)>| waiting.first().filter(|(deadline, _)| *deadline <= now).copied();
+        let number = match (self.stalled.newest_of_the_largest(), is_over(&self.silent)) {
+            (Some(number), _) | (None, Some((_, number))) => number,
+            (None, None) => {
+                let next = [&self.partial, &self.silent].into_iter().filter_map(|waiting| waiting.first());
+                return next.map(|(deadline, _)| *deadline).min();
             }
         };
         self.forget(number);
@@ -213,9 +254,12 @@ impl Places {
         let Some(holder) = self.holders.get(&number) else { return };
         match holder.awaited {
             Awaited::Nothing => {}
-            Awaited::Rest => self.partial.remove(holder.source, number),
+            Awaited::Rest => {
+                self.partial.remove(&(holder.deadline, number));
+                self.stalled.remove(holder.source, number);
+            }
             Awaited::Answer => {
-                self.silent.remove(&(holder.since, number));
+                self.silent.remove(&(holder.deadline, number));
             }
         }
     }
@@ -277,7 +321,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn half_a_flight_makes_room_at_once_and_that_of_the_largest_source_first() {
+    async fn half_a_flight_makes_room_soon_and_that_of_the_largest_source_first() {
         let handshakes = Arc::new(Handshakes::new(4));
         let (lone, mut lone_evicted) = enter(&handshakes, OTHER).await;
         lone.awaits(Awaited::Rest, Instant::now());
@@ -291,7 +335,7 @@ mod tests {
 
         let _fifth = enter(&handshakes, OTHER).await;
 
-        assert_eq!(newest.await.expect("no panic"), begin);
+        assert_eq!(newest.await.expect("no panic") - begin, GAP, "the rest of it may have been lost once");
         for evicted in [&mut lone_evicted, &mut first_evicted, &mut at_work_evicted] {
             assert!(evicted.try_recv().is_err());
         }
@@ -340,6 +384,7 @@ mod tests {
         let handshakes = Arc::new(Handshakes::new(1));
         let (place, evicted) = enter(&handshakes, ONE).await;
         place.awaits(Awaited::Rest, Instant::now());
+        tokio::time::advance(GAP).await;
         for _ in 0..3 {
             let mut waiting = Box::pin(enter(&handshakes, OTHER));
             assert!(futures_util::poll!(&mut waiting).is_pending());
@@ -351,27 +396,69 @@ mod tests {
         drop(last);
 
         let places = handshakes.places.lock();
-        assert_eq!((places.holders.len(), places.evicted, places.silent.len()), (0, 0, 0));
-        assert_eq!(places.partial.newest_of_the_largest(), None);
+        assert_eq!((places.holders.len(), places.evicted, places.silent.len(), places.partial.len()), (0, 0, 0, 0));
+        assert_eq!(places.stalled.newest_of_the_largest(), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_drips_wins_no_time() {
+        let handshakes = Arc::new(Handshakes::new(2));
+        let begin = Instant::now();
+        let half = enter(&handshakes, ONE).await;
+        half.0.awaits(Awaited::Rest, Instant::now());
+        tokio::time::advance(GAP / 2).await;
+        half.0.awaits(Awaited::Rest, Instant::now());
+        let far = enter(&handshakes, ONE).await;
+        far.0.awaits(Awaited::Answer, Instant::now());
+        tokio::time::advance(GAP / 4).await;
+        far.0.awaits(Awaited::Nothing, Instant::now());
+        far.0.awaits(Awaited::Answer, Instant::now());
+        let (half, far) = (yielding(half), yielding(far));
+
+        let _third = enter(&handshakes, OTHER).await;
+        let _fourth = enter(&handshakes, OTHER).await;
+
+        assert_eq!(half.await.expect("no panic") - begin, GAP);
+        assert_eq!(far.await.expect("no panic") - begin, GAP / 2 + SILENCE);
+    }
+
+    /// Its answer lies in the socket, and this side has no time for it.
+    #[tokio::test(start_paused = true)]
+    async fn what_waits_for_this_side_is_not_silent() {
+        let handshakes = Arc::new(Handshakes::new(1));
+        let (place, mut evicted) = enter(&handshakes, ONE).await;
+        let busy = handshakes.processors.available_permits();
+        let _busy = Arc::clone(&handshakes.processors).try_acquire_many_owned(u32::try_from(busy).expect("few"));
+        place.awaits(Awaited::Answer, Instant::now());
+        let mut work = pin!(handshakes.step_by_step(&place, std::future::ready(())));
+        assert!(futures_util::poll!(&mut work).is_pending());
+
+        let waiting = tokio::time::timeout(2 * SILENCE, enter(&handshakes, OTHER)).await;
+
+        assert!(waiting.is_err() && evicted.try_recv().is_err());
     }
 
     #[tokio::test]
-    async fn a_step_waits_until_a_processor_is_free() {
-        let handshakes = Handshakes { processors: Arc::new(Semaphore::new(1)), ..Handshakes::new(1) };
+    async fn a_step_waits_for_a_processor_and_lets_all_that_is_ready_go_first() {
+        let handshakes = Arc::new(Handshakes { processors: Arc::new(Semaphore::new(1)), ..Handshakes::new(1) });
+        let (place, _evicted) = enter(&handshakes, ONE).await;
         let busy = Arc::clone(&handshakes.processors).try_acquire_owned().expect("free");
-        let mut steps = 0;
-        let mut work = pin!(handshakes.step_by_step(async {
-            steps += 1;
-            tokio::task::yield_now().await;
-            steps += 1;
-            steps
+        let steps = Mutex::new(0);
+        let mut work = pin!(handshakes.step_by_step(&place, async {
+            *steps.lock() += 1;
+            yield_now().await;
+            *steps.lock() += 1;
         }));
-
         assert!(futures_util::poll!(&mut work).is_pending());
         drop(busy);
-        assert!(futures_util::poll!(&mut work).is_pending(), "it has done its first step");
-        assert_eq!(handshakes.processors.available_permits(), 1, "kept for no longer than the step");
 
-        assert_eq!(work.await, 2);
+        assert!(futures_util::poll!(&mut work).is_pending());
+        assert_eq!((*steps.lock(), handshakes.processors.available_permits()), (0, 0), "others are ready");
+        yield_now().await;
+        assert!(futures_util::poll!(&mut work).is_pending());
+        assert_eq!((*steps.lock(), handshakes.processors.available_permits()), (1, 1), "no longer than for the step");
+
+        work.await;
+        assert_eq!(*steps.lock(), 2);
     }
 }
