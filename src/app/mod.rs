@@ -105,7 +105,7 @@ impl App {
         let descriptors = Arc::new(Descriptors::of_this_process().context("cannot open a single file")?);
         tell_room(&descriptors, &options);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let redis = redis(&options, &metrics)?;
+        let redis = redis(&options, &clock, &metrics)?;
         let engine: Arc<dyn Engine> = match &redis {
             Some(redis) => redis.clone(),
             None => {
@@ -336,7 +336,7 @@ fn listen(
 }
 
 /// The engine on Redis, if the configuration names that one.
-fn redis(options: &Options, metrics: &Metrics) -> anyhow::Result<Option<Arc<RedisEngine>>> {
+fn redis(options: &Options, clock: &Arc<dyn Clock>, metrics: &Metrics) -> anyhow::Result<Option<Arc<RedisEngine>>> {
     if options.engine.kind == EngineKind::Memory {
         return Ok(None);
     }
@@ -345,6 +345,7 @@ fn redis(options: &Options, metrics: &Metrics) -> anyhow::Result<Option<Arc<Redi
         prefix: &options.engine.redis_prefix,
         ticket_key: options.server.ticket_key.expose().as_bytes(),
         connect_ttl: options.tunnel.connect_ttl(),
+        clock: Arc::clone(clock),
     };
     Ok(Some(RedisEngine::new(&settings, metrics.clone())?))
 }

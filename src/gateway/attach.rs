@@ -21,6 +21,7 @@ use crate::engine::Closed;
 use crate::engine::Engine;
 use crate::engine::EngineError;
 use crate::engine::Entered;
+use crate::engine::Installation;
 use crate::engine::Native;
 use crate::engine::Record;
 use crate::engine::Token;
@@ -176,15 +177,17 @@ impl Gateway {
         }
     }
 
-    /// Opens a ticket; a node that has just started asks the engine first which installation it belongs to.
+    /// Opens a ticket; a node that has just started hears from the engine first which installation it belongs to, and what time it is.
     async fn open_ticket(&self, text: &str) -> Result<Ticket, Refusal> {
         let patience = Instant::now() + self.options.connect_ttl();
         loop {
-            match self.sealing.open(text, &self.engine.installation()) {
-                Ok(ticket) => return Ok(ticket),
+            let installation = self.engine.installation();
+            let has_heard = installation != Installation::Unknown || self.engine.is_up();
+            match self.sealing.open(text, &installation) {
+                Ok(ticket) if has_heard => return Ok(ticket),
                 Err(Sealed::Elsewhere) => return Err(Refusal::Unknown),
-                Err(Sealed::Perhaps) if Instant::now() >= patience => return Err(Refusal::EngineAway),
-                Err(Sealed::Perhaps) => tokio::time::sleep(ENGINE_RETRY).await,
+                Ok(_) | Err(Sealed::Perhaps) if Instant::now() >= patience => return Err(Refusal::EngineAway),
+                Ok(_) | Err(Sealed::Perhaps) => tokio::time::sleep(ENGINE_RETRY).await,
             }
         }
     }

@@ -27,6 +27,7 @@ use tokio::time::sleep_until;
 use tokio::time::timeout_at;
 
 use super::super::EngineError;
+use super::super::Installation;
 use super::super::Member;
 use super::super::MemoryEngine;
 use super::advice::Advised;
@@ -37,9 +38,9 @@ use super::message;
 use super::message::Drop;
 use super::message::Kind;
 use super::message::Message;
-use super::message::Signer;
 use super::message::Taken;
 use super::once;
+use super::signing::Signing;
 use super::time::EngineTime;
 use super::url::Form;
 use super::url::Place;
@@ -79,7 +80,7 @@ enum Pushed {
 /// How the other nodes are reached, and how they know what comes from whom and when.
 pub(super) struct Way {
     pub(super) keys: Keys,
-    pub(super) signer: Signer,
+    pub(super) signing: Signing,
     /// The engine's own link, which is not slowed down by what is received.
     pub(super) sending: Arc<Link>,
     pub(super) time: Arc<EngineTime>,
@@ -143,6 +144,11 @@ impl Bus {
         }
     }
 
+    /// Redis has the id `heard`; this node belongs to `installation` for now.
+    pub(super) fn belongs_to(&self, installation: Installation, heard: &str) {
+        self.way.signing.hear(installation, heard);
+    }
+
     /// Whether messages to this node arrive.
     pub(super) fn is_reached(&self) -> bool {
         self.is_reached.load(Ordering::Acquire)
@@ -187,7 +193,7 @@ impl Bus {
         let sender = *self.me.borrow();
         let message = Message { kind, sender, receiver, sequence: self.next(), number, body };
         let mut command = redis::cmd(if self.is_cluster { "SPUBLISH" } else { "PUBLISH" });
-        command.arg(self.way.keys.channel(receiver)).arg(self.way.signer.seal(&message));
+        command.arg(self.way.keys.channel(receiver)).arg(self.way.signing.seal(&message));
         self.way.sending.call(&command).await
     }
 
@@ -233,7 +239,7 @@ impl Bus {
                     if reason == Drop::Signature && last_stranger.is_none_or(|last| last.elapsed() >= COMPLAIN_EVERY) {
                         last_stranger = Some(Instant::now());
                         tracing::warn!(
-                            "a node on this Redis signs with another server.ticket_key: no push of it reaches tunnels here, and none from \
+                            "a node on this Redis signs with another server.ticket_key, or for another installation: no push of it reaches tunnels here, and none from \
                              here reaches its tunnels (or somebody else writes to our channel)"
                         );
                     }
@@ -244,7 +250,7 @@ impl Bus {
     }
 
     fn check(&self, bytes: &Bytes, senders: &mut Senders) -> Result<Message, Drop> {
-        let message = self.way.signer.open(bytes)?;
+        let message = self.way.signing.open(bytes)?;
         if message.receiver != *self.me.borrow() {
             return Err(Drop::Receiver);
         }

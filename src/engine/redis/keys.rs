@@ -9,7 +9,7 @@
 //! | `P:{nodes}:records` | hash | set: the node that looks after it | as long as the gateway |
 //! | `P:{nodes}:dead` | sorted set | node that died or left: when | 1 day |
 //! | `P:{nodes}:status` | hash | node: what the others must know (open tunnels of limited tenants) | as long as its node |
-//! | `P:{nodes}:clock` | hash | `born`: since when this data is here, `tick`: when a node was last heard, `installation`: its id | as long as the gateway |
+//! | `P:{nodes}:clock` | hash | `born`: since when this data is here, `tick`: when a node was last heard, `installation`: its id, `set_back`: by how many ms Redis' clock was | as long as the gateway |
 //! | `P:{nodes}:unsure` | hash | node whose part is not all below yet: since when | seconds, after a loss of data |
 //! | `P:{nodes}:speaks` | hash | node: 1 if it understands what this release has added to messages | as long as its node |
 //! | `P:{records:<set>}` | hash | tunnel: what is needed to send its close event | until its close event is settled |

@@ -14,6 +14,7 @@ use super::advice::Advised;
 use super::past::Heard;
 use super::scripts;
 use crate::clock::millis;
+use crate::engine::Engine as _;
 use crate::engine::Member;
 use crate::id::NodeId;
 
@@ -48,6 +49,8 @@ pub(super) struct Renewal {
     /// Who answers what it has used up.
     answering: Vec<NodeId>,
     installation: String,
+    /// By how much the clock of Redis has been set back.
+    set_back_ms: u64,
 }
 
 /// How the others see this node.
@@ -83,8 +86,8 @@ impl RedisEngine {
                     ticks.reset_immediately();
                 }
                 Ok(renewal) => {
+                    self.time.shown(asked, renewal.lease_end_ms - millis(LEASE), renewal.set_back_ms);
                     self.fence.open_until(epoch, asked + LEASE);
-                    self.time.shown(asked, renewal.lease_end_ms - millis(LEASE));
                     self.places.was_alive_after(written);
                     self.renewed(&renewal, began, member).await;
                     self.settle(&renewal).await;
@@ -107,9 +110,10 @@ impl RedisEngine {
         command.arg(u8::from(is_unsure)).arg(self.past.lease_end_ms());
         command.arg(&*self.identity.id()).arg(&self.identity.candidate);
         type Names = Vec<String>;
-        type Reply = (String, i64, Names, Names, Names, u64, Names, Names, Names, String);
+        type Reply = (String, i64, Names, Names, Names, u64, Names, Names, Names, String, u64);
         let reply: Reply = self.call(&command).await?;
-        let (standing, age_ms, mine, nodes, statuses, lease_end_ms, sets, unsure, answering, installation) = reply;
+        let (standing, age_ms, mine, nodes, statuses, lease_end_ms, sets, unsure, answering, installation, set_back_ms) =
+            reply;
         let standing = match standing.as_str() {
             "dead" => Standing::Dead,
             "renewed" => Standing::Renewed,
@@ -128,6 +132,7 @@ impl RedisEngine {
             unsure: nodes_of(&unsure),
             answering: nodes_of(&answering),
             installation,
+            set_back_ms,
         })
     }
 
@@ -164,6 +169,7 @@ impl RedisEngine {
         self.bury_the_gone().await;
         let is_known_to_all = renewal.nodes.iter().all(|node| renewal.answering.contains(node));
         self.identity.hear(&renewal.installation, is_known_to_all, asked);
+        self.bus.belongs_to(self.installation(), &renewal.installation);
         *self.others.lock() = renewal.nodes.iter().copied().filter(|node| *node != self.me()).collect();
         member.heard(&renewal.statuses);
         self.failures.store(0, Ordering::Release);

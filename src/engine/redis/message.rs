@@ -94,16 +94,26 @@ impl Drop {
 
 /// Signs messages, and checks signatures.
 #[derive(Clone)]
-pub(super) struct Signer(Hmac<Sha256>);
+pub(super) struct Signer {
+    mac: Hmac<Sha256>,
+    ticket_key: Hkdf<Sha256>,
+}
 
 impl Signer {
     /// Derives the key from `server.ticket_key`.
     pub(super) fn new(ticket_key: &[u8]) -> Self {
+        Self::derive(Hkdf::new(None, ticket_key), &[b"wafergate between nodes v1"])
+    }
+
+    /// Derives another key, for the installation with this id: others with the same `server.ticket_key` understand nothing of it.
+    pub(super) fn of_installation(&self, id: &str) -> Self {
+        Self::derive(self.ticket_key.clone(), &[b"wafergate between nodes of installation ", id.as_bytes()])
+    }
+
+    fn derive(ticket_key: Hkdf<Sha256>, purpose: &[&[u8]]) -> Self {
         let mut key = [0; 32];
-        Hkdf::<Sha256>::new(None, ticket_key)
-            .expand(b"wafergate between nodes v1", &mut key)
-            .expect("32 bytes are a valid length");
-        Self(Hmac::new_from_slice(&key).expect("every length is a valid key"))
+        ticket_key.expand_multi_info(purpose, &mut key).expect("32 bytes are a valid length");
+        Self { mac: Hmac::new_from_slice(&key).expect("every length is a valid key"), ticket_key }
     }
 
     /// The message as bytes.
@@ -122,7 +132,7 @@ impl Signer {
         bytes.extend(message.sequence.to_be_bytes());
         bytes.extend(message.number.to_be_bytes());
         bytes.extend(&message.body);
-        let mut mac = self.0.clone();
+        let mut mac = self.mac.clone();
         mac.update(&bytes);
         bytes.extend(mac.finalize().into_bytes());
         bytes
@@ -138,7 +148,7 @@ impl Signer {
             return Err(Drop::Version);
         }
         let (signed, signature) = bytes.split_at(bytes.len() - MAC_BYTES);
-        let mut mac = self.0.clone();
+        let mut mac = self.mac.clone();
         mac.update(signed);
         mac.verify_slice(signature).map_err(|_| Drop::Signature)?;
         let kind = match signed[1] {

@@ -17,6 +17,7 @@ mod places;
 mod records;
 mod releases;
 mod scripts;
+mod signing;
 mod time;
 mod url;
 
@@ -64,7 +65,6 @@ use keys::Keys;
 use link::Link;
 use link::OnPush;
 use marks::Marks;
-use message::Signer;
 use once::CLOCK_SKEW;
 use once::Mine;
 use once::Once;
@@ -72,6 +72,7 @@ use past::Past;
 use places::Places;
 use records::Records;
 use releases::Releases;
+use signing::Signing;
 use time::EngineTime;
 use url::Form;
 use url::Place;
@@ -94,6 +95,8 @@ pub struct Settings<'a> {
     pub ticket_key: &'a [u8],
     /// How long a connect URL is good.
     pub connect_ttl: Duration,
+    /// The wall clock.
+    pub clock: Arc<dyn Clock>,
 }
 
 /// A node of many that share one Redis.
@@ -148,12 +151,12 @@ impl RedisEngine {
         let (me, my_name) = watch::channel(new_node());
         let marks = (place.form == Form::Cluster).then(|| Arc::new(Marks::new(&keys, *my_name.borrow())));
         let link = Arc::new(Link::new(place.clone(), marks.clone().map(tell_of_breaks)));
-        let signer = Signer::new(settings.ticket_key);
+        let signing = Signing::new(settings.ticket_key);
         let own = Arc::new(MemoryEngine::default());
         let is_single = place.form == Form::Single;
         let fence = Arc::new(Fence::closed());
-        let time = Arc::new(EngineTime::new(Arc::clone(&fence)));
-        let way = Way { keys: keys.clone(), signer, sending: Arc::clone(&link), time: Arc::clone(&time) };
+        let time = Arc::new(EngineTime::new(Arc::clone(&fence), Arc::clone(&settings.clock)));
+        let way = Way { keys: keys.clone(), signing, sending: Arc::clone(&link), time: Arc::clone(&time) };
         let bus = Bus::new(place, way, my_name, Arc::clone(&own), metrics.clone());
         metrics.engine_up.set(0);
         Ok(Arc::new(Self {

@@ -1,5 +1,19 @@
 //! What must happen in one step, as scripts that Redis runs. They are sent in full each time: nothing has to be there first.
 
+/// The script, behind one that finds out `now`: the engine's time in ms, which is that of Redis and never goes back. By how much the
+/// clock of Redis has been set back stands in `KEYS[5]`. Keys: see `Keys::nodes`.
+macro_rules! with_now {
+    ($script:literal) => {
+        concat!(
+            r"
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000) + (redis.call('HGET', KEYS[5], 'set_back') or 0)
+",
+            $script
+        )
+    };
+}
+
 /// Takes `KEYS[1]` for the token `ARGV[1]`, for `ARGV[2]` milliseconds: 1 if it is that token's now, 2 if it is and Redis has lost data.
 /// That is found out where `KEYS[2]` has the leases: the one of node `ARGV[3]` does not end before `ARGV[4]`.
 pub(super) const CLAIM: &str = r"
@@ -70,15 +84,21 @@ return 0
 ///
 /// Gives: `renewed`, `registered` (it is new), `lost` or `dead`; the age of the data in ms; the sets that the node looks after
 /// beside its own; all nodes that live; their statuses, without its own; the end of its lease; all sets; the nodes that have not
-/// written all of their part; those that answer what they have used up; the id of the installation.
-pub(super) const RENEW: &str = r"
+/// written all of their part; those that answer what they have used up; the id of the installation; by how many ms the
+/// clock of Redis has been set back.
+pub(super) const RENEW: &str = with_now!(
+    r"
 local leases, records, dead, status, clock, unsure, speaks = unpack(KEYS)
 local me, lease, told = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[7])
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
 local place, known = redis.call('HGET', records, me), tonumber(redis.call('ZSCORE', leases, me) or 0)
 local born, tick = unpack(redis.call('HMGET', clock, 'born', 'tick'))
+local shown = math.max(tonumber(tick or 0), told - lease)
+if now < shown then
+  redis.call('HINCRBY', clock, 'set_back', shown - now)
+  now = shown
+end
+local set_back = tonumber(redis.call('HGET', clock, 'set_back') or 0)
 -- Its lease was over and is gone, in the same data that it was told of: the word that it is dead may be lost as well.
 local is_same = born and tick and tonumber(born) <= told - lease and tonumber(tick) >= told - lease
 local may_be_dead = told > 0 and known == 0 and now > told and is_same
@@ -86,7 +106,7 @@ if redis.call('ZSCORE', dead, me) or place and place ~= me or may_be_dead then
   redis.call('ZREM', leases, me)
   redis.call('ZADD', dead, 'NX', now, me)
   redis.call('HSETNX', records, me, me)
-  return {'dead', 0, {}, {}, {}, now + lease, {}, {}, {}, ''}
+  return {'dead', 0, {}, {}, {}, now + lease, {}, {}, {}, '', set_back}
 end
 
 local is_lost = known < told
@@ -157,15 +177,16 @@ end
 local age = now - redis.call('HGET', clock, 'born')
 local standing = told == 0 and 'registered' or (is_lost or not place) and 'lost' or 'renewed'
 return {
-  standing, age, mine, redis.call('ZRANGE', leases, 0, -1), others, now + lease, sets, redis.call('HKEYS', unsure), answering, id
+  standing, age, mine, redis.call('ZRANGE', leases, 0, -1), others, now + lease, sets, redis.call('HKEYS', unsure), answering, id,
+  set_back
 }
-";
+"
+);
 
 /// Of the nodes `ARGV[2]` and further nothing was left any more: node `ARGV[1]` looks after what a Redis from the past has of them.
 /// Keys: see `Keys::nodes`.
-pub(super) const BURY: &str = r"
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
+pub(super) const BURY: &str = with_now!(
+    r"
 for at = 2, #ARGV do
   local node = ARGV[at]
   local has_lease = redis.call('ZREM', KEYS[1], node) == 1
@@ -177,7 +198,8 @@ for at = 2, #ARGV do
   end
 end
 return 1
-";
+"
+);
 
 /// The data is complete, however young it is: node `ARGV[1]` has found that no other one is there. Keys: see `Keys::nodes`.
 pub(super) const COMPLETE: &str = r"
@@ -187,24 +209,26 @@ return 1
 
 /// The age of the data in ms, -1 if there is none or the lease of node `ARGV[1]` is missing that ends at `ARGV[2]`; all nodes that
 /// live; those that have not written all of their part. Keys: see `Keys::nodes`.
-pub(super) const NODES: &str = r"
-local time = redis.call('TIME')
+pub(super) const NODES: &str = with_now!(
+    r"
 local born = redis.call('HGET', KEYS[5], 'born')
 local is_lost = tonumber(redis.call('ZSCORE', KEYS[1], ARGV[1]) or 0) < tonumber(ARGV[2])
-local age = not is_lost and born and (time[1] * 1000 + math.floor(time[2] / 1000) - born) or -1
+local age = not is_lost and born and (now - born) or -1
 return {age, redis.call('ZRANGE', KEYS[1], 0, -1), redis.call('HKEYS', KEYS[6])}
-";
+"
+);
 
 /// Node `ARGV[1]` leaves; `ARGV[2]` is 1 if it leaves something behind. Keys: see `Keys::nodes`.
-pub(super) const LEAVE: &str = r"
-local time = redis.call('TIME')
+pub(super) const LEAVE: &str = with_now!(
+    r"
 redis.call('ZREM', KEYS[1], ARGV[1])
-redis.call('ZADD', KEYS[3], time[1] * 1000 + math.floor(time[2] / 1000), ARGV[1])
+redis.call('ZADD', KEYS[3], now, ARGV[1])
 redis.call('HDEL', KEYS[4], ARGV[1])
 redis.call('HDEL', KEYS[6], ARGV[1])
 if ARGV[2] == '0' then redis.call('HDEL', KEYS[2], ARGV[1]) end
 return 1
-";
+"
+);
 
 /// Node `ARGV[1]` has emptied set `ARGV[2]`, if it is still the one that looks after it. Keys: see `Keys::nodes`.
 pub(super) const DISMISS: &str = r"

@@ -9,7 +9,6 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use crate::clock::Clock;
-use crate::clock::SystemClock;
 use crate::clock::millis;
 use crate::fence::Fence;
 
@@ -52,23 +51,25 @@ impl Bounds {
 #[derive(Debug)]
 pub(super) struct EngineTime {
     steady: Arc<Fence>,
+    time_of_day: Arc<dyn Clock>,
     known: Mutex<Option<Bounds>>,
     has_warned: AtomicBool,
 }
 
 impl EngineTime {
     /// Unknown yet; `steady` counts this node's own time.
-    pub(super) fn new(steady: Arc<Fence>) -> Self {
-        Self { steady, known: Mutex::default(), has_warned: AtomicBool::new(false) }
+    pub(super) fn new(steady: Arc<Fence>, time_of_day: Arc<dyn Clock>) -> Self {
+        Self { steady, time_of_day, known: Mutex::default(), has_warned: AtomicBool::new(false) }
     }
 
-    /// The engine has shown this time; it was asked at `asked`, as [`Fence::now`] counts.
-    pub(super) fn shown(&self, asked: Duration, engine_ms: u64) {
+    /// The engine has shown this time, which is by `ahead_ms` later than its clock shows, since that was set back; it was asked at
+    /// `asked`, as [`Fence::now`] counts.
+    pub(super) fn shown(&self, asked: Duration, engine_ms: u64, ahead_ms: u64) {
         let found = Bounds::new(asked, self.steady.now(), engine_ms);
         let mut known = self.known.lock();
         *known = Some(known.map_or(found, |known| found.after(known)));
         drop(known);
-        self.compare();
+        self.compare(ahead_ms);
     }
 
     /// The time in milliseconds since 1970, if it is known.
@@ -78,9 +79,9 @@ impl EngineTime {
     }
 
     /// Tells once if the time of day is another one here.
-    fn compare(&self) {
+    fn compare(&self, ahead_ms: u64) {
         let Some(engine_ms) = self.now_ms() else { return };
-        let differs_ms = engine_ms.abs_diff(millis(SystemClock.unix_time()));
+        let differs_ms = engine_ms.saturating_sub(ahead_ms).abs_diff(millis(self.time_of_day.unix_time()));
         let is_off = differs_ms > millis(TOLERATED);
         if is_off != self.has_warned.swap(is_off, Ordering::AcqRel) {
             if is_off {
@@ -98,7 +99,7 @@ impl EngineTime {
 
 impl Clock for EngineTime {
     fn unix_time(&self) -> Duration {
-        self.now_ms().map_or_else(|| SystemClock.unix_time(), Duration::from_millis)
+        self.now_ms().map_or_else(|| self.time_of_day.unix_time(), Duration::from_millis)
     }
 }
 
@@ -109,6 +110,7 @@ fn signed(duration: Duration) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::ManualClock;
 
     const fn ms(ms: u64) -> Duration {
         Duration::from_millis(ms)
@@ -135,14 +137,17 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn it_goes_on_by_itself_and_is_the_time_of_day_before_it_is_known() {
-        let fence = Arc::new(Fence::closed());
-        let time = EngineTime::new(Arc::clone(&fence));
-        assert_eq!(time.now_ms(), None);
-        assert!(time.unix_time() > Duration::from_secs(1_700_000_000));
+    async fn it_is_the_time_of_day_before_it_is_known_and_goes_on_by_itself_whatever_that_becomes() {
+        let (fence, time_of_day) = (Arc::new(Fence::closed()), Arc::new(ManualClock::default()));
+        let time = EngineTime::new(Arc::clone(&fence), time_of_day.clone());
+        time_of_day.set_secs(9_000);
+        assert_eq!((time.now_ms(), time.unix_time()), (None, ms(9_000_000)));
 
-        time.shown(fence.now(), 5_000);
-        tokio::time::advance(ms(700)).await;
-        assert!(time.now_ms().is_some_and(|now| (5_700..=5_702).contains(&now)), "{time:?}");
+        time.shown(fence.now(), 5_000, 0);
+        for (secs, from) in [(0, 5_700), (9_000, 6_400)] {
+            time_of_day.set_secs(secs);
+            tokio::time::advance(ms(700)).await;
+            assert!(time.now_ms().is_some_and(|now| (from..=from + 2).contains(&now)), "{time:?}");
+        }
     }
 }

@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
+use wafergate::clock::Clock;
 use wafergate::clock::SystemClock;
 use wafergate::config;
 use wafergate::delivery::EventKind;
-use wafergate::engine::Engine;
 use wafergate::engine::RedisEngine;
 use wafergate::engine::RedisSettings;
 use wafergate::gateway::Gateway;
@@ -37,21 +37,28 @@ impl Deliver for Nowhere {
 }
 
 /// A gateway on Redis, which is not served.
-struct Door {
-    gateway: Arc<Gateway>,
-    redis: Redis,
+pub(super) struct Door {
+    pub(super) gateway: Arc<Gateway>,
+    redis: Arc<Redis>,
     _running: AbortOnDropHandle<()>,
 }
 
 impl Door {
     async fn new() -> Self {
-        let redis = Redis::start().await;
+        let door = Self::at(&Arc::new(Redis::start().await), Arc::new(SystemClock));
+        door.is_up().await;
+        door
+    }
+
+    /// On this Redis, which may not be there yet, and on a machine with this clock.
+    pub(super) fn at(redis: &Arc<Redis>, clock: Arc<dyn Clock>) -> Self {
         let metrics = Metrics::default();
         let settings = RedisSettings {
             url: &redis.url(),
             prefix: super::PREFIX,
             ticket_key: b"key",
             connect_ttl: Duration::from_secs(60),
+            clock: Arc::clone(&clock),
         };
         let engine = RedisEngine::new(&settings, metrics.clone()).expect("a URL");
         let settings = [("TENANTS__0__SERVER_HOST", "shop.example"), ("TENANTS__0__KEYS", "a key of this test")];
@@ -62,24 +69,28 @@ impl Door {
             sealer: Sealer::new(b"key"),
             engine: engine.clone(),
             deliver: Arc::new(Nowhere),
-            clock: Arc::new(SystemClock),
+            clock,
             ticket_clock: engine.clock(),
             random_id: rand::random,
             metrics,
             descriptors: Arc::new(Descriptors::of_this_process().expect("readable")),
         }));
         let running = AbortOnDropHandle::new(tokio::spawn(Arc::clone(&engine).run(gateway.clone())));
+        Self { gateway, redis: Arc::clone(redis), _running: running }
+    }
+
+    /// Waits until Redis has answered.
+    pub(super) async fn is_up(&self) {
         within("it is up", async {
-            while !engine.is_up() {
+            while !self.gateway.engine().is_up() {
                 tokio::task::yield_now().await;
             }
         })
         .await;
-        Self { gateway, redis, _running: running }
     }
 
     /// A connect URL of a tunnel that will be in a group and somebody's.
-    fn issue(&self) -> String {
+    pub(super) fn issue(&self) -> String {
         let tenant =
             self.gateway.tenants.tenant(&wafergate::protocol::text::md5_hex("shop.example")).expect("configured");
         let key = tenant.settings().keys[0].clone();
@@ -92,7 +103,12 @@ impl Door {
     /// Waits until Redis has nothing of any tunnel but what it remembers of those that were used up.
     async fn is_empty(&self) {
         for pattern in ["wafergate:{records:*", "wafergate:homes:*", "wafergate:{places:*", "wafergate:claim:*"] {
-            within(pattern, async { while self.redis.command(&["KEYS", pattern]).await != "*0\r\n" {} }).await;
+            within(pattern, async {
+                while self.redis.command(&["KEYS", pattern]).await != "*0\r\n" {
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+            })
+            .await;
         }
     }
 }

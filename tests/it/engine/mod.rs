@@ -1,5 +1,6 @@
 //! The engines, as the gateway meets them.
 
+mod clock;
 mod conformance;
 mod hang_up;
 mod homes;
@@ -18,6 +19,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use tokio_util::task::AbortOnDropHandle;
+use wafergate::clock::SystemClock;
 use wafergate::engine::Begun;
 use wafergate::engine::Claim;
 use wafergate::engine::Engine;
@@ -254,7 +256,8 @@ impl Node {
     }
 
     fn start(url: &str, prefix: &str) -> Self {
-        let settings = RedisSettings { url, prefix, ticket_key: b"key", connect_ttl: Duration::from_secs(60) };
+        let (connect_ttl, clock) = (Duration::from_secs(60), Arc::new(SystemClock));
+        let settings = RedisSettings { url, prefix, ticket_key: b"key", connect_ttl, clock };
         let engine = RedisEngine::new(&settings, Metrics::default()).expect("a URL");
         let member = Arc::new(Echo::default());
         let running = tokio::spawn(Arc::clone(&engine).run(member.clone()));
