@@ -1,0 +1,202 @@
+//! Each place where a handshake, an event or a call waits, and what makes that harmless: there its future may be dropped, since its
+//! client hangs up, and there this node may be stopped for so long that it is declared dead meanwhile.
+//!
+//! A new `.await` in these files fails here until it stands in the table, with a guard or a mark in the sources that protects it, or a
+//! word on why nothing has to.
+
+use std::fs;
+use std::path::Path;
+
+use wafergate::marks::Mark;
+
+use Why::Guard;
+use Why::Marked;
+use Why::Nothing;
+
+/// What makes a wait harmless.
+enum Why {
+    /// This text in the same file: what undoes, or asks again.
+    Guard(&'static str),
+    /// A test stops the process behind it, see `tests/process/marks.rs`.
+    Marked(Mark),
+    /// There is nothing to undo, and nothing is said behind it.
+    Nothing(&'static str),
+}
+
+/// The files, and what stands before each of their `.await` in turn.
+const WAITS: &[(&str, &[(&str, Why)])] = &[
+    ("src/http/connect.rs", &[("gateway.admit(", Nothing("an admission undoes itself when it is dropped"))]),
+    (
+        "src/gateway/attach.rs",
+        &[
+            ("self.open_ticket(ticket)", Nothing("nothing is claimed before")),
+            ("self.engine.claim(", Guard("impl Drop for Claimed")),
+            ("self.register(&ticket)", Guard("impl Drop for Registration")),
+            ("sleep(left.min(ENGINE_RETRY))", Guard("impl Drop for Claimed")),
+            ("sleep(ENGINE_RETRY)", Nothing("nothing is claimed before")),
+            ("try_join_all(entering)", Nothing("each place is a hold that goes when it is dropped")),
+            ("self.engine.register(", Guard("if epoch == life { Ok(registration) } else { Err(EngineError) }")),
+        ],
+    ),
+    (
+        "src/engine/redis/mod.rs",
+        &[
+            ("engine.bus.receive(", Nothing("a task of the engine's own, which ends with it")),
+            ("self.link.call(command)", Nothing("see its callers")),
+            ("self.call(&nodes)", Nothing("it reads")),
+            ("self.claim_key(once, token, life)", Guard("let mine = Mine::new(")),
+            ("self.is_known_elsewhere(once)", Guard("let mine = Mine::new(")),
+            ("self.fence.admits(epoch)", Nothing("nothing is registered before")),
+            ("self.call::<i64>(&command)", Guard("impl Drop for Added")),
+            ("self.fence.admits(epoch)", Marked(Mark::Registered)),
+            ("self.write_some()", Nothing("the node leaves")),
+            ("self.until_places_are_written()", Nothing("the node leaves")),
+            ("timeout(LAST_WRITES, written)", Nothing("the node leaves")),
+            ("self.call::<i64>(&command)", Nothing("the node leaves")),
+            ("self.living()", Nothing("it reads")),
+            ("self.fence.opened()", Marked(Mark::Ask)),
+            ("self.bus.ask(node, question)", Nothing("the bus forgets a question that was given up")),
+        ],
+    ),
+    (
+        "src/webhook/dispatcher.rs",
+        &[
+            ("timeout_at(deadline, flushed)", Nothing("it counts")),
+            ("sleep_until(at)", Guard("if !inner.upkeep.fence.admits(inbox.epoch).await {")),
+            ("inner.upkeep.fence.admits(inbox.epoch)", Nothing("it is the question itself")),
+            ("admit(&inbox.endpoint, deadline)", Marked(Mark::EventAdmitted)),
+            ("inner.attempt(&inbox, permits)", Nothing("the loop asks again")),
+            ("timeout_at(deadline, acquire(endpoint))", Marked(Mark::EventAdmitted)),
+            ("timeout_at(until, changed)", Marked(Mark::EventAdmitted)),
+            ("endpoint.permits.acquire()", Marked(Mark::EventAdmitted)),
+            ("endpoint.server_permits.acquire()", Marked(Mark::EventAdmitted)),
+            ("self.client.post(", Marked(Mark::EventAnswered)),
+            ("self.upkeep.fence.admits(inbox.epoch)", Nothing("it is the question itself")),
+            ("self.act(inbox, event, answer)", Nothing("the lane's state is this node's own")),
+            ("actor.act(inbox, actions)", Nothing("each action asks before it is done")),
+        ],
+    ),
+    (
+        "src/webhook/client.rs",
+        &[
+            ("timeout(limit, attempt)", Nothing("nothing is sent behind it")),
+            ("self.exchange(&pool, connection, epoch, outgoing, progress)", Guard("self.may_speak(epoch)?;")),
+            ("pool.connect(outgoing.url)", Marked(Mark::EventConnected)),
+            ("self.exchange(&pool, connection, epoch, outgoing, progress)", Nothing("nothing is sent behind it")),
+            ("connection.send(url, headers, body, &progress.was_sent)", Marked(Mark::EventWritten)),
+            ("exchange.read_body()", Nothing("nothing is sent behind it")),
+            ("connection.send(url, headers, body)", Marked(Mark::EventWritten)),
+            ("http2::read_body(body)", Nothing("nothing is sent behind it")),
+        ],
+    ),
+    (
+        "src/http/native/mod.rs",
+        &[
+            ("answer(&gateway, budget, request, client, call)", Nothing("what is behind it goes to its caller")),
+            ("body::read(budget, incoming, MAX_BODY_BYTES)", Nothing("nothing has changed before")),
+            (
+                "auth::authenticate(",
+                Nothing("a signed request that was given up is signed anew: its nonce may be used up"),
+            ),
+            ("calls::run(", Nothing("it changes nothing")),
+            ("idempotency::once(", Nothing("it is done in a task of its own")),
+        ],
+    ),
+    (
+        "src/http/native/idempotency.rs",
+        &[
+            ("calls::run(", Nothing("without a key nobody is promised that it is done whole")),
+            ("work", Guard("let work = tokio::spawn(begin(")),
+            ("gateway.engine().begin(", Guard("let work = tokio::spawn(begin(")),
+            ("timeout(LONGEST_CALL, calls::run(", Guard("let work = tokio::spawn(begin(")),
+            ("ended.tell()", Guard("tokio::spawn(ended.tell_later())")),
+            ("engine.finish(", Nothing("it can be told again")),
+            ("engine.abandon(", Nothing("it can be told again")),
+            ("self.tell()", Nothing("a task of its own")),
+            ("sleep(TELL_EVERY)", Nothing("a task of its own")),
+            ("timeout(RUNNING, told)", Nothing("a task of its own")),
+        ],
+    ),
+    (
+        "src/gateway/push.rs",
+        &[
+            ("self.engine.fence().opened()", Nothing("nothing is pushed before")),
+            ("self.push_together(tenant, packets)", Marked(Mark::PushCollected)),
+            ("self.push_elsewhere(", Marked(Mark::Ask)),
+            ("self.decide(tenant, &orders, open)", Marked(Mark::Ask)),
+            ("turns.next()", Marked(Mark::PushTurn)),
+        ],
+    ),
+    (
+        "src/gateway/native.rs",
+        &[
+            ("self.order_all(", Nothing("nothing is done behind it")),
+            ("self.order_all(", Nothing("nothing is done behind it")),
+            ("self.engine.fence().opened()", Nothing("nothing is pushed before")),
+            ("self.order_tunnels(", Nothing("nothing is done behind it")),
+            ("self.order_audience(", Nothing("nothing is done behind it")),
+            ("self.order_audience(", Nothing("nothing is done behind it")),
+            ("turns.next()", Marked(Mark::PushTurn)),
+            ("self.decide(", Marked(Mark::Ask)),
+            ("self.join_here(", Guard("if !fence.admits(inbox.epoch).await {")),
+            ("self.set_user(", Guard("if !fence.admits(inbox.epoch).await {")),
+            ("self.push_native(", Guard("if !fence.admits(inbox.epoch).await {")),
+            ("fence.admits(inbox.epoch)", Marked(Mark::Action)),
+        ],
+    ),
+];
+
+/// What stands before each `.await` of a file, up to its tests, on the same statement.
+fn waits(source: &str) -> Vec<String> {
+    let source: String = source.split("#[cfg(test)]").next().unwrap_or_default().lines().filter(is_code).collect();
+    let source = source.replace(".awaits", "");
+    let parts: Vec<&str> = source.split(".await").collect();
+    parts[..parts.len() - 1].iter().map(|part| part.rsplit([';', '}']).next().unwrap_or_default().to_owned()).collect()
+}
+
+fn is_code(line: &&str) -> bool {
+    !line.trim_start().starts_with("//")
+}
+
+#[test]
+fn whoever_waits_says_what_makes_it_harmless() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut marked = String::new();
+    for path in ["src/webhook", "src/gateway", "src/engine/redis"] {
+        for entry in fs::read_dir(root.join(path)).expect("a directory") {
+            marked += &fs::read_to_string(entry.expect("readable").path()).unwrap_or_default();
+        }
+    }
+    for (file, table) in WAITS {
+        let source = fs::read_to_string(root.join(file)).expect("readable");
+        let waits = waits(&source);
+        for (turn, wait) in waits.iter().enumerate() {
+            let expected = table.get(turn).map(|(text, _)| *text);
+            assert!(
+                expected.is_some_and(|text| wait.contains(text)),
+                "{file} waits for `{}`, where tests/awaits.rs has {expected:?}: what if its future is dropped there, or the node is \
+                 declared dead meanwhile?",
+                wait.trim()
+            );
+        }
+        assert_eq!(waits.len(), table.len(), "{file} no longer waits for the last of these");
+        for (wait, why) in *table {
+            match why {
+                Guard(text) => assert!(source.contains(text), "{file}: `{wait}` is no longer guarded by `{text}`"),
+                Marked(mark) => {
+                    assert!(marked.contains(&format!("Mark::{mark:?}.pass()")), "{file}: nobody comes past {mark:?}");
+                }
+                Nothing(word) => assert!(!word.is_empty(), "{file}: why is `{wait}` harmless?"),
+            }
+        }
+    }
+}
+
+#[test]
+fn a_wait_is_found_wherever_it_stands() {
+    let source = "a(x)\n    .await?;\n// not.await\nif b.await {} match c(d.await).await {}\n#[cfg(test)] e.await";
+
+    let waits: Vec<String> = waits(source).iter().map(|wait| wait.trim().to_owned()).collect();
+
+    assert_eq!(waits, ["a(x)", "if b", "match c(d", ")"]);
+}
