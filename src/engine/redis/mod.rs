@@ -12,6 +12,7 @@ mod marks;
 mod memo;
 mod message;
 mod once;
+mod own_keys;
 mod past;
 mod places;
 mod records;
@@ -202,6 +203,7 @@ impl RedisEngine {
             () = self.give_back() => {}
             () = self.write_once_again() => {}
             () = self.keep_marks() => {}
+            () = self.watch_own_keys() => {}
             () = self.write_homes(member.as_ref()) => {}
             () = self.bus.stay_subscribed() => {}
             () = self.link.ended() => {}

@@ -186,6 +186,17 @@ impl Places {
         state.unwritten.is_empty() && state.in_turn.is_empty() && state.known.values().all(|is_sure| *is_sure)
     }
 
+    /// The places that Redis has for sure.
+    pub(super) fn sure(&self) -> Vec<Place> {
+        let state = self.state.lock();
+        state.known.iter().filter(|(_, is_sure)| **is_sure).map(|(place, _)| place.clone()).collect()
+    }
+
+    /// Whether it has this one.
+    pub(super) fn is_sure(&self, place: &Place) -> bool {
+        self.state.lock().known.get(place) == Some(&true)
+    }
+
     /// Whether there is nothing to write at present.
     pub(super) fn is_idle(&self) -> bool {
         let state = self.state.lock();

@@ -149,6 +149,18 @@ impl Records {
         self.state.lock().all.len()
     }
 
+    /// Whether there is a record of `tunnel`, and nothing of it to be written.
+    pub(super) fn is_kept(&self, tunnel: TunnelId) -> bool {
+        let state = self.state.lock();
+        state.all.contains_key(&tunnel) && !state.unwritten.contains(&tunnel)
+    }
+
+    /// Any such tunnel.
+    pub(super) fn any_kept(&self) -> Option<TunnelId> {
+        let state = self.state.lock();
+        state.all.keys().find(|tunnel| !state.unwritten.contains(tunnel)).copied()
+    }
+
     /// Whether Redis knows all there is to know.
     pub(super) fn is_written(&self) -> bool {
         self.state.lock().unwritten.is_empty()

@@ -27,6 +27,7 @@ use crate::support::BusinessServer;
 use crate::support::KEY;
 use crate::support::Redis;
 use crate::support::Wafer;
+use crate::support::keys;
 use crate::support::within;
 
 /// How many nodes there are.
@@ -59,21 +60,21 @@ enum Trouble {
     NodeKilled,
     /// A node stands still for a while that is shorter than its lease.
     NodeStops,
-    /// Redis makes room: each key that the nodes share is lost, one after the other.
+    /// Redis makes room: each key that the gateway keeps is lost, one after the other.
     KeysLost,
+    /// Redis is killed and comes back as it was some seconds before.
+    RedisRestored,
 }
 
-const ALL: [Trouble; 6] = [
+const ALL: [Trouble; 7] = [
     Trouble::RedisRestarts,
     Trouble::RedisHangs,
     Trouble::BusCut,
     Trouble::NodeKilled,
     Trouble::NodeStops,
     Trouble::KeysLost,
+    Trouble::RedisRestored,
 ];
-
-/// What `src/engine/redis/keys.rs` names.
-const KEYS: [&str; 6] = ["leases", "records", "dead", "status", "clock", "unsure"];
 
 /// When it was, and what came of it.
 #[derive(Clone, Copy, Debug)]
@@ -101,7 +102,9 @@ impl Period {
             return false;
         }
         match self.trouble {
-            Trouble::RedisRestarts | Trouble::RedisHangs => overlaps(self.began, self.ended + HEALED),
+            Trouble::RedisRestarts | Trouble::RedisHangs | Trouble::RedisRestored => {
+                overlaps(self.began, self.ended + HEALED)
+            }
             // Redis itself is there.
             Trouble::BusCut | Trouble::KeysLost => is_push && overlaps(self.began, self.ended + HEALED),
             Trouble::NodeKilled | Trouble::NodeStops => {
@@ -190,6 +193,9 @@ async fn round(trouble: Trouble, seed: Seed) -> Outcome {
         tokio::spawn(async move { LOAD.run(&way, &url, seed, &Roster::default()).await })
     };
     business.until(|events| events.iter().filter(|event| event.kind == "connect").count() == LOAD.tunnels).await;
+    if trouble == Trouble::RedisRestored {
+        redis.snapshot().await;
+    }
     sleep_until(Instant::now() + CALM).await;
     let began = Instant::now();
     match trouble {
@@ -205,10 +211,17 @@ async fn round(trouble: Trouble, seed: Seed) -> Outcome {
         }
         Trouble::BusCut => assert_eq!(redis.command(&["CLIENT", "KILL", "TYPE", "pubsub"]).await, ":3\r\n"),
         Trouble::KeysLost => {
-            for (turn, key) in (1..).zip(KEYS) {
-                redis.command(&["DEL", &format!("wafergate:{{nodes}}:{key}")]).await;
-                sleep_until(began + TROUBLE * turn / KEYS.len() as u32).await;
+            redis.has_only_known_keys().await;
+            let patterns = keys::patterns();
+            for (turn, pattern) in (1..).zip(&patterns) {
+                redis.lose(pattern).await;
+                sleep_until(began + TROUBLE * turn / patterns.len() as u32).await;
             }
+        }
+        Trouble::RedisRestored => {
+            redis.kill();
+            sleep_until(began + TROUBLE).await;
+            redis.revive().await;
         }
         Trouble::NodeKilled => {
             way.take_out(troubled).await;
@@ -267,6 +280,15 @@ async fn round(trouble: Trouble, seed: Seed) -> Outcome {
 #[tokio::test]
 async fn redis_is_restarted_under_load() {
     let outcome = round(Trouble::RedisRestarts, Seed(1)).await;
+
+    outcome.assert_sound();
+    assert!(outcome.excuses > 0, "it was away");
+    assert_eq!(outcome.verdict.up.delivered + outcome.verdict.up.cut_off, outcome.verdict.up.sent);
+}
+
+#[tokio::test]
+async fn redis_is_restored_from_a_snapshot_under_load() {
+    let outcome = round(Trouble::RedisRestored, Seed(1)).await;
 
     outcome.assert_sound();
     assert!(outcome.excuses > 0, "it was away");

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
+use serde_json::json;
 use tokio::time::Instant;
 
 use crate::support::Cluster;
 use crate::support::TestClient;
-
-/// What `src/engine/redis/keys.rs` names.
-const KEYS: [&str; 6] = ["leases", "records", "dead", "status", "clock", "unsure"];
+use crate::support::keys;
+use crate::support::native::Native;
+use crate::support::within;
 
 /// A second node renews its lease in this time, and a third one, and finds what is lost.
 const RENEWALS: Duration = Duration::from_millis(2_500);
@@ -34,10 +35,11 @@ async fn no_key_of_the_nodes_is_missed_when_it_is_lost() {
     let cluster = Cluster::new(2).await;
     let mut clients = [cluster.connect(1, 0).await, cluster.connect(0, 1).await];
 
-    for key in KEYS {
-        cluster.redis.command(&["DEL", &format!("wafergate:{{nodes}}:{key}")]).await;
-        pushes_go_on(&cluster, &mut clients, key).await;
+    for pattern in keys::patterns() {
+        cluster.redis.lose(&pattern).await;
+        pushes_go_on(&cluster, &mut clients, &pattern).await;
     }
+    cluster.redis.has_only_known_keys().await;
 
     for client in &clients {
         cluster.business.story(&client.tunnel, &["connect"]).await;
@@ -71,4 +73,42 @@ async fn a_dead_nodes_tunnels_are_ended_also_when_it_was_forgotten_that_it_lived
         cluster.business.story(&client.tunnel, &expected).await;
         cluster.business.assert_sound();
     }
+}
+
+#[tokio::test]
+async fn a_node_writes_its_own_keys_again_when_one_of_them_is_lost() {
+    let tenant = [
+        ("tenants.1.id", "shop"),
+        ("tenants.1.keys", "a key that a header can carry"),
+        ("tenants.1.webhook_url", "http://127.0.0.1:9/"),
+    ];
+    let mut cluster = Cluster::with(2, &tenant).await;
+    let natives = [0, 1].map(|node| Native {
+        gateway: cluster.nodes[node].address,
+        tenant: "shop".into(),
+        key: tenant[1].1.into(),
+    });
+    let mut member = natives[1].open(&json!({"groups": ["room"], "user": "ann"})).await;
+    let client = cluster.connect(0, 1).await;
+
+    for pattern in ["wafergate:{records:*", "wafergate:homes:*", "wafergate:{places:*"] {
+        // So long after its tunnels came.
+        tokio::time::sleep(RENEWALS).await;
+        let lost = cluster.redis.keys(pattern).await;
+        assert!(cluster.redis.lose(pattern).await > 0, "{pattern}");
+        within(pattern, async {
+            while cluster.redis.keys(pattern).await.len() < lost.len() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        })
+        .await;
+        natives[0].push(&json!({"group": "room"}), &json!(pattern)).await;
+        member.expect(pattern).await;
+    }
+
+    // So nothing of it is missed when it dies.
+    cluster.redis.lose("wafergate:{records:*").await;
+    tokio::time::sleep(RENEWALS).await;
+    cluster.nodes.remove(1).kill().await;
+    cluster.business.story(&client.tunnel, &["connect", "close"]).await;
 }

@@ -13,6 +13,7 @@ mod gateway;
 mod held;
 pub(crate) mod hooks;
 pub(crate) mod http;
+pub(crate) mod keys;
 pub(crate) mod metrics;
 pub(crate) mod native;
 pub(crate) mod raw;
