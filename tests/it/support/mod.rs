@@ -17,7 +17,7 @@ pub(crate) mod keys;
 pub(crate) mod metrics;
 pub(crate) mod native;
 pub(crate) mod raw;
-mod redis;
+pub(crate) mod redis;
 mod redises;
 pub(crate) mod rights;
 mod sign;
