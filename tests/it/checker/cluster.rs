@@ -17,6 +17,7 @@ use super::logs::Logs;
 use super::logs::What;
 use super::process::Process;
 use super::seed::Seed;
+use super::servers::Servers;
 use super::stage::counted;
 use super::verdict::Fault;
 use super::verdict::Verdict;
@@ -25,9 +26,7 @@ use super::way::Excuse;
 use super::way::Way;
 use crate::support::BusinessServer;
 use crate::support::KEY;
-use crate::support::Redis;
 use crate::support::Wafer;
-use crate::support::keys;
 use crate::support::within;
 
 /// How many nodes there are.
@@ -35,7 +34,7 @@ const NODES: usize = 3;
 
 /// When the trouble begins, and how long it lasts.
 const CALM: Duration = Duration::from_secs(1);
-const TROUBLE: Duration = Duration::from_secs(2);
+pub(super) const TROUBLE: Duration = Duration::from_secs(2);
 
 /// Everything works again so soon after Redis, or a node, is back.
 const HEALED: Duration = Duration::from_secs(10);
@@ -49,7 +48,7 @@ const LOAD: Load =
 
 /// What goes wrong.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Trouble {
+pub(super) enum Trouble {
     /// Redis is killed and comes back empty.
     RedisRestarts,
     /// Redis does not answer for a while.
@@ -64,9 +63,13 @@ enum Trouble {
     KeysLost,
     /// Redis is killed and comes back as it was some seconds before.
     RedisRestored,
+    /// The slots of all that the nodes keep move to another server of a Redis Cluster.
+    SlotsMoved,
+    /// A master whose place a replica has taken is back, and takes writes as if nothing had been.
+    OldMaster,
 }
 
-const ALL: [Trouble; 7] = [
+const ALL: [Trouble; 9] = [
     Trouble::RedisRestarts,
     Trouble::RedisHangs,
     Trouble::BusCut,
@@ -74,6 +77,8 @@ const ALL: [Trouble; 7] = [
     Trouble::NodeStops,
     Trouble::KeysLost,
     Trouble::RedisRestored,
+    Trouble::SlotsMoved,
+    Trouble::OldMaster,
 ];
 
 /// When it was, and what came of it.
@@ -102,9 +107,11 @@ impl Period {
             return false;
         }
         match self.trouble {
-            Trouble::RedisRestarts | Trouble::RedisHangs | Trouble::RedisRestored => {
-                overlaps(self.began, self.ended + HEALED)
-            }
+            Trouble::RedisRestarts
+            | Trouble::RedisHangs
+            | Trouble::RedisRestored
+            | Trouble::SlotsMoved
+            | Trouble::OldMaster => overlaps(self.began, self.ended + HEALED),
             // Redis itself is there.
             Trouble::BusCut | Trouble::KeysLost => is_push && overlaps(self.began, self.ended + HEALED),
             Trouble::NodeKilled | Trouble::NodeStops => {
@@ -161,26 +168,25 @@ impl Outcome {
     }
 }
 
-fn config(redis: &Redis) -> String {
+fn config(redis: &str) -> String {
     format!(
         "[webhook]\nallow_networks = [\"127.0.0.0/8\"]\n[log]\nformat = \"json\"\nlevel = \"warn,wafergate::webhook=debug\"\n\
          [drain]\nwindow_secs = 0\n\
          [limits]\nmessages_per_sec_per_connection = 0\n[server]\nticket_key = \"thirty-two characters or more, on all nodes\"\n\
-         [engine]\nkind = \"redis\"\nredis_url = {:?}\n[[tenants]]\nserver_host = \"127.0.0.1\"\nkeys = [{KEY:?}]\n",
-        redis.url()
+         [engine]\nkind = \"redis\"\nredis_url = {redis:?}\n[[tenants]]\nserver_host = \"127.0.0.1\"\nkeys = [{KEY:?}]\n"
     )
 }
 
 /// One load with one kind of trouble in its middle.
 async fn round(trouble: Trouble, seed: Seed) -> Outcome {
-    let mut redis = Redis::start().await;
+    let mut redis = Servers::start(trouble).await;
     // This one has been there for long: in a new one nothing is called invalid for some seconds.
-    redis.command(&["HSET", "wafergate:{nodes}:clock", "born", "1"]).await;
+    redis.have_been_there_for_long().await;
     let business = BusinessServer::new().await;
     let start = Instant::now();
     let mut nodes: Vec<Option<Process>> = vec![];
     for _ in 0..NODES {
-        let node = Process::start(&config(&redis));
+        let node = Process::start(&config(&redis.url()));
         within("a node that is up", async { while node.metrics().await.value("engine_up") != 1.0 {} }).await;
         nodes.push(Some(node));
     }
@@ -194,35 +200,11 @@ async fn round(trouble: Trouble, seed: Seed) -> Outcome {
     };
     business.until(|events| events.iter().filter(|event| event.kind == "connect").count() == LOAD.tunnels).await;
     if trouble == Trouble::RedisRestored {
-        redis.snapshot().await;
+        redis.one().snapshot().await;
     }
     sleep_until(Instant::now() + CALM).await;
     let began = Instant::now();
     match trouble {
-        Trouble::RedisRestarts => {
-            redis.kill();
-            sleep_until(began + TROUBLE).await;
-            redis.revive().await;
-        }
-        Trouble::RedisHangs => {
-            redis.signal("STOP");
-            sleep_until(began + TROUBLE).await;
-            redis.signal("CONT");
-        }
-        Trouble::BusCut => assert_eq!(redis.command(&["CLIENT", "KILL", "TYPE", "pubsub"]).await, ":3\r\n"),
-        Trouble::KeysLost => {
-            redis.has_only_known_keys().await;
-            let patterns = keys::patterns();
-            for (turn, pattern) in (1..).zip(&patterns) {
-                redis.lose(pattern).await;
-                sleep_until(began + TROUBLE * turn / patterns.len() as u32).await;
-            }
-        }
-        Trouble::RedisRestored => {
-            redis.kill();
-            sleep_until(began + TROUBLE).await;
-            redis.revive().await;
-        }
         Trouble::NodeKilled => {
             way.take_out(troubled).await;
             nodes[troubled].take().expect("it is there").kill();
@@ -235,6 +217,7 @@ async fn round(trouble: Trouble, seed: Seed) -> Outcome {
             node.signal("CONT");
             way.put_back(troubled);
         }
+        _ => redis.meet(trouble, began).await,
     }
     let period = Period { trouble, start, began, ended: Instant::now() };
 
@@ -293,6 +276,22 @@ async fn redis_is_restored_from_a_snapshot_under_load() {
     outcome.assert_sound();
     assert!(outcome.excuses > 0, "it was away");
     assert_eq!(outcome.verdict.up.delivered + outcome.verdict.up.cut_off, outcome.verdict.up.sent);
+}
+
+#[tokio::test]
+async fn slots_move_under_load() {
+    let outcome = round(Trouble::SlotsMoved, Seed(1)).await;
+
+    outcome.assert_sound();
+    assert_eq!(outcome.logs.clients.iter().filter(|client| client.lost_at.is_some()).count(), 0);
+}
+
+#[tokio::test]
+async fn an_old_master_takes_writes_under_load() {
+    let outcome = round(Trouble::OldMaster, Seed(1)).await;
+
+    outcome.assert_sound();
+    assert_eq!(outcome.logs.clients.iter().filter(|client| client.lost_at.is_some()).count(), 0);
 }
 
 #[tokio::test]

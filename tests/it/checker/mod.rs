@@ -16,6 +16,7 @@ mod process;
 mod resources;
 mod road;
 pub(crate) mod seed;
+mod servers;
 mod stage;
 mod table;
 mod verdict;

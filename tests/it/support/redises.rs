@@ -80,6 +80,14 @@ impl Sentinels {
         })
         .await;
     }
+
+    /// Waits until the old master has become a replica.
+    pub(crate) async fn demoted(&self) {
+        until("the old master is a replica", async || {
+            self.master.command(&["INFO", "replication"]).await.contains("role:slave")
+        })
+        .await;
+    }
 }
 
 async fn sentinel(master: u16) -> Sentinel {
@@ -162,6 +170,47 @@ impl RedisCluster {
             }
         }
         panic!("nobody holds {key}");
+    }
+
+    /// The keys of this pattern, wherever they are.
+    pub(crate) async fn keys(&self, pattern: &str) -> Vec<String> {
+        let mut keys = vec![];
+        for server in &self.servers {
+            keys.extend(server.keys(pattern).await);
+        }
+        keys.sort();
+        keys.dedup();
+        keys
+    }
+
+    /// Moves the slot of a key, with all that is in it, to another master.
+    pub(crate) async fn move_slot_of(&self, key: &str) {
+        let from = self.master_of(key).await;
+        let mut to = from;
+        while to == from || !self.servers[to].command(&["ROLE"]).await.contains("master") {
+            to = (to + 1) % self.servers.len();
+        }
+        let (from, to) = (&self.servers[from], &self.servers[to]);
+        let text = |answer: String| answer.lines().last().unwrap_or_default().trim_start_matches(':').to_owned();
+        let slot = text(from.command(&["CLUSTER", "KEYSLOT", key]).await);
+        let (old, new) = (text(from.command(&["CLUSTER", "MYID"]).await), text(to.command(&["CLUSTER", "MYID"]).await));
+        assert_eq!(to.command(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &old]).await, "+OK\r\n");
+        assert_eq!(from.command(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &new]).await, "+OK\r\n");
+        loop {
+            let answer = from.command(&["CLUSTER", "GETKEYSINSLOT", &slot, "100"]).await;
+            let keys: Vec<&str> = answer.lines().filter(|line| line.starts_with("wafergate:")).collect();
+            if keys.is_empty() {
+                break;
+            }
+            let port = to.port.to_string();
+            let migrate = ["MIGRATE", "127.0.0.1", &port, "", "0", "5000", "KEYS"];
+            from.command(&[&migrate[..], &keys].concat()).await;
+        }
+        for server in [to, from].into_iter().chain(&self.servers) {
+            if server.command(&["ROLE"]).await.contains("master") {
+                assert_eq!(server.command(&["CLUSTER", "SETSLOT", &slot, "NODE", &new]).await, "+OK\r\n");
+            }
+        }
     }
 
     /// Waits until the others do without a server that was killed.

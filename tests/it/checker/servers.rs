@@ -1,0 +1,96 @@
+//! The Redis of a round, and what goes wrong with it.
+
+use tokio::time::Instant;
+use tokio::time::sleep_until;
+
+use super::cluster::TROUBLE;
+use super::cluster::Trouble;
+use crate::support::Redis;
+use crate::support::RedisCluster;
+use crate::support::Sentinels;
+use crate::support::keys;
+
+/// One server, or several that belong together.
+pub(super) enum Servers {
+    One(Redis),
+    Cluster(RedisCluster),
+    Sentinels(Sentinels),
+}
+
+impl Servers {
+    /// What this trouble needs.
+    pub(super) async fn start(trouble: Trouble) -> Self {
+        match trouble {
+            Trouble::SlotsMoved => Self::Cluster(RedisCluster::start().await),
+            Trouble::OldMaster => Self::Sentinels(Sentinels::start().await),
+            _ => Self::One(Redis::start().await),
+        }
+    }
+
+    pub(super) fn url(&self) -> String {
+        match self {
+            Self::One(redis) => redis.url(),
+            Self::Cluster(redis) => redis.url(),
+            Self::Sentinels(redis) => redis.url(),
+        }
+    }
+
+    /// In a new Redis nothing is called invalid for some seconds.
+    pub(super) async fn have_been_there_for_long(&self) {
+        let clock = "wafergate:{nodes}:clock";
+        let master = match self {
+            Self::One(redis) => redis,
+            Self::Cluster(redis) => &redis.servers[redis.master_of(clock).await],
+            Self::Sentinels(redis) => &redis.master,
+        };
+        master.command(&["HSET", clock, "born", "1"]).await;
+    }
+
+    /// The only server.
+    pub(super) fn one(&mut self) -> &mut Redis {
+        let Self::One(redis) = self else { panic!("there are several") };
+        redis
+    }
+
+    /// Has the trouble, which began just now.
+    pub(super) async fn meet(&mut self, trouble: Trouble, began: Instant) {
+        match (trouble, self) {
+            (Trouble::RedisRestarts | Trouble::RedisRestored, Self::One(redis)) => {
+                redis.kill();
+                sleep_until(began + TROUBLE).await;
+                redis.revive().await;
+            }
+            (Trouble::RedisHangs, Self::One(redis)) => {
+                redis.signal("STOP");
+                sleep_until(began + TROUBLE).await;
+                redis.signal("CONT");
+            }
+            (Trouble::BusCut, Self::One(redis)) => {
+                assert_eq!(redis.command(&["CLIENT", "KILL", "TYPE", "pubsub"]).await, ":3\r\n");
+            }
+            (Trouble::KeysLost, Self::One(redis)) => {
+                redis.has_only_known_keys().await;
+                let patterns = keys::patterns();
+                for (turn, pattern) in (1..).zip(&patterns) {
+                    redis.lose(pattern).await;
+                    sleep_until(began + TROUBLE * turn / patterns.len() as u32).await;
+                }
+            }
+            (Trouble::SlotsMoved, Self::Cluster(redis)) => {
+                for pattern in ["wafergate:{nodes}:leases", "wafergate:{records:*", "wafergate:mark:*"] {
+                    for key in redis.keys(pattern).await {
+                        redis.move_slot_of(&key).await;
+                    }
+                }
+            }
+            (Trouble::OldMaster, Self::Sentinels(redis)) => {
+                redis.master.signal("STOP");
+                redis.promoted().await;
+                redis.master.signal("CONT");
+                assert!(redis.master.command(&["ROLE"]).await.contains("master"), "it does not know yet");
+                redis.demoted().await;
+            }
+            (trouble, _) => panic!("{trouble:?} is not the servers'"),
+        }
+    }
+}
