@@ -80,6 +80,7 @@ impl RedisEngine {
     }
 
     async fn has(&self, hash: &str, field: &str) -> Result<bool, RedisError> {
-        self.call(redis::cmd("HEXISTS").arg(hash).arg(field)).await
+        let value: Option<Vec<u8>> = self.call(redis::cmd("HGET").arg(hash).arg(field)).await?;
+        Ok(value.is_some())
     }
 }

@@ -93,12 +93,12 @@ local me, lease, told = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[7])
 
 local place, known = redis.call('HGET', records, me), tonumber(redis.call('ZSCORE', leases, me) or 0)
 local born, tick = unpack(redis.call('HMGET', clock, 'born', 'tick'))
+local set_back = tonumber(redis.call('HGET', clock, 'set_back') or 0)
 local shown = math.max(tonumber(tick or 0), told - lease)
 if now < shown then
-  redis.call('HINCRBY', clock, 'set_back', shown - now)
-  now = shown
+  set_back, now = set_back + shown - now, shown
+  redis.call('HSET', clock, 'set_back', set_back)
 end
-local set_back = tonumber(redis.call('HGET', clock, 'set_back') or 0)
 -- Its lease was over and is gone, in the same data that it was told of: the word that it is dead may be lost as well.
 local is_same = born and tick and tonumber(born) <= told - lease and tonumber(tick) >= told - lease
 local may_be_dead = told > 0 and known == 0 and now > told and is_same
