@@ -47,6 +47,26 @@ pub struct Listener {
     descriptors: Option<Arc<Descriptors>>,
 }
 
+/// For how long descriptors count as short after the number of one has shown that they are: those that are given back then have low
+/// numbers, which newcomers get.
+const SHORT_FOR: Duration = Duration::from_secs(1);
+
+/// Until when descriptors run short.
+#[derive(Default)]
+struct Shortage {
+    until: Option<Instant>,
+}
+
+impl Shortage {
+    /// Whether they do at `now`, when the descriptor of one that came shows it or not.
+    fn goes_on(&mut self, is_seen: bool, now: Instant) -> bool {
+        if is_seen {
+            self.until = Some(now + SHORT_FOR);
+        }
+        self.until.is_some_and(|until| now < until)
+    }
+}
+
 /// Says that connections wait, now and then.
 #[derive(Default)]
 struct Complaint {
@@ -100,9 +120,11 @@ impl Listener {
 
     /// Accepts and serves connections until `stop`, then lets requests that are under way end.
     pub async fn run(self, handler: Arc<dyn Handler>, stop: CancellationToken) {
-        let handshakes = Arc::new(Handshakes::new(MAX_HANDSHAKES));
+        let half = self.descriptors.as_ref().map_or(u64::MAX, |descriptors| descriptors.limit() / 2);
+        let places = MAX_HANDSHAKES.min(usize::try_from(half).unwrap_or(usize::MAX)).max(1);
+        let handshakes = Arc::new(Handshakes::new(places));
         let connections = TaskTracker::new();
-        let mut complaint = Complaint::default();
+        let (mut complaint, mut shortage) = (Complaint::default(), Shortage::default());
         loop {
             // Whoever waits in the backlog is served before the end, as far as there are descriptors.
             let (stream, address) = tokio::select! {
@@ -110,11 +132,19 @@ impl Listener {
                 accepted = self.accept(&mut complaint) => accepted,
                 () = stop.cancelled() => break,
             };
+            let is_seen =
+                self.descriptors.as_ref().is_some_and(|descriptors| descriptors.run_short(stream.as_raw_fd()));
+            let now = Instant::now();
+            let is_short = shortage.goes_on(is_seen, now);
+            if is_short {
+                self.idle.make_room(now.into_std());
+            }
             let context = Context {
                 certificate: self.certificate.clone(),
                 handler: Arc::clone(&handler),
                 handshakes: Arc::clone(&handshakes),
                 idle: Arc::clone(&self.idle),
+                is_short,
                 timeouts: self.timeouts,
                 introduced: Arc::clone(&self.introduced),
                 on_incident: Arc::clone(&self.on_incident),
@@ -131,14 +161,14 @@ impl Listener {
         loop {
             match self.listener.accept().await {
                 Ok((stream, address)) => {
-                    if self.descriptors.as_ref().is_some_and(|descriptors| descriptors.run_short(stream.as_raw_fd())) {
-                        self.idle.make_room(Instant::now().into_std());
-                    }
                     let Ok(stream) = self.below_the_reserve(stream, complaint).await else { continue };
                     return (stream, address);
                 }
                 Err(error) if is_of_one_connection(&error) => {}
-                Err(error) => self.wait(complaint, &error).await,
+                Err(error) => {
+                    self.idle.shed(Instant::now().into_std());
+                    self.wait(complaint, &error).await;
+                }
             }
         }
     }
@@ -146,6 +176,7 @@ impl Listener {
     /// The same connection under a number that is not reserved, as soon as there is one. Those behind it wait in the backlog.
     async fn below_the_reserve(&self, mut stream: TcpStream, complaint: &mut Complaint) -> io::Result<TcpStream> {
         while self.descriptors.as_ref().is_some_and(|descriptors| descriptors.reserves(stream.as_raw_fd())) {
+            self.idle.shed(Instant::now().into_std());
             self.wait(complaint, &io::Error::other("the last descriptors are reserved for webhooks")).await;
             let old = stream.into_std()?;
             let new = old.try_clone();

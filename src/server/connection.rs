@@ -1,6 +1,7 @@
 //! One accepted connection, up to its first request: the wait for its first byte and the TLS handshake, each with a deadline.
 
 use std::future::Future;
+use std::future::pending;
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
@@ -19,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Certificate;
 use super::Handler;
+use super::Introduction;
 use super::LAST_CALL;
 use super::OnIncident;
 use super::Peer;
@@ -27,7 +29,9 @@ use super::exchange::Exchange;
 use super::handshakes::Awaited;
 use super::handshakes::Handshakes;
 use super::handshakes::Place;
+use super::idle::Closable;
 use super::idle::IdleConnections;
+use super::idle::Silent;
 use super::introduction::Introduced;
 use super::introduction::introduced;
 use super::proxied::Source;
@@ -44,6 +48,8 @@ pub(super) struct Context {
     pub(super) handler: Arc<dyn Handler>,
     pub(super) handshakes: Arc<Handshakes>,
     pub(super) idle: Arc<IdleConnections>,
+    /// Whether descriptors ran short when it was accepted: then it may be closed as long as it sends nothing.
+    pub(super) is_short: bool,
     pub(super) timeouts: Timeouts,
     /// Where connections come from that begin with a PROXY header.
     pub(super) introduced: Arc<[IpNet]>,
@@ -56,13 +62,13 @@ pub(super) struct Context {
 /// A client that sends nothing holds a socket and this small task, until its first deadline; only one that has begun to speak gets a
 /// place among the handshakes, and gives it back with its first request.
 pub(super) async fn serve(stream: TcpStream, address: SocketAddr, context: Context) {
-    let mut peer = Peer { address, is_tls: context.certificate.is_some(), is_introduced: false };
+    let mut peer = Peer { address, is_tls: context.certificate.is_some(), introduction: Introduction::None };
     if is_among(&context.introduced, address) {
         match Box::pin(introduced(&stream, address, &context)).await {
             Introduced::As(Source::Client { address, is_tls }) => {
-                peer = Peer { address, is_tls: peer.is_tls || is_tls, is_introduced: true };
+                peer = Peer { address, is_tls: peer.is_tls || is_tls, introduction: Introduction::Named };
             }
-            Introduced::As(Source::Proxy | Source::Unknown) => peer.is_introduced = true,
+            Introduced::As(Source::Proxy | Source::Unknown) => peer.introduction = Introduction::Unknown,
             Introduced::Badly { refusal, began } => return refuse(stream, peer, &context, refusal, &began).await,
             Introduced::Not => return,
         }
@@ -112,9 +118,24 @@ async fn first_bytes<'a>(stream: &TcpStream, peer: Peer, buffer: &'a mut [u8], c
         Some(_) => (timeouts.tls_handshake, Refusal::TlsTooSlow),
         None => (timeouts.header, Refusal::HeadTooSlow),
     };
+    let silent = context.is_short.then(|| Arc::new(Silent::new(Instant::now().into_std())));
+    let _entry = silent.clone().map(|silent| {
+        let silent: Arc<dyn Closable> = silent;
+        context.idle.add(peer.address.ip().into(), Arc::downgrade(&silent))
+    });
+    let shed = async {
+        match &silent {
+            Some(silent) => silent.closed().await,
+            None => pending().await,
+        }
+    };
     let peeked = tokio::select! {
         peeked = timeout(first_timeout, stream.peek(buffer)) => peeked,
         () = last_call(stop) => return None,
+        () = shed => {
+            note(on_incident, peer.address, Refusal::Evicted, &[], None);
+            return None;
+        }
     };
     match peeked {
         Ok(Ok(0) | Err(_)) => None,

@@ -156,12 +156,16 @@ impl Shared {
     /// Gives back what the connection holds, and says what is still to be written to it: nothing if all is answered. None if it
     /// is dropped at once.
     fn last_words(&self, peer: Peer, end: End, head: &[u8], on_incident: &OnIncident) -> Option<Vec<u8>> {
-        self.state.lock().place = None;
+        let (is_first, is_unwanted) = {
+            let mut state = self.state.lock();
+            (state.place.take().is_some(), state.is_unwanted)
+        };
         if let Ok(Err(error)) = &end {
             tracing::debug!(peer = %peer.address, error = error as &dyn std::error::Error, "connection ended");
         }
-        let Some(refusal) = self.refusal(end, head) else { return Some(vec![]) };
-        note(on_incident, peer.address, refusal, head, None);
+        let Some(refusal) = self.refusal(end, head) else { return (!is_unwanted).then(Vec::new) };
+        // What comes behind a request may be the rest of its body.
+        note(on_incident, peer.address, refusal, if is_first { head } else { b"" }, None);
         // A client that has sent nothing has asked nothing.
         let is_silent = refusal == Refusal::HeadTooSlow && head.is_empty();
         (refusal != Refusal::Evicted && !is_silent).then(|| answer(refusal, head))

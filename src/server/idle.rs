@@ -1,4 +1,4 @@
-//! Connections that wait for their next request: some are closed when descriptors run short, those of the largest source first.
+//! Connections that wait for a request: some are closed when descriptors run short, those of the largest source first.
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -9,14 +9,18 @@ use std::time::Duration;
 use std::time::Instant;
 
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 
 use super::by_source::Source;
 
-/// How many are closed at a time, since looking for them takes a look at all.
+/// How many are closed at a time at least, since looking for them takes a look at all.
 const AT_A_TIME: usize = 32;
 
+/// Which part of all is closed at a time.
+const PART: usize = 8;
+
 /// How long one has been idle at least: the next request of a busy one may be on its way.
-const LONG: Duration = Duration::from_secs(1);
+const LONG: Duration = Duration::from_secs(2);
 
 /// A connection that may be closed while it is idle.
 pub(super) trait Closable: Send + Sync {
@@ -27,7 +31,7 @@ pub(super) trait Closable: Send + Sync {
     fn close(&self);
 }
 
-/// The connections of one listener that have been idle at least once.
+/// The connections of one listener that are or have been idle.
 #[derive(Default)]
 pub(super) struct IdleConnections {
     known: Mutex<Known>,
@@ -59,21 +63,57 @@ impl IdleConnections {
 
     /// Closes about as many connections as newcomers call this, if there are any that have been idle for long enough.
     pub(super) fn make_room(&self, now: Instant) {
-        let closing: Vec<_> = {
+        {
             let mut known = self.known.lock();
             if known.room > 0 {
                 known.room -= 1;
                 return;
             }
+        }
+        self.shed(now);
+    }
+
+    /// Closes some connections that have been idle for long enough.
+    pub(super) fn shed(&self, now: Instant) {
+        let closing: Vec<_> = {
+            let mut known = self.known.lock();
             let idle = known.connections.iter().filter_map(|(number, (source, connection))| {
                 let since = connection.upgrade()?.idle_since()?;
                 (since + LONG <= now).then_some((*source, since, *number))
             });
-            let chosen = choose(idle, AT_A_TIME);
+            let chosen = choose(idle, AT_A_TIME.max(known.connections.len() / PART));
             known.room = chosen.len().saturating_sub(1);
             chosen.iter().filter_map(|number| known.connections[number].1.upgrade()).collect()
         };
         closing.iter().for_each(|connection| connection.close());
+    }
+}
+
+/// A connection that has sent nothing yet.
+pub(super) struct Silent {
+    since: Instant,
+    closed: Notify,
+}
+
+impl Silent {
+    /// One that was accepted at `since`.
+    pub(super) fn new(since: Instant) -> Self {
+        Self { since, closed: Notify::new() }
+    }
+
+    /// Completes when it has to make room.
+    pub(super) async fn closed(&self) {
+        self.closed.notified().await;
+    }
+}
+
+impl Closable for Silent {
+    fn idle_since(&self) -> Option<Instant> {
+        Some(self.since)
+    }
+
+    fn close(&self) {
+        self.closed.notify_one();
     }
 }
 
@@ -157,7 +197,7 @@ mod tests {
             .map(|one| all.add(source(1), Arc::downgrade(one) as Weak<dyn Closable>))
             .collect();
         let closed = || idle.iter().filter(|one| one.is_closed.load(Ordering::Relaxed)).count();
-        let now = start + Duration::from_secs(1);
+        let now = start + LONG;
 
         all.make_room(now);
         assert_eq!(closed(), AT_A_TIME);

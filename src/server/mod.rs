@@ -46,8 +46,19 @@ pub struct Peer {
     pub address: SocketAddr,
     /// Whether it came through TLS, here or by the word of such a header.
     pub is_tls: bool,
-    /// Whether its connection began with such a header: a loopback address in it is one of the proxy's machine.
-    pub is_introduced: bool,
+    /// What such a header said of it.
+    pub introduction: Introduction,
+}
+
+/// What the PROXY header of a connection says.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Introduction {
+    /// There was none: the address is that of the connection.
+    None,
+    /// It names the client. A loopback address in it is one of the proxy's machine.
+    Named,
+    /// It names no client, so nothing that is known of the proxy is known of the client.
+    Unknown,
 }
 
 /// A connection as it was accepted.

@@ -8,6 +8,7 @@ use std::net::IpAddr;
 
 use hyper::HeaderMap;
 
+use crate::server::Introduction;
 use crate::server::Peer;
 use hops::FORWARDED;
 use hops::Hop;
@@ -33,6 +34,7 @@ impl Client {
     /// client's own, which the proxy has let through: then there is TLS only if both say so, and the address is that of
     /// `X-Forwarded-For`, which is what nearly all proxies write.
     pub(super) fn of(peer: Peer, headers: &HeaderMap, is_trusted: impl Fn(IpAddr) -> bool) -> Self {
+        let is_trusted = |address| peer.introduction != Introduction::Unknown && is_trusted(address);
         let local = Seen { address: peer.address.ip().to_canonical(), is_tls: peer.is_tls };
         let (customary, standard) = (
             local.behind(hops::x_forwarded(headers), &is_trusted),
@@ -47,7 +49,8 @@ impl Client {
                 is_tls: customary.is_tls && standard.is_tls,
             },
         };
-        let is_local = local.address.is_loopback() && !peer.is_introduced && relay(headers).is_none();
+        let is_introduced = peer.introduction != Introduction::None;
+        let is_local = local.address.is_loopback() && !is_introduced && relay(headers).is_none();
         Self { address, is_tls, is_private: is_tls || is_local }
     }
 }

@@ -345,7 +345,9 @@ pub(super) fn shown(first: &[u8]) -> String {
         let begin = first.windows(path.len()).position(|window| window == *path)?;
         Some(begin + path.len()).filter(|end| *end < first.len())
     });
-    match secret {
+    // A query, and what may be a hidden spelling of such a path.
+    let hidden = first.iter().position(|byte| b"?%".contains(byte));
+    match secret.into_iter().chain(hidden).min() {
         Some(end) => format!("{}...", first[..end].escape_ascii()),
         None => first.escape_ascii().to_string(),
     }

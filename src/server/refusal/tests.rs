@@ -116,6 +116,8 @@ fn what_came_is_shown_short_and_without_secrets() {
     assert_eq!(shown(b"GET /mina_auth/secret"), "GET /mina_auth/...");
     assert_eq!(shown(b"PUT /wafer/login/app"), "PUT /wafer/...");
     assert_eq!(shown(b"GET /ws/"), "GET /ws/");
+    assert_eq!(shown(b"GET /a?key=abc HTTP/9.9"), "GET /a...");
+    assert_eq!(shown(b"GET /%77s/c2VjcmV0"), "GET /...");
     assert_eq!(shown(b""), "");
 }
 
