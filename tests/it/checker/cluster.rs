@@ -61,7 +61,7 @@ pub(super) enum Trouble {
     NodeStops,
     /// Redis makes room: each key that the gateway keeps is lost, one after the other.
     KeysLost,
-    /// Redis is killed and comes back as it was some seconds before.
+    /// Redis is killed and comes back as it was before the last node came.
     RedisRestored,
     /// The slots of all that the nodes keep move to another server of a Redis Cluster.
     SlotsMoved,
@@ -189,6 +189,10 @@ async fn round(trouble: Trouble, seed: Seed) -> Outcome {
         let node = Process::start(&config(&redis.url()));
         within("a node that is up", async { while node.metrics().await.value("engine_up") != 1.0 {} }).await;
         nodes.push(Some(node));
+        if trouble == Trouble::RedisRestored && nodes.len() < NODES {
+            // It knows nothing of the last node.
+            redis.one().snapshot().await;
+        }
     }
     let addresses: Vec<_> = nodes.iter().flatten().map(|node| node.address).collect();
     let way = Way::new(addresses.iter().map(|address| Wafer::new(*address, "127.0.0.1", KEY)).collect());
@@ -199,9 +203,6 @@ async fn round(trouble: Trouble, seed: Seed) -> Outcome {
         tokio::spawn(async move { LOAD.run(&way, &url, seed, &Roster::default()).await })
     };
     business.until(|events| events.iter().filter(|event| event.kind == "connect").count() == LOAD.tunnels).await;
-    if trouble == Trouble::RedisRestored {
-        redis.one().snapshot().await;
-    }
     sleep_until(Instant::now() + CALM).await;
     let began = Instant::now();
     match trouble {

@@ -77,10 +77,12 @@ impl Servers {
                 }
             }
             (Trouble::SlotsMoved, Self::Cluster(redis)) => {
-                for pattern in ["wafergate:{nodes}:leases", "wafergate:{records:*", "wafergate:mark:*"] {
-                    for key in redis.keys(pattern).await {
-                        redis.move_slot_of(&key).await;
-                    }
+                let marks = redis.keys("wafergate:mark:*").await;
+                let mut keys = redis.keys("wafergate:{records:*").await;
+                keys.push("wafergate:{nodes}:leases".to_owned());
+                keys.extend(marks.into_iter().filter(|key| key.contains(":{m1")).take(1));
+                for key in keys {
+                    redis.move_slot_of(&key).await;
                 }
             }
             (Trouble::OldMaster, Self::Sentinels(redis)) => {
