@@ -1,5 +1,6 @@
 //! Several nodes on one Redis: any node answers any request.
 
+mod clock;
 mod death;
 mod drain;
 mod failover;
