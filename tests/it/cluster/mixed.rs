@@ -11,6 +11,7 @@ use sha2::Sha256;
 use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
+use tokio::sync::mpsc;
 use tokio::time::Duration;
 use tokio_util::task::AbortOnDropHandle;
 use wafergate::id::NodeId;
@@ -32,7 +33,7 @@ const KINDS: u8 = 4;
 struct Old {
     name: NodeId,
     redis: u16,
-    heard: tokio::sync::mpsc::UnboundedReceiver<Vec<u8>>,
+    heard: mpsc::Receiver<Vec<u8>>,
     sequence: u64,
     _living: AbortOnDropHandle<()>,
     _hearing: AbortOnDropHandle<()>,
@@ -51,12 +52,12 @@ impl Old {
                 renew(port, name).await;
             }
         });
-        let (tell, heard) = tokio::sync::mpsc::unbounded_channel();
+        let (tell, heard) = mpsc::channel(1_000);
         let hearing = tokio::spawn(async move {
             let (mut bytes, start) = (vec![], format!("message\r\n${}\r\n{channel}\r\n$", channel.len()));
             while stream.read_buf(&mut bytes).await.is_ok_and(|read| read > 0) {
                 while let Some((message, rest)) = first_message(&bytes, start.as_bytes()) {
-                    tell.send(message).expect("it is heard");
+                    tell.try_send(message).expect("there is room");
                     bytes = rest;
                 }
             }
