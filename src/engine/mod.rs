@@ -23,9 +23,13 @@ pub use presence::Presence;
 pub use record::Closed;
 pub use record::Native;
 pub use record::Record;
+#[doc(hidden)]
+pub use redis::Dial;
 pub use redis::RedisEngine;
 pub use redis::Settings as RedisSettings;
 pub use redis::UrlError;
+#[doc(hidden)]
+pub use redis::scripts;
 
 use crate::fence::Fence;
 use crate::id::NodeId;

@@ -29,7 +29,7 @@ impl RedisEngine {
             if self.records.is_written() && !self.records.has_surplus() {
                 changed.await;
             }
-            if !self.find_surplus().await || !self.write_some().await {
+            if !self.is_confirmed() || !self.find_surplus().await || !self.is_confirmed() || !self.write_some().await {
                 // Either way it is tried again.
                 let _ = timeout(WRITE_RETRY, self.came_back.notified()).await;
             }

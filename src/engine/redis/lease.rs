@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use tokio::time::MissedTickBehavior;
 use tokio::time::interval;
 
+use super::Confirmed;
 use super::RedisEngine;
 use super::SETTLED_AFTER;
 use super::advice::Advised;
@@ -87,6 +88,7 @@ impl RedisEngine {
                 }
                 Ok(renewal) => {
                     self.time.shown(asked, renewal.lease_end_ms - millis(LEASE), renewal.set_back_ms);
+                    *self.confirmed.lock() = Confirmed { epoch, until: asked + LEASE };
                     self.fence.open_until(epoch, asked + LEASE);
                     self.places.was_alive_after(written);
                     self.renewed(&renewal, began, member).await;

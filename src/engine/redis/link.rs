@@ -277,6 +277,11 @@ async fn connect(place: &Place, number: u64, on_push: Option<OnPush>) -> Result<
     if let Some(sender) = sender {
         config = config.set_push_sender(sender);
     }
+    if let Some(dial) = &place.dial {
+        let (connection, driver) = MultiplexedConnection::new_with_config(&place.login(), dial.dial()?, config).await?;
+        tokio::spawn(driver);
+        return Ok(Connection::One(connection));
+    }
     let client = match &place.form {
         Form::Sentinel(service) => {
             let login = place.login();

@@ -3,6 +3,7 @@
 mod adoption;
 mod advice;
 mod bus;
+mod dial;
 mod homes;
 mod installation;
 mod keys;
@@ -17,7 +18,8 @@ mod past;
 mod places;
 mod records;
 mod releases;
-mod scripts;
+#[doc(hidden)]
+pub mod scripts;
 mod signing;
 mod time;
 mod url;
@@ -78,6 +80,8 @@ use time::EngineTime;
 use url::Form;
 use url::Place;
 
+#[doc(hidden)]
+pub use dial::Dial;
 pub use url::UrlError;
 
 /// How young Redis' data may be before it is believed that a node that is not there is not: after a loss of all data every node
@@ -98,6 +102,13 @@ pub struct Settings<'a> {
     pub connect_ttl: Duration,
     /// The wall clock.
     pub clock: Arc<dyn Clock>,
+}
+
+/// Until when a life of this node lives for sure.
+#[derive(Clone, Copy, Debug, Default)]
+struct Confirmed {
+    epoch: u32,
+    until: Duration,
 }
 
 /// A node of many that share one Redis.
@@ -123,6 +134,8 @@ pub struct RedisEngine {
     identity: Identity,
     me: watch::Sender<NodeId>,
     others: Mutex<Vec<NodeId>>,
+    /// Until when nobody can have declared this life of the node dead, as [`Fence::now`] counts.
+    confirmed: Mutex<Confirmed>,
     is_up: AtomicBool,
     /// The number of the connection over which the lease was last renewed.
     last_connection: AtomicU64,
@@ -146,7 +159,22 @@ impl RedisEngine {
     ///
     /// If the URL is none.
     pub fn new(settings: &Settings<'_>, metrics: Metrics) -> Result<Arc<Self>, UrlError> {
-        let place = Place::parse(settings.url)?;
+        Ok(Self::at(Place::parse(settings.url)?, settings, metrics))
+    }
+
+    /// An engine whose connections are made by `dial`: nothing else of it is another one than that of [`new`](Self::new).
+    ///
+    /// # Errors
+    ///
+    /// If the URL is none.
+    #[doc(hidden)]
+    pub fn over(dial: Dial, settings: &Settings<'_>, metrics: Metrics) -> Result<Arc<Self>, UrlError> {
+        let mut place = Place::parse(settings.url)?;
+        place.dial = Some(dial);
+        Ok(Self::at(place, settings, metrics))
+    }
+
+    fn at(place: Place, settings: &Settings<'_>, metrics: Metrics) -> Arc<Self> {
         let servers = place.names();
         let keys = Keys::new(settings.prefix);
         let (me, my_name) = watch::channel(new_node());
@@ -160,7 +188,7 @@ impl RedisEngine {
         let way = Way { keys: keys.clone(), signing, sending: Arc::clone(&link), time: Arc::clone(&time) };
         let bus = Bus::new(place, way, my_name, Arc::clone(&own), metrics.clone());
         metrics.engine_up.set(0);
-        Ok(Arc::new(Self {
+        Arc::new(Self {
             keys,
             link,
             servers,
@@ -177,6 +205,7 @@ impl RedisEngine {
             identity: Identity::default(),
             me,
             others: Mutex::default(),
+            confirmed: Mutex::default(),
             is_up: AtomicBool::new(false),
             last_connection: AtomicU64::new(0),
             is_settled: AtomicBool::new(false),
@@ -186,7 +215,7 @@ impl RedisEngine {
             has_left: AtomicBool::new(false),
             came_back: Notify::new(),
             metrics,
-        }))
+        })
     }
 
     /// Keeps this node among the others until it is dropped. If it returns, something in it has failed.
@@ -218,6 +247,13 @@ impl RedisEngine {
     /// The name of this node's present life.
     fn me(&self) -> NodeId {
         *self.me.borrow()
+    }
+
+    /// Whether nobody can have declared this node dead: only then may it add records, since whoever took over would not look for
+    /// them any more, or would tell of them twice. The fence may be open for longer: it is while Redis is away.
+    fn is_confirmed(&self) -> bool {
+        let confirmed = *self.confirmed.lock();
+        self.fence.permits(confirmed.epoch) && self.fence.now() < confirmed.until
     }
 
     async fn call<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, RedisError> {
@@ -273,7 +309,7 @@ impl Engine for RedisEngine {
 
     async fn register(&self, tunnel: TunnelId, record: Record) -> Result<u32, EngineError> {
         let epoch = self.fence.epoch();
-        if !self.fence.admits(epoch).await || self.has_left.load(Ordering::Acquire) {
+        if !self.fence.admits(epoch).await || !self.is_confirmed() || self.has_left.load(Ordering::Acquire) {
             return Err(EngineError);
         }
         // The caller may go away at any time from here on.

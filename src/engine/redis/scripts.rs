@@ -16,14 +16,14 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000) + (redis.call('HGET', KE
 
 /// Takes `KEYS[1]` for the token `ARGV[1]`, for `ARGV[2]` milliseconds: 1 if it is that token's now, 2 if it is and Redis has lost data.
 /// That is found out where `KEYS[2]` has the leases: the one of node `ARGV[3]` does not end before `ARGV[4]`.
-pub(super) const CLAIM: &str = r"
+pub const CLAIM: &str = r"
 if not redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) and redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 if KEYS[2] and tonumber(redis.call('ZSCORE', KEYS[2], ARGV[3]) or 0) < tonumber(ARGV[4]) then return 2 end
 return 1
 ";
 
 /// Gives `KEYS[1]` back, if it is the token `ARGV[1]`'s.
-pub(super) const RELEASE: &str = r"
+pub const RELEASE: &str = r"
 if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
 return 0
 ";
@@ -31,7 +31,7 @@ return 0
 /// Begins the call `KEYS[1]` for the token `ARGV[1]`, whose body has the fingerprint `ARGV[2]`: it counts as running for `ARGV[3]` ms,
 /// and its answer will be kept for `ARGV[4]` ms. Gives `first`, `lost` (first, and Redis has lost data: see [`CLAIM`], with `ARGV[5]` and
 /// `ARGV[6]` here), `reused`, `running`, or `done` and the answer.
-pub(super) const BEGIN: &str = r"
+pub const BEGIN: &str = r"
 local known = redis.call('HMGET', KEYS[1], 'token', 'body', 'answer')
 if not known[1] then
   redis.call('HSET', KEYS[1], 'token', ARGV[1], 'body', ARGV[2], 'life', ARGV[4])
@@ -47,7 +47,7 @@ return {'running', ''}
 ";
 
 /// The call `KEYS[1]` has the answer `ARGV[2]`, if the token `ARGV[1]` still has it in hand.
-pub(super) const FINISH: &str = r"
+pub const FINISH: &str = r"
 if redis.call('HGET', KEYS[1], 'token') ~= ARGV[1] then return 0 end
 redis.call('HSET', KEYS[1], 'answer', ARGV[2])
 redis.call('PEXPIRE', KEYS[1], redis.call('HGET', KEYS[1], 'life'))
@@ -56,7 +56,7 @@ return 1
 
 /// The call `KEYS[1]` was begun for the token `ARGV[1]`, with a body of the fingerprint `ARGV[2]`, and is remembered for `ARGV[4]` ms more,
 /// with the answer `ARGV[5]` if that is not empty, which will otherwise be kept for `ARGV[3]` ms; unless somebody else has begun it since.
-pub(super) const REMEMBER: &str = r"
+pub const REMEMBER: &str = r"
 local token = redis.call('HGET', KEYS[1], 'token')
 if token and token ~= ARGV[1] then return 0 end
 redis.call('HSET', KEYS[1], 'token', ARGV[1], 'body', ARGV[2], 'life', ARGV[3])
@@ -66,7 +66,7 @@ return 1
 ";
 
 /// The call `KEYS[1]` was never made, if the token `ARGV[1]` still has it in hand.
-pub(super) const ABANDON: &str = r"
+pub const ABANDON: &str = r"
 if redis.call('HGET', KEYS[1], 'token') == ARGV[1] then return redis.call('DEL', KEYS[1]) end
 return 0
 ";
@@ -86,7 +86,7 @@ return 0
 /// beside its own; all nodes that live; their statuses, without its own; the end of its lease; all sets; the nodes that have not
 /// written all of their part; those that answer what they have used up; the id of the installation; by how many ms the
 /// clock of Redis has been set back.
-pub(super) const RENEW: &str = with_now!(
+pub const RENEW: &str = with_now!(
     r"
 local leases, records, dead, status, clock, unsure, speaks = unpack(KEYS)
 local me, lease, told = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[7])
@@ -110,6 +110,8 @@ if redis.call('ZSCORE', dead, me) or place and place ~= me or may_be_dead then
 end
 
 local is_lost = known < told
+-- Another node has found that since this one was last here, and has given all of them new leases, which hide it.
+local is_reborn = told > 0 and born and tonumber(born) > told - lease
 tick = tonumber(tick or now)
 redis.call('HSETNX', clock, 'born', now)
 local id = redis.call('HGET', clock, 'installation')
@@ -130,7 +132,7 @@ redis.call('ZADD', leases, now + lease, me)
 redis.call('HSET', records, me, me)
 redis.call('HSET', status, me, ARGV[5])
 redis.call('HSET', speaks, me, 1)
-if is_lost or ARGV[6] == '1' then redis.call('HSET', unsure, me, now) else redis.call('HDEL', unsure, me) end
+if is_lost or is_reborn or ARGV[6] == '1' then redis.call('HSET', unsure, me, now) else redis.call('HDEL', unsure, me) end
 
 if told > 0 and not place then
   for _, node in ipairs(redis.call('ZRANGE', dead, 0, -1)) do redis.call('HSETNX', records, node, node) end
@@ -175,7 +177,7 @@ for _, node in ipairs(answering) do
 end
 
 local age = now - redis.call('HGET', clock, 'born')
-local standing = told == 0 and 'registered' or (is_lost or not place) and 'lost' or 'renewed'
+local standing = told == 0 and 'registered' or (is_lost or is_reborn or not place) and 'lost' or 'renewed'
 return {
   standing, age, mine, redis.call('ZRANGE', leases, 0, -1), others, now + lease, sets, redis.call('HKEYS', unsure), answering, id,
   set_back
@@ -185,7 +187,7 @@ return {
 
 /// Of the nodes `ARGV[2]` and further nothing was left any more: node `ARGV[1]` looks after what a Redis from the past has of them.
 /// Keys: see `Keys::nodes`.
-pub(super) const BURY: &str = with_now!(
+pub const BURY: &str = with_now!(
     r"
 for at = 2, #ARGV do
   local node = ARGV[at]
@@ -202,14 +204,14 @@ return 1
 );
 
 /// The data is complete, however young it is: node `ARGV[1]` has found that no other one is there. Keys: see `Keys::nodes`.
-pub(super) const COMPLETE: &str = r"
+pub const COMPLETE: &str = r"
 if redis.call('ZSCORE', KEYS[1], ARGV[1]) then redis.call('HSET', KEYS[5], 'born', 1) end
 return 1
 ";
 
 /// The age of the data in ms, -1 if there is none or the lease of node `ARGV[1]` is missing that ends at `ARGV[2]`; all nodes that
 /// live; those that have not written all of their part. Keys: see `Keys::nodes`.
-pub(super) const NODES: &str = with_now!(
+pub const NODES: &str = with_now!(
     r"
 local born = redis.call('HGET', KEYS[5], 'born')
 local is_lost = tonumber(redis.call('ZSCORE', KEYS[1], ARGV[1]) or 0) < tonumber(ARGV[2])
@@ -219,7 +221,7 @@ return {age, redis.call('ZRANGE', KEYS[1], 0, -1), redis.call('HKEYS', KEYS[6])}
 );
 
 /// Node `ARGV[1]` leaves; `ARGV[2]` is 1 if it leaves something behind. Keys: see `Keys::nodes`.
-pub(super) const LEAVE: &str = with_now!(
+pub const LEAVE: &str = with_now!(
     r"
 redis.call('ZREM', KEYS[1], ARGV[1])
 redis.call('ZADD', KEYS[3], now, ARGV[1])
@@ -231,14 +233,14 @@ return 1
 );
 
 /// Node `ARGV[1]` has emptied set `ARGV[2]`, if it is still the one that looks after it. Keys: see `Keys::nodes`.
-pub(super) const DISMISS: &str = r"
+pub const DISMISS: &str = r"
 if redis.call('HGET', KEYS[2], ARGV[2]) == ARGV[1] then redis.call('HDEL', KEYS[2], ARGV[2]) end
 return 1
 ";
 
 /// Takes the fields `ARGV[2]` and further out of the hash `KEYS[1]`, but those whose number is greater than `ARGV[1]`: they were put in
 /// again, and it is this that comes late.
-pub(super) const TAKE_OUT: &str = r"
+pub const TAKE_OUT: &str = r"
 for at = 2, #ARGV do
   local number = redis.call('HGET', KEYS[1], ARGV[at])
   if number and tonumber(number) <= tonumber(ARGV[1]) then redis.call('HDEL', KEYS[1], ARGV[at]) end

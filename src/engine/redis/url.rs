@@ -9,6 +9,8 @@ use redis::ProtocolVersion;
 use redis::RedisConnectionInfo;
 use redis::RedisError;
 
+use super::dial::Dial;
+
 mod percent {
     //! `%40` in a user or password.
 
@@ -42,6 +44,8 @@ pub(super) struct Place {
     user: Option<String>,
     password: Option<String>,
     database: i64,
+    /// How connections are made, if they are no sockets.
+    pub(super) dial: Option<Dial>,
 }
 
 /// What is there.
@@ -88,7 +92,7 @@ impl Place {
             _ => return Err(UrlError),
         };
         let database = if database.is_empty() { 0 } else { database.parse().map_err(|_| UrlError)? };
-        Ok(Self { form, is_tls, hosts: hosts?, user: text(user)?, password: text(password)?, database })
+        Ok(Self { form, is_tls, hosts: hosts?, user: text(user)?, password: text(password)?, database, dial: None })
     }
 
     /// Hosts and ports, for people.

@@ -36,10 +36,8 @@ impl Client {
     pub(super) fn of(peer: Peer, headers: &HeaderMap, is_trusted: impl Fn(IpAddr) -> bool) -> Self {
         let is_trusted = |address| peer.introduction != Introduction::Unknown && is_trusted(address);
         let local = Seen { address: peer.address.ip().to_canonical(), is_tls: peer.is_tls };
-        let (customary, standard) = (
-            local.behind(hops::x_forwarded(headers), is_trusted),
-            local.behind(hops::forwarded(headers), is_trusted),
-        );
+        let (customary, standard) =
+            (local.behind(hops::x_forwarded(headers), is_trusted), local.behind(hops::forwarded(headers), is_trusted));
         let has = |name| headers.contains_key(name);
         let Seen { address, is_tls } = match (has(X_FORWARDED_FOR), has(X_FORWARDED_PROTO), has(FORWARDED)) {
             (_, _, false) => customary,

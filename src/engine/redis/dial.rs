@@ -1,0 +1,34 @@
+//! Connections to Redis that are no sockets: in a simulation the network is simulated too, and Redis at its other end.
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+
+use tokio::io::AsyncRead;
+use tokio::io::AsyncWrite;
+
+/// What carries one connection.
+pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+/// Makes connections.
+#[derive(Clone)]
+pub struct Dial(Arc<dyn Fn() -> io::Result<Box<dyn Stream>> + Send + Sync>);
+
+impl Dial {
+    /// Each connection is what `dial` returns.
+    pub fn new(dial: impl Fn() -> io::Result<Box<dyn Stream>> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(dial))
+    }
+
+    pub(super) fn dial(&self) -> io::Result<Box<dyn Stream>> {
+        (self.0)()
+    }
+}
+
+impl fmt::Debug for Dial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Dial")
+    }
+}
