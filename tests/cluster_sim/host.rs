@@ -1,0 +1,334 @@
+//! What a gateway does with its engine: handshakes, events, pushes and groups, in the same order of its questions to engine and fence as
+//! `gateway::attach`, `webhook::dispatcher` and `gateway::nodes` have, without their sockets.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::Weak;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use futures_util::future::join_all;
+use parking_lot::Mutex;
+use tokio::sync::mpsc::Receiver;
+use tokio::sync::mpsc::Sender;
+use tokio::sync::mpsc::channel;
+use tokio::time::sleep;
+use wafergate::engine::Claim;
+use wafergate::engine::Closed;
+use wafergate::engine::Engine;
+use wafergate::engine::EngineError;
+use wafergate::engine::Entered;
+use wafergate::engine::Member;
+use wafergate::engine::Peers;
+use wafergate::engine::Presence;
+use wafergate::engine::Record;
+use wafergate::engine::RedisEngine;
+use wafergate::engine::Token;
+use wafergate::id::NodeId;
+use wafergate::id::TunnelId;
+use wafergate::protocol::close::CloseReason;
+use wafergate::protocol::native::Audience;
+use wafergate::protocol::native::Name;
+
+use crate::history::Answer;
+use crate::history::Call;
+use crate::history::Event;
+use crate::history::Process;
+use crate::history::Shared;
+use crate::rng::Rng;
+
+const TENANT: &str = "shop";
+/// Wait before the engine is asked again for a client at the door.
+const ENGINE_RETRY: Duration = Duration::from_millis(500);
+/// More than any client sends.
+const MOST_EVENTS: usize = 10_000;
+
+/// The gateway of one process.
+pub(crate) struct Host {
+    process: Process,
+    engine: Arc<RedisEngine>,
+    history: Shared,
+    rng: Mutex<Rng>,
+    open: Mutex<BTreeMap<TunnelId, Open>>,
+    /// A planted fault: the fence is asked before a wait, and not behind it.
+    asks_once: bool,
+    me: Weak<Self>,
+}
+
+/// A tunnel that is open here.
+struct Open {
+    epoch: u32,
+    group: Option<usize>,
+    sent: u32,
+    events: Sender<Event>,
+}
+
+/// What a client that leaves at the door leaves behind, unless it comes in.
+struct AtTheDoor<'a> {
+    host: &'a Host,
+    tunnel: TunnelId,
+    token: Token,
+    life: Duration,
+    gives_back: bool,
+    is_registered: bool,
+}
+
+impl Drop for AtTheDoor<'_> {
+    fn drop(&mut self) {
+        if self.is_registered {
+            self.host.engine.settled(self.tunnel);
+        }
+        if self.gives_back {
+            self.host.engine.release(self.tunnel, self.token, self.life);
+        }
+    }
+}
+
+pub(crate) fn audience(group: usize) -> Audience {
+    Audience::Group(Name::new(&format!("room{group}")).expect("a name"))
+}
+
+impl Host {
+    pub(crate) fn new(
+        process: Process,
+        engine: Arc<RedisEngine>,
+        history: Shared,
+        rng: Rng,
+        asks_once: bool,
+    ) -> Arc<Self> {
+        let (open, rng) = (Mutex::default(), Mutex::new(rng));
+        Arc::new_cyclic(|me| Self { process, engine, history, rng, open, asks_once, me: me.clone() })
+    }
+
+    fn drawn(&self, draw: impl FnOnce(&mut Rng) -> u64) -> Duration {
+        Duration::from_millis(draw(&mut self.rng.lock()))
+    }
+
+    /// A client comes with a connect URL that is good for `left`.
+    pub(crate) async fn handshake(self: Arc<Self>, tunnel: TunnelId, group: Option<usize>, left: Duration) {
+        let deadline = tokio::time::Instant::now() + left;
+        let (token, first_life) = (self.rng.lock().bytes(), self.engine.fence().epoch());
+        self.history.lock().story(tunnel).tried_on.push(self.process);
+        let mut door =
+            AtTheDoor { host: &self, tunnel, token, life: Duration::ZERO, gives_back: false, is_registered: false };
+        loop {
+            let left = deadline.saturating_duration_since(tokio::time::Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            (door.life, door.gives_back) = (left, true);
+            let registered = match self.engine.claim(tunnel, token, left).await {
+                Ok(Claim::Used) => {
+                    door.gives_back = false;
+                    return;
+                }
+                Ok(Claim::Granted) => self.register(tunnel, group).await,
+                Err(away) => Err(away),
+            };
+            if let Ok((epoch, entered)) = registered {
+                door.is_registered = true;
+                // The answer to the handshake is made; nothing waits here.
+                (door.is_registered, door.gives_back) = (false, false);
+                self.attach(tunnel, group, epoch);
+                drop(entered);
+                return;
+            }
+            if self.engine.fence().epoch() != first_life {
+                door.gives_back = false;
+                return;
+            }
+            sleep(left.min(ENGINE_RETRY)).await;
+        }
+    }
+
+    async fn register(&self, tunnel: TunnelId, group: Option<usize>) -> Result<(u32, Option<Entered>), EngineError> {
+        let life = self.engine.fence().epoch();
+        let entered = match group {
+            Some(group) => Some(self.engine.enter(TENANT, &audience(group)).await?),
+            None => None,
+        };
+        let record = Record {
+            tenant: TENANT.to_owned(),
+            receive_url: "http://shop/".to_owned(),
+            key_fingerprint: 1,
+            native: None,
+            closed: None,
+        };
+        let epoch = self.engine.register(tunnel, record).await?;
+        if epoch == life {
+            return Ok((epoch, entered));
+        }
+        self.engine.settled(tunnel);
+        Err(EngineError)
+    }
+
+    fn attach(self: &Arc<Self>, tunnel: TunnelId, group: Option<usize>, epoch: u32) {
+        let (events, waiting) = channel(MOST_EVENTS);
+        let _ = events.try_send(Event::Connect);
+        self.history.lock().opened(tunnel, self.process);
+        self.open.lock().insert(tunnel, Open { epoch, group, sent: 0, events });
+        tokio::spawn(Arc::clone(self).dispatch(tunnel, epoch, waiting, false));
+        if epoch != self.engine.fence().epoch() {
+            self.cut_off();
+        }
+    }
+
+    /// The client of a tunnel sends something.
+    pub(crate) fn message(&self, tunnel: TunnelId) {
+        if let Some(open) = self.open.lock().get_mut(&tunnel) {
+            open.sent += 1;
+            let _ = open.events.try_send(Event::Message(open.sent));
+        }
+    }
+
+    /// The client of a tunnel hangs up.
+    pub(crate) fn hang_up(&self, tunnel: TunnelId) {
+        let Some(open) = self.detach(tunnel, false) else { return };
+        self.engine.closing(tunnel, Closed { reason: CloseReason::Drain, unix_ms: 1 });
+        let _ = open.events.try_send(Event::Close);
+    }
+
+    fn detach(&self, tunnel: TunnelId, is_cut_off: bool) -> Option<Open> {
+        let mut all = self.open.lock();
+        let open = all.remove(&tunnel)?;
+        self.history.lock().ended(tunnel, self.process, is_cut_off);
+        if let Some(group) = open.group.filter(|group| all.values().all(|other| other.group != Some(*group))) {
+            self.engine.emptied(TENANT, &audience(group));
+        }
+        Some(open)
+    }
+
+    /// Posts the events of a tunnel, one after the other.
+    async fn dispatch(self: Arc<Self>, tunnel: TunnelId, epoch: u32, mut events: Receiver<Event>, is_adopted: bool) {
+        let fence = self.engine.fence();
+        while let Some(event) = events.recv().await {
+            loop {
+                if !fence.admits(epoch).await {
+                    return;
+                }
+                // For a permit, or the breaker.
+                sleep(self.drawn(|rng| if rng.once_in(12) { rng.range(100, 12_000) } else { 0 })).await;
+                if !self.asks_once && !fence.permits(epoch) {
+                    continue;
+                }
+                self.history.lock().posted(tunnel, self.process, event, is_adopted);
+                sleep(self.drawn(|rng| if rng.once_in(20) { rng.range(100, 4_000) } else { rng.range(1, 80) })).await;
+                if !fence.admits(epoch).await {
+                    return;
+                }
+                if self.rng.lock().once_in(10) {
+                    // 503: once more.
+                    sleep(Duration::from_millis(100)).await;
+                } else {
+                    break;
+                }
+            }
+            if event == Event::Close {
+                self.history.lock().settled(tunnel, self.process);
+                self.engine.settled(tunnel);
+                return;
+            }
+        }
+    }
+
+    /// Pushes to a tunnel, wherever it is.
+    pub(crate) async fn push(self: Arc<Self>, tunnel: TunnelId) {
+        let began_ms = self.history.lock().now_ms;
+        self.engine.fence().opened().await;
+        let answer = if self.has(tunnel) { Answer::Accepted } else { self.push_elsewhere(tunnel).await };
+        self.answered(began_ms, tunnel, answer);
+    }
+
+    async fn push_elsewhere(&self, tunnel: TunnelId) -> Answer {
+        let ask = async |node: NodeId| (node, self.engine.ask(node, Bytes::copy_from_slice(&tunnel.to_bytes())).await);
+        let mut denied: Vec<NodeId> = vec![];
+        let mut nodes = self.engine.others();
+        for round in 0..2 {
+            let asked = nodes.iter().copied().filter(|node| !denied.contains(node));
+            for (node, answer) in join_all(asked.map(ask)).await {
+                match answer.as_deref() {
+                    Ok(b"y") => return Answer::Accepted,
+                    Ok(_) => denied.push(node),
+                    Err(EngineError) => {}
+                }
+            }
+            if round == 0 {
+                match self.engine.all_others().await {
+                    Ok(all) => nodes = all,
+                    Err(EngineError) => return Answer::Error,
+                }
+            }
+        }
+        if nodes.iter().all(|node| denied.contains(node)) { Answer::Invalid } else { Answer::Error }
+    }
+
+    /// Looks for the node of a tunnel by its group; `home` is that node.
+    pub(crate) async fn find(self: Arc<Self>, tunnel: TunnelId, group: usize) {
+        let began_ms = self.history.lock().now_ms;
+        let found = self.engine.homes(TENANT, &audience(group)).await;
+        let answer = match found {
+            _ if self.has(tunnel) => Answer::Found,
+            Err(EngineError) => Answer::Error,
+            Ok(homes) => {
+                let mut question = b"g".to_vec();
+                question.extend(tunnel.to_bytes());
+                let asked = homes.into_iter().map(|node| self.engine.ask(node, question.clone().into()));
+                let answers = join_all(asked).await;
+                if answers.iter().any(|answer| answer.as_deref() == Ok(b"y")) {
+                    Answer::Found
+                } else if answers.iter().any(Result::is_err) {
+                    Answer::Error
+                } else {
+                    Answer::Missing
+                }
+            }
+        };
+        self.answered(began_ms, tunnel, answer);
+    }
+
+    fn answered(&self, began_ms: u64, tunnel: TunnelId, answer: Answer) {
+        let mut history = self.history.lock();
+        let call = Call { began_ms, ended_ms: history.now_ms, tunnel, answer };
+        history.calls.push(call);
+    }
+
+    fn has(&self, tunnel: TunnelId) -> bool {
+        self.open.lock().get(&tunnel).is_some_and(|open| open.epoch == self.engine.fence().epoch())
+    }
+}
+
+impl Member for Host {
+    fn answer(self: Arc<Self>, question: Bytes) -> BoxFuture<'static, Option<Vec<u8>>> {
+        let id = question[question.len() - 16..].try_into().expect("an id");
+        let has = self.has(TunnelId::from_bytes(id));
+        Box::pin(async move { Some(if has { b"y".to_vec() } else { b"n".to_vec() }) })
+    }
+
+    fn has_tunnels(&self, _: &str, audience: &Audience) -> bool {
+        self.open.lock().values().any(|open| open.group.map(self::audience).as_ref() == Some(audience))
+    }
+
+    fn status(&self) -> String {
+        format!("process {}", self.process)
+    }
+
+    fn heard(&self, _: &[String]) {}
+
+    fn adopt(&self, tunnel: TunnelId, record: Record) {
+        if record.closed.is_none() {
+            self.engine.closing(tunnel, Closed { reason: CloseReason::NodeLost, unix_ms: 1 });
+        }
+        let (events, waiting) = channel(MOST_EVENTS);
+        let _ = events.try_send(Event::Close);
+        let me = self.me.upgrade().expect("it is asked");
+        tokio::spawn(me.dispatch(tunnel, self.engine.fence().epoch(), waiting, true));
+    }
+
+    fn cut_off(&self) {
+        let epoch = self.engine.fence().epoch();
+        let others: Vec<TunnelId> =
+            self.open.lock().iter().filter(|(_, open)| open.epoch != epoch).map(|(tunnel, _)| *tunnel).collect();
+        others.into_iter().for_each(|tunnel| drop(self.detach(tunnel, true)));
+    }
+}

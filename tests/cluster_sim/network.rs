@@ -1,0 +1,253 @@
+//! The way between the nodes and Redis, and Redis at its end: connections that can be cut, broken, and late.
+
+use std::collections::VecDeque;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Context;
+use std::task::Poll;
+use std::task::Waker;
+
+use parking_lot::Mutex;
+use tokio::io::AsyncRead;
+use tokio::io::AsyncWrite;
+use tokio::io::ReadBuf;
+
+use crate::redis::Data;
+use crate::redis::Planted;
+use crate::redis::word;
+use crate::resp::Reply;
+use crate::resp::take_commands;
+use crate::rng::Rng;
+
+/// A channel, and what was said there.
+type Publication = (String, Vec<u8>);
+
+/// One connection, as both ends see it.
+#[derive(Debug, Default)]
+struct Pipe {
+    to_redis: Vec<u8>,
+    to_node: VecDeque<u8>,
+    is_broken: bool,
+    /// Whether the node has given it up.
+    is_left: bool,
+    reader: Option<Waker>,
+}
+
+impl Pipe {
+    fn break_off(&mut self) {
+        self.is_broken = true;
+        self.wake();
+    }
+
+    fn wake(&mut self) {
+        if let Some(reader) = self.reader.take() {
+            reader.wake();
+        }
+    }
+}
+
+/// The node's end of a connection.
+#[derive(Debug)]
+pub(crate) struct Wire(Arc<Mutex<Pipe>>);
+
+impl AsyncRead for Wire {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let mut pipe = self.0.lock();
+        if pipe.to_node.is_empty() && !pipe.is_broken {
+            pipe.reader = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        let count = pipe.to_node.len().min(into.remaining());
+        let bytes: Vec<u8> = pipe.to_node.drain(..count).collect();
+        into.put_slice(&bytes);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Wire {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let mut pipe = self.0.lock();
+        if pipe.is_broken {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
+        pipe.to_redis.extend(bytes);
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Drop for Wire {
+    fn drop(&mut self) {
+        self.0.lock().is_left = true;
+    }
+}
+
+/// Redis' end of a connection.
+struct Peer {
+    slot: usize,
+    pipe: Arc<Mutex<Pipe>>,
+    channels: Vec<String>,
+}
+
+/// What happens to the next commands of a node.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Loss {
+    /// They never arrive, and the connection breaks.
+    Before,
+    /// They are carried out, and the connection breaks before the answer.
+    After,
+}
+
+/// Redis and the ways to it.
+pub(crate) struct Network {
+    pub(crate) data: Data,
+    peers: Vec<Peer>,
+    /// Connections that nodes have made since the last step.
+    arriving: Arc<Mutex<Vec<Peer>>>,
+    /// Until when the way of each node is cut, in milliseconds of the simulation; one for all of them is Redis itself.
+    cut_until: Vec<u64>,
+    loss: Option<(usize, Loss)>,
+    /// When Redis was started.
+    started_ms: u64,
+    planted: Planted,
+}
+
+impl Network {
+    pub(crate) fn new(slots: usize, planted: Planted) -> Self {
+        let (data, arriving) = (Data::default(), Arc::default());
+        Self { data, peers: vec![], arriving, cut_until: vec![0; slots], loss: None, started_ms: 0, planted }
+    }
+
+    /// What node `slot` makes its connections with.
+    pub(crate) fn dial(&self, slot: usize) -> impl Fn() -> Wire + Send + Sync + 'static {
+        let arriving = Arc::clone(&self.arriving);
+        move || {
+            let pipe = Arc::new(Mutex::new(Pipe::default()));
+            arriving.lock().push(Peer { slot, pipe: Arc::clone(&pipe), channels: vec![] });
+            Wire(pipe)
+        }
+    }
+
+    pub(crate) fn cut(&mut self, slot: usize, until_ms: u64) {
+        self.cut_until[slot] = self.cut_until[slot].max(until_ms);
+    }
+
+    pub(crate) fn is_cut(&self, slot: usize, now_ms: u64) -> bool {
+        now_ms < self.cut_until[slot]
+    }
+
+    /// The next commands of a node are lost, or their answers.
+    pub(crate) fn lose(&mut self, slot: usize, loss: Loss) {
+        self.loss = Some((slot, loss));
+    }
+
+    /// All connections break; Redis is another process behind that, with this in it.
+    pub(crate) fn restart(&mut self, data: Data, now_ms: u64) {
+        self.data = data;
+        self.started_ms = now_ms;
+        for peer in self.peers.drain(..) {
+            peer.pipe.lock().break_off();
+        }
+    }
+
+    /// A node is gone, and its connections with it.
+    pub(crate) fn forget(&mut self, slot: usize) {
+        self.peers.extend(self.arriving.lock().drain(..));
+        self.peers.retain(|peer| peer.slot != slot);
+    }
+
+    /// Redis does what has arrived, in any order of its connections. `clock_ms` is its own time.
+    pub(crate) fn step(&mut self, now_ms: u64, clock_ms: u64, rng: &mut Rng) {
+        self.peers.extend(self.arriving.lock().drain(..));
+        let mut order: Vec<usize> = (0..self.peers.len()).collect();
+        for at in (1..order.len()).rev() {
+            order.swap(at, rng.index(at + 1));
+        }
+        for at in order {
+            let slot = self.peers[at].slot;
+            if self.is_cut(slot, now_ms) {
+                continue;
+            }
+            let mut pipe = self.peers[at].pipe.lock();
+            // What a node sent before it gave up may still arrive.
+            if pipe.is_broken || pipe.to_redis.is_empty() || pipe.is_left && rng.once_in(2) {
+                continue;
+            }
+            let loss = self.loss.filter(|(of, _)| *of == slot).map(|(_, loss)| loss);
+            if loss.is_some() {
+                self.loss = None;
+                pipe.break_off();
+            }
+            if loss == Some(Loss::Before) {
+                continue;
+            }
+            let commands = take_commands(&mut pipe.to_redis);
+            drop(pipe);
+            for words in commands {
+                let (reply, said) = self.execute(at, &words, now_ms, clock_ms);
+                // Messages and answers leave in the order in which they were made.
+                said.into_iter().for_each(|publication| self.deliver(&publication));
+                if loss.is_none() {
+                    self.send(at, &reply);
+                }
+            }
+        }
+        self.peers.retain(|peer| {
+            let pipe = peer.pipe.lock();
+            let is_cut = now_ms < self.cut_until[peer.slot];
+            !pipe.is_broken && (is_cut || !pipe.is_left)
+        });
+    }
+
+    fn send(&self, at: usize, reply: &Reply) {
+        let mut pipe = self.peers[at].pipe.lock();
+        let mut bytes = vec![];
+        reply.write(&mut bytes);
+        pipe.to_node.extend(bytes);
+        pipe.wake();
+    }
+
+    fn execute(&mut self, at: usize, words: &[Vec<u8>], now_ms: u64, clock_ms: u64) -> (Reply, Option<Publication>) {
+        let channel = || word(&words[1]);
+        let reply = match word(&words[0]).as_str() {
+            "HELLO" => Reply::Map(vec![(Reply::text("proto"), Reply::Int(3))]),
+            "CLIENT" => Reply::ok(),
+            "PING" => Reply::Simple("PONG".to_owned()),
+            "SUBSCRIBE" => {
+                self.peers[at].channels.push(channel());
+                Reply::Push(vec![Reply::text("subscribe"), Reply::text(channel()), Reply::Int(1)])
+            }
+            "UNSUBSCRIBE" => {
+                self.peers[at].channels.retain(|known| *known != channel());
+                Reply::Push(vec![Reply::text("unsubscribe"), Reply::text(channel()), Reply::Int(0)])
+            }
+            "PUBLISH" => {
+                let receivers = self.peers.iter().filter(|peer| peer.channels.contains(&channel())).count();
+                let receivers = i64::try_from(receivers).expect("few");
+                return (Reply::Int(receivers), Some((channel(), words[2].clone())));
+            }
+            "PUBSUB" => Reply::texts(self.peers.iter().flat_map(|peer| peer.channels.iter())),
+            "INFO" => Reply::text(format!("uptime_in_seconds:{}\r\n", (now_ms - self.started_ms) / 1_000)),
+            _ => self.data.execute(words, clock_ms, self.planted),
+        };
+        if let Reply::Error(error) = &reply {
+            panic!("{error}");
+        }
+        (reply, None)
+    }
+
+    fn deliver(&self, (channel, message): &Publication) {
+        let push = Reply::Push(vec![Reply::text("message"), Reply::text(channel), Reply::text(message)]);
+        for (at, _) in self.peers.iter().enumerate().filter(|(_, peer)| peer.channels.contains(channel)) {
+            self.send(at, &push);
+        }
+    }
+}

@@ -1,0 +1,243 @@
+//! What must be true of a history, whatever went wrong.
+
+use crate::history::Answer;
+use crate::history::Call;
+use crate::history::Event;
+use crate::history::History;
+use crate::history::Kind;
+use crate::history::Process;
+use crate::history::Story;
+use crate::history::Trouble;
+use crate::redis::Data;
+use crate::redis::Value;
+
+/// A dead node's tunnels have their close by then.
+const CLOSE_WITHIN_MS: u64 = 20_000;
+/// A node that is away for less is not declared dead.
+const HARMLESS_MS: u64 = 5_000;
+/// So long after a loss a node has found it and written its part again.
+const MENDED_MS: u64 = 4_000;
+/// So long after its way to Redis is whole again a node knows what it has missed.
+const HEARD_MS: u64 = 4_000;
+
+/// What came out of a simulation.
+#[derive(Debug, Default)]
+pub(crate) struct Report {
+    pub(crate) violations: Vec<String>,
+    pub(crate) tunnels: usize,
+    pub(crate) posts: usize,
+    pub(crate) adopted: usize,
+    pub(crate) calls: usize,
+    pub(crate) faults: usize,
+    pub(crate) excused: usize,
+}
+
+pub(crate) fn judge(history: &History, data: &Data, first_probe: usize) -> Report {
+    let mut report = Report { calls: history.calls.len(), faults: history.troubles.len(), ..Report::default() };
+    for (tunnel, story) in &history.stories {
+        report.tunnels += story.openings.len();
+        report.posts += story.posts.len();
+        report.adopted += story.posts.iter().filter(|post| post.is_adopted).count();
+        let mut complain = |what: String| report.violations.push(format!("{tunnel}: {what}\n{story:?}"));
+        judge_claims(history, story, &mut complain);
+        // A URL that was forgotten with all who knew of it: two tunnels of one id.
+        if story.openings.len() > 1 {
+            report.excused += 1;
+            continue;
+        }
+        judge_order(history, story, &mut complain);
+        judge_closes(history, story, &mut complain, &mut report.excused);
+    }
+    for (number, call) in history.calls.iter().enumerate() {
+        if let Some(what) = judge_call(history, call, number >= first_probe) {
+            report.violations.push(format!("{what}: {call:?}\n{:?}", history.stories.get(&call.tunnel)));
+        }
+    }
+    report.violations.extend(judge_rest(history, data));
+    if !report.violations.is_empty() {
+        report.violations.push(history.faults.join("\n"));
+    }
+    report
+}
+
+/// A connect URL opens one tunnel: unless whoever knew of it was away for long, and Redis forgot it.
+fn judge_claims(history: &History, story: &Story, complain: &mut impl FnMut(String)) {
+    for (first, second) in story.openings.iter().zip(story.openings.iter().skip(1)) {
+        let is_forgotten = !history.is_healthy(first.on, second.at_ms)
+            && history.has_loss(first.at_ms.saturating_sub(MENDED_MS), second.at_ms);
+        if !is_forgotten {
+            complain("its connect URL was used twice".to_owned());
+        }
+    }
+}
+
+/// Connect, messages, close, in this order, and nothing behind that.
+fn judge_order(history: &History, story: &Story, complain: &mut impl FnMut(String)) {
+    let mut last: Option<Event> = None;
+    for post in &story.posts {
+        let is_next = match (last, post.event) {
+            (None, Event::Connect) | (_, Event::Close) => true,
+            (Some(Event::Connect), Event::Message(1)) => true,
+            (Some(Event::Message(before)), Event::Message(next)) => next == before + 1,
+            _ => false,
+        };
+        if last == Some(Event::Close) && post.event != Event::Close {
+            // Cut off from Redis it cannot know that it was declared dead: it goes on with what it has.
+            if !history.is_cut_off(post.by, post.at_ms) {
+                complain(format!("{:?} at {} ms behind the close", post.event, post.at_ms));
+            }
+        } else if !is_next && last != Some(post.event) {
+            complain(format!("{:?} at {} ms behind {last:?}", post.event, post.at_ms));
+        } else {
+            last = Some(post.event);
+        }
+    }
+}
+
+fn judge_closes(history: &History, story: &Story, complain: &mut impl FnMut(String), excused: &mut usize) {
+    let closes: Vec<_> = story.posts.iter().filter(|post| post.event == Event::Close).collect();
+    let opening = story.openings.last();
+    for close in closes.iter().filter(|close| close.is_adopted) {
+        let owners: Vec<Process> = opening.map_or_else(|| story.tried_on.clone(), |opening| vec![opening.on]);
+        if owners.iter().all(|owner| history.is_healthy(*owner, close.at_ms)) {
+            complain(format!("its node was healthy, and another one told of its end at {} ms", close.at_ms));
+        }
+    }
+    for pair in closes.windows(2) {
+        let (first, second) = (pair[0], pair[1]);
+        if let Some(settled_ms) = first.settled_ms
+            && settled_ms < second.at_ms
+            && first.by != second.by
+            && !history.is_disturbed(first.by, settled_ms, second.at_ms)
+            && !history.is_cut_off(second.by, second.at_ms)
+        {
+            complain(format!("its close was answered at {settled_ms} ms, and told again at {} ms", second.at_ms));
+        }
+    }
+    let Some(opening) = opening else { return };
+    if opening.is_cut_off && opening.ended_ms.is_some_and(|ended| history.is_healthy(opening.on, ended)) {
+        complain("its node was healthy, and was declared dead".to_owned());
+    }
+    let Some(ended_ms) = opening.ended_ms else {
+        if !closes.is_empty() {
+            complain("it is open, and was told to be closed".to_owned());
+        }
+        return;
+    };
+    let first = closes.first().map(|close| close.at_ms);
+    match first {
+        None if history.is_lost_with(opening.on) => *excused += 1,
+        None => complain(format!("it ended at {ended_ms} ms, and there was no close")),
+        Some(at_ms) => {
+            let crash = history.crash(opening.on);
+            let is_only_trouble = crash.is_some_and(|crash| {
+                let around = |trouble: &&Trouble| {
+                    trouble.from_ms < at_ms && trouble.until_ms.saturating_add(HEARD_MS) > opening.at_ms
+                };
+                crash == ended_ms && history.troubles.iter().filter(around).count() == 1
+            });
+            // The survivor may wait for its permits.
+            if is_only_trouble && at_ms > ended_ms + CLOSE_WITHIN_MS + 12_000 {
+                complain(format!("its node died at {ended_ms} ms, and its close came at {at_ms} ms"));
+            }
+        }
+    }
+}
+
+fn judge_call(history: &History, call: &Call, is_probe: bool) -> Option<&'static str> {
+    let story = history.stories.get(&call.tunnel)?;
+    let opening = story
+        .openings
+        .iter()
+        .find(|opening| opening.at_ms < call.began_ms && opening.ended_ms.is_none_or(|ended| ended > call.ended_ms))?;
+    let is_sure = is_probe || history.is_healthy(opening.on, call.ended_ms);
+    match call.answer {
+        Answer::Invalid if is_sure => Some("a live tunnel was called invalid"),
+        Answer::Missing if is_sure && !history.lost_groups.contains(&story.group) => {
+            Some("a member of a group was not found")
+        }
+        Answer::Error if is_probe => Some("all was well, and a call failed"),
+        _ => None,
+    }
+}
+
+/// Nothing is left behind in Redis, and nothing is missing.
+fn judge_rest(history: &History, data: &Data) -> Vec<String> {
+    let mut violations = vec![];
+    let mut records = vec![];
+    for (key, value) in &data.keys {
+        if let Value::Hash(fields) = value
+            && key.starts_with("w:{records:")
+        {
+            records.extend(fields.keys().cloned());
+        }
+    }
+    let open = |story: &&Story| story.open_on().is_some();
+    for (tunnel, story) in history.stories.iter().filter(|(_, story)| story.openings.len() < 2) {
+        let count = records.iter().filter(|record| **record == tunnel.to_string()).count();
+        let expected = usize::from(open(&story));
+        let is_forgotten = story.tried_on.iter().any(|process| history.is_lost_with(*process));
+        if count != expected && !(is_forgotten && expected == 0) {
+            violations.push(format!("{tunnel}: {count} records in Redis in place of {expected}: {story:?}"));
+        }
+    }
+    violations
+}
+
+impl History {
+    fn crash(&self, process: Process) -> Option<u64> {
+        let crash = |trouble: &&Trouble| trouble.kind == Kind::Crash && trouble.process == Some(process);
+        self.troubles.iter().find(crash).map(|trouble| trouble.from_ms)
+    }
+
+    fn has_loss(&self, from_ms: u64, until_ms: u64) -> bool {
+        let is_loss = |trouble: &Trouble| trouble.kind == Kind::Loss;
+        self.troubles.iter().any(|trouble| is_loss(trouble) && (from_ms..=until_ms).contains(&trouble.from_ms))
+    }
+
+    /// What was done to a process, beside losses of data, which excuse no death.
+    fn troubles_of(&self, process: Process) -> impl Iterator<Item = &Trouble> {
+        self.troubles
+            .iter()
+            .filter(move |trouble| trouble.kind != Kind::Loss && trouble.process.is_none_or(|of| of == process))
+    }
+
+    /// Whether the others have no reason to believe that a process is dead.
+    fn is_healthy(&self, process: Process, at_ms: u64) -> bool {
+        let away_ms: u64 = self
+            .troubles_of(process)
+            .filter(|trouble| trouble.from_ms <= at_ms)
+            .map(|trouble| trouble.until_ms.min(at_ms + HARMLESS_MS) - trouble.from_ms)
+            .sum();
+        away_ms < HARMLESS_MS
+    }
+
+    /// Whether a process could not hear from Redis at this time, or only just has.
+    fn is_cut_off(&self, process: Process, at_ms: u64) -> bool {
+        self.troubles_of(process).any(|trouble| {
+            trouble.kind == Kind::Cut && (trouble.from_ms..trouble.until_ms.saturating_add(HEARD_MS)).contains(&at_ms)
+        })
+    }
+
+    /// Whether a close that `process` had an answer for at `settled_ms` may have to be told once more: since Redis could not be told
+    /// that, or since whoever remembers it has died.
+    fn is_disturbed(&self, process: Process, settled_ms: u64, again_ms: u64) -> bool {
+        let is_near = |trouble: &Trouble| {
+            trouble.from_ms < settled_ms + HEARD_MS && trouble.until_ms.saturating_add(HEARD_MS) > settled_ms
+        };
+        let is_dead = self.crash(process).is_some_and(|crash| crash <= again_ms);
+        self.troubles_of(process).any(is_near) || is_dead && self.has_loss(settled_ms, again_ms)
+    }
+
+    /// Whether all that was known of a tunnel may have been lost: in Redis, after its node had died and before another one had it.
+    fn is_lost_with(&self, process: Process) -> bool {
+        let Some(crash) = self.crash(process) else { return false };
+        let from_ms = crash.saturating_sub(MENDED_MS);
+        // It could not write anything again before it died.
+        let away =
+            self.troubles_of(process).filter(|trouble| trouble.kind != Kind::Crash && trouble.until_ms >= from_ms);
+        let from_ms =
+            away.map(|trouble| trouble.from_ms).filter(|from| *from < crash).min().unwrap_or(from_ms).min(from_ms);
+        self.has_loss(from_ms.saturating_sub(MENDED_MS), crash + CLOSE_WITHIN_MS)
+    }
+}
