@@ -41,7 +41,7 @@ pub(crate) fn judge(history: &History, data: &Data, first_probe: usize) -> Repor
         let mut complain = |what: String| report.violations.push(format!("{tunnel}: {what}\n{story:?}"));
         judge_claims(history, story, &mut complain);
         // A URL that was forgotten with all who knew of it: two tunnels of one id.
-        if story.openings.len() > 1 {
+        if story.openings.len() > 1 || history.has_forgotten_death(story) {
             report.excused += 1;
             continue;
         }
@@ -173,7 +173,9 @@ fn judge_rest(history: &History, data: &Data) -> Vec<String> {
         }
     }
     let open = |story: &&Story| story.open_on().is_some();
-    for (tunnel, story) in history.stories.iter().filter(|(_, story)| story.openings.len() < 2) {
+    for (tunnel, story) in
+        history.stories.iter().filter(|(_, story)| story.openings.len() < 2 && !history.has_forgotten_death(story))
+    {
         let count = records.iter().filter(|record| **record == tunnel.to_string()).count();
         let expected = usize::from(open(&story));
         let is_forgotten = story.tried_on.iter().any(|process| history.is_lost_with(*process));
@@ -227,6 +229,22 @@ impl History {
         };
         let is_dead = self.crash(process).is_some_and(|crash| crash <= again_ms);
         self.troubles_of(process).any(is_near) || is_dead && self.has_loss(settled_ms, again_ms)
+    }
+
+    /// Whether the node of a tunnel was away for so long that it may have been declared dead, and Redis lost that word before the node came
+    /// back: it goes on then with tunnels whose end has been told. A known limit.
+    fn has_forgotten_death(&self, story: &Story) -> bool {
+        let opening = story.openings.first();
+        opening.is_some_and(|opening| {
+            self.troubles_of(opening.on).any(|trouble| {
+                let back_ms = trouble.until_ms.saturating_add(HEARD_MS);
+                matches!(trouble.kind, Kind::Pause | Kind::Cut)
+                    && trouble.until_ms - trouble.from_ms > HARMLESS_MS
+                    && self.has_loss(trouble.from_ms, back_ms)
+                    && opening.at_ms < back_ms
+                    && opening.ended_ms.is_none_or(|ended| ended + CLOSE_WITHIN_MS > trouble.from_ms)
+            })
+        })
     }
 
     /// Whether all that was known of a tunnel may have been lost: in Redis, after its node had died and before another one had it.
