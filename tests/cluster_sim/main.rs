@@ -98,8 +98,3 @@ fn a_fence_that_is_asked_before_a_wait_only_is_found() {
 fn a_missing_lease_that_counts_as_a_death_is_found() {
     is_found(Planted { missing_lease_is_death: true, ..Planted::default() }, "its node was healthy");
 }
-
-#[test]
-fn the_dead_that_nobody_remembers_are_found() {
-    is_found(Planted { forgets_the_dead: true, ..Planted::default() }, "behind the close");
-}

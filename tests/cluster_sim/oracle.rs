@@ -110,6 +110,8 @@ fn judge_closes(history: &History, story: &Story, complain: &mut impl FnMut(Stri
             && first.by != second.by
             && !history.is_disturbed(first.by, settled_ms, second.at_ms)
             && !history.is_cut_off(second.by, second.at_ms)
+            // What its node wrote before it was cut off may arrive behind its death.
+            && opening.is_none_or(|opening| !history.is_cut_off(opening.on, settled_ms))
         {
             complain(format!("its close was answered at {settled_ms} ms, and told again at {} ms", second.at_ms));
         }
@@ -241,7 +243,7 @@ impl History {
                 matches!(trouble.kind, Kind::Pause | Kind::Cut)
                     && trouble.until_ms - trouble.from_ms > HARMLESS_MS
                     && self.has_loss(trouble.from_ms, back_ms)
-                    && opening.at_ms < back_ms
+                    && opening.at_ms < back_ms + CLOSE_WITHIN_MS
                     && opening.ended_ms.is_none_or(|ended| ended + CLOSE_WITHIN_MS > trouble.from_ms)
             })
         })
@@ -256,6 +258,6 @@ impl History {
             self.troubles_of(process).filter(|trouble| trouble.kind != Kind::Crash && trouble.until_ms >= from_ms);
         let from_ms =
             away.map(|trouble| trouble.from_ms).filter(|from| *from < crash).min().unwrap_or(from_ms).min(from_ms);
-        self.has_loss(from_ms.saturating_sub(MENDED_MS), crash + CLOSE_WITHIN_MS)
+        self.has_loss(from_ms.saturating_sub(MENDED_MS), crash + 2 * CLOSE_WITHIN_MS)
     }
 }

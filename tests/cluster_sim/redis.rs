@@ -28,8 +28,6 @@ pub(crate) struct Planted {
     pub(crate) asks_once: bool,
     /// A node whose lease is missing counts as dead, and does not hear of it.
     pub(crate) missing_lease_is_death: bool,
-    /// The dead are not remembered.
-    pub(crate) forgets_the_dead: bool,
 }
 
 pub(crate) fn word(bytes: &[u8]) -> String {

@@ -134,9 +134,7 @@ fn renew(data: &mut Data, keys: &[String], arguments: &[Vec<u8>], now: i64, plan
     }
     for (_, node) in data.zrange(leases).into_iter().filter(|(end, _)| *end <= now) {
         data.zrem(leases, &node);
-        if !planted.forgets_the_dead {
-            data.zadd(dead, now, &node);
-        }
+        data.zadd(dead, now, &node);
         data.hsetnx(records, &node, &node);
         data.hdel(status, &node);
         data.hdel(unsure, &node);
