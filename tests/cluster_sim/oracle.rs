@@ -237,6 +237,13 @@ impl History {
     /// back: it goes on then with tunnels whose end has been told. A known limit.
     fn has_forgotten_death(&self, story: &Story) -> bool {
         let opening = story.openings.first();
+        // Its client came again with a URL that was used up by a node that died, and forgotten.
+        let is_reused = opening.zip(story.posts.first()).is_some_and(|(opening, post)| {
+            post.event == Event::Close && post.at_ms < opening.at_ms && self.has_loss(0, opening.at_ms)
+        });
+        if is_reused {
+            return true;
+        }
         opening.is_some_and(|opening| {
             self.troubles_of(opening.on).any(|trouble| {
                 let back_ms = trouble.until_ms.saturating_add(HEARD_MS);
