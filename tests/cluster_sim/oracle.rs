@@ -230,7 +230,9 @@ impl History {
             trouble.from_ms < settled_ms + HEARD_MS && trouble.until_ms.saturating_add(HEARD_MS) > settled_ms
         };
         let is_dead = self.crash(process).is_some_and(|crash| crash <= again_ms);
-        self.troubles_of(process).any(is_near) || is_dead && self.has_loss(settled_ms, again_ms)
+        // The others hear once a second that nothing is left of a dead node.
+        let is_unheard = self.has_loss(settled_ms, settled_ms + HEARD_MS);
+        is_unheard || self.troubles_of(process).any(is_near) || is_dead && self.has_loss(settled_ms, again_ms)
     }
 
     /// Whether the node of a tunnel was away for so long that it may have been declared dead, and Redis lost that word before the node came
