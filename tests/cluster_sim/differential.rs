@@ -216,7 +216,7 @@ fn the_model_answers_and_keeps_what_redis_does() {
         let expected = server.ask(&at_time(command.clone(), now_ms));
         let actual = model.execute(&command, now_ms, Planted::default());
         if let Reply::Array(items) = &actual
-            && items.len() == 10
+            && items.len() == 11
         {
             *standings.entry(format!("{:?}", items[0])).or_default() += 1;
         }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::runtime::Builder;
 use tokio::runtime::Runtime;
 use tokio::time::sleep;
+use wafergate::clock::SystemClock;
 use wafergate::engine::Dial;
 use wafergate::engine::RedisEngine;
 use wafergate::engine::RedisSettings;
@@ -45,6 +46,7 @@ impl Node {
                 prefix: "w",
                 ticket_key: b"the key of the simulated nodes",
                 connect_ttl: CONNECT_TTL,
+                clock: Arc::new(SystemClock),
             };
             let dial = Dial::new(move || Ok(Box::new(dial())));
             let engine = RedisEngine::over(dial, &settings, Metrics::default()).expect("an address");

@@ -49,6 +49,7 @@ impl Data {
                 Reply::Int(pairs.map(|pair| i64::from(self.hset(&key(), &word(&pair[0]), &pair[1]))).sum())
             }
             "HDEL" => Reply::Int(words[2..].iter().map(|field| i64::from(self.hdel(&key(), &word(field)))).sum()),
+            "HGET" => self.hget(&key(), &word(&words[2])).map_or(Reply::Nil, Reply::text),
             "HKEYS" => Reply::texts(self.hkeys(&key())),
             "HSCAN" => {
                 let fields = self.hash(&key()).into_iter().flat_map(|(field, value)| [field.into_bytes(), value]);

@@ -21,6 +21,13 @@ pub(crate) fn run(
     if matches!(text, scripts::CLAIM | scripts::RELEASE) {
         data.expire(&keys[0], now_ms);
     }
+    // The engine's time, of those scripts that ask for it, is ahead of a clock of Redis that has been set back.
+    let set_back = |data: &Data| data.hget(&keys[4], "set_back").map_or(0, |ms| number(ms.as_bytes()));
+    let now = if matches!(text, scripts::RENEW | scripts::NODES | scripts::BURY | scripts::LEAVE) {
+        now + set_back(data)
+    } else {
+        now
+    };
     match text {
         scripts::RENEW => renew(data, keys, arguments, now, planted),
         scripts::NODES => nodes(data, keys, arguments, now),
@@ -57,7 +64,7 @@ pub(crate) fn run(
     }
 }
 
-fn renew(data: &mut Data, keys: &[String], arguments: &[Vec<u8>], now: i64, planted: Planted) -> Reply {
+fn renew(data: &mut Data, keys: &[String], arguments: &[Vec<u8>], mut now: i64, planted: Planted) -> Reply {
     let [leases, records, dead, status, clock, unsure, speaks] = keys else { panic!("seven keys") };
     let me = word(&arguments[0]);
     let [lease, all_quiet, dead_for] = [1, 2, 3].map(|at| number(&arguments[at]));
@@ -67,6 +74,13 @@ fn renew(data: &mut Data, keys: &[String], arguments: &[Vec<u8>], now: i64, plan
     let place = data.hget(records, &me);
     let known = data.zscore(leases, &me).unwrap_or(0);
     let [born, tick] = ["born", "tick"].map(|field| data.hget(clock, field).map(|text| number(text.as_bytes())));
+    let mut set_back = data.hget(clock, "set_back").map_or(0, |ms| number(ms.as_bytes()));
+    let shown = tick.unwrap_or(0).max(told - lease);
+    if now < shown {
+        set_back += shown - now;
+        now = shown;
+        data.hset(clock, "set_back", set_back.to_string());
+    }
     let is_same = born.is_some_and(|born| born <= told - lease) && tick.is_some_and(|tick| tick >= told - lease);
     let may_be_dead = told > 0 && known == 0 && now > told && is_same && !planted.missing_lease_is_death;
     let is_another_s = place.as_ref().is_some_and(|place| *place != me) && !planted.missing_lease_is_death;
@@ -88,6 +102,7 @@ fn renew(data: &mut Data, keys: &[String], arguments: &[Vec<u8>], now: i64, plan
             none(),
             none(),
             Reply::text(""),
+            Reply::Int(set_back),
         ]);
     }
 
@@ -180,6 +195,7 @@ fn renew(data: &mut Data, keys: &[String], arguments: &[Vec<u8>], now: i64, plan
         Reply::texts(data.hkeys(unsure)),
         Reply::texts(answering),
         Reply::text(id),
+        Reply::Int(set_back),
     ])
 }
 
