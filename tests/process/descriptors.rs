@@ -109,6 +109,28 @@ fn whoever_was_given_a_connect_url_is_let_in() {
     }
 }
 
+/// One address takes every descriptor that clients can have, with connections that say nothing or have had their answer.
+#[test]
+fn connections_that_do_nothing_make_room_for_those_that_ask() {
+    const REQUEST: &[u8] = b"GET /v1/openapi.json HTTP/1.1\r\nHost: gateway\r\n\r\n";
+    let business = Business::closing();
+    let gateway = Gateway::start_with_descriptors(&config(&business.authority, ""), 128);
+    for said in [&b""[..], REQUEST] {
+        let greedy: Vec<_> = (0..150)
+            .map(|_| {
+                let mut stream = connect(&gateway.url);
+                stream.write_all(said).expect("written");
+                stream
+            })
+            .collect();
+
+        let (head, _) = get(&gateway.url, "/v1/openapi.json");
+
+        assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+        drop(greedy);
+    }
+}
+
 /// Each of them would be a line every 100 ms.
 #[test]
 fn waiting_for_descriptors_is_logged_now_and_then_and_counted() {
