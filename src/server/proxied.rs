@@ -87,11 +87,13 @@ impl Beginning {
 
 fn v1(bytes: &[u8]) -> Beginning {
     let line = &bytes[..bytes.len().min(V1_BYTES)];
-    let Some(end) = line.windows(2).position(|pair| pair == b"\r\n") else {
-        let is_over = line.len() == V1_BYTES || line.contains(&b'\n');
-        return if is_over { Beginning::Malformed } else { Beginning::Incomplete };
+    let Some(end) = line.iter().position(|byte| *byte == b'\n') else {
+        return if line.len() == V1_BYTES { Beginning::Malformed } else { Beginning::Incomplete };
     };
-    let line = &line[..end + 2];
+    let line = &line[..=end];
+    if !line.ends_with(b"\r\n") {
+        return Beginning::Malformed;
+    }
     // A proxy may write anything behind this word.
     if line[V1.len()..].starts_with(b"UNKNOWN") {
         return Beginning::Header { length: line.len(), source: Source::Unknown };
@@ -227,6 +229,7 @@ mod tests {
             b"PROXY TCP4 203.0.113.9 192.0.2.1 4711 443\n",
             b"PROXY TCP9 203.0.113.9 192.0.2.1 4711 443\r\n",
             b"PROXY UNKNOWN\n",
+            b"PROXY UNKNOWN\n\r\n",
             &[b"PROXY ", &[b'x'; 200][..]].concat(),
             &[b"PROXY UNKNOWN ", &[b'x'; 200][..]].concat(),
             &[b"PROXY UNKNOWN ", &[b'x'; 100][..], b"\r\n"].concat(),
