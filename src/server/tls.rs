@@ -10,7 +10,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use rustls::RootCertStore;
 use rustls::ServerConfig;
-use rustls::crypto::ring;
+use rustls::crypto::aws_lc_rs;
 use rustls::server::NoServerSessionStorage;
 use rustls::server::ProducesTickets;
 use rustls_pki_types::CertificateDer;
@@ -128,7 +128,7 @@ fn read(server: &options::Server, ticket_secret: &[u8], clock: &Arc<dyn Clock>) 
         .and_then(PrivateKeyDer::from_pem_reader)
         .map_err(|source| CertificateError::Key { path: key_path, source })?;
     let sessions = Sessions::new(ticket_secret, certificate::names(&chain[0]));
-    let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+    let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()
         .with_single_cert(chain.clone(), key)?;

@@ -70,7 +70,7 @@ fn phone(version: &'static SupportedProtocolVersion, trusted: &[&Node]) -> Arc<C
     for node in trusted {
         roots.add(node.certificate.current.load().chain[0].clone()).expect("a root");
     }
-    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+    let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_protocol_versions(&[version])
         .expect("a version")
         .with_root_certificates(roots)

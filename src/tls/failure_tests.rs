@@ -18,7 +18,7 @@ use rustls::ServerConnection;
 use rustls::SupportedProtocolVersion;
 use rustls::client::WebPkiServerVerifier;
 use rustls::crypto::CryptoProvider;
-use rustls::crypto::ring;
+use rustls::crypto::aws_lc_rs;
 use rustls::server::WebPkiClientVerifier;
 use rustls::version::TLS12;
 use rustls::version::TLS13;
@@ -69,7 +69,7 @@ struct Ends {
 
 impl Default for Ends {
     fn default() -> Self {
-        let (client, server) = (ring::default_provider(), ring::default_provider());
+        let (client, server) = (aws_lc_rs::default_provider(), aws_lc_rs::default_provider());
         Self { client, server, server_version: &TLS13, wants_certificate: false }
     }
 }
@@ -232,11 +232,11 @@ fn what_the_two_ends_do_not_have_in_common_is_told_with_the_fix() {
     let root = authority("Root", None);
     let own = sign(params("a.test", &["a.test"]), Some(&root));
     let only = |suite| {
-        let mut provider = ring::default_provider();
+        let mut provider = aws_lc_rs::default_provider();
         provider.cipher_suites = vec![suite];
         provider
     };
-    use rustls::crypto::ring::cipher_suite;
+    use rustls::crypto::aws_lc_rs::cipher_suite;
 
     let no_suite = Ends {
         client: only(cipher_suite::TLS13_AES_256_GCM_SHA384),
@@ -266,7 +266,7 @@ fn what_is_no_tls_of_today_is_told_with_the_fix() {
         let root = authority("Root", None);
         let mut roots = RootCertStore::empty();
         roots.add(root.der).expect("a root");
-        let client = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        let client = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
             .with_safe_default_protocol_versions()
             .expect("versions")
             .with_root_certificates(roots)

@@ -46,13 +46,13 @@ impl Tls {
         if store.is_empty() {
             return Self(None);
         }
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(store), Arc::clone(&provider))
             .build()
             .expect("there are roots, and no revocation lists");
         let mut config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
-            .expect("ring offers cipher suites for TLS 1.2 and 1.3")
+            .expect("aws-lc offers cipher suites for TLS 1.2 and 1.3")
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(Explaining(verifier)))
             .with_no_client_auth();

@@ -145,7 +145,7 @@ async fn a_client_that_does_not_trust_the_certificate_is_counted_as_such() {
     let gateway = &tls.world.gateway;
     let config = |alpn: &[&str]| {
         let mut config =
-            rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
                 .with_safe_default_protocol_versions()
                 .expect("versions")
                 .with_root_certificates(rustls::RootCertStore::empty())

@@ -24,7 +24,7 @@ use rustls::RootCertStore;
 use rustls::StreamOwned;
 use rustls::SupportedProtocolVersion;
 use rustls::client::Resumption;
-use rustls::crypto::ring;
+use rustls::crypto::aws_lc_rs;
 use rustls::version::TLS12;
 use rustls::version::TLS13;
 use rustls_pki_types::CertificateDer;
@@ -91,7 +91,7 @@ impl Write for Far {
 fn stranger(root: &CertificateDer<'static>, version: &'static SupportedProtocolVersion) -> Arc<ClientConfig> {
     let mut roots = RootCertStore::empty();
     roots.add(root.clone()).expect("a root");
-    let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+    let mut config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_protocol_versions(&[version])
         .expect("a version")
         .with_root_certificates(roots)

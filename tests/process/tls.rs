@@ -12,7 +12,7 @@ use rustls::HandshakeKind;
 use rustls::RootCertStore;
 use rustls::StreamOwned;
 use rustls::SupportedProtocolVersion;
-use rustls::crypto::ring;
+use rustls::crypto::aws_lc_rs;
 use rustls::version::TLS12;
 use rustls::version::TLS13;
 use rustls_pki_types::CertificateDer;
@@ -48,7 +48,7 @@ pub(crate) fn secured(stream: TcpStream, root: &CertificateDer<'static>) -> Stre
 fn phone(trusted: &[&CertificateDer<'static>], versions: &[&'static SupportedProtocolVersion]) -> Arc<ClientConfig> {
     let mut roots = RootCertStore::empty();
     trusted.iter().for_each(|root| roots.add((*root).clone()).expect("a root"));
-    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+    let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_protocol_versions(versions)
         .expect("versions")
         .with_root_certificates(roots)

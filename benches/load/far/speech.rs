@@ -17,7 +17,7 @@ use rustls::client::Resumption;
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::client::danger::ServerCertVerified;
 use rustls::client::danger::ServerCertVerifier;
-use rustls::crypto::ring;
+use rustls::crypto::aws_lc_rs;
 use rustls::version;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::ServerName;
@@ -57,7 +57,7 @@ impl Speech {
             Self::Tls12Ecdsa | Self::Tls12Rsa => &version::TLS12,
             Self::Tls13Ecdsa | Self::Tls13Rsa => &version::TLS13,
         };
-        let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        let mut config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
             .with_protocol_versions(&[version])?
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(Credulous))
@@ -144,6 +144,6 @@ impl ServerCertVerifier for Credulous {
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        ring::default_provider().signature_verification_algorithms.supported_schemes()
+        aws_lc_rs::default_provider().signature_verification_algorithms.supported_schemes()
     }
 }

@@ -153,7 +153,7 @@ pub(crate) fn from_params(params: rcgen::CertificateParams, alpn: &[&[u8]]) -> (
     let signing_key = rcgen::KeyPair::generate().expect("a key");
     let cert = params.self_signed(&signing_key).expect("a certificate");
     let key = PrivateKeyDer::try_from(signing_key.serialize_der()).expect("a key");
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .expect("versions")

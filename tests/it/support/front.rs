@@ -35,7 +35,7 @@ impl Certificate {
         std::fs::write(directory.path().join("key.pem"), signing_key.serialize_pem()).expect("writes");
         let mut roots = RootCertStore::empty();
         roots.add(cert.der().clone()).expect("a certificate");
-        let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
             .with_safe_default_protocol_versions()
             .expect("versions")
             .with_root_certificates(roots)
