@@ -36,14 +36,24 @@ async fn ten_connect_errors_stop_the_attempts_for_a_second() {
     within("a port that nobody listens on", async { while tokio::net::TcpStream::connect(&address).await.is_ok() {} })
         .await;
     let clients = open(&world, &url).await;
-    within("ten failures", async { while world.gateway.metric(retries).await < 10.0 {} }).await;
-    let opened = Instant::now();
+    // The breaker was closed when the last look but one began.
+    let mut closed = Instant::now();
+    within("ten failures", async {
+        loop {
+            let look = Instant::now();
+            if world.gateway.metric(retries).await >= 10.0 {
+                return;
+            }
+            closed = look;
+        }
+    })
+    .await;
     let back = BusinessServer::at(&address, &[KEY]).await;
     let events = back.until(|events| events.len() == TUNNELS).await;
 
     let failures = world.gateway.metric(retries).await;
     assert!(failures < 10.0 + TUNNELS as f64, "{failures}");
-    let silent = events[0].at - opened;
+    let silent = events[0].at - closed;
     assert!(silent > Duration::from_millis(800), "nothing but a probe after a second: {silent:?}");
     assert!(silent < Duration::from_secs(3), "{silent:?}");
     drop(clients);
