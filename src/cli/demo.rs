@@ -20,14 +20,17 @@ use crate::config;
 use crate::demo::Demo;
 use crate::demo::Settings;
 use crate::http::Fallback;
+use crate::options::Tenant;
+use crate::secret::Secret;
 use crate::shutdown::Shutdown;
 use crate::telemetry;
 
-/// What differs from the defaults: nothing is kept, everything is on this machine, and any business server here may join in.
-const DEMO: [(&str, &str); 6] = [
+/// The one tenant's id.
+const TENANT: &str = "chat";
+
+/// What differs from the defaults: nothing is kept, and everything is on this machine.
+const DEMO: [(&str, &str); 4] = [
     ("WAFERGATE__SERVER__ADMIN_LISTEN", "127.0.0.1:0"),
-    ("WAFERGATE__WEBHOOK__ALLOW_NETWORKS", "127.0.0.0/8, ::1/128"),
-    ("WAFERGATE__ENROLMENT__OPEN", "true"),
     ("WAFERGATE__DRAIN__WINDOW_SECS", "1"),
     ("WAFERGATE__DRAIN__FLUSH_SECS", "1"),
     ("WAFERGATE__LOG__LEVEL", "warn"),
@@ -42,6 +45,17 @@ async fn demo(listen: SocketAddr) -> anyhow::Result<Ended> {
     let variables = DEMO.map(|(name, value)| (name.to_owned(), value.to_owned()));
     let mut options = config::load(None, variables).context("the demo's own configuration")?.options;
     options.server.listen = listen;
+    // The chat room is the one tenant, with a key that this process alone knows, and webhooks reach its address only: whoever may see
+    // the page cannot make the gateway ask others.
+    let own = reachable(listen).ip();
+    let key = new_key();
+    options.webhook.allow_networks = vec![own.into()];
+    options.tenants = vec![Tenant {
+        id: TENANT.to_owned(),
+        keys: vec![Secret::new(key.clone())],
+        receive_hosts: vec![if own.is_ipv6() { format!("[{own}]") } else { own.to_string() }],
+        ..Tenant::default()
+    }];
     let telemetry = telemetry::init(&options.log).context("cannot set up the log")?;
     let shutdown = Shutdown::default();
     tokio::spawn(shutdown.on_signals()?);
@@ -52,7 +66,8 @@ async fn demo(listen: SocketAddr) -> anyhow::Result<Ended> {
     let demo = Arc::new(Demo::new(Settings {
         gateway: format!("http://{}", reachable(address)),
         server_host: reachable(address).to_string(),
-        key: new_key(),
+        tenant: TENANT.to_owned(),
+        key,
         clock: || SystemClock.unix_time(),
     }));
     announce(&[

@@ -17,11 +17,12 @@ use serde::Deserialize;
 use serde_json::Value;
 use serde_json::json;
 use tokio::time::timeout;
+use url::form_urlencoded;
 
 use super::Settings;
+use super::name::Name;
 use super::room::Packet;
 use crate::protocol::signature;
-use crate::protocol::text;
 
 /// Longest wait for the gateway.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -104,16 +105,23 @@ impl Api {
         Self {
             client: Client::builder(TokioExecutor::new()).build_http(),
             gateway: settings.gateway.trim_end_matches('/').to_owned(),
-            tenant: text::md5_hex(&settings.server_host),
+            tenant: settings.tenant.clone(),
             key: settings.key.clone(),
             receive_url: format!("http://{}/chat/tunnel", settings.server_host),
         }
     }
 
-    /// Asks for a tunnel. `host` is what the browser calls this server: a connect URL without a configured public
-    /// address is made from it, so that a phone is sent to the address it knows.
-    pub(super) async fn issue(&self, scheme: &str, host: Option<&HeaderValue>) -> Result<Issued, ApiError> {
-        let data = json!({ "receiveUrl": self.receive_url, "protocolType": scheme }).to_string();
+    /// Asks for a tunnel, the events of which come with `name`. `host` is what the browser calls this server: a connect URL without a
+    /// configured public address is made from it, so that a phone is sent to the address it knows.
+    pub(super) async fn issue(
+        &self,
+        scheme: &str,
+        host: Option<&HeaderValue>,
+        name: &Name,
+    ) -> Result<Issued, ApiError> {
+        let name: String = form_urlencoded::byte_serialize(name.as_str().as_bytes()).collect();
+        let receive_url = format!("{}?name={name}", self.receive_url);
+        let data = json!({ "receiveUrl": receive_url, "protocolType": scheme }).to_string();
         let answer = self.call("/get/wsurl", &data, host).await?;
         let data = answer.data.as_str().unwrap_or_default();
         if !signature::wafer_matches(data, &self.key, &answer.signature) {

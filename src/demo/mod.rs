@@ -29,7 +29,6 @@ use hyper::header::HeaderMap;
 use hyper::header::HeaderValue;
 use serde_json::json;
 use tokio::sync::Mutex;
-use tokio::time::Instant;
 use tokio::time::timeout;
 use url::form_urlencoded;
 
@@ -51,8 +50,10 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 pub struct Settings {
     /// Scheme and host of the gateway, such as `http://127.0.0.1:8080`.
     pub gateway: String,
-    /// Host and port of this server as the gateway reaches it: the tenant's ServerHost.
+    /// Host and port of this server as the gateway reaches it.
     pub server_host: String,
+    /// The tenant's id.
+    pub tenant: String,
     /// The tenant's key.
     pub key: String,
     /// Tells the time since 1970, for the lines of the chat.
@@ -85,7 +86,7 @@ impl Demo {
             ("/", &Method::GET | &Method::HEAD) => answer::page(),
             ("/", _) => answer::wrong_method("GET, HEAD"),
             ("/chat/tunnel", &Method::GET | &Method::HEAD) => self.issue(&head.uri, &head.headers).await,
-            ("/chat/tunnel", &Method::POST) => self.receive(body).await,
+            ("/chat/tunnel", &Method::POST) => self.receive(&head.uri, body).await,
             ("/chat/tunnel", _) => answer::wrong_method("GET, HEAD, POST"),
             _ => answer::not_found(),
         }
@@ -101,19 +102,18 @@ impl Demo {
         if !matches!(scheme.as_str(), "ws" | "wss") {
             return answer::error(StatusCode::BAD_REQUEST, "scheme is ws or wss");
         }
-        let issued = match self.api.issue(&scheme, host(uri, headers).as_ref()).await {
+        if let Err(full) = self.room.lock().await.has_place() {
+            return answer::error(StatusCode::SERVICE_UNAVAILABLE, &full.to_string());
+        }
+        let issued = match self.api.issue(&scheme, host(uri, headers).as_ref(), &name).await {
             Ok(issued) => issued,
             Err(error) => return no_tunnel(&error),
         };
-        let now = Instant::now().into_std();
-        if let Err(full) = self.room.lock().await.expect(issued.tunnel_id.clone(), name, now) {
-            return answer::error(StatusCode::SERVICE_UNAVAILABLE, &full.to_string());
-        }
         let data = json!({ "connectUrl": issued.connect_url, "tunnelId": issued.tunnel_id });
         answer::json(StatusCode::OK, &json!({ "code": 0, "data": data }))
     }
 
-    async fn receive<B>(&self, body: B) -> Response<Full<Bytes>>
+    async fn receive<B>(&self, uri: &Uri, body: B) -> Response<Full<Bytes>>
     where
         B: Body,
         B::Error: Into<Box<dyn Error + Send + Sync>>,
@@ -128,7 +128,8 @@ impl Demo {
         };
         match webhook::open(&body, &self.key) {
             Ok(event) => {
-                self.apply(event).await;
+                // The gateway is given the name with the receive URL: until the tunnel connects, nothing of it is kept here.
+                self.apply(event, Name::parse(&query(uri, "name").unwrap_or_default()).ok()).await;
                 answer::json(StatusCode::OK, &json!({ "code": 0, "message": "ok" }))
             }
             Err(refusal) => {
@@ -138,12 +139,11 @@ impl Demo {
         }
     }
 
-    async fn apply(&self, event: Event) {
-        let now = Instant::now().into_std();
+    async fn apply(&self, event: Event, name: Option<Name>) {
         let time_ms = (self.clock)().as_millis() as u64;
         let mut room = self.room.lock().await;
         let packets = match event {
-            Event::Connect { tunnel_id } => room.connect(&tunnel_id, now, time_ms),
+            Event::Connect { tunnel_id } => room.connect(&tunnel_id, name, time_ms),
             Event::Message { tunnel_id, content } => room.message(&tunnel_id, &content, time_ms),
             Event::Close { tunnel_id } => room.close(&tunnel_id),
         };

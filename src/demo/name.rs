@@ -35,6 +35,21 @@ impl Name {
         Ok(Self(name.to_owned()))
     }
 
+    /// The name as text.
+    pub(super) fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The same name with a number behind it.
+    pub(super) fn numbered(&self, number: usize) -> Self {
+        Self(format!("{} {number}", self.0))
+    }
+
+    /// What two names have in common that readers take for the same.
+    pub(super) fn folded(&self) -> String {
+        self.0.to_lowercase().split_whitespace().collect()
+    }
+
     /// Colour of the avatar, in degrees: the same name always has the same (FNV-1a, as in the page).
     pub(super) fn hue(&self) -> u16 {
         let hash =

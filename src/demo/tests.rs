@@ -31,7 +31,16 @@ async fn demo(answer: fn(&str) -> Value) -> (Demo, mpsc::Receiver<Call>) {
         }
     });
     let clock = || Duration::from_millis(5_000);
-    (Demo::new(Settings { gateway, server_host: "127.0.0.1:8080".to_owned(), key: KEY.to_owned(), clock }), received)
+    (
+        Demo::new(Settings {
+            gateway,
+            server_host: "127.0.0.1:8080".to_owned(),
+            tenant: "chat".to_owned(),
+            key: KEY.to_owned(),
+            clock,
+        }),
+        received,
+    )
 }
 
 async fn stand_in(
@@ -45,7 +54,7 @@ async fn stand_in(
     let envelope: Value = serde_json::from_slice(&body).unwrap();
     let data = envelope["data"].as_str().unwrap();
     assert_eq!(envelope["signature"], signature::wafer(data, KEY));
-    assert_eq!(envelope["tcKey"], KEY);
+    assert_eq!((&envelope["tcKey"], &envelope["tcId"]), (&json!(KEY), &json!("chat")));
     let answer = answer(&path);
     calls.send((path, host, serde_json::from_str(data).unwrap())).await.unwrap();
     Ok(Response::new(Full::from(answer.to_string())))
@@ -65,7 +74,7 @@ fn get(path: &str) -> Request<Full<Bytes>> {
 }
 
 fn post(body: impl Into<Bytes>) -> Request<Full<Bytes>> {
-    Request::post("/chat/tunnel").body(Full::new(body.into())).unwrap()
+    Request::post("/chat/tunnel?name=a").body(Full::new(body.into())).unwrap()
 }
 
 fn event(data: &Value) -> Request<Full<Bytes>> {
@@ -90,13 +99,15 @@ async fn a_page_gets_a_tunnel_at_the_address_it_used() {
     assert_eq!((status, body), (200, json!({ "code": 0, "data": data })));
     let (path, host, data) = calls.recv().await.unwrap();
     assert_eq!((path.as_str(), host.as_str()), ("/get/wsurl", "192.168.1.5:8080"));
-    assert_eq!(data, json!({ "receiveUrl": "http://127.0.0.1:8080/chat/tunnel", "protocolType": "ws" }));
+    assert_eq!(
+        data,
+        json!({ "receiveUrl": "http://127.0.0.1:8080/chat/tunnel?name=%E9%9D%92%E6%9D%BE", "protocolType": "ws" })
+    );
 }
 
 #[tokio::test]
 async fn events_are_answered_after_their_pushes_in_order() {
     let (demo, mut calls) = demo(willing).await;
-    ask(&demo, get("/chat/tunnel?name=a")).await;
     let content = r#"{"type":"speak","content":{"word":"hi"}}"#;
 
     for data in [
@@ -115,7 +126,7 @@ async fn events_are_answered_after_their_pushes_in_order() {
     }
     let packet = |kind, tunnel, packet: Value| (json!(kind), json!([tunnel]), packet);
     assert_eq!(
-        pushed[1..],
+        pushed,
         [
             packet("message", "t-1", json!("welcome")),
             packet("message", "t-1", json!("people")),
@@ -132,7 +143,6 @@ async fn who_cannot_be_reached_has_left() {
         _ => willing(path),
     };
     let (demo, _calls) = demo(gone).await;
-    ask(&demo, get("/chat/tunnel?name=a")).await;
 
     ask(&demo, event(&json!({ "tunnelId": "t-1", "type": "connect" }))).await;
 

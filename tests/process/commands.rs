@@ -7,6 +7,9 @@ use std::net::TcpListener;
 use std::process::Output;
 use std::process::Stdio;
 
+use wafergate::protocol::signature;
+use wafergate::protocol::text::md5_hex;
+
 use super::client::connect;
 use super::client::exchange;
 use super::client::get;
@@ -150,6 +153,41 @@ fn an_address_that_is_taken_is_named() {
         let said = text(&output.stderr);
         assert_eq!(output.status.code(), Some(1), "{said}");
         assert!(said.contains(&address), "{said}");
+    }
+}
+
+#[test]
+fn the_demo_posts_for_nobody_but_its_chat_room() {
+    let mut demo = binary();
+    let mut demo = demo
+        .args(["demo", "--listen", "127.0.0.1:0"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("started");
+    let mut line = String::new();
+    BufReader::new(demo.stdout.take().expect("piped")).read_line(&mut line).expect("a line");
+    let address = line.split("http://").nth(1).and_then(|rest| rest.split('/').next()).expect("its address").to_owned();
+
+    let answers = [address.as_str(), "127.0.0.1:3000", "chat"].map(|server_host| {
+        let data = format!(r#"{{"receiveUrl":"http://{server_host}/tunnel","protocolType":"ws"}}"#);
+        let envelope = serde_json::json!({
+            "data": data,
+            "tcId": if server_host == "chat" { "chat".to_owned() } else { md5_hex(server_host) },
+            "tcKey": "any-key",
+            "signature": signature::wafer(&data, "any-key"),
+        })
+        .to_string();
+        let length = envelope.len();
+        let request =
+            format!("POST /get/wsurl HTTP/1.1\r\nHost: {address}\r\nContent-Length: {length}\r\n\r\n{envelope}");
+        exchange(&mut connect(&format!("http://{address}")), &request).1
+    });
+    demo.kill().expect("it runs");
+    demo.wait().expect("it ends");
+
+    for body in answers {
+        assert!(!body.contains("\"code\":0,") && body.contains("\"code\":"), "{body}");
     }
 }
 

@@ -1,11 +1,8 @@
 //! Who is in the room and what they say. Pure: events go in, packets to push come out.
 
-use std::collections::HashMap;
 use std::collections::HashSet;
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Duration;
-use std::time::Instant;
 
 use serde::Deserialize;
 use serde::Serialize;
@@ -15,14 +12,11 @@ use super::history::History;
 use super::history::Line;
 use super::name::Name;
 
-/// Most people in the room, those on their way included.
+/// Most people in the room.
 const MAX_MEMBERS: usize = 1_000;
 
 /// Longest line, in characters.
 const MAX_WORD_CHARS: usize = 2_000;
-
-/// How long a name waits for its tunnel to connect.
-const ARRIVAL: Duration = Duration::from_secs(120);
 
 /// Up to this many people, each coming and going repeats who is there; in a larger room that would be most of the traffic.
 const MAX_LISTED: usize = 50;
@@ -31,7 +25,6 @@ const MAX_LISTED: usize = 50;
 #[derive(Debug, Default)]
 pub(super) struct Room {
     members: Vec<Member>,
-    arriving: HashMap<String, Arrival>,
     history: History,
     last_stamp: u64,
 }
@@ -50,13 +43,6 @@ struct Person {
     id: u64,
     #[serde(flatten)]
     face: Face,
-}
-
-/// A name that waits for its tunnel to connect.
-#[derive(Debug)]
-struct Arrival {
-    name: Name,
-    deadline: Instant,
 }
 
 /// Something for the gateway to do.
@@ -123,28 +109,26 @@ struct Notice {
 }
 
 impl Room {
-    /// Keeps `name` for `tunnel`, which was issued and is about to connect.
-    pub(super) fn expect(&mut self, tunnel: String, name: Name, now: Instant) -> Result<(), Full> {
-        self.arriving.retain(|_, arrival| arrival.deadline > now);
-        if self.members.len() + self.arriving.len() >= MAX_MEMBERS {
-            return Err(Full);
-        }
-        let deadline = now + ARRIVAL;
-        self.arriving.insert(tunnel, Arrival { name, deadline });
-        Ok(())
+    /// Whether one more may come.
+    pub(super) fn has_place(&self) -> Result<(), Full> {
+        if self.members.len() < MAX_MEMBERS { Ok(()) } else { Err(Full) }
     }
 
-    /// The tunnel connected: its owner enters.
-    pub(super) fn connect(&mut self, tunnel: &str, now: Instant, time_ms: u64) -> Vec<Packet> {
+    /// The tunnel connected: its owner enters as `name`, with a number behind it where others are called the same.
+    pub(super) fn connect(&mut self, tunnel: &str, name: Option<Name>, time_ms: u64) -> Vec<Packet> {
         if let Some(member) = self.member(tunnel) {
             // The gateway repeats an event whose outcome it did not learn; the others were told the first time.
             return vec![self.welcome(member)];
         }
-        let Some(arrival) = self.arriving.remove(tunnel).filter(|arrival| arrival.deadline > now) else {
+        let Some(name) = name else {
             return vec![Packet::Close(tunnel.into())];
         };
-        let hue = arrival.name.hue();
-        let face = Face { name: arrival.name, hue };
+        if let Err(full) = self.has_place() {
+            let notice = message([tunnel.into()].into(), "notice", Notice { error: full.to_string() });
+            return vec![notice, Packet::Close(tunnel.into())];
+        }
+        let name = self.unlike_others(&name);
+        let face = Face { hue: name.hue(), name };
         let person = Person { id: self.stamp(time_ms), face };
         self.members.push(Member { tunnel: tunnel.into(), person });
         let newcomer = &self.members[self.members.len() - 1];
@@ -193,6 +177,14 @@ impl Room {
         gone.iter().map(|member| self.people(Change::Leave(&member.person), &others)).collect()
     }
 
+    /// The name itself, or with the first number behind it that makes it unlike those in the room.
+    fn unlike_others(&self, name: &Name) -> Name {
+        let taken: HashSet<String> = self.members.iter().map(|member| member.person.face.name.folded()).collect();
+        let numbered = (2..).map(|number| name.numbered(number));
+        let mut names = std::iter::once(name.clone()).chain(numbered);
+        names.find(|name| !taken.contains(&name.folded())).expect("there are more numbers than members")
+    }
+
     fn member(&self, tunnel: &str) -> Option<&Member> {
         self.members.iter().find(|member| &*member.tunnel == tunnel)
     }
@@ -234,5 +226,4 @@ fn message(to: Arc<[Arc<str>]>, kind: &'static str, content: impl Serialize) -> 
 }
 
 #[cfg(test)]
-#[expect(clippy::disallowed_methods, reason = "a test picks a start time")]
 mod tests;

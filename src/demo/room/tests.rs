@@ -11,11 +11,9 @@ fn name(text: &str) -> Name {
 
 /// A room with these people, whose tunnels are called as they are.
 fn room_with(names: &[&str]) -> Room {
-    let now = Instant::now();
     let mut room = Room::default();
     for text in names {
-        room.expect((*text).to_owned(), name(text), now).unwrap();
-        room.connect(text, now, 1_000);
+        room.connect(text, Some(name(text)), 1_000);
     }
     room
 }
@@ -34,12 +32,10 @@ fn speak(word: &str) -> String {
 
 #[test]
 fn a_newcomer_is_welcomed_and_announced_to_all() {
-    let now = Instant::now();
     let mut room = room_with(&["青松"]);
     room.message("青松", &speak("有人吗"), 2_000);
-    room.expect("t".to_owned(), name("白桦"), now).unwrap();
 
-    let packets = room.connect("t", now, 3_000);
+    let packets = room.connect("t", Some(name("白桦")), 3_000);
 
     let (to, kind, welcome) = read(&packets[0]);
     assert_eq!((to, kind.as_str()), (vec!["t".to_owned()], "welcome"));
@@ -60,7 +56,7 @@ fn a_newcomer_is_welcomed_and_announced_to_all() {
 fn a_repeated_connect_is_welcomed_but_not_announced_again() {
     let mut room = room_with(&["青松"]);
 
-    let packets = room.connect("青松", Instant::now(), 2_000);
+    let packets = room.connect("青松", Some(name("青松")), 2_000);
 
     assert_eq!(packets.len(), 1);
     let (_, kind, welcome) = read(&packets[0]);
@@ -145,33 +141,41 @@ fn tunnels_nobody_knows_are_closed() {
     let mut room = room_with(&["青松"]);
     let close = [Packet::Close("stranger".into())];
 
-    assert_eq!(room.connect("stranger", Instant::now(), 2_000), close);
+    assert_eq!(room.connect("stranger", None, 2_000), close);
     assert_eq!(room.message("stranger", &speak("hi"), 2_000), close);
     assert_eq!(room.close("stranger"), close);
 }
 
 #[test]
-fn a_name_waits_two_minutes_for_its_tunnel() {
-    let start = Instant::now();
-    let mut room = Room::default();
-    room.expect("soon".to_owned(), name("青松"), start).unwrap();
-    room.expect("late".to_owned(), name("白桦"), start).unwrap();
+fn people_of_one_name_are_told_apart() {
+    let mut room = room_with(&["Ming"]);
 
-    assert_eq!(room.connect("soon", start + Duration::from_secs(119), 1_000).len(), 2);
-    assert_eq!(room.connect("late", start + Duration::from_secs(120), 1_000), [Packet::Close("late".into())]);
+    for (tunnel, called, shown) in [("b", "Ming", "Ming 2"), ("c", "ming 2", "ming 2 2"), ("d", "M ing", "M ing 3")] {
+        let welcome = read(&room.connect(tunnel, Some(name(called)), 1_000)[0]).2;
+        let own = welcome["online"].as_array().unwrap().last().unwrap();
+        assert_eq!(own["name"], shown);
+    }
+    room.close("b");
+    let welcome = read(&room.connect("e", Some(name("Ming")), 1_000)[0]).2;
+    assert_eq!(welcome["online"].as_array().unwrap().last().unwrap()["name"], "Ming 2", "free again");
 }
 
 #[test]
-fn a_full_room_has_space_again_when_names_expire() {
-    let start = Instant::now();
+fn a_full_room_lets_nobody_in_until_somebody_leaves() {
     let mut room = room_with(&["青松"]);
     for n in 1..MAX_MEMBERS {
-        room.expect(format!("t-{n}"), name("白桦"), start).unwrap();
+        assert_eq!(room.has_place(), Ok(()));
+        room.connect(&format!("t-{n}"), Some(name("白桦")), 1_000);
     }
 
-    assert_eq!(room.expect("one too many".to_owned(), name("银杏"), start), Err(Full));
-    assert_eq!(room.expect("later".to_owned(), name("银杏"), start + ARRIVAL), Ok(()));
-    assert_eq!(room.arriving.len(), 1);
+    assert_eq!(room.has_place(), Err(Full));
+    let packets = room.connect("one too many", Some(name("银杏")), 1_000);
+    let (to, kind, notice) = read(&packets[0]);
+    assert_eq!((to, kind.as_str()), (vec!["one too many".to_owned()], "notice"));
+    assert!(notice["error"].as_str().unwrap().contains("full"));
+    assert_eq!(packets[1..], [Packet::Close("one too many".into())]);
+    room.close("青松");
+    assert_eq!(room.has_place(), Ok(()));
 }
 
 #[test]
@@ -179,10 +183,8 @@ fn only_a_small_room_repeats_who_is_there() {
     let names: Vec<String> = (0..=MAX_LISTED).map(|n| format!("n{n}")).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let mut room = room_with(&names[..MAX_LISTED]);
-    let now = Instant::now();
-    room.expect("n50".to_owned(), name("n50"), now).unwrap();
 
-    let crowded = room.connect("n50", now, 2_000);
+    let crowded = room.connect("n50", Some(name("n50")), 2_000);
     let again_small = room.close("n0");
 
     assert_eq!(read(&crowded[0]).2["online"].as_array().unwrap().len(), MAX_LISTED + 1);
