@@ -44,6 +44,8 @@ pub struct Server {
     pub listen: SocketAddr,
     /// Address of health and metrics.
     pub admin_listen: SocketAddr,
+    /// Host names of the admin listener that are in the public DNS.
+    pub admin_hosts: Vec<String>,
     /// Scheme and host of every connect URL; empty: taken from the request.
     pub public_url: String,
     /// PEM file with the certificate chain; empty: no TLS.

@@ -15,6 +15,7 @@ use anyhow::Context;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::Admin;
+use crate::admin::Hosts;
 use crate::clock::Clock;
 use crate::clock::SystemClock;
 use crate::engine::Engine;
@@ -62,6 +63,7 @@ pub struct App {
     certificate: Option<Arc<Certificate>>,
     public: Listener,
     admin: Listener,
+    admin_hosts: Hosts,
     drain: options::Drain,
     shutdown: Shutdown,
 }
@@ -126,6 +128,7 @@ impl App {
             ProxyProtocol::Required => public.introduced_by(&server.trusted_proxies),
         };
         let admin = listen(server.admin_listen, None, "server.admin_listen", server, &metrics)?;
+        let admin_hosts = Hosts::new(&server.admin_hosts);
         let drain = options.drain.clone();
         // Connect URLs that are good for this process only are judged by its own clock; those that other nodes judge too, by the
         // clock of what they share.
@@ -145,7 +148,7 @@ impl App {
         }));
         let actor: Weak<Gateway> = Arc::downgrade(&gateway);
         dispatcher.set_actor(actor);
-        Ok(Self { gateway, dispatcher, redis, certificate, public, admin, drain, shutdown })
+        Ok(Self { gateway, dispatcher, redis, certificate, public, admin, admin_hosts, drain, shutdown })
     }
 
     /// The URL of the public listener.
@@ -186,6 +189,7 @@ impl App {
             gateway: Arc::clone(&self.gateway),
             dispatcher: self.dispatcher.clone(),
             certificate: self.certificate.clone(),
+            admin_hosts: self.admin_hosts.clone(),
         }
     }
 
@@ -195,11 +199,11 @@ impl App {
         fallback: Option<Fallback>,
         dropped_log_lines: impl Fn() -> usize + Send + Sync + 'static,
     ) -> Ended {
-        let Self { gateway, dispatcher, redis, certificate, public, admin, drain, shutdown } = self;
+        let Self { gateway, dispatcher, redis, certificate, public, admin, admin_hosts, drain, shutdown } = self;
         let stop = CancellationToken::new();
         let api = Arc::new(Api::new(Arc::clone(&gateway), fallback));
         let shown = certificate.clone();
-        let admin_edge = Admin::new(Arc::clone(&gateway), shutdown.clone(), move |metrics| {
+        let admin_edge = Admin::new(Arc::clone(&gateway), shutdown.clone(), admin_hosts, move |metrics| {
             metrics.set_log_lines_dropped(dropped_log_lines());
             if let Some(seconds) = shown.as_ref().and_then(|certificate| certificate.seconds_left()) {
                 metrics.set_certificate_expiry(seconds);
@@ -254,10 +258,11 @@ pub struct Reloader {
     gateway: Arc<Gateway>,
     dispatcher: Dispatcher,
     certificate: Option<Arc<Certificate>>,
+    admin_hosts: Hosts,
 }
 
 impl Reloader {
-    /// Takes over tenants, keys, limits, the networks that may be reached, and the certificate. No socket is dropped.
+    /// Takes over tenants, keys, limits, the networks that may be reached, the admin listener's host names, and the certificate. No socket is dropped.
     ///
     /// # Errors
     ///
@@ -267,6 +272,7 @@ impl Reloader {
             certificate.reload(&options.server)?;
         }
         self.dispatcher.client().set_policy(options.webhook.allow_networks.clone());
+        self.admin_hosts.set(&options.server.admin_hosts);
         self.gateway.reload(options);
         Ok(())
     }

@@ -40,6 +40,7 @@ pub(super) fn check(options: &mut Options, settings: &Settings, report: &mut Rep
     engine(options, &mut checker);
     queues(options, &mut checker);
     proxies(&options.server, &mut checker);
+    admin_hosts(&options.server, &mut checker);
     networks("server.trusted_proxies", &options.server.trusted_proxies, &mut checker);
     networks("webhook.allow_networks", &options.webhook.allow_networks, &mut checker);
     enrolment(options, &mut checker);
@@ -104,6 +105,16 @@ fn listeners(options: &Options, checker: &mut Checker<'_>) {
             "server.admin_listen",
             "others can reach it, and there is no password on it; use a loopback address unless the network is trusted",
         );
+    }
+}
+
+fn admin_hosts(server: &Server, checker: &mut Checker<'_>) {
+    for name in &server.admin_hosts {
+        let is_name = matches!(address::authority_host(name), Some(url::Host::Domain(_))) && !name.contains(':');
+        if !is_name {
+            let advice = format!("\"{name}\" is no host name; write the name alone, such as \"ops.example.com\"");
+            checker.problem("server.admin_hosts", advice);
+        }
     }
 }
 

@@ -72,6 +72,7 @@ const fn number(name: &'static str, min: i64, max: i64, unit: &'static str) -> K
 pub(super) static NODE: &[Key] = &[
     key("server.listen", Kind::Address),
     key("server.admin_listen", Kind::Address),
+    key("server.admin_hosts", Kind::Texts),
     key("server.public_url", Kind::Text),
     key("server.tls_cert", Kind::Text),
     key("server.tls_key", Kind::Text),

@@ -6,6 +6,7 @@ import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdir } from "node:fs/promises";
+import { createServer } from "node:http";
 import { join as joinPath } from "node:path";
 import { createInterface } from "node:readline";
 import { after, before, describe, test } from "node:test";
@@ -32,14 +33,18 @@ async function startDemo(listen) {
   let log = "";
   child.stderr.on("data", (chunk) => (log += chunk));
   const exited = once(child, "exit");
-  const address = new Promise((resolve) => {
+  const addresses = new Promise((resolve) => {
+    const urls = [];
     createInterface({ input: child.stdout }).on("line", (line) => {
-      const url = /http:\/\/127\.0\.0\.1:\d+\//.exec(line);
-      if (url) resolve(url[0]);
+      const url = /http:\/\/127\.0\.0\.1:\d+\/?/.exec(line);
+      if (url && urls.push(url[0]) === 2) resolve(urls);
     });
   });
-  const url = await Promise.race([address, exited.then(([code]) => assert.fail(`the demo ended with ${code}: ${log}`))]);
-  return { child, exited, url };
+  const [url, admin] = await Promise.race([
+    addresses,
+    exited.then(([code]) => assert.fail(`the demo ended with ${code}: ${log}`)),
+  ]);
+  return { child, exited, url, admin };
 }
 
 /** Ends the process at once, as a crash would, and waits until it is gone. */
@@ -233,6 +238,21 @@ describe("the chat page", { timeout: 180_000 }, () => {
     await ming.seesSystemLine("白桦 离开了聊天室");
     await ming.seesOnline("小明", "青松");
     assert.deepEqual(hua.troubles, []);
+  });
+
+  test("cannot be ended by another page that is open in a browser", async () => {
+    const stranger = createServer((_, response) => response.setHeader("content-type", "text/html").end("<p>hello"));
+    await once(stranger.listen(0, "127.0.0.1"), "listening");
+    const page = await ming.page.context().newPage();
+    await page.goto(`http://127.0.0.1:${stranger.address().port}/`);
+
+    await page.evaluate((admin) => fetch(`${admin}/drain`, { method: "POST", mode: "no-cors" }), demo.admin);
+
+    const metrics = await (await fetch(`${demo.admin}/metrics`)).text();
+    assert.match(metrics, /^wafergate_refused_total\{reason="admin_origin"\} 1$/m);
+    assert.equal((await fetch(`${demo.admin}/readyz`)).status, 200);
+    await page.close();
+    stranger.close();
   });
 
   test("sees it when the other browser dies", async () => {

@@ -26,6 +26,31 @@ async fn health_is_told_and_nothing_else_is_there() {
 }
 
 #[tokio::test]
+async fn a_web_page_can_neither_drain_nor_read() {
+    let world = World::with(&[("server.admin_hosts", "ops.example.com")]).await;
+    let own = format!("Origin: http://{}\r\nSec-Fetch-Site: same-origin\r\n", world.gateway.admin);
+
+    for (line, headers, status) in [
+        ("POST /drain", "Origin: https://attacker.example\r\n", 403),
+        ("POST /drain", "Sec-Fetch-Site: cross-site\r\n", 403),
+        ("POST http://attacker.example/drain", "", 421),
+        ("GET http://attacker.example:9090/metrics", "", 421),
+        ("GET http://attacker.example/readyz", "", 421),
+        ("GET http://attacker.example/livez", "Origin: null\r\n", 200),
+        ("GET http://ops.example.com/readyz", "", 200),
+        ("GET http://wafergate:9090/metrics", "", 200),
+        ("GET /metrics", &own, 200),
+    ] {
+        let answer = crate::support::request(world.gateway.admin, line, headers, b"").await;
+        assert_eq!(answer.status, status, "{line} {headers}: {}", answer.body);
+    }
+    let refused = |reason| format!("refused_total{{reason=\"{reason}\"}}");
+    assert_eq!(world.gateway.metric(&refused("admin_host")).await, 3.0);
+    assert_eq!(world.gateway.metric(&refused("admin_origin")).await, 2.0);
+    world.finish().await;
+}
+
+#[tokio::test]
 async fn a_session_is_counted_under_the_fixed_names() {
     let world = World::new().await;
     let mut client = world.connect_and_settle().await;

@@ -1,7 +1,10 @@
 //! The admin edge: health, metrics and drain, on a listener of its own that is not for the public.
 
+mod visitor;
+
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::Method;
@@ -12,6 +15,7 @@ use hyper::body::Incoming;
 use hyper::header;
 use hyper::header::HeaderValue;
 
+use self::visitor::Refusal;
 use crate::gateway::Gateway;
 use crate::metrics::Metrics;
 use crate::server::Handler;
@@ -19,11 +23,29 @@ use crate::server::Peer;
 use crate::server::PendingReply;
 use crate::shutdown::Shutdown;
 
+/// Host names that the admin listener answers to beside the private ones. Clones share one list.
+#[derive(Clone)]
+pub struct Hosts(Arc<ArcSwap<Vec<String>>>);
+
+impl Hosts {
+    /// The names in `server.admin_hosts`.
+    pub fn new(names: &[String]) -> Self {
+        Self(Arc::new(ArcSwap::from_pointee(names.to_vec())))
+    }
+
+    /// Takes other names from now on.
+    pub fn set(&self, names: &[String]) {
+        self.0.store(Arc::new(names.to_vec()));
+    }
+}
+
 /// What the admin listener shows and does.
 pub struct Admin {
     gateway: Arc<Gateway>,
     metrics: Metrics,
     shutdown: Shutdown,
+    hosts: Hosts,
+    own_name: String,
     before_metrics: Box<dyn Fn(&Metrics) + Send + Sync>,
 }
 
@@ -32,10 +54,29 @@ impl Admin {
     pub fn new(
         gateway: Arc<Gateway>,
         shutdown: Shutdown,
+        hosts: Hosts,
         before_metrics: impl Fn(&Metrics) + Send + Sync + 'static,
     ) -> Self {
         let metrics = gateway.metrics.clone();
-        Self { gateway, metrics, shutdown, before_metrics: Box::new(before_metrics) }
+        Refusal::ALL.iter().for_each(|refusal| metrics.refusable(refusal.code()));
+        let own_name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        Self { gateway, metrics, shutdown, hosts, own_name, before_metrics: Box::new(before_metrics) }
+    }
+
+    /// Refuses what a web page may have sent. Liveness is no secret, and whatever asks for it may call this process what it likes.
+    fn refusal(&self, request: &Request<Incoming>) -> Option<Response<Full<Bytes>>> {
+        if request.uri().path() == "/livez" {
+            return None;
+        }
+        let refusal = visitor::judge(request.uri(), request.headers(), &self.own_name, &self.hosts.0.load()).err()?;
+        self.metrics.refused(refusal.code());
+        let host = request.headers().get(header::HOST).map(|host| host.as_bytes().escape_ascii().to_string());
+        tracing::info!(code = refusal.code(), host, reason = refusal.advice(), "admin request refused");
+        let status = match refusal {
+            Refusal::Host => StatusCode::MISDIRECTED_REQUEST,
+            Refusal::Origin => StatusCode::FORBIDDEN,
+        };
+        Some(text(status, format!("{}\n", refusal.advice())))
     }
 
     fn answer(&self, method: &Method, path: &str) -> Response<Full<Bytes>> {
@@ -77,7 +118,7 @@ impl Admin {
 
 impl Handler for Admin {
     fn handle(&self, request: Request<Incoming>, _peer: Peer) -> PendingReply {
-        let response = self.answer(request.method(), request.uri().path());
+        let response = self.refusal(&request).unwrap_or_else(|| self.answer(request.method(), request.uri().path()));
         Box::pin(async move { response.into() })
     }
 }
