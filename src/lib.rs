@@ -14,6 +14,7 @@ pub mod id;
 pub mod limit;
 pub mod options;
 pub mod secret;
+pub mod share;
 
 // Pure words and rules: no I/O, no task, and time is an argument.
 pub mod delivery;

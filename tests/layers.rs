@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 /// Lowest level first. A module imports lower levels and itself, nothing else.
 const LEVELS: &[&[&str]] = &[
-    &["clock", "id", "limit", "secret"],
+    &["clock", "id", "limit", "secret", "share"],
     &["options"],
     &["protocol", "tls"],
     &["delivery", "tenant", "tunnel"],

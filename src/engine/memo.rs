@@ -1,6 +1,7 @@
 //! What must not happen twice: nonces, and calls with an `Idempotency-Key`. The port, and its adapter for one process.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -11,14 +12,15 @@ use tokio::time::Instant;
 use super::Claim;
 use super::EngineError;
 use super::Token;
+use crate::share::Shares;
 use crate::tunnel::Wheel;
 
-/// Most bytes of answers that one node keeps.
-const MAX_ANSWER_BYTES: usize = 128 * 1024 * 1024;
-/// Most names that one node keeps.
-const MAX_NAMES: usize = 4_000_000;
-/// One tenant may have a quarter of either: the others go on.
-const TENANT_SHARE: usize = 4;
+/// Most bytes that one node keeps, of which no tenant may have more than are left.
+const KEPT_BYTES: u64 = 256 * 1024 * 1024;
+/// What a name takes beside its text, and beside an answer: measured, with the room that growing tables leave.
+const NAME_BYTES: u64 = 192;
+/// The same for a call.
+const CALL_BYTES: u64 = 320;
 
 /// How long the answer of a call is kept, at most.
 pub const ANSWERED: Duration = Duration::from_secs(300);
@@ -54,7 +56,8 @@ pub trait Memo: Send + Sync + 'static {
     /// If there is no room for more.
     async fn claim_nonce(&self, name: &str, token: Token, life: Duration) -> Result<Claim, EngineError>;
 
-    /// Begins a call whose body has this `fingerprint`; its answer is remembered for `life`, [`ANSWERED`] at most.
+    /// Begins a call whose body has this `fingerprint`; its answer, of `answer_bytes` at most, is remembered for `life`, [`ANSWERED`]
+    /// at most.
     ///
     /// Atomic, and with a token, as well.
     ///
@@ -67,6 +70,7 @@ pub trait Memo: Send + Sync + 'static {
         token: Token,
         fingerprint: [u8; 32],
         life: Duration,
+        answer_bytes: u64,
     ) -> Result<Begun, EngineError>;
 
     /// The call that [`begin`](Self::begin) found to be the first has been answered.
@@ -107,7 +111,7 @@ impl From<Option<bool>> for Known {
 /// What is remembered under one name.
 #[derive(Clone, Debug)]
 pub(super) struct Remembered {
-    pub(super) name: Box<str>,
+    pub(super) name: Arc<str>,
     pub(super) token: Token,
     pub(super) fingerprint: [u8; 32],
     pub(super) answer: Option<Bytes>,
@@ -124,50 +128,53 @@ pub(super) struct MemoryMemo {
     state: Mutex<State>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
-    entries: HashMap<Box<str>, Entry>,
-    expiry: Wheel<Box<str>>,
-    all: Amount,
-    tenants: HashMap<Box<str>, Amount>,
-}
-
-/// How much is kept.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-struct Amount {
-    names: usize,
-    answer_bytes: usize,
-}
-
-impl Amount {
-    fn is_within(self, share: usize) -> bool {
-        self.names < MAX_NAMES / share && self.answer_bytes < MAX_ANSWER_BYTES / share
-    }
+    entries: HashMap<Arc<str>, Entry>,
+    expiry: Wheel<Arc<str>>,
+    shares: Shares<Box<str>>,
 }
 
 #[derive(Debug)]
 struct Entry {
     /// The second in which it ends, since the start.
     ends_secs: u64,
-    /// How long it is remembered when there is an answer.
-    life: Duration,
     token: Token,
-    fingerprint: [u8; 32],
     /// Whether it is known that this was the first.
     is_sure: bool,
+    /// What a call has beyond a nonce.
+    call: Option<Box<Call>>,
+}
+
+#[derive(Debug)]
+struct Call {
+    fingerprint: [u8; 32],
+    /// How long it is remembered when there is an answer.
+    life: Duration,
     answer: Option<Bytes>,
+    /// What its answer may take, or takes.
+    answer_bytes: u64,
+}
+
+impl Entry {
+    /// What it takes of the tenant's share.
+    fn bytes(&self, name: &str) -> u64 {
+        let call = self.call.as_ref().map_or(0, |call| CALL_BYTES + call.answer_bytes);
+        NAME_BYTES + name.len() as u64 + call
+    }
 }
 
 impl Default for MemoryMemo {
     fn default() -> Self {
-        Self { start: Instant::now(), state: Mutex::default() }
+        let state = State { entries: HashMap::new(), expiry: Wheel::default(), shares: Shares::of(KEPT_BYTES) };
+        Self { start: Instant::now(), state: Mutex::new(state) }
     }
 }
 
 impl MemoryMemo {
     /// [`Memo::claim_nonce`], which needs no waiting here.
     pub(super) fn claim_nonce(&self, name: &str, token: Token, life: Duration) -> Result<Claim, EngineError> {
-        match self.enter(&nonce(name), token, [0; 32], life, life) {
+        match self.enter(&nonce(name), token, life, None) {
             Begun::First => Ok(Claim::Granted),
             Begun::Full => Err(EngineError),
             Begun::Running | Begun::Reused | Begun::Done(_) => Ok(Claim::Used),
@@ -175,31 +182,38 @@ impl MemoryMemo {
     }
 
     /// [`Memo::begin`], which needs no waiting here.
-    pub(super) fn begin(&self, name: &str, token: Token, fingerprint: [u8; 32], life: Duration) -> Begun {
-        self.enter(name, token, fingerprint, life.min(RUNNING), life)
+    pub(super) fn begin(
+        &self,
+        name: &str,
+        token: Token,
+        fingerprint: [u8; 32],
+        life: Duration,
+        answer_bytes: u64,
+    ) -> Begun {
+        let call = Call { fingerprint, life, answer: None, answer_bytes };
+        self.enter(name, token, life.min(RUNNING), Some(Box::new(call)))
     }
 
-    fn enter(&self, name: &str, token: Token, fingerprint: [u8; 32], running: Duration, life: Duration) -> Begun {
+    fn enter(&self, name: &str, token: Token, life: Duration, call: Option<Box<Call>>) -> Begun {
         let now = self.start.elapsed();
         let mut state = self.state.lock();
         state.forget(now.as_secs());
         if let Some(entry) = state.entries.get(name) {
-            return match &entry.answer {
+            return match (&entry.call, call) {
                 _ if entry.token == token => Begun::First,
-                _ if entry.fingerprint != fingerprint => Begun::Reused,
-                Some(answer) => Begun::Done(answer.clone()),
-                None => Begun::Running,
+                (Some(first), Some(again)) if first.fingerprint != again.fingerprint => Begun::Reused,
+                (Some(first), _) => first.answer.clone().map_or(Begun::Running, Begun::Done),
+                (None, _) => Begun::Running,
             };
         }
-        let tenant = state.tenants.get(tenant(name)).copied().unwrap_or_default();
-        if !state.all.is_within(1) || !tenant.is_within(TENANT_SHARE) {
+        let ends_secs = (now + life).as_secs() + 1;
+        let entry = Entry { ends_secs, token, is_sure: false, call };
+        if !state.shares.take(&tenant(name).into(), entry.bytes(name)) {
             return Begun::Full;
         }
-        let ends_secs = (now + running).as_secs() + 1;
-        let entry = Entry { ends_secs, life, token, fingerprint, is_sure: false, answer: None };
-        state.entries.insert(name.into(), entry);
-        state.expiry.insert(ends_secs, name.into());
-        state.amounts(name, |amount| amount.names += 1);
+        let name: Arc<str> = name.into();
+        state.entries.insert(Arc::clone(&name), entry);
+        state.expiry.insert(ends_secs, name);
         Begun::First
     }
 
@@ -223,15 +237,14 @@ impl MemoryMemo {
     pub(super) fn finish(&self, name: &str, token: Token, answer: Bytes) {
         let now = self.start.elapsed();
         let mut state = self.state.lock();
-        let bytes = answer.len();
-        let mine = state.entries.get_mut(name).filter(|entry| entry.token == token && entry.answer.is_none());
-        if let Some(entry) = mine {
-            entry.answer = Some(answer);
-            entry.ends_secs = (now + entry.life).as_secs() + 1;
-            let ends_secs = entry.ends_secs;
-            state.expiry.insert(ends_secs, name.into());
-            state.amounts(name, |amount| amount.answer_bytes += bytes);
-        }
+        let State { entries, expiry, shares } = &mut *state;
+        let Some(entry) = entries.get_mut(name).filter(|entry| entry.token == token) else { return };
+        let Some(call) = entry.call.as_mut().filter(|call| call.answer.is_none()) else { return };
+        shares.give(&tenant(name).into(), call.answer_bytes.saturating_sub(answer.len() as u64));
+        call.answer_bytes = call.answer_bytes.min(answer.len() as u64);
+        entry.ends_secs = (now + call.life).as_secs() + 1;
+        call.answer = Some(answer);
+        expiry.insert(entry.ends_secs, name.into());
     }
 
     /// [`Memo::abandon`], which needs no waiting here.
@@ -263,9 +276,15 @@ impl MemoryMemo {
         let left = Duration::from_secs(second).saturating_sub(now);
         let remembered = names.iter().filter_map(|name| {
             let entry = state.entries.get(name).filter(|entry| entry.is_sure && entry.ends_secs == second)?;
-            let Entry { token, fingerprint, life, answer, .. } = entry;
-            let (token, fingerprint, life, answer) = (*token, *fingerprint, *life, answer.clone());
-            Some(Remembered { name: name.clone(), token, fingerprint, answer, left, life })
+            let call = entry.call.as_deref();
+            Some(Remembered {
+                name: Arc::clone(name),
+                token: entry.token,
+                fingerprint: call.map_or([0; 32], |call| call.fingerprint),
+                answer: call.and_then(|call| call.answer.clone()),
+                left,
+                life: call.map_or(left, |call| call.life),
+            })
         });
         Some((second, remembered.collect()))
     }
@@ -282,25 +301,8 @@ impl State {
     }
 
     fn remove(&mut self, name: &str) {
-        let Some(entry) = self.entries.remove(name) else { return };
-        let bytes = entry.answer.map_or(0, |answer| answer.len());
-        self.amounts(name, |amount| {
-            amount.names -= 1;
-            amount.answer_bytes -= bytes;
-        });
-    }
-
-    /// Changes what is kept of all, and of the tenant that a name belongs to.
-    fn amounts(&mut self, name: &str, change: impl Fn(&mut Amount)) {
-        change(&mut self.all);
-        let tenant = tenant(name);
-        let amount = match self.tenants.get_mut(tenant) {
-            Some(amount) => amount,
-            None => self.tenants.entry(tenant.into()).or_default(),
-        };
-        change(amount);
-        if *amount == Amount::default() {
-            self.tenants.remove(tenant);
+        if let Some(entry) = self.entries.remove(name) {
+            self.shares.give(&tenant(name).into(), entry.bytes(name));
         }
     }
 }
@@ -343,43 +345,61 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn answers_are_forgotten_with_their_names() {
         let memo = MemoryMemo::default();
-        assert_eq!(memo.begin("k", ONE, [1; 32], LIFE), Begun::First);
+        assert_eq!(memo.begin("k", ONE, [1; 32], LIFE, 0), Begun::First);
         memo.finish("k", ONE, Bytes::from_static(b"answer"));
 
         tokio::time::advance(LIFE + Duration::from_secs(2)).await;
-        assert_eq!(memo.begin("k", TWO, [2; 32], LIFE), Begun::First);
-        assert_eq!(memo.state.lock().all, Amount { names: 1, answer_bytes: 0 });
+        assert_eq!(memo.begin("k", TWO, [2; 32], LIFE, 0), Begun::First);
+        assert_eq!(memo.state.lock().shares.held(), NAME_BYTES + CALL_BYTES + 1);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_call_that_was_abandoned_and_made_again_has_a_life_of_its_own() {
         let memo = MemoryMemo::default();
-        assert_eq!(memo.begin("k", ONE, [1; 32], LIFE), Begun::First);
+        assert_eq!(memo.begin("k", ONE, [1; 32], LIFE, 0), Begun::First);
         memo.abandon("k", ONE);
         tokio::time::advance(Duration::from_secs(20)).await;
-        assert_eq!(memo.begin("k", TWO, [2; 32], LIFE), Begun::First);
+        assert_eq!(memo.begin("k", TWO, [2; 32], LIFE, 0), Begun::First);
 
         tokio::time::advance(Duration::from_secs(15)).await;
-        assert_eq!(memo.begin("k", ONE, [2; 32], LIFE), Begun::Running);
+        assert_eq!(memo.begin("k", ONE, [2; 32], LIFE, 0), Begun::Running);
         tokio::time::advance(RUNNING).await;
-        assert_eq!(memo.begin("k", ONE, [2; 32], LIFE), Begun::First, "it was never finished");
+        assert_eq!(memo.begin("k", ONE, [2; 32], LIFE, 0), Begun::First, "it was never finished");
     }
 
     #[tokio::test(start_paused = true)]
     async fn one_tenant_leaves_room_for_the_others() {
         let memo = MemoryMemo::default();
-        let answer = Bytes::from(vec![0; MAX_ANSWER_BYTES / TENANT_SHARE]);
-        assert_eq!(memo.begin("{loud}:k", ONE, [1; 32], LIFE), Begun::First);
-        memo.finish("{loud}:k", ONE, answer);
+        let mut calls = 0;
+        let begin = |name: &str| memo.begin(name, ONE, [1; 32], LIFE, 4 * 1024 * 1024);
+        while begin(&format!("{{loud}}:{calls}")) == Begun::First {
+            calls += 1;
+        }
 
-        assert_eq!(memo.begin("{loud}:l", ONE, [1; 32], LIFE), Begun::Full);
-        assert_eq!(memo.claim_nonce("{loud}:n", ONE, LIFE), Err(EngineError));
-        assert_eq!(memo.begin("{quiet}:k", ONE, [1; 32], LIFE), Begun::First);
+        assert_eq!(calls, 31, "what their answers may take counts while they run: half of what there is");
+        assert_eq!(begin("{quiet}:k"), Begun::First);
         assert_eq!(memo.claim_nonce("{quiet}:n", ONE, LIFE), Ok(Claim::Granted));
+        for call in 0..calls {
+            memo.finish(&format!("{{loud}}:{call}"), ONE, Bytes::from_static(b"short"));
+        }
+        assert_eq!(begin("{loud}:l"), Begun::First, "short answers take little");
 
         tokio::time::advance(LIFE + Duration::from_secs(2)).await;
-        assert_eq!(memo.begin("{loud}:l", ONE, [1; 32], LIFE), Begun::First);
-        assert_eq!(memo.state.lock().tenants.len(), 1, "nothing is kept for ever");
+        assert_eq!(begin("{loud}:l"), Begun::First);
+        assert_eq!(memo.state.lock().entries.len(), 1, "nothing is kept for ever");
+        memo.abandon("{loud}:l", ONE);
+        assert_eq!(memo.state.lock().shares.held(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nonces_leave_room_for_the_others() {
+        let memo = MemoryMemo::default();
+        let claim = |name: &str| memo.claim_nonce(name, ONE, LIFE);
+        let nonces = (0_u32..).take_while(|n| claim(&format!("{{loud}}:{n:032x}")).is_ok()).count();
+
+        assert!(nonces > 500_000, "{nonces}");
+        assert_eq!(claim("{quiet}:n"), Ok(Claim::Granted));
+        assert_eq!(memo.begin("{quiet}:k", ONE, [1; 32], LIFE, 4 * 1024 * 1024), Begun::First);
     }
 
     #[tokio::test(start_paused = true)]
@@ -388,10 +408,10 @@ mod tests {
         memo.claim_nonce("{t}:n", ONE, LIFE).expect("room");
         assert_eq!(memo.knows_nonce("{t}:n"), Known::Soon);
         memo.settle_nonce("{t}:n", ONE, true);
-        memo.begin("{t}:k", ONE, [1; 32], LIFE);
+        memo.begin("{t}:k", ONE, [1; 32], LIFE, 0);
         memo.settle("{t}:k", ONE, true);
         memo.finish("{t}:k", ONE, Bytes::from_static(b"answer"));
-        memo.begin("{t}:l", ONE, [1; 32], LIFE);
+        memo.begin("{t}:l", ONE, [1; 32], LIFE, 0);
         memo.settle("{t}:l", ONE, false);
         assert_eq!([memo.knows_nonce("{t}:n"), memo.knows("{t}:k")], [Known::Yes; 2]);
         assert_eq!(memo.knows("{t}:l"), Known::No);

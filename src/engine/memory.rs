@@ -174,8 +174,9 @@ impl Memo for MemoryEngine {
         token: Token,
         fingerprint: [u8; 32],
         life: Duration,
+        answer_bytes: u64,
     ) -> Result<Begun, EngineError> {
-        Ok(self.memo.begin(name, token, fingerprint, life))
+        Ok(self.memo.begin(name, token, fingerprint, life, answer_bytes))
     }
 
     async fn finish(&self, name: &str, token: Token, answer: Bytes) -> Result<(), EngineError> {

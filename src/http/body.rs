@@ -1,21 +1,22 @@
 //! Reading request bodies: bounded in size and time.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use bytes::Buf;
 use bytes::Bytes;
 use bytes::BytesMut;
 use http_body_util::BodyExt;
-use tokio::sync::Semaphore;
-use tokio::sync::SemaphorePermit;
 use tokio::time::timeout;
+
+use crate::server::Source;
+use crate::share::Pot;
+use crate::share::Share;
 
 /// How long a body may take altogether.
 const BODY_TIMEOUT: Duration = Duration::from_secs(15);
-/// What all bodies together may take that are being read, beside the first bytes of each.
-const BUDGET_KIB: usize = 256 * 1024;
-/// How much of a body is free: ordinary requests never wait for others' long ones.
-const FREE_BYTES: usize = 64 * 1024;
+/// What all bodies together may take that are being read or worked on; no client may have more than is left.
+const BUDGET_BYTES: u64 = 256 * 1024 * 1024;
 /// How much of an oversized body is read and thrown away, so that its sender gets to read the answer.
 const DRAIN_BYTES: usize = 16 * 1024 * 1024;
 /// How long that may take.
@@ -30,8 +31,8 @@ pub(super) enum BodyError {
         /// How long it may be.
         limit_bytes: usize,
     },
-    /// There are too many long ones at a time.
-    #[error("too many long bodies at a time: try again")]
+    /// There are too many at a time.
+    #[error("too many long bodies at a time from this address, or from all: try again")]
     Busy,
     /// It did not come in time.
     #[error("the body did not come within {} s", BODY_TIMEOUT.as_secs())]
@@ -41,23 +42,31 @@ pub(super) enum BodyError {
     Broken,
 }
 
-/// Bounds the memory of all bodies that are being read.
-pub(super) struct Budget(Semaphore);
+/// Bounds the memory of all bodies, of which nobody has proved yet where they come from.
+pub(super) struct Budget(Pot<Source>);
 
 impl Default for Budget {
     fn default() -> Self {
-        Self(Semaphore::new(BUDGET_KIB))
+        Self(Pot::of(BUDGET_BYTES))
+    }
+}
+
+impl Budget {
+    /// What a request from `client` may take.
+    pub(super) fn of(&self, client: IpAddr) -> Share<Source> {
+        self.0.share(client.into())
     }
 }
 
 /// A body, which counts against the budget as long as it is there.
-pub(super) struct Body<'a> {
+#[derive(Debug)]
+pub(super) struct Body {
     pub(super) bytes: Bytes,
-    _share: SemaphorePermit<'a>,
+    _share: Share<Source>,
 }
 
 /// Reads a body of at most `limit_bytes`.
-pub(super) async fn read<B>(budget: &Budget, mut body: B, limit_bytes: usize) -> Result<Body<'_>, BodyError>
+pub(super) async fn read<B>(share: Share<Source>, mut body: B, limit_bytes: usize) -> Result<Body, BodyError>
 where
     B: hyper::body::Body<Data = Bytes> + Unpin,
 {
@@ -65,7 +74,7 @@ where
     let result = if is_too_large {
         Err(BodyError::TooLarge { limit_bytes })
     } else {
-        timeout(BODY_TIMEOUT, collect(budget, &mut body, limit_bytes)).await.unwrap_or(Err(BodyError::TooSlow))
+        timeout(BODY_TIMEOUT, collect(share, &mut body, limit_bytes)).await.unwrap_or(Err(BodyError::TooSlow))
     };
     if matches!(result, Err(BodyError::TooLarge { .. })) {
         // How much of it comes does not matter.
@@ -74,11 +83,10 @@ where
     result
 }
 
-async fn collect<'a, B>(budget: &'a Budget, body: &mut B, limit_bytes: usize) -> Result<Body<'a>, BodyError>
+async fn collect<B>(mut share: Share<Source>, body: &mut B, limit_bytes: usize) -> Result<Body, BodyError>
 where
     B: hyper::body::Body<Data = Bytes> + Unpin,
 {
-    let mut share = budget.0.try_acquire_many(0).map_err(|_| BodyError::Busy)?;
     let mut first = Bytes::new();
     let mut whole = BytesMut::new();
     while let Some(frame) = body.frame().await {
@@ -87,9 +95,9 @@ where
         if total > limit_bytes {
             return Err(BodyError::TooLarge { limit_bytes });
         }
-        let owed_kib = total.saturating_sub(FREE_BYTES).div_ceil(1_024) - share.num_permits();
-        let owed_kib = u32::try_from(owed_kib).expect("bodies are shorter than 4 TiB");
-        share.merge(budget.0.try_acquire_many(owed_kib).map_err(|_| BodyError::Busy)?);
+        if !share.grow_to(total as u64) {
+            return Err(BodyError::Busy);
+        }
         if first.is_empty() && whole.is_empty() {
             first = data;
         } else {
@@ -114,6 +122,7 @@ async fn drain<B: hyper::body::Body<Data = Bytes> + Unpin>(body: &mut B) {
 #[cfg(test)]
 mod tests {
     use std::io;
+    use std::net::Ipv4Addr;
 
     use futures_util::StreamExt;
     use futures_util::stream;
@@ -125,6 +134,7 @@ mod tests {
     use super::*;
 
     const LIMIT: usize = 1024 * 1024;
+    const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
     fn piece(bytes: usize) -> io::Result<Frame<Bytes>> {
         Ok(Frame::data(vec![b'x'; bytes].into()))
@@ -139,7 +149,8 @@ mod tests {
         let budget = Budget::default();
         let start = Instant::now();
 
-        let result = read(&budget, StreamBody::new(stream::iter([piece(10)]).chain(stream::pending())), LIMIT).await;
+        let result =
+            read(budget.of(HERE), StreamBody::new(stream::iter([piece(10)]).chain(stream::pending())), LIMIT).await;
 
         assert_eq!(result.map(|_| ()), Err(BodyError::TooSlow));
         assert_eq!(start.elapsed(), BODY_TIMEOUT);
@@ -150,24 +161,26 @@ mod tests {
         let budget = Budget::default();
         let pieces = [piece(10), Err(io::ErrorKind::ConnectionReset.into())];
 
-        let result = read(&budget, StreamBody::new(stream::iter(pieces)), LIMIT).await;
+        let result = read(budget.of(HERE), StreamBody::new(stream::iter(pieces)), LIMIT).await;
 
         assert_eq!(result.map(|_| ()), Err(BodyError::Broken));
     }
 
     #[tokio::test]
-    async fn long_bodies_share_a_budget_and_short_ones_need_none() {
-        let budget = Budget(Semaphore::new(100));
-        let length = async |bytes: usize| read(&budget, whole(bytes), LIMIT).await.map(|body| body.bytes.len());
+    async fn no_client_takes_what_others_need() {
+        let budget = Budget(Pot::of(100 * 1024));
+        let other = "2001:db8::1".parse().expect("an address");
+        let take = async |client, kib: usize| read(budget.of(client), whole(kib * 1024), LIMIT).await;
 
-        let held = read(&budget, whole(FREE_BYTES + 60 * 1024), LIMIT).await.expect("60 of 100 KiB");
-        assert_eq!(length(FREE_BYTES + 40 * 1024).await, Ok(FREE_BYTES + 40 * 1024));
-        assert_eq!(length(FREE_BYTES + 40 * 1024 + 1).await, Err(BodyError::Busy));
-        assert_eq!(length(FREE_BYTES).await, Ok(FREE_BYTES));
-        drop(held);
-        assert_eq!(length(FREE_BYTES + 100 * 1024).await, Ok(FREE_BYTES + 100 * 1024));
-        assert_eq!(length(FREE_BYTES + 100 * 1024 + 1).await, Err(BodyError::Busy), "nothing of it stays taken");
-        assert_eq!(budget.0.available_permits(), 100);
+        let held = [take(HERE, 40).await.expect("40 of 100 KiB"), take(HERE, 10).await.expect("half of it")];
+        assert_eq!(take(HERE, 1).await.map(|_| ()).expect_err("half"), BodyError::Busy, "short ones count as well");
+        let others = take(other, 25).await.expect("half of what is left");
+        let neighbour = "2001:db8::2".parse().expect("an address");
+        assert_eq!(take(neighbour, 1).await.map(|_| ()), Err(BodyError::Busy), "a client has a network of IPv6");
+        assert!(take("2001:db8:0:1::1".parse().expect("an address"), 12).await.is_ok());
+
+        drop((held, others));
+        assert!(take(HERE, 50).await.is_ok(), "all of it is given back");
     }
 
     #[tokio::test]
@@ -175,12 +188,12 @@ mod tests {
         let budget = Budget::default();
         let pieces = stream::iter([piece(LIMIT), piece(1)]);
 
-        let told = read(&budget, whole(LIMIT + 1), LIMIT).await;
-        let untold = read(&budget, StreamBody::new(pieces), LIMIT).await;
+        let told = read(budget.of(HERE), whole(LIMIT + 1), LIMIT).await;
+        let untold = read(budget.of(HERE), StreamBody::new(pieces), LIMIT).await;
 
         for result in [told, untold] {
             assert_eq!(result.map(|_| ()), Err(BodyError::TooLarge { limit_bytes: LIMIT }));
         }
-        assert_eq!(read(&budget, whole(LIMIT), LIMIT).await.map(|body| body.bytes.len()), Ok(LIMIT));
+        assert_eq!(read(budget.of(HERE), whole(LIMIT), LIMIT).await.map(|body| body.bytes.len()), Ok(LIMIT));
     }
 }

@@ -40,26 +40,27 @@ pub type Fallback =
 /// The public API of a gateway.
 pub struct Api {
     gateway: Arc<Gateway>,
-    budget: Arc<Budget>,
+    budget: Budget,
     fallback: Option<Fallback>,
 }
 
 impl Api {
     /// The API of `gateway`; what it does not know goes to `fallback`, if there is one.
     pub fn new(gateway: Arc<Gateway>, fallback: Option<Fallback>) -> Self {
-        Self { gateway, budget: Arc::default(), fallback }
+        Self { gateway, budget: Budget::default(), fallback }
     }
 }
 
 impl Handler for Api {
     fn handle(&self, request: Request<Incoming>, peer: Peer) -> PendingReply {
-        let (gateway, budget) = (Arc::clone(&self.gateway), Arc::clone(&self.budget));
+        let gateway = Arc::clone(&self.gateway);
         let client = Client::of(peer, request.headers(), |address| gateway.trusts(address));
         let address = client.address;
+        let room = self.budget.of(address);
         match Route::of(request.method(), request.uri().path()) {
-            Route::Wsurl => Box::pin(async move { wafer::wsurl(&gateway, &budget, request, address).await.into() }),
-            Route::Push => Box::pin(async move { wafer::push(&gateway, &budget, request, address).await.into() }),
-            Route::Native => Box::pin(async move { native::handle(gateway, &budget, request, client).await.into() }),
+            Route::Wsurl => Box::pin(async move { wafer::wsurl(&gateway, room, request, address).await.into() }),
+            Route::Push => Box::pin(async move { wafer::push(&gateway, room, request, address).await.into() }),
+            Route::Native => Box::pin(async move { native::handle(gateway, room, request, client).await.into() }),
             Route::Connect => Box::pin(connect::connect(gateway, request, address)),
             Route::WrongMethod { allow } => {
                 let reply = wrong_method(request.method(), allow);

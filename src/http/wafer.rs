@@ -13,7 +13,6 @@ use hyper::header;
 
 use super::body;
 use super::body::BodyError;
-use super::body::Budget;
 use super::json;
 use crate::gateway::Gateway;
 use crate::gateway::IssueError;
@@ -27,6 +26,8 @@ use crate::protocol::wafer::WsurlRequest;
 use crate::protocol::wafer::error_answer;
 use crate::protocol::wafer::issue_answer;
 use crate::protocol::wafer::push_answer;
+use crate::server::Source;
+use crate::share::Share;
 use crate::tenant::Denied;
 
 /// Longest body of `/get/wsurl`.
@@ -37,20 +38,20 @@ const MAX_PUSH_BYTES: usize = 4 * 1024 * 1024;
 /// A business server asks for a tunnel.
 pub(super) async fn wsurl(
     gateway: &Gateway,
-    budget: &Budget,
+    room: Share<Source>,
     request: Request<Incoming>,
     client: IpAddr,
 ) -> Response<Full<Bytes>> {
-    let answer = issue(gateway, budget, request).await;
+    let answer = issue(gateway, room, request).await;
     if let Err(refusal) = &answer {
         refused(gateway, "wsurl", refusal, client);
     }
     json(StatusCode::OK, answer.unwrap_or_else(|refusal| error_answer(&refusal)))
 }
 
-async fn issue(gateway: &Gateway, budget: &Budget, request: Request<Incoming>) -> Result<String, Refusal> {
+async fn issue(gateway: &Gateway, room: Share<Source>, request: Request<Incoming>) -> Result<String, Refusal> {
     let host = host(request.headers().get_all(header::HOST));
-    let body = body::read(budget, request.into_body(), MAX_WSURL_BYTES).await?;
+    let body = body::read(room, request.into_body(), MAX_WSURL_BYTES).await?;
     let envelope = Envelope::parse(&body.bytes)?;
     let (tenant, key) = gateway.tenants.authenticate(&envelope, true, now()).map_err(|denied| deny(gateway, denied))?;
     let wsurl = WsurlRequest::parse(&envelope.data.0)?;
@@ -64,11 +65,11 @@ async fn issue(gateway: &Gateway, budget: &Budget, request: Request<Incoming>) -
 /// A business server pushes, or closes tunnels.
 pub(super) async fn push(
     gateway: &Arc<Gateway>,
-    budget: &Budget,
+    room: Share<Source>,
     request: Request<Incoming>,
     client: IpAddr,
 ) -> Response<Full<Bytes>> {
-    let answer = deliver(gateway, budget, request).await;
+    let answer = deliver(gateway, room, request).await;
     match &answer {
         Ok(_) => gateway.metrics.push(PushResult::Ok),
         Err(refusal) => {
@@ -80,8 +81,8 @@ pub(super) async fn push(
     json(StatusCode::OK, answer.unwrap_or_else(|refusal| error_answer(&refusal)))
 }
 
-async fn deliver(gateway: &Arc<Gateway>, budget: &Budget, request: Request<Incoming>) -> Result<String, Refusal> {
-    let body = body::read(budget, request.into_body(), MAX_PUSH_BYTES).await?;
+async fn deliver(gateway: &Arc<Gateway>, room: Share<Source>, request: Request<Incoming>) -> Result<String, Refusal> {
+    let body = body::read(room, request.into_body(), MAX_PUSH_BYTES).await?;
     let envelope = Envelope::parse(&body.bytes)?;
     let (tenant, _) = gateway.tenants.authenticate(&envelope, false, now()).map_err(|denied| deny(gateway, denied))?;
     let packets = PushPacket::parse_all(&envelope.data.0)?;

@@ -7,7 +7,7 @@ use std::net::Ipv6Addr;
 
 /// Where connections come from: an IPv4 address, or the 64 bits of an IPv6 address that one site has for itself.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub(super) struct Source(IpAddr);
+pub struct Source(IpAddr);
 
 impl From<IpAddr> for Source {
     fn from(address: IpAddr) -> Self {

@@ -32,6 +32,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
 pub use accept::Listener;
+pub use by_source::Source;
 pub use descriptors::Descriptors;
 pub use descriptors::raise_limit;
 pub use refusal::Refusal;

@@ -59,8 +59,9 @@ impl Memo for RedisEngine {
         token: Token,
         fingerprint: [u8; 32],
         life: Duration,
+        answer_bytes: u64,
     ) -> Result<Begun, EngineError> {
-        let begun = self.own.memo.begin(name, token, fingerprint, life);
+        let begun = self.own.memo.begin(name, token, fingerprint, life, answer_bytes);
         if begun != Begun::First {
             return Ok(begun);
         }

@@ -31,6 +31,8 @@ use crate::protocol::text::hex;
 const TELL_EVERY: Duration = Duration::from_millis(500);
 /// Longest call: a repeated one runs anew when the first is no longer taken for running.
 const LONGEST_CALL: Duration = RUNNING.saturating_sub(Duration::from_secs(2));
+/// Longest answer, beside what it repeats of the call.
+const ANSWER_BYTES: u64 = 4 * 1024;
 /// Longest key.
 const MAX_KEY_BYTES: usize = 255;
 
@@ -64,7 +66,9 @@ async fn begin(
     name: String,
 ) -> Result<Answer, Problem> {
     let token = rand::random();
-    match gateway.engine().begin(&name, token, Sha256::digest(&body).into(), ANSWERED).await {
+    // An answer lists at most what the call has named.
+    let answer_bytes = ANSWER_BYTES + body.len() as u64;
+    match gateway.engine().begin(&name, token, Sha256::digest(&body).into(), ANSWERED, answer_bytes).await {
         Ok(Begun::First) => {}
         Ok(Begun::Done(answer)) => return read(&answer),
         Ok(Begun::Running) => {

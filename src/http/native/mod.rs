@@ -18,12 +18,13 @@ use hyper::header::HeaderValue;
 
 use super::body;
 use super::body::BodyError;
-use super::body::Budget;
 use super::client::Client;
 use crate::gateway::Gateway;
 use crate::metrics::PushResult;
 use crate::protocol::native::Code;
 use crate::protocol::native::Problem;
+use crate::server::Source;
+use crate::share::Share;
 use route::Call;
 
 /// Longest body of a call that names many tunnels, or sends something.
@@ -43,7 +44,7 @@ struct Answer {
 /// Answers one request.
 pub(super) async fn handle(
     gateway: Arc<Gateway>,
-    budget: &Budget,
+    room: Share<Source>,
     request: Request<Incoming>,
     client: Client,
 ) -> Response<Full<Bytes>> {
@@ -53,7 +54,7 @@ pub(super) async fn handle(
         Err(problem) => return refuse(&gateway, &problem, "unknown", client),
     };
     let (is_push, word) = (call == Call::Push, call.as_str());
-    let answer = answer(&gateway, budget, request, client, call).await;
+    let answer = answer(&gateway, room, request, client, call).await;
     if is_push {
         gateway.metrics.push(match &answer {
             Ok(answer) if answer.status.is_success() => PushResult::Ok,
@@ -69,13 +70,13 @@ pub(super) async fn handle(
 
 async fn answer(
     gateway: &Arc<Gateway>,
-    budget: &Budget,
+    room: Share<Source>,
     request: Request<Incoming>,
     client: Client,
     call: Call,
 ) -> Result<Answer, Problem> {
     let (head, incoming) = request.into_parts();
-    let body = body::read(budget, incoming, MAX_BODY_BYTES).await?;
+    let body = body::read(room, incoming, MAX_BODY_BYTES).await?;
     let caller = auth::authenticate(gateway, &head, &body.bytes, client).await?;
     tracing::debug!(tenant.id = %caller.tenant.id, call = ?call, traceparent = ?head.headers.get("traceparent"), "native call");
     if !call.changes_something() {

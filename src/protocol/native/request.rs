@@ -1,5 +1,7 @@
 //! The bodies of native calls: strict, and a refusal says what was expected and what came.
 
+use std::fmt;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
@@ -7,6 +9,8 @@ use serde::Deserialize;
 use serde::Deserializer;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::de::SeqAccess;
+use serde::de::Visitor;
 use serde_json::value::RawValue;
 
 use super::Code;
@@ -16,7 +20,9 @@ use crate::protocol::text::Object;
 use crate::protocol::text::Text;
 use crate::protocol::text::json_defect;
 use crate::protocol::text::printable;
+use crate::protocol::wafer::MAX_TARGETS;
 use crate::protocol::wafer::Target;
+use crate::protocol::wafer::too_many;
 
 /// Longest metadata of a tunnel, in bytes of JSON.
 pub const MAX_METADATA_BYTES: usize = 1_024;
@@ -180,8 +186,28 @@ fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Box<RawV
 }
 
 fn targets<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Target>, D::Error> {
-    let ids = Vec::<String>::deserialize(deserializer)?;
-    Ok(ids.iter().map(|id| Target::new(id)).collect())
+    struct TargetsVisitor;
+
+    impl<'de> Visitor<'de> for TargetsVisitor {
+        type Value = Vec<Target>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an array of tunnel ids")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut ids: A) -> Result<Vec<Target>, A::Error> {
+            let mut targets = Vec::new();
+            while let Some(id) = ids.next_element::<String>()? {
+                if targets.len() == MAX_TARGETS {
+                    return Err(serde::de::Error::custom(too_many()));
+                }
+                targets.push(Target::new(&id));
+            }
+            Ok(targets)
+        }
+    }
+
+    deserializer.deserialize_seq(TargetsVisitor)
 }
 
 #[derive(Deserialize)]
@@ -374,6 +400,19 @@ mod tests {
             let problem = PushRequest::parse(body.as_bytes()).expect_err(&body);
             assert_eq!(problem.code, Code::BodyInvalid);
             assert!(problem.detail.contains(hint), "{body}: {problem}");
+        }
+    }
+
+    #[test]
+    fn short_ids_do_not_take_more_than_long_ones() {
+        for list in [r#""to":{"tunnels":IDS}"#, r#""to":{"group":"g"},"except":IDS"#] {
+            let parse = |ids: usize| {
+                let ids = format!("[{}\"\"]", "\"\",".repeat(ids - 1));
+                PushRequest::parse(format!("{{{},\"content\":1}}", list.replace("IDS", &ids)).as_bytes())
+            };
+            assert!(parse(MAX_TARGETS).is_ok());
+            let problem = parse(MAX_TARGETS + 1).expect_err("too many");
+            assert!(problem.detail.contains("more than 131072 ids"), "{problem}");
         }
     }
 

@@ -1,11 +1,16 @@
 //! The signed envelope around every Wafer call, and what `/get/wsurl` finds in it.
 
 use serde::Deserialize;
+use serde::Deserializer;
+use serde_json::value::RawValue;
 
 use super::Refusal;
 use crate::protocol::text::Object;
 use crate::protocol::text::Text;
 use crate::protocol::text::json_defect;
+
+/// Longest `dataEncode` that can mean `json`: each of its characters escaped.
+const MAX_DATA_ENCODE_BYTES: usize = 2 + 4 * 6;
 
 /// The envelope of a call. Its fields are credentials and payload: it has no `Debug`, and nothing of it is logged.
 #[derive(Deserialize)]
@@ -21,7 +26,22 @@ pub struct Envelope {
     #[serde(default)]
     pub tc_key: Option<Text>,
     #[serde(default)]
-    data_encode: Option<serde_json::Value>,
+    data_encode: DataEncode,
+}
+
+/// What an answer's `data` is to be. Whatever else stands there is skipped, not built.
+#[derive(Default)]
+struct DataEncode {
+    is_json: bool,
+}
+
+impl<'de> Deserialize<'de> for DataEncode {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let written = <&RawValue>::deserialize(deserializer)?.get();
+        let is_short_text = written.starts_with('"') && written.len() <= MAX_DATA_ENCODE_BYTES;
+        let is_json = || serde_json::from_str(written).is_ok_and(|Text(text)| text == "json");
+        Ok(Self { is_json: is_short_text && is_json() })
+    }
 }
 
 impl Envelope {
@@ -41,7 +61,7 @@ impl Envelope {
 
     /// Whether the answer's `data` must be a string: the Java and C# SDKs send `"dataEncode":"json"`.
     pub fn wants_text(&self) -> bool {
-        self.data_encode.as_ref().and_then(serde_json::Value::as_str) == Some("json")
+        self.data_encode.is_json
     }
 }
 
@@ -107,7 +127,16 @@ mod tests {
 
     #[test]
     fn only_data_encode_json_asks_for_text() {
-        for (encode, wants) in [(r#""json""#, true), ("null", false), ("1", false), (r#""xml""#, false)] {
+        let deep = "[".repeat(200) + &"]".repeat(200);
+        for (encode, wants) in [
+            (r#""json""#, true),
+            (r#""\u006a\u0073\u006f\u006e""#, true),
+            ("null", false),
+            ("1", false),
+            (r#""xml""#, false),
+            (r#"["json"]"#, false),
+            (&deep, false),
+        ] {
             let body = format!(r#"{{"data":"","tcId":"x","signature":"y","dataEncode":{encode},"tcKey":null}}"#);
             assert_eq!(Envelope::parse(body.as_bytes()).expect("valid").wants_text(), wants, "{encode}");
         }

@@ -19,6 +19,10 @@ use crate::protocol::text::Object;
 use crate::protocol::text::Text;
 use crate::protocol::text::json_defect;
 
+/// Most ids of one request. The longest body holds fewer real ones, so this refuses lists of short foreign ones, which take much more
+/// memory than they have bytes.
+pub const MAX_TARGETS: usize = 131_072;
+
 /// One id of a push, as its sender wrote it.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub enum Target {
@@ -103,28 +107,33 @@ impl PushPacket {
     ///
     /// [`Refusal::BadData`] with a sentence that says what is missing or of the wrong kind.
     pub fn parse_all(data: &str) -> Result<Vec<Self>, Refusal> {
-        let packets: Vec<Object<RawPacket>> = serde_json::from_str(data).map_err(|error| {
-            let why = json_defect(&error);
-            Refusal::BadData(format!(
-                "data must be JSON text of an array of packets {{tunnelIds, type, content}}: {why}"
-            ))
-        })?;
-        packets.into_iter().map(|Object(packet)| packet.check()).collect()
+        let packets: Vec<Object<RawPacket<'_>>> = serde_json::from_str(data).map_err(|error| malformed(&error))?;
+        let mut room = MAX_TARGETS;
+        packets.into_iter().map(|Object(packet)| packet.check(&mut room)).collect()
     }
+}
+
+fn malformed(error: &serde_json::Error) -> Refusal {
+    let why = json_defect(error);
+    Refusal::BadData(format!("data must be JSON text of an array of packets {{tunnelIds, type, content}}: {why}"))
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct RawPacket {
-    tunnel_ids: Targets,
+struct RawPacket<'a> {
+    #[serde(borrow)]
+    tunnel_ids: &'a RawValue,
     #[serde(rename = "type")]
     kind: Text,
     #[serde(default)]
     content: Option<Text>,
 }
 
-impl RawPacket {
-    fn check(self) -> Result<PushPacket, Refusal> {
+impl RawPacket<'_> {
+    /// Reads the ids, for as many of which as `room` there is room.
+    fn check(self, room: &mut usize) -> Result<PushPacket, Refusal> {
+        let ids = serde_json::Deserializer::from_str(self.tunnel_ids.get()).deserialize_any(TargetsVisitor { room });
+        let targets = ids.map_err(|error| malformed(&error))?;
         let order = match (self.kind.0.as_str(), self.content) {
             ("message", Some(content)) => Order::Message(content.0),
             ("message", None) => {
@@ -133,43 +142,50 @@ impl RawPacket {
             ("close", _) => Order::Close,
             _ => return Err(Refusal::BadData("a packet's type must be message or close".into())),
         };
-        Ok(PushPacket { targets: self.tunnel_ids.0, order })
+        Ok(PushPacket { targets, order })
     }
 }
 
-/// The ids of a packet: an array, or the object that PHP makes of an array with holes.
-struct Targets(Vec<Target>);
+/// Reads the ids of a packet: an array, or the object that PHP makes of an array with holes.
+struct TargetsVisitor<'a> {
+    room: &'a mut usize,
+}
 
-impl<'de> Deserialize<'de> for Targets {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct TargetsVisitor;
-
-        impl<'de> Visitor<'de> for TargetsVisitor {
-            type Value = Targets;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an array of tunnel ids")
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut ids: A) -> Result<Targets, A::Error> {
-                let mut targets = Vec::new();
-                while let Some(target) = ids.next_element()? {
-                    targets.push(target);
-                }
-                Ok(Targets(targets))
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Targets, A::Error> {
-                let mut targets = Vec::new();
-                while let Some((_, target)) = entries.next_entry::<Text, Target>()? {
-                    targets.push(target);
-                }
-                Ok(Targets(targets))
-            }
-        }
-
-        deserializer.deserialize_any(TargetsVisitor)
+impl TargetsVisitor<'_> {
+    fn add<E: Error>(&mut self, targets: &mut Vec<Target>, target: Target) -> Result<(), E> {
+        *self.room = self.room.checked_sub(1).ok_or_else(|| E::custom(too_many()))?;
+        targets.push(target);
+        Ok(())
     }
+}
+
+impl<'de> Visitor<'de> for TargetsVisitor<'_> {
+    type Value = Vec<Target>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an array of tunnel ids")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(mut self, mut ids: A) -> Result<Vec<Target>, A::Error> {
+        let mut targets = Vec::new();
+        while let Some(target) = ids.next_element()? {
+            self.add(&mut targets, target)?;
+        }
+        Ok(targets)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(mut self, mut entries: A) -> Result<Vec<Target>, A::Error> {
+        let mut targets = Vec::new();
+        while let Some((_, target)) = entries.next_entry::<Text, Target>()? {
+            self.add(&mut targets, target)?;
+        }
+        Ok(targets)
+    }
+}
+
+/// What a list of too many ids is refused with.
+pub fn too_many() -> String {
+    format!("more than {MAX_TARGETS} ids came, send fewer at a time")
 }
 
 #[cfg(test)]
@@ -217,6 +233,18 @@ mod tests {
 
         assert_eq!(targets[0], Target::Tunnel(ours));
         assert_eq!(serde_json::to_string(&targets).expect("serialises"), format!(r#"["{ours}","T中"]"#));
+    }
+
+    #[test]
+    fn short_ids_do_not_take_more_than_long_ones() {
+        let list = |ids: usize| format!(r#"{{"type":"close","tunnelIds":[{}1]}}"#, "1,".repeat(ids - 1));
+        let data = |lists: &[usize]| format!("[{}]", lists.iter().map(|ids| list(*ids)).collect::<Vec<_>>().join(","));
+
+        assert!(PushPacket::parse_all(&data(&[MAX_TARGETS])).is_ok());
+        for lists in [&[MAX_TARGETS + 1][..], &[MAX_TARGETS / 2, MAX_TARGETS / 2, 1]] {
+            let refusal = PushPacket::parse_all(&data(lists)).expect_err("too many").to_string();
+            assert!(refusal.contains("more than 131072 ids"), "{refusal}");
+        }
     }
 
     #[test]

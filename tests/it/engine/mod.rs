@@ -93,7 +93,7 @@ async fn gateways_with_different_prefixes_do_not_see_each_other() {
         assert_eq!(node.engine.all_others().await, Ok(vec![]));
         assert_eq!(node.engine.claim(tunnel, token(), life).await, Ok(Claim::Granted));
         assert_eq!(node.engine.claim_nonce("{shop}:nonce", token(), life).await, Ok(Claim::Granted));
-        assert_eq!(node.engine.begin("{shop}:call", token(), [1; 32], life).await, Ok(Begun::First));
+        assert_eq!(node.engine.begin("{shop}:call", token(), [1; 32], life, 0).await, Ok(Begun::First));
     }
     assert_eq!(green.engine.homes("shop", &group).await, Ok(vec![]));
     assert!(blue.engine.ask(its_name, Bytes::new()).await.is_err());
