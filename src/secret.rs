@@ -6,19 +6,22 @@ use serde::Deserialize;
 use serde::Serialize;
 use serde::Serializer;
 use subtle::ConstantTimeEq;
+use zeroize::Zeroizing;
 
 /// What stands in place of a secret wherever one would be printed.
 const MASK: &str = "******";
 
 /// A secret string. It prints as asterisks; [`Secret::expose`] is the only way to read it.
-#[derive(Clone, Default, Deserialize, Eq, PartialEq)]
-#[serde(transparent)]
-pub struct Secret(String);
+///
+/// Two are compared by [`Secret::matches`] only, and its memory is wiped when it is dropped.
+#[derive(Clone, Default, Deserialize)]
+#[serde(from = "String")]
+pub struct Secret(Zeroizing<String>);
 
 impl Secret {
     /// Wraps `text`, which is kept exactly as it is: no trimming, no decoding.
     pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
+        Self(Zeroizing::new(text.into()))
     }
 
     /// The secret itself. Whoever calls this must not print it.
@@ -34,6 +37,12 @@ impl Secret {
     /// Whether `other` is the same secret, in time that depends on the lengths only.
     pub fn matches(&self, other: &str) -> bool {
         self.0.as_bytes().ct_eq(other.as_bytes()).into()
+    }
+}
+
+impl From<String> for Secret {
+    fn from(text: String) -> Self {
+        Self::new(text)
     }
 }
 

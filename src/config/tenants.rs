@@ -129,7 +129,7 @@ fn keys(index: usize, tenant: &Tenant, checker: &mut Checker<'_>) {
                 format!("key {number} begins or ends with white space, which is part of it"),
             );
         }
-        if tenant.keys[..number].contains(key) {
+        if tenant.keys[..number].iter().any(|earlier| earlier.matches(key.expose())) {
             checker.tenant_warning(index, "keys", format!("key {number} is there twice"));
         }
     }

@@ -70,9 +70,7 @@ fn signature(
 ) -> Result<(Caller, Claim), Problem> {
     let field = |name: &str| field(&head.headers, name);
     let signature = field("signature").unwrap_or_default();
-    let claim = Claim::parse(input, &signature)?;
-    claim.check_time(now.as_secs())?;
-    claim.check_coverage(head.uri.query().is_some())?;
+    let claims = Claim::parse_all(input, &signature)?;
     check_digest(field("content-digest").as_deref(), body)?;
     let message = Message {
         method: head.method.as_str(),
@@ -81,7 +79,21 @@ fn signature(
         scheme: if client.is_tls { "https" } else { "http" },
         field: &field,
     };
-    let base = claim.base(&message)?;
+    // Of several signatures the one that is right counts. Which tenants there are is not told: the first one's fault is that of all.
+    let mut fault = None;
+    for claim in claims {
+        match verify(gateway, &claim, &message, now) {
+            Ok(caller) => return Ok((caller, claim)),
+            Err(problem) => fault = fault.or(Some(problem)),
+        }
+    }
+    Err(fault.expect("there is one at least"))
+}
+
+fn verify(gateway: &Gateway, claim: &Claim, message: &Message<'_>, now: Duration) -> Result<Caller, Problem> {
+    claim.check_time(now.as_secs())?;
+    claim.check_coverage(message.query.is_some())?;
+    let base = claim.base(message)?;
     let proves = |key: &Key| key.hmac_key().verifies(base.as_bytes(), &claim.signature);
     let Ok((tenant, key)) = gateway.tenants.authenticate_native(&claim.key_id, proves) else {
         let detail = format!(
@@ -90,7 +102,7 @@ fn signature(
         );
         return Err(Problem::new(Code::SignatureWrong, detail));
     };
-    Ok((Caller { tenant, key }, claim))
+    Ok(Caller { tenant, key })
 }
 
 /// Uses a nonce up, until the signature would be stale anyway.

@@ -6,6 +6,7 @@ use sfv::BareItem;
 use sfv::Dictionary;
 use sfv::InnerList;
 use sfv::Item;
+use sfv::KeyRef;
 use sfv::ListEntry;
 use sfv::ListSerializer;
 use sfv::Parser;
@@ -19,6 +20,9 @@ use crate::protocol::text::printable;
 pub const WINDOW_SECS: u64 = 300;
 /// The only algorithm there is.
 pub const ALGORITHM: &str = "hmac-sha256";
+
+/// Most signatures of one request that are looked at, in the order in which `Signature-Input` has them.
+pub const MAX_SIGNATURES: usize = 4;
 
 /// Longest nonce, in bytes.
 const MAX_NONCE_BYTES: usize = 256;
@@ -94,20 +98,27 @@ pub enum Defect {
 }
 
 impl Claim {
-    /// Reads the two headers; of several signatures the first one counts.
+    /// Reads the two headers: the first [`MAX_SIGNATURES`] signatures of those that can be read, since a proxy may have added its own.
     ///
     /// # Errors
     ///
-    /// [`Defect::Malformed`] with a sentence that says what is missing.
-    pub fn parse(signature_input: &str, signature: &str) -> Result<Self, Defect> {
+    /// [`Defect::Malformed`] with a sentence that says what is missing, if none can be read.
+    pub fn parse_all(signature_input: &str, signature: &str) -> Result<Vec<Self>, Defect> {
         let inputs = dictionary("Signature-Input", signature_input)?;
-        let Some((label, ListEntry::InnerList(input))) = inputs.into_iter().next() else {
-            return Err(malformed("Signature-Input must be label=(components);parameters"));
-        };
-        let mut signatures = dictionary("Signature", signature)?;
-        let Some(ListEntry::Item(Item { bare_item: BareItem::ByteSequence(signature), .. })) =
-            signatures.swap_remove(&label)
-        else {
+        let signatures = dictionary("Signature", signature)?;
+        let (mut claims, mut defect) = (vec![], None);
+        for (label, input) in inputs.into_iter().take(MAX_SIGNATURES) {
+            match Self::read(&label, input, signatures.get(&label)) {
+                Ok(claim) => claims.push(claim),
+                Err(other) => defect = defect.or(Some(other)),
+            }
+        }
+        if claims.is_empty() { Err(defect.unwrap_or_else(not_a_list)) } else { Ok(claims) }
+    }
+
+    fn read(label: &KeyRef, input: ListEntry, signature: Option<&ListEntry>) -> Result<Self, Defect> {
+        let ListEntry::InnerList(input) = input else { return Err(not_a_list()) };
+        let Some(ListEntry::Item(Item { bare_item: BareItem::ByteSequence(signature), .. })) = signature else {
             return Err(malformed(&format!("Signature has no {}=:Base64: as Signature-Input has", label.as_str())));
         };
         if !input.items.iter().all(|item| item.bare_item.as_string().is_some()) {
@@ -119,6 +130,10 @@ impl Claim {
         }
         let text = |name: &str| input.params.get(name).and_then(|value| value.as_string()).map(|text| text.as_str());
         let integer = |name: &str| input.params.get(name).and_then(|value| value.as_integer()).map(i64::from);
+        let expires = integer("expires");
+        if expires.is_none() && input.params.get("expires").is_some() {
+            return Err(malformed("expires must be <seconds since 1970>"));
+        }
         let nonce = text("nonce").filter(|nonce| !nonce.is_empty());
         let nonce = nonce.ok_or_else(|| malformed("Signature-Input needs nonce=\"...\", a new value each time"))?;
         if nonce.len() > MAX_NONCE_BYTES {
@@ -128,9 +143,9 @@ impl Claim {
             key_id: text("keyid").ok_or_else(|| malformed("Signature-Input needs keyid=\"<tenant id>\""))?.to_owned(),
             created: integer("created")
                 .ok_or_else(|| malformed("Signature-Input needs created=<seconds since 1970>"))?,
-            expires: integer("expires"),
+            expires,
             nonce: nonce.to_owned(),
-            signature,
+            signature: signature.clone(),
             input,
         })
     }
@@ -274,6 +289,10 @@ fn dictionary(header: &str, value: &str) -> Result<Dictionary, Defect> {
     Parser::new(value)
         .parse()
         .map_err(|error| malformed(&format!("{header} is no structured field (RFC 9651) of the right form: {error}")))
+}
+
+fn not_a_list() -> Defect {
+    malformed("Signature-Input must be label=(components);parameters")
 }
 
 fn malformed(what: &str) -> Defect {

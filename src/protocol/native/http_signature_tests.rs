@@ -27,12 +27,17 @@ fn message() -> Message<'static> {
     Message { method: "POST", path: "/foo", query: Some("param=Value&Pet=dog"), scheme: "https", field: &field }
 }
 
+/// The one signature there is.
+fn parse(input: &str, signature: &str) -> Result<Claim, Defect> {
+    Claim::parse_all(input, signature).map(|mut claims| claims.remove(0))
+}
+
 fn claim(input: &str) -> Claim {
-    Claim::parse(input, "sig-b25=:AA==:").expect(input)
+    parse(input, "sig-b25=:AA==:").expect(input)
 }
 
 fn defect(input: &str, signature: &str) -> String {
-    Claim::parse(input, signature).expect_err(input).to_string()
+    parse(input, signature).expect_err(input).to_string()
 }
 
 /// The example has no nonce, which this gateway insists on: so the base is compared, and the HMAC of the example's own base.
@@ -58,7 +63,7 @@ fn the_example_of_the_standard_verifies() {
 fn derived_components_are_those_of_the_request() {
     let names = "\"@method\" \"@path\" \"@query\" \"@scheme\" \"@request-target\" \"@target-uri\"";
     let input = format!("a=({names});created=1;keyid=\"k\";nonce=\"n\"");
-    let base = Claim::parse(&input, "a=:AA==:").expect("valid").base(&message()).expect("known");
+    let base = parse(&input, "a=:AA==:").expect("valid").base(&message()).expect("known");
 
     let lines: Vec<&str> = base.lines().collect();
     assert_eq!(
@@ -77,7 +82,7 @@ fn derived_components_are_those_of_the_request() {
 #[test]
 fn parameters_are_signed_in_the_order_they_came_in() {
     let input = "a=( \"date\"  );nonce=\"x\\\"y\"; keyid=\"k\";created=5;tag=\"t\"";
-    let base = Claim::parse(input, "a=:AA==:").expect("valid").base(&message()).expect("known");
+    let base = parse(input, "a=:AA==:").expect("valid").base(&message()).expect("known");
 
     assert!(
         base.ends_with("\"@signature-params\": (\"date\");nonce=\"x\\\"y\";keyid=\"k\";created=5;tag=\"t\""),
@@ -174,5 +179,30 @@ fn a_digest_is_that_of_the_body() {
     );
     for header in [None, Some("sha-512=:AA==:"), Some("sha-256"), Some("?!"), Some("sha-256=\"x\"")] {
         assert!(matches!(check_digest(header, body), Err(Defect::Digest(_))), "{header:?}");
+    }
+}
+
+#[test]
+fn of_several_signatures_all_are_looked_at_up_to_a_bound() {
+    let one = |label: &str, key: &str| format!("{label}=(\"@method\");created=1;keyid=\"{key}\";nonce=\"n\"");
+    let labels = ["a", "b", "c", "d", "e"];
+    let inputs = |of: fn(&str) -> String| labels.map(|label| one(label, &of(label))).join(", ");
+    let signatures = labels.map(|label| format!("{label}=:AA==:")).join(", ");
+
+    let claims = Claim::parse_all(&inputs(str::to_owned), &signatures).expect("valid");
+    let keys: Vec<&str> = claims.iter().map(|claim| claim.key_id.as_str()).collect();
+    assert_eq!(keys, ["a", "b", "c", "d"]);
+
+    let proxys = format!("proxy=(\"@method\");created=1, {}", one("own", "shop"));
+    let claims = Claim::parse_all(&proxys, "proxy=:AA==:, own=:AA==:").expect("one can be read");
+    assert_eq!(claims.iter().map(|claim| claim.key_id.as_str()).collect::<Vec<_>>(), ["shop"]);
+}
+
+#[test]
+fn an_end_that_is_no_number_is_malformed() {
+    for expires in ["\"2000000000\"", "2.5", "@2000000000", "?1", "soon"] {
+        let input = format!("s=(\"@method\");created=1;keyid=\"k\";nonce=\"n\";expires={expires}");
+        let defect = parse(&input, "s=:AA==:").expect_err(&input);
+        assert_eq!(defect.to_string(), "expires must be <seconds since 1970>");
     }
 }
