@@ -46,7 +46,7 @@ pub(super) async fn when_told(
     } else {
         gateway.release_sockets(Duration::ZERO).await;
     }
-    gateway.connections_ended(Instant::now() + ANSWERS).await;
+    gateway.connections_ended(ANSWERS).await;
     dispatcher.flush(Instant::now() + options.flush()).await;
     let left = dispatcher.give_up(has_others);
     gateway.engine().leave().await;

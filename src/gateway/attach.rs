@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::try_join_all;
 use tokio::time::Instant;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::Connection;
 use super::Gateway;
@@ -49,6 +50,7 @@ pub struct Admission {
     subprotocol: Option<Arc<str>>,
     claimed: Claimed,
     registration: Registration,
+    arriving: TaskTrackerToken,
 }
 
 /// A connect URL that is being used up: it is good again if its client never comes through the door.
@@ -95,6 +97,11 @@ impl Admission {
         if self.ticket.native.is_some() { Profile::Native } else { Profile::Wafer }
     }
 
+    /// Keeps this node from ending as long as it is held, for a moment.
+    pub fn arriving(&self) -> TaskTrackerToken {
+        self.arriving.clone()
+    }
+
     /// What of the client's offer is spoken, if it offered anything.
     pub fn subprotocol(&self) -> Option<&str> {
         self.subprotocol.as_deref()
@@ -125,6 +132,9 @@ pub enum Refusal {
     /// The process may not open more sockets.
     #[error("this gateway has no descriptors left for more tunnels, try again")]
     NoDescriptors,
+    /// The process is about to end: nothing that comes now would have its `close` delivered.
+    #[error("this gateway ends: ask for a new tunnel")]
+    Draining,
 }
 
 impl Gateway {
@@ -138,6 +148,16 @@ impl Gateway {
     ///
     /// If the URL opens no tunnel; then it is not used up either.
     pub async fn admit(&self, ticket: &str, offer: &Offer) -> Result<Admission, Refusal> {
+        // Before it is asked whether this node still takes clients: it waits for those that have one.
+        let arriving = self.arrivals.token();
+        tokio::select! {
+            biased;
+            () = self.shut.cancelled() => Err(Refusal::Draining),
+            admission = self.check(ticket, offer, arriving) => admission,
+        }
+    }
+
+    async fn check(&self, ticket: &str, offer: &Offer, arriving: TaskTrackerToken) -> Result<Admission, Refusal> {
         if !self.descriptors.admits(self.open.len() as u64) {
             return Err(Refusal::NoDescriptors);
         }
@@ -165,7 +185,7 @@ impl Gateway {
                 Err(away) => Err(away),
             };
             if let Ok(registration) = registration {
-                return Ok(Admission { ticket, tenant, endpoint, subprotocol, claimed, registration });
+                return Ok(Admission { ticket, tenant, endpoint, subprotocol, claimed, registration, arriving });
             }
             if self.engine.fence().epoch() != life {
                 // Others may have found its record, and told of its end.
@@ -223,7 +243,8 @@ impl Gateway {
         socket: S,
         answer: Bytes,
     ) -> Arc<Connection<S>> {
-        let Admission { ticket, tenant, endpoint, subprotocol, mut claimed, mut registration } = admission;
+        let Admission { ticket, tenant, endpoint, subprotocol, mut claimed, mut registration, arriving: _arriving } =
+            admission;
         (claimed.is_kept, registration.is_kept) = (true, true);
         tenant.usage.take_reservation(ticket.expires_unix_ms / 1_000);
         self.expected.lock().remove(ticket.expires_unix_ms / 1_000);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use tokio::time::sleep_until;
-use tokio::time::timeout_at;
+use tokio::time::timeout;
 
 use super::Gateway;
 use crate::id::TunnelId;
@@ -35,11 +35,16 @@ impl Gateway {
         self.open_ids().into_iter().for_each(|tunnel| self.release(tunnel));
     }
 
-    /// Waits until the tasks of all connections have ended, or until `deadline`.
-    pub async fn connections_ended(&self, deadline: Instant) {
+    /// Waits until the tasks of all connections have ended, each time `patience` at most. Clients that come meanwhile are let in and
+    /// released, so that they look for another node; when this returns, no more are.
+    pub async fn connections_ended(&self, patience: Duration) {
         self.connections.close();
-        // Who is late is dropped with the process; its events have been queued.
-        let _ = timeout_at(deadline, self.connections.wait()).await;
+        // What is late is dropped with the process; its events have been queued.
+        let _ = timeout(patience, self.connections.wait()).await;
+        self.shut.cancel();
+        self.arrivals.close();
+        let _ = timeout(patience, self.arrivals.wait()).await;
+        let _ = timeout(patience, self.connections.wait()).await;
     }
 
     /// The open tunnels, in an order that does not change from run to run.

@@ -30,6 +30,7 @@ use dashmap::DashMap;
 use ipnet::IpNet;
 use parking_lot::Mutex;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use attach::Admission;
@@ -121,6 +122,10 @@ pub struct Gateway {
     is_draining: AtomicBool,
     is_released: AtomicBool,
     connections: TaskTracker,
+    /// Clients that are being let in.
+    arrivals: TaskTracker,
+    /// No client is let in any more.
+    shut: CancellationToken,
     leaving: Turnstile,
 }
 
@@ -155,6 +160,8 @@ impl Gateway {
             is_draining: AtomicBool::new(false),
             is_released: AtomicBool::new(false),
             connections: TaskTracker::new(),
+            arrivals: TaskTracker::new(),
+            shut: CancellationToken::new(),
             leaving: Turnstile::default(),
         }
     }

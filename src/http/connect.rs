@@ -54,7 +54,7 @@ fn takeover(gateway: Arc<Gateway>, admission: Admission) -> Takeover {
 }
 
 fn open<S: Socket>(gateway: Arc<Gateway>, admission: Admission, socket: S, answer: Bytes, early: Bytes) {
-    let profile = admission.profile();
+    let (profile, _arriving) = (admission.profile(), admission.arriving());
     let connection = gateway.attach(admission, profile, socket, answer);
     let tasks = gateway.connections().clone();
     tasks.spawn(ws::serve(gateway, connection, early.into()));
@@ -101,6 +101,7 @@ fn refuse_ticket(gateway: &Gateway, refusal: &Refusal, client: IpAddr) -> Respon
         Refusal::Expired => (StatusCode::GONE, "ticket_expired"),
         Refusal::EngineAway => (StatusCode::SERVICE_UNAVAILABLE, "engine_away"),
         Refusal::NoDescriptors => (StatusCode::SERVICE_UNAVAILABLE, "no_descriptors"),
+        Refusal::Draining => (StatusCode::SERVICE_UNAVAILABLE, "draining"),
     };
     refused(gateway, code, refusal, client);
     let mut response = problem(status, code, &refusal.to_string());

@@ -13,6 +13,7 @@ use crate::support::World;
 use crate::support::raw::CLOSE;
 use crate::support::raw::masked;
 use crate::support::released;
+use crate::support::request;
 use crate::support::within;
 
 #[tokio::test]
@@ -75,6 +76,38 @@ async fn while_it_drains_new_tunnels_are_refused_and_the_rest_goes_on() {
     assert_eq!(world.gateway.ended().await, Ended::Drained);
     world.business.story(&client.tunnel, &["connect", "message:held", "close"]).await;
     world.business.story(&late.tunnel, &["connect", "close"]).await;
+    world.business.assert_sound();
+}
+
+#[tokio::test]
+async fn nothing_opens_that_would_have_no_close() {
+    let world = World::new().await;
+    let gate = Gate::new();
+    let held = gate.clone();
+    let issued = world.issue().await;
+    let client = world.connect_and_settle().await;
+    world.business.script(move |event| match event.kind.as_str() {
+        "close" => Answer::Gated(held.clone()),
+        _ => Answer::Accept,
+    });
+    world.gateway.shutdown.soft.cancel();
+    // Its close is in flight, and the node waits for nothing else.
+    drop(client);
+    let handshake = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+    let knock = async |ticket: &str| {
+        let answer = request(world.gateway.address, &format!("GET /ws/{ticket}"), handshake, b"").await;
+        (answer.status, answer.body)
+    };
+    within("it is shut", async { while knock("unknown").await.0 == 401 {} }).await;
+
+    let (_, _, path) = issued.parts();
+    let (status, body) = knock(path.rsplit('/').next().expect("a ticket")).await;
+
+    assert_eq!(status, 503);
+    assert!(body.contains("\"code\":\"draining\""), "{body}");
+    gate.open();
+    assert_eq!(world.gateway.ended().await, Ended::Drained);
+    assert!(world.business.events().iter().all(|event| event.tunnel != issued.tunnel));
     world.business.assert_sound();
 }
 

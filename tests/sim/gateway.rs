@@ -132,7 +132,7 @@ pub(crate) async fn run(shared: Rc<Shared>, shops: Rc<Vec<IpAddr>>) -> turmoil::
             shared.drain.notified().await;
             gateway.begin_drain();
             gateway.release_sockets(WINDOW).await;
-            gateway.connections_ended(Instant::now() + Duration::from_secs(6)).await;
+            gateway.connections_ended(Duration::from_secs(6)).await;
             dispatcher.flush(Instant::now() + Duration::from_secs(60)).await;
         }
     });

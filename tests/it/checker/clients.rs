@@ -284,7 +284,7 @@ async fn reconnects_by_the_hundred() {
 async fn a_drain_in_full_flow_loses_nothing() {
     let stage = Stage::with(&[]).await;
     let load =
-        Load { messages: 5_000, pushes: 10, pace: Duration::from_millis(2), leaves: &[Leave::Stay], ..Load::default() };
+        Load { messages: 2_000, pushes: 10, pace: Duration::from_millis(5), leaves: &[Leave::Stay], ..Load::default() };
     let talking = {
         let (wafer, url, roster) = (stage.wafer.clone(), stage.business.url(), stage.roster.clone());
         tokio::spawn(async move { load.run(&wafer, &url, Seed(1), &roster).await })
