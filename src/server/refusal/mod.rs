@@ -277,6 +277,10 @@ impl Refusal {
 
     /// What is wrong with a head that `unread` begins with, or, if the parser has taken it already, what it says of it.
     pub(super) fn of_head(unread: &[u8], parser: &str) -> Self {
+        // The head is taken then, and what follows is a body.
+        if parser.contains("content-length") || parser.contains("transfer-encoding") {
+            return Self::BadLength;
+        }
         if let Some(other) = Self::of_another_protocol(unread) {
             return other;
         }
@@ -284,7 +288,6 @@ impl Refusal {
         let mut request = httparse::Request::new(&mut headers);
         match request.parse(unread) {
             _ if parser.contains("URI") => Self::BadTarget,
-            _ if parser.contains("content-length") || parser.contains("transfer-encoding") => Self::BadLength,
             Err(httparse::Error::TooManyHeaders) => Self::HeadersTooMany,
             Err(httparse::Error::Version) if names_http(unread) => Self::HttpVersion,
             Err(httparse::Error::Token | httparse::Error::Version) => Self::BadTarget,

@@ -145,3 +145,17 @@ fn every_refusal_says_what_to_change() {
     assert!(Refusal::HeadersTooMany.advice().contains(&format!("{MAX_HEADERS} header lines")));
     assert!(Refusal::HeadTooLong.advice().contains(&format!("{} KiB", MAX_HEAD_BYTES / 1024)));
 }
+
+/// The parser has taken the head by then, and what is unread is a body, or nothing.
+#[test]
+fn a_length_that_is_none_is_named_whatever_follows_it() {
+    for parser in
+        ["invalid content-length parsed", "invalid transfer-encoding parsed", "unexpected transfer-encoding parsed"]
+    {
+        for unread in
+            [&b""[..], b"hello", b"{\"a\":1}", b"5\r\nhello\r\n", b"*3\r\n", b"\x16\x03\x01", b"POST / HTTP/1.1\r\n"]
+        {
+            assert_eq!(Refusal::of_head(unread, parser), Refusal::BadLength, "{parser} {unread:?}");
+        }
+    }
+}
