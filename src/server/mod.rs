@@ -39,6 +39,7 @@ pub use refusal::Refusal;
 pub use timeouts::Timeouts;
 pub use tls::Certificate;
 pub use tls::CertificateError;
+pub use tls::NextCertificate;
 
 /// What is known about the other end of a connection.
 #[derive(Clone, Copy, Debug)]

@@ -23,6 +23,7 @@ use crate::clock::Clock;
 use crate::options;
 use crate::tls::certificate;
 use crate::tls::certificate::Doubt;
+use crate::tls::pem::PemError;
 use crate::tls::session;
 use crate::tls::session::Sessions;
 
@@ -35,7 +36,7 @@ pub enum CertificateError {
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
-        source: pem::Error,
+        source: PemError,
     },
     /// The private key could not be read.
     #[error("server.tls_key = {path:?} cannot be read as a PEM private key")]
@@ -43,7 +44,7 @@ pub enum CertificateError {
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
-        source: pem::Error,
+        source: PemError,
     },
     /// The two do not belong together, or cannot be used.
     #[error("server.tls_cert and server.tls_key do not make a usable certificate")]
@@ -56,6 +57,9 @@ pub struct Certificate {
     ticket_secret: Vec<u8>,
     current: ArcSwap<Current>,
 }
+
+/// A certificate that has been read, and is not in use yet.
+pub struct NextCertificate(Current);
 
 /// What was read last.
 struct Current {
@@ -80,13 +84,28 @@ impl Certificate {
         Ok(Self { clock, ticket_secret, current })
     }
 
-    /// Reads the files that `server` names now, for connections that come from now on. Sessions go on.
+    /// Reads the files that `server` names now. Nothing is changed until it is [taken over](Self::take_over).
+    ///
+    /// # Errors
+    ///
+    /// As [`load`](Self::load).
+    pub fn read_again(&self, server: &options::Server) -> Result<NextCertificate, CertificateError> {
+        read(server, &self.ticket_secret, &self.clock).map(NextCertificate)
+    }
+
+    /// Shows what was read again to connections that come from now on, and says whether that is another certificate. Sessions go on.
+    pub fn take_over(&self, next: NextCertificate) -> bool {
+        let old = self.current.swap(Arc::new(next.0));
+        old.chain != self.current.load().chain
+    }
+
+    /// Reads the files that `server` names now, for connections that come from now on.
     ///
     /// # Errors
     ///
     /// As [`load`](Self::load); the old certificate stays in use then.
     pub fn reload(&self, server: &options::Server) -> Result<(), CertificateError> {
-        self.current.store(Arc::new(read(server, &self.ticket_secret, &self.clock)?));
+        self.take_over(self.read_again(server)?);
         Ok(())
     }
 
@@ -122,11 +141,11 @@ impl Certificate {
 
 fn read(server: &options::Server, ticket_secret: &[u8], clock: &Arc<dyn Clock>) -> Result<Current, CertificateError> {
     let (chain_path, key_path) = (PathBuf::from(&server.tls_cert), PathBuf::from(&server.tls_key));
-    let chain =
-        read_chain(&chain_path).map_err(|source| CertificateError::Chain { path: chain_path.clone(), source })?;
+    let chain = read_chain(&chain_path)
+        .map_err(|error| CertificateError::Chain { path: chain_path.clone(), source: PemError(error) })?;
     let key = open(&key_path)
         .and_then(PrivateKeyDer::from_pem_reader)
-        .map_err(|source| CertificateError::Key { path: key_path, source })?;
+        .map_err(|error| CertificateError::Key { path: key_path, source: PemError(error) })?;
     let sessions = Sessions::new(ticket_secret, certificate::names(&chain[0]));
     let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()?

@@ -3,5 +3,6 @@
 
 pub mod certificate;
 pub mod failure;
+pub mod pem;
 pub mod session;
 pub mod verifier;
