@@ -93,7 +93,7 @@ const WAITS: &[(&str, &[(&str, Why)])] = &[
         "src/http/native/mod.rs",
         &[
             ("answer(&gateway, room, request, client, call)", Nothing("what is behind it goes to its caller")),
-            ("body::read(room, incoming, MAX_BODY_BYTES)", Nothing("nothing has changed before")),
+            ("body::read(room, &head.headers, incoming, MAX_BODY_BYTES)", Nothing("nothing has changed before")),
             (
                 "auth::authenticate(",
                 Nothing("a signed request that was given up is signed anew: its nonce may be used up"),

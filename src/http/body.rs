@@ -7,6 +7,8 @@ use bytes::Buf;
 use bytes::Bytes;
 use bytes::BytesMut;
 use http_body_util::BodyExt;
+use hyper::HeaderMap;
+use hyper::header::CONTENT_ENCODING;
 use tokio::time::timeout;
 
 use crate::server::Source;
@@ -31,6 +33,9 @@ pub(super) enum BodyError {
         /// How long it may be.
         limit_bytes: usize,
     },
+    /// It is compressed, or otherwise encoded.
+    #[error("the body has a Content-Encoding, and none is read here: send it as it is, without gzip or the like")]
+    Encoded,
     /// There are too many at a time.
     #[error("too many long bodies at a time from this address, or from all: try again")]
     Busy,
@@ -65,22 +70,38 @@ pub(super) struct Body {
     _share: Share<Source>,
 }
 
-/// Reads a body of at most `limit_bytes`.
-pub(super) async fn read<B>(share: Share<Source>, mut body: B, limit_bytes: usize) -> Result<Body, BodyError>
+/// Reads a body of at most `limit_bytes`, which came with these headers.
+pub(super) async fn read<B>(
+    share: Share<Source>,
+    headers: &HeaderMap,
+    mut body: B,
+    limit_bytes: usize,
+) -> Result<Body, BodyError>
 where
     B: hyper::body::Body<Data = Bytes> + Unpin,
 {
     let is_too_large = body.size_hint().lower() > limit_bytes as u64;
-    let result = if is_too_large {
+    let result = if is_encoded(headers) {
+        Err(BodyError::Encoded)
+    } else if is_too_large {
         Err(BodyError::TooLarge { limit_bytes })
     } else {
         timeout(BODY_TIMEOUT, collect(share, &mut body, limit_bytes)).await.unwrap_or(Err(BodyError::TooSlow))
     };
-    if matches!(result, Err(BodyError::TooLarge { .. })) {
+    if matches!(result, Err(BodyError::TooLarge { .. } | BodyError::Encoded)) {
         // How much of it comes does not matter.
         let _ = timeout(DRAIN_TIMEOUT, drain(&mut body)).await;
     }
     result
+}
+
+/// Whether a body is not what it looks like.
+fn is_encoded(headers: &HeaderMap) -> bool {
+    let encodings = headers.get_all(CONTENT_ENCODING).iter();
+    encodings.flat_map(|value| value.as_bytes().split(|byte| *byte == b',')).any(|encoding| {
+        let encoding = encoding.trim_ascii();
+        !encoding.is_empty() && !encoding.eq_ignore_ascii_case(b"identity")
+    })
 }
 
 async fn collect<B>(mut share: Share<Source>, body: &mut B, limit_bytes: usize) -> Result<Body, BodyError>
@@ -149,8 +170,13 @@ mod tests {
         let budget = Budget::default();
         let start = Instant::now();
 
-        let result =
-            read(budget.of(HERE), StreamBody::new(stream::iter([piece(10)]).chain(stream::pending())), LIMIT).await;
+        let result = read(
+            budget.of(HERE),
+            &HeaderMap::new(),
+            StreamBody::new(stream::iter([piece(10)]).chain(stream::pending())),
+            LIMIT,
+        )
+        .await;
 
         assert_eq!(result.map(|_| ()), Err(BodyError::TooSlow));
         assert_eq!(start.elapsed(), BODY_TIMEOUT);
@@ -161,7 +187,7 @@ mod tests {
         let budget = Budget::default();
         let pieces = [piece(10), Err(io::ErrorKind::ConnectionReset.into())];
 
-        let result = read(budget.of(HERE), StreamBody::new(stream::iter(pieces)), LIMIT).await;
+        let result = read(budget.of(HERE), &HeaderMap::new(), StreamBody::new(stream::iter(pieces)), LIMIT).await;
 
         assert_eq!(result.map(|_| ()), Err(BodyError::Broken));
     }
@@ -170,7 +196,8 @@ mod tests {
     async fn no_client_takes_what_others_need() {
         let budget = Budget(Pot::of(100 * 1024));
         let other = "2001:db8::1".parse().expect("an address");
-        let take = async |client, kib: usize| read(budget.of(client), whole(kib * 1024), LIMIT).await;
+        let take =
+            async |client, kib: usize| read(budget.of(client), &HeaderMap::new(), whole(kib * 1024), LIMIT).await;
 
         let held = [take(HERE, 40).await.expect("40 of 100 KiB"), take(HERE, 10).await.expect("half of it")];
         assert_eq!(take(HERE, 1).await.map(|_| ()).expect_err("half"), BodyError::Busy, "short ones count as well");
@@ -188,12 +215,36 @@ mod tests {
         let budget = Budget::default();
         let pieces = stream::iter([piece(LIMIT), piece(1)]);
 
-        let told = read(budget.of(HERE), whole(LIMIT + 1), LIMIT).await;
-        let untold = read(budget.of(HERE), StreamBody::new(pieces), LIMIT).await;
+        let told = read(budget.of(HERE), &HeaderMap::new(), whole(LIMIT + 1), LIMIT).await;
+        let untold = read(budget.of(HERE), &HeaderMap::new(), StreamBody::new(pieces), LIMIT).await;
 
         for result in [told, untold] {
             assert_eq!(result.map(|_| ()), Err(BodyError::TooLarge { limit_bytes: LIMIT }));
         }
-        assert_eq!(read(budget.of(HERE), whole(LIMIT), LIMIT).await.map(|body| body.bytes.len()), Ok(LIMIT));
+        assert_eq!(
+            read(budget.of(HERE), &HeaderMap::new(), whole(LIMIT), LIMIT).await.map(|body| body.bytes.len()),
+            Ok(LIMIT)
+        );
+    }
+
+    #[tokio::test]
+    async fn an_encoded_body_is_refused_and_one_that_says_identity_is_not() {
+        let budget = Budget::default();
+        for (encodings, is_refused) in [
+            (&["gzip"][..], true),
+            (&["identity, br"], true),
+            (&["", "x"], true),
+            (&["Identity"], false),
+            (&["", "identity"], false),
+        ] {
+            let mut headers = HeaderMap::new();
+            for encoding in encodings {
+                headers.append(CONTENT_ENCODING, encoding.parse().expect("a value"));
+            }
+
+            let result = read(budget.of(HERE), &headers, whole(10), LIMIT).await.map(|_| ());
+
+            assert_eq!(result, if is_refused { Err(BodyError::Encoded) } else { Ok(()) }, "{encodings:?}");
+        }
     }
 }

@@ -51,7 +51,8 @@ pub(super) async fn wsurl(
 
 async fn issue(gateway: &Gateway, room: Share<Source>, request: Request<Incoming>) -> Result<String, Refusal> {
     let host = host(request.headers().get_all(header::HOST));
-    let body = body::read(room, request.into_body(), MAX_WSURL_BYTES).await?;
+    let (head, body) = request.into_parts();
+    let body = body::read(room, &head.headers, body, MAX_WSURL_BYTES).await?;
     let envelope = Envelope::parse(&body.bytes)?;
     let (tenant, key) = gateway.tenants.authenticate(&envelope, true, now()).map_err(|denied| deny(gateway, denied))?;
     let wsurl = WsurlRequest::parse(&envelope.data.0)?;
@@ -82,7 +83,8 @@ pub(super) async fn push(
 }
 
 async fn deliver(gateway: &Arc<Gateway>, room: Share<Source>, request: Request<Incoming>) -> Result<String, Refusal> {
-    let body = body::read(room, request.into_body(), MAX_PUSH_BYTES).await?;
+    let (head, body) = request.into_parts();
+    let body = body::read(room, &head.headers, body, MAX_PUSH_BYTES).await?;
     let envelope = Envelope::parse(&body.bytes)?;
     let (tenant, _) = gateway.tenants.authenticate(&envelope, false, now()).map_err(|denied| deny(gateway, denied))?;
     let packets = PushPacket::parse_all(&envelope.data.0)?;
@@ -126,7 +128,7 @@ impl From<BodyError> for Refusal {
     fn from(error: BodyError) -> Self {
         match error {
             BodyError::TooLarge { .. } | BodyError::Busy => Self::OverLimit(error.to_string()),
-            BodyError::TooSlow | BodyError::Broken => Self::Malformed(error.to_string()),
+            BodyError::TooSlow | BodyError::Broken | BodyError::Encoded => Self::Malformed(error.to_string()),
         }
     }
 }

@@ -32,6 +32,11 @@ pub fn md5_hex(text: &str) -> String {
     hex(&Md5::digest(text))
 }
 
+/// A JSON document without the byte order mark that some programs write before it.
+pub fn without_bom(json: &[u8]) -> &[u8] {
+    json.strip_prefix("\u{feff}".as_bytes()).unwrap_or(json)
+}
+
 /// A JSON string as a JavaScript program would read it.
 ///
 /// JSON can spell half a surrogate pair (`"\ud800"`), which UTF-8 and so a WebSocket text frame cannot carry. A browser replaces it

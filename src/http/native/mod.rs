@@ -76,7 +76,7 @@ async fn answer(
     call: Call,
 ) -> Result<Answer, Problem> {
     let (head, incoming) = request.into_parts();
-    let body = body::read(room, incoming, MAX_BODY_BYTES).await?;
+    let body = body::read(room, &head.headers, incoming, MAX_BODY_BYTES).await?;
     let caller = auth::authenticate(gateway, &head, &body.bytes, client).await?;
     tracing::debug!(tenant.id = %caller.tenant.id, call = ?call, traceparent = ?head.headers.get("traceparent"), "native call");
     if !call.changes_something() {
@@ -135,6 +135,7 @@ impl From<BodyError> for Problem {
         let code = match error {
             BodyError::TooLarge { .. } => Code::TooLarge,
             BodyError::Busy => Code::Busy,
+            BodyError::Encoded => Code::BodyEncoded,
             BodyError::TooSlow | BodyError::Broken => Code::BodyBroken,
         };
         Self::new(code, error.to_string())
@@ -150,6 +151,7 @@ mod tests {
         for (error, status, code, words) in [
             (BodyError::TooLarge { limit_bytes: 7 }, 413, "too_large", "7 bytes"),
             (BodyError::Busy, 503, "busy", "try again"),
+            (BodyError::Encoded, 415, "body_encoded", "without gzip"),
             (BodyError::TooSlow, 408, "body_broken", "within 15 s"),
             (BodyError::Broken, 408, "body_broken", "broke off"),
         ] {

@@ -64,6 +64,8 @@ pub enum Code {
     IdempotencyKeyRunning,
     /// The body broke off or took too long.
     BodyBroken,
+    /// The body is compressed, or otherwise encoded.
+    BodyEncoded,
     /// The node has too much to do.
     Busy,
     /// This node takes no new tunnels.
@@ -78,7 +80,7 @@ pub enum Code {
 
 impl Code {
     /// Every code.
-    pub const ALL: [Self; 33] = [
+    pub const ALL: [Self; 34] = [
         Self::CredentialsMissing,
         Self::CredentialsWrong,
         Self::BearerInsecure,
@@ -107,6 +109,7 @@ impl Code {
         Self::IdempotencyKeyReused,
         Self::IdempotencyKeyRunning,
         Self::BodyBroken,
+        Self::BodyEncoded,
         Self::Busy,
         Self::Draining,
         Self::EngineAway,
@@ -145,6 +148,7 @@ impl Code {
             Self::IdempotencyKeyReused => ("idempotency_key_reused", 422, "The Idempotency-Key had another body"),
             Self::IdempotencyKeyRunning => ("idempotency_key_running", 409, "The first call is still running"),
             Self::BodyBroken => ("body_broken", 408, "The body did not come"),
+            Self::BodyEncoded => ("body_encoded", 415, "The body is encoded"),
             Self::Busy => ("busy", 503, "Too much to do"),
             Self::Draining => ("draining", 503, "The gateway is draining"),
             Self::EngineAway => ("engine_away", 503, "The engine does not answer"),

@@ -20,6 +20,7 @@ use crate::protocol::text::Object;
 use crate::protocol::text::Text;
 use crate::protocol::text::json_defect;
 use crate::protocol::text::printable;
+use crate::protocol::text::without_bom;
 use crate::protocol::wafer::MAX_TARGETS;
 use crate::protocol::wafer::Target;
 use crate::protocol::wafer::too_many;
@@ -320,7 +321,7 @@ fn text_of(content: &RawValue) -> Result<String, String> {
 }
 
 fn parse<T: DeserializeOwned>(body: &[u8], shape: &str) -> Result<T, Problem> {
-    match serde_json::from_slice(body) {
+    match serde_json::from_slice(without_bom(body)) {
         Ok(Object(request)) => Ok(request),
         Err(error) => Err(invalid(format!("the body must be {shape} in JSON: {}", defect(&error)))),
     }

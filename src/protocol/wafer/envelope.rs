@@ -8,6 +8,7 @@ use super::Refusal;
 use crate::protocol::text::Object;
 use crate::protocol::text::Text;
 use crate::protocol::text::json_defect;
+use crate::protocol::text::without_bom;
 
 /// Longest `dataEncode` that can mean `json`: each of its characters escaped.
 const MAX_DATA_ENCODE_BYTES: usize = 2 + 4 * 6;
@@ -51,7 +52,7 @@ impl Envelope {
     ///
     /// [`Refusal::Malformed`] with a sentence that says what is missing or of the wrong kind.
     pub fn parse(body: &[u8]) -> Result<Self, Refusal> {
-        serde_json::from_slice(body).map(|Object(envelope)| envelope).map_err(|error| {
+        serde_json::from_slice(without_bom(body)).map(|Object(envelope)| envelope).map_err(|error| {
             let why = json_defect(&error);
             Refusal::Malformed(format!(
                 "the body must be a JSON object with the strings data, tcId and signature: {why}"
@@ -123,6 +124,8 @@ mod tests {
         assert_eq!(envelope.data.0, r#"{"a":"\/中"}"#);
         assert!(!envelope.wants_text());
         assert!(envelope.tc_key.is_none());
+        let with_bom = [&b"\xef\xbb\xbf"[..], php].concat();
+        assert_eq!(Envelope::parse(&with_bom).expect("valid").data.0, envelope.data.0);
     }
 
     #[test]

@@ -215,3 +215,18 @@ async fn a_node_that_drains_takes_no_new_tunnels() {
     assert_eq!(scene.gateway.ended().await, Ended::Drained);
     scene.hooks.events(&client.tunnel, 3).await;
 }
+
+#[tokio::test]
+async fn a_body_that_is_encoded_is_refused_in_words_and_one_with_a_byte_order_mark_is_read() {
+    let scene = Scene::new().await;
+    let address = scene.gateway.address;
+
+    let encoded = request(address, "POST /v1/push", "Content-Encoding: gzip\r\n", b"\x1f\x8b\x08").await;
+    let (status, code, detail) = told(&encoded);
+    assert_eq!((status, code.as_str()), (415, "body_encoded"));
+    assert!(detail.contains("without gzip"), "{detail}");
+
+    let marked = scene.native.signed("POST /v1/push", "\u{feff}{\"to\":{\"tunnels\":[]},\"content\":1}");
+    assert_eq!(marked.send(address).await.status, 200);
+    scene.gateway.finish().await;
+}
