@@ -84,6 +84,7 @@ impl Balancer {
             ("listen 443 ssl;", format!("listen 127.0.0.1:{port}{ssl};")),
             ("    ssl_certificate /etc/nginx/ws.example.com.crt;\n", file("ssl_certificate", "cert.pem")),
             ("    ssl_certificate_key /etc/nginx/ws.example.com.key;\n", file("ssl_certificate_key", "key.pem")),
+            ("/var/log/nginx/", format!("{}/", dir.path().display())),
             ("    server 127.0.0.1:8080 ", format!("    server 127.0.0.1:{node1} ")),
             ("    # server 127.0.0.1:8081 ", format!("    server 127.0.0.1:{node2} ")),
             ("    # 10.0.0.9/32 1;", proxies.to_owned()),

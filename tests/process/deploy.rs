@@ -67,6 +67,7 @@ fn nginx_accepts_its_configuration() {
     let site = deploy("nginx.conf")
         .replace("/etc/nginx/ws.example.com.crt", &format!("{folder}/cert.pem"))
         .replace("/etc/nginx/ws.example.com.key", &format!("{folder}/key.pem"))
+        .replace("/var/log/nginx/", &format!("{folder}/"))
         .replace("listen 443 ssl", "listen 127.0.0.1:8443 ssl");
     let whole = format!("pid {folder}/pid;\nerror_log stderr;\nevents {{}}\nhttp {{\naccess_log off;\n{site}}}\n");
     fs::write(dir.path().join("nginx.conf"), whole).expect("written");
