@@ -29,6 +29,8 @@ pub struct Options {
     pub limits: Limits,
     /// Whether unknown tenants may enrol themselves.
     pub enrolment: Enrolment,
+    /// What reading the configuration again may do.
+    pub reload: Reload,
     /// Who may ask for tunnels.
     #[serde(default)]
     pub tenants: Vec<Tenant>,
@@ -101,6 +103,8 @@ pub struct Engine {
     pub kind: EngineKind,
     /// Address of Redis, with its password if it has one.
     pub redis_url: Secret,
+    /// Password of the Sentinels, where Redis is found by them.
+    pub sentinel_password: Secret,
     /// First part of every Redis key.
     pub redis_prefix: String,
 }
@@ -166,6 +170,10 @@ pub struct Webhook {
     pub max_pending_closes: usize,
     /// Private networks that receive URLs may reach.
     pub allow_networks: Vec<IpNet>,
+    /// Networks that receive URLs may not reach.
+    pub deny_networks: Vec<IpNet>,
+    /// Ports of other services that receive URLs may reach.
+    pub allow_ports: Vec<u16>,
 }
 
 impl Webhook {
@@ -229,6 +237,14 @@ pub struct Limits {
 pub struct Enrolment {
     /// Whether an unknown tcId is accepted with the key that it first brings.
     pub open: bool,
+}
+
+/// `[reload]`
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Reload {
+    /// Whether tenants may be taken out that have tunnels, or all of them.
+    pub allow_removal: bool,
 }
 
 /// One `[[tenants]]` entry.

@@ -46,6 +46,7 @@ use crate::webhook::Upkeep;
 use crate::webhook::client;
 use crate::webhook::client::Client;
 use crate::webhook::dial::TcpDial;
+use crate::webhook::guard::Guard;
 use crate::webhook::resolve::Resolve;
 use crate::webhook::resolve::SystemResolver;
 use crate::webhook::tls::Roots;
@@ -271,7 +272,7 @@ impl Reloader {
         if let Some(certificate) = &self.certificate {
             certificate.reload(&options.server)?;
         }
-        self.dispatcher.client().set_policy(options.webhook.allow_networks.clone());
+        self.dispatcher.client().set_policy(Guard::of(&options.webhook));
         self.admin_hosts.set(&options.server.admin_hosts);
         self.gateway.reload(options);
         Ok(())
@@ -287,7 +288,7 @@ impl Outside {
 
 fn client(options: &options::Webhook, outside: Outside, clock: Arc<dyn Clock>, fence: Arc<Fence>) -> Client {
     let client = Client::new(client::Settings {
-        allow: options.allow_networks.clone(),
+        guard: Guard::of(options),
         roots: outside.roots,
         resolver: outside.resolver,
         dial: Arc::new(TcpDial),
@@ -348,12 +349,13 @@ fn redis(options: &Options, clock: &Arc<dyn Clock>, metrics: &Metrics) -> anyhow
     }
     let settings = RedisSettings {
         url: options.engine.redis_url.expose(),
+        sentinel_password: options.engine.sentinel_password.expose(),
         prefix: &options.engine.redis_prefix,
         ticket_key: options.server.ticket_key.expose().as_bytes(),
         connect_ttl: options.tunnel.connect_ttl(),
         clock: Arc::clone(clock),
     };
-    Ok(Some(RedisEngine::new(&settings, metrics.clone())?))
+    Ok(Some(RedisEngine::new(&settings, metrics.clone()).context("engine.redis_url")?))
 }
 
 fn upkeep(engine: &Arc<dyn Engine>) -> Upkeep {

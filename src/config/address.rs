@@ -1,9 +1,13 @@
 //! The addresses that settings hold: which forms are taken, and what to write in place of others.
 
 use std::net::IpAddr;
+use std::net::Ipv4Addr;
 
 use url::Host;
 use url::Url;
+
+use crate::webhook::endpoint::ReceiveUrl;
+use crate::webhook::endpoint::ReceiveUrlError;
 
 /// `text` as `ws://host[:port]` or `wss://host[:port]`; the error is advice.
 pub(super) fn public_url(text: &str) -> Result<String, String> {
@@ -14,6 +18,9 @@ pub(super) fn public_url(text: &str) -> Result<String, String> {
     }
     if url.path() != "/" || url.query().is_some() || url.fragment().is_some() {
         return Err("must not have a path, query or fragment; every connectUrl adds its own path".to_owned());
+    }
+    if url.port() == Some(0) {
+        return Err("must not have port 0, which no client can connect to".to_owned());
     }
     origin(&url).ok_or_else(advice)
 }
@@ -29,49 +36,19 @@ fn origin(url: &Url) -> Option<String> {
     Some(format!("{scheme}://{}{port}", url.host_str()?))
 }
 
-/// Whether events can be posted to `text`; the error is advice.
-pub(super) fn webhook_url(text: &str) -> Result<Url, String> {
-    let advice = "must be an absolute http or https URL, such as \"https://api.example.com/events\"";
-    let url = Url::parse(text).map_err(|_| advice)?;
-    if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
-        return Err(advice.to_owned());
-    }
-    if !url.username().is_empty() || url.password().is_some() {
-        return Err("must not hold a user or a password; events are signed, take them out".to_owned());
-    }
-    if url.fragment().is_some() {
+/// Whether events can be posted to `text`, as for a URL that a tunnel names; the error is advice.
+pub(super) fn webhook_url(text: &str) -> Result<ReceiveUrl, String> {
+    let url = ReceiveUrl::parse(text).map_err(|error| match error {
+        ReceiveUrlError::Scheme => {
+            "must be an absolute http or https URL, such as \"https://api.example.com/events\"".to_owned()
+        }
+        ReceiveUrlError::UserInfo => "must not hold a user or a password; events are signed, take them out".to_owned(),
+        error => format!("no event can be posted there: {error}"),
+    })?;
+    if text.contains('#') {
         return Err("must not have a fragment (#...), which is never sent; take it out".to_owned());
     }
     Ok(url)
-}
-
-/// Whether `text` is the address of a Redis; the error is advice and never repeats what may be a password.
-pub(super) fn redis_url(text: &str) -> Result<(), String> {
-    let (scheme, rest) = text.split_once("://").unwrap_or(("", text));
-    let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
-    let hosts = authority.rsplit_once('@').map_or(authority, |(_, hosts)| hosts);
-    let all_good = hosts.split(',').all(|host| authority_host(host).is_some());
-    let is_database = |path: &str| path.is_empty() || path.parse::<u16>().is_ok();
-    match scheme {
-        "redis" | "rediss" if !all_good || hosts.contains(',') => {
-            Err("must name one host and port: redis[s]://[user:pass@]host:port[/db]".to_owned())
-        }
-        "redis" | "rediss" if !is_database(path) => {
-            Err("must end with a database number or nothing: redis[s]://[user:pass@]host:port[/db]".to_owned())
-        }
-        "redis+sentinel" | "rediss+sentinel" => {
-            let (service, database) = path.split_once('/').unwrap_or((path, ""));
-            if all_good && !service.is_empty() && is_database(database) {
-                return Ok(());
-            }
-            Err("must be redis[s]+sentinel://[user:pass@]host1:port1,host2:port2/service[/db]".to_owned())
-        }
-        "redis+cluster" | "rediss+cluster" if !all_good || !path.is_empty() => {
-            Err("must be redis[s]+cluster://[user:pass@]host1:port1,host2:port2, without a database".to_owned())
-        }
-        "redis" | "rediss" | "redis+cluster" | "rediss+cluster" => Ok(()),
-        _ => Err("must begin with redis://, rediss://, redis[s]+sentinel:// or redis[s]+cluster://".to_owned()),
-    }
 }
 
 /// Whether `text` is an entry of `receive_hosts`: `host`, `host:port` or `*`.
@@ -91,19 +68,13 @@ pub(super) fn authority_host(text: &str) -> Option<Host> {
     Host::parse(host).ok()
 }
 
-/// The address that `host` is, if it is one that receive URLs may not reach by themselves.
-pub(super) fn inner_address<S: AsRef<str>>(host: &Host<S>) -> Option<IpAddr> {
+/// The address that `host` is, or surely stands for.
+pub(super) fn literal<S: AsRef<str>>(host: &Host<S>) -> Option<IpAddr> {
     match host {
-        Host::Domain(name) if name.as_ref().eq_ignore_ascii_case("localhost") => {
-            Some(std::net::Ipv4Addr::LOCALHOST.into())
-        }
+        Host::Domain(name) if name.as_ref().eq_ignore_ascii_case("localhost") => Some(Ipv4Addr::LOCALHOST.into()),
         Host::Domain(_) => None,
-        Host::Ipv4(v4) => {
-            Some(*v4).filter(|v4| v4.is_loopback() || v4.is_private() || v4.is_link_local()).map(IpAddr::V4)
-        }
-        Host::Ipv6(v6) => Some(*v6)
-            .filter(|v6| v6.is_loopback() || v6.is_unique_local() || v6.is_unicast_link_local())
-            .map(IpAddr::V6),
+        Host::Ipv4(v4) => Some(IpAddr::V4(*v4)),
+        Host::Ipv6(v6) => Some(IpAddr::V6(*v6)),
     }
 }
 
@@ -125,6 +96,7 @@ mod tests {
             "ws.example.com",
             "ftp://h",
             "wss://",
+            "wss://h:0",
             "wss://h/p",
             "wss://h/?q",
             "wss://h#f",
@@ -141,40 +113,21 @@ mod tests {
         for text in ["http://127.0.0.1:3000", "https://api.example.com/a?b=c", "HTTP://[::1]/"] {
             assert!(webhook_url(text).is_ok(), "{text}");
         }
-        for text in
-            ["/events", "api.example.com/e", "ws://h/", "http://u@h/", "http://:p@h/", "http://h/#f", "file:///etc"]
-        {
+        for text in [
+            "/events",
+            "api.example.com/e",
+            "ws://h/",
+            "http://u@h/",
+            "http://:p@h/",
+            "http://h/#f",
+            "file:///etc",
+            "http://h/a b",
+            "http://h/<x>",
+            " http://h/",
+            "http://h:0/",
+            "http://[h:9000]/",
+        ] {
             assert!(webhook_url(text).is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn redis_has_three_forms() {
-        for text in [
-            "redis://127.0.0.1:6379",
-            "rediss://user:p%40ss@h:1/15",
-            "redis://[::1]:6379/0",
-            "redis+sentinel://:p@h1:1,h2:2/main",
-            "rediss+sentinel://h1:1/main/3",
-            "redis+cluster://h1:1,h2:2",
-            "rediss+cluster://u:p@h1:1",
-        ] {
-            assert_eq!(redis_url(text), Ok(()), "{text}");
-        }
-        for text in [
-            "",
-            "127.0.0.1:6379",
-            "http://h:1",
-            "redis://",
-            "redis://h:1,h:2",
-            "redis://h:1/name",
-            "redis://h:port",
-            "redis+sentinel://h:1",
-            "redis+sentinel://h:1/main/x",
-            "redis+cluster://h:1/2",
-            "redis+cluster://h:1,",
-        ] {
-            assert!(redis_url(text).is_err(), "{text}");
         }
     }
 

@@ -9,13 +9,17 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use crate::clock::SystemClock;
+use crate::engine::RedisEngine;
 use crate::options::EngineKind;
 use crate::options::Options;
 use crate::options::ProxyProtocol;
 use crate::options::Server;
+use crate::options::Webhook;
 use crate::server::Certificate;
 use crate::server::CertificateError;
 use crate::telemetry;
+use crate::webhook::guard::Guard;
+use crate::webhook::platform;
 
 use super::address;
 use super::error::Place;
@@ -43,6 +47,7 @@ pub(super) fn check(options: &mut Options, settings: &Settings, report: &mut Rep
     admin_hosts(&options.server, &mut checker);
     networks("server.trusted_proxies", &options.server.trusted_proxies, &mut checker);
     networks("webhook.allow_networks", &options.webhook.allow_networks, &mut checker);
+    reachable_platforms(&options.webhook, &mut checker);
     enrolment(options, &mut checker);
     tenants::check(options, &mut checker);
     if let Err(error) = telemetry::parse_filter(&options.log.level) {
@@ -221,14 +226,18 @@ fn engine(options: &Options, checker: &mut Checker<'_>) {
             "is required with engine.kind = \"redis\"; write redis://[user:pass@]host:port[/db]",
         ),
         (_, false) => {
-            if let Err(advice) = address::redis_url(url) {
-                checker.problem("engine.redis_url", advice);
+            if let Err(error) = RedisEngine::check_url(url) {
+                checker.problem("engine.redis_url", error.to_string());
             }
             if !with_redis {
                 checker.warning("engine.redis_url", "is not used with engine.kind = \"memory\"");
             }
         }
         (false, true) => {}
+    }
+
+    if !options.engine.sentinel_password.is_empty() && !url.contains("+sentinel://") {
+        checker.warning("engine.sentinel_password", "is not used: engine.redis_url names no Sentinels");
     }
 
     let prefix = &options.engine.redis_prefix;
@@ -270,6 +279,20 @@ fn proxies(server: &Server, checker: &mut Checker<'_>) {
 fn networks(name: &str, networks: &[IpNet], checker: &mut Checker<'_>) {
     if let Some(network) = networks.iter().find(|network| network.prefix_len() == 0) {
         checker.warning(name, format!("{network} means every address; name the networks that are meant"));
+    }
+}
+
+/// Warns of a network that opens more than its owner may know.
+fn reachable_platforms(webhook: &Webhook, checker: &mut Checker<'_>) {
+    for network in webhook.allow_networks.iter().filter(|network| network.prefix_len() > 0) {
+        let Some((address, cloud)) = platform::metadata_in(network) else { continue };
+        if Guard::of(webhook).admits(address).is_ok() && network.prefix_len() < network.max_prefix_len() {
+            let advice = format!(
+                "{network} holds {address}, where {cloud} gives out this machine's credentials; name smaller networks, or add the \
+                 address to webhook.deny_networks"
+            );
+            checker.warning("webhook.allow_networks", advice);
+        }
     }
 }
 

@@ -14,6 +14,7 @@ use super::error::Report;
 use super::error::Source;
 use super::keys;
 use super::settings::Settings;
+use super::value;
 
 /// Where the document at hand came from.
 pub(super) enum Origin {
@@ -35,7 +36,14 @@ pub(super) fn read(text: &str, origin: Origin, settings: &mut Settings, report: 
     if !errors.is_empty() {
         return;
     }
-    locate(document.get_ref(), "", &lines, &mut reader.places);
+    let mut oversized = vec![];
+    locate(document.get_ref(), "", &lines, &mut reader.places, &mut oversized);
+    for path in &oversized {
+        reader.oversized(path);
+    }
+    if !oversized.is_empty() {
+        return;
+    }
     match toml::from_str(text) {
         Ok(table) => reader.node(table),
         Err(error) => reader.report.stray("TOML syntax", reader.origin.whole(), error.message()),
@@ -73,17 +81,26 @@ impl Lines {
     }
 }
 
-/// Notes the line of every key below `table`, by its path.
-fn locate(table: &DeTable<'_>, prefix: &str, lines: &Lines, places: &mut HashMap<String, usize>) {
+/// Notes the line of every key below `table`, by its path; and the keys whose numbers no program can count to.
+fn locate(
+    table: &DeTable<'_>,
+    prefix: &str,
+    lines: &Lines,
+    places: &mut HashMap<String, usize>,
+    oversized: &mut Vec<String>,
+) {
     for (name, value) in table {
         let path = format!("{prefix}{}", name.get_ref());
         places.insert(path.clone(), lines.at(name.span().start));
         match value.get_ref() {
-            DeValue::Table(inner) => locate(inner, &format!("{path}."), lines, places),
+            DeValue::Table(inner) => locate(inner, &format!("{path}."), lines, places, oversized),
+            DeValue::Integer(number) if i64::from_str_radix(number.as_str(), number.radix()).is_err() => {
+                oversized.push(path);
+            }
             DeValue::Array(items) => items.iter().enumerate().for_each(|(index, item): (usize, &Spanned<_>)| {
                 if let DeValue::Table(inner) = item.get_ref() {
                     places.insert(format!("{path}[{index}]"), lines.at(item.span().start));
-                    locate(inner, &format!("{path}[{index}]."), lines, places);
+                    locate(inner, &format!("{path}[{index}]."), lines, places, oversized);
                 }
             }),
             _ => {}
@@ -160,6 +177,14 @@ impl Reader<'_> {
                 self.stray(&path, format!("unknown key; the nearest one is `{prefix}{nearest}`"));
             }
         }
+    }
+
+    /// A number that is larger than any key takes.
+    fn oversized(&mut self, path: &str) {
+        let of_tenant = path.strip_prefix("tenants[").and_then(|rest| rest.split_once("].")).map(|(_, name)| name);
+        let key = keys::find(of_tenant.is_some(), of_tenant.unwrap_or(path));
+        let advice = key.and_then(|key| value::check(&key.kind, &Value::Integer(i64::MAX)).err());
+        self.stray(path, advice.unwrap_or_else(|| "is a number that is too large".to_owned()));
     }
 
     fn stray(&mut self, path: &str, advice: impl Into<String>) {

@@ -104,6 +104,13 @@ impl fmt::Display for Place {
 pub(super) struct Report {
     problems: Vec<Problem>,
     warnings: Vec<Problem>,
+    notes: Vec<Problem>,
+}
+
+/// What was found in a configuration that can be used.
+pub(super) struct Findings {
+    pub(super) warnings: Vec<String>,
+    pub(super) notes: Vec<String>,
 }
 
 impl Report {
@@ -122,16 +129,23 @@ impl Report {
         self.warnings.push(about(place, value, source, advice));
     }
 
+    /// A setting that is as it should be, and that was understood otherwise by an older release.
+    pub(super) fn note(&mut self, place: Place, value: Option<&Value>, source: Source, words: impl Into<String>) {
+        self.notes.push(about(place, value, source, words));
+    }
+
     /// The keys that something is wrong with. A secret's file stands for the secret.
     pub(super) fn blamed(&self) -> HashSet<String> {
         let name = |problem: &Problem| problem.key.strip_suffix("_file").unwrap_or(&problem.key).to_owned();
         self.problems.iter().map(name).collect()
     }
 
-    /// The warnings, or the error that all problems make together.
-    pub(super) fn finish(self) -> Result<Vec<String>, ConfigError> {
+    /// Warnings and notes, or the error that all problems make together.
+    pub(super) fn finish(self) -> Result<Findings, ConfigError> {
         if self.problems.is_empty() {
-            Ok(self.warnings.iter().map(Problem::to_string).collect())
+            let [warnings, notes] =
+                [self.warnings, self.notes].map(|found| found.iter().map(Problem::to_string).collect());
+            Ok(Findings { warnings, notes })
         } else {
             Err(ConfigError { problems: self.problems })
         }

@@ -33,6 +33,8 @@ pub(super) enum Kind {
     Networks,
     /// One of these words.
     Choice(&'static [&'static str]),
+    /// A list of ports.
+    Ports,
     /// A list of texts.
     Texts,
     /// Text that is never shown.
@@ -51,7 +53,7 @@ impl Kind {
 
     /// Whether values are lists.
     pub(super) fn is_list(&self) -> bool {
-        matches!(self, Self::Networks | Self::Texts | Self::Secrets)
+        matches!(self, Self::Networks | Self::Ports | Self::Texts | Self::Secrets)
     }
 }
 
@@ -86,6 +88,8 @@ pub(super) static NODE: &[Key] = &[
     key("engine.kind", Kind::Choice(&["memory", "redis"])),
     key("engine.redis_url", Kind::Secret),
     key("engine.redis_url_file", Kind::SecretFile),
+    key("engine.sentinel_password", Kind::Secret),
+    key("engine.sentinel_password_file", Kind::SecretFile),
     key("engine.redis_prefix", Kind::Text),
     number("tunnel.connect_ttl_secs", 1, 3600, "seconds"),
     number("tunnel.heartbeat_secs", 1, 3600, "seconds"),
@@ -99,6 +103,8 @@ pub(super) static NODE: &[Key] = &[
     number("webhook.max_in_flight_per_endpoint", 1, 100_000, "requests"),
     number("webhook.max_pending_closes", 1, BILLION, "close events"),
     key("webhook.allow_networks", Kind::Networks),
+    key("webhook.deny_networks", Kind::Networks),
+    key("webhook.allow_ports", Kind::Ports),
     number("drain.window_secs", 0, DAY_SECS, "seconds"),
     number("drain.flush_secs", 0, DAY_SECS, "seconds"),
     number("limits.connections", 0, BILLION, "tunnels (0 = unlimited)"),
@@ -107,6 +113,7 @@ pub(super) static NODE: &[Key] = &[
     number("limits.pushes_per_sec", 0, BILLION, "requests per second (0 = unlimited)"),
     number("limits.max_push_targets", 0, BILLION, "tunnel ids (0 = unlimited)"),
     key("enrolment.open", Kind::Flag),
+    key("reload.allow_removal", Kind::Flag),
     key("log.level", Kind::Text),
     key("log.format", Kind::Choice(&["text", "json"])),
 ];

@@ -7,13 +7,15 @@ mod check;
 mod document;
 mod environment;
 mod error;
+mod file;
 mod keys;
+mod restart;
 mod secrets;
 mod settings;
 mod tenants;
 mod value;
 
-use std::fs;
+use std::io;
 use std::path::Path;
 
 use crate::options::Options;
@@ -21,8 +23,10 @@ use crate::options::Options;
 pub use self::environment::variables;
 pub use self::error::ConfigError;
 pub use self::error::Problem;
+pub use self::restart::need_restart;
 
 use self::document::Origin;
+use self::error::Findings;
 use self::error::Report;
 use self::error::Source;
 use self::settings::Settings;
@@ -37,6 +41,8 @@ pub struct Loaded {
     pub options: Options,
     /// What works but may not be meant, one sentence each, for the log or `check-config`.
     pub warnings: Vec<String>,
+    /// What is as it should be, and may surprise whoever used an older release.
+    pub notes: Vec<String>,
 }
 
 /// Reads the defaults, then `file`, then the `WAFERGATE__*` variables of `environment`; the later one wins.
@@ -72,20 +78,25 @@ pub fn load(
             None
         }
     };
-    let warnings = report.finish()?;
+    let Findings { warnings, notes } = report.finish()?;
     let options = options.expect("what has no options has a problem, and finish() returned it");
-    Ok(Loaded { options, warnings })
+    Ok(Loaded { options, warnings, notes })
 }
 
 fn read_file(path: &Path, settings: &mut Settings, report: &mut Report) {
     let name = path.display().to_string();
-    match fs::read_to_string(path) {
+    let text = file::read(path).and_then(|bytes| String::from_utf8(bytes).map_err(|_| not_text()));
+    match text {
         Ok(text) => document::read(&text, Origin::File(name.into()), settings, report),
         Err(error) => {
             let advice = format!("cannot be read: {error}; check the path given with --config");
             report.stray("configuration file", Source::WholeFile(name.into()), advice);
         }
     }
+}
+
+fn not_text() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8")
 }
 
 /// The effective configuration as TOML, with every secret masked.

@@ -1,11 +1,10 @@
 //! Secrets that are kept in files of their own: `x_file` in the place of `x`.
 
-use std::fs;
-
 use toml::Value;
 
 use super::error::Place;
 use super::error::Report;
+use super::file;
 use super::keys;
 use super::keys::Kind;
 use super::settings::Settings;
@@ -27,7 +26,12 @@ pub(super) fn resolve(settings: &mut Settings, report: &mut Report) {
             continue;
         }
         match read(path, &secret.key.kind) {
-            Ok(value) => settings.replace(secret, value, entry.source),
+            Ok(Held { value, comments }) => {
+                if !comments.is_empty() {
+                    report.note(place, Some(&entry.value), entry.source.clone(), passed_over(&comments));
+                }
+                settings.replace(secret, value, entry.source);
+            }
             Err(advice) => report.problem(place, Some(&entry.value), entry.source, advice),
         }
     }
@@ -46,29 +50,62 @@ fn is_empty(value: &Value) -> bool {
     }
 }
 
-fn read(path: &str, kind: &Kind) -> Result<Value, String> {
+/// What a file holds.
+struct Held {
+    value: Value,
+    /// The numbers of the lines that are comments.
+    comments: Vec<usize>,
+}
+
+/// How many numbers of lines a sentence lists.
+const LISTED_LINES: usize = 5;
+
+fn passed_over(comments: &[usize]) -> String {
+    let listed: Vec<String> = comments.iter().take(LISTED_LINES).map(usize::to_string).collect();
+    let more = if comments.len() > LISTED_LINES { " and more" } else { "" };
+    let (lines, are) = if comments.len() == 1 { ("line", "is a comment") } else { ("lines", "are comments") };
+    let listed = listed.join(", ");
+    format!("{lines} {listed}{more} of that file {are}, since # begins it; write \\# before a key that begins so")
+}
+
+fn read(path: &str, kind: &Kind) -> Result<Held, String> {
     let bytes =
-        fs::read(path).map_err(|error| format!("cannot be read: {error}; check the path and who may read it"))?;
+        file::read(path).map_err(|error| format!("cannot be read: {error}; check the path and who may read it"))?;
     let text = String::from_utf8(bytes).map_err(|_| "the file is not UTF-8; save it so".to_owned())?;
     if text.starts_with('\u{feff}') {
         return Err("the file begins with a byte order mark; save it without one".to_owned());
     }
-    let value = parse(&text, kind);
-    if is_empty(&value) {
+    let held = parse(&text, kind);
+    if is_empty(&held.value) {
         return Err("the file is empty; put the secret into it".to_owned());
     }
-    Ok(value)
+    Ok(held)
 }
 
 /// What a file holds: one secret up to the line break at its end, or one a line. Spaces belong to the secret.
-fn parse(text: &str, kind: &Kind) -> Value {
+fn parse(text: &str, kind: &Kind) -> Held {
     match kind {
-        Kind::Secrets => Value::from(text.lines().filter(|line| !line.trim().is_empty()).collect::<Vec<_>>()),
+        Kind::Secrets => lines(text),
         _ => {
             let line = text.strip_suffix('\n').map(|line| line.strip_suffix('\r').unwrap_or(line));
-            Value::from(line.unwrap_or(text))
+            Held { value: Value::from(line.unwrap_or(text)), comments: vec![] }
         }
     }
+}
+
+/// One secret a line. A line that begins with # is a comment; one that is meant to begin so has one backslash more.
+fn lines(text: &str) -> Held {
+    let mut comments = vec![];
+    let mut secrets = vec![];
+    for (line, number) in text.lines().zip(1..) {
+        if line.starts_with('#') {
+            comments.push(number);
+        } else if !line.trim().is_empty() {
+            let is_escaped = line.starts_with('\\') && line.trim_start_matches('\\').starts_with('#');
+            secrets.push(if is_escaped { &line[1..] } else { line });
+        }
+    }
+    Held { value: Value::from(secrets), comments }
 }
 
 #[cfg(test)]
@@ -80,7 +117,7 @@ mod tests {
         for (text, secret) in
             [("a", "a"), ("a\n", "a"), ("a\r\n", "a"), ("a\n\n", "a\n"), (" a b \n", " a b "), ("a\r", "a\r")]
         {
-            assert_eq!(parse(text, &Kind::Secret), Value::from(secret), "{text:?}");
+            assert_eq!(parse(text, &Kind::Secret).value, Value::from(secret), "{text:?}");
         }
     }
 
@@ -88,6 +125,28 @@ mod tests {
     fn a_list_of_secrets_has_one_a_line() {
         let keys = parse("first key \r\n\n  \n kéy-密钥 +/=\nlast", &Kind::Secrets);
 
-        assert_eq!(keys, Value::from(vec!["first key ", " kéy-密钥 +/=", "last"]));
+        assert_eq!(keys.value, Value::from(vec!["first key ", " kéy-密钥 +/=", "last"]));
+    }
+
+    #[test]
+    fn a_line_that_begins_with_a_hash_is_a_comment_and_its_number_is_told() {
+        let held = parse("# rotated 2026-11\nkey\n\\#key\n\\\\#key\n #key\nk#ey\n\\key\n#\n", &Kind::Secrets);
+
+        assert_eq!(held.value, Value::from(vec!["key", "#key", "\\#key", " #key", "k#ey", "\\key"]));
+        assert_eq!(held.comments, [1, 8]);
+        let words = passed_over(&held.comments);
+        assert!(words.starts_with("lines 1, 8 of that file are comments") && !words.contains("rotated"), "{words}");
+        assert!(parse("#a", &Kind::Secret).comments.is_empty(), "a single secret is all of its file");
+    }
+
+    #[test]
+    fn a_file_of_comments_has_no_secret() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("keys");
+        std::fs::write(&path, "# only\n# words\n").expect("written");
+
+        let error = read(path.to_str().expect("text"), &Kind::Secrets).err();
+
+        assert_eq!(error.as_deref(), Some("the file is empty; put the secret into it"));
     }
 }

@@ -9,12 +9,19 @@ use crate::options::Tenant;
 use crate::protocol::signature;
 use crate::protocol::subprotocol;
 use crate::protocol::text;
+use crate::webhook::guard::Guard;
 
 use super::address;
 use super::check::Checker;
 
 /// Fewest bytes of a key that nobody guesses.
 const KEY_BYTES: usize = 16;
+
+/// Fewest bits of a key, by how often each of its bytes is there. Twice as much is no proof, less is a pattern.
+const KEY_BITS: f64 = 40.0;
+
+/// Longest name of a subprotocol, in bytes.
+const SUBPROTOCOL_BYTES: usize = 256;
 
 /// Longest tenant id, in bytes.
 const ID_BYTES: usize = 128;
@@ -116,6 +123,10 @@ fn keys(index: usize, tenant: &Tenant, checker: &mut Checker<'_>) {
             let bytes = secret.len();
             let advice = format!("key {number} has {bytes} bytes, which can be guessed; use {KEY_BYTES} bytes or more");
             checker.tenant_warning(index, "keys", advice);
+        } else if bits(&secret) < KEY_BITS {
+            let advice =
+                format!("key {number} repeats few characters, which can be guessed; `wafergate keygen` makes one");
+            checker.tenant_warning(index, "keys", advice);
         }
         if written.starts_with(prefix) && secret == written.as_bytes() {
             let advice =
@@ -135,6 +146,15 @@ fn keys(index: usize, tenant: &Tenant, checker: &mut Checker<'_>) {
     }
 }
 
+/// How much there is to guess in `secret` for whoever knows how often it has which byte.
+fn bits(secret: &[u8]) -> f64 {
+    let mut counts = [0_u32; 256];
+    secret.iter().for_each(|byte| counts[usize::from(*byte)] += 1);
+    let length = f64::from(counts.iter().sum::<u32>());
+    let counts = counts.iter().filter(|count| **count > 0).map(|count| f64::from(*count));
+    counts.map(|count| count * (length / count).log2()).sum()
+}
+
 fn hosts(index: usize, tenant: &Tenant, options: &Options, checker: &mut Checker<'_>) {
     for host in &tenant.receive_hosts {
         if !address::is_receive_host(host) {
@@ -151,7 +171,12 @@ fn hosts(index: usize, tenant: &Tenant, options: &Options, checker: &mut Checker
         return;
     }
     match address::webhook_url(&tenant.webhook_url) {
-        Ok(url) => reachable(index, "webhook_url", url.host().map(|host| host.to_owned()), options, checker),
+        Ok(url) => {
+            if let Err(port) = Guard::of(&options.webhook).admits_port_of(url.host(), url.port()) {
+                checker.tenant_warning(index, "webhook_url", format!("no event will get there: {port}"));
+            }
+            reachable(index, "webhook_url", Some(url.host().clone()), options, checker);
+        }
         Err(advice) => checker.tenant_problem(index, "webhook_url", advice),
     }
 }
@@ -161,6 +186,12 @@ fn subprotocols(index: usize, tenant: &Tenant, checker: &mut Checker<'_>) {
         let shown = super::value::shown(&name.as_str().into());
         if !subprotocol::is_name(name.as_bytes()) {
             let advice = format!("{shown} is not a name; write a token of RFC 9110, such as \"chat.v2\"");
+            checker.tenant_problem(index, "subprotocols", advice);
+        } else if name.len() > SUBPROTOCOL_BYTES {
+            let advice = format!(
+                "{shown} has {} bytes; no client's request has room for more than {SUBPROTOCOL_BYTES}",
+                name.len()
+            );
             checker.tenant_problem(index, "subprotocols", advice);
         } else if name.starts_with(subprotocol::OWN_PREFIX) {
             let advice =
@@ -172,14 +203,27 @@ fn subprotocols(index: usize, tenant: &Tenant, checker: &mut Checker<'_>) {
     }
 }
 
-/// Warns of a host that the guard of receive URLs would refuse.
+/// Warns of a host that the guard of receive URLs refuses.
 fn reachable(index: usize, name: &str, host: Option<Host>, options: &Options, checker: &mut Checker<'_>) {
-    let Some(address) = host.as_ref().and_then(address::inner_address) else {
+    let Some(address) = host.as_ref().and_then(address::literal) else {
         return;
     };
-    if !options.webhook.allow_networks.iter().any(|network| network.contains(&address)) {
-        let advice =
-            format!("{address} is not public, and webhook.allow_networks does not hold it: no event will get there");
-        checker.tenant_warning(index, name, advice);
+    if let Err(refusal) = Guard::of(&options.webhook).admits(address) {
+        checker.tenant_warning(index, name, format!("no event will get there: {refusal}"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_without_much_to_guess_is_known() {
+        for key in ["aaaaaaaaaaaaaaaa", "abababababababababab", "1111222233334444", "hush-hush-hush-hush"] {
+            assert!(bits(key.as_bytes()) < KEY_BITS, "{key}");
+        }
+        for key in ["0123456789abcdef", "a key of this test", "the tunnel signature key", "9f86d081884c7d65"] {
+            assert!(bits(key.as_bytes()) >= KEY_BITS, "{key}");
+        }
     }
 }

@@ -1,5 +1,7 @@
 //! Layers, ranges and what is said about them. Whole files are in `tests/config.rs`.
 
+use std::fs;
+
 use super::keys::Kind;
 use super::*;
 

@@ -31,7 +31,10 @@ fn list(kind: &Kind, text: &str) -> Result<Value, String> {
     if text.is_empty() {
         return Ok(Value::Array(Vec::new()));
     }
-    let trimmed = |item: &str| Value::from(if kind.is_secret() { item } else { item.trim() });
+    let trimmed = |item: &str| match (kind, item.trim().parse()) {
+        (Kind::Ports, Ok(number)) => Value::Integer(number),
+        _ => Value::from(if kind.is_secret() { item } else { item.trim() }),
+    };
     Ok(Value::Array(text.split(',').map(trimmed).collect()))
 }
 
@@ -52,11 +55,20 @@ pub(super) fn check(kind: &Kind, value: &Value) -> Result<(), String> {
         }
         (Kind::Choice(words), Value::String(text)) if words.contains(&text.as_str()) => Ok(()),
         (Kind::Choice(words), _) => Err(format!("must be one of \"{}\"", words.join("\", \""))),
+        (Kind::Ports, Value::Array(items)) => items.iter().enumerate().try_for_each(|(index, item)| port(index, item)),
+        (Kind::Ports, _) => Err("must be a list: write [2375]".to_owned()),
         (Kind::Networks | Kind::Texts | Kind::Secrets, Value::Array(items)) => {
             items.iter().enumerate().try_for_each(|(index, item)| element(kind, index, item))
         }
         (Kind::Networks | Kind::Texts | Kind::Secrets, _) => Err("must be a list: write [\"...\"]".to_owned()),
         (Kind::Text | Kind::Secret | Kind::SecretFile, _) => Err("must be text: put it in quotes".to_owned()),
+    }
+}
+
+fn port(index: usize, item: &Value) -> Result<(), String> {
+    match item.as_integer() {
+        Some(1..=65_535) => Ok(()),
+        _ => Err(format!("entry {index} must be a port from 1 to 65535, without quotes")),
     }
 }
 
@@ -123,6 +135,8 @@ mod tests {
         assert_eq!(read(&Kind::Flag, "true"), Ok(Value::Boolean(true)));
         assert_eq!(read(&Kind::Text, "7"), Ok(Value::from("7")));
         assert_eq!(read(&Kind::Texts, "a, b"), Ok(Value::from(vec!["a", "b"])));
+        assert_eq!(read(&Kind::Ports, "25, 2375"), Ok(Value::from(vec![25, 2375])));
+        assert_eq!(read(&Kind::Ports, "[25]"), Ok(Value::from(vec![25])));
         assert_eq!(read(&Kind::Texts, r#"["a,b"]"#), Ok(Value::from(vec!["a,b"])));
         assert_eq!(read(&Kind::Texts, ""), Ok(Value::Array(Vec::new())));
         assert_eq!(read(&Kind::Secrets, "a, b"), Ok(Value::from(vec!["a", " b"])));
@@ -144,6 +158,9 @@ mod tests {
             (Kind::Choice(&["a"]), Value::from("a"), Value::from("A")),
             (Kind::Networks, Value::from(vec!["::1/128"]), Value::from(vec!["10.0.0.0/33"])),
             (Kind::Networks, Value::from(vec!["10.0.0.1/32"]), Value::from(vec!["10.0.0.1"])),
+            (Kind::Ports, Value::from(vec![1, 65_535]), Value::from(vec![0])),
+            (Kind::Ports, Value::Array(vec![]), Value::from(vec!["80"])),
+            (Kind::Ports, Value::from(vec![80]), Value::from(80)),
             (Kind::Texts, Value::from(vec!["a"]), Value::from("a")),
             (Kind::Secrets, Value::from(vec!["a"]), Value::from(vec![1])),
         ] {

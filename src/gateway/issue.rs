@@ -100,7 +100,9 @@ impl Gateway {
         if !tenant.owns_authority(url.authority_as_written(), host) {
             return Err(IssueError::NotOwned { authority: url.authority_as_written().to_owned() });
         }
-        self.guard.load().admits_literal(url.host()).map_err(|refusal| IssueError::Forbidden(refusal.to_string()))?;
+        let guard = self.guard.load();
+        guard.admits_literal(url.host()).map_err(|refusal| IssueError::Forbidden(refusal.to_string()))?;
+        guard.admits_port_of(url.host(), url.port()).map_err(|port| IssueError::Forbidden(port.to_string()))?;
         self.check_room(tenant)?;
         if !self.has_room() {
             return Err(IssueError::NoDescriptors);

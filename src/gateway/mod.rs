@@ -147,7 +147,7 @@ impl Gateway {
             ticket_clock,
             random_id,
             endpoints: Endpoints::new(options.webhook.max_in_flight_per_endpoint),
-            guard: ArcSwap::from_pointee(Guard::new(options.webhook.allow_networks)),
+            guard: ArcSwap::from_pointee(Guard::of(&options.webhook)),
             descriptors,
             expected: Mutex::default(),
             open: DashMap::new(),
@@ -169,7 +169,7 @@ impl Gateway {
     /// Takes over tenants, keys, limits and the networks that receive URLs may reach. No socket is dropped.
     pub fn reload(&self, options: &Options) {
         self.tenants.reload(options);
-        self.guard.store(Arc::new(Guard::new(options.webhook.allow_networks.clone())));
+        self.guard.store(Arc::new(Guard::of(&options.webhook)));
     }
 
     /// How many tunnels are open on this node.

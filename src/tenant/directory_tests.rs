@@ -11,6 +11,7 @@ fn options(tenants: &[(&str, &[&str])], open: bool) -> Options {
         [server]
         listen = "127.0.0.1:0"
         admin_listen = "127.0.0.1:0"
+        admin_hosts = []
         public_url = ""
         tls_cert = ""
         tls_key = ""
@@ -23,6 +24,7 @@ fn options(tenants: &[(&str, &[&str])], open: bool) -> Options {
         [engine]
         kind = "memory"
         redis_url = ""
+        sentinel_password = ""
         redis_prefix = ""
         [tunnel]
         connect_ttl_secs = 60
@@ -38,6 +40,8 @@ fn options(tenants: &[(&str, &[&str])], open: bool) -> Options {
         max_in_flight_per_endpoint = 1
         max_pending_closes = 1
         allow_networks = []
+        deny_networks = []
+        allow_ports = []
         [drain]
         window_secs = 1
         flush_secs = 1
@@ -49,6 +53,8 @@ fn options(tenants: &[(&str, &[&str])], open: bool) -> Options {
         max_push_targets = 1
         [enrolment]
         open = {open}
+        [reload]
+        allow_removal = true
         [log]
         level = "info"
         format = "text"

@@ -11,7 +11,7 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use hyper::StatusCode;
 use hyper::header::RETRY_AFTER;
-use ipnet::IpNet;
+use parking_lot::Mutex;
 
 use crate::fence::Fence;
 use crate::marks::Mark;
@@ -33,8 +33,8 @@ use crate::webhook::tls::Tls;
 
 /// What a client is made of.
 pub struct Settings {
-    /// Networks that may be reached beside the public ones.
-    pub allow: Vec<IpNet>,
+    /// What may be reached.
+    pub guard: Guard,
     /// Whom to trust on https.
     pub roots: Roots,
     /// Where addresses come from.
@@ -53,6 +53,8 @@ pub type WallClock = Arc<dyn Fn() -> SystemTime + Send + Sync>;
 /// Posts to business servers. Share one, in an `Arc`: it owns the connections.
 pub struct Client {
     pool: ArcSwap<Pool>,
+    /// The policy under which the pool's connections are made.
+    guard: Mutex<Guard>,
     resolver: Arc<dyn Resolve>,
     dial: Arc<dyn Dial>,
     tls: Tls,
@@ -63,12 +65,12 @@ pub struct Client {
 impl Client {
     /// A client without connections. Needs a tokio runtime; loads root certificates, so it may read files.
     pub fn new(settings: Settings) -> Self {
-        let Settings { allow, roots, resolver, dial, wall_clock, fence } = settings;
+        let Settings { guard, roots, resolver, dial, wall_clock, fence } = settings;
         let tls = Tls::new(roots);
-        let guard = Guard::new(allow);
         let connector =
-            Connector::new(guard, Arc::clone(&resolver), Arc::clone(&dial), tls.clone(), Arc::clone(&fence));
-        Self { pool: ArcSwap::new(Pool::new(connector)), resolver, dial, tls, wall_clock, fence }
+            Connector::new(guard.clone(), Arc::clone(&resolver), Arc::clone(&dial), tls.clone(), Arc::clone(&fence));
+        let guard = Mutex::new(guard);
+        Self { pool: ArcSwap::new(Pool::new(connector)), guard, resolver, dial, tls, wall_clock, fence }
     }
 
     /// Whether https can work at all: there is a root certificate to trust.
@@ -76,11 +78,16 @@ impl Client {
         self.tls.has_roots()
     }
 
-    /// Changes which networks may be reached. No connection made under the old policy is used again.
-    pub fn set_policy(&self, allow: Vec<IpNet>) {
+    /// Changes what may be reached. No connection made under another policy is used again; if it is the same, all are kept.
+    pub fn set_policy(&self, guard: impl Into<Guard>) {
+        let (guard, mut current) = (guard.into(), self.guard.lock());
+        if *current == guard {
+            return;
+        }
         let (resolver, dial) = (Arc::clone(&self.resolver), Arc::clone(&self.dial));
-        let connector = Connector::new(Guard::new(allow), resolver, dial, self.tls.clone(), Arc::clone(&self.fence));
+        let connector = Connector::new(guard.clone(), resolver, dial, self.tls.clone(), Arc::clone(&self.fence));
         self.pool.store(Pool::new(connector));
+        *current = guard;
     }
 
     /// Makes one attempt for what belongs to this node's life `epoch`, which takes at most `limit` with everything in it. No byte leaves

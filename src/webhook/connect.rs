@@ -46,7 +46,7 @@ impl Connector {
     /// Connects to the host of `url`, by TLS if it is an https URL.
     pub async fn connect(&self, url: &ReceiveUrl) -> Result<Stream, AttemptError> {
         let epoch = self.fence.epoch();
-        let addresses = self.admitted(url.host()).await?;
+        let addresses = self.admitted(url.host(), url.port()).await?;
         let stream = self.connect_to_one(&addresses, url.port()).await;
         let stream = stream.map_err(|error| AttemptError::Connect(Arc::new(error)))?;
         let transport = if url.is_https() {
@@ -60,7 +60,7 @@ impl Connector {
 
     /// All addresses of `host`, an address itself or a name. One that is refused refuses them all: who mixes an inner
     /// address into an answer means it.
-    async fn admitted(&self, host: &Host<String>) -> Result<Vec<IpAddr>, AttemptError> {
+    async fn admitted(&self, host: &Host<String>, port: u16) -> Result<Vec<IpAddr>, AttemptError> {
         let addresses = match host {
             Host::Ipv4(address) => vec![IpAddr::V4(*address)],
             Host::Ipv6(address) => vec![IpAddr::V6(*address)],
@@ -70,7 +70,7 @@ impl Connector {
             }
         };
         for address in &addresses {
-            self.guard.admits(*address)?;
+            self.guard.admits_at(SocketAddr::new(*address, port))?;
         }
         Ok(addresses)
     }

@@ -1,13 +1,19 @@
-//! Which addresses a receive URL may reach: public ones, and what the operator allows. Judges addresses, opens nothing.
+//! Which addresses and ports a receive URL may reach: public ones, and what the operator allows. Judges addresses, opens nothing.
 
+use std::fmt;
 use std::net::IpAddr;
 use std::net::Ipv4Addr;
 use std::net::Ipv6Addr;
+use std::net::SocketAddr;
 
 use ipnet::IpNet;
 use ipnet::Ipv4Net;
 use ipnet::Ipv6Net;
 use url::Host;
+
+use super::platform::PLATFORMS;
+use super::ports;
+use crate::options;
 
 /// Every block that is not public, the more exact ones first, with its meaning in words.
 ///
@@ -60,40 +66,95 @@ const SPECIAL: &[(IpNet, &str)] = &[
 /// The only IPv6 block from which public addresses are given out.
 const GLOBAL_UNICAST: Ipv6Net = Ipv6Net::new_assert(Ipv6Addr::new(0x2000, 0, 0, 0, 0, 0, 0, 0), 3);
 
-/// The policy: public addresses and the networks that the operator allows.
-#[derive(Clone, Debug, Default)]
+/// The policy: public addresses and ports of web servers, what the operator allows beside them, and what he denies.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Guard {
     allow: Vec<IpNet>,
+    deny: Vec<IpNet>,
+    allow_ports: Vec<u16>,
 }
 
 /// Why an address may not be reached.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("{address} is {block} ({network}); add it to webhook.allow_networks to allow it")]
+#[error("{address} {why}")]
 pub struct Refusal {
     /// The address that was judged, an IPv4-mapped one as IPv4.
     pub address: IpAddr,
-    /// The block that it belongs to.
-    pub network: IpNet,
-    /// What that block is, in words.
-    pub block: &'static str,
+    /// What is against it.
+    pub why: Why,
+}
+
+/// What is against an address.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Why {
+    /// It is not public.
+    Special {
+        /// The block that it belongs to.
+        network: IpNet,
+        /// What that block is, in words.
+        block: &'static str,
+    },
+    /// The operator denies it.
+    Denied(IpNet),
+    /// Its port belongs to others.
+    Port(BadPort),
+}
+
+/// The port of a receive URL belongs to other services than web servers.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("port {0} belongs to another service than a web server; add it to webhook.allow_ports to allow it")]
+pub struct BadPort(pub u16);
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Special { network, block } => {
+                write!(f, "is {block} ({network}); add it to webhook.allow_networks to allow it")
+            }
+            Self::Denied(network) => write!(f, "is in webhook.deny_networks ({network})"),
+            Self::Port(port) => write!(f, "is refused there: {port}"),
+        }
+    }
 }
 
 impl Guard {
     /// A guard that admits public addresses and those in `allow`.
     pub fn new(allow: Vec<IpNet>) -> Self {
-        Self { allow: allow.into_iter().map(canonical_net).collect() }
+        Self { allow: canonical(&allow), ..Self::default() }
     }
 
-    /// Whether `address` may be connected to.
+    /// The guard that `options` describe.
+    pub fn of(options: &options::Webhook) -> Self {
+        Self {
+            allow: canonical(&options.allow_networks),
+            deny: canonical(&options.deny_networks),
+            allow_ports: options.allow_ports.clone(),
+        }
+    }
+
+    /// Whether `address` may be connected to, at a port of web servers.
     pub fn admits(&self, address: IpAddr) -> Result<(), Refusal> {
         let address = address.to_canonical();
-        if self.allow.iter().any(|network| network.contains(&address)) {
+        if let Some(network) = self.deny.iter().find(|network| network.contains(&address)) {
+            return Err(Refusal { address, why: Why::Denied(*network) });
+        }
+        if self.allows(address) {
             return Ok(());
         }
         match special(address) {
-            Some((network, block)) => Err(Refusal { address, network, block }),
+            Some((network, block)) => Err(Refusal { address, why: Why::Special { network, block } }),
             None => Ok(()),
         }
+    }
+
+    /// Whether an address may be connected to at this port.
+    pub fn admits_at(&self, address: SocketAddr) -> Result<(), Refusal> {
+        let (address, port) = (address.ip().to_canonical(), address.port());
+        self.admits(address)?;
+        if self.allows(address) {
+            return Ok(());
+        }
+        self.admits_port(port).map_err(|port| Refusal { address, why: Why::Port(port) })
     }
 
     /// Whether a host may be named in a receive URL: addresses are judged, names pass until they are resolved.
@@ -104,17 +165,50 @@ impl Guard {
             Host::Ipv6(address) => self.admits(IpAddr::V6(*address)),
         }
     }
+
+    /// Whether a receive URL may name this port of `host`. A name passes that may be one of an allowed network.
+    pub fn admits_port_of<S>(&self, host: &Host<S>, port: u16) -> Result<(), BadPort> {
+        let may_be_allowed = match host {
+            Host::Domain(_) => !self.allow.is_empty(),
+            Host::Ipv4(address) => self.allows(IpAddr::V4(*address)),
+            Host::Ipv6(address) => self.allows(IpAddr::V6(*address).to_canonical()),
+        };
+        if may_be_allowed { Ok(()) } else { self.admits_port(port) }
+    }
+
+    fn admits_port(&self, port: u16) -> Result<(), BadPort> {
+        if ports::is_refused(port) && !self.allow_ports.contains(&port) { Err(BadPort(port)) } else { Ok(()) }
+    }
+
+    fn allows(&self, address: IpAddr) -> bool {
+        self.allow.iter().any(|network| network.contains(&address))
+    }
+}
+
+impl From<Vec<IpNet>> for Guard {
+    /// A guard that admits public addresses and these.
+    fn from(allow: Vec<IpNet>) -> Self {
+        Self::new(allow)
+    }
 }
 
 /// The block that keeps `address` from being public, if there is one.
 fn special(address: IpAddr) -> Option<(IpNet, &'static str)> {
-    let listed = SPECIAL.iter().find(|(network, _)| network.contains(&address));
-    match address {
-        IpAddr::V6(v6) if listed.is_none() && !GLOBAL_UNICAST.contains(&v6) => {
+    let listed = SPECIAL.iter().find(|(network, _)| network.contains(&address)).copied();
+    let platform = || {
+        let platform = PLATFORMS.iter().find(|platform| platform.network.contains(&address))?;
+        Some((platform.network, platform.block))
+    };
+    match (listed.or_else(platform), address) {
+        (None, IpAddr::V6(v6)) if !GLOBAL_UNICAST.contains(&v6) => {
             Some((IpNet::V6(GLOBAL_UNICAST), "outside the public addresses"))
         }
-        _ => listed.copied(),
+        (found, _) => found,
     }
+}
+
+fn canonical(networks: &[IpNet]) -> Vec<IpNet> {
+    networks.iter().copied().map(canonical_net).collect()
 }
 
 /// A network of IPv4-mapped addresses as the IPv4 network that it stands for, any other unchanged.
@@ -129,12 +223,14 @@ fn canonical_net(network: IpNet) -> IpNet {
     }
 }
 
-const fn v4(octets: [u8; 4], length: u8) -> IpNet {
+/// An IPv4 network.
+pub(super) const fn v4(octets: [u8; 4], length: u8) -> IpNet {
     let [a, b, c, d] = octets;
     IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(a, b, c, d), length))
 }
 
-const fn v6(segments: [u16; 8], length: u8) -> IpNet {
+/// An IPv6 network.
+pub(super) const fn v6(segments: [u16; 8], length: u8) -> IpNet {
     let [a, b, c, d, e, f, g, h] = segments;
     IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::new(a, b, c, d, e, f, g, h), length))
 }
@@ -161,7 +257,7 @@ mod tests {
         for (network, block) in SPECIAL {
             for address in [network.network(), network.broadcast()] {
                 let refusal = guard.admits(address).expect_err(block);
-                assert!(refusal.network.contains(&address));
+                assert!(matches!(refusal.why, Why::Special { network, .. } if network.contains(&address)));
                 judged += 1;
             }
             assert_eq!(network.network(), network.addr(), "{network} has bits beyond its prefix");
@@ -236,6 +332,79 @@ mod tests {
             let refusal = guard.admits(address(text)).expect_err(text).to_string();
             assert_eq!(refusal, format!("{words}; add it to webhook.allow_networks to allow it"));
         }
+    }
+
+    #[test]
+    fn addresses_of_cloud_platforms_are_refused_and_their_neighbours_are_public() {
+        let guard = Guard::default();
+        for platform in PLATFORMS {
+            for address in [platform.network.network(), platform.network.broadcast()] {
+                assert!(guard.admits(address).is_err(), "{address}");
+            }
+        }
+        for text in [
+            "168.63.129.15",
+            "168.63.129.17",
+            "199.36.153.3",
+            "199.36.153.12",
+            "161.25.255.255",
+            "161.27.0.0",
+            "166.7.255.255",
+            "166.12.0.0",
+            "183.60.83.18",
+            "185.12.64.3",
+            "2a01:4ff:ff00::add:3",
+            "2600:2d00:2:3000::1",
+        ] {
+            assert_eq!(guard.admits(address(text)), Ok(()), "{text}");
+        }
+        let refusal = guard.admits(address("::ffff:168.63.129.16")).expect_err("mapped").to_string();
+        let words = "168.63.129.16 is the platform of Azure: agents, name servers, probes (168.63.129.16/32); add it to webhook.allow_networks";
+        assert!(refusal.starts_with(words), "{refusal}");
+        assert_eq!(Guard::new(vec![net("168.63.129.16/32")]).admits(address("168.63.129.16")), Ok(()));
+    }
+
+    fn denying(allow: &[&str], deny: &[&str], allow_ports: &[u16]) -> Guard {
+        let nets = |texts: &[&str]| canonical(&texts.iter().map(|text| net(text)).collect::<Vec<_>>());
+        Guard { allow: nets(allow), deny: nets(deny), allow_ports: allow_ports.to_vec() }
+    }
+
+    #[test]
+    fn what_is_denied_is_refused_whatever_is_allowed() {
+        let guard = denying(&["10.0.0.0/8", "::/0"], &["10.1.0.0/16", "1.1.1.0/24", "::ffff:2.2.2.2/128"], &[]);
+
+        for text in ["10.1.2.3", "1.1.1.1", "::ffff:1.1.1.1", "2.2.2.2"] {
+            assert!(matches!(guard.admits(address(text)), Err(Refusal { why: Why::Denied(_), .. })), "{text}");
+        }
+        for text in ["10.2.0.1", "1.1.2.1", "::1"] {
+            assert_eq!(guard.admits(address(text)), Ok(()), "{text}");
+        }
+        let words = guard.admits(address("10.1.2.3")).expect_err("denied").to_string();
+        assert_eq!(words, "10.1.2.3 is in webhook.deny_networks (10.1.0.0/16)");
+    }
+
+    #[test]
+    fn ports_of_other_services_are_refused_unless_they_or_the_address_are_allowed() {
+        let guard = denying(&["127.0.0.0/8"], &[], &[6379]);
+        let at = |text: &str| guard.admits_at(text.parse().expect("an address and a port"));
+        for text in
+            ["8.8.8.8:80", "8.8.8.8:8080", "8.8.8.8:6379", "127.0.0.1:25", "[::ffff:127.0.0.1]:22", "[2003::1]:443"]
+        {
+            assert_eq!(at(text), Ok(()), "{text}");
+        }
+        for text in ["8.8.8.8:25", "8.8.8.8:3306", "[2003::1]:6667", "[::ffff:8.8.8.8]:22"] {
+            assert!(matches!(at(text), Err(Refusal { why: Why::Port(_), .. })), "{text}");
+        }
+        let words = at("8.8.8.8:25").expect_err("refused").to_string();
+        let why = "port 25 belongs to another service than a web server; add it to webhook.allow_ports to allow it";
+        assert_eq!(words, format!("8.8.8.8 is refused there: {why}"));
+
+        let name = Host::Domain("h.example");
+        assert_eq!(guard.admits_port_of(&name, 25), Ok(()), "it may be in 127.0.0.0/8");
+        assert_eq!(Guard::default().admits_port_of(&name, 25), Err(BadPort(25)));
+        assert_eq!(Guard::default().admits_port_of(&name, 8080), Ok(()));
+        assert_eq!(guard.admits_port_of(&Host::<&str>::Ipv4([8, 8, 8, 8].into()), 22), Err(BadPort(22)));
+        assert_eq!(guard.admits_port_of(&Host::<&str>::Ipv4([127, 0, 0, 1].into()), 22), Ok(()));
     }
 
     #[test]

@@ -43,6 +43,7 @@ impl Node {
             let dial = network.dial(slot);
             let settings = RedisSettings {
                 url: "redis://simulated:1",
+                sentinel_password: "",
                 prefix: "w",
                 ticket_key: b"the key of the simulated nodes",
                 connect_ttl: CONNECT_TTL,

@@ -41,6 +41,7 @@ use wafergate::webhook::client;
 use wafergate::webhook::client::Client;
 use wafergate::webhook::dial::Dial;
 use wafergate::webhook::dial::Transport;
+use wafergate::webhook::guard::Guard;
 use wafergate::webhook::resolve::Resolve;
 use wafergate::webhook::tls::Roots;
 use wafergate::ws;
@@ -97,7 +98,7 @@ pub(crate) async fn run(shared: Rc<Shared>, shops: Rc<Vec<IpAddr>>) -> turmoil::
     let clock: Arc<dyn Clock> = Arc::new(SimClock);
     let engine = Arc::new(MemoryEngine::default());
     let client = Client::new(client::Settings {
-        allow: options.webhook.allow_networks.clone(),
+        guard: Guard::of(&options.webhook),
         roots: Roots::Given(vec![]),
         resolver: Arc::new(NoNames),
         dial: Arc::new(SimDial),

@@ -4,13 +4,19 @@ use std::fmt;
 
 use redis::RedisError;
 
+use super::sentinel;
 use crate::tls::failure;
 
 /// An error with advice.
 pub(super) struct Advised<'a>(pub(super) &'a RedisError);
 
 /// What errors have in common that no kind tells, and the advice.
-const ADVICE: [(&str, &str); 6] = [
+const ADVICE: [(&str, &str); 8] = [
+    (
+        sentinel::WANTS_PASSWORD,
+        "the Sentinels want a password: set engine.sentinel_password (that in engine.redis_url is for Redis)",
+    ),
+    (sentinel::WRONG_PASSWORD, "engine.sentinel_password is refused by the Sentinels"),
     ("WRONGPASS", "user or password in engine.redis_url refused"),
     ("NOAUTH", "Redis wants a password in engine.redis_url"),
     ("no permissions", LACKS_RIGHT),

@@ -20,13 +20,12 @@ use redis::aio::SendError;
 use redis::cluster::ClusterClient;
 use redis::cluster::ClusterClientBuilder;
 use redis::cluster_async::ClusterConnection;
-use redis::sentinel::SentinelClientBuilder;
-use redis::sentinel::SentinelServerType;
 use tokio::sync::watch;
 use tokio::time::sleep;
 use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::sentinel;
 use super::url::Form;
 use super::url::Place;
 
@@ -283,22 +282,7 @@ async fn connect(place: &Place, number: u64, on_push: Option<OnPush>) -> Result<
         return Ok(Connection::One(connection));
     }
     let client = match &place.form {
-        Form::Sentinel(service) => {
-            let login = place.login();
-            let mut builder = SentinelClientBuilder::new(place.addresses(), service, SentinelServerType::Master)?
-                .set_client_to_redis_db(login.db())
-                .set_client_to_redis_protocol(login.protocol());
-            if place.is_tls {
-                builder = builder.set_client_to_redis_tls_mode(redis::TlsMode::Secure);
-            }
-            if let Some(user) = login.username() {
-                builder = builder.set_client_to_redis_username(user);
-            }
-            if let Some(password) = login.password() {
-                builder = builder.set_client_to_redis_password(password);
-            }
-            builder.build()?.async_get_client().await?
-        }
+        Form::Sentinel(service) => sentinel::client(place, service).await?,
         Form::Single | Form::Cluster => place.client()?,
     };
     let mut connection = client.get_multiplexed_async_connection_with_config(&config).await?;

@@ -20,6 +20,7 @@ mod records;
 mod releases;
 #[doc(hidden)]
 pub mod scripts;
+mod sentinel;
 mod signing;
 mod time;
 mod url;
@@ -94,6 +95,8 @@ const LAST_WRITES: Duration = Duration::from_secs(2);
 pub struct Settings<'a> {
     /// `engine.redis_url`.
     pub url: &'a str,
+    /// `engine.sentinel_password`; empty: the Sentinels want none.
+    pub sentinel_password: &'a str,
     /// `engine.redis_prefix`.
     pub prefix: &'a str,
     /// `server.ticket_key`, from which the key between the nodes is derived.
@@ -153,13 +156,24 @@ pub struct RedisEngine {
 }
 
 impl RedisEngine {
+    /// Whether `text` is an address of a Redis, as [`new`](Self::new) takes it.
+    ///
+    /// # Errors
+    ///
+    /// With advice that does not repeat the text.
+    pub fn check_url(text: &str) -> Result<(), UrlError> {
+        Place::parse(text).map(drop)
+    }
+
     /// An engine at this place, which is connected to in the background. It does nothing before [`run`](Self::run).
     ///
     /// # Errors
     ///
     /// If the URL is none.
     pub fn new(settings: &Settings<'_>, metrics: Metrics) -> Result<Arc<Self>, UrlError> {
-        Ok(Self::at(Place::parse(settings.url)?, settings, metrics))
+        let mut place = Place::parse(settings.url)?;
+        place.sentinel_password = Some(settings.sentinel_password.to_owned()).filter(|password| !password.is_empty());
+        Ok(Self::at(place, settings, metrics))
     }
 
     /// An engine whose connections are made by `dial`: nothing else of it is another one than that of [`new`](Self::new).

@@ -8,6 +8,7 @@ use redis::IntoConnectionInfo;
 use redis::ProtocolVersion;
 use redis::RedisConnectionInfo;
 use redis::RedisError;
+use url::Host;
 
 use super::dial::Dial;
 
@@ -30,10 +31,28 @@ mod percent {
     }
 }
 
-/// The text is no address of a Redis. It may hold a password, so it is not repeated.
+/// Why a text is no address of a Redis, and what to write. It may hold a password, so it is not repeated.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("engine.redis_url must be redis[s]://, redis[s]+sentinel:// or redis[s]+cluster://, with hosts and ports")]
-pub struct UrlError;
+pub enum UrlError {
+    /// It begins with something else.
+    #[error("must begin with redis://, rediss://, redis[s]+sentinel:// or redis[s]+cluster://")]
+    Scheme,
+    /// What stands before the @ cannot be read.
+    #[error("has a user or password with a % that begins no escape; write % as %25, @ as %40 and / as %2F in them")]
+    Login,
+    /// A single server needs one host.
+    #[error("must name one host and port: redis[s]://[user:pass@]host:port[/db]")]
+    Host,
+    /// What follows the host is no number.
+    #[error("must end with a database number or nothing: redis[s]://[user:pass@]host:port[/db]")]
+    Database,
+    /// Sentinels and the service they know.
+    #[error("must be redis[s]+sentinel://[user:pass@]host1:port1,host2:port2/service[/db]")]
+    Sentinels,
+    /// A Cluster has no databases.
+    #[error("must be redis[s]+cluster://[user:pass@]host1:port1,host2:port2, without a database")]
+    Cluster,
+}
 
 /// Where Redis is.
 #[derive(Clone, Debug)]
@@ -44,6 +63,8 @@ pub(super) struct Place {
     user: Option<String>,
     password: Option<String>,
     database: i64,
+    /// The password of the Sentinels.
+    pub(super) sentinel_password: Option<String>,
     /// How connections are made, if they are no sockets.
     pub(super) dial: Option<Dial>,
 }
@@ -62,14 +83,23 @@ pub(super) enum Form {
 impl Place {
     /// Reads a `redis_url`.
     pub(super) fn parse(text: &str) -> Result<Self, UrlError> {
-        let (scheme, rest) = text.split_once("://").ok_or(UrlError)?;
+        let (scheme, rest) = text.split_once("://").ok_or(UrlError::Scheme)?;
         let (transport, kind) = scheme.split_once('+').unwrap_or((scheme, ""));
         let is_tls = match transport {
             "redis" => false,
             "rediss" => true,
-            _ => return Err(UrlError),
+            _ => return Err(UrlError::Scheme),
         };
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+        let (form, database, defect) = match kind {
+            "" => (Form::Single, path, UrlError::Host),
+            "cluster" => (Form::Cluster, path, UrlError::Cluster),
+            "sentinel" => {
+                let (service, database) = path.split_once('/').unwrap_or((path, ""));
+                (Form::Sentinel(service.to_owned()), database, UrlError::Sentinels)
+            }
+            _ => return Err(UrlError::Scheme),
+        };
         let (login, hosts) =
             authority.rsplit_once('@').map_or((None, authority), |(login, hosts)| (Some(login), hosts));
         let (user, password) = login.map_or((None, None), |login| {
@@ -78,21 +108,23 @@ impl Place {
         });
         let text = |part: Option<&str>| match part {
             None | Some("") => Ok(None),
-            Some(part) => decoded(part).map(Some).ok_or(UrlError),
+            Some(part) => decoded(part).map(Some).ok_or(UrlError::Login),
         };
+        let (user, password) = (text(user)?, text(password)?);
         let default_port = if kind == "sentinel" { 26_379 } else { 6_379 };
-        let hosts: Result<Vec<_>, _> = hosts.split(',').map(|host| host_and_port(host, default_port)).collect();
-        let (form, database) = match kind {
-            "" => (Form::Single, path),
-            "cluster" => (Form::Cluster, path),
-            "sentinel" => {
-                let (service, database) = path.split_once('/').unwrap_or((path, ""));
-                (Form::Sentinel(service.to_owned()), database)
-            }
-            _ => return Err(UrlError),
+        let hosts: Option<Vec<_>> = hosts.split(',').map(|host| host_and_port(host, default_port)).collect();
+        let hosts = hosts.ok_or(defect)?;
+        let is_right = match &form {
+            Form::Single => hosts.len() == 1,
+            Form::Sentinel(service) => !service.is_empty(),
+            Form::Cluster => database.is_empty(),
         };
-        let database = if database.is_empty() { 0 } else { database.parse().map_err(|_| UrlError)? };
-        Ok(Self { form, is_tls, hosts: hosts?, user: text(user)?, password: text(password)?, database, dial: None })
+        if !is_right {
+            return Err(defect);
+        }
+        let of_database = |_| if form == Form::Single { UrlError::Database } else { defect };
+        let database = if database.is_empty() { 0 } else { database.parse::<u16>().map_err(of_database)?.into() };
+        Ok(Self { form, is_tls, hosts, user, password, database, sentinel_password: None, dial: None })
     }
 
     /// Hosts and ports, for people.
@@ -142,14 +174,20 @@ impl Place {
     }
 }
 
-fn host_and_port(text: &str, default_port: u16) -> Result<(String, u16), UrlError> {
+/// `host` or `host:port`; IPv6 in brackets.
+fn host_and_port(text: &str, default_port: u16) -> Option<(String, u16)> {
     let port_at = text.rfind(':').filter(|at| !text[*at..].contains(']'));
     let (host, port) = match port_at {
-        Some(at) => (&text[..at], text[at + 1..].parse().map_err(|_| UrlError)?),
+        Some(at) => (&text[..at], text[at + 1..].parse().ok()?),
         None => (text, default_port),
     };
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    if host.is_empty() { Err(UrlError) } else { Ok((host.to_owned(), port)) }
+    let host = match Host::parse(host).ok()? {
+        // As it is written: a name may have a meaning to the resolver.
+        Host::Domain(_) => host.to_owned(),
+        Host::Ipv4(address) => address.to_string(),
+        Host::Ipv6(address) => address.to_string(),
+    };
+    (port != 0).then_some((host, port))
 }
 
 #[cfg(test)]
@@ -177,11 +215,53 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_refused() {
-        for text in
-            ["", "redis", "http://h:1", "redis+x://h:1", "redis://", "redis://h:x", "redis://h:1/x", "redis://%zz@h"]
-        {
-            assert_eq!(Place::parse(text).err(), Some(UrlError), "{text}");
+    fn anything_else_is_refused_with_advice() {
+        for (text, error) in [
+            ("", UrlError::Scheme),
+            ("redis", UrlError::Scheme),
+            ("127.0.0.1:6379", UrlError::Scheme),
+            ("http://h:1", UrlError::Scheme),
+            ("redis+x://h:1", UrlError::Scheme),
+            ("redis://%zz@h", UrlError::Login),
+            ("redis://user:%zz@h", UrlError::Login),
+            ("redis://user:100%@h", UrlError::Login),
+            ("redis+cluster://:%f@h", UrlError::Login),
+            ("redis://", UrlError::Host),
+            ("redis://u:p@", UrlError::Host),
+            ("redis://h:1,h:2", UrlError::Host),
+            ("redis://h:x", UrlError::Host),
+            ("redis://h:0", UrlError::Host),
+            ("redis://h:65536", UrlError::Host),
+            ("redis://a b:1", UrlError::Host),
+            ("redis://::1", UrlError::Host),
+            ("redis://h:1/x", UrlError::Database),
+            ("redis://h:1/-1", UrlError::Database),
+            ("redis://h:1/0?protocol=resp3", UrlError::Database),
+            ("redis+sentinel://h:1", UrlError::Sentinels),
+            ("redis+sentinel://h:1/", UrlError::Sentinels),
+            ("redis+sentinel://h:1,/main", UrlError::Sentinels),
+            ("redis+sentinel://h:1/main/x", UrlError::Sentinels),
+            ("redis+cluster://h:1/2", UrlError::Cluster),
+            ("redis+cluster://h:1,", UrlError::Cluster),
+        ] {
+            assert_eq!(Place::parse(text).err(), Some(error), "{text}");
+        }
+    }
+
+    #[test]
+    fn every_form_that_is_documented_is_read() {
+        for text in [
+            "redis://127.0.0.1:6379",
+            "redis://redis_1:6379",
+            "rediss://user:p%40ss@h:1/15",
+            "redis://:p@ss@h:1",
+            "redis://[::1]:6379/0",
+            "redis+sentinel://:p@h1:1,h2:2/main",
+            "rediss+sentinel://h1:1/main/3",
+            "redis+cluster://h1:1,h2:2",
+            "rediss+cluster://u:p@h1:1",
+        ] {
+            assert!(Place::parse(text).is_ok(), "{text}");
         }
     }
 }

@@ -1,8 +1,15 @@
 //! Addresses: what may be connected to, judged where the connection is made.
 
+use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
+use async_trait::async_trait;
+
+use crate::fence::Fence;
 use crate::webhook::attempt::AttemptError;
+use crate::webhook::client::Client;
+use crate::webhook::client::Settings;
 use crate::webhook::client_tests::LONG;
 use crate::webhook::client_tests::assert_untouched;
 use crate::webhook::client_tests::client;
@@ -14,7 +21,13 @@ use crate::webhook::client_tests::reporting;
 use crate::webhook::client_tests::server::EMPTY;
 use crate::webhook::client_tests::server::OneAnswer;
 use crate::webhook::client_tests::server::TestServer;
+use crate::webhook::client_tests::wall_clock;
 use crate::webhook::client_tests::watched;
+use crate::webhook::dial::Dial;
+use crate::webhook::dial::Transport;
+use crate::webhook::endpoint::ReceiveUrl;
+use crate::webhook::guard::Guard;
+use crate::webhook::tls::Roots;
 
 #[tokio::test]
 async fn a_name_for_an_inner_address_is_refused_before_anything_connects() {
@@ -88,4 +101,48 @@ async fn a_new_policy_holds_for_connections_that_already_exist() {
 
     client.set_policy(nets(&["127.0.0.0/8"]));
     post(&client, &server.url(), LONG).await.expect("allowed again");
+}
+
+#[tokio::test]
+async fn the_same_policy_again_keeps_the_connections() {
+    let server = TestServer::answering(EMPTY).await;
+    let client = client();
+    post(&client, &server.url(), LONG).await.expect("allowed");
+
+    client.set_policy(nets(&["127.0.0.0/8"]));
+
+    post(&client, &server.url(), LONG).await.expect("allowed");
+    assert_eq!(server.connections(), 1);
+}
+
+/// Takes no connection, so that nothing is ever sent to what a test names.
+struct NoNetwork;
+
+#[async_trait]
+impl Dial for NoNetwork {
+    async fn dial(&self, address: SocketAddr) -> io::Result<Transport> {
+        Err(io::Error::other(format!("dialled {address}")))
+    }
+}
+
+#[tokio::test]
+async fn platforms_and_ports_of_other_services_are_refused_where_the_connection_is_made() {
+    for (address, port, words) in [
+        ("168.63.129.16", 80, "the platform of Azure"),
+        ("198.51.100.7", 80, "for documentation"),
+        ("8.8.8.8", 6379, "webhook.allow_ports"),
+        ("8.8.8.8", 80, "dialled 8.8.8.8:80"),
+    ] {
+        let client = Client::new(Settings {
+            guard: Guard::default(),
+            roots: Roots::Given(vec![]),
+            resolver: OneAnswer::new(&[address]),
+            dial: Arc::new(NoNetwork),
+            wall_clock: Arc::new(wall_clock),
+            fence: Arc::new(Fence::always()),
+        });
+        let url = ReceiveUrl::parse(&format!("http://shop.test:{port}/")).expect("a URL");
+        let (_, reason, _) = failure(&client, &url, LONG).await;
+        assert!(reason.contains(words), "{reason}");
+    }
 }

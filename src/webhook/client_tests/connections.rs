@@ -58,7 +58,7 @@ async fn nothing_is_sent_for_a_life_that_ends_while_the_connection_is_made() {
     let fence = Arc::new(Fence::closed());
     fence.open_until(0, fence.now() + LONG);
     let client = Client::new(Settings {
-        allow: nets(&["127.0.0.0/8"]),
+        guard: nets(&["127.0.0.0/8"]).into(),
         roots: Roots::Given(vec![]),
         resolver: Arc::new(Dying(Arc::clone(&fence))),
         dial: Arc::new(TcpDial),
@@ -88,7 +88,7 @@ async fn a_connection_of_an_earlier_life_takes_no_request_of_the_next_one() {
     let fence = Arc::new(Fence::closed());
     fence.open_until(0, fence.now() + LONG);
     let client = Client::new(Settings {
-        allow: nets(&["127.0.0.0/8"]),
+        guard: nets(&["127.0.0.0/8"]).into(),
         roots: Roots::Given(vec![]),
         resolver: OneAnswer::new(&["127.0.0.1"]),
         dial: Arc::new(TcpDial),

@@ -53,7 +53,7 @@ fn nets(texts: &[&str]) -> Vec<IpNet> {
 
 fn client_with(allow: &[&str], resolver: Arc<dyn Resolve>, roots: Vec<CertificateDer<'static>>) -> Client {
     Client::new(Settings {
-        allow: nets(allow),
+        guard: nets(allow).into(),
         roots: Roots::Given(roots),
         resolver,
         dial: Arc::new(TcpDial),

@@ -78,7 +78,7 @@ impl Resolve for Scripted {
 /// What came of an answer in these pieces, if it was one. What is wrong with it may show sooner or later.
 async fn post(pieces: VecDeque<Vec<u8>>) -> Option<String> {
     let client = Client::new(Settings {
-        allow: vec![],
+        guard: vec![].into(),
         roots: Roots::Given(vec![]),
         resolver: Arc::new(Scripted(VecDeque::new())),
         dial: Arc::new(Scripted(pieces)),

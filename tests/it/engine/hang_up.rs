@@ -55,6 +55,7 @@ impl Door {
         let metrics = Metrics::default();
         let settings = RedisSettings {
             url: &redis.url(),
+            sentinel_password: "",
             prefix: super::PREFIX,
             ticket_key: b"key",
             connect_ttl: Duration::from_secs(60),

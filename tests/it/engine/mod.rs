@@ -231,7 +231,16 @@ impl Node {
 
     /// The same with this prefix.
     async fn join_as(url: &str, prefix: &str) -> Self {
-        let node = Self::start(url, prefix);
+        Self::start(url, "", prefix).joined().await
+    }
+
+    /// The same by Sentinels that want this password.
+    async fn join_by(url: &str, sentinel_password: &str) -> Self {
+        Self::start(url, sentinel_password, PREFIX).joined().await
+    }
+
+    async fn joined(self) -> Self {
+        let node = self;
         within("the engine joins", async {
             while !node.engine.is_up() {
                 tokio::task::yield_now().await;
@@ -255,9 +264,9 @@ impl Node {
         .await
     }
 
-    fn start(url: &str, prefix: &str) -> Self {
+    fn start(url: &str, sentinel_password: &str, prefix: &str) -> Self {
         let (connect_ttl, clock) = (Duration::from_secs(60), Arc::new(SystemClock));
-        let settings = RedisSettings { url, prefix, ticket_key: b"key", connect_ttl, clock };
+        let settings = RedisSettings { url, sentinel_password, prefix, ticket_key: b"key", connect_ttl, clock };
         let engine = RedisEngine::new(&settings, Metrics::default()).expect("a URL");
         let member = Arc::new(Echo::default());
         let running = tokio::spawn(Arc::clone(&engine).run(member.clone()));

@@ -14,7 +14,9 @@ use super::Node;
 use super::PREFIX;
 use super::conformance;
 use crate::support::Authority;
+use crate::support::GuardedSentinel;
 use crate::support::Redis;
+use crate::support::Sentinels;
 use crate::support::rights::Kind;
 use crate::support::rights::rule;
 use crate::support::within;
@@ -98,10 +100,16 @@ async fn over_tls_as_a_user_with_no_more_than_its_rights() {
 
 /// A node on a Redis that will not have it; the first line that tells of it.
 async fn complaint(url: &str, authority: &std::path::Path) -> String {
+    complaint_with(url, authority, "").await
+}
+
+/// The same with this password for Sentinels.
+async fn complaint_with(url: &str, authority: &std::path::Path, sentinel_password: &str) -> String {
     let mut child: Child = Command::new(env!("CARGO_BIN_EXE_wafergate"))
         .args(["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"])
         .env("WAFERGATE__ENGINE__KIND", "redis")
         .env("WAFERGATE__ENGINE__REDIS_URL", url)
+        .env("WAFERGATE__ENGINE__SENTINEL_PASSWORD", sentinel_password)
         .env("WAFERGATE__SERVER__TICKET_KEY", "thirty-two characters or more, just for this")
         .env("SSL_CERT_FILE", authority)
         .env_remove("RUST_LOG")
@@ -115,7 +123,8 @@ async fn complaint(url: &str, authority: &std::path::Path) -> String {
     within("a complaint", async {
         loop {
             let line = lines.next_line().await.expect("text").expect("it runs on");
-            assert!(!line.contains("password@") && !line.contains("swordfish"), "{line}");
+            let secrets = ["password@", "swordfish", GuardedSentinel::REDIS, GuardedSentinel::SENTINEL];
+            assert!(!secrets.iter().any(|secret| line.contains(secret)), "{line}");
             if line.contains("error=") {
                 return line;
             }
@@ -170,4 +179,34 @@ async fn who_is_not_let_in_is_told_why() {
         let line = complaint(&secure.url("wafergate:password"), &trusted).await;
         assert!([lacks, said, means].iter().all(|words| line.contains(words)), "{taken}: {line}");
     }
+}
+
+#[tokio::test]
+async fn a_sentinel_with_a_password_is_an_engine() {
+    let sentinel = GuardedSentinel::start().await;
+    let url = sentinel.url(&format!(":{}@", GuardedSentinel::REDIS));
+    let here = Node::join_by(&url, GuardedSentinel::SENTINEL).await;
+
+    conformance::run(here.engine.as_ref(), here.engine.as_ref()).await;
+}
+
+#[tokio::test]
+async fn which_of_the_two_passwords_is_missing_is_told() {
+    let (sentinel, open) = (GuardedSentinel::start().await, Sentinels::start().await);
+    let nowhere = std::path::Path::new("/dev/null");
+    let right = format!(":{}@", GuardedSentinel::REDIS);
+    let (of_sentinel, of_redis) = (GuardedSentinel::SENTINEL, "in engine.redis_url");
+    for (login, password, words) in [
+        (right.as_str(), "", "the Sentinels want a password: set engine.sentinel_password"),
+        (right.as_str(), "swordfish", "engine.sentinel_password is refused by the Sentinels"),
+        (right.as_str(), GuardedSentinel::REDIS, "engine.sentinel_password is refused by the Sentinels"),
+        ("", "", "the Sentinels want a password: set engine.sentinel_password"),
+        ("", of_sentinel, of_redis),
+        (":swordfish@", of_sentinel, of_redis),
+    ] {
+        let line = complaint_with(&sentinel.url(login), nowhere, password).await;
+        assert!(line.contains(words), "{words}: {line}");
+        assert_eq!(words == of_redis, !line.contains("Sentinel"), "{line}");
+    }
+    Node::join_by(&open.url(), "one that is not asked for").await;
 }

@@ -46,6 +46,7 @@ pub(crate) use http::HttpAnswer;
 pub(crate) use http::request;
 pub(crate) use raw::RawClient;
 pub(crate) use redis::Redis;
+pub(crate) use redises::GuardedSentinel;
 pub(crate) use redises::RedisCluster;
 pub(crate) use redises::Sentinels;
 pub(crate) use sign::sha1_hex;

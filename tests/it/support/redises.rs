@@ -90,14 +90,43 @@ impl Sentinels {
     }
 }
 
+/// A master and one Sentinel, both of which want passwords.
+pub(crate) struct GuardedSentinel {
+    sentinel: Sentinel,
+    _master: Redis,
+}
+
+impl GuardedSentinel {
+    /// The password of Redis.
+    pub(crate) const REDIS: &str = "of-redis";
+    /// The password of the Sentinel.
+    pub(crate) const SENTINEL: &str = "of-sentinel";
+
+    pub(crate) async fn start() -> Self {
+        let master = Redis::with(&["--requirepass", Self::REDIS]).await;
+        let lines = format!("requirepass {}\nsentinel auth-pass main {}\n", Self::SENTINEL, Self::REDIS);
+        Self { sentinel: sentinel_with(master.port, &lines).await, _master: master }
+    }
+
+    /// Its URL for who logs in to Redis so.
+    pub(crate) fn url(&self, login: &str) -> String {
+        format!("redis+sentinel://{login}127.0.0.1:{}/main", self.sentinel.port)
+    }
+}
+
 async fn sentinel(master: u16) -> Sentinel {
+    sentinel_with(master, "").await
+}
+
+/// One with more lines in its configuration.
+async fn sentinel_with(master: u16, lines: &str) -> Sentinel {
     for _ in 0..50 {
         let port = redis::free_port();
         let dir = tempfile::tempdir().expect("a directory");
         let file = dir.path().join("sentinel.conf");
         let config = format!(
             "port {port}\nbind 127.0.0.1\ndir {}\nsentinel monitor main 127.0.0.1 {master} 2\n\
-             sentinel down-after-milliseconds main 1000\nsentinel failover-timeout main 10000\n",
+             sentinel down-after-milliseconds main 1000\nsentinel failover-timeout main 10000\n{lines}",
             dir.path().display()
         );
         fs::write(&file, config).expect("written");

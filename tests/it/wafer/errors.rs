@@ -237,3 +237,43 @@ async fn a_receive_url_of_somebody_else_is_refused() {
 
     world.finish().await;
 }
+
+#[tokio::test]
+async fn a_body_that_is_encoded_is_refused_in_words_and_one_with_a_byte_order_mark_is_read() {
+    let world = World::new().await;
+    let address = world.gateway.address;
+    let envelope = world.wafer.envelope("/ws/push", "[]").to_string();
+
+    let encoded = request(address, "POST /ws/push", "Content-Encoding: gzip\r\n", envelope.as_bytes()).await;
+    assert_eq!(encoded.status, 200, "the SDKs lose the text of anything else");
+    assert_eq!(encoded.json()["code"], 40001);
+    assert!(message(&encoded.json()).contains("without gzip"), "{encoded:?}");
+
+    let plain = request(address, "POST /ws/push", "Content-Encoding: identity\r\n", envelope.as_bytes()).await;
+    assert_eq!(plain.json()["code"], 0, "{plain:?}");
+    let marked = request(address, "POST /ws/push", "", format!("\u{feff}{envelope}").as_bytes()).await;
+    assert_eq!(marked.json()["code"], 0, "{marked:?}");
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn platforms_of_clouds_denied_networks_and_ports_of_other_services_are_refused() {
+    let settings =
+        [("tenants.0.receive_hosts", "*"), ("webhook.deny_networks", "127.9.0.0/16"), ("webhook.allow_ports", "25")];
+    let world = World::with(&settings).await;
+    for (url, words) in [
+        ("http://168.63.129.16/t", "the platform of Azure"),
+        ("http://[::ffff:168.63.129.16]/t", "the platform of Azure"),
+        ("http://183.60.83.19/t", "Tencent"),
+        ("http://127.9.1.1/t", "webhook.deny_networks"),
+        ("http://8.8.8.8:6379/t", "webhook.allow_ports"),
+    ] {
+        let answer = world.wafer.try_issue(url).await;
+        assert!(answer["code"] == 40301 && message(&answer).contains(words), "{url}: {answer}");
+    }
+    // Nothing is sent before a client comes, and none does.
+    for url in ["http://8.8.8.8:25/t", "http://127.0.0.1:6379/t", "http://shop.test:6379/t"] {
+        assert_eq!(world.wafer.try_issue(url).await["code"], 0, "{url}");
+    }
+    world.finish().await;
+}

@@ -1,0 +1,115 @@
+//! Which keys are read at the start only: what a reload cannot take over.
+
+use toml::Table;
+use toml::Value;
+
+use crate::options::Options;
+use crate::secret::Secret;
+
+use super::keys;
+use super::keys::Kind;
+
+/// The keys, and sections with their dot, that a reload takes over. So are all of the tenants'.
+const RELOADED: [&str; 10] = [
+    "server.admin_hosts",
+    "server.tls_cert",
+    "server.tls_key",
+    "webhook.allow_networks",
+    "webhook.deny_networks",
+    "webhook.allow_ports",
+    "limits.",
+    "enrolment.",
+    "reload.",
+    "log.level",
+];
+
+/// The keys in which `wanted` differs from what a process was started with, and that need a restart.
+pub fn need_restart(running: &Options, wanted: &Options) -> Vec<&'static str> {
+    let tables = [running, wanted].map(|options| Table::try_from(options).unwrap_or_default());
+    let is_reloaded = |name: &str| {
+        RELOADED.iter().any(|reloaded| name == *reloaded || reloaded.ends_with('.') && name.starts_with(reloaded))
+    };
+    let has_changed = |name: &str| match secrets(running, wanted, name) {
+        Some(is_another) => is_another,
+        None => value(&tables[0], name) != value(&tables[1], name),
+    };
+    let names = keys::NODE.iter().filter(|key| !matches!(key.kind, Kind::SecretFile)).map(|key| key.name);
+    let mut names: Vec<_> = names.filter(|name| !is_reloaded(name) && has_changed(name)).collect();
+    // A listener speaks TLS for as long as it lives, or never.
+    if running.server.tls_cert.is_empty() != wanted.server.tls_cert.is_empty() {
+        names.push("server.tls_cert");
+    }
+    names
+}
+
+/// Whether a secret is another one; none if `name` is no secret.
+fn secrets(running: &Options, wanted: &Options, name: &str) -> Option<bool> {
+    let (running, wanted) = (secret(running, name)?, secret(wanted, name)?);
+    Some(!running.matches(wanted.expose()))
+}
+
+fn secret<'a>(options: &'a Options, name: &str) -> Option<&'a Secret> {
+    match name {
+        "server.ticket_key" => Some(&options.server.ticket_key),
+        "engine.redis_url" => Some(&options.engine.redis_url),
+        "engine.sentinel_password" => Some(&options.engine.sentinel_password),
+        _ => None,
+    }
+}
+
+fn value<'a>(table: &'a Table, name: &str) -> Option<&'a Value> {
+    let (section, key) = name.split_once('.')?;
+    table.get(section)?.get(key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn loaded(variables: &[(&str, &str)]) -> Options {
+        let variables = variables.iter().map(|(name, value)| (format!("WAFERGATE__{name}"), value.to_string()));
+        super::super::load(None, variables).expect("a usable configuration").options
+    }
+
+    #[test]
+    fn what_needs_a_restart_is_named_and_what_does_not_is_not() {
+        let running = loaded(&[]);
+        for (name, value, restart) in [
+            ("TUNNEL__HEARTBEAT_SECS", "20", &["tunnel.heartbeat_secs"][..]),
+            ("SERVER__TICKET_KEY", "a secret of thirty-two characters", &["server.ticket_key"]),
+            ("SERVER__LISTEN", "127.0.0.1:1", &["server.listen"]),
+            ("ENGINE__SENTINEL_PASSWORD", "a secret", &["engine.sentinel_password"]),
+            ("LOG__FORMAT", "json", &["log.format"]),
+            ("LOG__LEVEL", "debug", &[]),
+            ("LIMITS__CONNECTIONS", "5", &[]),
+            ("SERVER__ADMIN_HOSTS", "ops.example.com", &[]),
+            ("WEBHOOK__ALLOW_NETWORKS", "10.0.0.0/8", &[]),
+            ("WEBHOOK__DENY_NETWORKS", "10.0.0.0/8", &[]),
+            ("WEBHOOK__ALLOW_PORTS", "25", &[]),
+            ("ENROLMENT__OPEN", "true", &[]),
+            ("RELOAD__ALLOW_REMOVAL", "true", &[]),
+        ] {
+            assert_eq!(need_restart(&running, &loaded(&[(name, value)])), restart, "{name}");
+        }
+        let tls = [
+            ("SERVER__TLS_CERT", "tests/fixtures/config/certificate.pem"),
+            ("SERVER__TLS_KEY", "tests/fixtures/config/key.pem"),
+        ];
+        assert_eq!(need_restart(&running, &loaded(&tls)), ["server.tls_cert"]);
+    }
+
+    #[test]
+    fn every_secret_of_the_node_is_compared() {
+        let options = loaded(&[]);
+        for key in keys::NODE.iter().filter(|key| key.kind.is_secret()) {
+            assert_eq!(secrets(&options, &options, key.name), Some(false), "{}", key.name);
+        }
+    }
+
+    #[test]
+    fn what_a_reload_takes_over_are_keys() {
+        for name in RELOADED {
+            assert!(keys::NODE.iter().any(|key| key.name.starts_with(name)), "{name}");
+        }
+    }
+}
