@@ -47,3 +47,15 @@ impl Shutdown {
 pub fn hangups() -> io::Result<Signal> {
     signal(SignalKind::hangup())
 }
+
+/// SIGHUP does not end this process from now on, as it would by default: whoever asks for a reload may ask while it starts.
+///
+/// # Errors
+///
+/// If the system does not let this process handle signals.
+pub fn survive_hangups() -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+    let _inside = runtime.enter();
+    // The handler stays for as long as the process lives.
+    signal(SignalKind::hangup()).map(drop)
+}

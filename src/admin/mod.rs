@@ -14,6 +14,7 @@ use hyper::StatusCode;
 use hyper::body::Incoming;
 use hyper::header;
 use hyper::header::HeaderValue;
+use percent_encoding::percent_decode_str;
 
 use self::visitor::Refusal;
 use crate::gateway::Gateway;
@@ -38,6 +39,10 @@ impl Hosts {
         self.0.store(Arc::new(names.to_vec()));
     }
 }
+
+/// What there is, for whoever asks for something else.
+const NOT_THERE: &str =
+    "there are GET /livez, GET /readyz, GET /metrics, POST /drain and DELETE /tenants/{id}/tunnels\n";
 
 /// What the admin listener shows and does.
 pub struct Admin {
@@ -97,8 +102,22 @@ impl Admin {
             }
             ("/livez" | "/readyz" | "/metrics", _) => wrong_method("GET, HEAD"),
             ("/drain", _) => wrong_method("POST"),
-            _ => text(StatusCode::NOT_FOUND, "there are GET /livez, GET /readyz, GET /metrics and POST /drain\n"),
+            _ => match (tunnels_of(path), method) {
+                (Some(tenant), &Method::DELETE) => self.end_tunnels_of(&tenant),
+                (Some(_), _) => wrong_method("DELETE"),
+                (None, _) => text(StatusCode::NOT_FOUND, NOT_THERE),
+            },
         }
+    }
+
+    /// Ends what a tenant has left behind that is no longer configured.
+    fn end_tunnels_of(&self, tenant: &str) -> Response<Full<Bytes>> {
+        let Some(closed) = self.gateway.end_tunnels_of(tenant) else {
+            let words = "this tenant is configured: take it out of the configuration and reload first\n";
+            return text(StatusCode::CONFLICT, words);
+        };
+        tracing::info!(tenant.id = tenant, tunnels = closed, "tunnels of a tenant that was taken out are closed");
+        text(StatusCode::OK, format!("closed {closed} tunnels on this node\n"))
     }
 
     fn ready(&self) -> Response<Full<Bytes>> {
@@ -114,6 +133,13 @@ impl Admin {
         }
         text(StatusCode::OK, "ok\n")
     }
+}
+
+/// The tenant in `/tenants/{id}/tunnels`.
+fn tunnels_of(path: &str) -> Option<String> {
+    let tenant = path.strip_prefix("/tenants/")?.strip_suffix("/tunnels")?;
+    let tenant = percent_decode_str(tenant).decode_utf8().ok()?;
+    (!tenant.is_empty()).then(|| tenant.into_owned())
 }
 
 impl Handler for Admin {

@@ -2,6 +2,7 @@
 
 mod certificate;
 mod drain;
+mod reload;
 mod steady;
 mod watch;
 
@@ -50,6 +51,9 @@ use crate::webhook::guard::Guard;
 use crate::webhook::resolve::Resolve;
 use crate::webhook::resolve::SystemResolver;
 use crate::webhook::tls::Roots;
+pub use reload::Prepared;
+pub use reload::Reloaded;
+pub use reload::Reloader;
 use steady::SteadyClock;
 use watch::Watch;
 
@@ -66,6 +70,8 @@ pub struct App {
     admin: Listener,
     admin_hosts: Hosts,
     drain: options::Drain,
+    /// The configuration, without its tenants.
+    started_with: Options,
     shutdown: Shutdown,
 }
 
@@ -131,6 +137,7 @@ impl App {
         let admin = listen(server.admin_listen, None, "server.admin_listen", server, &metrics)?;
         let admin_hosts = Hosts::new(&server.admin_hosts);
         let drain = options.drain.clone();
+        let started_with = Options { tenants: vec![], ..options.clone() };
         // Connect URLs that are good for this process only are judged by its own clock; those that other nodes judge too, by the
         // clock of what they share.
         let ticket_clock: Arc<dyn Clock> = redis
@@ -149,7 +156,7 @@ impl App {
         }));
         let actor: Weak<Gateway> = Arc::downgrade(&gateway);
         dispatcher.set_actor(actor);
-        Ok(Self { gateway, dispatcher, redis, certificate, public, admin, admin_hosts, drain, shutdown })
+        Ok(Self { gateway, dispatcher, redis, certificate, public, admin, admin_hosts, drain, started_with, shutdown })
     }
 
     /// The URL of the public listener.
@@ -187,6 +194,7 @@ impl App {
     /// Something that can reload this node's configuration while it runs.
     pub fn reloader(&self) -> Reloader {
         Reloader {
+            started_with: self.started_with.clone(),
             gateway: Arc::clone(&self.gateway),
             dispatcher: self.dispatcher.clone(),
             certificate: self.certificate.clone(),
@@ -200,7 +208,7 @@ impl App {
         fallback: Option<Fallback>,
         dropped_log_lines: impl Fn() -> usize + Send + Sync + 'static,
     ) -> Ended {
-        let Self { gateway, dispatcher, redis, certificate, public, admin, admin_hosts, drain, shutdown } = self;
+        let Self { gateway, dispatcher, redis, certificate, public, admin, admin_hosts, drain, shutdown, .. } = self;
         let stop = CancellationToken::new();
         let api = Arc::new(Api::new(Arc::clone(&gateway), fallback));
         let shown = certificate.clone();
@@ -251,31 +259,6 @@ async fn in_order(part: &str, drained: &mut (impl Future<Output = ()> + Unpin), 
     tokio::select! {
         () = drained => Ended::Failed,
         () = shutdown.hard.cancelled() => Ended::Stopped,
-    }
-}
-
-/// Reloads a node's configuration.
-pub struct Reloader {
-    gateway: Arc<Gateway>,
-    dispatcher: Dispatcher,
-    certificate: Option<Arc<Certificate>>,
-    admin_hosts: Hosts,
-}
-
-impl Reloader {
-    /// Takes over tenants, keys, limits, the networks that may be reached, the admin listener's host names, and the certificate. No socket is dropped.
-    ///
-    /// # Errors
-    ///
-    /// If the certificate cannot be used; then nothing is changed.
-    pub fn reload(&self, options: &Options) -> anyhow::Result<()> {
-        if let Some(certificate) = &self.certificate {
-            certificate.reload(&options.server)?;
-        }
-        self.dispatcher.client().set_policy(Guard::of(&options.webhook));
-        self.admin_hosts.set(&options.server.admin_hosts);
-        self.gateway.reload(options);
-        Ok(())
     }
 }
 

@@ -1,6 +1,7 @@
 //! The words of the command line, and exit codes. Nothing else is decided here.
 
 mod demo;
+mod reload;
 mod serve;
 mod systemd;
 
@@ -18,8 +19,11 @@ use clap::Subcommand;
 
 use crate::app::Ended;
 use crate::config;
+use crate::config::ConfigError;
+use crate::config::Loaded;
 use crate::protocol::signature::WEBHOOK_SECRET_PREFIX;
 use crate::server::raise_limit;
+use crate::shutdown;
 
 /// Wrong usage or configuration (`EX_USAGE` of sysexits.h).
 const EXIT_USAGE: u8 = 64;
@@ -74,6 +78,10 @@ struct ConfigFile {
 
 /// Runs the program.
 pub fn main() -> ExitCode {
+    if std::env::args_os().nth(1).is_some_and(|command| command == "serve") {
+        // Before anything else. Where it fails, the node finds out by itself that it cannot handle signals.
+        let _ = shutdown::survive_hangups();
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
@@ -84,7 +92,7 @@ pub fn main() -> ExitCode {
         }
     };
     match cli.command {
-        Command::Serve { config, listen, admin_listen } => serve::run(&config, listen, admin_listen),
+        Command::Serve { config, listen, admin_listen } => serve::run(config, listen, admin_listen),
         Command::Demo { listen } => demo::run(listen),
         Command::CheckConfig { config } => check_config(&config),
         Command::Keygen => print(&format!("{}\n", new_key())),
@@ -92,26 +100,27 @@ pub fn main() -> ExitCode {
 }
 
 fn check_config(file: &ConfigFile) -> ExitCode {
-    match file.load() {
+    match told(config::load(file.file.as_deref(), config::variables())) {
         Ok(loaded) => print(&config::render(&loaded.options)),
         Err(code) => code,
     }
 }
 
-impl ConfigFile {
-    /// Loads the configuration, and prints its warnings or errors.
-    fn load(&self) -> Result<config::Loaded, ExitCode> {
-        match config::load(self.file.as_deref(), config::variables()) {
-            Ok(loaded) => {
-                for warning in &loaded.warnings {
-                    eprintln!("warning: {warning}");
-                }
-                Ok(loaded)
+/// Prints what is wrong or doubtful with a configuration.
+fn told(loaded: Result<Loaded, ConfigError>) -> Result<Loaded, ExitCode> {
+    match loaded {
+        Ok(loaded) => {
+            for warning in &loaded.warnings {
+                eprintln!("warning: {warning}");
             }
-            Err(error) => {
-                eprintln!("{error}");
-                Err(ExitCode::from(EXIT_USAGE))
+            for note in &loaded.notes {
+                eprintln!("note: {note}");
             }
+            Ok(loaded)
+        }
+        Err(error) => {
+            eprintln!("{error}");
+            Err(ExitCode::from(EXIT_USAGE))
         }
     }
 }

@@ -11,65 +11,56 @@ use super::ConfigFile;
 use super::announce;
 use super::block_on;
 use super::exit_code;
+use super::reload::Reloads;
 use super::systemd;
 use crate::app::App;
 use crate::app::Ended;
-use crate::app::Reloader;
 use crate::config;
+use crate::config::ConfigError;
+use crate::config::Loaded;
 use crate::options::Options;
 use crate::shutdown;
 use crate::shutdown::Shutdown;
 use crate::telemetry;
-use crate::telemetry::Telemetry;
 
-/// Runs one node.
-pub(super) fn run(file: &ConfigFile, listen: Option<SocketAddr>, admin_listen: Option<SocketAddr>) -> ExitCode {
-    let mut options = match file.load() {
-        Ok(loaded) => loaded.options,
-        Err(code) => return code,
-    };
-    options.server.listen = listen.unwrap_or(options.server.listen);
-    options.server.admin_listen = admin_listen.unwrap_or(options.server.admin_listen);
-    exit_code(block_on(serve(options, file.file.clone())))
+/// What the command line names.
+#[derive(Clone, Debug)]
+pub(super) struct Given {
+    pub(super) file: Option<PathBuf>,
+    pub(super) listen: Option<SocketAddr>,
+    pub(super) admin_listen: Option<SocketAddr>,
 }
 
-async fn serve(options: Options, file: Option<PathBuf>) -> anyhow::Result<Ended> {
+impl Given {
+    /// Reads the configuration, with what the command line says instead.
+    pub(super) fn load(&self) -> Result<Loaded, ConfigError> {
+        let mut loaded = config::load(self.file.as_deref(), config::variables())?;
+        let server = &mut loaded.options.server;
+        server.listen = self.listen.unwrap_or(server.listen);
+        server.admin_listen = self.admin_listen.unwrap_or(server.admin_listen);
+        Ok(loaded)
+    }
+}
+
+/// Runs one node.
+pub(super) fn run(file: ConfigFile, listen: Option<SocketAddr>, admin_listen: Option<SocketAddr>) -> ExitCode {
+    let given = Given { file: file.file, listen, admin_listen };
+    match super::told(given.load()) {
+        Ok(loaded) => exit_code(block_on(serve(loaded.options, given))),
+        Err(code) => code,
+    }
+}
+
+async fn serve(options: Options, given: Given) -> anyhow::Result<Ended> {
     let telemetry = Arc::new(telemetry::init(&options.log).context("cannot set up the log")?);
     let shutdown = Shutdown::default();
     tokio::spawn(shutdown.on_signals()?);
-    let mut hangups = shutdown::hangups()?;
+    let hangups = shutdown::hangups()?;
     let app = App::build(options, shutdown.clone()).await?;
     announce(&[format!("listen {}", app.url()?), format!("admin {}", app.admin_url()?)]);
     systemd::ready(&shutdown);
 
-    let reloader = app.reloader();
-    let log = Arc::clone(&telemetry);
-    tokio::spawn(async move {
-        while hangups.recv().await.is_some() {
-            reload(&reloader, &log, file.clone());
-        }
-    });
+    let reloads = Reloads { reloader: Arc::new(app.reloader()), telemetry: Arc::clone(&telemetry), given };
+    tokio::spawn(reloads.on(hangups));
     Ok(app.run(None, move || telemetry.dropped_lines()).await)
-}
-
-/// Reads the configuration again. A bad one changes nothing.
-fn reload(reloader: &Reloader, telemetry: &Telemetry, file: Option<PathBuf>) {
-    let loaded = match config::load(file.as_deref(), config::variables()) {
-        Ok(loaded) => loaded,
-        Err(error) => {
-            for problem in error.problems() {
-                tracing::error!(problem = %problem, "configuration not reloaded, the old one stays");
-            }
-            return;
-        }
-    };
-    for warning in &loaded.warnings {
-        tracing::warn!(warning, "configuration");
-    }
-    let result =
-        reloader.reload(&loaded.options).and_then(|()| telemetry.reload(&loaded.options.log.level).map_err(Into::into));
-    match result {
-        Ok(()) => tracing::info!("tenants, keys, limits, certificates and log level reloaded"),
-        Err(error) => tracing::error!(error = %format!("{error:#}"), "configuration not reloaded, the old one stays"),
-    }
 }

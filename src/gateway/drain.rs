@@ -35,6 +35,21 @@ impl Gateway {
         self.open_ids().into_iter().for_each(|tunnel| self.release(tunnel));
     }
 
+    /// Closes this node's tunnels of a tenant that has been taken out of the configuration, as its business server could have done;
+    /// returns how many, or none if the tenant is configured.
+    pub fn end_tunnels_of(&self, tenant: &str) -> Option<usize> {
+        if self.tenants.tenant(tenant).is_some() {
+            return None;
+        }
+        let of_tenant = self.open.iter().filter(|entry| entry.value().inbox.tenant.id.as_str() == tenant);
+        let connections: Vec<_> = of_tenant.map(|entry| entry.value().clone()).collect();
+        for connection in &connections {
+            connection.close(CloseReason::PushedClose, Instant::now());
+            self.detach(connection);
+        }
+        Some(connections.len())
+    }
+
     /// Waits until the tasks of all connections have ended, each time `patience` at most. Clients that come meanwhile are let in and
     /// released, so that they look for another node; when this returns, no more are.
     pub async fn connections_ended(&self, patience: Duration) {

@@ -55,7 +55,9 @@ use crate::options;
 use crate::options::Options;
 use crate::protocol::ticket::Sealer;
 use crate::server::Descriptors;
+use crate::tenant::Changes;
 use crate::tenant::Directory;
+use crate::tenant::Removal;
 use crate::tenant::Reservations;
 use crate::webhook::Deliver;
 use crate::webhook::Endpoints;
@@ -166,10 +168,15 @@ impl Gateway {
         }
     }
 
-    /// Takes over tenants, keys, limits and the networks that receive URLs may reach. No socket is dropped.
-    pub fn reload(&self, options: &Options) {
-        self.tenants.reload(options);
+    /// Takes over tenants, keys, limits and what receive URLs may reach, and says what has changed. No socket is dropped.
+    ///
+    /// # Errors
+    ///
+    /// If tenants would be taken out as if by mistake; nothing is changed then.
+    pub fn reload(&self, options: &Options) -> Result<Changes, Removal> {
+        let changes = self.tenants.reload(options)?;
         self.guard.store(Arc::new(Guard::of(&options.webhook)));
+        Ok(changes)
     }
 
     /// How many tunnels are open on this node.

@@ -189,6 +189,15 @@ impl Gateway {
 impl Act for Gateway {
     async fn act(&self, inbox: &Inbox, actions: Vec<Action>) {
         let fence = self.engine.fence();
+        if inbox.tenant.is_out() {
+            actions.iter().for_each(|_| self.metrics.action("failed"));
+            return tracing::info!(
+                tunnel.id = %inbox.tunnel,
+                tenant.id = %inbox.tenant.id,
+                actions = actions.len(),
+                "actions of an answer are not done: the tenant has been taken out of the configuration",
+            );
+        }
         for action in actions {
             Mark::Action.pass();
             if !fence.admits(inbox.epoch).await {

@@ -10,7 +10,9 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use parking_lot::RwLock;
 
+use super::Changes;
 use super::Key;
+use super::Removal;
 use super::Settings;
 use super::Tenant;
 use crate::id::TenantId;
@@ -82,24 +84,55 @@ impl Directory {
             max_enrolled: MAX_ENROLLED,
             decoy: Key::new(Secret::new("no tenant has this key")),
         };
-        directory.reload(options);
+        // Nobody is there who could be taken out.
+        let _ = directory.reload(options);
         directory
     }
 
-    /// Takes over tenants, keys and limits. Tenants that are gone are refused from now on; their open tunnels live on with the
-    /// keys they had. Tenants that enrolled themselves stay while enrolment is open.
-    pub fn reload(&self, options: &Options) {
+    /// Takes over tenants, keys and limits, and says what that has changed. Tenants that are gone are refused from now on; their open
+    /// tunnels live on with the keys they had. Tenants that enrolled themselves stay while enrolment is open.
+    ///
+    /// # Errors
+    ///
+    /// If tenants would go that have tunnels, or all of them, and `reload.allow_removal` does not say that this is meant: nothing is
+    /// changed then.
+    pub fn reload(&self, options: &Options) -> Result<Changes, Removal> {
+        // It takes its time, and those who want to enrol are not to wait for it.
+        let wanted: HashMap<TenantId, Settings> =
+            options.tenants.iter().map(|entry| (tenant_id(entry), Settings::new(entry, options.limits))).collect();
         let _change = self.change.lock();
         let old = self.state.load();
         let enrolled = self.enrolled.read().clone();
-        let mut tenants: HashMap<TenantId, Arc<Tenant>> = HashMap::new();
-        for entry in &options.tenants {
-            let id = tenant_id(entry);
-            let settings = Settings::new(entry, options.limits);
+        let unnamed =
+            || old.tenants.values().chain(enrolled.values()).filter(|tenant| !wanted.contains_key(&tenant.id));
+        let enrolled_stay = options.enrolment.open && old.is_open;
+        if !options.reload.allow_removal && !enrolled_stay {
+            let is_none_left = wanted.is_empty() && !options.enrolment.open;
+            Removal::check(unnamed().map(Arc::as_ref), is_none_left)?;
+        }
+
+        let mut changes = Changes::default();
+        let mut staying = HashMap::new();
+        for tenant in unnamed() {
+            if enrolled_stay {
+                tenant.set(enrolled_settings(tenant.settings().keys[0].secret(), options.limits));
+                staying.insert(tenant.id.clone(), Arc::clone(tenant));
+            } else {
+                tenant.take_out();
+                changes.taken_out.push((tenant.id.clone(), tenant.usage.unsettled()));
+            }
+        }
+        let left = unnamed().map(|tenant| (tenant.id.clone(), Arc::downgrade(tenant)));
+        let mut retired: HashMap<_, _> = old.retired.clone().into_iter().chain(left).collect();
+        let mut tenants = HashMap::with_capacity(wanted.len());
+        for (id, settings) in wanted {
             let known = old.tenants.get(&id).or(enrolled.get(&id)).cloned();
-            let known = known.or_else(|| old.retired.get(&id)?.upgrade());
-            let tenant = match known {
+            if known.is_none() {
+                changes.taken_in.push(id.clone());
+            }
+            let tenant = match known.or_else(|| old.retired.get(&id)?.upgrade()) {
                 Some(tenant) => {
+                    changes.compare(&tenant, &settings);
                     tenant.set(settings);
                     tenant
                 }
@@ -107,16 +140,6 @@ impl Directory {
             };
             tenants.insert(id, tenant);
         }
-        let mut staying = HashMap::new();
-        if options.enrolment.open && old.is_open {
-            let all = old.tenants.iter().chain(&enrolled).filter(|(id, _)| !tenants.contains_key(*id));
-            staying = all.map(|(id, tenant)| (id.clone(), Arc::clone(tenant))).collect();
-            for tenant in staying.values() {
-                tenant.set(enrolled_settings(tenant.settings().keys[0].secret(), options.limits));
-            }
-        }
-        let left = old.tenants.iter().chain(&enrolled).map(|(id, tenant)| (id.clone(), Arc::downgrade(tenant)));
-        let mut retired: HashMap<_, _> = old.retired.clone().into_iter().chain(left).collect();
         drop((old, enrolled));
         retired
             .retain(|id, tenant| !tenants.contains_key(id) && !staying.contains_key(id) && tenant.strong_count() > 0);
@@ -125,6 +148,7 @@ impl Directory {
         self.enrolled.write().extend(staying.iter().map(|(id, tenant)| (id.clone(), Arc::clone(tenant))));
         self.state.store(Arc::new(State { tenants, retired, is_open, limits }));
         *self.enrolled.write() = staying;
+        Ok(changes)
     }
 
     /// The tenant called `id`.

@@ -2,8 +2,13 @@
 #![expect(clippy::disallowed_methods, reason = "a test may pick its start")]
 
 use super::*;
+use crate::tenant::KeyChange;
 
 fn options(tenants: &[(&str, &[&str])], open: bool) -> Options {
+    options_with(tenants, open, true)
+}
+
+fn options_with(tenants: &[(&str, &[&str])], open: bool, allow_removal: bool) -> Options {
     let tenants: Vec<String> =
         tenants.iter().map(|(id, keys)| format!("[[tenants]]\nid = {id:?}\nkeys = {keys:?}\n")).collect();
     let text = format!(
@@ -54,7 +59,7 @@ fn options(tenants: &[(&str, &[&str])], open: bool) -> Options {
         [enrolment]
         open = {open}
         [reload]
-        allow_removal = true
+        allow_removal = {allow_removal}
         [log]
         level = "info"
         format = "text"
@@ -122,13 +127,13 @@ fn a_reload_changes_keys_and_keeps_tenants() {
     let directory = Directory::new(&options(&[("a", &["old"]), ("gone", &["k"])], false));
     let tenant = directory.tenant("a").expect("there");
 
-    directory.reload(&options(&[("a", &["new", "old"])], false));
+    let _ = directory.reload(&options(&[("a", &["new", "old"])], false));
 
     assert!(Arc::ptr_eq(&tenant, &directory.tenant("a").expect("there")));
     assert!(tenant.settings().keys[0].secret().matches("new"));
     assert!(authenticate(&directory, &envelope("a", "old", Some("old")), true).is_ok());
     assert!(directory.tenant("gone").is_none());
-    directory.reload(&options(&[("a", &["new"])], false));
+    let _ = directory.reload(&options(&[("a", &["new"])], false));
     assert!(authenticate(&directory, &envelope("a", "old", Some("old")), true).is_err());
 }
 
@@ -137,11 +142,11 @@ fn a_tenant_that_comes_back_is_the_one_that_went() {
     let directory = Directory::new(&options(&[("a", &["k"])], false));
     let with_tunnels = directory.tenant("a").expect("there");
 
-    directory.reload(&options(&[], false));
+    let _ = directory.reload(&options(&[], false));
     assert!(directory.tenant("a").is_none());
     assert!(Arc::ptr_eq(&with_tunnels, &directory.tenant_of_tunnels("a").expect("it has tunnels")));
-    directory.reload(&options(&[("b", &["k"])], false));
-    directory.reload(&options(&[("a", &["k"])], false));
+    let _ = directory.reload(&options(&[("b", &["k"])], false));
+    let _ = directory.reload(&options(&[("a", &["k"])], false));
 
     assert!(Arc::ptr_eq(&with_tunnels, &directory.tenant("a").expect("back")));
 }
@@ -151,9 +156,9 @@ fn a_tenant_that_enrols_again_finds_its_tunnels_and_keeps_its_key() {
     let directory = Directory::new(&options(&[], true));
     let (with_tunnels, _) = authenticate(&directory, &envelope("a", "k", Some("k")), true).expect("enrolled");
 
-    directory.reload(&options(&[], false));
+    let _ = directory.reload(&options(&[], false));
     assert!(authenticate(&directory, &envelope("a", "k", Some("k")), true).is_err(), "closed");
-    directory.reload(&options(&[], true));
+    let _ = directory.reload(&options(&[], true));
 
     assert!(
         authenticate(&directory, &envelope("a", "other", Some("other")), true).is_err(),
@@ -189,4 +194,60 @@ fn a_full_gateway_takes_the_places_of_those_who_left() {
         assert!(directory.tenant(id).is_some(), "{id}");
     }
     assert_eq!(come("another", later(7_400)).err(), Some(Denied::Full));
+}
+
+#[test]
+fn a_reload_says_what_it_has_changed() {
+    let directory = Directory::new(&options(&[("stays", &["old", "both"]), ("goes", &["k"])], false));
+    let fingerprint = |key: &str| Key::new(Secret::new(key)).fingerprint();
+    directory.tenant("goes").expect("there").usage.add_tunnel();
+
+    let changes =
+        directory.reload(&options(&[("stays", &["both", "new"]), ("comes", &["k"])], false)).expect("allowed");
+
+    let id = TenantId::new;
+    let keys =
+        vec![KeyChange { tenant: id("stays"), added: vec![fingerprint("new")], removed: vec![fingerprint("old")] }];
+    let (taken_in, taken_out) = (vec![id("comes")], vec![(id("goes"), 1)]);
+    assert_eq!(changes, Changes { taken_in, taken_out, keys, limits: vec![] });
+    let again = directory.reload(&options(&[("stays", &["both", "new"]), ("comes", &["k"])], false)).expect("the same");
+    assert!(again.is_empty(), "{again:?}");
+    let mut limited = options(&[("stays", &["both", "new"]), ("comes", &["k"])], false);
+    limited.limits.connections = 7;
+    assert_eq!(directory.reload(&limited).expect("allowed").limits.len(), 2);
+}
+
+#[test]
+fn tenants_with_tunnels_and_all_tenants_are_taken_out_only_if_that_is_meant() {
+    let all: &[(&str, &[&str])] = &[("a", &["k"]), ("b", &["k"])];
+    let directory = Directory::new(&options(all, false));
+    let cut = |tenants: &[(&str, &[&str])]| directory.reload(&options_with(tenants, false, false));
+
+    let emptied = cut(&[]).expect_err("nobody would be left").to_string();
+    assert!(emptied.starts_with("all tenants (2) are missing in it; "), "{emptied}");
+    assert!(emptied.ends_with("set reload.allow_removal = true in it"), "{emptied}");
+
+    let b = directory.tenant("b").expect("there");
+    b.usage.add_tunnel();
+    let refused = cut(&all[..1]).expect_err("it has a tunnel").to_string();
+    assert!(refused.starts_with("tenants that have tunnels are missing in it: b with 1 tunnels; "), "{refused}");
+    assert!(directory.tenant("b").is_some() && !b.is_out(), "nothing is changed");
+
+    cut(&all[1..]).expect("a has no tunnels");
+    assert!(directory.tenant("a").is_none());
+    directory.reload(&options(&[("c", &["k"])], false)).expect("it is meant");
+    assert!(directory.tenant("b").is_none() && b.is_out());
+    cut(&[("b", &["k"]), ("c", &["k"])]).expect("nobody goes");
+    assert!(!directory.tenant("b").expect("back").is_out());
+}
+
+#[test]
+fn an_emptied_file_does_not_take_out_those_who_enrolled_themselves() {
+    let directory = Directory::new(&options(&[], true));
+    let (tenant, _) = authenticate(&directory, &envelope("a", "k", Some("k")), true).expect("enrolled");
+    tenant.usage.add_tunnel();
+
+    assert!(directory.reload(&options_with(&[], false, false)).is_err());
+    assert!(directory.tenant("a").is_some());
+    directory.reload(&options_with(&[], true, false)).expect("they stay");
 }

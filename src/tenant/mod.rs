@@ -1,16 +1,23 @@
 //! Who may ask for tunnels: tenants, their keys, which receive URLs are theirs, and what they may use.
 
+mod changes;
 mod directory;
 mod groups;
 mod key;
 mod reservations;
+mod substitutes;
 mod usage;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
+pub use changes::Changes;
+pub use changes::KeyChange;
+pub use changes::Removal;
 pub use directory::Denied;
 pub use directory::Directory;
 pub use groups::Groups;
@@ -25,6 +32,7 @@ use crate::limit::Rate;
 use crate::options;
 use crate::options::Limits;
 use crate::protocol::text::md5_hex;
+use substitutes::Substitutes;
 
 /// How long a quiet connection's or tenant's rate may be made up for.
 const BURST: Duration = Duration::from_secs(2);
@@ -39,6 +47,8 @@ pub struct Tenant {
     /// The groups and users of its open tunnels on this node.
     pub groups: Groups,
     settings: ArcSwap<Settings>,
+    substitutes: Substitutes,
+    is_out: AtomicBool,
 }
 
 /// What the configuration says about a tenant.
@@ -63,7 +73,14 @@ pub struct Settings {
 impl Tenant {
     /// A tenant called `id`.
     pub fn new(id: TenantId, settings: Settings) -> Self {
-        Self { id, usage: Usage::default(), groups: Groups::default(), settings: ArcSwap::from_pointee(settings) }
+        Self {
+            id,
+            usage: Usage::default(),
+            groups: Groups::default(),
+            settings: ArcSwap::from_pointee(settings),
+            substitutes: Substitutes::default(),
+            is_out: AtomicBool::new(false),
+        }
     }
 
     /// The settings as they are now.
@@ -74,6 +91,30 @@ impl Tenant {
     /// Replaces the settings; tunnels that are open obey the new ones from now on.
     fn set(&self, settings: Settings) {
         self.settings.store(Arc::new(settings));
+        self.is_out.store(false, Ordering::Release);
+    }
+
+    /// The configuration no longer has it.
+    fn take_out(&self) {
+        self.is_out.store(true, Ordering::Release);
+    }
+
+    /// Whether it has been taken out of the configuration while it had tunnels: their events are still delivered, with the keys that it
+    /// had, and nothing else is done for it.
+    pub fn is_out(&self) -> bool {
+        self.is_out.load(Ordering::Acquire)
+    }
+
+    /// The key that signs the Wafer webhooks of a tunnel that was asked for with the key `own`: that one, the first one if it is gone, or
+    /// the one that the business server has [taken](Self::took) in its place.
+    pub fn signing_key<'a>(&self, settings: &'a Settings, own: u32) -> &'a Key {
+        self.substitutes.key(settings, own)
+    }
+
+    /// The business server has taken a webhook with the signature of the key `taken`, of a tunnel that was asked for with the key `own`.
+    /// Says whether another key has signed such webhooks until now.
+    pub fn took(&self, settings: &Settings, own: u32, taken: &Key) -> bool {
+        self.substitutes.note(settings, own, taken.fingerprint())
     }
 
     /// Whether a receive URL whose authority is written `authority` (and whose host is `host`) belongs to this tenant.

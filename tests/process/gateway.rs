@@ -74,6 +74,14 @@ impl Gateway {
         Self::start_as(shell, config, ANYWHERE, ANYWHERE)
     }
 
+    /// The same on one processor, where whatever blocks a thread stops all.
+    pub(crate) fn start_on_one_processor(config: &str) -> Self {
+        let mut pinned = Command::new("taskset");
+        pinned.env_remove("RUST_LOG");
+        pinned.args(["-c", "0"]).arg(binary().get_program());
+        Self::start_as(pinned, config, ANYWHERE, ANYWHERE)
+    }
+
     fn start_as(mut command: Command, config: &str, listen: &str, admin: &str) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         std::fs::write(dir.path().join("wafergate.toml"), config).expect("written");
@@ -153,6 +161,12 @@ impl Gateway {
                 return line;
             }
         }
+    }
+
+    /// Whether a log line with these words has come by now.
+    pub(crate) fn has_logged(&mut self, words: &str) -> bool {
+        self.seen.extend(self.stderr.try_iter());
+        self.seen.iter().any(|line| line.contains(words))
     }
 
     /// Ends it as a power cut would.

@@ -11,6 +11,7 @@ mod descriptors;
 mod distance;
 mod figures;
 mod gateway;
+mod hangup;
 mod keep_alive;
 mod log;
 mod marks;

@@ -18,11 +18,12 @@ use super::request;
 use super::within;
 
 /// What every test starts from: one tenant whose business servers are on 127.0.0.1.
-const BASE: [(&str, &str); 6] = [
+const BASE: [(&str, &str); 7] = [
     ("server.listen", "127.0.0.1:0"),
     ("server.admin_listen", "127.0.0.1:0"),
     ("webhook.allow_networks", "127.0.0.0/8"),
     ("drain.window_secs", "0"),
+    ("reload.allow_removal", "true"),
     ("tenants.0.server_host", "127.0.0.1"),
     ("tenants.0.keys", KEY),
 ];

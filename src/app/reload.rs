@@ -1,0 +1,81 @@
+//! A node takes over another configuration while it runs.
+
+use std::sync::Arc;
+
+use crate::admin::Hosts;
+use crate::config;
+use crate::gateway::Gateway;
+use crate::options::Options;
+use crate::server::Certificate;
+use crate::server::NextCertificate;
+use crate::tenant::Changes;
+use crate::webhook::Dispatcher;
+use crate::webhook::guard::Guard;
+
+/// Reloads a node's configuration.
+pub struct Reloader {
+    /// What the node was started with, but for its tenants.
+    pub(super) started_with: Options,
+    pub(super) gateway: Arc<Gateway>,
+    pub(super) dispatcher: Dispatcher,
+    pub(super) certificate: Option<Arc<Certificate>>,
+    pub(super) admin_hosts: Hosts,
+}
+
+/// A configuration with all that it needs from files.
+pub struct Prepared {
+    options: Options,
+    certificate: Option<NextCertificate>,
+}
+
+/// What a reload has changed.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Reloaded {
+    /// Among the tenants.
+    pub tenants: Changes,
+    /// Whether new connections see another certificate.
+    pub is_other_certificate: bool,
+    /// Keys that have changed and need a restart.
+    pub need_restart: Vec<&'static str>,
+}
+
+impl Reloader {
+    /// Reads what `options` name beside them: the certificate. Changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// If the certificate cannot be used.
+    pub fn prepare(&self, options: Options) -> anyhow::Result<Prepared> {
+        let certificate = match &self.certificate {
+            // Whether there is TLS at all is decided at the start.
+            Some(certificate) if !options.server.tls_cert.is_empty() => Some(certificate.read_again(&options.server)?),
+            _ => None,
+        };
+        Ok(Prepared { options, certificate })
+    }
+
+    /// Takes over tenants, keys, limits, what receive URLs may reach, the admin listener's host names, and the certificate. No socket is dropped, and no file is read.
+    ///
+    /// # Errors
+    ///
+    /// If tenants would be taken out as if by mistake; then nothing is changed.
+    pub fn take_over(&self, prepared: Prepared) -> anyhow::Result<Reloaded> {
+        let Prepared { options, certificate } = prepared;
+        let tenants = self.gateway.reload(&options)?;
+        self.dispatcher.client().set_policy(Guard::of(&options.webhook));
+        self.admin_hosts.set(&options.server.admin_hosts);
+        let taken_over = self.certificate.as_ref().zip(certificate);
+        let is_other_certificate = taken_over.is_some_and(|(current, next)| current.take_over(next));
+        let need_restart = config::need_restart(&self.started_with, &options);
+        Ok(Reloaded { tenants, is_other_certificate, need_restart })
+    }
+
+    /// Both, one after the other.
+    ///
+    /// # Errors
+    ///
+    /// As those.
+    pub fn reload(&self, options: &Options) -> anyhow::Result<Reloaded> {
+        self.take_over(self.prepare(options.clone())?)
+    }
+}
