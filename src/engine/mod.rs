@@ -132,6 +132,17 @@ pub trait Peers: Send + Sync + 'static {
     async fn ask(&self, node: NodeId, question: Bytes) -> Result<Bytes, EngineError>;
 }
 
+/// Who tells of the end of a dead node's tunnel.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Heir {
+    /// This node.
+    This,
+    /// A node that knows the tunnel's tenant, which this one does not; the end that is to be told of.
+    Another(Closed),
+    /// No node: there was none in time.
+    Nobody,
+}
+
 /// What the engine and the other nodes want from this one.
 pub trait Member: Send + Sync + 'static {
     /// Answers another node's question; none if it cannot be understood. What can be done without waiting is done when the answer is
@@ -146,6 +157,17 @@ pub trait Member: Send + Sync + 'static {
 
     /// What [`status`](Self::status) says on each of the other nodes.
     fn heard(&self, others: &[String]);
+
+    /// Whose it is to tell of the end of a dead node's tunnel.
+    fn heir(&self, record: &Record) -> Heir {
+        let _ = record;
+        Heir::This
+    }
+
+    /// The number of the configuration: with another one, [`heir`](Self::heir) may say something else.
+    fn configuration(&self) -> u64 {
+        0
+    }
 
     /// Takes over a tunnel of a node that has died: its business server is still to be told.
     fn adopt(&self, tunnel: TunnelId, record: Record);

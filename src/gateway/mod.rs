@@ -23,7 +23,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU32;
+use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use dashmap::DashMap;
@@ -102,6 +104,9 @@ pub struct Gateway {
     pub node: String,
     options: options::Tunnel,
     max_unsettled: u64,
+    close_ttl: Duration,
+    /// How often the configuration was taken over.
+    reloads: AtomicU64,
     public_url: String,
     sealing: Sealing,
     engine: Arc<dyn Engine>,
@@ -141,6 +146,8 @@ impl Gateway {
             node: format!("{:08x}", rand::random::<u32>()),
             trusted_proxies: options.server.trusted_proxies,
             max_unsettled: u64::try_from(options.webhook.max_pending_closes).unwrap_or(u64::MAX),
+            close_ttl: options.webhook.close_ttl(),
+            reloads: AtomicU64::new(0),
             public_url: options.server.public_url,
             sealing: Sealing::new(sealer),
             engine,
@@ -176,6 +183,7 @@ impl Gateway {
     pub fn reload(&self, options: &Options) -> Result<Changes, Removal> {
         let changes = self.tenants.reload(options)?;
         self.guard.store(Arc::new(Guard::of(&options.webhook)));
+        self.reloads.fetch_add(1, Ordering::AcqRel);
         Ok(changes)
     }
 

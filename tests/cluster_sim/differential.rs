@@ -189,6 +189,7 @@ fn any(rng: &mut Rng, told: &mut BTreeMap<&'static str, u64>, now_ms: u64) -> Ve
         10 => eval(scripts::BURY, &NODES_KEYS, &[me.into(), other.into(), rng.pick(&NODES).into()]),
         11 if rng.once_in(3) => eval(scripts::LEAVE, &NODES_KEYS, &[me.into(), u8::from(rng.once_in(2)).to_string()]),
         11 => eval(scripts::COMPLETE, &NODES_KEYS, &[me.into()]),
+        12 if rng.once_in(2) => eval(scripts::HAND_ON, &NODES_KEYS, &[me.into(), other.into()]),
         12 => eval(scripts::DISMISS, &NODES_KEYS, &[me.into(), other.into()]),
         13 => eval(scripts::TAKE_OUT, &["homes"], &[small, me.into(), other.into()]),
         14 => words(&["HSET", "homes", me, &small]),

@@ -23,7 +23,7 @@ pub(crate) fn run(
     }
     // The engine's time, of those scripts that ask for it, is ahead of a clock of Redis that has been set back.
     let set_back = |data: &Data| data.hget(&keys[4], "set_back").map_or(0, |ms| number(ms.as_bytes()));
-    let now = if matches!(text, scripts::RENEW | scripts::NODES | scripts::BURY | scripts::LEAVE) {
+    let now = if matches!(text, scripts::RENEW | scripts::NODES | scripts::BURY | scripts::LEAVE | scripts::HAND_ON) {
         now + set_back(data)
     } else {
         now
@@ -50,6 +50,15 @@ pub(crate) fn run(
                 data.hdel(&keys[1], &set);
             }
             Reply::Int(1)
+        }
+        scripts::HAND_ON => {
+            let (me, set) = (word(&arguments[0]), word(&arguments[1]));
+            let is_own = me != set && data.hget(&keys[1], &set) == Some(me);
+            if is_own {
+                data.hset(&keys[1], &set, &set);
+                data.zadd(&keys[2], now, &set);
+            }
+            Reply::Int(i64::from(is_own))
         }
         scripts::TAKE_OUT => {
             for field in &arguments[1..] {

@@ -4,17 +4,20 @@ use std::time::Duration;
 
 use redis::FromRedisValue;
 use redis::RedisError;
+use tokio::time::Instant;
 use tokio::time::timeout;
 
 use super::RedisEngine;
 use super::records::CHUNK;
 use super::records::Changes;
 use super::scripts;
+use crate::engine::Heir;
 use crate::engine::Member;
 use crate::engine::Record;
 use crate::id::NodeId;
 use crate::id::TunnelId;
 use crate::metrics::WebhookResult;
+use crate::protocol::close::CloseReason;
 
 /// How long to wait before changes that were not taken are offered again, if nobody says that Redis is back.
 pub(super) const WRITE_RETRY: Duration = Duration::from_millis(500);
@@ -116,7 +119,14 @@ impl RedisEngine {
                     self.clear_past(*set).await;
                     continue;
                 }
+                if self.leftover.is_for_others(*set, member.configuration(), Instant::now()) {
+                    if let Err(error) = self.hand_on(*set).await {
+                        tracing::debug!(node = %set, %error, "what is left of a node is not handed on yet");
+                    }
+                    continue;
+                }
                 match self.adopt_set(*set, member).await {
+                    Ok(0) => {}
                     Ok(tunnels) => tracing::warn!(node = %set, tunnels, "ended the tunnels of a node that is gone"),
                     Err(error) => tracing::warn!(node = %set, %error, "could not take over the tunnels of a node yet"),
                 }
@@ -127,44 +137,92 @@ impl RedisEngine {
         }
     }
 
-    /// Moves the records of a set into this node's own, a chunk at a time, and has their tunnels' stories ended.
+    /// Moves the records of a set into this node's own, a chunk at a time, and has their tunnels' stories ended. Those whose tenants it
+    /// does not know are left to a node that does.
     async fn adopt_set(&self, set: NodeId, member: &dyn Member) -> Result<usize, RedisError> {
         let key = self.keys.records(set);
+        let mut pass = self.leftover.pass(set, member.configuration());
         let mut tunnels = 0;
-        let mut cursor = 0;
         loop {
-            let (next, fields) = self.scan::<Vec<u8>>(&key, cursor).await?;
-            let mut adopted = vec![];
-            for (tunnel, bytes) in &fields {
-                match (tunnel.parse::<TunnelId>(), Record::read(bytes)) {
-                    (Ok(tunnel), Some(record)) if self.records.adopt(tunnel, &record) => adopted.push((tunnel, record)),
-                    (Ok(_), Some(_)) => {}
-                    _ => {
-                        tracing::error!(tunnel, "the record of a tunnel cannot be read: its close event is lost");
-                        self.metrics.webhook("close", WebhookResult::Final);
-                    }
-                }
+            let (next, fields) = self.scan::<Vec<u8>>(&key, pass.cursor).await?;
+            let mut chunk = Chunk::default();
+            for (tunnel, bytes) in fields {
+                self.sort_in(tunnel, &bytes, member, &mut chunk);
             }
+            tunnels += chunk.adopted.len();
+            pass.left += chunk.left;
             // First they are written in this node's name, then they are taken from the dead one's: if this node dies in between, the
             // next one finds them twice, with one id for the close event.
-            tunnels += adopted.len();
-            adopted.into_iter().for_each(|(tunnel, record)| member.adopt(tunnel, record));
+            chunk.adopted.into_iter().for_each(|(tunnel, record)| member.adopt(tunnel, record));
             self.write_adopted().await?;
-            let mut delete = redis::cmd("HDEL");
-            delete.arg(&key);
-            for (tunnel, _) in &fields {
-                delete.arg(tunnel);
+            if !chunk.done.is_empty() {
+                self.call::<i64>(redis::cmd("HDEL").arg(&key).arg(&chunk.done)).await?;
             }
-            if !fields.is_empty() {
-                self.call::<i64>(&delete).await?;
+            if !chunk.ended.is_empty() {
+                let mut note = redis::cmd("HSET");
+                note.arg(&key);
+                chunk.ended.iter().for_each(|(tunnel, record)| {
+                    note.arg(tunnel).arg(record.write());
+                });
+                self.call::<i64>(&note).await?;
+                chunk.ended.iter().for_each(|_| self.metrics.close(CloseReason::NodeLost));
             }
-            cursor = next;
-            if cursor == 0 {
+            pass.cursor = next;
+            if next == 0 {
                 break;
             }
+            // What is left stays there: a renewal that has no time for all of it does not begin again.
+            self.leftover.reached(set, pass);
         }
-        self.dismiss(set).await?;
+        if pass.left == 0 {
+            self.dismiss(set).await?;
+            return Ok(tunnels);
+        }
+        self.clear_places(set).await?;
+        self.hand_on(set).await?;
+        if self.leftover.left(set, pass.configuration, Instant::now()) {
+            tracing::warn!(
+                node = %set,
+                tunnels = pass.left,
+                "this node does not know the tenants of these tunnels of a node that is gone: their closes are left to one that does",
+            );
+        }
         Ok(tunnels)
+    }
+
+    /// Finds out what is to be done with a record.
+    fn sort_in(&self, tunnel: String, bytes: &[u8], member: &dyn Member, chunk: &mut Chunk) {
+        let (Ok(id), Some(record)) = (tunnel.parse::<TunnelId>(), Record::read(bytes)) else {
+            tracing::error!(tunnel, "the record of a tunnel cannot be read: its close event is lost");
+            self.metrics.webhook("close", WebhookResult::Final);
+            return chunk.done.push(tunnel);
+        };
+        match member.heir(&record) {
+            Heir::This => {
+                if self.records.adopt(id, &record) {
+                    chunk.adopted.push((id, record));
+                }
+                chunk.done.push(tunnel);
+            }
+            Heir::Another(closed) => {
+                chunk.left += 1;
+                if record.closed.is_none() {
+                    chunk.ended.push((tunnel, Record { closed: Some(closed), ..record }));
+                }
+            }
+            Heir::Nobody => {
+                tracing::warn!(tunnel.id = %id, tenant.id = record.tenant, "event given up: no node has known its tenant in time");
+                self.metrics.webhook("close", WebhookResult::Expired);
+                chunk.done.push(tunnel);
+            }
+        }
+    }
+
+    /// Others may know what this node does not.
+    async fn hand_on(&self, set: NodeId) -> Result<(), RedisError> {
+        let mut hand_on = self.nodes_script(scripts::HAND_ON);
+        hand_on.arg(self.me().to_string()).arg(set.to_string());
+        self.call::<i64>(&hand_on).await.map(drop)
     }
 
     /// Nothing is left of the records of `set`.
@@ -174,6 +232,7 @@ impl RedisEngine {
         dismiss.arg(self.me().to_string()).arg(set.to_string());
         self.call::<i64>(&dismiss).await?;
         self.past.is_emptied(set);
+        self.leftover.forget(set);
         Ok(())
     }
 
@@ -201,6 +260,19 @@ impl RedisEngine {
         }
         Ok(())
     }
+}
+
+/// Some records of a dead node.
+#[derive(Default)]
+struct Chunk {
+    /// Those that are this node's now.
+    adopted: Vec<(TunnelId, Record)>,
+    /// Those that need not stand there any more.
+    done: Vec<String>,
+    /// How many are left to other nodes.
+    left: usize,
+    /// Those of them whose end is to be noted.
+    ended: Vec<(String, Record)>,
 }
 
 /// Changes that are being written: they go back if they are not.

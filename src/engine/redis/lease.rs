@@ -172,6 +172,7 @@ impl RedisEngine {
         let is_known_to_all = renewal.nodes.iter().all(|node| renewal.answering.contains(node));
         self.identity.hear(&renewal.installation, is_known_to_all, asked);
         self.bus.belongs_to(self.installation(), &renewal.installation);
+        self.leftover.retain(&renewal.sets);
         *self.others.lock() = renewal.nodes.iter().copied().filter(|node| *node != self.me()).collect();
         member.heard(&renewal.statuses);
         self.failures.store(0, Ordering::Release);

@@ -8,6 +8,7 @@ mod homes;
 mod installation;
 mod keys;
 mod lease;
+mod leftover;
 mod link;
 mod marks;
 mod memo;
@@ -66,6 +67,7 @@ use bus::Bus;
 use bus::Way;
 use installation::Identity;
 use keys::Keys;
+use leftover::Leftover;
 use link::Link;
 use link::OnPush;
 use marks::Marks;
@@ -131,6 +133,7 @@ pub struct RedisEngine {
     /// Told when Redis may have lost data.
     lost: Notify,
     records: Records,
+    leftover: Leftover,
     releases: Releases,
     places: Arc<Places>,
     past: Past,
@@ -213,6 +216,7 @@ impl RedisEngine {
             marks,
             lost: Notify::new(),
             records: Records::default(),
+            leftover: Leftover::default(),
             releases: Releases::default(),
             places: Arc::default(),
             past: Past::default(),

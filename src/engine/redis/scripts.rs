@@ -238,6 +238,17 @@ if redis.call('HGET', KEYS[2], ARGV[2]) == ARGV[1] then redis.call('HDEL', KEYS[
 return 1
 ";
 
+/// Node `ARGV[1]` leaves what is left in set `ARGV[2]` to whoever comes next, if it is still the one that looks after it: the set is its dead
+/// node's own again, which is remembered as dead for as long. Keys: see `Keys::nodes`.
+pub const HAND_ON: &str = with_now!(
+    r"
+if redis.call('HGET', KEYS[2], ARGV[2]) ~= ARGV[1] or ARGV[1] == ARGV[2] then return 0 end
+redis.call('HSET', KEYS[2], ARGV[2], ARGV[2])
+redis.call('ZADD', KEYS[3], now, ARGV[2])
+return 1
+"
+);
+
 /// Takes the fields `ARGV[2]` and further out of the hash `KEYS[1]`, but those whose number is greater than `ARGV[1]`: they were put in
 /// again, and it is this that comes late.
 pub const TAKE_OUT: &str = r"

@@ -13,6 +13,7 @@ use super::question::Question;
 use crate::clock::millis;
 use crate::delivery::EventKind;
 use crate::engine::Closed;
+use crate::engine::Heir;
 use crate::engine::Member;
 use crate::engine::Record;
 use crate::gateway::Gateway;
@@ -63,8 +64,22 @@ impl Member for Gateway {
         });
     }
 
+    fn heir(&self, record: &Record) -> Heir {
+        if self.tenants.tenant_of_tunnels(&record.tenant).is_some() {
+            return Heir::This;
+        }
+        let now = self.clock.unix_time();
+        let closed = record.closed.unwrap_or(Closed { reason: CloseReason::NodeLost, unix_ms: millis(now) });
+        let age = now.saturating_sub(Duration::from_millis(closed.unix_ms));
+        if age < self.close_ttl { Heir::Another(closed) } else { Heir::Nobody }
+    }
+
+    fn configuration(&self) -> u64 {
+        self.reloads.load(Ordering::Acquire)
+    }
+
     fn adopt(&self, tunnel: TunnelId, record: Record) {
-        let Some(tenant) = self.tenants.tenant(&record.tenant) else {
+        let Some(tenant) = self.tenants.tenant_of_tunnels(&record.tenant) else {
             tracing::error!(tunnel.id = %tunnel, tenant.id = record.tenant, "the tenant of a dead node's tunnel is gone");
             return self.give_up_close(tunnel);
         };
