@@ -70,10 +70,19 @@ const WAITS: &[(&str, &[(&str, Why)])] = &[
             ("timeout_at(until, changed)", Marked(Mark::EventAdmitted)),
             ("endpoint.permits.acquire()", Marked(Mark::EventAdmitted)),
             ("endpoint.server_permits.acquire()", Marked(Mark::EventAdmitted)),
-            ("self.client.post(", Marked(Mark::EventAnswered)),
+            ("outgoing.post(", Marked(Mark::EventAnswered)),
             ("self.upkeep.fence.admits(inbox.epoch)", Nothing("it is the question itself")),
             ("self.act(inbox, event, answer)", Nothing("the lane's state is this node's own")),
             ("actor.act(inbox, actions)", Nothing("each action asks before it is done")),
+        ],
+    ),
+    (
+        "src/webhook/resign.rs",
+        &[
+            ("self.send(client, signed)", Nothing("the client asks the fence before each request")),
+            ("self.post_again(", Nothing("the client asks the fence before each request")),
+            ("self.send(client, signed)", Nothing("which key was taken is true whoever speaks for the tunnel")),
+            ("client.post(", Nothing("see its callers")),
         ],
     ),
     (

@@ -20,7 +20,7 @@ use super::answer::MAX_BODY_BYTES;
 use super::client::Client;
 use super::endpoints::Endpoint;
 use super::inbox::Inbox;
-use super::request;
+use super::resign::Outgoing;
 use super::verdict::Judgement;
 use super::verdict::judge;
 use crate::clock::Clock;
@@ -262,9 +262,9 @@ impl Inner {
                 }
             }
         }
-        let signed = request::sign(inbox, event, &companions, self.clock.unix_time().as_secs());
-        let headers = signed.headers.as_slice();
-        let result = self.client.post(inbox.epoch, &inbox.endpoint.url, headers, signed.body, self.timeout).await;
+        let outgoing = Outgoing { inbox, event, unix_secs: self.clock.unix_time().as_secs(), limit: self.timeout };
+        let on_refusal = || self.metrics.webhook(event.kind.as_str(), WebhookResult::Retry);
+        let result = outgoing.post(&self.client, &companions, on_refusal).await;
 
         let now = Instant::now();
         let judgement = judge(&result, inbox.is_native());

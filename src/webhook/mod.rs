@@ -21,6 +21,7 @@ pub mod platform;
 mod pool;
 mod ports;
 mod request;
+mod resign;
 pub mod resolve;
 pub mod tls;
 mod verdict;

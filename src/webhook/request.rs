@@ -13,6 +13,7 @@ use crate::delivery::Event;
 use crate::delivery::EventKind;
 use crate::protocol::content::Content;
 use crate::protocol::wafer;
+use crate::tenant::Key;
 use crate::tenant::Settings;
 
 const WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
@@ -55,10 +56,8 @@ pub(super) fn webhook_id(inbox: &Inbox, event: &Event) -> String {
 pub(super) fn sign(inbox: &Inbox, event: &Event, companions: &[Event], unix_secs: u64) -> Signed {
     let settings = inbox.tenant.settings();
     if !inbox.is_native() {
-        let body = wafer_body(inbox, event, &settings);
-        let headers =
-            Headers::Wafer(headers("application/json", webhook_id(inbox, event), &settings, unix_secs, &body));
-        return Signed { headers, body };
+        let key = inbox.tenant.signing_key(&settings, inbox.key_fingerprint);
+        return sign_wafer(inbox, event, &settings, key, unix_secs);
     }
     let events: Vec<Event> = std::iter::once(event).chain(companions).cloned().collect();
     let native::Told { content_type, body, traceparent } =
@@ -71,8 +70,14 @@ pub(super) fn sign(inbox: &Inbox, event: &Event, companions: &[Event], unix_secs
     Signed { headers: Headers::Native([a, b, c, d, e, (TRACEPARENT, ascii(traceparent))]), body }
 }
 
-fn wafer_body(inbox: &Inbox, event: &Event, settings: &Settings) -> Bytes {
-    let key = settings.key(inbox.key_fingerprint);
+/// Signs an event of a Wafer tunnel with `key` in its body, and with all keys beside it.
+pub(super) fn sign_wafer(inbox: &Inbox, event: &Event, settings: &Settings, key: &Key, unix_secs: u64) -> Signed {
+    let body = wafer_body(inbox, event, key);
+    let headers = headers("application/json", webhook_id(inbox, event), settings, unix_secs, &body);
+    Signed { headers: Headers::Wafer(headers), body }
+}
+
+fn wafer_body(inbox: &Inbox, event: &Event, key: &Key) -> Bytes {
     let wafer_event = match &event.kind {
         EventKind::Connect { .. } => wafer::Event::Connect,
         EventKind::Message(Content::Text(text)) => wafer::Event::Message(text),

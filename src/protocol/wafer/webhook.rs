@@ -59,6 +59,32 @@ pub fn is_accepted(body: &[u8]) -> bool {
     serde_json::from_slice(body).is_ok_and(|Object(answer): Object<Answer>| answer.code == 0)
 }
 
+/// What the SDKs answer to a signature that they find wrong.
+const BAD_SIGNATURE: i64 = 9003;
+/// What they answer to a body that they cannot read: the signature has no part in it.
+const BAD_BODY: [i64; 3] = [9001, 9002, 9004];
+/// What the second Node SDK throws at a wrong signature, as its demo answers it, with code -1.
+const NODE2_BAD_SIGNATURE: &str = "ERR_INVALID_RESPONSE";
+
+/// Whether an answer with this status and body may refuse an event for its signature: it says so, or it is a 400 that says nothing else.
+pub fn may_refuse_signature(status: u16, body: &[u8]) -> bool {
+    #[derive(Default, Deserialize)]
+    struct Answer {
+        #[serde(default)]
+        code: serde_json::Value,
+        #[serde(default)]
+        error: serde_json::Value,
+    }
+    let Object(answer): Object<Answer> = serde_json::from_slice(body).unwrap_or(Object(Answer::default()));
+    match (status, answer.code.as_i64()) {
+        (200..=299 | 400..=499, Some(BAD_SIGNATURE)) => true,
+        (400, Some(code)) => !BAD_BODY.contains(&code),
+        (400, None) => true,
+        (200..=299, Some(-1)) => answer.error.as_str() == Some(NODE2_BAD_SIGNATURE),
+        _ => false,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -94,6 +120,34 @@ mod tests {
         }
         for body in ["", "ok", "{}", r#"{"code":9003}"#, r#"{"code":-1,"error":"x"}"#, r#"{"code":"0"}"#, "[0]", "0"] {
             assert!(!is_accepted(body.as_bytes()), "{body}");
+        }
+    }
+
+    #[test]
+    fn an_answer_that_may_be_about_the_signature_is_known() {
+        for (status, body) in [
+            (200, r#"{"code":9003,"message":"Bad request - check signature failed"}"#),
+            (400, r#"{"code":9003}"#),
+            (401, r#"{"code":9003}"#),
+            (400, ""),
+            (400, "Bad Request"),
+            (400, r#"{"code":40101,"message":"signature"}"#),
+            (200, r#"{"code":-1,"error":"ERR_INVALID_RESPONSE"}"#),
+        ] {
+            assert!(may_refuse_signature(status, body.as_bytes()), "{status} {body}");
+        }
+        for (status, body) in [
+            (200, r#"{"code":0}"#),
+            (200, ""),
+            (200, r#"{"code":9002}"#),
+            (400, r#"{"code":9001}"#),
+            (400, r#"{"code":9004}"#),
+            (200, r#"{"code":-1,"error":"ERR_UNLOGIN"}"#),
+            (401, ""),
+            (404, ""),
+            (500, r#"{"code":9003}"#),
+        ] {
+            assert!(!may_refuse_signature(status, body.as_bytes()), "{status} {body}");
         }
     }
 }

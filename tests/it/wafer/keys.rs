@@ -1,7 +1,9 @@
 //! Several keys, their rotation, and tenants that enrol themselves.
 
 use serde_json::json;
+use wafergate::protocol::text::md5_hex;
 
+use crate::support::Answer;
 use crate::support::BusinessServer;
 use crate::support::TestClient;
 use crate::support::TestGateway;
@@ -136,6 +138,157 @@ async fn a_tenant_that_comes_back_finds_its_tunnels() {
     assert!(wafer.push(&[&client.tunnel], "welcome back").await.is_empty());
     assert_eq!(client.recv_packet().await, "timeout:30");
     client.expect("message:welcome back").await;
+    drop(client);
+    gateway.finish().await;
+    business.assert_sound();
+}
+
+/// How a business server may say that a signature is wrong.
+const REFUSALS: [(u16, &str); 4] = [
+    (200, r#"{"code":9003,"message":"Bad request - check signature failed"}"#),
+    (400, r#"{"code":9003,"message":"Bad request - check signature failed"}"#),
+    (400, "Bad Request"),
+    (200, r#"{"code":-1,"error":"ERR_INVALID_RESPONSE"}"#),
+];
+
+/// A business server that takes webhooks of one key only, from now on.
+fn takes_only(business: &BusinessServer, key: &'static str, (status, body): (u16, &'static str)) {
+    business.script(move |event| if event.key == key { Answer::Accept } else { Answer::Status(status, "", body) });
+}
+
+#[tokio::test]
+async fn a_business_server_that_has_the_new_key_first_loses_nothing() {
+    for (keys, refusal) in [BOTH, SWAPPED].into_iter().flat_map(|keys| REFUSALS.map(|refusal| (keys, refusal))) {
+        let business = BusinessServer::at("127.0.0.1:0", &KEYS).await;
+        let gateway = TestGateway::with(&[OLD]).await;
+        let [old, new] = KEYS.map(|key| Wafer::new(gateway.address, "127.0.0.1", key));
+        let (mut early, _) = key_of_connect(&business, &old).await;
+        gateway.reload(&[keys]);
+        takes_only(&business, KEYS[1], refusal);
+
+        early.send("message:with the old key").await;
+        early.send("message:with the new one").await;
+        let (late, with_new) = key_of_connect(&business, &new).await;
+        assert_eq!(with_new, KEYS[1]);
+        business.story(&early.tunnel, &["connect", "message:with the old key", "message:with the new one"]).await;
+        let signed_with =
+            |tunnel: &str| -> Vec<String> { business.events_of(tunnel).into_iter().map(|event| event.key).collect() };
+        let (tunnel, late_tunnel) = (early.tunnel.clone(), late.tunnel.clone());
+        assert_eq!(
+            signed_with(&tunnel),
+            [KEYS[0], KEYS[0], KEYS[1], KEYS[1]],
+            "{refusal:?}: once each, then the one taken"
+        );
+
+        gateway.reload(&[NEW]);
+        drop((early, late));
+        gateway.until_metric("webhook_queue", 0.0).await;
+        gateway.finish().await;
+        let closes: Vec<_> = business.events().into_iter().filter(|event| event.kind == "close").collect();
+        assert_eq!(closes.len(), 2, "each once");
+        assert!(closes.iter().all(|close| close.key == KEYS[1] && [&tunnel, &late_tunnel].contains(&&close.tunnel)));
+        business.assert_sound();
+    }
+}
+
+#[tokio::test]
+async fn a_business_server_that_goes_back_to_its_old_key_loses_nothing() {
+    let business = BusinessServer::at("127.0.0.1:0", &KEYS).await;
+    let gateway = TestGateway::with(&[BOTH]).await;
+    let old = Wafer::new(gateway.address, "127.0.0.1", KEYS[0]);
+    let (mut client, _) = key_of_connect(&business, &old).await;
+    let mut said = vec!["connect".to_owned()];
+
+    for (round, key) in [KEYS[1], KEYS[0], KEYS[1]].into_iter().enumerate() {
+        takes_only(&business, key, REFUSALS[0]);
+        client.send(&format!("message:{round}")).await;
+        said.push(format!("message:{round}"));
+        business.story(&client.tunnel, &said.iter().map(String::as_str).collect::<Vec<_>>()).await;
+        gateway.until_metric("webhook_queue", 0.0).await;
+        assert_eq!(business.events_of(&client.tunnel).pop().expect("it came").key, key);
+    }
+    drop(client);
+
+    gateway.finish().await;
+    business.assert_sound();
+}
+
+#[tokio::test]
+async fn what_no_key_helps_is_given_up_after_one_attempt_with_each() {
+    let business = BusinessServer::at("127.0.0.1:0", &KEYS).await;
+    let gateway = TestGateway::with(&[BOTH]).await;
+    let old = Wafer::new(gateway.address, "127.0.0.1", KEYS[0]);
+    let (mut client, _) = key_of_connect(&business, &old).await;
+    for (answer, signed_with) in [
+        (Answer::Status(400, "", r#"{"code":9003}"#), &KEYS[..]),
+        (Answer::Status(400, "", r#"{"code":9004}"#), &KEYS[..1]),
+        (Answer::Status(200, "", r#"{"code":1}"#), &KEYS[..1]),
+        (Answer::Status(404, "", ""), &KEYS[..1]),
+    ] {
+        let before = business.events_of(&client.tunnel).len();
+        business.script(move |_| answer.clone());
+        client.send("message:poison").await;
+        business.until(|events| events.len() >= before + signed_with.len()).await;
+        gateway.until_metric("webhook_queue", 0.0).await;
+        let keys: Vec<_> = business.events_of(&client.tunnel).into_iter().skip(before).map(|event| event.key).collect();
+        assert_eq!(keys, signed_with);
+    }
+    assert_eq!(gateway.metric("webhooks_total{event=\"message\",result=\"final\"}").await, 4.0);
+    assert_eq!(gateway.metric("webhooks_total{event=\"message\",result=\"retry\"}").await, 1.0);
+    business.script(|_| Answer::Accept);
+    drop(client);
+
+    gateway.finish().await;
+}
+
+/// What follows from one key being refused and another one's attempt going astray.
+#[tokio::test]
+async fn an_attempt_with_another_key_that_fails_is_repeated_from_the_first_key_on() {
+    let business = BusinessServer::at("127.0.0.1:0", &KEYS).await;
+    let gateway = TestGateway::with(&[BOTH]).await;
+    let old = Wafer::new(gateway.address, "127.0.0.1", KEYS[0]);
+    let (mut client, _) = key_of_connect(&business, &old).await;
+    let mut failed = false;
+    business.script(move |event| {
+        if event.key == KEYS[0] {
+            return Answer::Status(400, "", r#"{"code":9003}"#);
+        }
+        if std::mem::replace(&mut failed, true) { Answer::Accept } else { Answer::Status(503, "", "") }
+    });
+
+    client.send("message:hi").await;
+    gateway.until_metric("webhooks_total{event=\"message\",result=\"ok\"}", 1.0).await;
+
+    let keys: Vec<_> = business.events_of(&client.tunnel).into_iter().skip(1).map(|event| event.key).collect();
+    assert_eq!(keys, [KEYS[0], KEYS[1], KEYS[0], KEYS[1]]);
+    drop(client);
+    gateway.finish().await;
+    business.assert_sound();
+}
+
+/// One rule for what a tenant leaves behind: its events come, what its answers ask for is not done, and an operator can end it.
+#[tokio::test]
+async fn a_tenant_that_is_taken_out_gets_its_events_and_nothing_else() {
+    let business = BusinessServer::at("127.0.0.1:0", &KEYS).await;
+    let gateway = TestGateway::with(&[OLD]).await;
+    let old = Wafer::new(gateway.address, "127.0.0.1", KEYS[0]);
+    let (mut client, _) = key_of_connect(&business, &old).await;
+    assert_eq!(client.recv_packet().await, "timeout:30");
+    let path = format!("/tenants/{}/tunnels", md5_hex("127.0.0.1"));
+    assert_eq!(gateway.ask_admin(&format!("DELETE {path}")).await.status, 409, "it is configured");
+
+    let out = [("tenants.0.server_host", "127.0.0.9"), OLD];
+    gateway.reload(&out);
+    business.script(|_| Answer::Status(200, "", r#"{"code":0,"actions":[{"push":{"content":"no"}}]}"#));
+    client.send("message:hi").await;
+    business.story(&client.tunnel, &["connect", "message:hi"]).await;
+    gateway.until_metric("actions_total{result=\"failed\"}", 1.0).await;
+
+    assert_eq!(gateway.ask_admin(&format!("GET {path}")).await.status, 405);
+    let answer = gateway.ask_admin(&format!("DELETE {path}")).await;
+    assert_eq!((answer.status, answer.body.as_str()), (200, "closed 1 tunnels on this node\n"));
+    client.expect("close").await;
+    business.story(&client.tunnel, &["connect", "message:hi", "close"]).await;
     drop(client);
     gateway.finish().await;
     business.assert_sound();

@@ -5,7 +5,8 @@ import { content } from "./content.mjs";
 import { ending } from "./ending.mjs";
 import { losing } from "./losing.mjs";
 import { refusing } from "./refusing.mjs";
+import { replacing } from "./replacing.mjs";
 import { talking } from "./talking.mjs";
 
 /** `{ name, run(world) }` each. */
-export const scenarios = [...talking, ...content, ...refusing, ...closing, ...losing, ...ending];
+export const scenarios = [...talking, ...content, ...refusing, ...closing, ...losing, ...replacing, ...ending];

@@ -19,7 +19,7 @@ export class Business {
   host = ownAddress(0);
   /** What the SDK told the chat: `{ event, tunnelId, user, ... }`. */
   events = new Journal("business events");
-  /** Webhooks as they arrived, before the SDK saw them: `{ type, tunnelId, content, webhookId }`. */
+  /** Webhooks as they arrived, before the SDK saw them: `{ type, tunnelId, content, webhookId, signature }`. */
   webhooks = new Journal("webhooks");
   /** What this server is for. */
   chat = new Chat(this, this.events);
@@ -37,7 +37,7 @@ export class Business {
   /** Records one webhook; resolves when the SDK may have it. */
   async arrived(request, body) {
     const { type, tunnelId, content } = JSON.parse(body.data);
-    const webhook = { type, tunnelId, content, webhookId: request.headers["webhook-id"] };
+    const webhook = { type, tunnelId, content, webhookId: request.headers["webhook-id"], signature: body.signature };
     this.webhooks.add(webhook);
     await this.beforeSdk(webhook);
   }

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { rmSync } from "node:fs";
-import { mkdtemp, writeFile } from "node:fs/promises";
+import { mkdtemp, rename, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
@@ -30,10 +30,11 @@ export class Gateway {
     const gateway = new Gateway();
     gateway.secrets.push(key);
     gateway.folder = await mkdtemp(join(tmpdir(), "wafergate-sdk-"));
-    const file = join(gateway.folder, "wafergate.toml");
-    await writeFile(file, configuration({ serverHost, key, heartbeatSecs }));
+    gateway.file = join(gateway.folder, "wafergate.toml");
+    gateway.settings = { serverHost, heartbeatSecs };
+    await writeFile(gateway.file, configuration({ serverHost, keys: [key], heartbeatSecs }));
 
-    gateway.child = spawn(BINARY, ["serve", "--config", file], { stdio: ["ignore", "pipe", "pipe"] });
+    gateway.child = spawn(BINARY, ["serve", "--config", gateway.file], { stdio: ["ignore", "pipe", "pipe"] });
     gateway.#read("stdout");
     gateway.#read("stderr");
     gateway.ended = once(gateway.child, "close");
@@ -45,6 +46,17 @@ export class Gateway {
     const line = await Promise.race([listening, gateway.ended.then(() => gateway.#fail("did not start"))]);
     gateway.url = line.text.split(" ")[1];
     return gateway;
+  }
+
+  /** Gives its tenant these keys, as an operator would: the file is written beside the old one and renamed, then SIGHUP. */
+  async reload(keys) {
+    this.secrets.push(...keys);
+    await writeFile(`${this.file}.new`, configuration({ ...this.settings, keys }));
+    await rename(`${this.file}.new`, this.file);
+    const reloaded = { from: "stderr", text: line => line.includes("reloaded") && line.includes(" INFO ") };
+    const before = this.lines.all(reloaded).length;
+    this.child.kill("SIGHUP");
+    await this.lines.until(reloaded, before + 1);
   }
 
   /** Stops it as a service manager would, and judges how it behaved; once. */
@@ -77,7 +89,7 @@ export class Gateway {
 }
 
 /** A gateway on free ports, which may reach business servers on this machine and limits no message rate. */
-function configuration({ serverHost, key, heartbeatSecs }) {
+function configuration({ serverHost, keys, heartbeatSecs }) {
   return `
 [server]
 listen = "127.0.0.1:0"
@@ -98,7 +110,7 @@ messages_per_sec_per_connection = 0
 
 [[tenants]]
 server_host = ${JSON.stringify(serverHost)}
-keys = [${JSON.stringify(key)}]
+keys = ${JSON.stringify(keys)}
 
 [log]
 level = "debug"

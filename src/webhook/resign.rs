@@ -1,0 +1,92 @@
+//! A Wafer webhook that is refused for its signature is sent again with the tenant's other keys, once each.
+//!
+//! While a key is being replaced, business server and gateway do not change at one moment. A webhook with a wrong signature was not
+//! handled, so that it can be sent again at once; the key that is taken signs from then on.
+
+use std::time::Duration;
+
+use super::answer::Answer;
+use super::attempt::AttemptError;
+use super::client::Client;
+use super::inbox::Inbox;
+use super::request;
+use super::request::Signed;
+use super::verdict::judge;
+use crate::delivery::Event;
+use crate::delivery::Verdict;
+use crate::protocol::wafer;
+use crate::tenant::Key;
+use crate::tenant::Settings;
+
+type Posted = Result<Answer, AttemptError>;
+
+/// An event that is about to be posted.
+pub(super) struct Outgoing<'a> {
+    pub(super) inbox: &'a Inbox,
+    pub(super) event: &'a Event,
+    /// The time of day.
+    pub(super) unix_secs: u64,
+    /// How long each request may take.
+    pub(super) limit: Duration,
+}
+
+impl Outgoing<'_> {
+    /// Posts the event, with those that travel with it, and gives the last word on it. Tells `on_refusal` of each answer before that.
+    pub(super) async fn post(&self, client: &Client, companions: &[Event], on_refusal: impl Fn()) -> Posted {
+        let settings = self.inbox.tenant.settings();
+        let signed_with = self.inbox.tenant.signing_key(&settings, self.inbox.key_fingerprint);
+        let signed = request::sign(self.inbox, self.event, companions, self.unix_secs);
+        let first = self.send(client, signed).await;
+        if self.inbox.is_native() || settings.keys.len() < 2 || !may_refuse_signature(&first) {
+            return first;
+        }
+        let others = settings.keys.iter().filter(|key| key.fingerprint() != signed_with.fingerprint());
+        // Boxed, since it hardly ever comes to this.
+        Box::pin(self.post_again(client, &settings, others, on_refusal)).await.unwrap_or(first)
+    }
+
+    /// Posts it with one of `others` after the other, until one is not refused for its signature; none if all are.
+    async fn post_again(
+        &self,
+        client: &Client,
+        settings: &Settings,
+        others: impl Iterator<Item = &Key>,
+        on_refusal: impl Fn(),
+    ) -> Option<Posted> {
+        for key in others {
+            on_refusal();
+            let signed = request::sign_wafer(self.inbox, self.event, settings, key, self.unix_secs);
+            let posted = self.send(client, signed).await;
+            if may_refuse_signature(&posted) {
+                continue;
+            }
+            if judge(&posted, false).verdict == Verdict::Delivered {
+                self.was_taken(settings, key);
+            }
+            return Some(posted);
+        }
+        None
+    }
+
+    async fn send(&self, client: &Client, signed: Signed) -> Posted {
+        let Inbox { epoch, endpoint, .. } = self.inbox;
+        client.post(*epoch, &endpoint.url, signed.headers.as_slice(), signed.body, self.limit).await
+    }
+
+    fn was_taken(&self, settings: &Settings, key: &Key) {
+        let Inbox { tenant, endpoint, key_fingerprint, .. } = self.inbox;
+        if tenant.took(settings, *key_fingerprint, key) {
+            tracing::info!(
+                tenant.id = %tenant.id,
+                url = %endpoint.url,
+                asked_with = format!("{key_fingerprint:08x}"),
+                taken = format!("{:08x}", key.fingerprint()),
+                "the business server refuses a signature and takes that of another key, which signs from now on",
+            );
+        }
+    }
+}
+
+fn may_refuse_signature(posted: &Posted) -> bool {
+    posted.as_ref().is_ok_and(|answer| wafer::may_refuse_signature(answer.status.as_u16(), &answer.body))
+}
