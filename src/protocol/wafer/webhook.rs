@@ -50,13 +50,14 @@ pub fn webhook_body(tunnel: TunnelId, event: Event<'_>, key: &str) -> String {
         .expect("strings always serialise")
 }
 
-/// Whether the body of a 2xx answer accepts the event: JSON with `code` 0. The SDKs refuse with another code.
+/// Whether the body of a 2xx answer accepts the event: JSON with `code` 0, however it is written (PHP says `0.0` of a float). The SDKs
+/// refuse with another code.
 pub fn is_accepted(body: &[u8]) -> bool {
     #[derive(Deserialize)]
     struct Answer {
-        code: i64,
+        code: f64,
     }
-    serde_json::from_slice(body).is_ok_and(|Object(answer): Object<Answer>| answer.code == 0)
+    serde_json::from_slice(body).is_ok_and(|Object(answer): Object<Answer>| answer.code == 0.0)
 }
 
 /// What the SDKs answer to a signature that they find wrong.
@@ -115,10 +116,21 @@ mod tests {
 
     #[test]
     fn only_code_zero_accepts() {
-        for body in [r#"{"code":0,"message":"ok"}"#, r#"{"code":0,"data":{}}"#] {
+        for body in [r#"{"code":0,"message":"ok"}"#, r#"{"code":0,"data":{}}"#, r#"{"code":0.0}"#, r#"{"code":-0}"#] {
             assert!(is_accepted(body.as_bytes()), "{body}");
         }
-        for body in ["", "ok", "{}", r#"{"code":9003}"#, r#"{"code":-1,"error":"x"}"#, r#"{"code":"0"}"#, "[0]", "0"] {
+        for body in [
+            "",
+            "ok",
+            "{}",
+            r#"{"code":9003}"#,
+            r#"{"code":-1,"error":"x"}"#,
+            r#"{"code":"0"}"#,
+            r#"{"code":0.1}"#,
+            r#"{"code":null}"#,
+            "[0]",
+            "0",
+        ] {
             assert!(!is_accepted(body.as_bytes()), "{body}");
         }
     }
