@@ -263,6 +263,8 @@ pub struct Tenant {
     pub webhook_url: String,
     /// Whether queued events may travel together.
     pub webhook_batch: bool,
+    /// How many attempts that reach its business server an event has, a `close` aside; 0: any number, within its time.
+    pub max_attempts: u32,
     /// Which WebSocket subprotocols are spoken; empty: whatever a client offers first.
     pub subprotocols: Vec<String>,
     /// What differs from `[limits]`.

@@ -88,14 +88,15 @@ const WAITS: &[(&str, &[(&str, Why)])] = &[
     (
         "src/webhook/client.rs",
         &[
-            ("timeout(limit, attempt)", Nothing("nothing is sent behind it")),
+            ("timeout_at(deadline, self.attempt(epoch, &outgoing, &progress))", Nothing("nothing is sent behind it")),
+            ("timeout_at(deadline, begun.body.read())", Nothing("nothing is sent behind it")),
             ("self.exchange(&pool, connection, epoch, outgoing, progress)", Guard("self.may_speak(epoch)?;")),
             ("pool.connect(outgoing.url)", Marked(Mark::EventConnected)),
             ("self.exchange(&pool, connection, epoch, outgoing, progress)", Nothing("nothing is sent behind it")),
-            ("connection.send(url, headers, body, &progress.was_sent)", Marked(Mark::EventWritten)),
-            ("exchange.read_body()", Nothing("nothing is sent behind it")),
+            ("connection.send(url, headers, body, progress)", Marked(Mark::EventWritten)),
             ("connection.send(url, headers, body)", Marked(Mark::EventWritten)),
-            ("http2::read_body(body)", Nothing("nothing is sent behind it")),
+            ("exchange.read_body()", Nothing("nothing is sent behind it")),
+            ("http2::read_body(body, read)", Nothing("nothing is sent behind it")),
         ],
     ),
     (

@@ -127,6 +127,7 @@ static TENANT: &[Key] = &[
     key("receive_hosts", Kind::Texts),
     key("webhook_url", Kind::Text),
     key("webhook_batch", Kind::Flag),
+    number("max_attempts", 0, BILLION, "attempts (0 = any number)"),
     key("subprotocols", Kind::Texts),
 ];
 

@@ -14,8 +14,9 @@ pub(super) const EVENT_OVERHEAD_BYTES: usize = 2 * size_of::<Event>() + 32;
 
 /// Most events that travel together.
 const MAX_BATCH_EVENTS: usize = 100;
-/// Most bytes of events that travel together, unless one alone has more.
-const MAX_BATCH_BYTES: usize = 256 * 1024;
+/// Most bytes of events that travel together, unless one alone has more: with what each of them costs on the way that is less than the
+/// 100 kB that Express takes by default.
+const MAX_BATCH_BYTES: usize = 64 * 1024;
 
 /// What is to be done next for a tunnel's events.
 #[derive(Clone, Debug)]
@@ -40,12 +41,35 @@ struct Queue {
     first: Event,
     others: VecDeque<Event>,
     bytes: usize,
-    /// Failed attempts of the first event.
+    tried: Tried,
+    /// So many events, the first one included, travel alone, since they were refused together.
+    alone: u32,
+}
+
+/// What has become of the first event so far, and of those that travel with it.
+#[derive(Debug, Default)]
+struct Tried {
+    /// Failed attempts.
     failures: u32,
-    /// How many events behind the first one travel with it: the same at every attempt.
-    companions: u32,
-    /// When the first event may be tried again.
+    /// Those that count towards the bound of the tenant.
+    counted: u32,
+    /// Whether the business server may have done what it was asked for in one of them.
+    is_unknown: bool,
+    /// The latest failures, if they were all [`Verdict::Refused`]: since when, and how many.
+    refused: Option<(Instant, u32)>,
+    /// The numbers of the first and the last event that travel together. They stay the same, and name the request, at every attempt.
+    together: Option<(u64, u64)>,
+    /// When the next attempt may be made.
     not_before: Option<Instant>,
+}
+
+/// A failed attempt, as far as it matters whether there is another one.
+#[derive(Clone, Copy, Debug)]
+pub struct Failure {
+    /// Whether it counts towards the bound of the tenant.
+    pub counts: bool,
+    /// Whether the business server may have done what it was asked for.
+    pub is_unknown: bool,
 }
 
 impl Lane {
@@ -59,8 +83,7 @@ impl Lane {
             }
             None => {
                 let others = VecDeque::new();
-                self.0 =
-                    Some(Box::new(Queue { first: event, others, bytes, failures: 0, companions: 0, not_before: None }));
+                self.0 = Some(Box::new(Queue { first: event, others, bytes, tried: Tried::default(), alone: 0 }));
             }
         }
     }
@@ -92,7 +115,7 @@ impl Lane {
         };
         let deadline = ttl.deadline(head);
         if now >= deadline {
-            return self.pop().map_or(Step::Idle, Step::Expired);
+            return self.expire().map_or(Step::Idle, Step::Expired);
         }
         match not_before {
             Some(at) if now < at => Step::WaitUntil(at.min(deadline)),
@@ -101,35 +124,80 @@ impl Lane {
     }
 
     /// The events that travel with the one that [`poll`](Self::poll) said to send: those that wait behind it at its first attempt,
-    /// if they may `travel_together` then.
+    /// if they may `travel_together` then. A `close` travels alone.
     pub fn companions(&mut self, travel_together: bool) -> Vec<Event> {
         let Some(queue) = &mut self.0 else { return vec![] };
-        if queue.failures == 0 && !travel_together {
-            queue.companions = 0;
-        } else if queue.failures == 0 {
+        if queue.tried.failures == 0 {
             let mut bytes = cost(&queue.first);
             let fits = queue.others.iter().take(MAX_BATCH_EVENTS - 1).take_while(|event| {
                 bytes += cost(event);
-                bytes <= MAX_BATCH_BYTES
+                bytes <= MAX_BATCH_BYTES && !is_close(event)
             });
-            queue.companions = u32::try_from(fits.count()).unwrap_or(0);
+            let may_have_company = travel_together && queue.alone == 0 && !is_close(&queue.first);
+            let last = if may_have_company { fits.last() } else { None };
+            queue.tried.together = last.map(|last| (queue.first.sequence, last.sequence));
         }
-        queue.others.iter().take(queue.companions as usize).cloned().collect()
+        queue.companions().cloned().collect()
     }
 
-    /// Takes the outcome of the attempt that [`poll`](Self::poll) asked for. `jitter` is a random number from 0 to 1.
-    pub fn handle(&mut self, verdict: Verdict, now: Instant, jitter: f64) {
-        match (verdict, &mut self.0) {
-            (Verdict::Retry(retry_after), Some(queue)) => {
-                queue.failures += 1;
-                let wait = retry::wait(queue.failures, jitter).max(retry_after.unwrap_or_default());
-                queue.not_before = Some(now + wait);
+    /// The numbers of the first and the last event that travel together, if several do or did: the first ones may have expired
+    /// meanwhile, and the request is the same.
+    pub fn together(&self) -> Option<(u64, u64)> {
+        self.0.as_ref()?.tried.together
+    }
+
+    /// What `verdict` means in the end for what was sent: what is refused for too long is final, and so is a failure that is the last of
+    /// `max_attempts` that count (0: there is no bound). A `close` has no such bound.
+    pub fn weigh(&mut self, verdict: Verdict, failure: Failure, now: Instant, max_attempts: u32) -> Verdict {
+        let Some(queue) = &mut self.0 else { return verdict };
+        let has_companions = queue.companions().next().is_some();
+        let tried = &mut queue.tried;
+        tried.is_unknown |= failure.is_unknown;
+        match verdict {
+            Verdict::Refused => {
+                let (since, refusals) = tried.refused.get_or_insert((now, 0));
+                *refusals += 1;
+                if now < *since + retry::REFUSED_FOR { Verdict::Refused } else { Verdict::Final }
             }
-            (Verdict::Delivered | Verdict::Final, _) => {
-                let companions = self.0.as_ref().map_or(0, |queue| queue.companions);
+            Verdict::Retry(_) => {
+                tried.refused = None;
+                tried.counted += u32::from(failure.counts);
+                let is_last = failure.counts && max_attempts > 0 && tried.counted >= max_attempts;
+                match is_last && !is_close(&queue.first) {
+                    false => verdict,
+                    // Sent again alone it would have another id, which must not happen to what may have been done.
+                    true if has_companions && !tried.is_unknown => Verdict::Split,
+                    true => Verdict::Final,
+                }
+            }
+            Verdict::Delivered | Verdict::Final | Verdict::Split => verdict,
+        }
+    }
+
+    /// Takes the outcome of the attempt that [`poll`](Self::poll) asked for, as it was [weighed](Self::weigh). `jitter` is a random
+    /// number from 0 to 1.
+    pub fn handle(&mut self, verdict: Verdict, now: Instant, jitter: f64) {
+        let Some(queue) = &mut self.0 else { return };
+        let tried = &mut queue.tried;
+        match verdict {
+            Verdict::Retry(retry_after) => {
+                tried.failures += 1;
+                let wait = retry::wait(tried.failures, jitter).max(retry_after.unwrap_or_default());
+                tried.not_before = Some(now + wait);
+            }
+            Verdict::Refused => {
+                tried.failures += 1;
+                let refusals = tried.refused.map_or(1, |(_, refusals)| refusals);
+                tried.not_before = Some(now + retry::wait_refused(refusals, jitter));
+            }
+            Verdict::Split => {
+                queue.alone = u32::try_from(1 + queue.companions().count()).unwrap_or(0);
+                queue.tried = Tried::default();
+            }
+            Verdict::Delivered | Verdict::Final => {
+                let companions = queue.companions().count();
                 (0..=companions).for_each(|_| drop(self.pop()));
             }
-            (Verdict::Retry(_), None) => {}
         }
     }
 
@@ -138,15 +206,31 @@ impl Lane {
         std::iter::from_fn(|| self.pop())
     }
 
-    /// How many attempts of the first event have failed.
+    /// How many attempts of the first event have failed, those aside in which it was refused with others.
     pub fn failures(&self) -> u32 {
-        self.0.as_ref().map_or(0, |queue| queue.failures)
+        self.0.as_ref().map_or(0, |queue| queue.tried.failures)
+    }
+
+    /// Whether the first event has never been sent.
+    pub fn is_untried(&self) -> bool {
+        self.0.as_ref().is_some_and(|queue| queue.tried.failures == 0 && queue.alone == 0)
     }
 
     /// The first event, and when it may be tried again.
     fn head(&self) -> Option<(&Event, Option<Instant>)> {
         let queue = self.0.as_ref()?;
-        Some((&queue.first, queue.not_before))
+        Some((&queue.first, queue.tried.not_before))
+    }
+
+    /// Takes out the first event, whose time is over. Those that have travelled with it go on as they began.
+    fn expire(&mut self) -> Option<Event> {
+        let tried = self.0.as_mut().filter(|queue| queue.companions().next().is_some());
+        let tried = tried.map(|queue| std::mem::take(&mut queue.tried));
+        let event = self.pop();
+        if let (Some(queue), Some(tried)) = (&mut self.0, tried) {
+            queue.tried = tried;
+        }
+        event
     }
 
     fn pop(&mut self) -> Option<Event> {
@@ -159,11 +243,22 @@ impl Lane {
         }
         let event = std::mem::replace(&mut queue.first, next);
         queue.bytes -= cost(&event);
-        queue.failures = 0;
-        queue.companions = 0;
-        queue.not_before = None;
+        queue.tried = Tried::default();
+        queue.alone = queue.alone.saturating_sub(1);
         Some(event)
     }
+}
+
+impl Queue {
+    /// The events that travel with the first one.
+    fn companions(&self) -> impl Iterator<Item = &Event> {
+        let last = self.tried.together.map_or(0, |(_, last)| last);
+        self.others.iter().take_while(move |event| event.sequence <= last)
+    }
+}
+
+fn is_close(event: &Event) -> bool {
+    matches!(event.kind, EventKind::Close(_))
 }
 
 fn cost(event: &Event) -> usize {

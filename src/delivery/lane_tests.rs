@@ -178,7 +178,162 @@ fn a_batch_is_bounded_in_events_and_bytes() {
     assert_eq!(lane.companions(true).len(), 99);
 
     let mut lane = Lane::default();
-    let content = Content::Text("x".repeat(100 * 1024).into());
+    let content = Content::Text("x".repeat(30 * 1024).into());
     (1..=5).for_each(|sequence| lane.push(event(sequence, EventKind::Message(content.clone()), now)));
     assert_eq!(lane.companions(true).len(), 1);
+}
+
+fn close(sequence: u64, received: Instant) -> Event {
+    event(sequence, EventKind::Close(CloseReason::ClientGone), received)
+}
+
+const ANSWERED: Failure = Failure { counts: true, is_unknown: false };
+const TIMED_OUT: Failure = Failure { counts: true, is_unknown: true };
+const NOT_REACHED: Failure = Failure { counts: false, is_unknown: false };
+
+/// Sends what is to be sent at `now`; its numbers, and those that name the request.
+fn send(lane: &mut Lane, now: Instant) -> (Vec<u64>, Option<(u64, u64)>) {
+    let Step::Send(first) = lane.poll(now, &TTL) else { panic!("must send") };
+    let companions = lane.companions(true);
+    let sent = std::iter::once(first).chain(companions).map(|event| event.sequence).collect();
+    (sent, lane.together())
+}
+
+#[test]
+fn a_close_travels_alone() {
+    let now = Instant::now();
+    let mut lane = Lane::default();
+    (1..=3).for_each(|sequence| lane.push(message(sequence, now)));
+    lane.push(close(4, now));
+
+    assert_eq!(send(&mut lane, now), (vec![1, 2, 3], Some((1, 3))));
+    lane.handle(Verdict::Delivered, now, 0.0);
+    assert_eq!(send(&mut lane, now), (vec![4], None));
+}
+
+#[test]
+fn what_is_refused_together_is_sent_again_one_by_one_and_then_together_again() {
+    let now = Instant::now();
+    let mut lane = Lane::default();
+    (1..=3).for_each(|sequence| lane.push(message(sequence, now)));
+    assert_eq!(send(&mut lane, now).0, [1, 2, 3]);
+    assert!(lane.is_untried());
+    (4..=5).for_each(|sequence| lane.push(message(sequence, now)));
+
+    lane.handle(Verdict::Split, now, 0.0);
+
+    for (number, verdict) in [(1, Verdict::Delivered), (2, Verdict::Final), (3, Verdict::Delivered)] {
+        assert!(!lane.is_untried());
+        assert_eq!(send(&mut lane, now), (vec![number], None));
+        lane.handle(verdict, now, 0.0);
+    }
+    assert_eq!(send(&mut lane, now), (vec![4, 5], Some((4, 5))));
+}
+
+#[test]
+fn a_batch_goes_on_under_its_name_when_its_first_event_expires() {
+    let start = Instant::now();
+    let mut lane = Lane::default();
+    lane.push(message(1, start));
+    lane.push(message(2, start + Duration::from_secs(9)));
+    lane.push(message(3, start + Duration::from_secs(9)));
+    let mut now = start + Duration::from_secs(10);
+    let mut expired = vec![];
+    assert_eq!(send(&mut lane, now), (vec![1, 2, 3], Some((1, 3))));
+    lane.handle(Verdict::Retry(None), now, 0.0);
+    lane.push(message(4, now));
+
+    while expired.is_empty() {
+        match lane.poll(now, &TTL) {
+            Step::Send(_) => {
+                assert_eq!(send(&mut lane, now), (vec![1, 2, 3], Some((1, 3))));
+                lane.handle(Verdict::Retry(None), now, 0.0);
+            }
+            Step::WaitUntil(at) => now = at,
+            Step::Expired(event) => expired.push(event.sequence),
+            Step::Idle => panic!("there is more"),
+        }
+    }
+
+    assert_eq!((expired, now), (vec![1], start + TTL.message));
+    let Step::WaitUntil(at) = lane.poll(now, &TTL) else { panic!("it was tried a moment ago") };
+    assert_eq!(send(&mut lane, at), (vec![2, 3], Some((1, 3))), "the same request, as far as it is still wanted");
+    lane.handle(Verdict::Delivered, at, 0.0);
+    assert_eq!(send(&mut lane, at), (vec![4], None));
+}
+
+#[test]
+fn a_refused_close_is_repeated_for_ten_minutes() {
+    let start = Instant::now();
+    let mut lane = Lane::default();
+    lane.push(close(1, start));
+    let (mut now, mut sent) = (start, vec![]);
+    loop {
+        match lane.poll(now, &TTL) {
+            Step::Send(_) => {
+                sent.push((now - start).as_secs());
+                let verdict = lane.weigh(Verdict::Refused, ANSWERED, now, 1);
+                lane.handle(verdict, now, 0.0);
+            }
+            Step::WaitUntil(at) => now = at,
+            Step::Expired(_) => panic!("it has a day"),
+            Step::Idle => break,
+        }
+    }
+
+    assert_eq!(sent, [0, 1, 3, 7, 15, 31, 63, 123, 183, 243, 303, 363, 423, 483, 543, 603]);
+}
+
+#[test]
+fn another_failure_between_refusals_gives_ten_minutes_more() {
+    let start = Instant::now();
+    let mut lane = Lane::default();
+    lane.push(close(1, start));
+
+    for (secs, verdict) in
+        [(0, Verdict::Refused), (599, Verdict::Refused), (600, Verdict::Retry(None)), (900, Verdict::Refused)]
+    {
+        assert_eq!(lane.weigh(verdict, ANSWERED, start + Duration::from_secs(secs), 0), verdict, "{secs}");
+    }
+    let end = start + Duration::from_secs(1500);
+    assert_eq!(lane.weigh(Verdict::Refused, ANSWERED, end, 0), Verdict::Final);
+}
+
+#[test]
+fn attempts_that_count_have_a_bound_and_a_close_has_none() {
+    let now = Instant::now();
+    let retry = Verdict::Retry(None);
+    let mut lane = Lane::default();
+    lane.push(message(1, now));
+    lane.push(message(2, now));
+
+    for failure in [ANSWERED, NOT_REACHED, TIMED_OUT, NOT_REACHED] {
+        assert_eq!(lane.weigh(retry, failure, now, 3), retry);
+        lane.handle(retry, now, 0.0);
+    }
+    assert_eq!(lane.weigh(retry, ANSWERED, now, 3), Verdict::Final);
+    lane.handle(Verdict::Final, now, 0.0);
+    assert_eq!(lane.weigh(retry, ANSWERED, now, 3), retry, "the next event has its own");
+    assert_eq!(lane.weigh(retry, ANSWERED, now, 0), retry, "there is no bound");
+
+    let mut lane = Lane::default();
+    lane.push(close(1, now));
+    for _ in 0..100 {
+        assert_eq!(lane.weigh(retry, ANSWERED, now, 1), retry);
+    }
+}
+
+#[test]
+fn a_batch_that_fails_too_often_is_sent_one_by_one_unless_it_may_have_been_handled() {
+    let now = Instant::now();
+    let retry = Verdict::Retry(None);
+    for (first, last) in [(ANSWERED, Verdict::Split), (TIMED_OUT, Verdict::Final)] {
+        let mut lane = Lane::default();
+        (1..=3).for_each(|sequence| lane.push(message(sequence, now)));
+        send(&mut lane, now);
+
+        assert_eq!(lane.weigh(retry, first, now, 2), retry);
+        lane.handle(retry, now, 0.0);
+        assert_eq!(lane.weigh(retry, ANSWERED, now, 2), last);
+    }
 }

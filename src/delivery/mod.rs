@@ -13,6 +13,7 @@ use std::time::Instant;
 pub use breaker::Admission;
 pub use breaker::Breaker;
 pub use breaker::Health;
+pub use lane::Failure;
 pub use lane::Lane;
 pub use lane::Step;
 
@@ -79,6 +80,10 @@ pub enum Verdict {
     Delivered,
     /// The business server refuses it, and would again.
     Final,
+    /// It refuses several events together, which says nothing about each: they are to be sent again, one by one.
+    Split,
+    /// What stands before the business server refuses it, as while that is replaced: it may work within minutes.
+    Refused,
     /// It may work later; not before this time has passed, if the server named one.
     Retry(Option<Duration>),
 }

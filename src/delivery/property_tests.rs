@@ -1,5 +1,7 @@
 //! Lane, retry and breaker against models that are too simple to be wrong, on explicit time.
 
+use std::collections::HashMap;
+use std::collections::HashSet;
 use std::collections::VecDeque;
 use std::time::Duration;
 use std::time::Instant;
@@ -11,6 +13,7 @@ use super::Admission;
 use super::Breaker;
 use super::Event;
 use super::EventKind;
+use super::Failure;
 use super::Health;
 use super::Lane;
 use super::Step;
@@ -43,6 +46,7 @@ fn lane_op() -> impl Strategy<Value = LaneOp> {
     let verdict = prop_oneof![
         Just(Verdict::Delivered),
         Just(Verdict::Final),
+        Just(Verdict::Refused),
         Just(Verdict::Retry(None)),
         (0..90_000u64).prop_map(|ms| Verdict::Retry(Some(Duration::from_millis(ms)))),
     ];
@@ -119,7 +123,10 @@ proptest! {
                                 let wait = retry::wait(failures, jitter);
                                 not_before = Some(now + asked.map_or(wait, |asked| asked.max(wait)));
                             }
-                            !matches!(verdict, Verdict::Retry(_))
+                            if verdict == Verdict::Refused {
+                                (failures, not_before) = (failures + 1, Some(now + retry::wait_refused(1, jitter)));
+                            }
+                            !matches!(verdict, Verdict::Retry(_) | Verdict::Refused)
                         }
                         (step, head) => {
                             prop_assert!(false, "{step:?} with {:?} at the head", head.map(|head| head.sequence));
@@ -136,6 +143,73 @@ proptest! {
             prop_assert_eq!(lane.is_empty(), model.is_empty());
             let bytes: usize = model.iter().map(|waiting| waiting.content_bytes + EVENT_OVERHEAD_BYTES).sum();
             prop_assert_eq!(lane.bytes(), bytes);
+        }
+    }
+
+    #[test]
+    fn batches_lose_nothing_and_an_event_changes_its_name_only_when_it_was_refused_with_others(
+        ops in vec(lane_op(), 1..300),
+        max_attempts in 0..4u32,
+        is_unknown in vec(any::<bool>(), 300),
+    ) {
+        let mut now = start();
+        let mut lane = Lane::default();
+        let (mut pushed, mut settled) = (0, 0);
+        let mut closes = HashSet::new();
+        // The name under which each event was last sent, and which events were refused together since.
+        let mut names: HashMap<u64, (u64, u64)> = HashMap::new();
+        let mut refused = HashSet::new();
+        for (op, is_unknown) in ops.into_iter().zip(is_unknown) {
+            match op {
+                LaneOp::Push(kind) => {
+                    pushed += 1;
+                    let kind = match kind {
+                        Kind::Connect => EventKind::Connect { subprotocol: None },
+                        Kind::Message(bytes) => EventKind::Message(Content::Text("x".repeat(200 * bytes).into())),
+                        Kind::Close => {
+                            closes.insert(pushed);
+                            EventKind::Close(CloseReason::ClientGone)
+                        }
+                    };
+                    lane.push(Event { kind, sequence: pushed, received: now });
+                }
+                LaneOp::Wait(ms) => now += Duration::from_millis(ms),
+                LaneOp::Poll(verdict) => match lane.poll(now, &TTL) {
+                    Step::Idle => prop_assert_eq!(settled, pushed),
+                    Step::WaitUntil(at) => prop_assert!(at > now),
+                    Step::Expired(event) => {
+                        settled += 1;
+                        prop_assert_eq!(event.sequence, settled);
+                    }
+                    Step::Send(first) => {
+                        let mut sent = vec![first.sequence];
+                        sent.extend(lane.companions(true).iter().map(|event| event.sequence));
+                        let last = settled + sent.len() as u64;
+                        prop_assert_eq!(&sent, &(settled + 1..=last).collect::<Vec<_>>());
+                        prop_assert!(sent.len() == 1 || sent.iter().all(|number| !closes.contains(number)));
+                        let name = lane.together().unwrap_or((first.sequence, first.sequence));
+                        for number in &sent {
+                            let before = names.insert(*number, name);
+                            let was_refused = refused.remove(number);
+                            prop_assert!(before.is_none_or(|before| before == name || was_refused), "{number}: {before:?}, {name:?}");
+                            prop_assert!(!was_refused || sent.len() == 1, "it goes on alone");
+                        }
+                        let verdict = match verdict {
+                            Verdict::Final if sent.len() > 1 => Verdict::Split,
+                            Verdict::Refused if !closes.contains(&first.sequence) => Verdict::Final,
+                            verdict => verdict,
+                        };
+                        let verdict = lane.weigh(verdict, Failure { counts: true, is_unknown }, now, max_attempts);
+                        lane.handle(verdict, now, 0.5);
+                        match verdict {
+                            Verdict::Delivered | Verdict::Final => settled = last,
+                            Verdict::Split => refused.extend(sent),
+                            Verdict::Retry(_) | Verdict::Refused => {}
+                        }
+                    }
+                },
+            }
+            prop_assert_eq!(lane.len() as u64, pushed - settled);
         }
     }
 

@@ -66,6 +66,8 @@ pub struct Settings {
     pub webhook_url: Option<String>,
     /// Whether events of native tunnels that wait together travel together.
     pub webhook_batch: bool,
+    /// How many attempts that reach its business server an event has, a `close` aside; 0: any number.
+    pub max_attempts: u32,
     /// Which WebSocket subprotocols are spoken; empty: whatever a client offers first.
     pub subprotocols: Vec<String>,
 }
@@ -152,6 +154,7 @@ impl Settings {
             is_enrolled: false,
             webhook_url: (!tenant.webhook_url.is_empty()).then(|| tenant.webhook_url.clone()),
             webhook_batch: tenant.webhook_batch,
+            max_attempts: tenant.max_attempts,
             subprotocols: tenant.subprotocols.clone(),
         }
     }

@@ -6,27 +6,75 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use hyper::StatusCode;
 
+use crate::webhook::attempt::AttemptError;
+
 /// Most of an answer's body that is read.
 pub const MAX_BODY_BYTES: usize = 64 * 1024;
 
 /// Longest head of an answer.
-pub(crate) const MAX_HEAD_BYTES: usize = 16 * 1024;
-
-/// Most header lines in an answer.
-pub(crate) const MAX_HEADERS: usize = 100;
+pub(crate) const MAX_HEAD_BYTES: usize = 64 * 1024;
 
 /// Longest pause that a business server can ask for.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
 
-/// The answer to one attempt.
-#[derive(Clone, Debug, Eq, PartialEq)]
+/// The answer to one attempt: there is one as soon as its status line is complete, whatever goes wrong behind that.
+#[derive(Clone, Debug)]
 pub struct Answer {
     /// The status, which decides first.
     pub status: StatusCode,
     /// How long to wait before the next attempt, at most an hour.
     pub retry_after: Option<Duration>,
-    /// The body, cut at [`MAX_BODY_BYTES`]; empty if an answer that is no 2xx broke off.
+    /// How the body is coded.
+    pub coding: Coding,
+    /// What has come of the body, at most [`MAX_BODY_BYTES`].
     pub body: Bytes,
+    /// How it ended.
+    pub end: End,
+}
+
+/// How the body of an answer is coded, although the gateway asks for no coding.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Coding {
+    /// It is not.
+    #[default]
+    None,
+    /// By gzip.
+    Gzip,
+    /// By zlib, or by bare deflate.
+    Deflate,
+    /// In another manner, or more than once.
+    Unknown,
+}
+
+/// How an answer ended.
+#[derive(Clone, Debug)]
+pub enum End {
+    /// As it should.
+    Whole,
+    /// At [`MAX_BODY_BYTES`]; the rest was not read.
+    Cut,
+    /// Too early, or in a way that it should not.
+    Broken(AttemptError),
+}
+
+impl Answer {
+    /// An answer of which only the status is known.
+    pub(crate) fn broken(status: StatusCode, error: AttemptError) -> Self {
+        Self { status, retry_after: None, coding: Coding::None, body: Bytes::new(), end: End::Broken(error) }
+    }
+}
+
+impl Coding {
+    /// The coding of a body that is coded by this one and then by the one called `name`.
+    pub(crate) fn within(self, name: &[u8]) -> Self {
+        let is = |wanted: &[u8]| name.eq_ignore_ascii_case(wanted);
+        match self {
+            _ if is(b"identity") => self,
+            Self::None if is(b"gzip") || is(b"x-gzip") => Self::Gzip,
+            Self::None if is(b"deflate") => Self::Deflate,
+            _ => Self::Unknown,
+        }
+    }
 }
 
 /// What is wrong with an answer.
@@ -35,29 +83,34 @@ pub enum Malformed {
     /// Too many or too long header lines.
     #[error("the head of the answer is too large")]
     HeadTooLarge,
-    /// No status line and header lines.
-    #[error("the answer is not HTTP: {0}")]
-    NotHttp(httparse::Error),
+    /// No status line.
+    #[error("the answer is not HTTP: it has no status line")]
+    NotHttp,
     /// A Content-Length that is no number, or several that differ.
     #[error("the answer has no valid Content-Length")]
     Length,
     /// A chunk that is not framed as it should be.
     #[error("the answer is not chunked as it says")]
     Chunk,
+    /// More bytes than it may have, or than its Content-Length says.
+    #[error("the answer has more than its head says")]
+    Excess,
     /// One 1xx after the other.
     #[error("too many interim answers")]
     Interim,
 }
 
-/// How long a `Retry-After` of either form asks to wait; `now` is asked for only where it is a date.
-pub(crate) fn retry_after(text: &str, now: impl FnOnce() -> SystemTime) -> Option<Duration> {
+/// How long a `Retry-After` of either form asks to wait. A date is judged by the answer's own `Date`, since the clock that it was made by
+/// may be wrong; `now` is asked for only where there is none.
+pub(crate) fn retry_after(text: &str, date: Option<&str>, now: impl FnOnce() -> SystemTime) -> Option<Duration> {
     let text = text.trim();
     let wait = if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
         // Digits that do not fit are a very long time.
         Duration::from_secs(text.parse().unwrap_or(u64::MAX))
     } else {
-        let date = httpdate::parse_http_date(text).ok()?;
-        date.duration_since(now()).unwrap_or_default()
+        let until = httpdate::parse_http_date(text).ok()?;
+        let since = date.and_then(|date| httpdate::parse_http_date(date.trim()).ok()).unwrap_or_else(now);
+        until.duration_since(since).unwrap_or_default()
     };
     Some(wait.min(MAX_RETRY_AFTER))
 }
@@ -72,7 +125,7 @@ mod tests {
     const NOW_SECS: u64 = 784_111_777;
 
     fn wait(value: &str) -> Option<Duration> {
-        retry_after(value, || UNIX_EPOCH + Duration::from_secs(NOW_SECS))
+        retry_after(value, None, || UNIX_EPOCH + Duration::from_secs(NOW_SECS))
     }
 
     #[test]
@@ -98,5 +151,33 @@ mod tests {
         for (value, expected) in values {
             assert_eq!(wait(value), expected, "{value:?}");
         }
+    }
+
+    #[test]
+    fn a_date_is_judged_by_the_clock_of_the_server_that_names_it() {
+        let until = "Sat, 01 Jan 2000 00:00:30 GMT";
+        let dates = [
+            ("Sat, 01 Jan 2000 00:00:00 GMT", 30),
+            (" Saturday, 01-Jan-00 00:00:20 GMT ", 10),
+            ("Sat, 01 Jan 2000 00:01:00 GMT", 0),
+            ("no date", 3600),
+        ];
+
+        for (date, secs) in dates {
+            let wait = retry_after(until, Some(date), || UNIX_EPOCH + Duration::from_secs(NOW_SECS));
+            assert_eq!(wait, Some(Duration::from_secs(secs)), "{date}");
+        }
+        let wait = retry_after("7", Some("no date"), || unreachable!("seconds need no clock"));
+        assert_eq!(wait, Some(Duration::from_secs(7)));
+    }
+
+    #[test]
+    fn one_coding_is_known_and_not_two() {
+        let of = |names: &[&str]| names.iter().fold(Coding::None, |coding, name| coding.within(name.as_bytes()));
+
+        assert_eq!(of(&["identity"]), Coding::None);
+        assert_eq!(of(&["X-Gzip", "identity"]), Coding::Gzip);
+        assert_eq!(of(&["deflate"]), Coding::Deflate);
+        assert_eq!((of(&["br"]), of(&["deflate", "gzip"])), (Coding::Unknown, Coding::Unknown));
     }
 }

@@ -4,18 +4,34 @@ use std::borrow::Cow;
 use std::error::Error;
 use std::io;
 use std::sync::Arc;
+use std::sync::OnceLock;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
+
+use hyper::StatusCode;
 
 use crate::tls::failure;
 use crate::webhook::answer::Malformed;
 use crate::webhook::guard::Refusal;
 
+/// How far an attempt has come, for when it ends early.
+#[derive(Debug, Default)]
+pub(crate) struct Progress {
+    /// Whether any of the request may have left.
+    pub(crate) was_sent: AtomicBool,
+    /// What a complete status line says.
+    pub(crate) status: OnceLock<StatusCode>,
+}
+
 /// An attempt that ended without an answer.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum AttemptError {
-    /// The policy forbids an address of the host. Nothing was sent, and trying again helps only when policy or DNS change.
+    /// The policy forbids the address that the receive URL names. Nothing was sent, and trying again helps only when the policy changes.
     #[error("the receive URL is not allowed")]
-    Refused(#[from] Refusal),
+    Refused(Refusal),
+    /// The policy forbids every address that the host's name has at present. Nothing was sent.
+    #[error("no address of the host is allowed")]
+    NoneAllowed(Refusal),
     /// The host's addresses could not be found. Nothing was sent.
     #[error("the host cannot be resolved")]
     Resolve(#[source] Arc<io::Error>),
@@ -51,7 +67,7 @@ impl AttemptError {
     /// Whether the business server may have seen the event; otherwise it surely has not.
     pub fn is_unknown_outcome(&self) -> bool {
         match self {
-            Self::Refused(_) | Self::Resolve(_) | Self::Connect(_) | Self::Tls(_) => false,
+            Self::Refused(_) | Self::NoneAllowed(_) | Self::Resolve(_) | Self::Connect(_) | Self::Tls(_) => false,
             Self::Timeout { was_sent, .. } | Self::Lost { was_sent, .. } => *was_sent,
             Self::BadAnswer(_) => true,
         }
@@ -60,7 +76,7 @@ impl AttemptError {
     /// A word for logs and counters.
     pub fn label(&self) -> &'static str {
         match self {
-            Self::Refused(_) => "refused",
+            Self::Refused(_) | Self::NoneAllowed(_) => "refused",
             Self::Resolve(_) => "dns",
             Self::Connect(_) => "connect",
             Self::Tls(_) => "tls",
@@ -73,7 +89,7 @@ impl AttemptError {
     /// What happened, in words for a person.
     pub fn reason(&self) -> Cow<'static, str> {
         match self {
-            Self::Refused(refusal) => refusal.to_string().into(),
+            Self::Refused(refusal) | Self::NoneAllowed(refusal) => refusal.to_string().into(),
             Self::Resolve(error) => format!("DNS: {}", resolve_words(error)).into(),
             Self::Connect(error) => io_words(error),
             Self::Tls(error) => format!("TLS: {}", tls_words(error)).into(),

@@ -7,7 +7,7 @@ use bytes::BytesMut;
 use crate::webhook::answer::Malformed;
 
 /// Longest line that begins a chunk, extensions included.
-const MAX_LINE_BYTES: usize = 1024;
+const MAX_LINE_BYTES: usize = 4 * 1024;
 
 /// Most bytes of framing and trailers, for a body of any size.
 const MAX_FRAMING_BYTES: usize = 512 * 1024;
@@ -19,6 +19,8 @@ pub(crate) struct Chunked {
     max_data: usize,
     framing_bytes: usize,
     state: State,
+    /// Whether all lines were as they should be, and not only such that they can be read.
+    is_clean: bool,
 }
 
 /// What comes next.
@@ -37,7 +39,7 @@ enum State {
 impl Chunked {
     /// A body of which `max_data` bytes are kept.
     pub(crate) fn new(max_data: usize) -> Self {
-        Self { data: BytesMut::new(), max_data, framing_bytes: 0, state: State::Size }
+        Self { data: BytesMut::new(), max_data, framing_bytes: 0, state: State::Size, is_clean: true }
     }
 
     /// Takes from `buffer` what belongs to the body; true once nothing more is wanted.
@@ -60,7 +62,7 @@ impl Chunked {
                     }
                 }
                 State::Size | State::DataEnd | State::Trailer => {
-                    let Some(line) = take_line(buffer)? else {
+                    let Some(line) = self.take_line(buffer)? else {
                         return Ok(false);
                     };
                     self.framing_bytes += line.len() + 2;
@@ -73,9 +75,19 @@ impl Chunked {
         }
     }
 
-    /// Whether the body has come to its end, and not to its cap.
-    pub(crate) fn is_whole(&self) -> bool {
-        self.state == State::Whole
+    /// Whether the body has come to its end as it should, so that another answer may follow.
+    pub(crate) fn is_clean(&self) -> bool {
+        self.is_clean && self.state == State::Whole
+    }
+
+    /// Whether all of the data has come: the last chunk has, if not the line behind it.
+    pub(crate) fn has_all(&self) -> bool {
+        matches!(self.state, State::Trailer | State::Whole)
+    }
+
+    /// Whether it was cut at its cap.
+    pub(crate) fn is_at_cap(&self) -> bool {
+        self.state == State::Cut
     }
 
     /// The data that has come.
@@ -83,13 +95,34 @@ impl Chunked {
         self.data.freeze()
     }
 
+    /// Takes a line off `buffer`, without its end, once it is complete.
+    fn take_line(&mut self, buffer: &mut BytesMut) -> Result<Option<BytesMut>, Malformed> {
+        let searched = &buffer[..buffer.len().min(MAX_LINE_BYTES)];
+        let Some(end) = searched.iter().position(|byte| *byte == b'\n') else {
+            return if searched.len() < MAX_LINE_BYTES { Ok(None) } else { Err(Malformed::Chunk) };
+        };
+        let mut line = buffer.split_to(end);
+        buffer.advance(1);
+        if line.last() == Some(&b'\r') {
+            line.truncate(end - 1);
+        } else {
+            self.is_clean = false;
+        }
+        Ok(Some(line))
+    }
+
     /// What comes after a line of the framing.
-    fn after(&self, line: &[u8]) -> Result<State, Malformed> {
+    fn after(&mut self, line: &[u8]) -> Result<State, Malformed> {
         match self.state {
-            State::Size => match parse_size(line).ok_or(Malformed::Chunk)? {
-                0 => Ok(State::Trailer),
-                size => Ok(State::Data(size)),
-            },
+            State::Size => {
+                let size = line.split(|byte| *byte == b';').next().unwrap_or_default();
+                // Some servers pad it.
+                self.is_clean &= !size.iter().any(u8::is_ascii_whitespace);
+                match parse_size(size.trim_ascii()).ok_or(Malformed::Chunk)? {
+                    0 => Ok(State::Trailer),
+                    size => Ok(State::Data(size)),
+                }
+            }
             State::DataEnd if line.is_empty() => Ok(State::Size),
             State::Trailer if line.is_empty() => Ok(State::Whole),
             State::Trailer => Ok(State::Trailer),
@@ -98,23 +131,8 @@ impl Chunked {
     }
 }
 
-/// Takes a line off `buffer`, without its end, once it is complete.
-fn take_line(buffer: &mut BytesMut) -> Result<Option<BytesMut>, Malformed> {
-    let searched = &buffer[..buffer.len().min(MAX_LINE_BYTES)];
-    match searched.iter().position(|byte| *byte == b'\n') {
-        Some(end) if end > 0 && searched[end - 1] == b'\r' => {
-            let line = buffer.split_to(end - 1);
-            buffer.advance(2);
-            Ok(Some(line))
-        }
-        None if searched.len() < MAX_LINE_BYTES => Ok(None),
-        _ => Err(Malformed::Chunk),
-    }
-}
-
-/// The size in front of a chunk's extensions.
-fn parse_size(line: &[u8]) -> Option<u64> {
-    let size = line.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii_end();
+/// The size of a chunk, without what stands around it.
+fn parse_size(size: &[u8]) -> Option<u64> {
     // Rust would also take a sign.
     let is_number = !size.is_empty() && size.iter().all(u8::is_ascii_hexdigit);
     let size = str::from_utf8(size).ok().filter(|_| is_number)?;
@@ -134,8 +152,8 @@ mod tests {
             buffer.extend_from_slice(piece);
             is_done = is_done || chunked.decode(&mut buffer)?;
         }
-        assert_eq!(is_done, chunked.is_whole() || chunked.state == State::Cut);
-        let is_whole = chunked.is_whole();
+        assert_eq!(is_done, matches!(chunked.state, State::Whole | State::Cut));
+        let is_whole = chunked.state == State::Whole;
         Ok((chunked.into_data(), is_whole, buffer.len()))
     }
 
@@ -152,6 +170,27 @@ mod tests {
             for size in 1..=body.len() {
                 assert_eq!(decode(body, size, 100), Ok((data.into(), true, 0)), "{body:?} by {size}");
             }
+        }
+    }
+
+    #[test]
+    fn what_can_be_read_is_read_and_noted() {
+        let bodies = [
+            ("2\r\nok\r\n0\r\n\r\n", true),
+            ("2;name=\"value\"; x\r\nok\r\n0;last\r\ntrailer: x\r\n\r\n", true),
+            ("2 \r\nok\r\n0\r\n\r\n", false),
+            (" 2\r\nok\r\n0\r\n\r\n", false),
+            ("2 ;x\r\nok\r\n0\r\n\r\n", false),
+            ("2\nok\r\n0\r\n\r\n", false),
+            ("2\r\nok\n0\r\n\r\n", false),
+            ("2\r\nok\r\n0\n\n", false),
+        ];
+
+        for (body, is_clean) in bodies {
+            let mut chunked = Chunked::new(100);
+            assert_eq!(chunked.decode(&mut body.into()), Ok(true), "{body:?}");
+            assert_eq!((chunked.is_clean(), chunked.has_all()), (is_clean, true), "{body:?}");
+            assert_eq!(chunked.into_data(), "ok", "{body:?}");
         }
     }
 
@@ -181,8 +220,7 @@ mod tests {
             "-1\r\n",
             "+1\r\nx\r\n",
             "0x1\r\nx\r\n",
-            " 1\r\nx\r\n",
-            "1\nx\r\n",
+            "1 2\r\nx\r\n",
             "1\r\nxy\r\n",
             "1\r\nx0\r\n\r\n",
             "11111111111111111\r\n",
@@ -193,7 +231,7 @@ mod tests {
 
         for body in bodies {
             let start = &body[..body.len().min(20)];
-            assert_eq!(decode(body, 7, 100), Err(Malformed::Chunk), "{start:?}");
+            assert_eq!(decode(body, 777, 100), Err(Malformed::Chunk), "{start:?}");
         }
     }
 
@@ -202,6 +240,9 @@ mod tests {
         for body in ["", "5", "5\r\nhel", "5\r\nhello", "5\r\nhello\r\n", "0\r\n", "0\r\nx: y\r\n"] {
             let (_, is_whole, _) = decode(body, 100, 100).expect("well formed so far");
             assert!(!is_whole, "{body:?}");
+            let mut chunked = Chunked::new(100);
+            assert_eq!(chunked.decode(&mut body.into()), Ok(false));
+            assert_eq!((chunked.has_all(), chunked.is_clean()), (body.starts_with('0'), false), "{body:?}");
         }
     }
 }

@@ -1,29 +1,38 @@
 //! Posts requests to receive URLs over kept-alive connections. No redirects, no decompression, everything bounded.
 
 use std::sync::Arc;
-use std::sync::OnceLock;
-use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
+use bytes::BytesMut;
 use hyper::StatusCode;
+use hyper::body::Incoming;
+use hyper::header::CONTENT_ENCODING;
+use hyper::header::DATE;
 use hyper::header::RETRY_AFTER;
 use parking_lot::Mutex;
+use tokio::time::Instant;
+use tokio::time::timeout_at;
 
 use crate::fence::Fence;
 use crate::marks::Mark;
 use crate::webhook::answer;
 use crate::webhook::answer::Answer;
+use crate::webhook::answer::Coding;
+use crate::webhook::answer::End;
 use crate::webhook::attempt::AttemptError;
+use crate::webhook::attempt::Progress;
 use crate::webhook::connect::Connector;
 use crate::webhook::connect::must_not_speak;
 use crate::webhook::dial::Dial;
 use crate::webhook::endpoint::ReceiveUrl;
 use crate::webhook::guard::Guard;
+use crate::webhook::head::list;
 use crate::webhook::headers::Header;
+use crate::webhook::http1::Exchange;
 use crate::webhook::http2;
 use crate::webhook::pool::Connection;
 use crate::webhook::pool::Pool;
@@ -93,9 +102,8 @@ impl Client {
     /// Makes one attempt for what belongs to this node's life `epoch`, which takes at most `limit` with everything in it. No byte leaves
     /// when that life is over, or may be.
     ///
-    /// A request that met a stale connection before any of it left is sent once more on a new one. Any answer is an
-    /// `Ok`, whatever its status. A 2xx whose body breaks off is an error; any other status counts without its body.
-    /// `headers` need neither `Host` nor `Content-Length`.
+    /// A request that met a stale connection before any of it left is sent once more on a new one. Whatever begins with a complete
+    /// status line is an answer, also if all behind it is missing. `headers` need neither `Host` nor `Content-Length`.
     pub async fn post(
         &self,
         epoch: u32,
@@ -104,20 +112,37 @@ impl Client {
         body: Bytes,
         limit: Duration,
     ) -> Result<Answer, AttemptError> {
+        let deadline = Instant::now() + limit;
         let progress = Progress::default();
         let outgoing = Outgoing { url, headers, body: &body };
-        let attempt = self.attempt(epoch, &outgoing, &progress);
-        let result = match tokio::time::timeout(limit, attempt).await {
-            Ok(result) => result,
+        let begun = match timeout_at(deadline, self.attempt(epoch, &outgoing, &progress)).await {
+            Ok(begun) => begun,
             Err(_) => Err(AttemptError::Timeout { limit, was_sent: progress.was_sent.load(Ordering::Relaxed) }),
         };
-        match (result, progress.head.into_inner()) {
-            (Err(_), Some(answer)) if !answer.status.is_success() => Ok(answer),
-            (result, _) => result,
-        }
+        let mut begun = match (begun, progress.status.get()) {
+            (Ok(begun), _) => begun,
+            (Err(error), Some(status)) => return Ok(Answer::broken(*status, error)),
+            (Err(error), None) => return Err(error),
+        };
+        let end = match timeout_at(deadline, begun.body.read()).await {
+            Ok(Ok(end)) => end,
+            Ok(Err(error)) => End::Broken(error),
+            Err(_) => End::Broken(AttemptError::Timeout { limit, was_sent: true }),
+        };
+        let body = match begun.body {
+            Unread::Http1(exchange, pool) => {
+                let (body, connection) = exchange.finish();
+                if let Some(connection) = connection {
+                    pool.keep(url, connection);
+                }
+                body
+            }
+            Unread::Http2(_, read) => read.freeze(),
+        };
+        Ok(Answer { body, end, ..begun.answer })
     }
 
-    async fn attempt(&self, epoch: u32, outgoing: &Outgoing<'_>, progress: &Progress) -> Result<Answer, AttemptError> {
+    async fn attempt(&self, epoch: u32, outgoing: &Outgoing<'_>, progress: &Progress) -> Result<Begun, AttemptError> {
         let pool = self.pool.load_full();
         if let Some(connection) = pool.take(outgoing.url) {
             match self.exchange(&pool, connection, epoch, outgoing, progress).await {
@@ -132,36 +157,34 @@ impl Client {
 
     async fn exchange(
         &self,
-        pool: &Pool,
+        pool: &Arc<Pool>,
         connection: Connection,
         epoch: u32,
         &Outgoing { url, headers, body }: &Outgoing<'_>,
         progress: &Progress,
-    ) -> Result<Answer, AttemptError> {
+    ) -> Result<Begun, AttemptError> {
         Mark::EventConnected.pass();
         // The connection asks the same for the life that it was made in, each time it is written to.
         self.may_speak(epoch)?;
         match connection {
             Connection::Http1(connection) => {
-                let (head, exchange) = connection.send(url, headers, body, &progress.was_sent).await?;
-                let answer = self.answer(head.status, head.retry_after.as_deref());
-                let answer = progress.head.get_or_init(|| answer);
-                let (body, connection) = exchange.read_body().await?;
-                if let Some(connection) = connection {
-                    pool.keep(url, connection);
+                let (head, exchange) = connection.send(url, headers, body, progress).await?;
+                if let Some(defect) = head.defect {
+                    tracing::debug!(%url, defect, "the head of an answer has a defect: its connection is not used again");
                 }
-                Ok(Answer { body, ..answer.clone() })
+                let answer = self.answer(head.status, head.coding, head.retry_after.as_deref(), head.date.as_deref());
+                Ok(Begun { answer, body: Unread::Http1(exchange, Arc::clone(pool)) })
             }
             Connection::Http2(mut connection) => {
                 progress.was_sent.store(true, Ordering::Relaxed);
                 let sent = connection.send(url, headers, body).await;
                 progress.was_sent.store(!matches!(sent, Err(http2::Failure::Unsent(_))), Ordering::Relaxed);
                 let (head, body) = sent?.into_parts();
-                let retry_after = head.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok());
-                let answer = self.answer(head.status, retry_after);
-                let answer = progress.head.get_or_init(|| answer);
-                let body = http2::read_body(body).await.map_err(http2::Failure::Lost)?;
-                Ok(Answer { body, ..answer.clone() })
+                let text = |name| head.headers.get(name).and_then(|value| value.to_str().ok());
+                let codings = head.headers.get_all(CONTENT_ENCODING).iter().flat_map(|value| list(value.as_bytes()));
+                let coding = codings.fold(Coding::None, Coding::within);
+                let answer = self.answer(head.status, coding, text(RETRY_AFTER), text(DATE));
+                Ok(Begun { answer, body: Unread::Http2(body, BytesMut::new()) })
             }
         }
     }
@@ -175,12 +198,9 @@ impl Client {
     }
 
     /// An answer of which the body has not come yet.
-    fn answer(&self, status: StatusCode, retry_after: Option<&str>) -> Answer {
-        Answer {
-            status,
-            retry_after: retry_after.and_then(|text| answer::retry_after(text, || (self.wall_clock)())),
-            body: Bytes::new(),
-        }
+    fn answer(&self, status: StatusCode, coding: Coding, retry_after: Option<&str>, date: Option<&str>) -> Answer {
+        let retry_after = retry_after.and_then(|text| answer::retry_after(text, date, || (self.wall_clock)()));
+        Answer { status, retry_after, coding, body: Bytes::new(), end: End::Whole }
     }
 }
 
@@ -191,11 +211,25 @@ struct Outgoing<'a> {
     body: &'a Bytes,
 }
 
-/// How far an attempt came, for when it ends early.
-#[derive(Default)]
-struct Progress {
-    /// Whether any of the request may have left.
-    was_sent: AtomicBool,
-    /// The answer without its body.
-    head: OnceLock<Answer>,
+/// An answer of which the head has come.
+struct Begun {
+    answer: Answer,
+    body: Unread,
+}
+
+/// The body of an answer, still to be read.
+enum Unread {
+    /// With the pool that its connection came from.
+    Http1(Exchange, Arc<Pool>),
+    /// With what has been read of it.
+    Http2(Incoming, BytesMut),
+}
+
+impl Unread {
+    async fn read(&mut self) -> Result<End, AttemptError> {
+        match self {
+            Self::Http1(exchange, _) => Ok(exchange.read_body().await?),
+            Self::Http2(body, read) => Ok(http2::read_body(body, read).await.map_err(http2::Failure::Lost)?),
+        }
+    }
 }

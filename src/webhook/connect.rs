@@ -12,6 +12,7 @@ use std::time::Duration;
 use tokio::io::AsyncRead;
 use tokio::io::AsyncWrite;
 use tokio::io::ReadBuf;
+use tokio::time::Instant;
 use tokio_rustls::client::TlsStream;
 use url::Host;
 
@@ -22,6 +23,8 @@ use crate::webhook::dial::Dial;
 use crate::webhook::dial::Transport;
 use crate::webhook::endpoint::ReceiveUrl;
 use crate::webhook::guard::Guard;
+use crate::webhook::guard::Why;
+use crate::webhook::refusals::Refusals;
 use crate::webhook::resolve::Resolve;
 use crate::webhook::tls::Tls;
 
@@ -31,6 +34,7 @@ const ADDRESS_DEADLINE: Duration = Duration::from_secs(2);
 /// Makes connections under one policy.
 pub struct Connector {
     guard: Guard,
+    refusals: Refusals,
     resolver: Arc<dyn Resolve>,
     dial: Arc<dyn Dial>,
     tls: Tls,
@@ -40,7 +44,7 @@ pub struct Connector {
 impl Connector {
     /// A connector that reaches what `guard` admits, for as long as `fence` permits.
     pub fn new(guard: Guard, resolver: Arc<dyn Resolve>, dial: Arc<dyn Dial>, tls: Tls, fence: Arc<Fence>) -> Self {
-        Self { guard, resolver, dial, tls, fence }
+        Self { guard, refusals: Refusals::default(), resolver, dial, tls, fence }
     }
 
     /// Connects to the host of `url`, by TLS if it is an https URL.
@@ -58,21 +62,33 @@ impl Connector {
         Ok(Stream { transport, fence: Arc::clone(&self.fence), epoch })
     }
 
-    /// All addresses of `host`, an address itself or a name. One that is refused refuses them all: who mixes an inner
-    /// address into an answer means it.
+    /// The addresses of `host`, an address itself or a name, that may be connected to. Those that may not are left out.
     async fn admitted(&self, host: &Host<String>, port: u16) -> Result<Vec<IpAddr>, AttemptError> {
-        let addresses = match host {
-            Host::Ipv4(address) => vec![IpAddr::V4(*address)],
-            Host::Ipv6(address) => vec![IpAddr::V6(*address)],
-            Host::Domain(name) => {
-                let found = self.resolver.resolve(name).await;
-                found.map_err(|error| AttemptError::Resolve(Arc::new(error)))?
-            }
+        let judge = |address| self.guard.admits_at(SocketAddr::new(address, port));
+        let literal = |address| judge(address).map(|()| vec![address]).map_err(AttemptError::Refused);
+        let name = match host {
+            Host::Ipv4(address) => return literal(IpAddr::V4(*address)),
+            Host::Ipv6(address) => return literal(IpAddr::V6(*address)),
+            Host::Domain(name) => name,
         };
-        for address in &addresses {
-            self.guard.admits_at(SocketAddr::new(*address, port))?;
+        self.refusals.may_look_up(name, Instant::now().into_std()).map_err(AttemptError::NoneAllowed)?;
+        let found = self.resolver.resolve(name).await.map_err(|error| AttemptError::Resolve(Arc::new(error)))?;
+        let mut refusal = None;
+        let mut admitted = found;
+        admitted.retain(|address| judge(*address).map_err(|refused| refusal = Some(refused)).is_ok());
+        match refusal {
+            Some(refusal) if admitted.is_empty() => {
+                // Another port of the same name may be allowed.
+                if !matches!(refusal.why, Why::Port(_)) {
+                    self.refusals.add(name, refusal, Instant::now().into_std());
+                }
+                Err(AttemptError::NoneAllowed(refusal))
+            }
+            _ => {
+                self.refusals.remove(name);
+                Ok(admitted)
+            }
         }
-        Ok(addresses)
     }
 
     /// Connects to the first address that takes the connection; the error is the last one's.

@@ -16,17 +16,18 @@ use tokio::time::timeout_at;
 use super::Act;
 use super::Deliver;
 use super::answer::Answer;
-use super::answer::MAX_BODY_BYTES;
 use super::client::Client;
 use super::endpoints::Endpoint;
 use super::inbox::Inbox;
 use super::resign::Outgoing;
+use super::said;
 use super::verdict::Judgement;
 use super::verdict::judge;
 use crate::clock::Clock;
 use crate::delivery::Admission;
 use crate::delivery::Event;
 use crate::delivery::EventKind;
+use crate::delivery::Failure;
 use crate::delivery::Health;
 use crate::delivery::Step;
 use crate::delivery::Ttl;
@@ -37,10 +38,7 @@ use crate::marks::Mark;
 use crate::metrics::Metrics;
 use crate::metrics::WebhookResult;
 use crate::options;
-use crate::protocol::native::Action;
 
-/// What stands in an answer that asks for something.
-const ACTIONS: &[u8] = b"\"actions\"";
 /// Why an event is given up that nobody took in time.
 const EXPIRED: &str = "its time is over (message_ttl_secs or close_ttl_secs)";
 
@@ -196,6 +194,19 @@ enum Next {
     },
 }
 
+/// What an attempt sends.
+struct Prepared {
+    event: Event,
+    /// The events that travel with it.
+    companions: Vec<Event>,
+    /// The first and the last of those that set out together.
+    together: Option<(u64, u64)>,
+    /// Whether none of them was ever sent.
+    is_untried: bool,
+    /// Whether no attempt has failed yet.
+    is_first: bool,
+}
+
 /// What an attempt holds: one of its receive URL's requests in flight, and one of its server's.
 type Permits<'a> = (SemaphorePermit<'a>, SemaphorePermit<'a>);
 
@@ -252,9 +263,9 @@ impl Inner {
         if !self.upkeep.fence.permits(inbox.epoch) {
             return leave_alone(&inbox.endpoint);
         }
-        let Some((event, is_first, companions)) = self.prepare(inbox) else { return };
+        let Some(Prepared { event, companions, together, is_untried, is_first }) = self.prepare(inbox) else { return };
         let event = &event;
-        if is_first {
+        if is_untried {
             for event in std::iter::once(event).chain(&companions) {
                 if matches!(event.kind, EventKind::Message(_)) {
                     let waited = started.into_std().saturating_duration_since(event.received);
@@ -262,12 +273,13 @@ impl Inner {
                 }
             }
         }
-        let outgoing = Outgoing { inbox, event, unix_secs: self.clock.unix_time().as_secs(), limit: self.timeout };
+        let unix_secs = self.clock.unix_time().as_secs();
+        let outgoing = Outgoing { inbox, event, companions: &companions, together, unix_secs, limit: self.timeout };
         let on_refusal = || self.metrics.webhook(event.kind.as_str(), WebhookResult::Retry);
-        let result = outgoing.post(&self.client, &companions, on_refusal).await;
+        let result = outgoing.post(&self.client, on_refusal).await;
 
         let now = Instant::now();
-        let judgement = judge(&result, inbox.is_native());
+        let judgement = judge(&result, outgoing.sent());
         self.metrics.webhook_duration(event.kind.as_str(), now - started);
         record(&inbox.endpoint, &judgement, now);
         drop(permits);
@@ -276,38 +288,51 @@ impl Inner {
             // Others tell of the tunnel, and do what their answers ask for.
             return;
         }
+        let judgement = weigh(inbox, judgement, now);
+        if judgement.verdict == Verdict::Split {
+            tracing::warn!(
+                tunnel.id = %inbox.tunnel,
+                tenant.id = %inbox.tenant.id,
+                events = 1 + companions.len(),
+                url = %inbox.endpoint.url,
+                reason = judgement.reason.as_ref(),
+                "a batch is refused, each of its events is sent alone",
+            );
+        }
         std::iter::once(event).chain(&companions).for_each(|event| self.report(inbox, event, &judgement, is_first));
-        if let (Verdict::Delivered, Ok(answer)) = (judgement.verdict, &result) {
-            self.act(inbox, event, answer).await;
+        match &result {
+            Ok(answer) if judgement.verdict == Verdict::Delivered => self.act(inbox, event, answer).await,
+            // That it is given up says why.
+            Ok(answer) if answer.status.is_success() && said::actions(answer).is_err() => {
+                self.metrics.action("invalid");
+            }
+            _ => {}
         }
         inbox.update(|state| state.lane.handle(judgement.verdict, now.into_std(), (self.jitter)()));
-        if !matches!(judgement.verdict, Verdict::Retry(_)) {
+        if matches!(judgement.verdict, Verdict::Delivered | Verdict::Final) {
             std::iter::once(event).chain(&companions).for_each(|event| self.settle(inbox, event));
         }
     }
 
-    /// The event to be sent, whether it is its first attempt, and which events travel with it.
-    fn prepare(&self, inbox: &Inbox) -> Option<(Event, bool, Vec<Event>)> {
+    /// What is to be sent.
+    fn prepare(&self, inbox: &Inbox) -> Option<Prepared> {
         let travel_together = inbox.is_native() && inbox.tenant.settings().webhook_batch;
-        let mut state = inbox.state.lock();
-        let event = state.lane.first()?.clone();
-        Some((event, state.lane.failures() == 0, state.lane.companions(travel_together)))
+        let lane = &mut inbox.state.lock().lane;
+        Some(Prepared {
+            event: lane.first()?.clone(),
+            companions: lane.companions(travel_together),
+            together: lane.together(),
+            is_untried: lane.is_untried(),
+            is_first: lane.failures() == 0,
+        })
     }
 
     /// Does what the answer to an event asks for.
     async fn act(&self, inbox: &Inbox, event: &Event, answer: &Answer) {
-        let body = answer.body.trim_ascii();
-        // Whoever answers "ok" asks for nothing, and a Wafer answer that never heard of actions costs no second look.
-        if !body.starts_with(b"{") || !body.windows(ACTIONS.len()).any(|window| window == ACTIONS) {
-            return;
-        }
-        let actions = match Action::parse_all(body) {
+        let actions = match said::actions(answer) {
             Ok(actions) if actions.is_empty() => return,
             Ok(actions) => actions,
-            Err(mut defect) => {
-                if answer.body.len() >= MAX_BODY_BYTES {
-                    defect = format!("only its first {MAX_BODY_BYTES} bytes are read, which are not whole JSON");
-                }
+            Err(defect) => {
                 self.metrics.action("invalid");
                 inbox.note_error(&format!("the actions in an answer cannot be read: {defect}"));
                 return tracing::warn!(
@@ -329,7 +354,7 @@ impl Inner {
     fn report(&self, inbox: &Inbox, event: &Event, judgement: &Judgement, is_first: bool) {
         let result = match judgement.verdict {
             Verdict::Delivered => WebhookResult::Ok,
-            Verdict::Retry(_) => WebhookResult::Retry,
+            Verdict::Retry(_) | Verdict::Refused | Verdict::Split => WebhookResult::Retry,
             Verdict::Final => WebhookResult::Final,
         };
         self.metrics.webhook(event.kind.as_str(), result);
@@ -344,7 +369,7 @@ impl Inner {
                 event.sequence = event.sequence,
                 "event delivered",
             ),
-            Verdict::Retry(_) if is_first => tracing::warn!(
+            Verdict::Retry(_) | Verdict::Refused if is_first => tracing::warn!(
                 tunnel.id = %inbox.tunnel,
                 tenant.id = %inbox.tenant.id,
                 event = event.kind.as_str(),
@@ -353,7 +378,7 @@ impl Inner {
                 reason,
                 "webhook failed, retrying",
             ),
-            Verdict::Retry(_) => tracing::debug!(
+            Verdict::Retry(_) | Verdict::Refused | Verdict::Split => tracing::debug!(
                 tunnel.id = %inbox.tunnel,
                 event = event.kind.as_str(),
                 event.sequence = event.sequence,
@@ -407,6 +432,24 @@ fn kind_index(kind: &EventKind) -> usize {
         EventKind::Message(_) => 1,
         EventKind::Close(_) => 2,
     }
+}
+
+/// A judgement in the light of the attempts before, with words for what makes it final in the end.
+fn weigh(inbox: &Inbox, judgement: Judgement, now: Instant) -> Judgement {
+    let max_attempts = match judgement.verdict {
+        Verdict::Retry(_) => inbox.tenant.settings().max_attempts,
+        _ => 0,
+    };
+    let failure = Failure { counts: judgement.counts, is_unknown: judgement.is_unknown };
+    let verdict = inbox.state.lock().lane.weigh(judgement.verdict, failure, now.into_std(), max_attempts);
+    let reason = match (judgement.verdict, verdict) {
+        (Verdict::Refused, Verdict::Final) => format!("{}, for ten minutes", judgement.reason).into(),
+        (Verdict::Retry(_), Verdict::Final | Verdict::Split) => {
+            format!("{}, at the last of {max_attempts} attempts (max_attempts)", judgement.reason).into()
+        }
+        _ => judgement.reason,
+    };
+    Judgement { verdict, reason, ..judgement }
 }
 
 /// Tells the breaker how an attempt ended, and the log when it has changed its mind.

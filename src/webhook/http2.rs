@@ -17,6 +17,7 @@ use hyper_util::rt::TokioExecutor;
 use hyper_util::rt::TokioIo;
 use hyper_util::rt::TokioTimer;
 
+use crate::webhook::answer::End;
 use crate::webhook::answer::MAX_BODY_BYTES;
 use crate::webhook::answer::MAX_HEAD_BYTES;
 use crate::webhook::attempt::AttemptError;
@@ -96,9 +97,8 @@ impl Http2 {
     }
 }
 
-/// Reads the body of an answer, up to its cap.
-pub(crate) async fn read_body(mut body: Incoming) -> hyper::Result<Bytes> {
-    let mut read = BytesMut::new();
+/// Reads the body of an answer into `read`, up to its cap. What has come when it fails or is dropped is there.
+pub(crate) async fn read_body(body: &mut Incoming, read: &mut BytesMut) -> hyper::Result<End> {
     while read.len() < MAX_BODY_BYTES && !body.is_end_stream() {
         let Some(frame) = body.frame().await else {
             break;
@@ -107,5 +107,5 @@ pub(crate) async fn read_body(mut body: Incoming) -> hyper::Result<Bytes> {
             read.extend_from_slice(&data[..data.len().min(MAX_BODY_BYTES - read.len())]);
         }
     }
-    Ok(read.freeze())
+    Ok(if read.len() < MAX_BODY_BYTES || body.is_end_stream() { End::Whole } else { End::Cut })
 }

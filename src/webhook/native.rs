@@ -132,8 +132,8 @@ pub(super) struct Told {
     pub(super) traceparent: String,
 }
 
-/// Tells the events of a native tunnel: as one, or together; `id` makes the id of each.
-pub(super) fn tell(inbox: &Inbox, events: &[Event], id: impl Fn(&Event) -> String) -> Told {
+/// Tells the events of a native tunnel: as one, or as a batch; `id` makes the id of each.
+pub(super) fn tell(inbox: &Inbox, events: &[Event], is_batch: bool, id: impl Fn(&Event) -> String) -> Told {
     let state = inbox.state.lock();
     let native = state.native();
     let trace = native.and_then(|native| native.requested.trace).unwrap_or_else(|| Trace::of_tunnel(inbox.tunnel));
@@ -141,9 +141,9 @@ pub(super) fn tell(inbox: &Inbox, events: &[Event], id: impl Fn(&Event) -> Strin
     let mut bodies: Vec<String> =
         events.iter().map(|event| tell_one(inbox, event, native, &trace, &id(event))).collect();
     let traceparent = trace.parent(first);
-    let (content_type, body) = match bodies.len() {
-        1 => (event::CONTENT_TYPE, bodies.remove(0)),
-        _ => (event::BATCH_CONTENT_TYPE, event::batch(&bodies)),
+    let (content_type, body) = match is_batch {
+        false => (event::CONTENT_TYPE, bodies.remove(0)),
+        true => (event::BATCH_CONTENT_TYPE, event::batch(&bodies)),
     };
     Told { content_type, body: body.into(), traceparent }
 }

@@ -52,8 +52,15 @@ pub(super) fn webhook_id(inbox: &Inbox, event: &Event) -> String {
     format!("msg_{}_{}", inbox.tunnel, event.sequence)
 }
 
-/// Signs `event`, and those that travel with it, with its tenant's keys as they are now.
-pub(super) fn sign(inbox: &Inbox, event: &Event, companions: &[Event], unix_secs: u64) -> Signed {
+/// Signs `event`, and those that travel with it, with its tenant's keys as they are now. Events that set out `together`, the first and the
+/// last one by their numbers, have an id of their own at every attempt.
+pub(super) fn sign(
+    inbox: &Inbox,
+    event: &Event,
+    companions: &[Event],
+    together: Option<(u64, u64)>,
+    unix_secs: u64,
+) -> Signed {
     let settings = inbox.tenant.settings();
     if !inbox.is_native() {
         let key = inbox.tenant.signing_key(&settings, inbox.key_fingerprint);
@@ -61,11 +68,11 @@ pub(super) fn sign(inbox: &Inbox, event: &Event, companions: &[Event], unix_secs
     }
     let events: Vec<Event> = std::iter::once(event).chain(companions).cloned().collect();
     let native::Told { content_type, body, traceparent } =
-        native::tell(inbox, &events, |event| webhook_id(inbox, event));
-    let mut id = webhook_id(inbox, event);
-    if let Some(last) = companions.last() {
-        id = format!("{id}-{}", last.sequence);
-    }
+        native::tell(inbox, &events, together.is_some(), |event| webhook_id(inbox, event));
+    let id = match together {
+        Some((first, last)) => format!("msg_{}_{first}-{last}", inbox.tunnel),
+        None => webhook_id(inbox, event),
+    };
     let [a, b, c, d, e] = headers(content_type, id, &settings, unix_secs, &body);
     Signed { headers: Headers::Native([a, b, c, d, e, (TRACEPARENT, ascii(traceparent))]), body }
 }

@@ -11,8 +11,10 @@ use super::client::Client;
 use super::inbox::Inbox;
 use super::request;
 use super::request::Signed;
+use super::verdict::Sent;
 use super::verdict::judge;
 use crate::delivery::Event;
+use crate::delivery::EventKind;
 use crate::delivery::Verdict;
 use crate::protocol::wafer;
 use crate::tenant::Key;
@@ -24,6 +26,10 @@ type Posted = Result<Answer, AttemptError>;
 pub(super) struct Outgoing<'a> {
     pub(super) inbox: &'a Inbox,
     pub(super) event: &'a Event,
+    /// Those that travel with it.
+    pub(super) companions: &'a [Event],
+    /// The first and last number of those that travel together, if they may.
+    pub(super) together: Option<(u64, u64)>,
     /// The time of day.
     pub(super) unix_secs: u64,
     /// How long each request may take.
@@ -31,11 +37,20 @@ pub(super) struct Outgoing<'a> {
 }
 
 impl Outgoing<'_> {
+    /// What an answer is judged by.
+    pub(super) fn sent(&self) -> Sent {
+        Sent {
+            is_native: self.inbox.is_native(),
+            is_close: matches!(self.event.kind, EventKind::Close(_)),
+            is_batch: !self.companions.is_empty(),
+        }
+    }
+
     /// Posts the event, with those that travel with it, and gives the last word on it. Tells `on_refusal` of each answer before that.
-    pub(super) async fn post(&self, client: &Client, companions: &[Event], on_refusal: impl Fn()) -> Posted {
+    pub(super) async fn post(&self, client: &Client, on_refusal: impl Fn()) -> Posted {
         let settings = self.inbox.tenant.settings();
         let signed_with = self.inbox.tenant.signing_key(&settings, self.inbox.key_fingerprint);
-        let signed = request::sign(self.inbox, self.event, companions, self.unix_secs);
+        let signed = request::sign(self.inbox, self.event, self.companions, self.together, self.unix_secs);
         let first = self.send(client, signed).await;
         if self.inbox.is_native() || settings.keys.len() < 2 || !may_refuse_signature(&first) {
             return first;
@@ -60,7 +75,7 @@ impl Outgoing<'_> {
             if may_refuse_signature(&posted) {
                 continue;
             }
-            if judge(&posted, false).verdict == Verdict::Delivered {
+            if judge(&posted, self.sent()).verdict == Verdict::Delivered {
                 self.was_taken(settings, key);
             }
             return Some(posted);

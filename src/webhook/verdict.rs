@@ -7,48 +7,86 @@ use hyper::StatusCode;
 use rustix::io::Errno;
 
 use super::answer::Answer;
+use super::answer::End;
 use super::attempt::AttemptError;
+use super::said;
 use crate::delivery::Health;
 use crate::delivery::Verdict;
 use crate::protocol::text::printable;
-use crate::protocol::wafer;
 
 /// How much of an answer's body is shown in a log, in bytes.
 const SHOWN_BODY_BYTES: usize = 200;
+
+/// What was sent.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sent {
+    pub(super) is_native: bool,
+    pub(super) is_close: bool,
+    /// Whether several events were sent together.
+    pub(super) is_batch: bool,
+}
 
 /// An attempt, judged.
 #[derive(Debug, Eq, PartialEq)]
 pub(super) struct Judgement {
     pub(super) verdict: Verdict,
     pub(super) health: Health,
+    /// Whether it counts towards the tenant's `max_attempts`: it was answered, if only with nonsense, or its time was over.
+    pub(super) counts: bool,
+    /// Whether the business server may have done what it was asked for all the same.
+    pub(super) is_unknown: bool,
     /// Empty if all went well.
     pub(super) reason: Cow<'static, str>,
 }
 
 /// Judges an attempt. The status decides first; on 2xx the answer of a Wafer tunnel must be JSON with `code` 0.
-pub(super) fn judge(result: &Result<Answer, AttemptError>, is_native: bool) -> Judgement {
+pub(super) fn judge(result: &Result<Answer, AttemptError>, sent: Sent) -> Judgement {
     match result {
-        Ok(answer) => judge_answer(answer, is_native),
+        Ok(answer) => judge_answer(answer, sent),
         Err(error) => judge_error(error),
     }
 }
 
-fn judge_answer(answer: &Answer, is_native: bool) -> Judgement {
+fn judge_answer(answer: &Answer, sent: Sent) -> Judgement {
     let status = answer.status;
-    let health = if status == StatusCode::SERVICE_UNAVAILABLE { Health::Down } else { Health::Up };
-    let verdict = match status.as_u16() {
-        200..=299 if is_native || wafer::is_accepted(&answer.body) => {
-            return Judgement { verdict: Verdict::Delivered, health, reason: Cow::Borrowed("") };
-        }
-        408 | 425 | 429 | 500..=599 => Verdict::Retry(answer.retry_after),
-        _ => Verdict::Final,
+    let health = match &answer.end {
+        _ if status == StatusCode::SERVICE_UNAVAILABLE => Health::Down,
+        // What else goes wrong behind a status line says nothing about the server as a whole.
+        End::Broken(AttemptError::Timeout { .. }) if status.is_success() => Health::Down,
+        _ => Health::Up,
     };
-    let reason = match status.as_u16() {
-        200..=299 => format!("answered {} without JSON code 0{}", status.as_u16(), shown(&answer.body)),
-        300..=399 => format!("answered {}: redirects are not followed", status.as_u16()),
-        _ => format!("answered {}{}", status.as_u16(), shown(&answer.body)),
+    let (verdict, reason) = match status.as_u16() {
+        code @ 200..=299 if sent.is_native => (Verdict::Delivered, missing(code, answer)),
+        code @ 200..=299 => match said::is_accepted(answer) {
+            Ok(true) => (Verdict::Delivered, missing(code, answer)),
+            Ok(false) => (Verdict::Final, format!("answered {code} without JSON code 0{}", shown(&answer.body))),
+            Err(defect) => (Verdict::Final, format!("answered {code}, but the rest cannot be read: {defect}")),
+        },
+        code @ 300..=399 => (refused(sent), format!("answered {code}: redirects are not followed")),
+        code @ (401 | 403 | 404 | 405 | 421) => (refused(sent), answered(code, answer)),
+        code @ (408 | 425 | 429 | 500..=599) => (Verdict::Retry(answer.retry_after), answered(code, answer)),
+        code => (Verdict::Final, answered(code, answer)),
     };
-    Judgement { verdict, health, reason: reason.into() }
+    let verdict = if verdict == Verdict::Final && sent.is_batch { Verdict::Split } else { verdict };
+    let counts = !matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
+    Judgement { verdict, health, counts, is_unknown: false, reason: reason.into() }
+}
+
+/// What it means to be answered as a proxy answers whose server is being replaced: a `close` can wait for that.
+fn refused(sent: Sent) -> Verdict {
+    if sent.is_close { Verdict::Refused } else { Verdict::Final }
+}
+
+/// What is wrong with an answer that delivers all the same.
+fn missing(code: u16, answer: &Answer) -> String {
+    match &answer.end {
+        End::Broken(error) => format!("answered {code}, but the rest is missing: {}", error.reason()),
+        End::Whole | End::Cut => String::new(),
+    }
+}
+
+fn answered(code: u16, answer: &Answer) -> String {
+    format!("answered {code}{}", shown(&answer.body))
 }
 
 /// The beginning of an answer that refuses, for the log: the SDKs say there what they miss.
@@ -64,12 +102,15 @@ fn judge_error(error: &AttemptError) -> Judgement {
     };
     let health = match error {
         AttemptError::Connect(error) if is_our_own(error) => Health::Unknown,
-        AttemptError::Connect(_) | AttemptError::Resolve(_) | AttemptError::Tls(_) | AttemptError::Timeout { .. } => {
-            Health::Down
-        }
+        AttemptError::Connect(_)
+        | AttemptError::NoneAllowed(_)
+        | AttemptError::Resolve(_)
+        | AttemptError::Tls(_)
+        | AttemptError::Timeout { .. } => Health::Down,
         AttemptError::Refused(_) | AttemptError::Lost { .. } | AttemptError::BadAnswer(_) => Health::Unknown,
     };
-    Judgement { verdict, health, reason: error.reason() }
+    let counts = matches!(error, AttemptError::Timeout { was_sent: true, .. } | AttemptError::BadAnswer(_));
+    Judgement { verdict, health, counts, is_unknown: error.is_unknown_outcome(), reason: error.reason() }
 }
 
 /// Whether the gateway could not open a socket at all: no descriptors are left in this process or this system.
@@ -85,16 +126,36 @@ mod tests {
 
     use bytes::Bytes;
 
+    use super::super::answer::Coding;
+    use super::super::answer::Malformed;
+    use super::super::guard::Guard;
     use super::*;
 
     fn judged(status: u16, body: &'static str) -> Judgement {
-        judged_as(status, body, false)
+        judged_as(status, body, WAFER)
     }
 
-    fn judged_as(status: u16, body: &'static str, is_native: bool) -> Judgement {
+    const WAFER: Sent = Sent { is_native: false, is_close: false, is_batch: false };
+    const NATIVE: Sent = Sent { is_native: true, ..WAFER };
+    const CLOSE: Sent = Sent { is_close: true, ..NATIVE };
+    const BATCH: Sent = Sent { is_batch: true, ..NATIVE };
+
+    fn judged_as(status: u16, body: &'static str, sent: Sent) -> Judgement {
+        judge(&Ok(answer(status, body, End::Whole)), sent)
+    }
+
+    fn answer(status: u16, body: &'static str, end: End) -> Answer {
         let status = StatusCode::from_u16(status).expect("valid");
         let retry_after = Some(Duration::from_secs(7));
-        judge(&Ok(Answer { status, retry_after, body: Bytes::from_static(body.as_bytes()) }), is_native)
+        Answer { status, retry_after, coding: Coding::None, body: Bytes::from_static(body.as_bytes()), end }
+    }
+
+    fn timeout() -> AttemptError {
+        AttemptError::Timeout { limit: Duration::from_secs(1), was_sent: true }
+    }
+
+    fn lost() -> AttemptError {
+        AttemptError::Lost { source: Arc::new(io::Error::from(io::ErrorKind::ConnectionReset)), was_sent: true }
     }
 
     #[test]
@@ -110,9 +171,9 @@ mod tests {
     #[test]
     fn any_2xx_accepts_a_native_event() {
         for (status, body) in [(200, ""), (204, ""), (202, "ok"), (200, r#"{"code":9003}"#)] {
-            assert_eq!(judged_as(status, body, true).verdict, Verdict::Delivered, "{status} {body}");
+            assert_eq!(judged_as(status, body, NATIVE).verdict, Verdict::Delivered, "{status} {body}");
         }
-        assert_eq!(judged_as(404, "", true).verdict, Verdict::Final);
+        assert_eq!(judged_as(404, "", NATIVE).verdict, Verdict::Final);
     }
 
     #[test]
@@ -136,11 +197,94 @@ mod tests {
 
     #[test]
     fn an_attempt_without_an_answer_is_repeated() {
-        let timeout = AttemptError::Timeout { limit: Duration::from_secs(1), was_sent: true };
-        let judgement = judge(&Err(timeout), false);
+        let judgement = judge(&Err(timeout()), WAFER);
 
         assert_eq!((judgement.verdict, judgement.health), (Verdict::Retry(None), Health::Down));
         assert_eq!(judgement.reason, "no answer within 1000 ms");
+    }
+
+    #[test]
+    fn behind_a_2xx_status_line_nothing_is_asked_for_again() {
+        for error in [timeout(), lost(), AttemptError::BadAnswer(Malformed::Chunk)] {
+            let health = if error.label() == "timeout" { Health::Down } else { Health::Up };
+            let of = |body, sent| judge(&Ok(answer(200, body, End::Broken(error.clone()))), sent);
+
+            for body in ["", "{\"code\":0", "{\"code\":0}"] {
+                assert_eq!((of(body, NATIVE).verdict, of(body, NATIVE).health), (Verdict::Delivered, health), "{body}");
+                assert_eq!(of(body, BATCH).verdict, Verdict::Delivered, "{body}");
+            }
+            let words = format!("answered 200, but the rest is missing: {}", error.reason());
+            assert_eq!(of("", NATIVE).reason, words, "the breaker may tell it");
+            let given_up = of("{\"code\":0", WAFER);
+            assert_eq!((given_up.verdict, given_up.health), (Verdict::Final, health));
+            assert_eq!(given_up.reason, format!("answered 200, but the rest cannot be read: {}", error.reason()));
+            assert_eq!(of("{\"code\":0}", WAFER).verdict, Verdict::Delivered, "all of it has come");
+        }
+    }
+
+    #[test]
+    fn behind_another_status_line_the_status_decides_alone() {
+        for error in [timeout(), lost()] {
+            let of = |status| judge(&Ok(answer(status, "", End::Broken(error.clone()))), NATIVE);
+            assert_eq!((of(404).verdict, of(404).health), (Verdict::Final, Health::Up));
+            assert_eq!((of(500).verdict, of(500).health), (Verdict::Retry(Some(Duration::from_secs(7))), Health::Up));
+            assert_eq!(of(503).health, Health::Down);
+        }
+    }
+
+    #[test]
+    fn a_close_survives_what_a_proxy_says_while_its_server_is_replaced() {
+        for status in [300, 301, 302, 303, 307, 308, 401, 403, 404, 405, 421] {
+            assert_eq!(judged_as(status, "", CLOSE).verdict, Verdict::Refused, "{status}");
+            assert_eq!(judged_as(status, "", Sent { is_native: false, ..CLOSE }).verdict, Verdict::Refused, "{status}");
+            assert_eq!(judged_as(status, "", NATIVE).verdict, Verdict::Final, "{status}");
+        }
+        for status in [400, 402, 406, 409, 410, 411, 413, 415, 422, 431, 451] {
+            assert_eq!(judged_as(status, "", CLOSE).verdict, Verdict::Final, "{status}");
+        }
+    }
+
+    #[test]
+    fn a_final_answer_to_several_events_is_no_verdict_on_each() {
+        for status in [302, 400, 404, 410, 413, 422] {
+            assert_eq!(judged_as(status, "", BATCH).verdict, Verdict::Split, "{status}");
+        }
+        assert_eq!(judged_as(200, "", BATCH).verdict, Verdict::Delivered);
+        assert!(matches!(judged_as(500, "", BATCH).verdict, Verdict::Retry(_)));
+    }
+
+    #[test]
+    fn a_refused_name_is_tried_again_and_a_refused_address_is_not() {
+        let refusal = Guard::default().admits([127, 0, 0, 1].into()).expect_err("loopback");
+
+        let name = judge(&Err(AttemptError::NoneAllowed(refusal)), NATIVE);
+        assert_eq!((name.verdict, name.health), (Verdict::Retry(None), Health::Down));
+        let literal = judge(&Err(AttemptError::Refused(refusal)), NATIVE);
+        assert_eq!((literal.verdict, literal.health), (Verdict::Final, Health::Unknown));
+        assert_eq!(name.reason, literal.reason);
+    }
+
+    #[test]
+    fn only_attempts_that_were_answered_or_ran_out_of_time_count() {
+        for (status, counts) in
+            [(500, true), (502, true), (504, true), (408, true), (425, true), (429, false), (503, false)]
+        {
+            assert_eq!(judged(status, "").counts, counts, "{status}");
+        }
+        let unsent = AttemptError::Timeout { limit: Duration::from_secs(1), was_sent: false };
+        let refused = AttemptError::Connect(Arc::new(io::Error::from_raw_os_error(111)));
+        let nonsense = AttemptError::BadAnswer(Malformed::NotHttp);
+        let attempts = [
+            (timeout(), true, true),
+            (nonsense, true, true),
+            (lost(), false, true),
+            (unsent, false, false),
+            (refused, false, false),
+        ];
+        for (error, counts, is_unknown) in attempts {
+            let judgement = judge(&Err(error), WAFER);
+            assert_eq!((judgement.counts, judgement.is_unknown), (counts, is_unknown), "{}", judgement.reason);
+        }
     }
 
     #[test]
@@ -155,7 +299,7 @@ mod tests {
     fn a_gateway_without_descriptors_blames_nobody_else() {
         for (errno, health) in [(24, Health::Unknown), (23, Health::Unknown), (111, Health::Down)] {
             let error = AttemptError::Connect(Arc::new(io::Error::from_raw_os_error(errno)));
-            let judgement = judge(&Err(error), false);
+            let judgement = judge(&Err(error), WAFER);
             assert_eq!((judgement.verdict, judgement.health), (Verdict::Retry(None), health), "{errno}");
         }
     }

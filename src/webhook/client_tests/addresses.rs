@@ -1,10 +1,15 @@
 //! Addresses: what may be connected to, judged where the connection is made.
 
 use std::io;
+use std::net::IpAddr;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use async_trait::async_trait;
+use parking_lot::Mutex;
 
 use crate::fence::Fence;
 use crate::webhook::attempt::AttemptError;
@@ -24,9 +29,11 @@ use crate::webhook::client_tests::server::TestServer;
 use crate::webhook::client_tests::wall_clock;
 use crate::webhook::client_tests::watched;
 use crate::webhook::dial::Dial;
+use crate::webhook::dial::TcpDial;
 use crate::webhook::dial::Transport;
 use crate::webhook::endpoint::ReceiveUrl;
 use crate::webhook::guard::Guard;
+use crate::webhook::resolve::Resolve;
 use crate::webhook::tls::Roots;
 
 #[tokio::test]
@@ -41,7 +48,7 @@ async fn a_name_for_an_inner_address_is_refused_before_anything_connects() {
         assert_eq!(failure, ("refused", words.to_owned(), false));
     }
 
-    assert_eq!(*resolver.asked.lock(), ["business.test", "business.test"]);
+    assert_eq!(*resolver.asked.lock(), ["business.test"], "it is not looked up again at once");
     assert_untouched(accepted, &server).await;
 }
 
@@ -62,16 +69,70 @@ async fn a_literal_inner_address_is_refused_without_asking_the_resolver() {
 
 /// Here 127.0.0.1 plays the public address, since nothing may ever connect to a real one.
 #[tokio::test]
-async fn one_refused_address_refuses_the_whole_answer() {
-    let (server, accepted) = reporting().await;
-    for answer in [["127.0.0.1", "127.0.0.2"], ["127.0.0.2", "127.0.0.1"]] {
-        let client = client_with(&["127.0.0.1/32"], OneAnswer::new(&answer), Vec::new());
+async fn refused_addresses_are_left_out() {
+    let server = TestServer::answering(EMPTY).await;
+    for answer in
+        [["127.0.0.1", "127.0.0.2"], ["127.0.0.2", "127.0.0.1"], ["0.0.0.0", "127.0.0.1"], ["fd00::1", "127.0.0.1"]]
+    {
+        let dialed = Arc::new(Dialed::default());
+        let client = Client::new(Settings {
+            allow: nets(&["127.0.0.1/32"]),
+            roots: Roots::Given(vec![]),
+            resolver: OneAnswer::new(&answer),
+            dial: Arc::clone(&dialed) as _,
+            wall_clock: Arc::new(wall_clock),
+            fence: Arc::new(Fence::always()),
+        });
 
-        let error = post(&client, &server.named("http", "mixed.test"), LONG).await.expect_err("refused");
+        post(&client, &server.named("http", "mixed.test"), LONG).await.expect("answered");
 
-        assert!(matches!(error, AttemptError::Refused(refusal) if refusal.address.to_string() == "127.0.0.2"));
+        assert_eq!(*dialed.0.lock(), [server.address], "{answer:?}");
     }
-    assert_untouched(accepted, &server).await;
+}
+
+/// Notes what is connected to.
+#[derive(Default)]
+struct Dialed(Mutex<Vec<SocketAddr>>);
+
+#[async_trait]
+impl Dial for Dialed {
+    async fn dial(&self, address: SocketAddr) -> io::Result<Transport> {
+        self.0.lock().push(address);
+        TcpDial.dial(address).await
+    }
+}
+
+/// Gives a refused address first, and the right one from the second look-up on.
+#[derive(Default)]
+struct Nonsense(AtomicUsize);
+
+#[async_trait]
+impl Resolve for Nonsense {
+    async fn resolve(&self, _: &str) -> io::Result<Vec<IpAddr>> {
+        let looked_up = self.0.fetch_add(1, Ordering::SeqCst);
+        Ok(vec![if looked_up == 0 { IpAddr::from([0, 0, 0, 0]) } else { IpAddr::from([127, 0, 0, 1]) }])
+    }
+}
+
+#[tokio::test]
+async fn a_refused_name_is_looked_up_again_after_ten_seconds() {
+    let server = TestServer::answering(EMPTY).await;
+    let resolver = Arc::new(Nonsense::default());
+    let client = client_with(&["127.0.0.1/32"], Arc::clone(&resolver) as _, Vec::new());
+    let url = server.named("http", "business.test");
+
+    tokio::time::pause();
+    for _ in 0..99 {
+        let error = post(&client, &url, LONG).await.expect_err("refused");
+        assert!(matches!(error, AttemptError::NoneAllowed(refusal) if refusal.address.is_unspecified()), "{error:?}");
+        tokio::time::advance(Duration::from_millis(100)).await;
+    }
+    assert_eq!(resolver.0.load(Ordering::SeqCst), 1);
+    tokio::time::advance(Duration::from_millis(100)).await;
+    tokio::time::resume();
+
+    post(&client, &url, LONG).await.expect("answered");
+    assert_eq!(resolver.0.load(Ordering::SeqCst), 2);
 }
 
 #[tokio::test]

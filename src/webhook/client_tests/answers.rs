@@ -9,6 +9,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::sync::mpsc;
 
 use crate::webhook::answer::Answer;
+use crate::webhook::answer::End;
 use crate::webhook::answer::MAX_BODY_BYTES;
 use crate::webhook::client_tests::LONG;
 use crate::webhook::client_tests::SHORT;
@@ -37,11 +38,16 @@ async fn closing(answer: String) -> TestServer {
 async fn the_answer_decides_whether_its_connection_is_kept() {
     let answers = [
         ("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok", 200, "ok", true),
-        ("HTTP/1.1 200 OK\r\ncontent-length: 2\r\nContent-Length:  2 \r\n\r\nok", 200, "ok", true),
+        ("HTTP/1.1 200 OK\r\ncontent-length:  2 \r\n\r\nok", 200, "ok", true),
+        ("HTTP/1.1 200 OK\r\ncontent-length: 2\r\nContent-Length:  2 \r\n\r\nok", 200, "ok", false),
+        ("HTTP/1.1 200 OK\r\ncontent-length : 2\r\n\r\nok", 200, "ok", false),
+        ("HTTP/1.1 200 OK\ncontent-length: 2\n\nok", 200, "ok", false),
         ("HTTP/1.1 200 OK\r\ntransfer-encoding: Chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n", 200, "ok", true),
         ("HTTP/1.1 500\r\nconnection: keep-alive\r\ncontent-length: 0\r\n\r\n", 500, "", true),
         ("HTTP/1.1 204 No Content\r\n\r\n", 204, "", true),
-        ("HTTP/1.1 204 No Content\r\ncontent-length: 5\r\n\r\n", 204, "", true),
+        ("HTTP/1.1 204 No Content\r\ncontent-length: 0\r\n\r\n", 204, "", true),
+        ("HTTP/1.1 204 No Content\r\ncontent-length: 5\r\n\r\n", 204, "", false),
+        ("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2 \r\nok\r\n0\r\n\r\n", 200, "ok", false),
         ("HTTP/1.1 304 Not Modified\r\ncontent-length: 5\r\n\r\n", 304, "", true),
         ("HTTP/1.1 200 OK\r\nConnection: Close\r\ncontent-length: 2\r\n\r\nok", 200, "ok", false),
         ("HTTP/1.1 200 OK\r\nconnection: x, close\r\ncontent-length: 2\r\n\r\nok", 200, "ok", false),
@@ -80,15 +86,24 @@ async fn a_body_may_end_with_its_connection() {
     }
 }
 
+/// The words for what went wrong behind the status line.
+fn broken(answer: &Answer) -> String {
+    match &answer.end {
+        End::Broken(error) => error.reason().into_owned(),
+        end => panic!("{end:?}"),
+    }
+}
+
 #[tokio::test]
-async fn a_length_that_is_none_is_refused() {
-    let lengths = ["", "x", "-1", "+1", "1.0", "0x1", "1, 1", "1\r\ncontent-length: 2", "99999999999999999999999"];
+async fn a_length_that_is_none_leaves_the_status() {
+    let lengths = ["", "x", "-1", "+1", "1.0", "0x1", "1, 2", "1\r\ncontent-length: 2", "99999999999999999999999"];
     for length in lengths {
         let server = TestServer::holding(format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n{{}}")).await;
 
-        let failure = failure(&client(), &server.url(), LONG).await;
+        let answer = post(&client(), &server.url(), LONG).await.expect("a status");
 
-        assert_eq!(failure, ("bad_answer", "the answer has no valid Content-Length".to_owned(), true), "{length}");
+        assert_eq!(answer.status, StatusCode::OK);
+        assert_eq!(broken(&answer), "the answer has no valid Content-Length", "{length}");
     }
 }
 
@@ -120,28 +135,44 @@ async fn endless_interim_answers_are_refused() {
 }
 
 #[tokio::test]
-async fn a_2xx_that_breaks_off_is_no_answer_and_a_failure_is() {
-    let broken = |status| format!("HTTP/1.1 {status} X\r\nretry-after: 5\r\ncontent-length: 100\r\n\r\n{{");
-    let expected = Answer {
-        status: StatusCode::SERVICE_UNAVAILABLE,
-        retry_after: Some(Duration::from_secs(5)),
-        body: Bytes::new(),
-    };
+async fn an_answer_that_breaks_off_keeps_its_status_and_what_has_come() {
+    for status in [200, 503] {
+        let cut = format!("HTTP/1.1 {status} X\r\nretry-after: 5\r\ncontent-length: 100\r\n\r\n{{");
+        let (closes, holds) = (closing(cut.clone()).await, TestServer::holding(cut).await);
+        let servers = [
+            (closes, LONG, "connection closed before the answer was complete"),
+            (holds, SHORT, "no answer within 100 ms"),
+        ];
+        for (server, limit, words) in servers {
+            let answer = post(&client(), &server.url(), limit).await.expect("a status");
 
-    let server = closing(broken(200)).await;
-    let (label, reason, is_unknown) = failure(&client(), &server.url(), LONG).await;
-    assert_eq!((label, is_unknown), ("lost", true));
-    assert_eq!(reason, "connection closed before the answer was complete");
+            assert_eq!((answer.status.as_u16(), broken(&answer).as_str()), (status, words));
+            assert_eq!((answer.retry_after, answer.body), (Some(Duration::from_secs(5)), Bytes::from_static(b"{")));
+        }
+    }
+}
 
-    let server = closing(broken(503)).await;
-    assert_eq!(post(&client(), &server.url(), LONG).await.expect("answered"), expected);
+#[tokio::test]
+async fn a_complete_status_line_is_an_answer_and_less_is_none() {
+    for head in [
+        "HTTP/1.1 200 OK\r\n",
+        "HTTP/1.1 200 OK\nserver: x",
+        "HTTP/1.1 200 OK\r\nserver: x\r\n",
+        "\r\nhttp/1.0 200\r\n",
+    ] {
+        for (server, limit) in [(closing(head.into()).await, LONG), (TestServer::holding(head).await, SHORT)] {
+            let answer = post(&client(), &server.url(), limit).await.expect("a status");
 
-    let server = TestServer::holding(broken(200)).await;
-    let (label, _, is_unknown) = failure(&client(), &server.url(), SHORT).await;
-    assert_eq!((label, is_unknown), ("timeout", true));
-
-    let server = TestServer::holding(broken(503)).await;
-    assert_eq!(post(&client(), &server.url(), SHORT).await.expect("answered"), expected);
+            assert_eq!((answer.status, answer.body.len()), (StatusCode::OK, 0), "{head:?}");
+            broken(&answer);
+        }
+    }
+    for head in ["", "HTTP/1.1 200 OK", "HTTP/1.1 100 Continue\r\n\r\n", "HTTP/1.1 103 Early Hints\r\nlink: x\r\n"] {
+        let (label, _, is_unknown) = failure(&client(), &closing(head.into()).await.url(), LONG).await;
+        assert_eq!((label, is_unknown), ("lost", true), "{head:?}");
+        let (label, _, is_unknown) = failure(&client(), &TestServer::holding(head).await.url(), SHORT).await;
+        assert_eq!((label, is_unknown), ("timeout", true), "{head:?}");
+    }
 }
 
 #[tokio::test]
@@ -220,15 +251,16 @@ async fn a_body_of_exactly_the_cap_is_whole_and_keeps_its_connection() {
 }
 
 #[tokio::test]
-async fn a_head_that_is_too_large_is_refused() {
-    let long = format!("HTTP/1.1 200 OK\r\nx: {}\r\n\r\n", "x".repeat(20_000));
-    let many = format!("HTTP/1.1 200 OK\r\n{}\r\n", "x: y\r\n".repeat(200));
-    let endless = format!("HTTP/1.1 200 OK\r\nx: {}", "x".repeat(20_000));
+async fn a_head_that_is_too_large_leaves_its_status() {
+    let long = format!("HTTP/1.1 200 OK\r\nx: {}\r\n\r\n", "x".repeat(70_000));
+    let many = format!("HTTP/1.1 200 OK\r\n{}\r\n", "x: y\r\n".repeat(300));
+    let endless = format!("HTTP/1.1 200 OK\r\nx: {}", "x".repeat(70_000));
+    let first_line = format!("HTTP/1.1 200 {}", "x".repeat(70_000));
 
-    for head in [long, many, endless] {
+    for head in [long, many, endless, first_line] {
         let server = TestServer::holding(head).await;
-        let failure = failure(&client(), &server.url(), LONG).await;
-        assert_eq!(failure, ("bad_answer", "the head of the answer is too large".to_owned(), true));
+        let answer = post(&client(), &server.url(), LONG).await.expect("a status");
+        assert_eq!((answer.status, broken(&answer).as_str()), (StatusCode::OK, "the head of the answer is too large"));
     }
 }
 
@@ -236,19 +268,54 @@ async fn a_head_that_is_too_large_is_refused() {
 async fn what_is_not_http_is_a_bad_answer() {
     for garbage in ["SSH-2.0-OpenSSH_9.2\r\n", "\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0", "HTTP/1.1 abc OK\r\n\r\n"] {
         let server = TestServer::holding(garbage).await;
-        let (label, reason, is_unknown) = failure(&client(), &server.url(), LONG).await;
-        assert_eq!((label, is_unknown), ("bad_answer", true), "{garbage:?}");
-        assert!(reason.starts_with("the answer is not HTTP: "), "{reason}");
+        let failure = failure(&client(), &server.url(), LONG).await;
+        assert_eq!(
+            failure,
+            ("bad_answer", "the answer is not HTTP: it has no status line".to_owned(), true),
+            "{garbage:?}"
+        );
     }
 }
 
 #[tokio::test]
-async fn a_body_with_broken_chunks_is_an_unknown_outcome() {
-    let server = TestServer::holding("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n").await;
+async fn a_body_with_broken_chunks_leaves_its_status_and_what_has_come() {
+    let server = TestServer::holding("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\nzz\r\n").await;
 
-    let failure = failure(&client(), &server.url(), LONG).await;
+    let answer = post(&client(), &server.url(), LONG).await.expect("a status");
 
-    assert_eq!(failure, ("bad_answer", "the answer is not chunked as it says".to_owned(), true));
+    assert_eq!((&answer.body[..], broken(&answer).as_str()), (&b"ok"[..], "the answer is not chunked as it says"));
+}
+
+#[tokio::test]
+async fn more_than_the_length_says_is_noticed() {
+    for (text, is_noticed) in [
+        ("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok", false),
+        ("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok\r\n", false),
+        ("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nokHTTP/1.1 200 OK\r\n\r\n", false),
+        ("HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\nok", true),
+        ("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n\r\nok", true),
+        ("HTTP/1.1 204 No Content\r\n\r\nok", true),
+        ("HTTP/1.1 204 No Content\r\ncontent-length: 2\r\n\r\n", true),
+    ] {
+        let server = TestServer::answering(text).await;
+
+        let answer = post(&client(), &server.url(), LONG).await.expect("a status");
+
+        match is_noticed {
+            true => assert_eq!(broken(&answer), "the answer has more than its head says", "{text:?}"),
+            false => assert!(matches!(answer.end, End::Whole), "{text:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_last_chunk_ends_a_body_also_if_nothing_follows_it() {
+    let server = closing("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n".into()).await;
+
+    let answer = post(&client(), &server.url(), LONG).await.expect("answered");
+
+    assert!(matches!(answer.end, End::Whole), "{answer:?}");
+    assert_eq!(answer.body, "ok");
 }
 
 #[tokio::test]
@@ -287,5 +354,19 @@ async fn retry_after_is_read_in_both_forms() {
         let answer = post(&client(), &server.url(), LONG).await.expect("answered");
 
         assert_eq!(answer.retry_after, Some(Duration::from_secs(10)), "{value}");
+    }
+}
+
+#[tokio::test]
+async fn retry_after_is_judged_by_the_date_beside_it() {
+    for lines in [
+        "date: Sat, 01 Jan 2000 00:00:00 GMT\r\nretry-after: Sat, 01 Jan 2000 00:00:10 GMT",
+        "retry-after: Sat, 01 Jan 2000 00:00:10 GMT\r\ndate: Sat, 01 Jan 2000 00:00:00 GMT",
+    ] {
+        let server = TestServer::answering(format!("HTTP/1.1 429 X\r\n{lines}\r\ncontent-length: 0\r\n\r\n")).await;
+
+        let answer = post(&client(), &server.url(), LONG).await.expect("answered");
+
+        assert_eq!(answer.retry_after, Some(Duration::from_secs(10)), "{lines}");
     }
 }

@@ -1,12 +1,32 @@
 //! TLS and, by it, HTTP/2.
 
+use std::convert::Infallible;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Context;
+use std::task::Poll;
+use std::time::Duration;
+
 use bytes::Bytes;
+use hyper::Request;
+use hyper::Response;
 use hyper::Version;
+use hyper::body::Body;
+use hyper::body::Frame;
+use hyper::body::Incoming;
 use hyper::header::HeaderName;
 use hyper::header::HeaderValue;
+use hyper::server::conn::http2;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioExecutor;
+use hyper_util::rt::TokioIo;
 use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWriteExt;
+use tokio::sync::Notify;
 
+use crate::webhook::answer::Answer;
+use crate::webhook::answer::End;
 use crate::webhook::answer::MAX_BODY_BYTES;
 use crate::webhook::client_tests::LONG;
 use crate::webhook::client_tests::SHORT;
@@ -153,4 +173,90 @@ async fn an_http2_request_without_answer_leaves_the_outcome_unknown() {
     let failure = failure(&trusting(root), &server.named("https", "tls.test"), limit).await;
 
     assert_eq!(failure, ("timeout", "no answer within 1000 ms".to_owned(), true));
+}
+
+/// How a body breaks off.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Breach {
+    /// The stream is reset.
+    Reset,
+    /// The connection is gone.
+    Loss,
+    /// Nothing more comes.
+    Silence,
+}
+
+/// A body that begins and breaks off.
+struct Begun {
+    piece: Option<Bytes>,
+    /// So often the connection may write what it was given before the breach.
+    patience: u32,
+    breach: Breach,
+    /// Told when all that will ever come has been given out.
+    given: Arc<Notify>,
+}
+
+impl Body for Begun {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        match self.piece.take() {
+            Some(piece) => Poll::Ready(Some(Ok(Frame::data(piece)))),
+            None if self.patience > 0 => {
+                self.patience -= 1;
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+            None if self.breach == Breach::Reset => Poll::Ready(Some(Err(io::Error::other("no more")))),
+            None => {
+                self.given.notify_one();
+                Poll::Pending
+            }
+        }
+    }
+}
+
+/// What comes of an attempt with an HTTP/2 server that answers 200 and whose body breaks off.
+async fn posted_to(breach: Breach, limit: Duration) -> Answer {
+    let (root, acceptor) = self_signed("tls.test", &[b"h2"]);
+    let server = TestServer::new(move |stream, _| {
+        let acceptor = acceptor.clone();
+        async move {
+            let stream = acceptor.accept(stream).await?;
+            let given = Arc::new(Notify::new());
+            let told = Arc::clone(&given);
+            let answer = service_fn(move |_: Request<Incoming>| {
+                let (piece, given) = (Some(Bytes::from_static(b"{\"code\":0}")), Arc::clone(&told));
+                async move { Ok::<_, Infallible>(Response::new(Begun { piece, patience: 100, breach, given })) }
+            });
+            let lost = async {
+                given.notified().await;
+                if breach != Breach::Loss {
+                    std::future::pending::<()>().await;
+                }
+            };
+            tokio::select! {
+                served = http2::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), answer) => {
+                    served.map_err(io::Error::other)
+                }
+                () = lost => Ok(()),
+            }
+        }
+    })
+    .await;
+
+    post(&trusting(root), &server.named("https", "tls.test"), limit).await.expect("a status")
+}
+
+#[tokio::test]
+async fn what_breaks_off_behind_the_head_over_http2_keeps_its_status_and_what_has_come() {
+    let breaches =
+        [(Breach::Reset, LONG, "lost"), (Breach::Loss, LONG, "lost"), (Breach::Silence, 10 * SHORT, "timeout")];
+    for (breach, limit, label) in breaches {
+        let answer = posted_to(breach, limit).await;
+
+        assert_eq!((answer.status.as_u16(), &answer.body[..]), (200, &b"{\"code\":0}"[..]), "{breach:?}");
+        assert!(matches!(&answer.end, End::Broken(error) if error.label() == label), "{breach:?}: {answer:?}");
+    }
 }

@@ -18,8 +18,10 @@ use libfuzzer_sys::fuzz_target;
 use tokio::io::AsyncRead;
 use tokio::io::AsyncWrite;
 use tokio::io::ReadBuf;
-use wafergate::webhook::answer::MAX_BODY_BYTES;
 use wafergate::fence::Fence;
+use wafergate::webhook::answer::Answer;
+use wafergate::webhook::answer::End;
+use wafergate::webhook::answer::MAX_BODY_BYTES;
 use wafergate::webhook::client::Client;
 use wafergate::webhook::client::Settings;
 use wafergate::webhook::dial::Dial;
@@ -88,8 +90,10 @@ async fn post(pieces: VecDeque<Vec<u8>>) -> Option<String> {
     let url = ReceiveUrl::parse("http://93.184.216.34/").expect("valid");
     match client.post(0, &url, &[], Bytes::from_static(b"{}"), Duration::from_secs(1)).await {
         Ok(answer) => {
-            assert!(answer.body.len() <= MAX_BODY_BYTES);
-            Some(format!("{answer:?}"))
+            let Answer { status, retry_after, coding, body, end } = answer;
+            assert!(body.len() <= MAX_BODY_BYTES);
+            let is_broken = matches!(end, End::Broken(_));
+            Some(format!("{status} {retry_after:?} {coding:?} {body:?} {is_broken}"))
         }
         Err(error) => {
             assert!(!error.reason().is_empty());

@@ -232,10 +232,10 @@ async fn answers_before_the_body_is_read() {
 
 #[tokio::test]
 async fn answers_that_hang_behind_their_head() {
-    let words = ["no answer within 400 ms"];
+    let words = ["answered 200, but the rest cannot be read: no answer within 400 ms"];
     let run =
         run(&[("webhook.timeout_ms", "400")], 1, 3, &words, |_, seed| seed.percent(8).then_some(Answer::HeadOnly));
-    run.await.assert_complete();
+    assert_eq!(run.await.verdict.up.repeated, 0, "each was handled");
 }
 
 #[tokio::test]
@@ -267,7 +267,7 @@ async fn unavailable_opens_the_breaker() {
 
 #[tokio::test]
 async fn answers_without_end() {
-    let words = ["answered 200 without JSON code 0: xxx", "answered 500: xxx"];
+    let words = ["answered 200, but the rest cannot be read: only its first 65536 bytes are read", "answered 500: xxx"];
     let run = run(&[], 1, 4, &words, |event, seed| {
         let status = [200, 500][seed.below(2) as usize];
         (event.kind == "message" && seed.percent(20)).then_some(Answer::Endless(status))
@@ -283,14 +283,15 @@ async fn answers_that_refuse() {
         "answered 302: redirects are not followed",
         "answered 404: nobody",
     ];
-    let run = run(&[], 1, 12, &words, |_, seed| {
+    let run = run(&[], 1, 12, &words, |event, seed| {
         let answers = [
             Answer::Status(200, "", "<html>"),
             Answer::Status(200, "", "{\"code\":9003}"),
             Answer::Status(302, "Location: /elsewhere\r\n", ""),
             Answer::Status(404, "", "nobody"),
         ];
-        let answer = answers[seed.below(4) as usize].clone();
+        // What a proxy may say while its server is replaced is no last word for a `close`.
+        let answer = answers[seed.below(if event.kind == "close" { 2 } else { 4 }) as usize].clone();
         seed.percent(40).then_some(answer)
     });
     let run = run.await;

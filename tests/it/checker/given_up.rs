@@ -24,6 +24,9 @@ const GIVEN_UP: &str = "event given up";
 /// The words of the line about an event's first failure.
 const FAILED: &str = "webhook failed, retrying";
 
+/// The words of the line about an answer whose actions cannot be read.
+const UNREADABLE: &str = "the actions in an answer cannot be read, none is done";
+
 /// Lines with their words.
 type Lines = Mutex<Vec<(&'static str, GivenUp)>>;
 
@@ -48,6 +51,12 @@ pub(crate) fn lines(is_wanted: impl Fn(&str) -> bool) -> Vec<GivenUp> {
 /// The reasons of the first failures of events on tunnels that `is_wanted` picks.
 pub(crate) fn failures(is_wanted: impl Fn(&str) -> bool) -> Vec<String> {
     find(FAILED, is_wanted).into_iter().map(|line| line.reason).collect()
+}
+
+/// The reasons in all lines about one tunnel's events that failed, were given up, or had answers that could not be read.
+pub(crate) fn reasons(tunnel: &str) -> Vec<String> {
+    let kinds = [FAILED, GIVEN_UP, UNREADABLE];
+    kinds.iter().flat_map(|words| find(words, |other| other == tunnel)).map(|line| line.reason).collect()
 }
 
 fn find(words: &str, is_wanted: impl Fn(&str) -> bool) -> Vec<GivenUp> {
@@ -76,7 +85,7 @@ impl<S: Subscriber> Layer<S> for Keep {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         let mut fields = Fields::default();
         event.record(&mut fields);
-        if let Some(words) = [GIVEN_UP, FAILED].into_iter().find(|words| fields.message == *words) {
+        if let Some(words) = [GIVEN_UP, FAILED, UNREADABLE].into_iter().find(|words| fields.message == *words) {
             let Fields { tunnel, kind, sequence, reason, .. } = fields;
             self.0.lock().push((words, GivenUp { tunnel, kind, sequence, reason, at: Instant::now() }));
         }

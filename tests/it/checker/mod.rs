@@ -6,7 +6,7 @@ mod business;
 mod client;
 mod clients;
 mod cluster;
-mod given_up;
+pub(crate) mod given_up;
 mod liar;
 mod load;
 mod logs;

@@ -133,6 +133,39 @@ async fn what_waits_travels_together_if_the_tenant_wants_so() {
     assert_ne!(hooks[1].id, hooks[1].events[0]["id"]);
 }
 
+/// Whatever refuses them together: each is sent alone, and what is refused then is refused alone. A `close` is never among them.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_refused_together_is_sent_again_one_by_one() {
+    for status in [400, 413, 404, 302, 422] {
+        let scene = Scene::with(&[("tenants.1.webhook_batch", "true")]).await;
+        let mut client = five_wait(&scene, move |hook| {
+            let is_refused = hook.events.iter().any(|event| event["data"] == "2");
+            (if is_refused { status } else { 204 }, String::new())
+        })
+        .await;
+        client.send_close(1000).await;
+
+        scene.hooks.events(&client.tunnel, 12).await;
+
+        let hooks = scene.hooks.hooks();
+        let counts: Vec<_> = hooks.iter().map(|hook| hook.events.len()).collect();
+        assert_eq!(counts, [1, 5, 1, 1, 1, 1, 1, 1], "{status}");
+        let ids: Vec<_> = hooks[2..].iter().map(|hook| hook.id.as_str()).collect();
+        let own: Vec<_> = hooks[2..].iter().map(|hook| hook.events[0]["id"].as_str().expect("an id")).collect();
+        assert_eq!(ids, own, "{status}");
+        assert_eq!(hooks[7].events[0]["type"], "wafergate.tunnel.closed", "{status}");
+        scene.gateway.until_metric("webhook_queue", 0.0).await;
+        let webhooks = async |result: &str| {
+            scene.gateway.metrics().await.sum("webhooks_total{event=\"message\"", &format!("result=\"{result}\""))
+        };
+        assert_eq!(
+            (webhooks("ok").await, webhooks("final").await, webhooks("retry").await),
+            (4.0, 1.0, 5.0),
+            "{status}"
+        );
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_waits_travels_alone_otherwise() {
     let scene = Scene::new().await;

@@ -78,8 +78,9 @@ impl Answer {
                 }
             }
             Self::Endless(500..) => Outcome::Retry(None),
-            Self::Endless(_) => Outcome::Final,
-            Self::Reset | Self::BlackHole | Self::HeadOnly => Outcome::Unknown,
+            // Behind a status line that says 2xx nothing is asked for again.
+            Self::Endless(_) | Self::HeadOnly => Outcome::Final,
+            Self::Reset | Self::BlackHole => Outcome::Unknown,
         }
     }
 

@@ -1,5 +1,6 @@
 //! Events on their way to the business server.
 
+mod answers;
 mod backpressure;
 mod breaker;
 mod ends;

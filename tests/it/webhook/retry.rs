@@ -77,19 +77,20 @@ async fn what_may_pass_is_tried_again_whatever_the_body() {
 
 #[tokio::test]
 async fn what_is_final_is_given_up_and_the_next_event_follows() {
-    for answer in [
-        Answer::Status(400, "", r#"{"code":0}"#),
-        Answer::Status(404, "", ""),
-        Answer::Status(413, "", ""),
-        Answer::Status(302, "Location: /elsewhere\r\n", ""),
-        Answer::Status(307, "Location: /elsewhere\r\n", ""),
-        Answer::Status(200, "", r#"{"code":9003,"message":"bad signature"}"#),
-        Answer::Status(200, "", r#"{"code":-1,"error":"x"}"#),
-        Answer::Status(200, "", "not JSON"),
-        Answer::Status(200, "", ""),
+    for (answer, is_final_for_close) in [
+        (Answer::Status(400, "", r#"{"code":0}"#), true),
+        (Answer::Status(404, "", ""), false),
+        (Answer::Status(413, "", ""), true),
+        (Answer::Status(302, "Location: /elsewhere\r\n", ""), false),
+        (Answer::Status(307, "Location: /elsewhere\r\n", ""), false),
+        (Answer::Status(200, "", r#"{"code":9003,"message":"bad signature"}"#), true),
+        (Answer::Status(200, "", r#"{"code":-1,"error":"x"}"#), true),
+        (Answer::Status(200, "", "not JSON"), true),
+        (Answer::Status(200, "", ""), true),
     ] {
         let world = World::new().await;
-        for kind in ["connect", "message", "close"] {
+        let kinds = if is_final_for_close { &["connect", "message", "close"][..] } else { &["connect", "message"] };
+        for kind in kinds {
             fail(&world, kind, 1, answer.clone());
             let mut client = world.connect().await;
             client.send("message:1").await;
@@ -102,10 +103,72 @@ async fn what_is_final_is_given_up_and_the_next_event_follows() {
         }
 
         let events = world.business.events();
-        assert_eq!(events.len(), 12, "nothing came twice, and no redirect was followed: {answer:?}");
+        assert_eq!(events.len(), 4 * kinds.len(), "nothing came twice, and no redirect was followed: {answer:?}");
         assert!(events.iter().all(|event| event.target == "/weapp/tunnel"));
         world.finish().await;
     }
+}
+
+#[tokio::test]
+async fn a_close_survives_what_a_proxy_says_while_its_server_is_replaced() {
+    let world = World::new().await;
+    let statuses = [301, 302, 303, 307, 308, 401, 403, 404, 405, 421];
+    let mut refused = std::collections::HashMap::<String, u16>::new();
+    world.business.script(move |event| {
+        let number = refused.len();
+        match event.kind.as_str() {
+            "close" if !refused.contains_key(&event.tunnel) => {
+                refused.insert(event.tunnel.clone(), statuses[number]);
+                Answer::Status(statuses[number], "Location: /elsewhere\r\n", "")
+            }
+            _ => Answer::Accept,
+        }
+    });
+
+    for _ in statuses {
+        drop(world.connect_and_settle().await);
+    }
+    let events = world.business.until(|events| of_kind(events, "close").len() == 2 * statuses.len()).await;
+
+    let mut closes = of_kind(&events, "close");
+    closes.sort_by(|one, other| (&one.tunnel, one.at).cmp(&(&other.tunnel, other.at)));
+    for pair in closes.chunks(2) {
+        assert_eq!(pair[0].id, pair[1].id);
+        let waited = pair[1].at - pair[0].at;
+        assert!((1_000..3_000).contains(&waited.as_millis()), "{waited:?}");
+    }
+    world.gateway.until_metric(&webhooks("close", "ok"), statuses.len() as f64).await;
+    assert_eq!(world.gateway.metric(&webhooks("close", "retry")).await, statuses.len() as f64);
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn an_event_is_given_up_after_its_attempts_and_a_close_is_not() {
+    let world = World::with(&[("tenants.0.max_attempts", "3"), ("webhook.timeout_ms", "200")]).await;
+    let mut closes = 0;
+    world.business.script(move |event| match event.content.as_deref() {
+        Some("poison") => Answer::Status(500, "", ""),
+        Some("hole") => Answer::BlackHole,
+        None if event.kind == "close" && closes < 5 => {
+            closes += 1;
+            Answer::Status(500, "", "")
+        }
+        _ => Answer::Accept,
+    });
+    let mut client = world.connect().await;
+
+    for message in ["poison", "hole", "fine"] {
+        client.send(&format!("message:{message}")).await;
+    }
+    client.send("close").await;
+    world.business.story(&client.tunnel, &["connect", "message:poison", "message:hole", "message:fine", "close"]).await;
+    let events = world.business.until(|events| of_kind(events, "close").len() == 6).await;
+
+    let of = |content: &str| events.iter().filter(|event| event.content.as_deref() == Some(content)).count();
+    assert_eq!((of("poison"), of("hole"), of("fine")), (3, 3, 1));
+    world.gateway.until_metric(&webhooks("close", "ok"), 1.0).await;
+    assert_eq!(world.gateway.metric(&webhooks("message", "final")).await, 2.0);
+    world.finish().await;
 }
 
 #[tokio::test]

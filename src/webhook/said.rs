@@ -1,0 +1,192 @@
+//! What the body of a 2xx answer says. Servers put things around their JSON: a byte order mark, a notice of PHP, another encoding. It is
+//! read where it can mean one thing only.
+
+use std::borrow::Cow;
+use std::io;
+use std::io::Read;
+
+use flate2::read::DeflateDecoder;
+use flate2::read::GzDecoder;
+use flate2::read::ZlibDecoder;
+use serde::de::IgnoredAny;
+
+use super::answer::Answer;
+use super::answer::Coding;
+use super::answer::End;
+use super::answer::MAX_BODY_BYTES;
+use crate::protocol::native::Action;
+use crate::protocol::wafer;
+
+/// What begins a body that is gzipped, whatever its head says. No text begins so.
+const GZIP: &[u8] = &[0x1f, 0x8b, 8];
+
+/// What stands in an answer that asks for something.
+const ACTIONS: &[u8] = b"actions";
+
+/// What a body says.
+#[derive(Debug, Eq, PartialEq)]
+enum Said<'a> {
+    /// Nothing that is for the gateway.
+    Nothing,
+    /// This, which is one JSON object: there is no other in it.
+    Object(Cow<'a, [u8]>),
+    /// Something, for all that can be seen; it cannot be read for this reason.
+    Unreadable(Cow<'static, str>),
+}
+
+/// Whether a Wafer business server accepts the event.
+///
+/// # Errors
+///
+/// If the answer cannot be read, in words.
+pub(super) fn is_accepted(answer: &Answer) -> Result<bool, String> {
+    // What nearly all say costs no second look.
+    if wafer::is_accepted(&answer.body) {
+        return Ok(true);
+    }
+    match said(answer) {
+        Said::Nothing => Ok(false),
+        Said::Object(text) => Ok(wafer::is_accepted(&text)),
+        Said::Unreadable(reason) => Err(reason.into_owned()),
+    }
+}
+
+/// What an answer asks for.
+///
+/// # Errors
+///
+/// If that cannot be read, in words; then none of it is to be done.
+pub(super) fn actions(answer: &Answer) -> Result<Vec<Action>, String> {
+    let body = answer.body.trim_ascii();
+    // Neither does an object in ASCII that never heard of actions.
+    let is_silent = matches!(body, [] | [b'{', 1..=0xff, ..]) && !contains(body, ACTIONS);
+    if is_silent && matches!(answer.end, End::Whole) {
+        return Ok(vec![]);
+    }
+    match said(answer) {
+        Said::Nothing => Ok(vec![]),
+        Said::Object(text) => Action::parse_all(&text),
+        Said::Unreadable(reason) => Err(reason.into_owned()),
+    }
+}
+
+fn said(answer: &Answer) -> Said<'_> {
+    let missing = match &answer.end {
+        End::Whole => None,
+        End::Cut => Some(format!("only its first {MAX_BODY_BYTES} bytes are read")),
+        End::Broken(error) => Some(error.reason().into_owned()),
+    };
+    let plain = match decode(answer.coding, &answer.body) {
+        Ok(plain) => plain,
+        Err(reason) => return Said::Unreadable(missing.map_or(reason.into(), Cow::Owned)),
+    };
+    let is_cut = missing.is_some() || plain.len() > MAX_BODY_BYTES;
+    let text = match plain {
+        Cow::Borrowed(bytes) => as_utf8(bytes),
+        Cow::Owned(bytes) => as_utf8(&bytes).map(|text| Cow::Owned(text.into_owned())),
+    };
+    let text = match text {
+        Ok(text) => text,
+        Err(reason) => return Said::Unreadable(missing.map_or(reason.into(), Cow::Owned)),
+    };
+    // What is missing may hold another object, but not behind a whole one that began the body.
+    match only_object(&text) {
+        Ok(Some((start, end))) if !is_cut || start == 0 => Said::Object(match text {
+            Cow::Borrowed(text) => Cow::Borrowed(&text[start..end]),
+            Cow::Owned(text) => Cow::Owned(text[start..end].to_vec()),
+        }),
+        _ if is_cut => {
+            Said::Unreadable(missing.unwrap_or_else(|| "it is too long when it is unpacked".to_owned()).into())
+        }
+        Err(reason) if asks(&text) => Said::Unreadable(reason),
+        Ok(None) if asks(&text) => Said::Unreadable("it is not JSON".into()),
+        Ok(_) | Err(_) => Said::Nothing,
+    }
+}
+
+/// The body as it was before it was coded, and a little more than may be read of one that is too long.
+fn decode(coding: Coding, body: &[u8]) -> Result<Cow<'_, [u8]>, &'static str> {
+    let unpacked = match coding {
+        _ if body.starts_with(GZIP) => unpack(GzDecoder::new(body)),
+        // What says that it is coded and is plain all the same has met a proxy that unpacked it.
+        _ if body.is_empty() || body.trim_ascii().starts_with(b"{") => return Ok(Cow::Borrowed(body)),
+        Coding::None | Coding::Gzip => return Ok(Cow::Borrowed(body)),
+        Coding::Deflate => unpack(ZlibDecoder::new(body)).or_else(|_| unpack(DeflateDecoder::new(body))),
+        Coding::Unknown => return Err("it is in a Content-Encoding that was not asked for"),
+    };
+    unpacked.map(Cow::Owned).map_err(|_| "it cannot be unpacked")
+}
+
+fn unpack(packed: impl Read) -> io::Result<Vec<u8>> {
+    let mut plain = vec![];
+    packed.take(MAX_BODY_BYTES as u64 + 1).read_to_end(&mut plain)?;
+    Ok(plain)
+}
+
+/// The body without byte order marks and white space around it, in UTF-8 if it is in UTF-16. Another encoding that has ASCII in it stays.
+fn as_utf8(body: &[u8]) -> Result<Cow<'_, [u8]>, &'static str> {
+    let (unit, body): (fn([u8; 2]) -> u16, _) = match *body {
+        [0xff, 0xfe, ref body @ ..] => (u16::from_le_bytes, body),
+        [0xfe, 0xff, ref body @ ..] => (u16::from_be_bytes, body),
+        [first, 0, ..] if first != 0 => (u16::from_le_bytes, body),
+        [0, _, ..] => (u16::from_be_bytes, body),
+        _ => {
+            let mut text = body.trim_ascii();
+            while let Some(rest) = text.strip_prefix("\u{feff}".as_bytes()) {
+                text = rest.trim_ascii();
+            }
+            return Ok(Cow::Borrowed(text));
+        }
+    };
+    let (units, rest) = body.as_chunks::<2>();
+    let text: Result<String, _> = char::decode_utf16(units.iter().map(|bytes| unit(*bytes))).collect();
+    match text {
+        Ok(text) if rest.is_empty() && !text.contains('\0') => {
+            Ok(Cow::Owned(text.trim_matches(|c: char| c.is_whitespace() || c == '\u{feff}').as_bytes().to_vec()))
+        }
+        _ => Err("it is neither in UTF-8 nor in UTF-16"),
+    }
+}
+
+/// Where the JSON object in `text` begins and ends, if there is just one, whatever stands around it.
+fn only_object(text: &[u8]) -> Result<Option<(usize, usize)>, Cow<'static, str>> {
+    if !text.starts_with(b"{") && serde_json::from_slice::<IgnoredAny>(text).is_ok() {
+        return if text.is_empty() { Ok(None) } else { Err("it is JSON, but no object".into()) };
+    }
+    let mut found = None;
+    let mut at = 0;
+    while let Some(start) = text[at..].iter().position(|byte| *byte == b'{').map(|offset| at + offset) {
+        at = start + 1;
+        // Other braces are no JSON: style sheets and dumps have them.
+        if !matches!(text[at..].trim_ascii_start().first(), Some(b'"' | b'}')) {
+            continue;
+        }
+        let mut values = serde_json::Deserializer::from_slice(&text[start..]).into_iter::<IgnoredAny>();
+        match values.next() {
+            Some(Ok(_)) => at = start + values.byte_offset(),
+            Some(Err(error)) => return Err(format!("it is not JSON: {error}").into()),
+            None => return Err("it is not JSON".into()),
+        }
+        if found.replace((start, at)).is_some() {
+            return Err("there are several JSON objects in it".into());
+        }
+    }
+    Ok(found)
+}
+
+/// Whether a text that is no JSON object seems to ask for actions: it names them before a colon, in whatever quotes.
+fn asks(text: &[u8]) -> bool {
+    text.windows(ACTIONS.len()).enumerate().any(|(at, window)| {
+        let behind = &text[at + ACTIONS.len()..];
+        let mut behind = behind.iter().skip_while(|byte| matches!(byte, b'"' | b'\'' | b'\\' | b' '));
+        window == ACTIONS && behind.next() == Some(&b':')
+    })
+}
+
+fn contains(text: &[u8], part: &[u8]) -> bool {
+    text.windows(part.len()).any(|window| window == part)
+}
+
+#[cfg(test)]
+#[path = "said_tests.rs"]
+mod tests;
