@@ -33,8 +33,8 @@ export async function run(command, args, env, ready) {
   return { url, output, stop: () => { kill("SIGTERM"); return ended.catch(() => {}); } };
 }
 
-/** A gateway on free ports, which may reach business servers on this machine. */
-export function startGateway(webhookUrl = "") {
+/** A gateway on free ports, which may reach business servers on this machine, with further settings. */
+export function startGateway(webhookUrl = "", settings = {}) {
   const env = {
     WAFERGATE__SERVER__LISTEN: "127.0.0.1:0",
     WAFERGATE__SERVER__ADMIN_LISTEN: "127.0.0.1:0",
@@ -45,6 +45,7 @@ export function startGateway(webhookUrl = "") {
     WAFERGATE__TENANTS__0__KEYS: KEY,
     WAFERGATE__TENANTS__0__RECEIVE_HOSTS: "127.0.0.1",
     WAFERGATE__TENANTS__0__WEBHOOK_URL: webhookUrl,
+    ...settings,
   };
   return run(BINARY, ["serve"], env, /(?<=^listen )http:\S+/);
 }
