@@ -76,7 +76,7 @@ async fn refused_addresses_are_left_out() {
     {
         let dialed = Arc::new(Dialed::default());
         let client = Client::new(Settings {
-            allow: nets(&["127.0.0.1/32"]),
+            guard: nets(&["127.0.0.1/32"]).into(),
             roots: Roots::Given(vec![]),
             resolver: OneAnswer::new(&answer),
             dial: Arc::clone(&dialed) as _,
