@@ -164,7 +164,7 @@ pub struct Webhook {
     pub message_ttl_secs: u64,
     /// How long a close event is tried, in seconds.
     pub close_ttl_secs: u64,
-    /// Most requests in flight towards one receive URL.
+    /// Most requests in flight towards one receive URL of a tenant.
     pub max_in_flight_per_endpoint: usize,
     /// Most open tunnels and waiting close events of one tenant.
     pub max_pending_closes: usize,

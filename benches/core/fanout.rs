@@ -86,7 +86,9 @@ fn connections(takes_all: bool) -> Vec<Arc<Connection<dyn Socket>>> {
     };
     let entry = options::Tenant { keys: vec![Secret::new("k")], ..options::Tenant::default() };
     let tenant = Arc::new(Tenant::new(TenantId::new("x"), Settings::new(&entry, limits)));
-    let endpoint = Endpoints::new(1).endpoint("http://business.example.com/tunnel").expect("valid");
+    let endpoint = Endpoints::new(1, Duration::from_secs(10))
+        .endpoint(&tenant.id, "http://business.example.com/tunnel")
+        .expect("valid");
     let connect = |id: usize| -> Arc<Connection<dyn Socket>> {
         let tunnel = TunnelId::from_bytes((id as u128).to_be_bytes());
         let inbox = Arc::new(Inbox::new(tunnel, Arc::clone(&tenant), Arc::clone(&endpoint), 0));

@@ -93,7 +93,11 @@ fn run(options: &Options) -> anyhow::Result<ExitCode> {
     if let Some(folder) = &options.svg {
         report.write_pictures(folder).context("cannot write the pictures")?;
     }
-    Ok(if report.faults() == 0 && report.far.turned_away() == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if report.faults() == 0 && report.far.turned_away() + report.far.mishandled() == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 /// Tells what is going on: in one line on a terminal.

@@ -32,7 +32,7 @@ pub(crate) struct Options {
     /// Only this server
     #[arg(long, value_enum)]
     pub(crate) only: Option<Subject>,
-    /// idle, fanout, unicast, connect, storm, handshakes, backlog: how many connections, instead of the usual ones
+    /// idle, fanout, unicast, connect, storm, handshakes, backlog, overload: how many connections, instead of the usual ones
     #[arg(long, value_name = "N")]
     pub(crate) connections: Option<usize>,
     /// fanout: how many of them get each message, instead of the usual ones
@@ -104,6 +104,8 @@ pub(crate) enum Mode {
     Siege,
     /// Many TCP connections while the server does not look
     Backlog,
+    /// All tunnels of a business server open at once, which can do only so much at a time
+    Overload,
     /// All of these
     All,
     /// The bare server itself

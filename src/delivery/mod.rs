@@ -1,7 +1,11 @@
 //! Delivery of events to business servers as pure rules: order, retry, giving up, when to leave a server alone.
 
+mod allowance;
 mod breaker;
 mod lane;
+mod line;
+#[cfg(test)]
+mod overload_tests;
 #[cfg(test)]
 mod property_tests;
 mod retry;
@@ -10,12 +14,16 @@ use std::sync::Arc;
 use std::time::Duration;
 use std::time::Instant;
 
+pub use allowance::Allowance;
+pub use allowance::Ended;
+pub use allowance::Strain;
 pub use breaker::Admission;
 pub use breaker::Breaker;
 pub use breaker::Health;
 pub use lane::Failure;
 pub use lane::Lane;
 pub use lane::Step;
+pub use line::Line;
 
 use crate::protocol::close::CloseReason;
 use crate::protocol::content::Content;

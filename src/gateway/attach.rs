@@ -163,7 +163,7 @@ impl Gateway {
         }
         let ticket = self.open_ticket(ticket).await?;
         let tenant = self.tenants.tenant(&ticket.tenant).ok_or(Refusal::TenantGone)?;
-        let endpoint = self.endpoints.endpoint(&ticket.receive_url).map_err(|_| Refusal::Unknown)?;
+        let endpoint = self.endpoints.endpoint(&tenant.id, &ticket.receive_url).map_err(|_| Refusal::Unknown)?;
         let subprotocol = offer.choose(&tenant.settings().subprotocols)?;
         let (tunnel, token) = (ticket.tunnel, rand::random());
         let (engine, mut was_away) = (Arc::clone(&self.engine), false);

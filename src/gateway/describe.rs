@@ -18,6 +18,7 @@ use crate::protocol::content::Profile;
 use crate::protocol::native::Name;
 use crate::protocol::native::request::Metadata;
 use crate::tenant::Tenant;
+use crate::webhook::Demand;
 
 /// One open tunnel, as its business server sees it.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -31,6 +32,9 @@ pub struct Description {
     node: String,
     connected_since: String,
     queues: Queues,
+    /// Nodes of an earlier version do not tell it.
+    #[serde(default)]
+    endpoint: Endpoint,
     last_error: Option<String>,
 }
 
@@ -41,6 +45,15 @@ struct Queues {
     events: usize,
     event_bytes: usize,
     push_bytes: usize,
+}
+
+/// What is asked of its receive URL by all of its tenant's tunnels of its node.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Endpoint {
+    in_flight: usize,
+    in_flight_limit: usize,
+    waiting: usize,
 }
 
 impl Gateway {
@@ -73,6 +86,7 @@ impl Gateway {
         let inbox = &connection.inbox;
         let (user, groups) = inbox.tenant.groups.of(inbox.tunnel);
         let known = inbox.known();
+        let Demand { in_flight, limit, waiting } = inbox.endpoint.demand();
         Description {
             tunnel_id: inbox.tunnel.to_string(),
             profile: if connection.profile == Profile::Native { "native" } else { "wafer" }.to_owned(),
@@ -82,6 +96,7 @@ impl Gateway {
             node: self.node.clone(),
             connected_since: rfc3339(connection.opened_unix()),
             queues: Queues { events: inbox.len(), event_bytes: inbox.bytes(), push_bytes: connection.queued_bytes() },
+            endpoint: Endpoint { in_flight, in_flight_limit: limit, waiting },
             last_error: known.last_error,
         }
     }

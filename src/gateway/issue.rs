@@ -94,7 +94,8 @@ impl Gateway {
         if !self.engine.is_up() {
             return Err(IssueError::EngineAway);
         }
-        let endpoint = self.endpoints.endpoint(receive_url).map_err(|error| IssueError::NotAUrl(error.to_string()))?;
+        let endpoint = self.endpoints.endpoint(&tenant.id, receive_url);
+        let endpoint = endpoint.map_err(|error| IssueError::NotAUrl(error.to_string()))?;
         let url = &endpoint.url;
         let host = url.host_as_written();
         if !tenant.owns_authority(url.authority_as_written(), host) {

@@ -155,7 +155,7 @@ impl Gateway {
             clock,
             ticket_clock,
             random_id,
-            endpoints: Endpoints::new(options.webhook.max_in_flight_per_endpoint),
+            endpoints: Endpoints::new(options.webhook.max_in_flight_per_endpoint, options.webhook.timeout()),
             guard: ArcSwap::from_pointee(Guard::of(&options.webhook)),
             descriptors,
             expected: Mutex::default(),

@@ -62,6 +62,11 @@ impl Answer {
     pub(crate) fn broken(status: StatusCode, error: AttemptError) -> Self {
         Self { status, retry_after: None, coding: Coding::None, body: Bytes::new(), end: End::Broken(error) }
     }
+
+    /// Whether the rest of it did not come within the limit of the attempt.
+    pub(crate) fn has_timed_out(&self) -> bool {
+        matches!(self.end, End::Broken(AttemptError::Timeout { .. }))
+    }
 }
 
 impl Coding {

@@ -147,9 +147,9 @@ fn lost_words(source: &(dyn Error + Send + Sync + 'static)) -> Cow<'static, str>
     if let Some(error) = find::<io::Error>(source) {
         return io_words(error);
     }
-    match find::<hyper::Error>(source) {
-        Some(error) if error.is_canceled() || error.is_closed() => "connection closed before the request left".into(),
-        _ => innermost(source).to_string().into(),
+    match find::<h2::Error>(source) {
+        Some(error) => error.get_io().map_or_else(|| error.to_string().into(), io_words),
+        None => innermost(source).to_string().into(),
     }
 }
 

@@ -8,8 +8,8 @@ use std::time::SystemTime;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use bytes::BytesMut;
+use h2::RecvStream;
 use hyper::StatusCode;
-use hyper::body::Incoming;
 use hyper::header::CONTENT_ENCODING;
 use hyper::header::DATE;
 use hyper::header::RETRY_AFTER;
@@ -34,11 +34,15 @@ use crate::webhook::head::list;
 use crate::webhook::headers::Header;
 use crate::webhook::http1::Exchange;
 use crate::webhook::http2;
+use crate::webhook::http2::Place;
 use crate::webhook::pool::Connection;
 use crate::webhook::pool::Pool;
 use crate::webhook::resolve::Resolve;
 use crate::webhook::tls::Roots;
 use crate::webhook::tls::Tls;
+
+/// A request that has surely not been taken is sent so many times at most, the last time on a new connection.
+const MAX_TRIES: u32 = 3;
 
 /// What a client is made of.
 pub struct Settings {
@@ -102,8 +106,9 @@ impl Client {
     /// Makes one attempt for what belongs to this node's life `epoch`, which takes at most `limit` with everything in it. No byte leaves
     /// when that life is over, or may be.
     ///
-    /// A request that met a stale connection before any of it left is sent once more on a new one. Whatever begins with a complete
-    /// status line is an answer, also if all behind it is missing. `headers` need neither `Host` nor `Content-Length`.
+    /// A request that met a stale connection before any of it left, or a server that says that it did nothing about it, is sent once more
+    /// on another one. Whatever begins with a complete status line is an answer, also if all behind it is missing. `headers` need neither
+    /// `Host` nor `Content-Length`.
     pub async fn post(
         &self,
         epoch: u32,
@@ -137,22 +142,28 @@ impl Client {
                 }
                 body
             }
-            Unread::Http2(_, read) => read.freeze(),
+            Unread::Http2 { read, .. } => read.freeze(),
         };
         Ok(Answer { body, end, ..begun.answer })
     }
 
     async fn attempt(&self, epoch: u32, outgoing: &Outgoing<'_>, progress: &Progress) -> Result<Begun, AttemptError> {
         let pool = self.pool.load_full();
-        if let Some(connection) = pool.take(outgoing.url) {
+        let mut tries = 1;
+        loop {
+            let kept = if tries < MAX_TRIES { pool.take(outgoing.url) } else { None };
+            let connection = match kept {
+                Some(connection) => connection,
+                None => {
+                    self.may_speak(epoch)?;
+                    pool.connect(outgoing.url).await?
+                }
+            };
             match self.exchange(&pool, connection, epoch, outgoing, progress).await {
-                Err(AttemptError::Lost { was_sent: false, .. }) => {}
+                Err(AttemptError::Lost { was_sent: false, .. }) if tries < MAX_TRIES => tries += 1,
                 result => return result,
             }
         }
-        self.may_speak(epoch)?;
-        let connection = pool.connect(outgoing.url).await?;
-        self.exchange(&pool, connection, epoch, outgoing, progress).await
     }
 
     async fn exchange(
@@ -176,15 +187,13 @@ impl Client {
                 Ok(Begun { answer, body: Unread::Http1(exchange, Arc::clone(pool)) })
             }
             Connection::Http2(mut connection) => {
-                progress.was_sent.store(true, Ordering::Relaxed);
-                let sent = connection.send(url, headers, body).await;
-                progress.was_sent.store(!matches!(sent, Err(http2::Failure::Unsent(_))), Ordering::Relaxed);
+                let sent = connection.send(url, headers, body, &progress.was_sent).await;
                 let (head, body) = sent?.into_parts();
                 let text = |name| head.headers.get(name).and_then(|value| value.to_str().ok());
                 let codings = head.headers.get_all(CONTENT_ENCODING).iter().flat_map(|value| list(value.as_bytes()));
                 let coding = codings.fold(Coding::None, Coding::within);
                 let answer = self.answer(head.status, coding, text(RETRY_AFTER), text(DATE));
-                Ok(Begun { answer, body: Unread::Http2(body, BytesMut::new()) })
+                Ok(Begun { answer, body: Unread::Http2 { body, read: BytesMut::new(), _place: connection } })
             }
         }
     }
@@ -221,15 +230,15 @@ struct Begun {
 enum Unread {
     /// With the pool that its connection came from.
     Http1(Exchange, Arc<Pool>),
-    /// With what has been read of it.
-    Http2(Incoming, BytesMut),
+    /// With what has been read of it, and its place on its connection.
+    Http2 { body: RecvStream, read: BytesMut, _place: Place },
 }
 
 impl Unread {
     async fn read(&mut self) -> Result<End, AttemptError> {
         match self {
             Self::Http1(exchange, _) => Ok(exchange.read_body().await?),
-            Self::Http2(body, read) => Ok(http2::read_body(body, read).await.map_err(http2::Failure::Lost)?),
+            Self::Http2 { body, read, .. } => Ok(http2::read_body(body, read).await.map_err(http2::Failure::Lost)?),
         }
     }
 }

@@ -5,6 +5,8 @@ use std::net::IpAddr;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering;
 use std::task::Context;
 use std::task::Poll;
 use std::time::Duration;
@@ -28,6 +30,10 @@ use crate::webhook::refusals::Refusals;
 use crate::webhook::resolve::Resolve;
 use crate::webhook::tls::Tls;
 
+/// No connection is used for longer than a time between these, so that a name that has moved is followed.
+const SHORTEST_LIFE: Duration = Duration::from_secs(45);
+const LONGEST_LIFE: Duration = Duration::from_secs(75);
+
 /// Longest wait for one address.
 const ADDRESS_DEADLINE: Duration = Duration::from_secs(2);
 
@@ -39,18 +45,26 @@ pub struct Connector {
     dial: Arc<dyn Dial>,
     tls: Tls,
     fence: Arc<Fence>,
+    /// Connections made so far.
+    made: AtomicU32,
 }
 
 impl Connector {
     /// A connector that reaches what `guard` admits, for as long as `fence` permits.
     pub fn new(guard: Guard, resolver: Arc<dyn Resolve>, dial: Arc<dyn Dial>, tls: Tls, fence: Arc<Fence>) -> Self {
-        Self { guard, refusals: Refusals::default(), resolver, dial, tls, fence }
+        Self { guard, refusals: Refusals::default(), resolver, dial, tls, fence, made: AtomicU32::new(0) }
     }
 
-    /// Connects to the host of `url`, by TLS if it is an https URL.
-    pub async fn connect(&self, url: &ReceiveUrl) -> Result<Stream, AttemptError> {
+    /// Connects to the host of `url`, by TLS if it is an https URL. Of several addresses each is the first in its `turn`.
+    pub async fn connect(&self, url: &ReceiveUrl, turn: usize) -> Result<Stream, AttemptError> {
         let epoch = self.fence.epoch();
-        let addresses = self.admitted(url.host(), url.port()).await?;
+        // What it finds is no fresher than this.
+        let retires_at = Instant::now() + life(self.made.fetch_add(1, Ordering::Relaxed));
+        let mut addresses = self.admitted(url.host(), url.port()).await?;
+        if !addresses.is_empty() {
+            let first = turn % addresses.len();
+            addresses.rotate_left(first);
+        }
         let stream = self.connect_to_one(&addresses, url.port()).await;
         let stream = stream.map_err(|error| AttemptError::Connect(Arc::new(error)))?;
         let transport = if url.is_https() {
@@ -59,7 +73,7 @@ impl Connector {
         } else {
             Secured::Plain(stream)
         };
-        Ok(Stream { transport, fence: Arc::clone(&self.fence), epoch })
+        Ok(Stream { transport, fence: Arc::clone(&self.fence), epoch, retires_at })
     }
 
     /// The addresses of `host`, an address itself or a name, that may be connected to. Those that may not are left out.
@@ -106,6 +120,13 @@ impl Connector {
     }
 }
 
+/// How long the connection of this number is used: all between the bounds, neighbours far from each other.
+fn life(number: u32) -> Duration {
+    // By the golden ratio, numbers in a row are spread evenly.
+    let share = f64::from(number.wrapping_mul(2_654_435_769)) / 2_f64.powi(32);
+    SHORTEST_LIFE + (LONGEST_LIFE - SHORTEST_LIFE).mul_f64(share)
+}
+
 fn no_connection_within(limit: Duration) -> io::Error {
     let words = format!("no connection within {} ms", limit.as_millis());
     io::Error::new(io::ErrorKind::TimedOut, words)
@@ -117,6 +138,7 @@ pub struct Stream {
     transport: Secured,
     fence: Arc<Fence>,
     epoch: u32,
+    retires_at: Instant,
 }
 
 enum Secured {
@@ -133,6 +155,11 @@ impl Stream {
             Secured::Plain(_) => false,
             Secured::Tls(stream) => stream.get_ref().1.alpn_protocol() == Some(b"h2"),
         }
+    }
+
+    /// When it takes no request any more.
+    pub(crate) fn retires_at(&self) -> Instant {
+        self.retires_at
     }
 
     /// The last question before bytes leave.
@@ -181,5 +208,20 @@ impl AsyncWrite for Stream {
             Secured::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
             Secured::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lives_are_spread_between_their_bounds() {
+        let mut lives: Vec<Duration> = (0..100).map(life).collect();
+        lives.sort();
+
+        assert!(SHORTEST_LIFE <= lives[0] && lives[99] < LONGEST_LIFE);
+        let widest = lives.windows(2).map(|pair| pair[1] - pair[0]).max().expect("a hundred");
+        assert!(widest < Duration::from_secs(1), "{widest:?}");
     }
 }

@@ -7,29 +7,33 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use hyper::StatusCode;
+use tokio::runtime::Handle;
 use tokio::sync::Notify;
-use tokio::sync::SemaphorePermit;
 use tokio::time::Instant;
+use tokio::time::sleep;
 use tokio::time::sleep_until;
 use tokio::time::timeout_at;
 
 use super::Act;
 use super::Deliver;
 use super::answer::Answer;
+use super::attempt::AttemptError;
 use super::client::Client;
-use super::endpoints::Endpoint;
 use super::inbox::Inbox;
 use super::resign::Outgoing;
 use super::said;
+use super::turn::End;
+use super::turn::Permits;
+use super::turn::admit;
 use super::verdict::Judgement;
 use super::verdict::judge;
 use crate::clock::Clock;
-use crate::delivery::Admission;
 use crate::delivery::Event;
 use crate::delivery::EventKind;
 use crate::delivery::Failure;
-use crate::delivery::Health;
 use crate::delivery::Step;
+use crate::delivery::Strain;
 use crate::delivery::Ttl;
 use crate::delivery::Verdict;
 use crate::fence::Fence;
@@ -41,6 +45,8 @@ use crate::options;
 
 /// Why an event is given up that nobody took in time.
 const EXPIRED: &str = "its time is over (message_ttl_secs or close_ttl_secs)";
+/// A task that panicked is followed by another after this time.
+const AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// Delivers the events of all tunnels of a node. Cheap to clone.
 #[derive(Clone)]
@@ -158,10 +164,11 @@ impl Deliver for Dispatcher {
 /// While it waits, this future is small: thousands of them wait for a business server that is down. So it holds no event then: the
 /// lane has it.
 async fn run(inner: Arc<Inner>, inbox: Arc<Inbox>) {
+    let at_work = AtWork { inner: &inner, inbox: &inbox };
     loop {
         let next = inner.next(&inbox);
         match next {
-            Next::Idle => return,
+            Next::Idle => break,
             Next::WaitUntil(at) => {
                 sleep_until(at).await;
                 continue;
@@ -169,29 +176,26 @@ async fn run(inner: Arc<Inner>, inbox: Arc<Inbox>) {
             Next::Expired(_) | Next::Send { .. } => {}
         }
         if !inner.upkeep.fence.admits(inbox.epoch).await {
-            return inner.abandon(&inbox, next);
+            inner.abandon(&inbox, next);
+            break;
         }
         match next {
-            Next::Expired(event) => inner.expire(&inbox, &event),
-            Next::Send { deadline } => {
-                if let Some(permits) = admit(&inbox.endpoint, deadline).await {
+            Next::Expired(taken) => inner.expire(&inbox, &taken.event),
+            Next::Send { deadline, is_late } => {
+                if let Some(permits) = admit(&inbox.endpoint, is_late, deadline).await {
                     Box::pin(inner.attempt(&inbox, permits)).await;
                 }
             }
             Next::Idle | Next::WaitUntil(_) => {}
         }
     }
+    std::mem::forget(at_work);
 }
 
-/// What is to be done next for a tunnel: a [`Step`] that is small.
-enum Next {
-    Idle,
-    WaitUntil(Instant),
-    Expired(Box<Event>),
-    /// Post the lane's first event, which will have expired at this time.
-    Send {
-        deadline: Instant,
-    },
+/// A task at work on an inbox. One that panics is followed by another, so that no tunnel falls silent for ever.
+struct AtWork<'a> {
+    inner: &'a Arc<Inner>,
+    inbox: &'a Arc<Inbox>,
 }
 
 /// What an attempt sends.
@@ -207,51 +211,79 @@ struct Prepared {
     is_first: bool,
 }
 
-/// What an attempt holds: one of its receive URL's requests in flight, and one of its server's.
-type Permits<'a> = (SemaphorePermit<'a>, SemaphorePermit<'a>);
+impl Drop for AtWork<'_> {
+    fn drop(&mut self) {
+        let Ok(runtime) = Handle::try_current() else { return };
+        if !std::thread::panicking() {
+            // The runtime ends, and this task with it.
+            return self.inbox.update(|state| state.is_running = false);
+        }
+        tracing::error!(
+            tunnel.id = %self.inbox.tunnel,
+            tenant.id = %self.inbox.tenant.id,
+            "delivering a tunnel's events panicked, which is a fault of the gateway: they are tried again"
+        );
+        let (inner, inbox) = (Arc::clone(self.inner), Arc::clone(self.inbox));
+        runtime.spawn(async move {
+            sleep(AGAIN_AFTER).await;
+            run(inner, inbox).await;
+        });
+    }
+}
 
-/// Waits until the endpoint may be asked; none if that was not before `deadline`.
-async fn admit(endpoint: &Endpoint, deadline: Instant) -> Option<Permits<'_>> {
-    loop {
-        let permits = match try_acquire(endpoint) {
-            Some(permits) => permits,
-            None => Box::pin(timeout_at(deadline, acquire(endpoint))).await.ok()??,
-        };
-        let changed = endpoint.changed.notified();
-        let until = match endpoint.breaker.lock().admit(Instant::now().into_std()) {
-            Admission::Go => return Some(permits),
-            Admission::WaitUntil(at) => deadline.min(at.into()),
-            Admission::WaitForProbe => deadline,
-        };
-        drop(permits);
-        if timeout_at(until, changed).await.is_err() && until == deadline {
-            return None;
+/// Events that are delivered or given up: that is told when this is dropped, behind all that their answer asked for.
+struct Settled<'a> {
+    inner: &'a Inner,
+    tunnel: TunnelId,
+    event: &'a Event,
+    companions: &'a [Event],
+}
+
+impl Drop for Settled<'_> {
+    fn drop(&mut self) {
+        for event in std::iter::once(self.event).chain(self.companions) {
+            self.inner.settle(self.tunnel, event);
+            self.inner.one_less(event);
         }
     }
 }
 
-/// Both permits, if they are free.
-fn try_acquire(endpoint: &Endpoint) -> Option<Permits<'_>> {
-    Some((endpoint.permits.try_acquire().ok()?, endpoint.server_permits.try_acquire().ok()?))
+/// An event that has left its lane, and waits no longer when this is dropped.
+struct Taken<'a> {
+    inner: &'a Inner,
+    event: Box<Event>,
 }
 
-/// Both permits. Who waits for the server's holds its own URL's, so that no URL has more than its share of those who wait.
-async fn acquire(endpoint: &Endpoint) -> Option<Permits<'_>> {
-    Some((endpoint.permits.acquire().await.ok()?, endpoint.server_permits.acquire().await.ok()?))
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        self.inner.one_less(&self.event);
+    }
+}
+
+/// What is to be done next for a tunnel: a [`Step`] that is small.
+enum Next<'a> {
+    Idle,
+    WaitUntil(Instant),
+    Expired(Taken<'a>),
+    /// Post the lane's first event, which will have expired at this time; a late tunnel lets others go first.
+    Send {
+        deadline: Instant,
+        is_late: bool,
+    },
 }
 
 impl Inner {
-    fn next(&self, inbox: &Inbox) -> Next {
-        let step = inbox.update(|state| {
+    fn next(&self, inbox: &Inbox) -> Next<'_> {
+        let (step, is_late) = inbox.update(|state| {
             let step = state.lane.poll(Instant::now().into_std(), &self.ttl);
             state.is_running = !matches!(step, Step::Idle);
-            step
+            (step, state.is_late)
         });
         match step {
             Step::Idle => Next::Idle,
             Step::WaitUntil(at) => Next::WaitUntil(at.into()),
-            Step::Expired(event) => Next::Expired(Box::new(event)),
-            Step::Send(event) => Next::Send { deadline: self.ttl.deadline(&event).into() },
+            Step::Expired(event) => Next::Expired(Taken { inner: self, event: Box::new(event) }),
+            Step::Send(event) => Next::Send { deadline: self.ttl.deadline(&event).into(), is_late },
         }
     }
 
@@ -261,7 +293,7 @@ impl Inner {
         // It may have waited long for its permits.
         Mark::EventAdmitted.pass();
         if !self.upkeep.fence.permits(inbox.epoch) {
-            return leave_alone(&inbox.endpoint);
+            return;
         }
         let Some(Prepared { event, companions, together, is_untried, is_first }) = self.prepare(inbox) else { return };
         let event = &event;
@@ -281,8 +313,9 @@ impl Inner {
         let now = Instant::now();
         let judgement = judge(&result, outgoing.sent());
         self.metrics.webhook_duration(event.kind.as_str(), now - started);
-        record(&inbox.endpoint, &judgement, now);
-        drop(permits);
+        let strain = strain(&result, now - started);
+        let reason = judgement.reason.as_ref();
+        permits.end(&End { health: judgement.health, strain, tunnel: inbox.tunnel, reason });
         Mark::EventAnswered.pass();
         if !self.upkeep.fence.admits(inbox.epoch).await {
             // Others tell of the tunnel, and do what their answers ask for.
@@ -299,6 +332,13 @@ impl Inner {
                 "a batch is refused, each of its events is sent alone",
             );
         }
+        // From here on nothing makes it repeat an event that was answered, not even a panic in what its answer asks for.
+        inbox.update(|state| {
+            state.is_late = strain == Strain::TimedOut;
+            state.lane.handle(judgement.verdict, now.into_std(), (self.jitter)());
+        });
+        let is_over = matches!(judgement.verdict, Verdict::Delivered | Verdict::Final);
+        let settled = is_over.then(|| Settled { inner: self, tunnel: inbox.tunnel, event, companions: &companions });
         std::iter::once(event).chain(&companions).for_each(|event| self.report(inbox, event, &judgement, is_first));
         match &result {
             Ok(answer) if judgement.verdict == Verdict::Delivered => self.act(inbox, event, answer).await,
@@ -308,10 +348,7 @@ impl Inner {
             }
             _ => {}
         }
-        inbox.update(|state| state.lane.handle(judgement.verdict, now.into_std(), (self.jitter)()));
-        if matches!(judgement.verdict, Verdict::Delivered | Verdict::Final) {
-            std::iter::once(event).chain(&companions).for_each(|event| self.settle(inbox, event));
-        }
+        drop(settled);
     }
 
     /// What is to be sent.
@@ -393,28 +430,25 @@ impl Inner {
         inbox.note_expired(EXPIRED);
         self.metrics.webhook(event.kind.as_str(), WebhookResult::Expired);
         give_up(inbox, event, EXPIRED);
-        self.settle(inbox, event);
+        self.settle(inbox.tunnel, event);
     }
 
     /// The tunnel is another node's to speak for, also of an event that has just expired.
-    fn abandon(&self, inbox: &Inbox, next: Next) {
-        let mut abandoned = inbox.update(|state| {
+    fn abandon(&self, inbox: &Inbox, next: Next<'_>) {
+        let abandoned = inbox.update(|state| {
             state.is_running = false;
             state.lane.drain().collect::<Vec<_>>()
         });
-        if let Next::Expired(event) = next {
-            abandoned.push(*event);
-        }
-        tracing::debug!(tunnel.id = %inbox.tunnel, events = abandoned.len(), "events left to others");
+        let events = abandoned.len() + usize::from(matches!(next, Next::Expired(_)));
+        tracing::debug!(tunnel.id = %inbox.tunnel, events, "events left to others");
         abandoned.iter().for_each(|event| self.one_less(event));
     }
 
     /// An event is delivered or given up.
-    fn settle(&self, inbox: &Inbox, event: &Event) {
+    fn settle(&self, tunnel: TunnelId, event: &Event) {
         if matches!(event.kind, EventKind::Close(_)) {
-            (self.upkeep.settled)(inbox.tunnel);
+            (self.upkeep.settled)(tunnel);
         }
-        self.one_less(event);
     }
 
     fn one_less(&self, event: &Event) {
@@ -452,30 +486,18 @@ fn weigh(inbox: &Inbox, judgement: Judgement, now: Instant) -> Judgement {
     Judgement { verdict, reason, ..judgement }
 }
 
-/// Tells the breaker how an attempt ended, and the log when it has changed its mind.
-fn record(endpoint: &Endpoint, judgement: &Judgement, now: Instant) {
-    let (was_open, is_open) = {
-        let mut breaker = endpoint.breaker.lock();
-        let was_open = breaker.is_open();
-        if breaker.record(judgement.health, now.into_std()) {
-            endpoint.changed.notify_waiters();
-        }
-        (was_open, breaker.is_open())
-    };
-    let (url, reason) = (&endpoint.url, judgement.reason.as_ref());
-    match (was_open, is_open) {
-        (false, true) => {
-            tracing::warn!(%url, reason, "business server does not answer: its events wait for one probe at a time");
-        }
-        (true, false) => tracing::info!(%url, "business server answers again"),
-        _ => {}
-    }
-}
-
-/// Nothing is asked of an endpoint that was about to be asked: whoever waits for that as a probe waits no longer.
-fn leave_alone(endpoint: &Endpoint) {
-    if endpoint.breaker.lock().record(Health::Unknown, Instant::now().into_std()) {
-        endpoint.changed.notify_waiters();
+/// What the end of an attempt says about how much its server can do. An error of the application says nothing.
+fn strain(result: &Result<Answer, AttemptError>, took: Duration) -> Strain {
+    match result {
+        Ok(answer) if answer.has_timed_out() => Strain::TimedOut,
+        Ok(answer) => match answer.status {
+            StatusCode::SERVICE_UNAVAILABLE => Strain::Refused,
+            StatusCode::TOO_MANY_REQUESTS => Strain::Unknown,
+            status if status.is_server_error() => Strain::Unknown,
+            _ => Strain::Answered(took),
+        },
+        Err(AttemptError::Timeout { .. }) => Strain::TimedOut,
+        Err(_) => Strain::Unknown,
     }
 }
 

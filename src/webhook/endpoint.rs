@@ -155,6 +155,11 @@ impl ReceiveUrl {
         &self.0.request_head
     }
 
+    /// Tells it from all others in memory, also from those with the same text that are another tenant's.
+    pub(crate) fn identity(&self) -> usize {
+        Arc::as_ptr(&self.0).addr()
+    }
+
     /// Scheme, host and port: what shares connections.
     pub(crate) fn origin(&self) -> &Arc<str> {
         &self.0.origin

@@ -28,6 +28,7 @@ use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWrite;
 use tokio::io::ReadBuf;
 use tokio::task::unconstrained;
+use tokio::time::Instant;
 
 use crate::webhook::answer::End;
 use crate::webhook::answer::MAX_BODY_BYTES;
@@ -94,6 +95,11 @@ impl Http1 {
     /// Speaks HTTP/1.1 on `stream`.
     pub(crate) fn new(stream: Stream) -> Self {
         Self { stream }
+    }
+
+    /// When it takes no request any more.
+    pub(crate) fn retires_at(&self) -> Instant {
+        self.stream.retires_at()
     }
 
     /// Whether a request may be sent: the server has neither closed the connection nor said anything unasked.

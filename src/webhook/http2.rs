@@ -1,21 +1,42 @@
-//! One HTTP/2 connection to a business server, shared by all exchanges with it and run by a task of its own.
+//! One HTTP/2 connection to a business server, shared by exchanges with it and run by a task of its own.
 
+use std::collections::HashMap;
+use std::future::Future;
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering;
+use std::task::Context;
+use std::task::Poll;
+use std::task::Waker;
+use std::task::ready;
 use std::time::Duration;
 
 use bytes::Bytes;
 use bytes::BytesMut;
-use http_body_util::BodyExt;
-use http_body_util::Full;
+use h2::Ping;
+use h2::PingPong;
+use h2::Reason;
+use h2::RecvStream;
+use h2::client::Connection;
+use h2::client::SendRequest;
 use hyper::Method;
 use hyper::Request;
 use hyper::Response;
-use hyper::body::Body;
-use hyper::body::Incoming;
-use hyper::client::conn::http2;
-use hyper_util::rt::TokioExecutor;
-use hyper_util::rt::TokioIo;
-use hyper_util::rt::TokioTimer;
+use hyper::Version;
+use hyper::header::CONTENT_LENGTH;
+use parking_lot::Mutex;
+use tokio::io::AsyncRead;
+use tokio::io::AsyncWrite;
+use tokio::io::ReadBuf;
+use tokio::time::Instant;
+use tokio::time::Sleep;
+use tokio::time::sleep;
+use tokio::time::sleep_until;
 
 use crate::webhook::answer::End;
 use crate::webhook::answer::MAX_BODY_BYTES;
@@ -23,6 +44,7 @@ use crate::webhook::answer::MAX_HEAD_BYTES;
 use crate::webhook::attempt::AttemptError;
 use crate::webhook::connect::Stream;
 use crate::webhook::endpoint::ReceiveUrl;
+use crate::webhook::frames::Frames;
 use crate::webhook::headers::Header;
 use crate::webhook::headers::sendable;
 
@@ -32,20 +54,54 @@ const STREAM_WINDOW_BYTES: u32 = MAX_BODY_BYTES as u32;
 /// What all exchanges may send ahead of us.
 const CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
 
-/// How often a busy connection is asked whether it still lives, and how long it has to answer. All requests to a host
-/// share it, so a dead one would fail every attempt until TCP gives up.
+/// How often a busy connection is asked whether it still lives, and how long it has to answer. Many requests to a host
+/// share it, so a dead one would fail their attempts until TCP gives up.
 const PING: Duration = Duration::from_secs(5);
 
-/// A handle on the connection, which ends when its last handle is dropped.
-#[derive(Clone)]
-pub(crate) struct Http2(http2::SendRequest<Full<Bytes>>);
+/// A connection that has not answered for so long gets no more requests until it does.
+const SILENT_AFTER: Duration = Duration::from_secs(1);
+
+/// Most streams on one connection, whatever the server allows.
+const MAX_STREAMS: usize = 1_000;
+
+/// A connection; it ends when this and all streams are dropped.
+pub(crate) struct Http2 {
+    sender: SendRequest<Bytes>,
+    load: Arc<Load>,
+    retires_at: Instant,
+}
+
+/// What is on a connection at present.
+#[derive(Default)]
+struct Load {
+    streams: Mutex<Streams>,
+    /// Requests that the reader has not heard of.
+    requests: AtomicU32,
+    is_silent: AtomicBool,
+    /// Whether the server has said what it allows.
+    is_settled: AtomicBool,
+}
+
+#[derive(Default)]
+struct Streams {
+    all: usize,
+    /// By receive URL.
+    each: HashMap<usize, usize>,
+}
+
+/// A place for one exchange on a connection.
+pub(crate) struct Place {
+    sender: SendRequest<Bytes>,
+    load: Arc<Load>,
+    url: usize,
+}
 
 /// Why an exchange failed.
 pub(crate) enum Failure {
-    /// The connection had ended before any of the request left.
-    Unsent(hyper::Error),
+    /// The server has seen nothing of the request, or has said that it did nothing about it.
+    Unsent(h2::Error),
     /// The exchange ended later.
-    Lost(hyper::Error),
+    Lost(h2::Error),
 }
 
 impl From<Failure> for AttemptError {
@@ -59,53 +115,217 @@ impl From<Failure> for AttemptError {
 
 impl Http2 {
     /// Starts HTTP/2 on `stream`.
-    pub(crate) async fn open(stream: Stream) -> hyper::Result<Self> {
-        let (sender, connection) = http2::Builder::new(TokioExecutor::new())
-            .timer(TokioTimer::new())
-            .initial_stream_window_size(STREAM_WINDOW_BYTES)
+    pub(crate) async fn open(stream: Stream) -> Result<Self, AttemptError> {
+        let load = Arc::new(Load::default());
+        let retires_at = stream.retires_at();
+        let (sender, mut connection) = h2::client::Builder::new()
+            .initial_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
             .max_header_list_size(MAX_HEAD_BYTES as u32)
-            .keep_alive_interval(PING)
-            .keep_alive_timeout(PING)
-            .handshake(TokioIo::new(stream))
-            .await?;
+            .enable_push(false)
+            .handshake(Metered::new(stream, Arc::clone(&load)))
+            .await
+            .map_err(Failure::Unsent)?;
+        let pings = connection.ping_pong();
+        // Before its first words, nobody knows how many streams it allows.
+        poll_fn(|cx| match Pin::new(&mut connection).poll(cx) {
+            Poll::Ready(Err(error)) => Poll::Ready(Err(Failure::Unsent(error).into())),
+            Poll::Ready(Ok(())) => Poll::Ready(Err(hung_up())),
+            Poll::Pending if load.is_settled.load(Ordering::Relaxed) => Poll::Ready(Ok(())),
+            Poll::Pending => Poll::Pending,
+        })
+        .await?;
         // What ends the connection reaches every exchange on it as that exchange's error.
-        tokio::spawn(connection);
-        Ok(Self(sender))
+        tokio::spawn(drive(connection, pings, Arc::clone(&load)));
+        Ok(Self { sender, load, retires_at })
     }
 
-    /// Whether the connection has ended.
-    pub(crate) fn is_closed(&self) -> bool {
-        self.0.is_closed()
+    /// Whether it takes no request any more: it has ended, its server says goodbye, or it is old.
+    pub(crate) fn is_retired(&mut self) -> bool {
+        Instant::now() >= self.retires_at || is_ended(&mut self.sender)
     }
 
-    /// Sends a request and waits for the head of its answer.
+    /// A place for a request to `url`, if there is one: a URL takes no more than half of them, so that others find one.
+    pub(crate) fn place(&self, url: &ReceiveUrl) -> Option<Place> {
+        let limit = self.sender.current_max_send_streams().min(MAX_STREAMS);
+        let mut streams = self.load.streams.lock();
+        let own = streams.each.get(&url.identity()).copied().unwrap_or(0);
+        let is_free = streams.all < limit && own < limit.div_ceil(2) && !self.load.is_silent.load(Ordering::Relaxed);
+        is_free.then(|| self.take(&mut streams, url))
+    }
+
+    /// A place for a request to `url`, for whoever made the connection for it.
+    pub(crate) fn first_place(&self, url: &ReceiveUrl) -> Place {
+        self.take(&mut self.load.streams.lock(), url)
+    }
+
+    fn take(&self, streams: &mut Streams, url: &ReceiveUrl) -> Place {
+        streams.all += 1;
+        *streams.each.entry(url.identity()).or_default() += 1;
+        Place { sender: self.sender.clone(), load: Arc::clone(&self.load), url: url.identity() }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut streams = self.load.streams.lock();
+        streams.all -= 1;
+        if let Some(own) = streams.each.get_mut(&self.url) {
+            *own -= 1;
+            if *own == 0 {
+                streams.each.remove(&self.url);
+            }
+        }
+    }
+}
+
+impl Place {
+    /// Sends a request and waits for the head of its answer. Sets `was_sent` as soon as any of it may have left.
     pub(crate) async fn send(
         &mut self,
         url: &ReceiveUrl,
         headers: &[Header],
         body: &Bytes,
-    ) -> Result<Response<Incoming>, Failure> {
-        let mut request = Request::new(Full::new(body.clone()));
+        was_sent: &AtomicBool,
+    ) -> Result<Response<RecvStream>, Failure> {
+        let mut request = Request::new(());
         *request.method_mut() = Method::POST;
         *request.uri_mut() = url.uri().clone();
+        *request.version_mut() = Version::HTTP_2;
         request.headers_mut().extend(sendable(headers).cloned());
-        self.0.try_send_request(request).await.map_err(|mut error| match error.take_message() {
-            Some(_) => Failure::Unsent(error.into_error()),
-            None => Failure::Lost(error.into_error()),
+        request.headers_mut().insert(CONTENT_LENGTH, body.len().into());
+        let (answer, mut stream) = self.sender.send_request(request, body.is_empty()).map_err(Failure::Unsent)?;
+        if !body.is_empty() {
+            stream.send_data(body.clone(), true).map_err(Failure::Unsent)?;
+        }
+        self.load.requests.fetch_add(1, Ordering::Relaxed);
+        // The server may have taken streams back meanwhile: then this one waits, and nothing of it has left. What ends that is told by
+        // its answer.
+        let _ = poll_fn(|cx| self.sender.poll_ready(cx)).await;
+        was_sent.store(true, Ordering::Relaxed);
+        answer.await.map_err(|error| match is_refusal(&error) {
+            true => {
+                was_sent.store(false, Ordering::Relaxed);
+                Failure::Unsent(error)
+            }
+            false => Failure::Lost(error),
         })
     }
 }
 
+/// Whether the server says that it did nothing about a request: it refuses the stream, or left before it came to it.
+fn is_refusal(error: &h2::Error) -> bool {
+    error.is_remote() && (error.is_go_away() || error.reason() == Some(Reason::REFUSED_STREAM))
+}
+
+/// The server has hung up without a word.
+fn hung_up() -> AttemptError {
+    let source = io::Error::from(io::ErrorKind::UnexpectedEof);
+    AttemptError::Lost { source: Arc::new(source), was_sent: false }
+}
+
+fn is_ended(sender: &mut SendRequest<Bytes>) -> bool {
+    matches!(sender.poll_ready(&mut Context::from_waker(Waker::noop())), Poll::Ready(Err(_)))
+}
+
 /// Reads the body of an answer into `read`, up to its cap. What has come when it fails or is dropped is there.
-pub(crate) async fn read_body(body: &mut Incoming, read: &mut BytesMut) -> hyper::Result<End> {
+pub(crate) async fn read_body(body: &mut RecvStream, read: &mut BytesMut) -> Result<End, h2::Error> {
     while read.len() < MAX_BODY_BYTES && !body.is_end_stream() {
-        let Some(frame) = body.frame().await else {
+        let Some(data) = body.data().await else {
             break;
         };
-        if let Ok(data) = frame?.into_data() {
-            read.extend_from_slice(&data[..data.len().min(MAX_BODY_BYTES - read.len())]);
-        }
+        let data = data?;
+        // An error here is the connection's, which the next read tells.
+        let _ = body.flow_control().release_capacity(data.len());
+        read.extend_from_slice(&data[..data.len().min(MAX_BODY_BYTES - read.len())]);
     }
     Ok(if read.len() < MAX_BODY_BYTES || body.is_end_stream() { End::Whole } else { End::Cut })
+}
+
+/// Runs a connection until it ends, or its server no longer answers while something is asked of it.
+async fn drive(connection: Connection<Metered, Bytes>, pings: Option<PingPong>, load: Arc<Load>) {
+    let mut connection = pin!(connection);
+    let Some(mut pings) = pings else { return };
+    let mut alarm = pin!(sleep(PING));
+    let mut pinged: Option<Instant> = None;
+    poll_fn(|cx| {
+        if connection.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        if pinged.is_some() && matches!(pings.poll_pong(cx), Poll::Ready(Ok(_))) {
+            pinged = None;
+            load.is_silent.store(false, Ordering::Relaxed);
+            alarm.as_mut().reset(Instant::now() + PING);
+        }
+        while alarm.as_mut().poll(cx).is_ready() {
+            let now = Instant::now();
+            let next = match pinged {
+                Some(at) if now >= at + PING => return Poll::Ready(()),
+                Some(at) => {
+                    load.is_silent.store(true, Ordering::Relaxed);
+                    at + PING
+                }
+                None if load.streams.lock().all == 0 => now + PING,
+                None => {
+                    if pings.send_ping(Ping::opaque()).is_ok() {
+                        pinged = Some(now);
+                        // It leaves with the next turn of the connection.
+                        cx.waker().wake_by_ref();
+                    }
+                    now + SILENT_AFTER
+                }
+            };
+            alarm.as_mut().reset(next);
+        }
+        Poll::Pending
+    })
+    .await;
+}
+
+/// A stream of which no more is read at a time than a decent server says.
+struct Metered {
+    stream: Stream,
+    frames: Frames,
+    load: Arc<Load>,
+    /// Nothing is read until then.
+    pause: Option<Pin<Box<Sleep>>>,
+}
+
+impl Metered {
+    fn new(stream: Stream, load: Arc<Load>) -> Self {
+        Self { stream, frames: Frames::new(Instant::now().into_std()), load, pause: None }
+    }
+}
+
+impl AsyncRead for Metered {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if let Some(pause) = &mut this.pause {
+            ready!(pause.as_mut().poll(cx));
+            this.pause = None;
+        }
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut this.stream).poll_read(cx, buffer))?;
+        let requests = this.load.requests.swap(0, Ordering::Relaxed);
+        let pause = this.frames.read(&buffer.filled()[before..], requests, Instant::now().into_std());
+        if this.frames.has_first() {
+            this.load.is_settled.store(true, Ordering::Relaxed);
+        }
+        this.pause = pause.map(|until| Box::pin(sleep_until(until.into())));
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Metered {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+    }
 }

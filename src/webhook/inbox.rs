@@ -37,6 +37,8 @@ pub(super) struct State {
     pub(super) lane: Lane,
     /// Whether a task is at work on the lane.
     pub(super) is_running: bool,
+    /// Whether the last attempt took all of its time: the next one lets others go first.
+    pub(super) is_late: bool,
     sequence: u64,
     /// Who waits for room.
     reader: Option<Waker>,
@@ -52,6 +54,7 @@ impl Inbox {
         let state = State {
             lane: Lane::default(),
             is_running: false,
+            is_late: false,
             is_closed: false,
             sequence: 0,
             reader: None,

@@ -7,7 +7,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use dashmap::DashMap;
-use tokio::sync::Mutex;
+use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::webhook::attempt::AttemptError;
@@ -15,6 +16,7 @@ use crate::webhook::connect::Connector;
 use crate::webhook::endpoint::ReceiveUrl;
 use crate::webhook::http1::Http1;
 use crate::webhook::http2::Http2;
+use crate::webhook::http2::Place;
 
 /// Most connections kept for one host while nobody uses them.
 const MAX_IDLE_PER_HOST: usize = 256;
@@ -24,6 +26,9 @@ const SWEEP_EVERY: Duration = Duration::from_secs(5);
 
 /// A connection that nobody used between so many looks is closed: after about 30 s.
 const SWEEPS_KEPT: u64 = 6;
+
+/// What is known of a host that nobody asks is forgotten after about two minutes.
+const SWEEPS_KNOWN: u64 = 24;
 
 /// Makes connections and keeps them. Dropping it closes the ones that nobody uses.
 pub(crate) struct Pool {
@@ -37,17 +42,52 @@ pub(crate) struct Pool {
 pub(crate) enum Connection {
     /// For this exchange alone, until it is given back.
     Http1(Http1),
-    /// Shared with other exchanges; it is not given back.
-    Http2(Http2),
+    /// A place on one that is shared with other exchanges; it is not given back.
+    Http2(Place),
 }
 
 /// What is kept for one scheme, host and port.
 #[derive(Default)]
 struct Host {
     idle: Vec<(Http1, u64)>,
-    shared: Option<(Http2, u64)>,
-    /// Held while an HTTP/2 connection is made, so that a crowd makes one and not one each: once the host is known to speak it.
-    dialing: Option<Arc<Mutex<()>>>,
+    shared: Vec<(Http2, u64)>,
+    /// Whether it spoke HTTP/2 the last time: then a crowd makes one connection, and not one each.
+    is_shared: bool,
+    /// The connection that is being made for such a crowd.
+    dialing: Option<watch::Receiver<Dialled>>,
+    /// Connections begun, so that its addresses are used in turn.
+    turn: usize,
+    used: u64,
+}
+
+/// How making a connection ended; `None` while that goes on.
+type Dialled = Option<Result<(), AttemptError>>;
+
+/// A connection that is being made for all who wait for it. If it is given up half-way, another of them makes one.
+struct Dialing<'a> {
+    pool: &'a Pool,
+    url: &'a ReceiveUrl,
+    told: watch::Sender<Dialled>,
+}
+
+impl Dialing<'_> {
+    fn end(self, result: Result<(), AttemptError>) {
+        // Whoever comes now begins anew.
+        self.forget();
+        self.told.send_replace(Some(result));
+    }
+
+    fn forget(&self) {
+        if let Some(mut host) = self.pool.hosts.get_mut(self.url.origin()) {
+            host.dialing.take_if(|dialing| dialing.same_channel(&self.told.subscribe()));
+        }
+    }
+}
+
+impl Drop for Dialing<'_> {
+    fn drop(&mut self) {
+        self.forget();
+    }
 }
 
 impl Pool {
@@ -61,18 +101,23 @@ impl Pool {
         })
     }
 
-    /// A kept connection that still lives.
+    /// A kept connection that still lives, and is not too old.
     pub(crate) fn take(&self, url: &ReceiveUrl) -> Option<Connection> {
         let mut host = self.hosts.get_mut(url.origin())?;
-        if let Some((shared, used)) = &mut host.shared {
-            if !shared.is_closed() {
-                *used = self.sweeps.load(Ordering::Relaxed);
-                return Some(Connection::Http2(shared.clone()));
+        let sweeps = self.sweeps.load(Ordering::Relaxed);
+        host.used = sweeps;
+        if !host.shared.is_empty() {
+            host.shared.retain_mut(|(shared, _)| !shared.is_retired());
+            for (shared, used) in &mut host.shared {
+                if let Some(place) = shared.place(url) {
+                    *used = sweeps;
+                    return Some(Connection::Http2(place));
+                }
             }
-            host.shared = None;
         }
+        let now = Instant::now();
         while let Some((mut connection, _)) = host.idle.pop() {
-            if connection.is_idle() {
+            if connection.is_idle() && now < connection.retires_at() {
                 return Some(Connection::Http1(connection));
             }
         }
@@ -81,34 +126,66 @@ impl Pool {
 
     /// A new connection; for HTTP/2 possibly one that somebody else has just made.
     pub(crate) async fn connect(&self, url: &ReceiveUrl) -> Result<Connection, AttemptError> {
-        let dialing = self.hosts.get(url.origin()).and_then(|host| host.dialing.clone());
-        let turn = match &dialing {
-            Some(dialing) => Some(dialing.lock().await),
-            None => None,
-        };
-        if turn.is_some()
-            && let Some(connection) = self.take(url)
-        {
-            return Ok(connection);
-        }
-        let stream = self.connector.connect(url).await?;
-        if !stream.is_http2() {
-            if let Some(mut host) = self.hosts.get_mut(url.origin()) {
-                host.dialing = None;
+        loop {
+            let (dialing, turn) = match self.join(url) {
+                Join::First(dialing, turn) => (dialing, turn),
+                Join::Wait(mut dialled) => {
+                    // One that was given up has told nothing.
+                    if let Ok(ended) = dialled.wait_for(Option::is_some).await
+                        && let Some(Err(error)) = &*ended
+                    {
+                        return Err(error.clone());
+                    }
+                    match self.take(url) {
+                        Some(connection) => return Ok(connection),
+                        None => continue,
+                    }
+                }
+            };
+            let connected = self.dial(url, turn).await;
+            if let Some(dialing) = dialing {
+                dialing.end(connected.as_ref().map(|_| ()).map_err(Clone::clone));
             }
+            return connected;
+        }
+    }
+
+    /// Joins those that wait for a connection that is being made, or makes one: for all that come meanwhile, if they can share it.
+    fn join<'a>(&'a self, url: &'a ReceiveUrl) -> Join<'a> {
+        let mut host = self.hosts.entry(Arc::clone(url.origin())).or_default();
+        host.used = self.sweeps.load(Ordering::Relaxed);
+        if let Some(dialled) = host.dialing.as_ref().filter(|_| host.is_shared) {
+            return Join::Wait(dialled.clone());
+        }
+        host.turn = host.turn.wrapping_add(1);
+        let turn = host.turn - 1;
+        if !host.is_shared {
+            return Join::First(None, turn);
+        }
+        let (told, dialled) = watch::channel(None);
+        host.dialing = Some(dialled);
+        Join::First(Some(Dialing { pool: self, url, told }), turn)
+    }
+
+    async fn dial(&self, url: &ReceiveUrl, turn: usize) -> Result<Connection, AttemptError> {
+        let stream = self.connector.connect(url, turn).await?;
+        let is_shared = stream.is_http2();
+        self.hosts.entry(Arc::clone(url.origin())).or_default().is_shared = is_shared;
+        if !is_shared {
             return Ok(Connection::Http1(Http1::new(stream)));
         }
-        let shared = Http2::open(stream)
-            .await
-            .map_err(|error| AttemptError::Lost { source: Arc::new(error), was_sent: false })?;
+        let shared = Http2::open(stream).await?;
+        let place = shared.first_place(url);
         let mut host = self.hosts.entry(Arc::clone(url.origin())).or_default();
-        host.dialing.get_or_insert_default();
-        host.shared = Some((shared.clone(), self.sweeps.load(Ordering::Relaxed)));
-        Ok(Connection::Http2(shared))
+        host.shared.push((shared, self.sweeps.load(Ordering::Relaxed)));
+        Ok(Connection::Http2(place))
     }
 
     /// Keeps a connection whose exchange is complete for the next one.
     pub(crate) fn keep(&self, url: &ReceiveUrl, connection: Http1) {
+        if Instant::now() >= connection.retires_at() {
+            return;
+        }
         let kept = (connection, self.sweeps.load(Ordering::Relaxed));
         match self.hosts.get_mut(url.origin()) {
             Some(mut host) if host.idle.len() < MAX_IDLE_PER_HOST => host.idle.push(kept),
@@ -117,16 +194,28 @@ impl Pool {
         }
     }
 
-    /// Closes what has ended or was not used for long.
+    /// Closes what has ended, is old or was not used for long.
     pub(crate) fn sweep(&self) {
-        let now = self.sweeps.fetch_add(1, Ordering::Relaxed) + 1;
-        let is_fresh = |used: u64| now - used < SWEEPS_KEPT;
+        let sweeps = self.sweeps.fetch_add(1, Ordering::Relaxed) + 1;
+        let is_fresh = |used: u64| sweeps - used < SWEEPS_KEPT;
+        let now = Instant::now();
         self.hosts.retain(|_, host| {
-            host.idle.retain_mut(|(connection, used)| is_fresh(*used) && connection.is_idle());
-            host.shared.take_if(|(shared, used)| !is_fresh(*used) || shared.is_closed());
-            !host.idle.is_empty() || host.shared.is_some()
+            host.idle.retain_mut(|(connection, used)| {
+                is_fresh(*used) && now < connection.retires_at() && connection.is_idle()
+            });
+            host.shared.retain_mut(|(shared, used)| is_fresh(*used) && !shared.is_retired());
+            let is_empty = host.idle.is_empty() && host.shared.is_empty() && host.dialing.is_none();
+            !is_empty || sweeps - host.used < SWEEPS_KNOWN
         });
     }
+}
+
+/// Who makes a connection.
+enum Join<'a> {
+    /// The one that asks; with those that may join it meanwhile, and with the host's next turn.
+    First(Option<Dialing<'a>>, usize),
+    /// Another one, which will tell.
+    Wait(watch::Receiver<Dialled>),
 }
 
 async fn sweep_regularly(pool: Weak<Pool>) {

@@ -8,7 +8,9 @@ mod front;
 mod handshakes;
 mod hostile;
 mod netstat;
+mod overload;
 mod siege;
+mod slow;
 mod speech;
 mod table;
 
@@ -18,6 +20,7 @@ use crate::options::Options;
 use backlog::Backlog;
 use front::Front;
 use handshakes::Handshakes;
+use overload::Overload;
 use siege::Siege;
 
 pub(crate) use hostile::Hostility;
@@ -33,6 +36,8 @@ pub(crate) enum Case {
     Siege(Siege),
     /// `backlog`.
     Backlog(Backlog),
+    /// `overload`.
+    Overload(Overload),
 }
 
 impl Case {
@@ -42,6 +47,7 @@ impl Case {
             Self::Handshakes(handshakes) => handshakes.name(),
             Self::Siege(siege) => siege.name(),
             Self::Backlog(backlog) => backlog.name(),
+            Self::Overload(overload) => overload.name(),
         }
     }
 
@@ -59,6 +65,11 @@ impl Case {
                 Self::Handshakes(case) => table.came(name, *front, case.run(options, cores, *front)?),
                 Self::Siege(case) => table.besieged(name, *front, case.run(options, cores, *front)?),
                 Self::Backlog(case) => table.queued(name, *front, case.run(options, cores, *front)?),
+                // What stands in front of the gateway has no part in it.
+                Self::Overload(case) if *front == Front::Gateway => {
+                    table.overloaded(name, *front, case.run(options, cores)?);
+                }
+                Self::Overload(_) => {}
             }
         }
         Ok(())
@@ -82,6 +93,9 @@ pub(crate) fn cases(mode: Mode, options: &Options, files: usize) -> Vec<Case> {
     }
     if is_wanted(Mode::Backlog) {
         cases.push(Case::Backlog(Backlog::new(options)));
+    }
+    if is_wanted(Mode::Overload) {
+        cases.extend(overload::cases(options).into_iter().map(Case::Overload));
     }
     cases
 }

@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::backlog::Queued;
 use super::front::Front;
 use super::handshakes::Came;
+use super::overload::Overloaded;
 use super::siege::Besieged;
 use super::siege::Times;
 use crate::report::Spread;
@@ -21,6 +22,8 @@ pub(crate) struct Table {
     sieges: Vec<Row<Besieged>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     backlogs: Vec<Row<Queued>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    overloads: Vec<Row<Overloaded>>,
 }
 
 /// What was measured of one case at one front, again and again.
@@ -66,6 +69,16 @@ impl Table {
         add(&mut self.backlogs, case, front, run);
     }
 
+    /// Takes one measurement of `overload`.
+    pub(super) fn overloaded(&mut self, case: String, front: Front, run: Overloaded) {
+        add(&mut self.overloads, case, front, run);
+    }
+
+    /// How many events were handled twice or given up.
+    pub(crate) fn mishandled(&self) -> usize {
+        self.overloads.iter().map(|row| row.sum(|run| run.handled.abs_diff(run.tunnels) + run.expired)).sum()
+    }
+
     /// How many clients did not get into the gateway itself at their first try.
     pub(crate) fn turned_away(&self) -> usize {
         let ours = Front::Gateway.name();
@@ -81,6 +94,7 @@ impl Table {
         self.write_handshakes(&mut text).expect("a string grows as needed");
         self.write_sieges(&mut text).expect("a string grows as needed");
         self.write_backlogs(&mut text).expect("a string grows as needed");
+        self.write_overloads(&mut text).expect("a string grows as needed");
         text
     }
 
@@ -179,6 +193,31 @@ impl Table {
             let (repeated, longest) = (repeated.join(" / "), longest.join(" / "));
             let Row { case, front, .. } = row;
             writeln!(text, "| {case} | {front} | {repeated} | {longest} | {} | {} |", last.overflows, last.drops)?;
+        }
+        writeln!(text)
+    }
+
+    fn write_overloads(&self, text: &mut String) -> std::fmt::Result {
+        if self.overloads.is_empty() {
+            return Ok(());
+        }
+        writeln!(
+            text,
+            "| all at once | handled | refused | delivered | expired | ms | × least |\n|---|---|---|---|---|---|---|"
+        )?;
+        for row in &self.overloads {
+            let median = |figure: fn(&Overloaded) -> f64| row.median(|run| Some(figure(run))).unwrap_or_default();
+            writeln!(
+                text,
+                "| {} | {:.0} | {:.0} | {:.0} | {:.0} | {:.0} | {:.2} |",
+                row.case,
+                median(|run| run.handled as f64),
+                median(|run| run.refused as f64),
+                median(|run| run.delivered as f64),
+                median(|run| run.expired as f64),
+                median(|run| run.took_ms),
+                median(|run| run.took_ms / run.least_ms),
+            )?;
         }
         writeln!(text)
     }

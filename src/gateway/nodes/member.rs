@@ -83,7 +83,7 @@ impl Member for Gateway {
             tracing::error!(tunnel.id = %tunnel, tenant.id = record.tenant, "the tenant of a dead node's tunnel is gone");
             return self.give_up_close(tunnel);
         };
-        let Ok(endpoint) = self.endpoints.endpoint(&record.receive_url) else {
+        let Ok(endpoint) = self.endpoints.endpoint(&tenant.id, &record.receive_url) else {
             tracing::error!(tunnel.id = %tunnel, "a dead node's tunnel has no receive URL");
             return self.give_up_close(tunnel);
         };

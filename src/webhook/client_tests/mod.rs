@@ -1,8 +1,12 @@
 //! The client against real servers on loopback, most of them badly behaved.
 
 mod addresses;
+mod ages;
 mod answers;
 mod connections;
+mod http2;
+mod memory;
+mod panics;
 mod pool;
 mod server;
 mod tls;

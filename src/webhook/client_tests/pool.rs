@@ -174,11 +174,13 @@ async fn of_very_many_connections_that_have_ended_none_is_used() {
 #[tokio::test]
 async fn a_crowd_makes_one_http2_connection_when_the_old_one_ends() {
     let (root, acceptor) = self_signed("tls.test", &[b"h2"]);
-    // The first connection ends after its handshake, the others stay.
+    // The first connection ends after its first words, the others stay.
     let server = TestServer::new(move |stream, number| {
         let acceptor = acceptor.clone();
         async move {
-            let _stream = acceptor.accept(stream).await?;
+            let mut stream = acceptor.accept(stream).await?;
+            // Settings, none of them.
+            stream.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0]).await?;
             if number > 0 {
                 std::future::pending::<()>().await;
             }
@@ -187,7 +189,8 @@ async fn a_crowd_makes_one_http2_connection_when_the_old_one_ends() {
     })
     .await;
     let (pool, url) = (pool(Tls::new(Roots::Given(vec![root]))), server.named("https", "tls.test"));
-    pool.connect(&url).await.expect("connects");
+    // It may have ended before it is there.
+    let _ = pool.connect(&url).await;
     while pool.take(&url).is_some() {
         yield_now().await;
     }

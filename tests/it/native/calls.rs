@@ -105,6 +105,7 @@ async fn an_open_tunnel_tells_about_itself() {
     assert_eq!(tunnel["metadata"], json!({"n": 1}));
     assert_eq!(tunnel["queues"]["pushBytes"], 0);
     assert_eq!(tunnel["lastError"], "answered 400: no");
+    assert_eq!((&tunnel["endpoint"]["inFlightLimit"], &tunnel["endpoint"]["waiting"]), (&json!(8), &json!(0)));
     assert!(tunnel["connectedSince"].as_str().is_some_and(|since| since.ends_with('Z')), "{tunnel}");
 
     client.send_close(1000).await;

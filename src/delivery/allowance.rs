@@ -1,0 +1,283 @@
+//! How many requests may be in flight towards one receive URL: as many as its server can do, found by trying.
+
+use std::time::Duration;
+use std::time::Instant;
+
+use crate::id::TunnelId;
+
+/// Where it begins.
+const START: usize = 8;
+
+/// After more have not helped, they are tried again after so many rounds of answers at most.
+const LONGEST_PATIENCE: usize = 16;
+
+/// Below this, one more is tried whatever the answers take; and answers that take long make it no smaller.
+const FEW: usize = START / 2;
+
+/// Fewer answers than these make no round.
+const SHORTEST_ROUND: usize = 4;
+
+/// Fewer attempts than these say nothing about a share of them.
+const FEWEST_ATTEMPTS: u32 = 4;
+
+/// What the end of an attempt says about how much its server can do.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Strain {
+    /// None: it answered after this time.
+    Answered(Duration),
+    /// It said 503.
+    Refused,
+    /// It did not answer in time.
+    TimedOut,
+    /// Nothing.
+    Unknown,
+}
+
+/// An attempt that has ended.
+#[derive(Clone, Copy, Debug)]
+pub struct Ended {
+    /// How.
+    pub strain: Strain,
+    /// Which tunnel's it was.
+    pub tunnel: TunnelId,
+    /// How many were in flight until then, itself included.
+    pub in_flight: usize,
+    /// Whether more would have been in flight if that had been allowed.
+    pub is_wanted: bool,
+}
+
+/// How many requests may be in flight: from 1 to a cap, and only as many as are wanted.
+///
+/// While answers come fast it grows with each of them until the first sign of strain, and by one a round after that. While they come
+/// slowly, a round with more must bring more of them a second, or it is taken back: then the server's own queue only grows. Timeouts and
+/// 503s of several tunnels halve it.
+#[derive(Debug)]
+pub struct Allowance {
+    limit: usize,
+    cap: usize,
+    /// How long an attempt may take.
+    timeout: Duration,
+    /// Up to here it grows with each answer, if they come fast.
+    good: usize,
+    /// Up to here it does so even if they come slowly: so many have worked.
+    trusted: usize,
+    round: Round,
+    /// What the limit was before it grew, and how many answers came in a second then.
+    before: Option<(usize, f64)>,
+    /// How many rounds it waits until more are tried again.
+    patience: usize,
+    rest: usize,
+    /// When it was halved last.
+    halved: Option<Instant>,
+    troubles: Troubles,
+}
+
+/// Answers since the limit was changed, or looked at.
+#[derive(Debug, Default)]
+struct Round {
+    since: Option<Instant>,
+    answers: usize,
+    slowest: Duration,
+}
+
+/// What went wrong within one attempt's time.
+#[derive(Debug, Default)]
+struct Troubles {
+    since: Option<Instant>,
+    attempts: u32,
+    failed: u32,
+    /// The first tunnel of them.
+    tunnel: Option<TunnelId>,
+    /// Whether another one is among them.
+    is_of_several: bool,
+}
+
+impl Allowance {
+    /// Eight at first, at most `cap`, of attempts that take at most `timeout`.
+    pub fn new(cap: usize, timeout: Duration) -> Self {
+        let cap = cap.max(1);
+        Self {
+            limit: START.min(cap),
+            cap,
+            timeout,
+            good: cap,
+            trusted: START.min(cap),
+            round: Round::default(),
+            before: None,
+            patience: 1,
+            rest: 0,
+            halved: None,
+            troubles: Troubles::default(),
+        }
+    }
+
+    /// How many may be in flight at present.
+    pub fn limit(&self) -> usize {
+        self.limit
+    }
+
+    /// The server was left alone for a while: it gets 1, then 2, 4 and so on.
+    pub fn restart(&mut self) {
+        self.good = self.cap;
+        self.trusted = self.before.map_or(self.limit / 2, |(before, _)| before).max(1);
+        self.set(1);
+        self.rest = 0;
+    }
+
+    /// Takes how an attempt ended; says whether the limit has been halved.
+    pub fn handle(&mut self, ended: &Ended, now: Instant) -> bool {
+        let is_trouble = matches!(ended.strain, Strain::Refused | Strain::TimedOut);
+        self.troubles.count(ended, is_trouble, now, self.timeout);
+        match ended.strain {
+            Strain::Unknown => false,
+            Strain::Answered(latency) => {
+                self.answered(latency, ended.is_wanted, now);
+                false
+            }
+            Strain::Refused | Strain::TimedOut if !self.troubles.are_of_the_server() => false,
+            Strain::Refused => self.refused(ended.in_flight, now),
+            Strain::TimedOut => {
+                let is_halved = self.halve(now);
+                if is_halved {
+                    self.trust(self.limit);
+                }
+                is_halved
+            }
+        }
+    }
+
+    fn answered(&mut self, latency: Duration, is_wanted: bool, now: Instant) {
+        if !is_wanted {
+            // What is not used up says nothing.
+            self.round = Round::default();
+            return;
+        }
+        let is_fast = latency <= self.timeout / 16;
+        if self.limit < self.trusted || (is_fast && self.limit < self.good) {
+            return self.set(self.limit + 1);
+        }
+        let Some(since) = self.round.since else {
+            self.round.since = Some(now);
+            return;
+        };
+        self.round.answers += 1;
+        self.round.slowest = self.round.slowest.max(latency);
+        if self.round.answers < self.limit.max(SHORTEST_ROUND) {
+            return;
+        }
+        let rate = self.round.answers as f64 / now.saturating_duration_since(since).as_secs_f64().max(1e-9);
+        let slowest = std::mem::replace(&mut self.round, Round { since: Some(now), ..Round::default() }).slowest;
+        if slowest <= self.timeout / 16 {
+            self.grow_by_one();
+        } else {
+            self.try_more(rate, slowest);
+        }
+    }
+
+    /// Answers come fast.
+    fn grow_by_one(&mut self) {
+        self.before = None;
+        if self.rest > 0 {
+            self.rest -= 1;
+        } else if self.limit < self.cap {
+            self.limit += 1;
+            self.good = self.good.max(self.limit);
+            self.patience = (self.patience / 2).max(1);
+            self.rest = self.patience - 1;
+        }
+    }
+
+    /// Answers come slowly: since they take long, or since they wait for one another.
+    fn try_more(&mut self, rate: f64, slowest: Duration) {
+        if let Some((before, rate_before)) = self.before.take() {
+            let hoped_for = 1.0 + (self.limit as f64 / before as f64 - 1.0) / 2.0;
+            if rate < rate_before * hoped_for {
+                self.patience = (self.patience * 2).min(LONGEST_PATIENCE);
+                self.rest = self.patience;
+                self.trust(before);
+                return self.set(before);
+            }
+            self.good = self.good.max(self.limit);
+            self.trusted = self.limit;
+            self.patience = (self.patience / 2).max(1);
+        }
+        if slowest > self.timeout.mul_f64(0.7) && self.limit > FEW {
+            self.trust(self.limit - 1);
+            return self.set(self.limit - 1);
+        }
+        if self.rest > 0 {
+            self.rest -= 1;
+            return;
+        }
+        // Even if it does them one after the other, all are to be answered in time.
+        let most = (self.limit as f64 * 0.85 * self.timeout.as_secs_f64() / slowest.as_secs_f64()) as usize;
+        let most = most.max(if self.limit < FEW { self.limit + 1 } else { 0 });
+        let step = if self.limit < self.good { self.limit / 2 } else { self.limit / 4 };
+        let more = (self.limit + step.max(1)).min(most).min(self.cap);
+        if more > self.limit {
+            self.before = Some((self.limit, rate));
+            self.limit = more;
+        }
+    }
+
+    fn trust(&mut self, limit: usize) {
+        self.good = limit.max(1);
+        self.trusted = self.good;
+    }
+
+    fn set(&mut self, limit: usize) {
+        self.limit = limit.clamp(1, self.cap);
+        self.round = Round::default();
+        self.before = None;
+    }
+
+    /// A 503 speaks of this moment, unlike a timeout: it says how many are too many.
+    fn refused(&mut self, in_flight: usize, now: Instant) -> bool {
+        let before = self.limit;
+        if self.halve(now) {
+            self.trust(before - 1);
+            return true;
+        }
+        if in_flight > self.limit {
+            self.trust(self.good.min(in_flight - 1));
+        } else {
+            self.set(self.limit - 1);
+            self.trust(self.limit);
+            self.patience = (self.patience * 4).min(LONGEST_PATIENCE);
+            self.rest = self.patience;
+        }
+        false
+    }
+
+    /// Halves the limit, unless that was done within one attempt's time: what was sent before speaks of what was before.
+    fn halve(&mut self, now: Instant) -> bool {
+        if self.halved.is_some_and(|halved| now.saturating_duration_since(halved) < self.timeout) {
+            return false;
+        }
+        self.halved = Some(now);
+        self.set(self.limit / 2);
+        true
+    }
+}
+
+impl Troubles {
+    fn count(&mut self, ended: &Ended, is_trouble: bool, now: Instant, period: Duration) {
+        if self.since.is_none_or(|since| now.saturating_duration_since(since) >= period) {
+            *self = Self { since: Some(now), ..Self::default() };
+        }
+        self.attempts = self.attempts.saturating_add(1);
+        if is_trouble {
+            self.failed = self.failed.saturating_add(1);
+            self.is_of_several |= *self.tunnel.get_or_insert(ended.tunnel) != ended.tunnel;
+        }
+    }
+
+    /// Whether they are more than one tunnel's own: of two, or a quarter of all attempts.
+    fn are_of_the_server(&self) -> bool {
+        self.is_of_several || (self.attempts >= FEWEST_ATTEMPTS && self.failed >= self.attempts.div_ceil(4))
+    }
+}
+
+#[cfg(test)]
+#[path = "allowance_tests.rs"]
+mod tests;
