@@ -2,10 +2,14 @@
 
 use std::io;
 use std::net::IpAddr;
+use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures_util::FutureExt;
 use hyper::StatusCode;
 use hyper::header::HeaderName;
 use hyper::header::HeaderValue;
@@ -31,6 +35,9 @@ use crate::webhook::client_tests::server::OneAnswer;
 use crate::webhook::client_tests::server::TestServer;
 use crate::webhook::client_tests::server::read_request;
 use crate::webhook::client_tests::server::receive_url;
+use crate::webhook::client_tests::server::self_signed;
+use crate::webhook::client_tests::server::tls_server;
+use crate::webhook::client_tests::server::version;
 use crate::webhook::client_tests::wall_clock;
 use crate::webhook::client_tests::watched;
 use crate::webhook::dial::TcpDial;
@@ -105,6 +112,41 @@ async fn a_connection_of_an_earlier_life_takes_no_request_of_the_next_one() {
     client.post(1, &server.url(), &[], Bytes::new(), LONG).await.expect("answered");
     assert!(client.post(0, &server.url(), &[], Bytes::new(), LONG).await.is_err());
     assert_eq!(server.connections(), 2, "what was kept of the earlier life is not used");
+}
+
+#[tokio::test]
+async fn what_waits_for_its_turn_on_an_http2_connection_is_not_sent_when_the_life_is_over() {
+    let (root, acceptor) = self_signed("tls.test", &[b"h2"]);
+    let came = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&came);
+    let server = tls_server(acceptor, move |version| {
+        counter.fetch_add(1, Ordering::SeqCst);
+        self::version(version)
+    })
+    .await;
+    let fence = Arc::new(Fence::closed());
+    fence.open_until(0, fence.now() + LONG);
+    let client = Client::new(Settings {
+        allow: nets(&["127.0.0.0/8"]),
+        roots: Roots::Given(vec![root]),
+        resolver: OneAnswer::new(&["127.0.0.1"]),
+        dial: Arc::new(TcpDial),
+        wall_clock: Arc::new(wall_clock),
+        fence: Arc::clone(&fence),
+    });
+    let (url, body) = (server.named("https", "tls.test"), Bytes::from_static(b"{\"data\":\"{}\"}"));
+    client.post(0, &url, &[], body.clone(), LONG).await.expect("answered");
+
+    let mut late = pin!(client.post(0, &url, &[], body.clone(), LONG));
+    assert!(late.as_mut().now_or_never().is_none(), "the connection has a task of its own, which has not run yet");
+    fence.begin_epoch();
+    fence.open_until(1, fence.now() + LONG);
+    late.await.expect_err("it must not speak");
+
+    let answer = client.post(1, &url, &[], body.clone(), LONG).await.expect("answered");
+    assert_eq!(answer.body, "HTTP/2.0");
+    assert!(client.post(0, &url, &[], body, LONG).await.is_err());
+    assert_eq!((came.load(Ordering::SeqCst), server.connections()), (2, 2));
 }
 
 #[tokio::test]
