@@ -1,8 +1,9 @@
 //! Questions between nodes, over a channel for each: whoever asks learns the answer, or within a second that there is none. A node
 //! that takes longer says so now and then.
 
-use std::collections::HashMap;
-use std::panic::AssertUnwindSafe;
+mod answering;
+mod senders;
+
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU64;
@@ -10,7 +11,6 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use dashmap::DashMap;
-use futures_util::FutureExt;
 use parking_lot::Mutex;
 use redis::PushInfo;
 use redis::PushKind;
@@ -22,14 +22,9 @@ use tokio::sync::mpsc;
 use tokio::sync::watch;
 use tokio::time::Duration;
 use tokio::time::Instant;
-use tokio::time::sleep;
 use tokio::time::sleep_until;
 use tokio::time::timeout_at;
 
-use super::super::EngineError;
-use super::super::Installation;
-use super::super::Member;
-use super::super::MemoryEngine;
 use super::advice::Advised;
 use super::keys::Keys;
 use super::link::Link;
@@ -38,34 +33,26 @@ use super::message;
 use super::message::Drop;
 use super::message::Kind;
 use super::message::Message;
-use super::message::Taken;
-use super::once;
 use super::signing::Signing;
 use super::time::EngineTime;
 use super::url::Form;
 use super::url::Place;
-use crate::clock::millis;
+use crate::engine::EngineError;
+use crate::engine::Installation;
+use crate::engine::Member;
+use crate::engine::MemoryEngine;
 use crate::fence::Fence;
 use crate::id::NodeId;
-use crate::marks::Mark;
 use crate::metrics::Metrics;
 
 /// Longest wait for an answer, or for a word that it is being worked on.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
-/// No question is begun that was asked so long ago: what is done and not answered in time is asked for again, and done twice.
-const TOO_OLD: Duration = Duration::from_millis(800);
-/// How often a node says that it works on an answer.
-const WORKING_EVERY: Duration = Duration::from_millis(300);
 /// Longest work on an answer: less than a call with an `Idempotency-Key` may run.
 const LONGEST_WORK: Duration = Duration::from_secs(20);
 /// Most answers that are being worked on, beside those that are known at once. With more of them none would be done in time.
 const WORKS: usize = 256;
 /// How often a node asks itself whether it is reached.
 const PROBE_EVERY: Duration = Duration::from_secs(1);
-/// How often it is told that a node has another key.
-const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
-/// Of how many nodes it is remembered which of their messages have been taken.
-const SENDERS: usize = 1_024;
 /// Most messages that wait to be handled.
 const BACKLOG: usize = 1_024;
 
@@ -212,159 +199,6 @@ impl Bus {
         }
     }
 
-    async fn sort(self: &Arc<Self>, asked: &mpsc::Sender<(Message, Instant)>) {
-        let Some(mut pushed) = self.pushed.lock().take() else { return };
-        let mut senders = Senders::default();
-        let mut last_stranger: Option<Instant> = None;
-        while let Some(pushed) = pushed.recv().await {
-            let (bytes, came) = match pushed {
-                Pushed::Message(bytes, came) => (bytes, came),
-                Pushed::Disconnected(number) => {
-                    self.receiving.replace(number);
-                    continue;
-                }
-            };
-            match self.check(&bytes, &mut senders) {
-                // Whoever asked has given up.
-                Ok(message) if message.kind == Kind::Known && self.is_too_old(&message, came) => {
-                    self.metrics.node_message_dropped(Drop::Overload.as_str());
-                }
-                Ok(message) if message.kind == Kind::Question => {
-                    if asked.try_send((message, came)).is_err() {
-                        self.metrics.node_message_dropped(Drop::Overload.as_str());
-                    }
-                }
-                Ok(message) => self.take(message),
-                Err(reason) => {
-                    if reason == Drop::Signature && last_stranger.is_none_or(|last| last.elapsed() >= COMPLAIN_EVERY) {
-                        last_stranger = Some(Instant::now());
-                        tracing::warn!(
-                            "a node on this Redis signs with another server.ticket_key, or for another installation: no push of it reaches tunnels here, and none from \
-                             here reaches its tunnels (or somebody else writes to our channel)"
-                        );
-                    }
-                    self.metrics.node_message_dropped(reason.as_str());
-                }
-            }
-        }
-    }
-
-    fn check(&self, bytes: &Bytes, senders: &mut Senders) -> Result<Message, Drop> {
-        let message = self.way.signing.open(bytes)?;
-        if message.receiver != *self.me.borrow() {
-            return Err(Drop::Receiver);
-        }
-        let is_first = senders.take(message.sender, message.sequence);
-        if is_first { Ok(message) } else { Err(Drop::Repeated) }
-    }
-
-    fn take(self: &Arc<Self>, message: Message) {
-        match message.kind {
-            Kind::Probe => {
-                self.probed.fetch_max(message.number, Ordering::AcqRel);
-                self.has_probed.notify_waiters();
-            }
-            Kind::Answer => {
-                if let Some((_, waiting)) = self.waiting.remove(&message.number) {
-                    waiting.send_replace(Some(message.body));
-                }
-            }
-            Kind::Working => {
-                if let Some(waiting) = self.waiting.get(&message.number) {
-                    waiting.send_replace(None);
-                }
-            }
-            Kind::Known => {
-                let Some(answer) = once::answer(&self.own, &message.body) else {
-                    return self.metrics.node_message_dropped(Drop::Version.as_str());
-                };
-                let bus = Arc::clone(self);
-                // If it does not arrive, the other node says so.
-                tokio::spawn(async move { bus.send(Kind::Answer, message.sender, message.number, answer).await });
-            }
-            // They have a queue of their own.
-            Kind::Question => {}
-        }
-    }
-
-    /// Answers questions in the order in which they came, while this node may speak.
-    async fn answer(
-        self: &Arc<Self>,
-        mut questions: mpsc::Receiver<(Message, Instant)>,
-        member: &Arc<dyn Member>,
-        fence: &Arc<Fence>,
-    ) {
-        while let Some((message, came)) = questions.recv().await {
-            Mark::Asked.pass();
-            fence.opened().await;
-            let epoch = fence.epoch();
-            if message.receiver != *self.me.borrow() {
-                self.metrics.node_message_dropped(Drop::Receiver.as_str());
-            } else if self.is_too_old(&message, came) {
-                // Nobody waits for its answer any more. What it asks for has been called undone, and whoever works on such questions is
-                // late for the next ones too.
-                self.metrics.node_message_dropped(Drop::Overload.as_str());
-            } else {
-                self.answer_one(message, member, fence, epoch);
-            }
-        }
-    }
-
-    /// Whether the node that asked has given up by now, by when the question was asked, or else by when it came.
-    fn is_too_old(&self, question: &Message, came: Instant) -> bool {
-        let age =
-            question.asked_ms().zip(self.way.time.now_ms()).map(|(asked_ms, now_ms)| now_ms.saturating_sub(asked_ms));
-        age.is_some_and(|age_ms| age_ms >= millis(TOO_OLD)) || came.elapsed() >= TOO_OLD
-    }
-
-    fn answer_one(self: &Arc<Self>, message: Message, member: &Arc<dyn Member>, fence: &Arc<Fence>, epoch: u32) {
-        let (asker, number) = (message.sender, message.number);
-        let answer = Arc::clone(member).answer(message.body);
-        let mut answer = AssertUnwindSafe(answer).catch_unwind().map(|answer| {
-            answer.unwrap_or_else(|_| {
-                tracing::error!("the answer to another node's question has failed by an error in the gateway");
-                None
-            })
-        });
-        // Begun here, so that questions are answered in the order in which they came.
-        let at_once = (&mut answer).now_or_never();
-        let room = at_once.is_none().then(|| Arc::clone(&self.works).try_acquire_owned());
-        if matches!(room, Some(Err(_))) {
-            return self.metrics.node_message_dropped(Drop::Overload.as_str());
-        }
-        let (bus, fence) = (Arc::clone(self), Arc::clone(fence));
-        tokio::spawn(async move {
-            let answer = match at_once {
-                Some(answer) => answer,
-                None => bus.work_on(answer, asker, number).await,
-            };
-            drop(room);
-            Mark::Answer.pass();
-            match answer {
-                // What this node has seen may be others' now: silence says that it is not known.
-                Some(_) if !fence.permits(epoch) => bus.metrics.node_message_dropped(Drop::Receiver.as_str()),
-                // If it does not arrive, the other node says so.
-                Some(answer) => drop(bus.send(Kind::Answer, asker, number, answer.into()).await),
-                None => bus.metrics.node_message_dropped(Drop::Version.as_str()),
-            }
-        });
-    }
-
-    /// Waits for an answer, and tells who asked for it that it is being worked on.
-    async fn work_on<T>(&self, answer: impl Future<Output = T>, asker: NodeId, number: u64) -> T {
-        let tell = async {
-            loop {
-                sleep(WORKING_EVERY).await;
-                // If it does not arrive, the other node waits in vain, and says so.
-                let _ = self.send(Kind::Working, asker, number, Bytes::new()).await;
-            }
-        };
-        tokio::select! {
-            answer = answer => answer,
-            never = tell => never,
-        }
-    }
-
     /// Whether probe `number` arrives before `deadline`.
     async fn arrives(&self, number: u64, deadline: Instant) -> bool {
         let arrived = async {
@@ -434,31 +268,6 @@ impl Bus {
     }
 }
 
-/// What has been taken of each sender: of so many nodes, and of all that were heard not long ago.
-#[derive(Default)]
-struct Senders {
-    taken: HashMap<NodeId, (Taken, u64)>,
-    /// How many messages have come.
-    count: u64,
-}
-
-impl Senders {
-    /// Whether message `sequence` of `sender` is taken now for the first time.
-    fn take(&mut self, sender: NodeId, sequence: u64) -> bool {
-        self.count += 1;
-        if self.taken.len() >= SENDERS
-            && !self.taken.contains_key(&sender)
-            && let Some(silent) = self.taken.iter().min_by_key(|(_, (_, heard))| *heard).map(|(node, _)| *node)
-        {
-            // One that has come and gone since the start, most likely: the others' messages are still known.
-            self.taken.remove(&silent);
-        }
-        let (taken, heard) = self.taken.entry(sender).or_default();
-        *heard = self.count;
-        taken.take(sequence)
-    }
-}
-
 /// Forgets a question when it is answered or given up.
 struct Forget<'a>(&'a Bus, u64);
 
@@ -486,27 +295,5 @@ fn read_push(number: u64, info: PushInfo) -> Option<Pushed> {
             _ => None,
         },
         _ => None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_new_sender_makes_no_other_ones_messages_new_again() {
-        let node = |number: u128| NodeId::from_bytes(number.to_be_bytes());
-        let mut senders = Senders::default();
-        for number in 0..SENDERS as u128 {
-            assert!(senders.take(node(number), 1));
-        }
-        assert!(!senders.take(node(0), 1), "it has been heard just now");
-
-        assert!(senders.take(node(u128::MAX), 1));
-
-        for number in (0..SENDERS as u128).filter(|number| *number != 1) {
-            assert!(!senders.take(node(number), 1), "{number}");
-        }
-        assert!(senders.take(node(1), 1), "it had been silent for longest");
     }
 }
