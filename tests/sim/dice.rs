@@ -1,12 +1,6 @@
-//! Random numbers that are the same in each run of a seed: SplitMix64.
+//! Random numbers that are the same in each run of a seed: SplitMix64. For `tests/cluster_sim` too.
 
-use std::cell::RefCell;
 use std::time::Duration;
-
-thread_local! {
-    /// What the gateway draws: a simulation has one thread.
-    static GATEWAY: RefCell<Dice> = const { RefCell::new(Dice(0)) };
-}
 
 /// A source of random numbers.
 #[derive(Clone, Debug)]
@@ -52,29 +46,16 @@ impl Dice {
     pub(crate) fn pick<T: Copy>(&mut self, choices: &[T]) -> T {
         choices[self.index(choices.len())]
     }
+
+    /// Sixteen bytes, for a name.
+    pub(crate) fn bytes(&mut self) -> [u8; 16] {
+        (u128::from(self.next()) << 64 | u128::from(self.next())).to_be_bytes()
+    }
 }
 
-/// Starts what the gateway draws from anew.
-pub(crate) fn start_gateway(seed: u64) {
-    GATEWAY.set(Dice::new(seed, 1));
-}
-
-/// What a tunnel id is made of.
-pub(crate) fn tunnel_id() -> [u8; 16] {
-    GATEWAY.with_borrow_mut(|dice| {
-        let mut bytes = [0; 16];
-        bytes[..8].copy_from_slice(&dice.next().to_be_bytes());
-        bytes[8..].copy_from_slice(&dice.next().to_be_bytes());
-        bytes
-    })
-}
-
-/// The jitter of a retry.
-pub(crate) fn jitter() -> f64 {
-    GATEWAY.with_borrow_mut(|dice| dice.range(0, 1_000) as f64 / 1_000.0)
-}
-
-/// Dice for something that the gateway makes.
-pub(crate) fn for_gateway() -> Dice {
-    GATEWAY.with_borrow_mut(|dice| Dice(dice.next()))
+impl From<u64> for Dice {
+    /// Dice in this state.
+    fn from(state: u64) -> Self {
+        Self(state)
+    }
 }

@@ -46,7 +46,7 @@ use wafergate::webhook::resolve::Resolve;
 use wafergate::webhook::tls::Roots;
 use wafergate::ws;
 
-use crate::dice;
+use crate::drawn;
 use crate::socket::SimSocket;
 use crate::wire;
 use crate::world::Shared;
@@ -108,7 +108,7 @@ pub(crate) async fn run(shared: Rc<Shared>, shops: Rc<Vec<IpAddr>>) -> turmoil::
     let settled = Arc::clone(&engine);
     let upkeep = Upkeep { fence: Arc::clone(engine.fence()), settled: Box::new(move |tunnel| settled.settled(tunnel)) };
     let dispatcher =
-        Dispatcher::new(client, &options.webhook, Arc::clone(&clock), metrics.clone(), dice::jitter, upkeep);
+        Dispatcher::new(client, &options.webhook, Arc::clone(&clock), metrics.clone(), drawn::jitter, upkeep);
     let gateway = Arc::new(Gateway::new(Parts {
         options,
         sealer: Sealer::new(b"simulated"),
@@ -116,7 +116,7 @@ pub(crate) async fn run(shared: Rc<Shared>, shops: Rc<Vec<IpAddr>>) -> turmoil::
         deliver: Arc::new(dispatcher.clone()),
         ticket_clock: Arc::clone(&clock),
         clock,
-        random_id: dice::tunnel_id,
+        random_id: drawn::tunnel_id,
         metrics,
         descriptors: Arc::new(Descriptors::of_this_process()?),
     }));

@@ -3,6 +3,7 @@
 //! `SIM_SEEDS` says how many seeds are simulated (1,000), `SIM_SEED` picks a single one.
 
 mod dice;
+mod drawn;
 mod gateway;
 mod journal;
 mod judge;

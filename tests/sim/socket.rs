@@ -18,8 +18,8 @@ use tokio::io::ReadBuf;
 use turmoil::net::TcpStream;
 use wafergate::gateway::Socket;
 
-use crate::dice;
 use crate::dice::Dice;
+use crate::drawn;
 
 /// How much the system takes in that nobody has read, in bytes: enough for all that a client sends, since a reset is not noticed
 /// here behind a full buffer, as it would be on a real machine.
@@ -45,7 +45,7 @@ enum End {
 
 impl SimSocket {
     pub(crate) fn new(stream: TcpStream) -> Self {
-        let mut dice = dice::for_gateway();
+        let mut dice = drawn::for_gateway();
         let segment_bytes = dice.pick(&[16, 64, 1_460]);
         Self(Mutex::new(State { stream, received: vec![], end: None, segment_bytes, dice }))
     }

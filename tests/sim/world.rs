@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 use turmoil::Builder;
 use turmoil::Sim;
 
-use crate::dice;
+use crate::drawn;
 use crate::gateway;
 use crate::gateway::Node;
 use crate::journal::Journal;
@@ -68,7 +68,7 @@ impl Shared {
 
 /// Simulates a seed.
 pub(crate) fn simulate(seed: u64) -> Report {
-    dice::start_gateway(seed);
+    drawn::start_gateway(seed);
     let shared = Rc::new(Shared {
         seed,
         plan: Plan::new(seed),
