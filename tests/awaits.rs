@@ -45,7 +45,7 @@ const WAITS: &[(&str, &[(&str, Why)])] = &[
             ("self.link.call(command)", Nothing("see its callers")),
             ("self.call(&nodes)", Nothing("it reads")),
             ("self.claim_key(once, token, life)", Guard("let mine = Mine::new(")),
-            ("self.is_known_elsewhere(once)", Guard("let mine = Mine::new(")),
+            ("self.is_known_elsewhere(once, since)", Guard("let mine = Mine::new(")),
             ("self.fence.admits(epoch)", Nothing("nothing is registered before")),
             ("self.call::<i64>(&command)", Guard("impl Drop for Added")),
             ("self.fence.admits(epoch)", Marked(Mark::Registered)),

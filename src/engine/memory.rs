@@ -114,6 +114,15 @@ impl MemoryEngine {
         Known::from(tickets.used.get(&tunnel).map(|used| used.is_sure))
     }
 
+    /// The claim of a ticket, if it was granted here: its token, and for how long it is remembered.
+    pub(super) fn sure_claim(&self, tunnel: TunnelId) -> Option<(Token, Duration)> {
+        let now = self.start.elapsed();
+        let tickets = self.tickets.lock();
+        let used = tickets.used.get(&tunnel).filter(|used| used.is_sure)?;
+        let left = Duration::from_secs(used.ends_secs).saturating_sub(now);
+        (!left.is_zero()).then_some((used.token, left))
+    }
+
     /// All claims that were granted here, and for how long they are remembered.
     pub(super) fn claims(&self) -> Vec<(TunnelId, Token, Duration)> {
         let now = self.start.elapsed();

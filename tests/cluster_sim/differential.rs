@@ -17,13 +17,13 @@ use std::time::Duration;
 use tokio::time::Instant;
 use wafergate::engine::scripts;
 
+use crate::dice::Dice;
 use crate::redis::Data;
 use crate::redis::Planted;
 use crate::redis::Value;
 use crate::redis::word;
 use crate::resp;
 use crate::resp::Reply;
-use crate::rng::Rng;
 
 const OPERATIONS: usize = 6_000;
 const NODES: [&str; 4] = ["a", "b", "c", "d"];
@@ -172,52 +172,69 @@ fn renew(me: &str, status: &str, is_unsure: bool, end: u64, id: String) -> Vec<V
 }
 
 /// Some command of the gateway, as it may come at any time; `told` has the ends of leases that nodes were told of.
-fn any(rng: &mut Rng, told: &mut BTreeMap<&'static str, u64>, now_ms: u64) -> Vec<Vec<u8>> {
-    let (me, other) = (rng.pick(&NODES), rng.pick(&NODES));
+fn any(dice: &mut Dice, told: &mut BTreeMap<&'static str, u64>, now_ms: u64) -> Vec<Vec<u8>> {
+    let (me, other) = (dice.pick(&NODES), dice.pick(&NODES));
     let end = told.get(me).copied().unwrap_or(0);
-    let small = rng.range(1, 9).to_string();
-    match rng.range(0, 20) {
+    let small = dice.range(1, 9).to_string();
+    match dice.range(0, 20) {
         0..=8 => {
-            if rng.once_in(12) {
+            if dice.once_in(12) {
                 told.remove(me);
             }
             let end = told.insert(me, now_ms + LEASE_MS).unwrap_or(0);
-            let id = if rng.once_in(4) { format!("00000000000000{small}-x") } else { String::new() };
-            renew(me, &format!("status {small}"), rng.once_in(4), end, id)
+            let id = if dice.once_in(4) { format!("00000000000000{small}-x") } else { String::new() };
+            renew(me, &format!("status {small}"), dice.once_in(4), end, id)
         }
         9 => eval(scripts::NODES, &NODES_KEYS, &[me.into(), end.to_string()]),
-        10 => eval(scripts::BURY, &NODES_KEYS, &[me.into(), other.into(), rng.pick(&NODES).into()]),
-        11 if rng.once_in(3) => eval(scripts::LEAVE, &NODES_KEYS, &[me.into(), u8::from(rng.once_in(2)).to_string()]),
-        11 => eval(scripts::COMPLETE, &NODES_KEYS, &[me.into()]),
-        12 if rng.once_in(2) => eval(scripts::HAND_ON, &NODES_KEYS, &[me.into(), other.into()]),
+        10 => {
+            let how = |dice: &mut Dice| dice.pick(&["gone", "mine", "dead"]).to_owned();
+            let (first, second) = (how(dice), how(dice));
+            let arguments = [
+                me.into(),
+                other.into(),
+                first,
+                small,
+                dice.pick(&NODES).into(),
+                second,
+                dice.range(0, 9_000).to_string(),
+            ];
+            eval(scripts::BURY, &NODES_KEYS, &arguments)
+        }
+        11 if dice.once_in(3) => eval(scripts::LEAVE, &NODES_KEYS, &[me.into(), u8::from(dice.once_in(2)).to_string()]),
+        11 => eval(scripts::COMPLETE, &NODES_KEYS, &[me.into(), "4000".into()]),
+        12 if dice.once_in(2) => eval(scripts::HAND_ON, &NODES_KEYS, &[me.into(), other.into()]),
         12 => eval(scripts::DISMISS, &NODES_KEYS, &[me.into(), other.into()]),
         13 => eval(scripts::TAKE_OUT, &["homes"], &[small, me.into(), other.into()]),
         14 => words(&["HSET", "homes", me, &small]),
         15 => words(&["HDEL", "homes", me, other]),
         16 => words(&["HKEYS", "homes"]),
-        17 => eval(scripts::CLAIM, &["claim", "leases"], &[small, "100000000".into(), me.into(), end.to_string()]),
+        17 => {
+            let renewed = end.saturating_sub(LEASE_MS);
+            let arguments = [small, "100000000".into(), me.into(), end.to_string(), renewed.to_string()];
+            eval(scripts::CLAIM, &["claim", "leases", "clock"], &arguments)
+        }
         18 => eval(scripts::RELEASE, &["claim"], &[small]),
         19 => words(&["HSCAN", "homes", "0", "COUNT", "500"]),
         // Redis loses a key.
-        _ => words(&["DEL", rng.pick(&NODES_KEYS)]),
+        _ => words(&["DEL", dice.pick(&NODES_KEYS)]),
     }
 }
 
 #[test]
 fn the_model_answers_and_keeps_what_redis_does() {
-    let (mut server, mut model, mut rng) = (Server::start(), Data::default(), Rng::new(1, 9));
+    let (mut server, mut model, mut dice) = (Server::start(), Data::default(), Dice::new(1, 9));
     let (mut now_ms, mut told) = (START_MS, BTreeMap::new());
     let mut standings: BTreeMap<String, usize> = BTreeMap::new();
     for operation in 0..OPERATIONS {
-        now_ms += rng.pick(&[0, 1, 200, 700, 1_000, 2_500]);
-        if rng.once_in(300) {
+        now_ms += dice.pick(&[0, 1, 200, 700, 1_000, 2_500]);
+        if dice.once_in(300) {
             now_ms -= 4_000;
         }
-        let command = any(&mut rng, &mut told, now_ms);
+        let command = any(&mut dice, &mut told, now_ms);
         let expected = server.ask(&at_time(command.clone(), now_ms));
         let actual = model.execute(&command, now_ms, Planted::default());
         if let Reply::Array(items) = &actual
-            && items.len() == 11
+            && items.len() == 12
         {
             *standings.entry(format!("{:?}", items[0])).or_default() += 1;
         }
@@ -226,7 +243,7 @@ fn the_model_answers_and_keeps_what_redis_does() {
         assert_eq!(model.keys, server.data(), "after operation {operation} at {now_ms}: {shown:?}");
     }
     println!("{OPERATIONS} operations: {standings:?}");
-    assert_eq!(standings.len(), 4, "each standing was seen: {standings:?}");
+    assert_eq!(standings.len(), 5, "each standing was seen: {standings:?}");
 }
 
 /// Renews a lease so long after the beginning: the standing of the node, and the end of its new lease.

@@ -44,6 +44,8 @@ pub(crate) struct Opening {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Story {
     pub(crate) group: Option<usize>,
+    /// When its connect URL was issued.
+    pub(crate) issued_ms: u64,
     /// Where its connect URL was tried.
     pub(crate) tried_on: Vec<Process>,
     pub(crate) openings: Vec<Opening>,
@@ -111,8 +113,10 @@ pub(crate) struct History {
     pub(crate) stories: BTreeMap<TunnelId, Story>,
     pub(crate) calls: Vec<Call>,
     pub(crate) troubles: Vec<Trouble>,
-    /// Groups whose index alone was evicted: no node notices that.
-    pub(crate) lost_groups: Vec<Option<usize>>,
+    /// Groups whose index alone was evicted, and when.
+    pub(crate) lost_groups: Vec<(usize, u64)>,
+    /// Tunnels whose claim alone was evicted, and when.
+    pub(crate) lost_claims: Vec<(String, u64)>,
     /// What was done, in words.
     pub(crate) faults: Vec<String>,
 }
@@ -123,6 +127,12 @@ pub(crate) type Shared = Arc<Mutex<History>>;
 impl History {
     pub(crate) fn story(&mut self, tunnel: TunnelId) -> &mut Story {
         self.stories.entry(tunnel).or_default()
+    }
+
+    pub(crate) fn issued(&mut self, tunnel: TunnelId, group: Option<usize>) {
+        let issued_ms = self.now_ms;
+        let story = self.story(tunnel);
+        (story.group, story.issued_ms) = (group, issued_ms);
     }
 
     pub(crate) fn opened(&mut self, tunnel: TunnelId, on: Process) {

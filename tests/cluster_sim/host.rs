@@ -31,12 +31,12 @@ use wafergate::protocol::close::CloseReason;
 use wafergate::protocol::native::Audience;
 use wafergate::protocol::native::Name;
 
+use crate::dice::Dice;
 use crate::history::Answer;
 use crate::history::Call;
 use crate::history::Event;
 use crate::history::Process;
 use crate::history::Shared;
-use crate::rng::Rng;
 
 const TENANT: &str = "shop";
 /// Wait before the engine is asked again for a client at the door.
@@ -49,7 +49,7 @@ pub(crate) struct Host {
     process: Process,
     engine: Arc<RedisEngine>,
     history: Shared,
-    rng: Mutex<Rng>,
+    dice: Mutex<Dice>,
     open: Mutex<BTreeMap<TunnelId, Open>>,
     /// A planted fault: the fence is asked before a wait, and not behind it.
     asks_once: bool,
@@ -94,26 +94,25 @@ impl Host {
         process: Process,
         engine: Arc<RedisEngine>,
         history: Shared,
-        rng: Rng,
+        dice: Dice,
         asks_once: bool,
     ) -> Arc<Self> {
-        let (open, rng) = (Mutex::default(), Mutex::new(rng));
-        Arc::new_cyclic(|me| Self { process, engine, history, rng, open, asks_once, me: me.clone() })
+        let (open, dice) = (Mutex::default(), Mutex::new(dice));
+        Arc::new_cyclic(|me| Self { process, engine, history, dice, open, asks_once, me: me.clone() })
     }
 
-    fn drawn(&self, draw: impl FnOnce(&mut Rng) -> u64) -> Duration {
-        Duration::from_millis(draw(&mut self.rng.lock()))
+    fn drawn(&self, draw: impl FnOnce(&mut Dice) -> Duration) -> Duration {
+        draw(&mut self.dice.lock())
     }
 
-    /// A client comes with a connect URL that is good for `left`.
-    pub(crate) async fn handshake(self: Arc<Self>, tunnel: TunnelId, group: Option<usize>, left: Duration) {
-        let deadline = tokio::time::Instant::now() + left;
-        let (token, first_life) = (self.rng.lock().bytes(), self.engine.fence().epoch());
+    /// A client comes with a connect URL that is good until `until_ms`.
+    pub(crate) async fn handshake(self: Arc<Self>, tunnel: TunnelId, group: Option<usize>, until_ms: u64) {
+        let (token, first_life) = (self.dice.lock().bytes(), self.engine.fence().epoch());
         self.history.lock().story(tunnel).tried_on.push(self.process);
         let mut door =
             AtTheDoor { host: &self, tunnel, token, life: Duration::ZERO, gives_back: false, is_registered: false };
         loop {
-            let left = deadline.saturating_duration_since(tokio::time::Instant::now());
+            let left = Duration::from_millis(until_ms.saturating_sub(self.history.lock().now_ms));
             if left.is_zero() {
                 return;
             }
@@ -208,16 +207,18 @@ impl Host {
                     return;
                 }
                 // For a permit, or the breaker.
-                sleep(self.drawn(|rng| if rng.once_in(12) { rng.range(100, 12_000) } else { 0 })).await;
+                sleep(self.drawn(|dice| if dice.once_in(12) { dice.millis(100, 12_000) } else { Duration::ZERO }))
+                    .await;
                 if !self.asks_once && !fence.permits(epoch) {
                     continue;
                 }
                 self.history.lock().posted(tunnel, self.process, event, is_adopted);
-                sleep(self.drawn(|rng| if rng.once_in(20) { rng.range(100, 4_000) } else { rng.range(1, 80) })).await;
+                sleep(self.drawn(|dice| if dice.once_in(20) { dice.millis(100, 4_000) } else { dice.millis(1, 80) }))
+                    .await;
                 if !fence.admits(epoch).await {
                     return;
                 }
-                if self.rng.lock().once_in(10) {
+                if self.dice.lock().once_in(10) {
                     // 503: once more.
                     sleep(Duration::from_millis(100)).await;
                 } else {

@@ -13,12 +13,12 @@ use tokio::io::AsyncRead;
 use tokio::io::AsyncWrite;
 use tokio::io::ReadBuf;
 
+use crate::dice::Dice;
 use crate::redis::Data;
 use crate::redis::Planted;
 use crate::redis::word;
 use crate::resp::Reply;
 use crate::resp::take_commands;
-use crate::rng::Rng;
 
 /// A channel, and what was said there.
 type Publication = (String, Vec<u8>);
@@ -165,11 +165,11 @@ impl Network {
     }
 
     /// Redis does what has arrived, in any order of its connections. `clock_ms` is its own time.
-    pub(crate) fn step(&mut self, now_ms: u64, clock_ms: u64, rng: &mut Rng) {
+    pub(crate) fn step(&mut self, now_ms: u64, clock_ms: u64, dice: &mut Dice) {
         self.peers.extend(self.arriving.lock().drain(..));
         let mut order: Vec<usize> = (0..self.peers.len()).collect();
         for at in (1..order.len()).rev() {
-            order.swap(at, rng.index(at + 1));
+            order.swap(at, dice.index(at + 1));
         }
         for at in order {
             let slot = self.peers[at].slot;
@@ -178,7 +178,7 @@ impl Network {
             }
             let mut pipe = self.peers[at].pipe.lock();
             // What a node sent before it gave up may still arrive.
-            if pipe.is_broken || pipe.to_redis.is_empty() || pipe.is_left && rng.once_in(2) {
+            if pipe.is_broken || pipe.to_redis.is_empty() || pipe.is_left && dice.once_in(2) {
                 continue;
             }
             let loss = self.loss.filter(|(of, _)| *of == slot).map(|(_, loss)| loss);

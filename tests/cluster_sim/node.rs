@@ -12,11 +12,11 @@ use wafergate::engine::RedisEngine;
 use wafergate::engine::RedisSettings;
 use wafergate::metrics::Metrics;
 
+use crate::dice::Dice;
 use crate::history::Process;
 use crate::history::Shared;
 use crate::host::Host;
 use crate::network::Network;
-use crate::rng::Rng;
 
 /// How long a connect URL is good.
 pub(crate) const CONNECT_TTL: Duration = Duration::from_secs(60);
@@ -34,7 +34,7 @@ impl Node {
         slot: usize,
         network: &Network,
         history: &Shared,
-        rng: Rng,
+        dice: Dice,
         asks_once: bool,
     ) -> Self {
         let runtime = Builder::new_current_thread().enable_time().start_paused(true).build().expect("a runtime");
@@ -51,7 +51,7 @@ impl Node {
             };
             let dial = Dial::new(move || Ok(Box::new(dial())));
             let engine = RedisEngine::over(dial, &settings, Metrics::default()).expect("an address");
-            let host = Host::new(process, Arc::clone(&engine), Arc::clone(history), rng, asks_once);
+            let host = Host::new(process, Arc::clone(&engine), Arc::clone(history), dice, asks_once);
             tokio::spawn(engine.run(host.clone()));
             host
         };

@@ -28,6 +28,8 @@ pub(crate) struct Planted {
     pub(crate) asks_once: bool,
     /// A node whose lease is missing counts as dead, and does not hear of it.
     pub(crate) missing_lease_is_death: bool,
+    /// A node that was declared dead believes that it lives when Redis has forgotten that.
+    pub(crate) forgotten_death_is_life: bool,
 }
 
 pub(crate) fn word(bytes: &[u8]) -> String {

@@ -23,7 +23,10 @@ pub(crate) fn run(
     }
     // The engine's time, of those scripts that ask for it, is ahead of a clock of Redis that has been set back.
     let set_back = |data: &Data| data.hget(&keys[4], "set_back").map_or(0, |ms| number(ms.as_bytes()));
-    let now = if matches!(text, scripts::RENEW | scripts::NODES | scripts::BURY | scripts::LEAVE | scripts::HAND_ON) {
+    let now = if matches!(
+        text,
+        scripts::RENEW | scripts::NODES | scripts::BURY | scripts::LEAVE | scripts::COMPLETE | scripts::HAND_ON
+    ) {
         now + set_back(data)
     } else {
         now
@@ -32,7 +35,7 @@ pub(crate) fn run(
         scripts::RENEW => renew(data, keys, arguments, now, planted),
         scripts::NODES => nodes(data, keys, arguments, now),
         scripts::CLAIM => claim(data, keys, arguments, now_ms),
-        scripts::BURY => bury(data, keys, arguments, now),
+        scripts::BURY => bury(data, keys, arguments, now, planted),
         scripts::LEAVE => leave(data, keys, arguments, now),
         scripts::RELEASE => {
             let is_own = data.get(&keys[0]) == Some(&arguments[0][..]);
@@ -40,7 +43,8 @@ pub(crate) fn run(
         }
         scripts::COMPLETE => {
             if data.zscore(&keys[0], &word(&arguments[0])).is_some() {
-                data.hset(&keys[4], "born", "1");
+                let born = data.hget(&keys[4], "born").map_or(now, |born| number(born.as_bytes()));
+                data.hset(&keys[4], "born", born.min(now - number(&arguments[1])).to_string());
             }
             Reply::Int(1)
         }
@@ -100,9 +104,10 @@ fn renew(data: &mut Data, keys: &[String], arguments: &[Vec<u8>], mut now: i64, 
         let none = || Reply::Array(vec![]);
         let end = Reply::Int(now + lease);
         let standing = Reply::text("dead");
+        let died = data.zscore(dead, &me).unwrap_or(now).to_string();
         return Reply::Array(vec![
             standing,
-            Reply::Int(0),
+            Reply::Int(now - born.unwrap_or(now)),
             none(),
             none(),
             none(),
@@ -112,6 +117,7 @@ fn renew(data: &mut Data, keys: &[String], arguments: &[Vec<u8>], mut now: i64, 
             none(),
             Reply::text(""),
             Reply::Int(set_back),
+            Reply::texts([me, died]),
         ]);
     }
 
@@ -125,7 +131,7 @@ fn renew(data: &mut Data, keys: &[String], arguments: &[Vec<u8>], mut now: i64, 
         _ => own_id,
     };
     data.hset(clock, "installation", &id);
-    if is_lost {
+    if is_lost && !planted.missing_lease_is_death {
         data.hset(clock, "born", now.to_string());
     }
     data.hset(clock, "tick", now.to_string());
@@ -188,11 +194,15 @@ fn renew(data: &mut Data, keys: &[String], arguments: &[Vec<u8>], mut now: i64, 
         }
     }
     let born = data.hget(clock, "born").map_or(now, |born| number(born.as_bytes()));
-    let standing = match (told, is_lost || is_reborn || place.is_none()) {
+    let standing = match (told, is_lost || is_reborn) {
         (0, _) => "registered",
+        (_, true) if now > told && !planted.forgotten_death_is_life => "doubtful",
         (_, true) => "lost",
+        (_, false) if place.is_none() => "lost",
         (_, false) => "renewed",
     };
+    let since = if told > 0 { told - 2 * lease } else { i64::MIN };
+    let died = data.zrange(dead).into_iter().rev().filter(|(died, _)| *died >= since).take(1_000);
     Reply::Array(vec![
         Reply::text(standing),
         Reply::Int(now - born),
@@ -205,6 +215,7 @@ fn renew(data: &mut Data, keys: &[String], arguments: &[Vec<u8>], mut now: i64, 
         Reply::texts(answering),
         Reply::text(id),
         Reply::Int(set_back),
+        Reply::texts(died.flat_map(|(died, node)| [node, died.to_string()])),
     ])
 }
 
@@ -222,22 +233,29 @@ fn claim(data: &mut Data, keys: &[String], arguments: &[Vec<u8>], now_ms: u64) -
         Some(token) if token == arguments[0] => {}
         Some(_) => return Reply::Int(0),
     }
-    let is_lost = keys
-        .get(1)
-        .is_some_and(|leases| data.zscore(leases, &word(&arguments[2])).unwrap_or(0) < number(&arguments[3]));
-    Reply::Int(if is_lost { 2 } else { 1 })
+    let [_, leases, clock] = keys else { return Reply::Int(1) };
+    let is_lost = data.zscore(leases, &word(&arguments[2])).unwrap_or(0) < number(&arguments[3]);
+    let is_reborn = data.hget(clock, "born").is_some_and(|born| number(born.as_bytes()) > number(&arguments[4]));
+    Reply::Int(if is_lost || is_reborn { 2 } else { 1 })
 }
 
-fn bury(data: &mut Data, keys: &[String], arguments: &[Vec<u8>], now: i64) -> Reply {
-    for node in &arguments[1..] {
-        let node = word(node);
-        let has_lease = data.zrem(&keys[0], &node);
-        if has_lease || data.hget(&keys[1], &node).is_some() {
-            data.hset(&keys[1], &node, &arguments[0]);
-            data.zadd(&keys[2], now, &node);
-            data.hdel(&keys[3], &node);
-            data.hdel(&keys[5], &node);
+fn bury(data: &mut Data, keys: &[String], arguments: &[Vec<u8>], now: i64, planted: Planted) -> Reply {
+    for burial in arguments[1..].chunks_exact(3) {
+        let node = word(&burial[0]);
+        if planted.forgotten_death_is_life {
+            continue;
         }
+        let has_lease = data.zrem(&keys[0], &node);
+        match &burial[1][..] {
+            b"dead" => data.hsetnx(&keys[1], &node, &node),
+            how if how == b"mine" || has_lease || data.hget(&keys[1], &node).is_some() => {
+                data.hset(&keys[1], &node, &arguments[0]);
+            }
+            _ => {}
+        }
+        data.zadd_nx(&keys[2], now - number(&burial[2]), &node);
+        data.hdel(&keys[3], &node);
+        data.hdel(&keys[5], &node);
     }
     Reply::Int(1)
 }

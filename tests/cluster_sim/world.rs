@@ -7,6 +7,7 @@ use parking_lot::Mutex;
 use tokio::time::timeout;
 use wafergate::id::TunnelId;
 
+use crate::dice::Dice;
 use crate::history::History;
 use crate::history::Kind;
 use crate::history::Process;
@@ -19,7 +20,6 @@ use crate::oracle;
 use crate::oracle::Report;
 use crate::redis::Data;
 use crate::redis::Planted;
-use crate::rng::Rng;
 
 /// How far time goes at once: nothing is quicker on its way.
 const STEP_MS: u64 = 50;
@@ -41,7 +41,7 @@ struct Slot {
 }
 
 struct World {
-    rng: Rng,
+    dice: Dice,
     now_ms: u64,
     /// What Redis' clock shows beyond the time of the simulation.
     clock_ms: u64,
@@ -58,8 +58,8 @@ struct World {
 
 /// Simulates a seed.
 pub(crate) fn simulate(seed: u64, planted: Planted) -> Report {
-    let mut rng = Rng::new(seed, 1);
-    let slots = usize::try_from(rng.range(2, 4)).expect("few");
+    let mut dice = Dice::new(seed, 1);
+    let slots = usize::try_from(dice.range(2, 4)).expect("few");
     let mut world = World {
         now_ms: 0,
         clock_ms: EPOCH_MS,
@@ -70,11 +70,13 @@ pub(crate) fn simulate(seed: u64, planted: Planted) -> Report {
         snapshot: Data::default(),
         seed,
         planted,
-        fault_every: rng.range(50, 250),
-        rng,
+        fault_every: dice.range(50, 250),
+        dice,
     };
     while world.now_ms < BUSY_MS {
-        if world.now_ms > 6_000 && world.rng.once_in(world.fault_every) {
+        if planted.forgotten_death_is_life {
+            world.forget_a_death();
+        } else if world.now_ms > 6_000 && world.dice.once_in(world.fault_every) {
             world.fault();
         }
         world.traffic();
@@ -107,9 +109,9 @@ impl World {
                 }
             }
             if slot.node.is_none() && slot.starts_ms <= self.now_ms {
-                let rng = Rng::new(self.seed, 100 + self.processes as u64);
+                let dice = Dice::new(self.seed, 100 + self.processes as u64);
                 let asks_once = self.planted.asks_once;
-                slot.node = Some(Node::start(self.processes, at, &self.network, &self.history, rng, asks_once));
+                slot.node = Some(Node::start(self.processes, at, &self.network, &self.history, dice, asks_once));
                 self.processes += 1;
             }
             if let Some(node) = &slot.node {
@@ -117,26 +119,26 @@ impl World {
             }
         }
         self.now_ms += STEP_MS;
-        self.network.step(self.now_ms, self.clock_ms + self.now_ms, &mut self.rng);
-        if self.rng.once_in(250) {
+        self.network.step(self.now_ms, self.clock_ms + self.now_ms, &mut self.dice);
+        if self.dice.once_in(250) {
             self.snapshot = self.network.data.clone();
         }
     }
 
     /// A node that runs, if the one that was drawn does.
     fn any_node(&mut self) -> Option<&Node> {
-        let at = self.rng.index(self.slots.len());
+        let at = self.dice.index(self.slots.len());
         self.slots[at].node.as_ref()
     }
 
     /// What clients and business servers do at this time.
     fn traffic(&mut self) {
-        if self.rng.once_in(8) {
-            let tunnel = TunnelId::from_bytes(self.rng.bytes());
-            let group = self.rng.once_in(2).then(|| self.rng.index(GROUPS));
-            self.history.lock().story(tunnel).group = group;
+        if self.dice.once_in(8) {
+            let tunnel = TunnelId::from_bytes(self.dice.bytes());
+            let group = self.dice.once_in(2).then(|| self.dice.index(GROUPS));
+            self.history.lock().issued(tunnel, group);
             self.handshake(tunnel, group);
-            if self.rng.once_in(4) {
+            if self.dice.once_in(4) {
                 // The URL is tried twice.
                 self.handshake(tunnel, group);
             }
@@ -145,21 +147,21 @@ impl World {
         if tunnels.is_empty() {
             return;
         }
-        let tunnel = tunnels[self.rng.index(tunnels.len())];
+        let tunnel = tunnels[self.dice.index(tunnels.len())];
         let group = self.history.lock().story(tunnel).group;
-        match self.rng.range(0, 11) {
+        match self.dice.range(0, 11) {
             0..=3 => {
                 if let Some(node) = self.home(tunnel) {
                     node.host.message(tunnel);
                 }
             }
-            4 if self.rng.once_in(2) => {
+            4 if self.dice.once_in(2) => {
                 if let Some(node) = self.home(tunnel) {
                     let host = Arc::clone(&node.host);
                     node.spawn(async move { host.hang_up(tunnel) });
                 }
             }
-            5 if self.rng.once_in(3) => self.handshake(tunnel, group),
+            5 if self.dice.once_in(3) => self.handshake(tunnel, group),
             6..=8 => {
                 if let Some(node) = self.any_node() {
                     node.spawn(Arc::clone(&node.host).push(tunnel));
@@ -181,24 +183,35 @@ impl World {
     }
 
     fn handshake(&mut self, tunnel: TunnelId, group: Option<usize>) {
-        let patience_ms = if self.rng.once_in(5) { self.rng.range(0, 700) } else { 20_000 };
+        let patience_ms = if self.dice.once_in(5) { self.dice.range(0, 700) } else { 20_000 };
+        let issued_ms = self.history.lock().story(tunnel).issued_ms;
+        let until_ms = issued_ms + u64::try_from(CONNECT_TTL.as_millis()).expect("a minute");
         let Some(node) = self.any_node() else { return };
-        let work = Arc::clone(&node.host).handshake(tunnel, group, CONNECT_TTL);
+        let work = Arc::clone(&node.host).handshake(tunnel, group, until_ms);
         node.spawn(async move {
             // The client gives up, whatever is being done for it.
             let _ = timeout(Duration::from_millis(patience_ms), work).await;
         });
     }
 
+    /// What happens too seldom by itself: a node is stopped, declared dead, and all is lost before it goes on.
+    fn forget_a_death(&mut self) {
+        match self.now_ms {
+            10_000 => self.slots[0].stopped = Some((self.now_ms, self.now_ms + 13_000)),
+            20_000 => self.network.data = Data::default(),
+            _ => {}
+        }
+    }
+
     fn fault(&mut self) {
-        let at = self.rng.index(self.slots.len());
+        let at = self.dice.index(self.slots.len());
         let process = self.slots[at].node.as_ref().map(|node| node.process);
-        let until_ms = |rng: &mut Rng, now_ms: u64| now_ms + rng.pick(&[300, 1_500, 4_000, 7_500, 9_000, 13_000]);
-        match self.rng.range(0, 13) {
+        let until_ms = |dice: &mut Dice, now_ms: u64| now_ms + dice.pick(&[300, 1_500, 4_000, 7_500, 9_000, 13_000]);
+        match self.dice.range(0, 13) {
             0 | 1 => {
                 let Some(node) = self.slots[at].node.take() else { return };
                 self.slots[at].stopped = None;
-                self.slots[at].starts_ms = self.now_ms + self.rng.range(50, 15_000);
+                self.slots[at].starts_ms = self.now_ms + self.dice.range(50, 15_000);
                 drop(node.host);
                 self.network.forget(at);
                 let mut history = self.history.lock();
@@ -209,28 +222,28 @@ impl World {
                 if process.is_none() || self.slots[at].stopped.is_some() {
                     return;
                 }
-                let until_ms = until_ms(&mut self.rng, self.now_ms);
+                let until_ms = until_ms(&mut self.dice, self.now_ms);
                 self.slots[at].stopped = Some((self.now_ms, until_ms));
                 self.history.lock().trouble(Kind::Pause, process, until_ms - self.now_ms);
             }
             5 | 6 => {
-                let until_ms = until_ms(&mut self.rng, self.now_ms);
+                let until_ms = until_ms(&mut self.dice, self.now_ms);
                 self.network.cut(at, until_ms);
                 self.history.lock().trouble(Kind::Cut, process, until_ms - self.now_ms);
             }
             7 => {
-                let until_ms = until_ms(&mut self.rng, self.now_ms);
+                let until_ms = until_ms(&mut self.dice, self.now_ms);
                 (0..self.slots.len()).for_each(|slot| self.network.cut(slot, until_ms));
                 self.history.lock().trouble(Kind::Cut, None, until_ms - self.now_ms);
             }
             8 | 9 => {
-                let loss = self.rng.pick(&[Loss::Before, Loss::After]);
+                let loss = self.dice.pick(&[Loss::Before, Loss::After]);
                 self.network.lose(at, loss);
                 self.history.lock().trouble(Kind::Break, process, 0);
             }
             10 => self.lose_keys(),
             11 => {
-                let data = if self.rng.once_in(2) { self.snapshot.clone() } else { Data::default() };
+                let data = if self.dice.once_in(2) { self.snapshot.clone() } else { Data::default() };
                 self.network.restart(data, self.now_ms);
                 self.history.lock().trouble(Kind::Loss, None, 0);
             }
@@ -239,8 +252,8 @@ impl World {
                 self.history.lock().trouble(Kind::Loss, None, 0);
             }
             _ => {
-                let by_ms = self.rng.range(4_000, 6_000);
-                let is_forward = self.rng.once_in(2);
+                let by_ms = self.dice.range(4_000, 6_000);
+                let is_forward = self.dice.once_in(2);
                 self.clock_ms = if is_forward { self.clock_ms + by_ms } else { self.clock_ms - by_ms };
                 self.history.lock().trouble(Kind::Clock, None, by_ms);
             }
@@ -249,25 +262,27 @@ impl World {
 
     /// Redis evicts a key.
     fn lose_keys(&mut self) {
-        // A known limit: that the records of one node alone are gone is not noticed before they are needed.
-        let keys: Vec<String> =
-            self.network.data.keys.keys().filter(|key| !key.contains("{records:")).cloned().collect();
+        let keys: Vec<String> = self.network.data.keys.keys().cloned().collect();
         if keys.is_empty() {
             return;
         }
         // One of those that all share, or any.
         let shared: Vec<&String> = keys.iter().filter(|key| key.contains("{nodes}")).collect();
-        let key = if self.rng.once_in(2) && !shared.is_empty() {
-            shared[self.rng.index(shared.len())].clone()
+        let key = if self.dice.once_in(2) && !shared.is_empty() {
+            shared[self.dice.index(shared.len())].clone()
         } else {
-            keys[self.rng.index(keys.len())].clone()
+            keys[self.dice.index(keys.len())].clone()
         };
         self.network.data.del(&key);
         let mut history = self.history.lock();
         history.trouble(Kind::Loss, None, 0);
         history.faults.push(format!("  that was {key}"));
+        let now_ms = history.now_ms;
+        history
+            .lost_claims
+            .extend(key.strip_prefix("w:claim:{").map(|tunnel| (tunnel.trim_end_matches('}').to_owned(), now_ms)));
         let lost = |group: &usize| key.ends_with(&format!(":group:room{group}"));
-        history.lost_groups.extend((0..GROUPS).filter(lost).map(Some));
+        history.lost_groups.extend((0..GROUPS).filter(lost).map(|group| (group, now_ms)));
     }
 
     /// Each node is asked for each tunnel that is open.

@@ -10,6 +10,7 @@ mod deploy;
 mod descriptors;
 mod distance;
 mod figures;
+mod forgotten;
 mod gateway;
 mod hangup;
 mod keep_alive;

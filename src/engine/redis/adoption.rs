@@ -32,7 +32,7 @@ impl RedisEngine {
             if self.records.is_written() && !self.records.has_surplus() {
                 changed.await;
             }
-            if !self.is_confirmed() || !self.find_surplus().await || !self.is_confirmed() || !self.write_some().await {
+            if !self.holds_lease() || !self.find_surplus().await || !self.holds_lease() || !self.write_some().await {
                 // Either way it is tried again.
                 let _ = timeout(WRITE_RETRY, self.came_back.notified()).await;
             }
@@ -140,6 +140,7 @@ impl RedisEngine {
     /// Moves the records of a set into this node's own, a chunk at a time, and has their tunnels' stories ended. Those whose tenants it
     /// does not know are left to a node that does.
     async fn adopt_set(&self, set: NodeId, member: &dyn Member) -> Result<usize, RedisError> {
+        self.past.takes_over(set);
         let key = self.keys.records(set);
         let mut pass = self.leftover.pass(set, member.configuration());
         let mut tunnels = 0;

@@ -12,6 +12,9 @@ use super::Confirmed;
 use super::RedisEngine;
 use super::SETTLED_AFTER;
 use super::advice::Advised;
+use super::alone::Alone;
+use super::alone::Asked;
+use super::past::Burial;
 use super::past::Heard;
 use super::scripts;
 use crate::clock::millis;
@@ -20,16 +23,13 @@ use crate::engine::Member;
 use crate::id::NodeId;
 
 /// How long a node is believed to live without a word from it.
-const LEASE: Duration = Duration::from_secs(8);
+pub(super) const LEASE: Duration = Duration::from_secs(8);
 /// How often it says a word.
 const RENEW_EVERY: Duration = Duration::from_secs(1);
 /// After so long without a renewal of any node it was the engine that was away.
 const ALL_QUIET: Duration = Duration::from_secs(3);
 /// How long the dead are remembered.
-const DEAD_FOR: Duration = Duration::from_secs(24 * 3_600);
-/// How long a node whose engine is away goes on after it has asked in vain: longer than until it knows about the next time, shorter
-/// than a lease.
-const ALONE_FOR: Duration = Duration::from_secs(5);
+pub(super) const DEAD_FOR: Duration = Duration::from_secs(24 * 3_600);
 /// After how many failures in a row the log tells of them again: about a minute.
 const TELL_AGAIN_AFTER: u32 = 30;
 
@@ -52,6 +52,15 @@ pub(super) struct Renewal {
     installation: String,
     /// By how much the clock of Redis has been set back.
     set_back_ms: u64,
+    /// Who has died or left since the renewal before, and some longer ago, and how long ago that was.
+    died: Vec<(NodeId, Duration)>,
+}
+
+impl Renewal {
+    /// Whether all is there that this node knows of.
+    fn is_whole(&self) -> bool {
+        !matches!(self.standing, Standing::Lost | Standing::Doubtful)
+    }
 }
 
 /// How the others see this node.
@@ -63,6 +72,8 @@ enum Standing {
     Registered,
     /// It was there, and Redis does not know: it has lost data, or went back to what it had before.
     Lost,
+    /// So it is, and it was away for so long that it may have been declared dead in what is lost.
+    Doubtful,
     /// It has been declared dead.
     Dead,
 }
@@ -72,10 +83,11 @@ impl RedisEngine {
     pub(super) async fn keep_lease(&self, member: &dyn Member) {
         let mut ticks = interval(RENEW_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut alone = Alone::default();
         loop {
             ticks.tick().await;
             // The lease counts from before it was asked for: the clock of Redis began later.
-            let (epoch, asked, began) = (self.fence.epoch(), self.fence.now(), Instant::now());
+            let (asked, began) = (Asked::now(&self.fence), Instant::now());
             let written = self.places.finished();
             let renewal = self.renew(member.status()).await;
             if self.has_left.load(Ordering::Acquire) {
@@ -83,23 +95,31 @@ impl RedisEngine {
             }
             match renewal {
                 Ok(renewal) if renewal.standing == Standing::Dead => {
-                    self.begin_again(member);
+                    self.begin_again(&renewal, member);
+                    alone = Alone::default();
                     ticks.reset_immediately();
                 }
                 Ok(renewal) => {
-                    self.time.shown(asked, renewal.lease_end_ms - millis(LEASE), renewal.set_back_ms);
-                    *self.confirmed.lock() = Confirmed { epoch, until: asked + LEASE };
-                    self.fence.open_until(epoch, asked + LEASE);
-                    self.places.was_alive_after(written);
+                    self.time.shown(asked.at, renewal.lease_end_ms - millis(LEASE), renewal.set_back_ms);
+                    self.hear(&renewal, began);
+                    *self.confirmed.lock() = Confirmed { epoch: asked.epoch, until: asked.at + LEASE };
+                    if self.past.may_be_dead() {
+                        alone.goes_on(&self.fence, &asked);
+                    } else {
+                        alone.is_over();
+                        self.fence.open_until(asked.epoch, asked.at + LEASE);
+                        self.places.was_alive_after(written);
+                    }
                     self.renewed(&renewal, began, member).await;
                     self.settle(&renewal).await;
-                    self.adopt(&renewal.mine, member).await;
+                    // Whoever ends a tunnel's story already says so again first, if Redis has forgotten that.
+                    if renewal.age >= SETTLED_AFTER && !self.past.may_be_dead() {
+                        self.adopt(&renewal.mine, member).await;
+                    }
                 }
                 Err(error) => {
                     self.went_away(&error);
-                    // Nobody could say that this node is dead: so it goes on with what it has. The time counts from the question
-                    // here too, since the process may have been stopped while it waited.
-                    self.fence.open_until(epoch, asked + ALONE_FOR);
+                    alone.goes_on(&self.fence, &asked);
                 }
             }
         }
@@ -108,18 +128,31 @@ impl RedisEngine {
     async fn renew(&self, status: String) -> Result<Renewal, RedisError> {
         let mut command = self.nodes_script(scripts::RENEW);
         command.arg(self.me().to_string()).arg(millis(LEASE)).arg(millis(ALL_QUIET)).arg(millis(DEAD_FOR)).arg(status);
-        let is_unsure = self.places.is_rewriting() || self.past.losses_to_mend().is_some();
+        let is_unsure = self.places.is_rewriting() || self.past.losses_to_mend().is_some() || self.past.is_haunted();
         command.arg(u8::from(is_unsure)).arg(self.past.lease_end_ms());
         command.arg(&*self.identity.id()).arg(&self.identity.candidate);
         type Names = Vec<String>;
-        type Reply = (String, i64, Names, Names, Names, u64, Names, Names, Names, String, u64);
+        type Reply = (String, i64, Names, Names, Names, u64, Names, Names, Names, String, u64, Names);
         let reply: Reply = self.call(&command).await?;
-        let (standing, age_ms, mine, nodes, statuses, lease_end_ms, sets, unsure, answering, installation, set_back_ms) =
-            reply;
+        let (
+            standing,
+            age_ms,
+            mine,
+            nodes,
+            statuses,
+            lease_end_ms,
+            sets,
+            unsure,
+            answering,
+            installation,
+            set_back_ms,
+            died,
+        ) = reply;
         let standing = match standing.as_str() {
             "dead" => Standing::Dead,
             "renewed" => Standing::Renewed,
             "lost" => Standing::Lost,
+            "doubtful" => Standing::Doubtful,
             _ => Standing::Registered,
         };
         let nodes_of = |names: &Names| names.iter().filter_map(|name| name.parse().ok()).collect();
@@ -135,40 +168,47 @@ impl RedisEngine {
             answering: nodes_of(&answering),
             installation,
             set_back_ms,
+            died: died.as_chunks().0.iter().filter_map(|pair| read_death(pair, lease_end_ms)).collect(),
         })
     }
 
+    /// Remembers what a renewal told of the others, and of what is missing.
+    fn hear(&self, renewal: &Renewal, asked: Instant) {
+        self.past.hear(
+            &Heard {
+                is_whole: renewal.is_whole(),
+                lease_end_ms: renewal.lease_end_ms,
+                age: renewal.age,
+                living: &renewal.nodes,
+                sets: &renewal.sets,
+                dead: &renewal.died,
+                is_first: renewal.standing == Standing::Registered,
+                answering: &renewal.answering,
+                is_unsure: renewal.unsure.iter().any(|node| *node != self.me()),
+                may_have_died: renewal.standing == Standing::Doubtful,
+            },
+            asked,
+        );
+    }
+
     async fn renewed(&self, renewal: &Renewal, asked: Instant, member: &dyn Member) {
-        let is_whole = renewal.standing != Standing::Lost;
         let is_another_connection = self.is_another_connection();
         match renewal.standing {
             Standing::Registered => {
                 tracing::info!(node = %self.me(), nodes = renewal.nodes.len(), "joined the other nodes");
             }
-            Standing::Lost => tracing::warn!(
+            Standing::Lost | Standing::Doubtful => tracing::warn!(
                 "Redis has lost data or went back to an older state: this node writes its part again (evicted keys are lost too: Redis \
                  needs maxmemory-policy noeviction)"
             ),
             Standing::Renewed | Standing::Dead => {}
         }
-        self.past.hear(
-            &Heard {
-                is_whole,
-                lease_end_ms: renewal.lease_end_ms,
-                age: renewal.age,
-                living: &renewal.nodes,
-                sets: &renewal.sets,
-                answering: &renewal.answering,
-                is_unsure: renewal.unsure.iter().any(|node| *node != self.me()),
-            },
-            asked,
-        );
         // A server that took the place of another one may not have the last that was written.
-        if !is_whole || is_another_connection {
+        if !renewal.is_whole() || is_another_connection {
             self.past.doubt(asked);
             self.write_all_again();
         }
-        self.bury_the_gone().await;
+        self.bury_the_dead().await;
         let is_known_to_all = renewal.nodes.iter().all(|node| renewal.answering.contains(node));
         self.identity.hear(&renewal.installation, is_known_to_all, asked);
         self.bus.belongs_to(self.installation(), &renewal.installation);
@@ -192,20 +232,25 @@ impl RedisEngine {
         self.lost.notify_one();
     }
 
-    /// Redis may know nodes again of which nothing was left: their tunnels' stories have been told to the end.
-    async fn bury_the_gone(&self) {
-        let gone = self.past.to_bury();
-        if gone.is_empty() {
+    /// Redis may know nodes as living again that are dead, or not know that they are: one that comes back must hear it.
+    async fn bury_the_dead(&self) {
+        let dead = self.past.to_bury(Instant::now());
+        if dead.is_empty() {
             return;
         }
         let mut command = self.nodes_script(scripts::BURY);
         command.arg(self.me().to_string());
-        for node in gone {
-            command.arg(node.to_string());
+        for (node, burial, ago) in dead {
+            let how = match burial {
+                Burial::Gone => "gone",
+                Burial::Mine => "mine",
+                Burial::Dead => "dead",
+            };
+            command.arg(node.to_string()).arg(how).arg(millis(ago));
         }
         match self.call::<i64>(&command).await {
             Ok(_) => self.past.are_buried(),
-            Err(error) => tracing::debug!(%error, "nodes of the past could not be buried yet"),
+            Err(error) => tracing::debug!(%error, "nodes that are dead could not be buried yet"),
         }
     }
 
@@ -239,7 +284,7 @@ impl RedisEngine {
             return Ok(false);
         }
         let mut complete = self.nodes_script(scripts::COMPLETE);
-        self.call::<i64>(complete.arg(self.me().to_string())).await?;
+        self.call::<i64>(complete.arg(self.me().to_string()).arg(millis(SETTLED_AFTER))).await?;
         Ok(true)
     }
 
@@ -265,18 +310,42 @@ impl RedisEngine {
         }
     }
 
-    /// Others have taken over what this node had: it begins another life with nothing.
-    fn begin_again(&self, member: &dyn Member) {
+    /// Others have taken over what this node had: it begins another life with nothing. What they could not find, since Redis had lost
+    /// it before, is this node's to end.
+    fn begin_again(&self, renewal: &Renewal, member: &dyn Member) {
         let dead = self.me();
+        let unknown = if self.was_forgotten_before(renewal) { self.records.all() } else { vec![] };
         self.fence.begin_epoch();
         self.records.clear();
         self.places.begin_again(dead);
-        self.past.begin_again();
+        self.past.begin_again(dead);
+        // It cannot compare any more what Redis has with what it was told of last.
+        self.past.doubt(Instant::now());
         self.me.send_replace(super::new_node());
         tracing::error!(
             node = %dead,
+            unknown = unknown.len(),
             "this node was not heard of for too long, and the others have ended its tunnels: its clients are sent away"
         );
         member.cut_off();
+        for (tunnel, record) in unknown {
+            if self.records.adopt(tunnel, &record) {
+                member.adopt(tunnel, record);
+            }
+        }
     }
+
+    /// Whether Redis had lost what this node had written before it was declared dead, and it was away in between.
+    fn was_forgotten_before(&self, renewal: &Renewal) -> bool {
+        let renewed_ms = self.past.lease_end_ms().saturating_sub(millis(LEASE));
+        let born_ms = renewal.lease_end_ms.saturating_sub(millis(LEASE)).saturating_sub(millis(renewal.age));
+        born_ms > renewed_ms && renewal.died.iter().any(|(node, ago)| *node == self.me() && *ago <= renewal.age)
+    }
+}
+
+/// A node, and how long ago it died: it did so at the second of a pair, and the lease that was renewed just now ends at `lease_end_ms`.
+fn read_death([node, died_ms]: &[String; 2], lease_end_ms: u64) -> Option<(NodeId, Duration)> {
+    let now_ms = lease_end_ms.checked_sub(millis(LEASE))?;
+    let ago_ms = now_ms.saturating_sub(died_ms.parse().ok()?);
+    Some((node.parse().ok()?, Duration::from_millis(ago_ms)))
 }

@@ -41,7 +41,7 @@ impl Memo for RedisEngine {
         // While the engine is away nonces are checked by each node for itself, and nobody waits.
         let claim = if self.is_up.load(Ordering::Acquire) {
             match self.claim_key(once, token, life).await {
-                Ok(Claim::Granted) if self.is_known_elsewhere(once).await? => Claim::Used,
+                Ok(Claim::Granted) if self.is_known_elsewhere(once, None).await? => Claim::Used,
                 claim => claim.unwrap_or(Claim::Granted),
             }
         } else {
@@ -61,6 +61,7 @@ impl Memo for RedisEngine {
         life: Duration,
         answer_bytes: u64,
     ) -> Result<Begun, EngineError> {
+        self.is_registered()?;
         let begun = self.own.memo.begin(name, token, fingerprint, life, answer_bytes);
         if begun != Begun::First {
             return Ok(begun);
@@ -79,7 +80,7 @@ impl Memo for RedisEngine {
             "done" => return Ok(Begun::Done(answer.into())),
             _ => return Err(EngineError),
         }
-        match self.is_known_elsewhere(once).await {
+        match self.is_known_elsewhere(once, None).await {
             Ok(false) => {
                 mine.granted();
                 Ok(Begun::First)

@@ -2,6 +2,7 @@
 
 mod adoption;
 mod advice;
+mod alone;
 mod bus;
 mod dial;
 mod homes;
@@ -270,8 +271,14 @@ impl RedisEngine {
     /// Whether nobody can have declared this node dead: only then may it add records, since whoever took over would not look for
     /// them any more, or would tell of them twice. The fence may be open for longer: it is while Redis is away.
     fn is_confirmed(&self) -> bool {
+        self.holds_lease() && self.fence.is_open() && !self.past.may_be_dead()
+    }
+
+    /// Whether Redis has given this life a lease that is not over: what it has may be written again then, also while it is not clear
+    /// whether an earlier lease of this life has run out, since whoever took over knows what has been told.
+    fn holds_lease(&self) -> bool {
         let confirmed = *self.confirmed.lock();
-        self.fence.permits(confirmed.epoch) && self.fence.now() < confirmed.until
+        self.fence.epoch() == confirmed.epoch && self.fence.now() < confirmed.until
     }
 
     async fn call<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, RedisError> {
@@ -313,7 +320,8 @@ impl Engine for RedisEngine {
         }
         let mine = Mine::new(&self.own, Once::Claim(tunnel), token);
         let once = Once::Claim(tunnel);
-        if self.claim_key(once, token, life).await? == Claim::Used || self.is_known_elsewhere(once).await? {
+        let since = self.issued_at(ticket_life);
+        if self.claim_key(once, token, life).await? == Claim::Used || self.is_known_elsewhere(once, since).await? {
             return Ok(Claim::Used);
         }
         mine.granted();

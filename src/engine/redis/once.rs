@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::join_all;
 use futures_util::future::try_join_all;
 use redis::Cmd;
 use redis::RedisError;
@@ -14,6 +15,7 @@ use tokio::time::sleep;
 
 use super::RedisEngine;
 use super::away;
+use super::lease::LEASE;
 use super::scripts;
 use crate::clock::millis;
 use crate::engine::Claim;
@@ -28,6 +30,8 @@ use crate::id::TunnelId;
 
 /// How much longer than a connect URL is good its claim is remembered: clocks differ, and are set.
 pub(super) const CLOCK_SKEW: Duration = Duration::from_secs(60);
+/// By how much a connect URL may be older than its end tells: clocks of the engine are read, and drift.
+const ISSUED_BEFORE: Duration = Duration::from_secs(2);
 /// How often, and after how long, a node is asked again that is just finding it out.
 const SOON: u32 = 20;
 const ASK_AGAIN_AFTER: Duration = Duration::from_millis(50);
@@ -82,6 +86,13 @@ pub(super) fn answer(own: &MemoryEngine, question: &[u8]) -> Option<Bytes> {
     }))
 }
 
+/// How far this node has come in writing what it remembers once more.
+#[derive(Debug, Default)]
+pub(super) struct Turn {
+    claims: Vec<TunnelId>,
+    second: u64,
+}
+
 /// A claim of this node's own memory that is given up again unless it is granted.
 pub(super) struct Mine<'a> {
     own: &'a Arc<MemoryEngine>,
@@ -117,6 +128,7 @@ impl Drop for Mine<'_> {
 impl RedisEngine {
     /// Takes a key for a token, if nobody has taken it before as far as Redis knows.
     pub(super) async fn claim_key(&self, once: Once<'_>, token: Token, life: Duration) -> Result<Claim, EngineError> {
+        self.is_registered()?;
         match self.call::<i64>(&self.claim_command(once, token, life)).await.map_err(away)? {
             0 => return Ok(Claim::Used),
             1 => {}
@@ -144,30 +156,56 @@ impl RedisEngine {
         if self.marks.is_some() {
             command.arg(1).arg(key);
         } else {
-            let [leases, ..] = self.keys.nodes();
-            command.arg(2).arg(key).arg(leases);
+            let [leases, _, _, _, clock, ..] = self.keys.nodes();
+            command.arg(3).arg(key).arg(leases).arg(clock);
         }
         command
     }
 
     /// What such a script compares, behind its own arguments.
     pub(super) fn with_lease(&self, command: &mut Cmd) {
-        command.arg(self.me().to_string()).arg(self.past.lease_end_ms());
+        let lease_end_ms = self.past.lease_end_ms();
+        let renewed_ms = lease_end_ms.checked_sub(millis(LEASE)).unwrap_or(u64::MAX >> 16);
+        command.arg(self.me().to_string()).arg(lease_end_ms).arg(renewed_ms);
     }
 
-    /// Whether another node knows that this has happened, if Redis may have forgotten.
+    /// Before this life has a lease it could not be seen that Redis has lost data.
+    ///
+    /// # Errors
+    ///
+    /// If it has none yet.
+    pub(super) fn is_registered(&self) -> Result<(), EngineError> {
+        if self.past.lease_end_ms() == 0 { Err(EngineError) } else { Ok(()) }
+    }
+
+    /// When a connect URL was issued that is good for so long, or earlier; none if that is not known.
+    pub(super) fn issued_at(&self, life: Duration) -> Option<Instant> {
+        let age = (self.ask_for - CLOCK_SKEW).checked_sub(life)?;
+        Instant::now().checked_sub(age + ISSUED_BEFORE)
+    }
+
+    /// Whether another node knows that this has happened, at `since` or later if that is known, and Redis may have forgotten.
     ///
     /// # Errors
     ///
     /// If that cannot be said for sure.
-    pub(super) async fn is_known_elsewhere(&self, once: Once<'_>) -> Result<bool, EngineError> {
-        if !self.may_have_forgotten() {
+    pub(super) async fn is_known_elsewhere(&self, once: Once<'_>, since: Option<Instant>) -> Result<bool, EngineError> {
+        if !self.may_have_forgotten(since) {
             return Ok(false);
         }
-        let others = self.past.may_remember(self.me());
+        // Of a connect URL each node has to say that it has not been used, also one that is dead: what was issued after the loss is
+        // good anyway, so not much waits for that.
+        let (others, are_all) = match (once, since) {
+            (Once::Claim(_), Some(since)) => self.past.lived_since(since, self.me()),
+            (Once::Claim(_), None) => (self.past.may_remember(self.me()), false),
+            _ => (self.past.may_remember(self.me()), true),
+        };
         let question = once.write();
-        let asked = others.into_iter().map(|node| self.is_known_to(node, &question));
-        Ok(try_join_all(asked).await?.contains(&true))
+        let asked = join_all(others.into_iter().map(|node| self.is_known_to(node, &question))).await;
+        if asked.contains(&Ok(true)) {
+            return Ok(true);
+        }
+        if are_all && asked.iter().all(Result::is_ok) { Ok(false) } else { Err(EngineError) }
     }
 
     async fn is_known_to(&self, node: NodeId, question: &Bytes) -> Result<bool, EngineError> {
@@ -182,8 +220,9 @@ impl RedisEngine {
         Err(EngineError)
     }
 
-    fn may_have_forgotten(&self) -> bool {
-        let is_doubtful = self.past.is_doubtful(Instant::now(), self.ask_for);
+    fn may_have_forgotten(&self, since: Option<Instant>) -> bool {
+        let is_doubtful = self.past.is_doubtful(Instant::now(), self.ask_for)
+            && since.is_none_or(|since| self.past.has_lost_since(since));
         is_doubtful || self.past.is_unsure() || self.is_on_another_connection()
     }
 
@@ -233,6 +272,28 @@ impl RedisEngine {
             second = next;
         }
         Ok(())
+    }
+
+    /// Writes some of what this node remembers once more, in turn: a single key that Redis has lost is noticed nowhere else.
+    pub(super) async fn remind(&self, turn: &mut Turn) -> Result<(), RedisError> {
+        if turn.claims.is_empty() {
+            turn.claims = self.own.claims().into_iter().map(|(tunnel, ..)| tunnel).collect();
+        }
+        let some = turn.claims.split_off(turn.claims.len().saturating_sub(AT_A_TIME));
+        let claim = |tunnel: &TunnelId| {
+            // It may have been given back meanwhile.
+            let (token, left) = self.own.sure_claim(*tunnel)?;
+            Some(self.claim_command(Once::Claim(*tunnel), token, left))
+        };
+        let mut commands: Vec<Cmd> = some.iter().filter_map(claim).collect();
+        match self.own.memo.remembered_after(turn.second) {
+            Some((second, remembered)) => {
+                turn.second = second;
+                commands.extend(remembered.iter().take(AT_A_TIME).map(|entry| self.remember(entry)));
+            }
+            None => turn.second = 0,
+        }
+        self.write_commands(&commands).await
     }
 
     async fn write_commands(&self, commands: &[Cmd]) -> Result<(), RedisError> {

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use tokio::time::sleep;
 
 use super::RedisEngine;
+use super::once::Turn;
 use super::places::Place;
 use crate::id::TunnelId;
 
@@ -19,7 +20,7 @@ const PLACES: usize = 100;
 impl RedisEngine {
     /// Writes all again whenever a key of this node is missing, until it is dropped.
     pub(super) async fn watch_own_keys(&self) {
-        let (mut witness, mut places) = (None, vec![]);
+        let (mut witness, mut places, mut turn) = (None, vec![], Turn::default());
         loop {
             sleep(LOOK_EVERY).await;
             let asked = Instant::now();
@@ -47,6 +48,9 @@ impl RedisEngine {
                 }
                 Ok(false) => {}
                 Err(error) => tracing::debug!(%error, "it could not be seen whether the keys of this node are there"),
+            }
+            if let Err(error) = self.remind(&mut turn).await {
+                tracing::debug!(%error, "what was used up could not be written once more");
             }
             witness = tunnel.or_else(|| self.records.any_kept());
         }

@@ -139,6 +139,12 @@ impl Records {
         }
     }
 
+    /// All of them.
+    pub(super) fn all(&self) -> Vec<(TunnelId, Record)> {
+        let state = self.state.lock();
+        state.all.iter().filter_map(|(tunnel, bytes)| Some((*tunnel, Record::read(bytes)?))).collect()
+    }
+
     /// The node begins another life: these records are others' now.
     pub(super) fn clear(&self) {
         *self.state.lock() = State::default();

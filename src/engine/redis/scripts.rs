@@ -15,10 +15,13 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000) + (redis.call('HGET', KE
 }
 
 /// Takes `KEYS[1]` for the token `ARGV[1]`, for `ARGV[2]` milliseconds: 1 if it is that token's now, 2 if it is and Redis has lost data.
-/// That is found out where `KEYS[2]` has the leases: the one of node `ARGV[3]` does not end before `ARGV[4]`.
+/// That is found out where `KEYS[2]` has the leases and `KEYS[3]` the clock: the lease of node `ARGV[3]` ends at `ARGV[4]` or later, and no
+/// other node has found the data to be new since that one was renewed, at `ARGV[5]`.
 pub const CLAIM: &str = r"
 if not redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) and redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
-if KEYS[2] and tonumber(redis.call('ZSCORE', KEYS[2], ARGV[3]) or 0) < tonumber(ARGV[4]) then return 2 end
+if not KEYS[2] then return 1 end
+if tonumber(redis.call('ZSCORE', KEYS[2], ARGV[3]) or 0) < tonumber(ARGV[4]) then return 2 end
+if tonumber(redis.call('HGET', KEYS[3], 'born') or 0) > tonumber(ARGV[5]) then return 2 end
 return 1
 ";
 
@@ -29,8 +32,8 @@ return 0
 ";
 
 /// Begins the call `KEYS[1]` for the token `ARGV[1]`, whose body has the fingerprint `ARGV[2]`: it counts as running for `ARGV[3]` ms,
-/// and its answer will be kept for `ARGV[4]` ms. Gives `first`, `lost` (first, and Redis has lost data: see [`CLAIM`], with `ARGV[5]` and
-/// `ARGV[6]` here), `reused`, `running`, or `done` and the answer.
+/// and its answer will be kept for `ARGV[4]` ms. Gives `first`, `lost` (first, and Redis has lost data: see [`CLAIM`], with `ARGV[5]` to
+/// `ARGV[7]` here), `reused`, `running`, or `done` and the answer.
 pub const BEGIN: &str = r"
 local known = redis.call('HMGET', KEYS[1], 'token', 'body', 'answer')
 if not known[1] then
@@ -38,7 +41,9 @@ if not known[1] then
   redis.call('PEXPIRE', KEYS[1], ARGV[3])
 end
 if not known[1] or known[1] == ARGV[1] then
-  if KEYS[2] and tonumber(redis.call('ZSCORE', KEYS[2], ARGV[5]) or 0) < tonumber(ARGV[6]) then return {'lost', ''} end
+  if not KEYS[2] then return {'first', ''} end
+  if tonumber(redis.call('ZSCORE', KEYS[2], ARGV[5]) or 0) < tonumber(ARGV[6]) then return {'lost', ''} end
+  if tonumber(redis.call('HGET', KEYS[3], 'born') or 0) > tonumber(ARGV[7]) then return {'lost', ''} end
   return {'first', ''}
 end
 if known[2] ~= ARGV[2] then return {'reused', ''} end
@@ -82,10 +87,12 @@ return 0
 /// had before; the data is young again then. `ARGV[8]`: the id of the installation, empty if it is not known; `ARGV[9]`: one for the
 /// case that there is none: of several the oldest stays. Keys: see `Keys::nodes`.
 ///
-/// Gives: `renewed`, `registered` (it is new), `lost` or `dead`; the age of the data in ms; the sets that the node looks after
+/// Gives: `renewed`, `registered` (it is new), `lost`, `doubtful` (lost, and its own lease was over: it may have been declared dead in
+/// what is lost) or `dead`; the age of the data in ms; the sets that the node looks after
 /// beside its own; all nodes that live; their statuses, without its own; the end of its lease; all sets; the nodes that have not
 /// written all of their part; those that answer what they have used up; the id of the installation; by how many ms the
-/// clock of Redis has been set back.
+/// clock of Redis has been set back; the nodes that have died or left since the renewal before, and some longer ago,
+/// each with the time when it did.
 pub const RENEW: &str = with_now!(
     r"
 local leases, records, dead, status, clock, unsure, speaks = unpack(KEYS)
@@ -106,7 +113,8 @@ if redis.call('ZSCORE', dead, me) or place and place ~= me or may_be_dead then
   redis.call('ZREM', leases, me)
   redis.call('ZADD', dead, 'NX', now, me)
   redis.call('HSETNX', records, me, me)
-  return {'dead', 0, {}, {}, {}, now + lease, {}, {}, {}, '', set_back}
+  local died = {me, redis.call('ZSCORE', dead, me)}
+  return {'dead', now - (born or now), {}, {}, {}, now + lease, {}, {}, {}, '', set_back, died}
 end
 
 local is_lost = known < told
@@ -177,37 +185,48 @@ for _, node in ipairs(answering) do
 end
 
 local age = now - redis.call('HGET', clock, 'born')
-local standing = told == 0 and 'registered' or (is_lost or is_reborn or not place) and 'lost' or 'renewed'
+local standing = told == 0 and 'registered' or 'renewed'
+if told > 0 and (is_lost or is_reborn or not place) then standing = 'lost' end
+if standing == 'lost' and now > told and (is_lost or is_reborn) then standing = 'doubtful' end
+local died = redis.call('ZREVRANGEBYSCORE', dead, '+inf', told > 0 and told - 2 * lease or '-inf', 'WITHSCORES', 'LIMIT', 0, 1000)
 return {
   standing, age, mine, redis.call('ZRANGE', leases, 0, -1), others, now + lease, sets, redis.call('HKEYS', unsure), answering, id,
-  set_back
+  set_back, died
 }
 "
 );
 
-/// Of the nodes `ARGV[2]` and further nothing was left any more: node `ARGV[1]` looks after what a Redis from the past has of them.
-/// Keys: see `Keys::nodes`.
+/// The node `ARGV[2]` is dead, and so are those of each third argument behind it, whatever a Redis from the past has of them. How it
+/// is buried says the argument behind its name: `gone`, nothing was left of it, and node `ARGV[1]` looks after what is there again;
+/// `mine`, it does so anyway; `dead`, another one does. The third one says how long ago it died, in ms. Keys: see `Keys::nodes`.
 pub const BURY: &str = with_now!(
     r"
-for at = 2, #ARGV do
-  local node = ARGV[at]
+for at = 2, #ARGV, 3 do
+  local node, how = ARGV[at], ARGV[at + 1]
   local has_lease = redis.call('ZREM', KEYS[1], node) == 1
-  if has_lease or redis.call('HGET', KEYS[2], node) then
+  if how == 'mine' or how == 'gone' and (has_lease or redis.call('HGET', KEYS[2], node)) then
     redis.call('HSET', KEYS[2], node, ARGV[1])
-    redis.call('ZADD', KEYS[3], now, node)
-    redis.call('HDEL', KEYS[4], node)
-    redis.call('HDEL', KEYS[6], node)
+  elseif how == 'dead' then
+    redis.call('HSETNX', KEYS[2], node, node)
   end
+  redis.call('ZADD', KEYS[3], 'NX', now - ARGV[at + 2], node)
+  redis.call('HDEL', KEYS[4], node)
+  redis.call('HDEL', KEYS[6], node)
 end
 return 1
 "
 );
 
 /// The data is complete, however young it is: node `ARGV[1]` has found that no other one is there. Keys: see `Keys::nodes`.
-pub const COMPLETE: &str = r"
-if redis.call('ZSCORE', KEYS[1], ARGV[1]) then redis.call('HSET', KEYS[5], 'born', 1) end
+///
+/// It counts as `ARGV[2]` ms old from now on, and not as older: a node that was cut off meanwhile must still see that it is new.
+pub const COMPLETE: &str = with_now!(
+    r"
+local born = tonumber(redis.call('HGET', KEYS[5], 'born') or now)
+if redis.call('ZSCORE', KEYS[1], ARGV[1]) then redis.call('HSET', KEYS[5], 'born', math.min(born, now - ARGV[2])) end
 return 1
-";
+"
+);
 
 /// The age of the data in ms, -1 if there is none or the lease of node `ARGV[1]` is missing that ends at `ARGV[2]`; all nodes that
 /// live; those that have not written all of their part. Keys: see `Keys::nodes`.

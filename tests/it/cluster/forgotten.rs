@@ -69,7 +69,8 @@ async fn a_used_connect_url_is_used() {
 
 #[tokio::test]
 async fn a_url_is_not_good_while_a_node_that_may_have_used_it_does_not_answer() {
-    let mut cluster = Cluster::with(2, &[("tunnel.connect_ttl_secs", "5")]).await;
+    // Longer than until the others no longer wait for that node.
+    let mut cluster = Cluster::with(2, &[("tunnel.connect_ttl_secs", "14")]).await;
     let issued = cluster.issue(0).await;
     let mut client = TestClient::dial(&cluster.moved(&issued, 1)).await.expect("opens");
     client.expect("timeout:30").await;

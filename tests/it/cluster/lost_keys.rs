@@ -91,7 +91,7 @@ async fn a_node_writes_its_own_keys_again_when_one_of_them_is_lost() {
     let mut member = natives[1].open(&json!({"groups": ["room"], "user": "ann"})).await;
     let client = cluster.connect(0, 1).await;
 
-    for pattern in ["wafergate:{records:*", "wafergate:homes:*", "wafergate:{places:*"] {
+    for pattern in ["wafergate:{records:*", "wafergate:homes:*", "wafergate:{places:*", "wafergate:claim:*"] {
         // So long after its tunnels came.
         tokio::time::sleep(RENEWALS).await;
         let lost = cluster.redis.keys(pattern).await;
