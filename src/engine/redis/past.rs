@@ -314,7 +314,10 @@ impl State {
             self.lived.entry(*node).or_insert(Lived { last, answers: true });
         }
         for node in heard.living {
-            self.lived.insert(*node, Lived { last: asked, answers: heard.answering.contains(node) });
+            // One that answered once does so, whatever a Redis from the past knows of that.
+            let has_answered = self.lived.get(node).is_some_and(|lived| lived.answers);
+            let answers = has_answered || heard.answering.contains(node);
+            self.lived.insert(*node, Lived { last: asked, answers });
         }
         self.lived.retain(|_, lived| asked.saturating_duration_since(lived.last) < LIVED_FOR);
     }
