@@ -127,7 +127,7 @@ async fn what_waits_for_its_turn_on_an_http2_connection_is_not_sent_when_the_lif
     let fence = Arc::new(Fence::closed());
     fence.open_until(0, fence.now() + LONG);
     let client = Client::new(Settings {
-        allow: nets(&["127.0.0.0/8"]),
+        guard: nets(&["127.0.0.0/8"]).into(),
         roots: Roots::Given(vec![root]),
         resolver: OneAnswer::new(&["127.0.0.1"]),
         dial: Arc::new(TcpDial),
