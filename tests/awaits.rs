@@ -49,6 +49,7 @@ const WAITS: &[(&str, &[(&str, Why)])] = &[
             ("self.fence.admits(epoch)", Nothing("nothing is registered before")),
             ("self.call::<i64>(&command)", Guard("impl Drop for Added")),
             ("self.fence.admits(epoch)", Marked(Mark::Registered)),
+            ("sleep(LOOK_AGAIN_AFTER)", Nothing("it reads")),
             ("self.write_some()", Nothing("the node leaves")),
             ("self.until_places_are_written()", Nothing("the node leaves")),
             ("timeout(LAST_WRITES, written)", Nothing("the node leaves")),

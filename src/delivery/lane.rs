@@ -55,12 +55,28 @@ struct Tried {
     counted: u32,
     /// Whether the business server may have done what it was asked for in one of them.
     is_unknown: bool,
+    /// When the next attempt may be made.
+    not_before: Option<Instant>,
+    /// What most events never have, apart: a great many may wait.
+    rare: Option<Box<Rare>>,
+}
+
+#[derive(Debug, Default)]
+struct Rare {
     /// The latest failures, if they were all [`Verdict::Refused`]: since when, and how many.
     refused: Option<(Instant, u32)>,
     /// The numbers of the first and the last event that travel together. They stay the same, and name the request, at every attempt.
     together: Option<(u64, u64)>,
-    /// When the next attempt may be made.
-    not_before: Option<Instant>,
+}
+
+impl Tried {
+    fn rare(&mut self) -> &mut Rare {
+        self.rare.get_or_insert_default()
+    }
+
+    fn together(&self) -> Option<(u64, u64)> {
+        self.rare.as_ref()?.together
+    }
 }
 
 /// A failed attempt, as far as it matters whether there is another one.
@@ -135,7 +151,10 @@ impl Lane {
             });
             let may_have_company = travel_together && queue.alone == 0 && !is_close(&queue.first);
             let last = if may_have_company { fits.last() } else { None };
-            queue.tried.together = last.map(|last| (queue.first.sequence, last.sequence));
+            let together = last.map(|last| (queue.first.sequence, last.sequence));
+            if together != queue.tried.together() {
+                queue.tried.rare().together = together;
+            }
         }
         queue.companions().cloned().collect()
     }
@@ -143,7 +162,7 @@ impl Lane {
     /// The numbers of the first and the last event that travel together, if several do or did: the first ones may have expired
     /// meanwhile, and the request is the same.
     pub fn together(&self) -> Option<(u64, u64)> {
-        self.0.as_ref()?.tried.together
+        self.0.as_ref()?.tried.together()
     }
 
     /// What `verdict` means in the end for what was sent: what is refused for too long is final, and so is a failure that is the last of
@@ -155,12 +174,14 @@ impl Lane {
         tried.is_unknown |= failure.is_unknown;
         match verdict {
             Verdict::Refused => {
-                let (since, refusals) = tried.refused.get_or_insert((now, 0));
+                let (since, refusals) = tried.rare().refused.get_or_insert((now, 0));
                 *refusals += 1;
                 if now < *since + retry::REFUSED_FOR { Verdict::Refused } else { Verdict::Final }
             }
             Verdict::Retry(_) => {
-                tried.refused = None;
+                if let Some(rare) = &mut tried.rare {
+                    rare.refused = None;
+                }
                 tried.counted += u32::from(failure.counts);
                 let is_last = failure.counts && max_attempts > 0 && tried.counted >= max_attempts;
                 match is_last && !is_close(&queue.first) {
@@ -187,7 +208,7 @@ impl Lane {
             }
             Verdict::Refused => {
                 tried.failures += 1;
-                let refusals = tried.refused.map_or(1, |(_, refusals)| refusals);
+                let refusals = tried.rare().refused.map_or(1, |(_, refusals)| refusals);
                 tried.not_before = Some(now + retry::wait_refused(refusals, jitter));
             }
             Verdict::Split => {
@@ -252,7 +273,7 @@ impl Lane {
 impl Queue {
     /// The events that travel with the first one.
     fn companions(&self) -> impl Iterator<Item = &Event> {
-        let last = self.tried.together.map_or(0, |(_, last)| last);
+        let last = self.tried.together().map_or(0, |(_, last)| last);
         self.others.iter().take_while(move |event| event.sequence <= last)
     }
 }

@@ -100,6 +100,10 @@ pub trait Engine: Memo + Peers + Presence {
     /// Whether the engine answers.
     fn is_up(&self) -> bool;
 
+    /// Completes when a connect URL that is issued now can be used everywhere: at once, but for the first moments of a node whose engine
+    /// has just lost data, or is new. Does not wait for an engine that is away.
+    async fn issues_good_urls(&self) {}
+
     /// Why this node cannot do all that is asked of it at present, for people; none if it can.
     fn obstacle(&self) -> Option<&'static str> {
         None

@@ -73,6 +73,7 @@ use link::Link;
 use link::OnPush;
 use marks::Marks;
 use once::CLOCK_SKEW;
+use once::LOOK_AGAIN_AFTER;
 use once::Mine;
 use once::Once;
 use past::Past;
@@ -368,6 +369,12 @@ impl Engine for RedisEngine {
         self.is_up.load(Ordering::Acquire)
     }
 
+    async fn issues_good_urls(&self) {
+        while self.is_up() && !self.past.can_vouch_for(self.issued_at_latest()) {
+            tokio::time::sleep(LOOK_AGAIN_AFTER).await;
+        }
+    }
+
     fn obstacle(&self) -> Option<&'static str> {
         if !self.is_up() {
             Some("cut off from its engine: Redis does not answer, or takes no writes")
@@ -375,7 +382,7 @@ impl Engine for RedisEngine {
             Some(
                 "it was stopped for longer than the other nodes wait, and has to find out whether its tunnels are still its own",
             )
-        } else if !self.is_settled.load(Ordering::Acquire) {
+        } else if !self.is_settled.load(Ordering::Acquire) || !self.past.can_vouch_for(self.issued_at_latest()) {
             Some("the data in Redis is new: the other nodes have some seconds to come back")
         } else if !self.bus.is_reached() {
             Some("the other nodes do not reach it: what it subscribes to in Redis does not arrive")

@@ -32,6 +32,8 @@ use crate::id::TunnelId;
 pub(super) const CLOCK_SKEW: Duration = Duration::from_secs(60);
 /// By how much a connect URL may be older than its end tells: clocks of the engine are read, and drift.
 const ISSUED_BEFORE: Duration = Duration::from_secs(2);
+/// How often it is looked at whether connect URLs that are issued now are good.
+pub(super) const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(50);
 /// How often, and after how long, a node is asked again that is just finding it out.
 const SOON: u32 = 20;
 const ASK_AGAIN_AFTER: Duration = Duration::from_millis(50);
@@ -180,8 +182,15 @@ impl RedisEngine {
 
     /// When a connect URL was issued that is good for so long, or earlier; none if that is not known.
     pub(super) fn issued_at(&self, life: Duration) -> Option<Instant> {
-        let age = (self.ask_for - CLOCK_SKEW).checked_sub(life)?;
+        // A node whose clock was a little ahead may have issued it: that much is in what is taken off below.
+        let age = (self.ask_for - CLOCK_SKEW + ISSUED_BEFORE / 2).checked_sub(life)?.saturating_sub(ISSUED_BEFORE / 2);
         Instant::now().checked_sub(age + ISSUED_BEFORE)
+    }
+
+    /// When a connect URL that is issued now will be taken to have been issued.
+    pub(super) fn issued_at_latest(&self) -> Instant {
+        let now = Instant::now();
+        now.checked_sub(ISSUED_BEFORE).unwrap_or(now)
     }
 
     /// Whether another node knows that this has happened, at `since` or later if that is known, and Redis may have forgotten.

@@ -213,6 +213,14 @@ impl Past {
         (lived.map(|(node, _)| *node).collect(), are_all)
     }
 
+    /// Whether it can be known of what was issued at `since` that it has not been used: nothing may be missing, or all are known that
+    /// may have done so.
+    pub(super) fn can_vouch_for(&self, since: Instant) -> bool {
+        let state = self.state.lock();
+        state.doubtful_since.is_none_or(|doubtful| doubtful < since)
+            || state.knows_all_since.is_some_and(|known| known <= since)
+    }
+
     /// All that this node has written is to be written again.
     pub(super) fn lose(&self) {
         self.state.lock().losses += 1;

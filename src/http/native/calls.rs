@@ -46,7 +46,10 @@ pub(super) async fn run(
     let tenant = &caller.tenant;
     match call {
         Call::Description => Err(Problem::new(Code::NotFound, "it is answered without a caller")),
-        Call::Open => open(gateway, &caller, head, client, body),
+        Call::Open => {
+            gateway.engine().issues_good_urls().await;
+            open(gateway, &caller, head, client, body)
+        }
         Call::Tunnel(id) => ok(&gateway.describe(tenant, known(&id)?).await?),
         Call::Push => {
             let mut push = PushRequest::parse(body)?;

@@ -80,12 +80,13 @@ impl Door {
         Self { gateway, redis: Arc::clone(redis), _running: running }
     }
 
-    /// Waits until Redis has answered.
+    /// Waits until Redis has answered, and connect URLs are good.
     pub(super) async fn is_up(&self) {
         within("it is up", async {
             while !self.gateway.engine().is_up() {
                 tokio::task::yield_now().await;
             }
+            self.gateway.engine().issues_good_urls().await;
         })
         .await;
     }

@@ -245,6 +245,7 @@ impl Node {
             while !node.engine.is_up() {
                 tokio::task::yield_now().await;
             }
+            node.engine.issues_good_urls().await;
         })
         .await;
         node
