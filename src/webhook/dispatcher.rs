@@ -170,7 +170,8 @@ async fn run(inner: Arc<Inner>, inbox: Arc<Inbox>) {
         match next {
             Next::Idle => break,
             Next::WaitUntil(at) => {
-                sleep_until(at).await;
+                // Apart from the task, which mostly waits for its turn and needs no room for this then.
+                Box::pin(sleep_until(at)).await;
                 continue;
             }
             Next::Expired(_) | Next::Send { .. } => {}

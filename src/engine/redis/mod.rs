@@ -64,6 +64,7 @@ use crate::marks::Mark;
 use crate::metrics::Metrics;
 use crate::protocol::native::Name;
 use advice::Advised;
+use bus::ANSWER_TIMEOUT;
 use bus::Bus;
 use bus::Way;
 use installation::Identity;
@@ -382,7 +383,7 @@ impl Engine for RedisEngine {
             Some(
                 "it was stopped for longer than the other nodes wait, and has to find out whether its tunnels are still its own",
             )
-        } else if !self.is_settled.load(Ordering::Acquire) || !self.past.can_vouch_for(self.issued_at_latest()) {
+        } else if !self.is_settled.load(Ordering::Acquire) {
             Some("the data in Redis is new: the other nodes have some seconds to come back")
         } else if !self.bus.is_reached() {
             Some("the other nodes do not reach it: what it subscribes to in Redis does not arrive")
@@ -445,9 +446,13 @@ impl Peers for RedisEngine {
     }
 
     async fn ask(&self, node: NodeId, question: Bytes) -> Result<Bytes, EngineError> {
-        // What was asked for before this node was stopped for long may have been given up: whoever wants it still waits for this.
+        let asked = Instant::now();
         Mark::Ask.pass();
         self.fence.opened().await;
+        // This node was stopped, or had to wait: in another life its answer may not find it, and what is asked for would be done all the same.
+        if asked.elapsed() >= ANSWER_TIMEOUT {
+            return Err(EngineError);
+        }
         self.bus.ask(node, question).await
     }
 }

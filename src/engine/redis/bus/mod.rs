@@ -46,7 +46,7 @@ use crate::id::NodeId;
 use crate::metrics::Metrics;
 
 /// Longest wait for an answer, or for a word that it is being worked on.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
+pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 /// Longest work on an answer: less than a call with an `Idempotency-Key` may run.
 const LONGEST_WORK: Duration = Duration::from_secs(20);
 /// Most answers that are being worked on, beside those that are known at once. With more of them none would be done in time.
