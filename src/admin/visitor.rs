@@ -82,7 +82,10 @@ fn is_private(host: &str, own_name: &str, allowed: &[String]) -> bool {
     }
     let host = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
     let is = |name: &str| host.eq_ignore_ascii_case(name.strip_suffix('.').unwrap_or(name));
-    !host.is_empty()
+    let is_label = |label: &str| {
+        !label.is_empty() && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+    };
+    host.split('.').all(is_label)
         && (!host.contains('.')
             || is(own_name)
             || PRIVATE.iter().any(|ending| host.ends_with(ending))
@@ -160,6 +163,11 @@ mod tests {
             "",
             ":9090",
             "0x7f.1",
+            "[::1",
+            "::1]:80",
+            ".local",
+            "a..local",
+            "a b",
             "gw.localhost.example",
             "m\u{fc}ller.example",
         ] {

@@ -76,6 +76,9 @@ fn read(path: &str, kind: &Kind) -> Result<Held, String> {
         return Err("the file begins with a byte order mark; save it without one".to_owned());
     }
     let held = parse(&text, kind);
+    if matches!(kind, Kind::Secrets) && text.lines().any(|line| line.contains(char::is_control)) {
+        return Err("the file has a control character in a line; save it as plain text, one key a line".to_owned());
+    }
     if is_empty(&held.value) {
         return Err("the file is empty; put the secret into it".to_owned());
     }
@@ -93,12 +96,13 @@ fn parse(text: &str, kind: &Kind) -> Held {
     }
 }
 
-/// One secret a line. A line that begins with # is a comment; one that is meant to begin so has one backslash more.
+/// One secret a line. A line that begins with # is a comment, also behind white space; a secret that is meant to begin so has one
+/// backslash more.
 fn lines(text: &str) -> Held {
     let mut comments = vec![];
     let mut secrets = vec![];
     for (line, number) in text.lines().zip(1..) {
-        if line.starts_with('#') {
+        if line.trim_start().starts_with('#') {
             comments.push(number);
         } else if !line.trim().is_empty() {
             let is_escaped = line.starts_with('\\') && line.trim_start_matches('\\').starts_with('#');
@@ -132,10 +136,10 @@ mod tests {
     fn a_line_that_begins_with_a_hash_is_a_comment_and_its_number_is_told() {
         let held = parse("# rotated 2026-11\nkey\n\\#key\n\\\\#key\n #key\nk#ey\n\\key\n#\n", &Kind::Secrets);
 
-        assert_eq!(held.value, Value::from(vec!["key", "#key", "\\#key", " #key", "k#ey", "\\key"]));
-        assert_eq!(held.comments, [1, 8]);
+        assert_eq!(held.value, Value::from(vec!["key", "#key", "\\#key", "k#ey", "\\key"]));
+        assert_eq!(held.comments, [1, 5, 8], "white space before it changes nothing");
         let words = passed_over(&held.comments);
-        assert!(words.starts_with("lines 1, 8 of that file are comments") && !words.contains("rotated"), "{words}");
+        assert!(words.starts_with("lines 1, 5, 8 of that file are comments") && !words.contains("rotated"), "{words}");
         assert!(parse("#a", &Kind::Secret).comments.is_empty(), "a single secret is all of its file");
     }
 

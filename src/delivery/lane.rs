@@ -44,6 +44,8 @@ struct Queue {
     tried: Tried,
     /// So many events, the first one included, travel alone, since they were refused together.
     alone: u32,
+    /// How many attempts each of those had that count, when it still travelled with the others.
+    counted_together: u32,
 }
 
 /// What has become of the first event so far, and of those that travel with it.
@@ -70,6 +72,11 @@ struct Rare {
 }
 
 impl Tried {
+    /// Nothing yet, but for so many attempts together with others.
+    fn after(counted: u32) -> Self {
+        Self { counted, ..Self::default() }
+    }
+
     fn rare(&mut self) -> &mut Rare {
         self.rare.get_or_insert_default()
     }
@@ -99,7 +106,14 @@ impl Lane {
             }
             None => {
                 let others = VecDeque::new();
-                self.0 = Some(Box::new(Queue { first: event, others, bytes, tried: Tried::default(), alone: 0 }));
+                self.0 = Some(Box::new(Queue {
+                    first: event,
+                    others,
+                    bytes,
+                    tried: Tried::default(),
+                    alone: 0,
+                    counted_together: 0,
+                }));
             }
         }
     }
@@ -183,12 +197,13 @@ impl Lane {
                     rare.refused = None;
                 }
                 tried.counted += u32::from(failure.counts);
-                let is_last = failure.counts && max_attempts > 0 && tried.counted >= max_attempts;
-                match is_last && !is_close(&queue.first) {
-                    false => verdict,
-                    // Sent again alone it would have another id, which must not happen to what may have been done.
-                    true if has_companions && !tried.is_unknown => Verdict::Split,
-                    true => Verdict::Final,
+                let left = max_attempts.saturating_sub(tried.counted);
+                let is_bounded = failure.counts && max_attempts > 0 && !is_close(&queue.first);
+                match left {
+                    0 if is_bounded => Verdict::Final,
+                    // Each has its last attempt alone. It has another id then, which must not happen to what may have been done.
+                    1 if is_bounded && has_companions && !tried.is_unknown => Verdict::Split,
+                    _ => verdict,
                 }
             }
             Verdict::Delivered | Verdict::Final | Verdict::Split => verdict,
@@ -213,7 +228,8 @@ impl Lane {
             }
             Verdict::Split => {
                 queue.alone = u32::try_from(1 + queue.companions().count()).unwrap_or(0);
-                queue.tried = Tried::default();
+                queue.counted_together = queue.tried.counted;
+                queue.tried = Tried::after(queue.counted_together);
             }
             Verdict::Delivered | Verdict::Final => {
                 let companions = queue.companions().count();
@@ -264,8 +280,8 @@ impl Lane {
         }
         let event = std::mem::replace(&mut queue.first, next);
         queue.bytes -= cost(&event);
-        queue.tried = Tried::default();
         queue.alone = queue.alone.saturating_sub(1);
+        queue.tried = Tried::after(if queue.alone > 0 { queue.counted_together } else { 0 });
         Some(event)
     }
 }

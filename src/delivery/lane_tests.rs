@@ -324,16 +324,26 @@ fn attempts_that_count_have_a_bound_and_a_close_has_none() {
 }
 
 #[test]
-fn a_batch_that_fails_too_often_is_sent_one_by_one_unless_it_may_have_been_handled() {
+fn each_event_of_a_batch_has_its_last_attempt_alone_unless_it_may_have_been_handled() {
     let now = Instant::now();
     let retry = Verdict::Retry(None);
-    for (first, last) in [(ANSWERED, Verdict::Split), (TIMED_OUT, Verdict::Final)] {
+    for (first, second) in [(ANSWERED, Verdict::Split), (TIMED_OUT, retry)] {
         let mut lane = Lane::default();
         (1..=3).for_each(|sequence| lane.push(message(sequence, now)));
         send(&mut lane, now);
 
-        assert_eq!(lane.weigh(retry, first, now, 2), retry);
+        assert_eq!(lane.weigh(retry, first, now, 3), retry);
         lane.handle(retry, now, 0.0);
-        assert_eq!(lane.weigh(retry, ANSWERED, now, 2), last);
+        assert_eq!(lane.weigh(retry, ANSWERED, now, 3), second);
+        lane.handle(second, now, 0.0);
+
+        let alone = if second == Verdict::Split { 3 } else { 1 };
+        for left in (0..alone).rev() {
+            assert_eq!(lane.weigh(retry, ANSWERED, now, 3), Verdict::Final, "its third");
+            lane.handle(Verdict::Final, now, 0.0);
+            assert_eq!(lane.len(), left);
+        }
+        lane.push(message(4, now));
+        assert_eq!(lane.weigh(retry, ANSWERED, now, 3), retry, "the next one has its own");
     }
 }

@@ -159,6 +159,7 @@ proptest! {
         // The name under which each event was last sent, and which events were refused together since.
         let mut names: HashMap<u64, (u64, u64)> = HashMap::new();
         let mut refused = HashSet::new();
+        let mut failed: HashMap<u64, u32> = HashMap::new();
         for (op, is_unknown) in ops.into_iter().zip(is_unknown) {
             match op {
                 LaneOp::Push(kind) => {
@@ -199,6 +200,11 @@ proptest! {
                             Verdict::Refused if !closes.contains(&first.sequence) => Verdict::Final,
                             verdict => verdict,
                         };
+                        for number in sent.iter().filter(|number| max_attempts > 0 && !closes.contains(number)) {
+                            let attempts = failed.entry(*number).or_insert(0);
+                            *attempts += u32::from(matches!(verdict, Verdict::Retry(_)));
+                            prop_assert!(*attempts <= max_attempts, "{number}: {attempts}");
+                        }
                         let verdict = lane.weigh(verdict, Failure { counts: true, is_unknown }, now, max_attempts);
                         lane.handle(verdict, now, 0.5);
                         match verdict {

@@ -45,6 +45,8 @@ use crate::options;
 
 /// Why an event is given up that nobody took in time.
 const EXPIRED: &str = "its time is over (message_ttl_secs or close_ttl_secs)";
+/// How long before the time of a `close` is over it is tried at last, whatever pause was asked for.
+const LAST_CALL: Duration = Duration::from_secs(1);
 /// A task that panicked is followed by another after this time.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
 
@@ -323,6 +325,7 @@ impl Inner {
             return;
         }
         let judgement = weigh(inbox, judgement, now);
+        let judgement = Judgement { verdict: self.within_its_time(event, judgement.verdict, now), ..judgement };
         if judgement.verdict == Verdict::Split {
             tracing::warn!(
                 tunnel.id = %inbox.tunnel,
@@ -350,6 +353,17 @@ impl Inner {
             _ => {}
         }
         drop(settled);
+    }
+
+    /// A server may ask for a pause that is longer than a `close` has time: it is tried once more before that is over.
+    fn within_its_time(&self, event: &Event, verdict: Verdict, now: Instant) -> Verdict {
+        let left = self.ttl.deadline(event).saturating_duration_since(now.into_std());
+        match verdict {
+            Verdict::Retry(Some(pause)) if is_close(event) && pause >= left && left > LAST_CALL => {
+                Verdict::Retry(Some(left - LAST_CALL))
+            }
+            _ => verdict,
+        }
     }
 
     /// What is to be sent.
@@ -469,6 +483,10 @@ fn kind_index(kind: &EventKind) -> usize {
     }
 }
 
+fn is_close(event: &Event) -> bool {
+    matches!(event.kind, EventKind::Close(_))
+}
+
 /// A judgement in the light of the attempts before, with words for what makes it final in the end.
 fn weigh(inbox: &Inbox, judgement: Judgement, now: Instant) -> Judgement {
     let max_attempts = match judgement.verdict {
@@ -479,8 +497,11 @@ fn weigh(inbox: &Inbox, judgement: Judgement, now: Instant) -> Judgement {
     let verdict = inbox.state.lock().lane.weigh(judgement.verdict, failure, now.into_std(), max_attempts);
     let reason = match (judgement.verdict, verdict) {
         (Verdict::Refused, Verdict::Final) => format!("{}, for ten minutes", judgement.reason).into(),
-        (Verdict::Retry(_), Verdict::Final | Verdict::Split) => {
+        (Verdict::Retry(_), Verdict::Final) => {
             format!("{}, at the last of {max_attempts} attempts (max_attempts)", judgement.reason).into()
+        }
+        (Verdict::Retry(_), Verdict::Split) => {
+            format!("{}, with one of {max_attempts} attempts left (max_attempts)", judgement.reason).into()
         }
         _ => judgement.reason,
     };

@@ -46,8 +46,8 @@ use crate::webhook::head::is_interim;
 use crate::webhook::headers::Header;
 use crate::webhook::headers::sendable;
 
-/// Most interim answers (1xx) before the real one.
-const MAX_INTERIM: usize = 16;
+/// Most bytes of interim answers (1xx) before the real one: as many as its own head may have.
+const MAX_INTERIM_BYTES: usize = MAX_HEAD_BYTES;
 
 /// Room for one read; most answers are far smaller.
 const READ_BYTES: usize = 2048;
@@ -274,7 +274,7 @@ impl Exchange {
 
     async fn read_head(&mut self, progress: &Progress) -> Result<Head, Failure> {
         let mut parsed = 0;
-        let mut interim = 0;
+        let mut interim_bytes = 0;
         loop {
             // Whoever sends its head byte by byte is parsed once a line, and not once a byte.
             if parsed == 0 && !self.buffer.is_empty()
@@ -290,8 +290,8 @@ impl Exchange {
                         return Ok(head);
                     }
                     parsed = 0;
-                    interim += 1;
-                    if interim > MAX_INTERIM {
+                    interim_bytes += head.length;
+                    if interim_bytes > MAX_INTERIM_BYTES {
                         return Err(Failure::Malformed(Malformed::Interim));
                     }
                     continue;

@@ -78,6 +78,8 @@ struct Load {
     /// Requests that the reader has not heard of.
     requests: AtomicU32,
     is_silent: AtomicBool,
+    /// Whether the server has said so much unasked that it is not read for a while.
+    is_held: AtomicBool,
     /// Whether the server has said what it allows.
     is_settled: AtomicBool,
 }
@@ -150,7 +152,8 @@ impl Http2 {
         let limit = self.sender.current_max_send_streams().min(MAX_STREAMS);
         let mut streams = self.load.streams.lock();
         let own = streams.each.get(&url.identity()).copied().unwrap_or(0);
-        let is_free = streams.all < limit && own < limit.div_ceil(2) && !self.load.is_silent.load(Ordering::Relaxed);
+        let answers = !self.load.is_silent.load(Ordering::Relaxed) && !self.load.is_held.load(Ordering::Relaxed);
+        let is_free = streams.all < limit && own < limit.div_ceil(2) && answers;
         is_free.then(|| self.take(&mut streams, url))
     }
 
@@ -311,6 +314,7 @@ impl AsyncRead for Metered {
         if this.frames.has_first() {
             this.load.is_settled.store(true, Ordering::Relaxed);
         }
+        this.load.is_held.store(pause.is_some(), Ordering::Relaxed);
         this.pause = pause.map(|until| Box::pin(sleep_until(until.into())));
         Poll::Ready(Ok(()))
     }

@@ -127,7 +127,7 @@ async fn an_answer_may_come_byte_by_byte() {
 
 #[tokio::test]
 async fn endless_interim_answers_are_refused() {
-    let server = TestServer::holding("HTTP/1.1 100 Continue\r\n\r\n".repeat(1000)).await;
+    let server = TestServer::holding("HTTP/1.1 100 Continue\r\n\r\n".repeat(3000)).await;
 
     let failure = failure(&client(), &server.url(), LONG).await;
 
