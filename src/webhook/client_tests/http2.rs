@@ -273,11 +273,22 @@ async fn a_flood_of_pings_is_answered_slowly() {
         }
     })
     .await;
-    let client = Arc::new(trusting(root));
-    let target = url(&server, "/");
-    let _asking = tokio::spawn(async move { post(&client, &target, LONG).await.is_ok() });
+    let (client, target) = (Arc::new(trusting(root)), url(&server, "/"));
+    let ask = || {
+        let (client, target) = (Arc::clone(&client), target.clone());
+        tokio::spawn(async move { post(&client, &target, LONG).await.is_ok() })
+    };
+    let mut asking = vec![ask()];
 
+    // A connection that is held gets no more requests.
+    while server.connections() < 2 && answered.is_empty() {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        asking.push(ask());
+    }
+    let is_first_open = answered.is_empty();
     let pongs = answered.recv().await.expect("counted");
+
+    assert!(is_first_open && server.connections() >= 2, "{}", server.connections());
 
     // A thousand at once, what one read brings, and a hundred a second.
     assert!((500..=2_200).contains(&pongs), "{pongs}");

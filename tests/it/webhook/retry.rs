@@ -44,6 +44,21 @@ async fn a_close_event_is_tried_again_with_the_same_id() {
 }
 
 #[tokio::test]
+async fn a_close_is_tried_once_more_before_its_time_is_over_whatever_pause_was_asked_for() {
+    let world = World::with(&[("webhook.close_ttl_secs", "3")]).await;
+    fail(&world, "close", 1, Answer::Status(503, "retry-after: 86400\r\n", ""));
+
+    drop(world.connect_and_settle().await);
+    let events = world.business.until(|events| of_kind(events, "close").len() == 2).await;
+
+    let closes = of_kind(&events, "close");
+    assert_eq!(closes[0].id, closes[1].id);
+    let waited = closes[1].at - closes[0].at;
+    assert!(waited > Duration::from_millis(1_500), "as long as it could: {waited:?}");
+    world.gateway.finish().await;
+}
+
+#[tokio::test]
 async fn what_may_pass_is_tried_again_whatever_the_body() {
     for answer in [
         Answer::Status(408, "", ""),
