@@ -25,7 +25,7 @@ impl Redis {
     pub(crate) fn start() -> Self {
         for port in free_ports().take(200) {
             let dir = tempfile::tempdir().expect("a directory");
-            let mut child = spawn(port, &dir);
+            let mut child = spawn(port, &dir, "no");
             while child.try_wait().expect("a child").is_none() {
                 if answers(port, child.id()) {
                     return Self { port, child: Mutex::new(child), dir };
@@ -46,7 +46,20 @@ impl Redis {
 
     /// Starts it again at the same place, with nothing in it.
     pub(crate) fn revive(&self) {
-        *self.child.lock().expect("no panic") = spawn(self.port, &self.dir);
+        *self.child.lock().expect("no panic") = spawn(self.port, &self.dir, "no");
+    }
+
+    /// From now on it survives a [`kill`](Self::kill) with all that it has, if it is [revived](Self::revive_with_its_data) so.
+    pub(crate) fn keeps_its_data(&self) {
+        self.command("CONFIG SET appendonly yes");
+        while !self.command("INFO persistence").contains("aof_rewrite_in_progress:0\r\naof_rewrite_scheduled:0") {
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Starts it again at the same place, with all that it had.
+    pub(crate) fn revive_with_its_data(&self) {
+        *self.child.lock().expect("no panic") = spawn(self.port, &self.dir, "yes");
     }
 
     /// Runs a command; its answer as it comes over the wire.
@@ -85,9 +98,9 @@ pub(crate) fn free_ports() -> impl Iterator<Item = u16> {
     ports.filter(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
 }
 
-fn spawn(port: u16, dir: &TempDir) -> Child {
+fn spawn(port: u16, dir: &TempDir, append_only: &str) -> Child {
     Command::new("redis-server")
-        .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir"])
+        .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", append_only, "--dir"])
         .arg(dir.path())
         .stdin(Stdio::null())
         .stdout(Stdio::null())
