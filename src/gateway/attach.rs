@@ -264,11 +264,13 @@ impl Gateway {
             }
             Profile::Native => answer,
         };
-        connection.send(&first, self.options.outbox_bytes, now);
+        // Its client must not learn that it is open before others can find it.
+        connection.queue(&first, self.options.outbox_bytes, now);
         let shared: Arc<Connection<dyn Socket>> = connection.clone();
         self.silence.watch(Arc::downgrade(&shared), profile, self.now_ms());
         self.open.insert(ticket.tunnel, shared);
         self.join_first(&connection.inbox, &groups, user.as_ref());
+        connection.flush_queued();
         registration.entered.clear();
         self.metrics.connections.inc();
         tracing::debug!(tunnel.id = %ticket.tunnel, tenant.id = %connection.inbox.tenant.id, "tunnel open");

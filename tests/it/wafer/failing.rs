@@ -1,10 +1,12 @@
-//! A push that fails by an error in the gateway.
+//! A push that fails by an error in the gateway, and what others find when a client learns that it is connected.
 
 use std::future::Future;
 use std::io;
 use std::io::IoSlice;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::OnceLock;
+use std::sync::Weak;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
 use std::task::Context;
@@ -36,7 +38,12 @@ impl Deliver for Nowhere {
 
 /// A client that takes everything; when it is broken, whoever writes to it fails.
 #[derive(Clone, Default)]
-struct Client(Arc<AtomicBool>);
+struct Client {
+    is_broken: Arc<AtomicBool>,
+    /// How many tunnels the gateway had open when anything was written for the first time.
+    open_then: Arc<OnceLock<usize>>,
+    gateway: Weak<Gateway>,
+}
 
 impl Socket for Client {
     fn poll_read_ready(&self, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -52,7 +59,10 @@ impl Socket for Client {
     }
 
     fn try_write(&self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
-        assert!(!self.0.load(Ordering::Acquire), "an error of the test's own");
+        assert!(!self.is_broken.load(Ordering::Acquire), "an error of the test's own");
+        if let Some(gateway) = self.gateway.upgrade() {
+            self.open_then.get_or_init(|| gateway.open_tunnels());
+        }
         Ok(pieces.iter().map(|piece| piece.len()).sum())
     }
 
@@ -88,7 +98,7 @@ async fn of_pushes_that_come_together_one_that_fails_harms_no_other_one() {
     let gateway = bare_gateway(Arc::new(Nowhere));
     let (sound, broken) = (Client::default(), Client::default());
     let (here, there) = (open(&gateway, &sound).await, open(&gateway, &broken).await);
-    broken.0.store(true, Ordering::Release);
+    broken.is_broken.store(true, Ordering::Release);
     assert_eq!(push(&gateway, there).await, Err(PushError::Unreachable { targets: 1 }), "alone");
 
     // What is queued for a client is written when it is more than fits in one go.
@@ -97,6 +107,16 @@ async fn of_pushes_that_come_together_one_that_fails_harms_no_other_one() {
     assert_eq!((first, third), (Ok(vec![]), Ok(vec![])));
     assert!(matches!(second, Ok(_) | Err(PushError::Unreachable { .. })), "{second:?}");
     assert_eq!(push(&gateway, here).await, Ok(vec![]), "later ones neither");
+}
+
+#[tokio::test]
+async fn a_client_hears_that_it_is_connected_when_others_can_find_it() {
+    let gateway = bare_gateway(Arc::new(Nowhere));
+    let client = Client { gateway: Arc::downgrade(&gateway), ..Client::default() };
+
+    open(&gateway, &client).await;
+
+    assert_eq!(client.open_then.get(), Some(&1));
 }
 
 /// Two packets for one tunnel.
