@@ -20,6 +20,12 @@ const SHORTEST_ROUND: usize = 4;
 /// Fewer attempts than these say nothing about a share of them.
 const FEWEST_ATTEMPTS: u32 = 4;
 
+/// Troubles that are rarer than this say nothing about what a server can do: among very many requests some hang, or are refused.
+const RARE: f64 = 1.0 / 16.0;
+
+/// Over about so many attempts it is found how rare they are.
+const RECENT: u32 = 64;
+
 /// What the end of an attempt says about how much its server can do.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Strain {
@@ -50,7 +56,7 @@ pub struct Ended {
 ///
 /// While answers come fast it grows with each of them until the first sign of strain, and by one a round after that. While they come
 /// slowly, a round with more must bring more of them a second, or it is taken back: then the server's own queue only grows. Timeouts and
-/// 503s of several tunnels halve it.
+/// 503s of several tunnels halve it, unless they are rare.
 #[derive(Debug)]
 pub struct Allowance {
     limit: usize,
@@ -70,6 +76,9 @@ pub struct Allowance {
     /// When it was halved last.
     halved: Option<Instant>,
     troubles: Troubles,
+    /// Which part of the recent attempts had trouble, and of how many that is known.
+    share: f64,
+    recent: u32,
 }
 
 /// Answers since the limit was changed, or looked at.
@@ -108,6 +117,8 @@ impl Allowance {
             rest: 0,
             halved: None,
             troubles: Troubles::default(),
+            share: 0.0,
+            recent: 0,
         }
     }
 
@@ -128,13 +139,15 @@ impl Allowance {
     pub fn handle(&mut self, ended: &Ended, now: Instant) -> bool {
         let is_trouble = matches!(ended.strain, Strain::Refused | Strain::TimedOut);
         self.troubles.count(ended, is_trouble, now, self.timeout);
+        self.recent = (self.recent + 1).min(RECENT);
+        self.share += (f64::from(is_trouble) - self.share) / f64::from(self.recent);
         match ended.strain {
             Strain::Unknown => false,
             Strain::Answered(latency) => {
                 self.answered(latency, ended.is_wanted, now);
                 false
             }
-            Strain::Refused | Strain::TimedOut if !self.troubles.are_of_the_server() => false,
+            Strain::Refused | Strain::TimedOut if !self.troubles.are_of_the_server(self.share < RARE) => false,
             Strain::Refused => self.refused(ended.in_flight, now),
             Strain::TimedOut => {
                 let is_halved = self.halve(now);
@@ -272,9 +285,10 @@ impl Troubles {
         }
     }
 
-    /// Whether they are more than one tunnel's own: of two, or a quarter of all attempts.
-    fn are_of_the_server(&self) -> bool {
-        self.is_of_several || (self.attempts >= FEWEST_ATTEMPTS && self.failed >= self.attempts.div_ceil(4))
+    /// Whether they are more than one tunnel's own: of two, unless they `are_rare`, or a quarter of all attempts.
+    fn are_of_the_server(&self, are_rare: bool) -> bool {
+        (self.is_of_several && !are_rare)
+            || (self.attempts >= FEWEST_ATTEMPTS && self.failed >= self.attempts.div_ceil(4))
     }
 }
 

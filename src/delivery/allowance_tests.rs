@@ -87,7 +87,9 @@ fn timeouts_of_two_tunnels_halve_it_once_within_an_attempts_time() {
         allowance.handle(&ended(&allowance, QUICK, 1), start);
     }
 
-    assert!(!allowance.handle(&ended(&allowance, Strain::TimedOut, 1), start), "it may be the tunnel's own");
+    for _ in 0..8 {
+        assert!(!allowance.handle(&ended(&allowance, Strain::TimedOut, 1), start), "they may be the tunnel's own");
+    }
     assert!(allowance.handle(&ended(&allowance, Strain::TimedOut, 2), start));
     for number in 3..100 {
         assert!(!allowance.handle(&ended(&allowance, Strain::TimedOut, number), start));
@@ -128,6 +130,26 @@ fn one_poisonous_message_takes_nothing_from_its_neighbours() {
     assert_eq!(allowance.limit(), CAP);
 }
 
+/// Some requests hang, and some are refused, whatever the others do: with a few places they would be taken by those that hang.
+#[test]
+fn a_few_troubles_among_very_many_take_nothing() {
+    let mut now = Instant::now();
+    let mut allowance = grown(now);
+    let mut least = CAP;
+    for number in 0..100_000_u32 {
+        let strain = match number % 100 {
+            17 => Strain::TimedOut,
+            50 | 80 => Strain::Refused,
+            _ => QUICK,
+        };
+        allowance.handle(&ended(&allowance, strain, number as u8), now);
+        least = least.min(allowance.limit());
+        now += Duration::from_millis(1);
+    }
+
+    assert_eq!(least, CAP);
+}
+
 #[test]
 fn refusals_find_how_many_are_too_many() {
     let now = Instant::now();
@@ -145,7 +167,9 @@ fn refusals_find_how_many_are_too_many() {
             }
         }
         let limit = allowance.limit();
-        assert!((workers / 2).max(1) <= limit && limit <= workers + 2, "{limit} of {workers}");
+        // One in sixteen may be refused.
+        let most = workers + workers / 15 + 2;
+        assert!((workers / 2).max(1) <= limit && limit <= most, "{limit} of {workers}");
         assert!(refused <= 20 * workers + 40, "{refused} of {workers}");
     }
 }
