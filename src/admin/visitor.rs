@@ -10,6 +10,7 @@ use hyper::header::HOST;
 use hyper::header::HeaderMap;
 use hyper::header::HeaderValue;
 use hyper::header::ORIGIN;
+use hyper::http::uri::Authority;
 
 /// Endings of names that are never in the public DNS: Kubernetes' and those that are kept for private use (RFC 6762; `.internal` by
 /// ICANN's resolution of 2024-07-29).
@@ -53,20 +54,16 @@ impl Refusal {
 
 /// Judges a request by its target and headers. `own_name` is this machine's; `allowed` are further names.
 pub(super) fn judge(uri: &Uri, headers: &HeaderMap, own_name: &str, allowed: &[String]) -> Result<(), Refusal> {
-    let hosts: Vec<&str> = uri
-        .authority()
-        .map(|authority| Ok(authority.as_str()))
-        .into_iter()
-        .chain(headers.get_all(HOST).iter().map(HeaderValue::to_str))
-        .collect::<Result<_, _>>()
-        .map_err(|_| Refusal::Host)?;
+    let target = uri.authority().cloned().map(Ok);
+    let lines = headers.get_all(HOST).iter().map(|host| Authority::try_from(host.as_bytes()));
+    let hosts: Vec<Authority> = target.into_iter().chain(lines).collect::<Result<_, _>>().map_err(|_| Refusal::Host)?;
     // Health checks speak HTTP/1.0 without a host; browsers always name one.
-    if !hosts.iter().all(|host| is_private(name(host), own_name, allowed)) {
+    if !hosts.iter().all(|host| is_private(host.host(), own_name, allowed)) {
         return Err(Refusal::Host);
     }
     let same_site = |value: &HeaderValue| matches!(value.as_bytes(), b"same-origin" | b"none");
     let same_origin =
-        |value: &HeaderValue| value.to_str().is_ok_and(|origin| hosts.iter().any(|host| is_of(origin, host)));
+        |value: &HeaderValue| value.to_str().is_ok_and(|origin| hosts.iter().any(|host| is_of(origin, host.as_str())));
     if headers.get_all(SEC_FETCH_SITE).iter().all(same_site) && headers.get_all(ORIGIN).iter().all(same_origin) {
         Ok(())
     } else {
@@ -90,14 +87,6 @@ fn is_private(host: &str, own_name: &str, allowed: &[String]) -> bool {
             || is(own_name)
             || PRIVATE.iter().any(|ending| host.ends_with(ending))
             || allowed.iter().any(|name| is(name)))
-}
-
-/// The host of `authority` without its port.
-fn name(authority: &str) -> &str {
-    match authority.rsplit_once(':') {
-        Some((host, port)) if !port.ends_with(']') => host,
-        _ => authority,
-    }
 }
 
 /// Whether `origin` is that of `host`, over HTTP or HTTPS.
