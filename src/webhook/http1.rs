@@ -331,12 +331,31 @@ fn encode_head(url: &ReceiveUrl, headers: &[Header], length: usize) -> Vec<u8> {
     head
 }
 
-/// Whether an answer goes on in these bytes, which come behind its end: an empty line and a second answer are none of it.
+/// Whether an answer goes on in these bytes, which come behind its end: an empty line and a second answer, or as much of one as has come,
+/// are none of it.
 fn goes_on(behind: &[u8]) -> bool {
+    const NEXT: &[u8] = b"HTTP/";
     let behind = behind.trim_ascii_start();
-    !behind.is_empty() && !behind.starts_with(b"HTTP/")
+    let begun = &behind[..behind.len().min(NEXT.len())];
+    !NEXT.starts_with(begun)
 }
 
 fn end_of_file() -> io::Error {
     io::ErrorKind::UnexpectedEof.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_answer_is_no_part_of_the_first_wherever_it_is_cut() {
+        let second = b"\r\nHTTP/1.1 200 OK\r\n\r\n";
+        for length in 0..=second.len() {
+            assert!(!goes_on(&second[..length]), "{length}");
+        }
+        for more in [&b"x"[..], b"HX", b"\r\n}", b"HTTP 1"] {
+            assert!(goes_on(more), "{more:?}");
+        }
+    }
 }
