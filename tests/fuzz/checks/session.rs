@@ -1,9 +1,7 @@
 //! A client's input stream: taken in pieces of any size, it must mean what it means as a whole.
-#![no_main]
 
-use std::time::Instant;
+use tokio::time::Instant;
 
-use libfuzzer_sys::fuzz_target;
 use wafergate::protocol::content::Profile;
 use wafergate::protocol::fault::Fault;
 use wafergate::tunnel::Action;
@@ -16,7 +14,7 @@ const LIMITS: SessionLimits = SessionLimits { max_message_bytes: 1_000, message_
 fn run<'a>(profile: Profile, pieces: impl Iterator<Item = &'a [u8]>) -> (Vec<Action>, Result<(), Fault>) {
     let mut session = Session::new(profile);
     let mut actions = vec![];
-    let now = Instant::now();
+    let now = Instant::now().into_std();
     for piece in pieces {
         let mut piece = piece.to_vec();
         let result = session.handle_input(&mut piece, &LIMITS, now, &mut |action| actions.push(action));
@@ -28,7 +26,8 @@ fn run<'a>(profile: Profile, pieces: impl Iterator<Item = &'a [u8]>) -> (Vec<Act
     (actions, Ok(()))
 }
 
-fuzz_target!(|input: (bool, Vec<u8>, &[u8])| {
+/// Panics where a promise does not hold.
+pub(crate) fn check(input: (bool, Vec<u8>, &[u8])) {
     let (is_native, cuts, stream) = input;
     let profile = if is_native { Profile::Native } else { Profile::Wafer };
     let whole = run(profile, std::iter::once(stream));
@@ -47,4 +46,4 @@ fuzz_target!(|input: (bool, Vec<u8>, &[u8])| {
     let in_pieces = run(profile, pieces);
 
     assert_eq!(whole, in_pieces);
-});
+}
