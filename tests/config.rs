@@ -175,7 +175,7 @@ fn names(table: &Table, prefix: &str) -> BTreeSet<String> {
 
 #[test]
 fn the_defaults_document_every_setting_and_no_other() {
-    let documented: Table = toml::from_str(config::DEFAULTS).expect("TOML");
+    let documented: Table = toml::from_str(config::defaults()).expect("TOML");
     let options: Options = config::load(None, []).expect("usable defaults").options;
     let mut known = Table::try_from(&options).expect("a table");
     known.remove("tenants");
@@ -185,9 +185,25 @@ fn the_defaults_document_every_setting_and_no_other() {
     assert_eq!(documented, known, "a setting is not what its default says");
 }
 
+/// `config/default.toml` and `docs/configuration.md` are copies of what the program says. WAFERGATE_GENERATE=1 writes them.
+#[test]
+fn what_is_generated_from_the_settings_is_up_to_date() {
+    let is_to_be_written = std::env::var_os("WAFERGATE_GENERATE").is_some();
+    for (path, text) in [("config/default.toml", config::defaults()), ("docs/configuration.md", &config::page())] {
+        if is_to_be_written {
+            fs::write(path, text).expect("writable");
+        }
+        let there = fs::read_to_string(path).unwrap_or_default();
+        assert!(
+            there == text,
+            "{path} is not what the settings say: run WAFERGATE_GENERATE=1 cargo test --test config generated"
+        );
+    }
+}
+
 /// The tenant that `config/default.toml` shows in a comment.
 fn example_tenant() -> Table {
-    let block = config::DEFAULTS.split("\n#[[tenants]]\n").nth(1).expect("an example of a tenant");
+    let block = config::defaults().split("\n#[[tenants]]\n").nth(1).expect("an example of a tenant");
     let lines = block.lines().map_while(|line| line.strip_prefix('#'));
     toml::from_str(&lines.collect::<Vec<_>>().join("\n")).expect("TOML")
 }

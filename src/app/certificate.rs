@@ -69,7 +69,7 @@ mod tests {
             fs::write(path("key.pem"), key.serialize_pem()).expect("written");
         };
         write(2030);
-        let options: Options = toml::from_str(crate::config::DEFAULTS).expect("the defaults");
+        let options: Options = toml::from_str(crate::config::defaults()).expect("the defaults");
         let server = options::Server { tls_cert: path("cert.pem"), tls_key: path("key.pem"), ..options.server };
         let clock = Arc::new(ManualClock::default());
         clock.set_secs(LATE);

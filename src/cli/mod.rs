@@ -65,13 +65,15 @@ enum Command {
         #[command(flatten)]
         config: ConfigFile,
     },
+    /// Print every setting with its default and its meaning: a configuration file to begin with
+    DefaultConfig,
     /// Print a new tenant key
     Keygen,
 }
 
 #[derive(Args, Debug)]
 struct ConfigFile {
-    /// TOML file; config/default.toml in the source explains every key. WAFERGATE__SECTION__KEY in the environment overrides it
+    /// TOML file; `wafergate default-config` explains every key. WAFERGATE__SECTION__KEY in the environment overrides it
     #[arg(long = "config", value_name = "FILE")]
     file: Option<PathBuf>,
 }
@@ -95,6 +97,7 @@ pub fn main() -> ExitCode {
         Command::Serve { config, listen, admin_listen } => serve::run(config, listen, admin_listen),
         Command::Demo { listen } => demo::run(listen),
         Command::CheckConfig { config } => check_config(&config),
+        Command::DefaultConfig => print(config::defaults()),
         Command::Keygen => print(&format!("{}\n", new_key())),
     }
 }

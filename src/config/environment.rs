@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use crate::options::Key;
+
 use super::error::Place;
 use super::error::Report;
 use super::error::Source;
 use super::keys;
-use super::keys::Key;
 use super::settings::Settings;
 use super::value;
 

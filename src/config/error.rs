@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use toml::Value;
 
-use super::keys::Key;
+use crate::options::Key;
+
 use super::value;
 
 /// Why a configuration cannot be used: everything that was found, one problem a line.

@@ -1,6 +1,6 @@
 //! The configuration: defaults, file and environment become [`Options`], or one error that names everything wrong.
 //!
-//! Operators read about the keys in `config/default.toml`; `keys` holds types and ranges, `check` what must fit together.
+//! `options` has types, defaults, ranges and meanings; `check` has what must fit together.
 
 mod address;
 mod check;
@@ -9,6 +9,7 @@ mod environment;
 mod error;
 mod file;
 mod keys;
+mod reference;
 mod restart;
 mod secrets;
 mod settings;
@@ -23,6 +24,8 @@ use crate::options::Options;
 pub use self::environment::variables;
 pub use self::error::ConfigError;
 pub use self::error::Problem;
+pub use self::reference::defaults;
+pub use self::reference::page;
 pub use self::restart::need_restart;
 
 use self::document::Origin;
@@ -30,9 +33,6 @@ use self::error::Findings;
 use self::error::Report;
 use self::error::Source;
 use self::settings::Settings;
-
-/// The documented defaults, a configuration file by themselves.
-pub const DEFAULTS: &str = include_str!("../../config/default.toml");
 
 /// A configuration that can be used.
 #[derive(Clone, Debug)]
@@ -62,7 +62,7 @@ pub fn load(
 ) -> Result<Loaded, ConfigError> {
     let mut report = Report::default();
     let mut settings = Settings::default();
-    document::read(DEFAULTS, Origin::Default, &mut settings, &mut report);
+    document::read(defaults(), Origin::Default, &mut settings, &mut report);
     if let Some(path) = file {
         read_file(path, &mut settings, &mut report);
     }

@@ -3,11 +3,11 @@
 use toml::Table;
 use toml::Value;
 
+use crate::options::Kind;
 use crate::options::Options;
 use crate::secret::Secret;
 
 use super::keys;
-use super::keys::Kind;
 
 /// The keys, and sections with their dot, that a reload takes over. So are all of the tenants'.
 const RELOADED: [&str; 10] = [

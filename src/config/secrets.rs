@@ -2,11 +2,12 @@
 
 use toml::Value;
 
+use crate::options::Kind;
+
 use super::error::Place;
 use super::error::Report;
 use super::file;
 use super::keys;
-use super::keys::Kind;
 use super::settings::Settings;
 
 /// Reads every secret file that is named, and puts what it holds where the secret belongs.

@@ -6,13 +6,14 @@ use serde::Deserialize;
 use toml::Table;
 use toml::Value;
 
+use crate::options::Key;
+use crate::options::Kind;
 use crate::options::Options;
 
 use super::error::Place;
 use super::error::Report;
 use super::error::Source;
 use super::keys;
-use super::keys::Key;
 use super::value;
 
 /// What is set, by place.
@@ -82,7 +83,7 @@ impl Settings {
         let mut tenants = vec![Table::new(); self.tenants.len()];
         for place in self.places() {
             let Some(entry) = self.entry(place) else { continue };
-            if matches!(place.key.kind, keys::Kind::SecretFile) {
+            if matches!(place.key.kind, Kind::SecretFile) {
                 continue;
             }
             let table = place.tenant.map_or(&mut node, |index| &mut tenants[index]);

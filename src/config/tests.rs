@@ -2,7 +2,8 @@
 
 use std::fs;
 
-use super::keys::Kind;
+use crate::options::Kind;
+
 use super::*;
 
 fn load_text(text: &str, variables: &[(&str, &str)]) -> Result<Loaded, ConfigError> {
@@ -92,7 +93,7 @@ fn all_problems_are_told_with_key_value_place_and_unit() {
 #[test]
 fn every_number_has_a_range() {
     let mut seen = 0;
-    for key in keys::NODE {
+    for key in keys::NODE.iter() {
         let Kind::Number { min, max, unit } = key.kind else {
             continue;
         };

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use ipnet::IpNet;
 use toml::Value;
 
-use super::keys::Kind;
+use crate::options::Kind;
 
 /// Longest form of a value in a message, in characters.
 const SHOWN_CHARS: usize = 120;
@@ -61,6 +61,7 @@ pub(super) fn check(kind: &Kind, value: &Value) -> Result<(), String> {
             items.iter().enumerate().try_for_each(|(index, item)| element(kind, index, item))
         }
         (Kind::Networks | Kind::Texts | Kind::Secrets, _) => Err("must be a list: write [\"...\"]".to_owned()),
+        (Kind::Limits, _) => Err("must be a table, such as { connections = 100 }".to_owned()),
         (Kind::Text | Kind::Secret | Kind::SecretFile, _) => Err("must be text: put it in quotes".to_owned()),
     }
 }

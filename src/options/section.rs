@@ -1,0 +1,41 @@
+//! The form in which a section is written down: everything about a setting in one place.
+
+/// Defines the struct of a section and describes its keys in a `SECTION` constant.
+///
+/// Each key is `name: type = default, kind;`, the default as TOML, a third part being what documents show in its place. Its comment is what
+/// operators read in `config/default.toml` and `docs/configuration.md`.
+macro_rules! section {
+    (
+        $(#[doc = $about:literal])*
+        [$section:ident]
+        $(#[$attribute:meta])*
+        pub struct $name:ident {
+            $($(#[doc = $doc:literal])* $field:ident: $type:ty = $default:tt, $kind:expr $(, $example:tt)?;)*
+        }
+    ) => {
+        $(#[doc = $about])*
+        $(#[$attribute])*
+        pub struct $name {
+            $($(#[doc = $doc])* pub $field: $type,)*
+        }
+
+        impl $name {
+            /// Its keys, and what they are for.
+            pub(crate) const SECTION: super::key::Section = super::key::Section {
+                name: stringify!($section),
+                about: concat!($($about, "\n"),*),
+                keys: &[$(super::key::Key {
+                    name: concat!(stringify!($section), ".", stringify!($field)),
+                    file: concat!(stringify!($section), ".", stringify!($field), "_file"),
+                    kind: $kind,
+                    about: concat!($($doc, "\n"),*),
+                    default: stringify!($default),
+                    example: section!(@first $(stringify!($example),)? stringify!($default)),
+                }),*],
+            };
+        }
+    };
+    (@first $first:expr $(, $other:expr)*) => { $first };
+}
+
+pub(super) use section;
