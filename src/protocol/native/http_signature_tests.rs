@@ -193,8 +193,8 @@ fn of_several_signatures_all_are_looked_at_up_to_a_bound() {
     let keys: Vec<&str> = claims.iter().map(|claim| claim.key_id.as_str()).collect();
     assert_eq!(keys, ["a", "b", "c", "d"]);
 
-    let proxys = format!("proxy=(\"@method\");created=1, {}", one("own", "shop"));
-    let claims = Claim::parse_all(&proxys, "proxy=:AA==:, own=:AA==:").expect("one can be read");
+    let proxied = format!("proxy=(\"@method\");created=1, {}", one("own", "shop"));
+    let claims = Claim::parse_all(&proxied, "proxy=:AA==:, own=:AA==:").expect("one can be read");
     assert_eq!(claims.iter().map(|claim| claim.key_id.as_str()).collect::<Vec<_>>(), ["shop"]);
 }
 
