@@ -1,9 +1,12 @@
-//! Which of many like lines are shown, and how many are left out. Time is an argument.
+//! Which of many lines are shown, and how many are left out: of a kind, of a party that causes them, and of all parties together.
+//! Time is an argument.
 
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::time::Duration;
 use std::time::Instant;
+
+use crate::share::Shares;
 
 /// How many lines of a kind are shown in a window.
 const SHOWN: u32 = 5;
@@ -12,11 +15,19 @@ const SHOWN: u32 = 5;
 pub(super) const WINDOW: Duration = Duration::from_secs(10);
 
 /// How many kinds are told apart at a time.
-const MAX_KINDS: usize = 256;
+const MAX_KINDS: usize = 1_024;
 
-/// The windows of all kinds of lines.
-pub(super) struct Repeats<K> {
+/// How many lines one party is shown with in a window, of whatever kinds.
+const SHOWN_OF_PARTY: u64 = 20;
+/// How many lines all parties together are shown with in a window, of which none has more than what is left.
+const SHOWN_OF_PARTIES: u64 = 200;
+/// How many lines that no party causes are shown in a window.
+const SHOWN_OF_NONE: u64 = 200;
+
+/// The windows of all kinds of lines, and what parties have caused of late.
+pub(super) struct Repeats<K, P> {
     windows: HashMap<K, Window>,
+    budget: Budget<P>,
     /// When the first window ends in which a line was left out.
     deadline: Option<Instant>,
 }
@@ -38,6 +49,53 @@ pub(super) struct LeftOut<K> {
     pub(super) within: Duration,
 }
 
+/// A line as the windows see it.
+pub(super) struct Line<K, P> {
+    /// What it says of what.
+    pub(super) kind: K,
+    /// Any line of its party at its place in the code.
+    pub(super) of_party: K,
+    /// Any line at its place in the code.
+    pub(super) of_place: K,
+    /// Whoever outside the gateway causes it.
+    pub(super) party: Option<P>,
+}
+
+/// How many lines have been shown since it began.
+struct Budget<P> {
+    began: Option<Instant>,
+    of_parties: Shares<P>,
+    of_none: u64,
+}
+
+/// Why a line is over the budget.
+enum Over {
+    /// Its party has had all its lines.
+    Party,
+    /// So have all of them.
+    All,
+}
+
+impl<P: Clone + Eq + Hash> Budget<P> {
+    fn new() -> Self {
+        Self { began: None, of_parties: Shares::of(SHOWN_OF_PARTIES), of_none: 0 }
+    }
+
+    fn take(&mut self, party: Option<&P>, now: Instant) -> Result<(), Over> {
+        if self.began.is_none_or(|began| now >= began + WINDOW) {
+            *self = Self { began: Some(now), ..Self::new() };
+        }
+        match party {
+            None if self.of_none < SHOWN_OF_NONE => self.of_none += 1,
+            None => return Err(Over::All),
+            Some(party) if self.of_parties.holds(party) >= SHOWN_OF_PARTY => return Err(Over::Party),
+            Some(party) if self.of_parties.take(party, 1) => {}
+            Some(_) => return Err(Over::All),
+        }
+        Ok(())
+    }
+}
+
 impl Window {
     fn new(began: Instant) -> Self {
         Self { began, shown: 0, left_out: 0 }
@@ -48,28 +106,48 @@ impl Window {
     }
 }
 
-impl<K: Clone + Eq + Hash> Repeats<K> {
+impl<K: Clone + Eq + Hash, P: Clone + Eq + Hash> Repeats<K, P> {
     /// No lines so far.
     pub(super) fn new() -> Self {
-        Self { windows: HashMap::new(), deadline: None }
+        Self { windows: HashMap::new(), budget: Budget::new(), deadline: None }
     }
 
-    /// Whether a line of this kind is shown. When there are too many kinds, a new one counts as the `wider` one it belongs to.
-    pub(super) fn shows(&mut self, kind: K, wider: impl FnOnce(&K) -> K, now: Instant) -> bool {
-        let kind = if self.windows.contains_key(&kind) || self.has_room(now) { kind } else { wider(&kind) };
-        let window = self.windows.entry(kind).or_insert_with(|| Window::new(now));
+    /// Whether a line is shown. When there are too many kinds, a new one counts as any line at its place in the code; so does a line for
+    /// which its party, or all of them, have been shown with too many.
+    pub(super) fn shows(&mut self, line: Line<K, P>, now: Instant) -> bool {
+        let Line { kind, of_party, of_place, party } = line;
+        let kind = if self.windows.contains_key(&kind) || self.has_room(now) { kind } else { of_place.clone() };
+        let window = self.windows.entry(kind.clone()).or_insert_with(|| Window::new(now));
         // One in which lines were left out lasts until that is told.
         if now >= window.end() && window.left_out == 0 {
             *window = Window::new(now);
         }
-        if window.shown < SHOWN {
+        if window.shown >= SHOWN {
+            window.left_out += 1;
+            let end = window.end();
+            self.awaits(end);
+            return false;
+        }
+        let Err(over) = self.budget.take(party.as_ref(), now) else {
             window.shown += 1;
             return true;
+        };
+        if window.shown == 0 && window.left_out == 0 {
+            self.windows.remove(&kind);
         }
+        let kind = match over {
+            Over::Party => of_party,
+            Over::All => of_place,
+        };
+        let window = self.windows.entry(kind).or_insert_with(|| Window::new(now));
         window.left_out += 1;
         let end = window.end();
-        self.deadline = Some(self.deadline.map_or(end, |deadline| deadline.min(end)));
+        self.awaits(end);
         false
+    }
+
+    fn awaits(&mut self, end: Instant) {
+        self.deadline = Some(self.deadline.map_or(end, |deadline| deadline.min(end)));
     }
 
     /// When there is something to tell, if nothing else happens.
@@ -116,18 +194,29 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    /// Kinds below zero are wide ones.
-    fn shows(repeats: &mut Repeats<i32>, kind: i32, now: Instant) -> bool {
-        repeats.shows(kind, |_| -1, now)
+    type Numbered = Repeats<i32, i32>;
+
+    /// Kind -1 is any at the same place in the code.
+    const ANY: i32 = -1;
+
+    /// A line that no party causes.
+    fn shows(repeats: &mut Numbered, kind: i32, now: Instant) -> bool {
+        shows_of(repeats, kind, None, now)
     }
 
-    fn shown(repeats: &mut Repeats<i32>, kind: i32, lines: u32, now: Instant) -> u32 {
+    /// The kinds of party 7 are 7,000 to 7,999, and any of them -7,000.
+    fn shows_of(repeats: &mut Numbered, kind: i32, party: Option<i32>, now: Instant) -> bool {
+        let of_party = party.map_or(ANY, |party| -1_000 * party);
+        repeats.shows(Line { kind, of_party, of_place: ANY, party }, now)
+    }
+
+    fn shown(repeats: &mut Numbered, kind: i32, lines: u32, now: Instant) -> u32 {
         (0..lines).filter(|_| shows(repeats, kind, now)).count() as u32
     }
 
     #[test]
     fn the_first_lines_of_a_window_are_shown_and_the_others_counted() {
-        let mut repeats = Repeats::new();
+        let mut repeats = Numbered::new();
         let start = Instant::now();
 
         assert_eq!(shown(&mut repeats, 1, 300, start), SHOWN);
@@ -142,7 +231,7 @@ mod tests {
 
     #[test]
     fn what_comes_now_and_then_is_always_shown() {
-        let mut repeats = Repeats::new();
+        let mut repeats = Numbered::new();
         let start = Instant::now();
 
         for n in 0..100 {
@@ -153,7 +242,7 @@ mod tests {
 
     #[test]
     fn a_flood_of_one_kind_hides_no_other() {
-        let mut repeats = Repeats::new();
+        let mut repeats = Numbered::new();
         let start = Instant::now();
         shown(&mut repeats, 1, 1_000, start);
 
@@ -162,7 +251,7 @@ mod tests {
 
     #[test]
     fn nothing_is_forgotten_when_the_end_of_a_window_is_told_late() {
-        let mut repeats = Repeats::new();
+        let mut repeats = Numbered::new();
         let start = Instant::now();
         shown(&mut repeats, 1, SHOWN + 1, start);
 
@@ -174,26 +263,72 @@ mod tests {
 
     #[test]
     fn too_many_kinds_are_counted_together() {
-        let mut repeats = Repeats::new();
+        let mut repeats = Numbered::new();
         let start = Instant::now();
         let kinds = i32::try_from(MAX_KINDS).expect("not that many");
+        for kind in 0..kinds {
+            assert!(shows_of(&mut repeats, kind, Some(kind), start));
+            repeats.budget = Budget::new();
+        }
 
-        let lines = (0..10 * kinds).filter(|kind| shows(&mut repeats, *kind, start)).count();
+        assert!(!(0..9).all(|kind| shows(&mut repeats, kinds + kind, start)), "only so many of the others");
 
-        assert_eq!(lines, MAX_KINDS + SHOWN as usize);
         assert!(shows(&mut repeats, 0, start), "a known kind is still one of its own");
         assert!(repeats.windows.len() <= MAX_KINDS + 1);
         let left_out = repeats.end_all(start + SECOND);
-        assert_eq!(left_out, [LeftOut { kind: -1, lines: 9 * 256 - u64::from(SHOWN), within: SECOND }]);
-        assert!(shows(&mut repeats, 10 * kinds, start + SECOND), "room again");
+        assert_eq!(left_out, [LeftOut { kind: ANY, lines: 1, within: SECOND }]);
+    }
+
+    #[test]
+    fn one_party_is_shown_with_so_many_lines_whatever_they_say() {
+        let mut repeats = Numbered::new();
+        let start = Instant::now();
+
+        let lines = (7_000..8_000).filter(|kind| shows_of(&mut repeats, *kind, Some(7), start)).count();
+
+        assert_eq!(lines as u64, SHOWN_OF_PARTY);
+        assert!(shows_of(&mut repeats, 9_000, Some(9), start), "another party");
+        assert!(shows(&mut repeats, 1, start), "the gateway's own");
+        assert_eq!(repeats.deadline(), Some(start + WINDOW));
+        let left_out = LeftOut { kind: -7_000, lines: 1_000 - SHOWN_OF_PARTY, within: WINDOW };
+        assert_eq!(repeats.ended(start + WINDOW), [left_out]);
+        assert!(shows_of(&mut repeats, 7_000, Some(7), start + WINDOW), "a new window");
+    }
+
+    #[test]
+    fn a_thousand_parties_leave_lines_to_those_that_come_later() {
+        let mut repeats = Numbered::new();
+        let start = Instant::now();
+        let mut lines = 0;
+        for party in 0..1_000 {
+            lines += (0..100).filter(|kind| shows_of(&mut repeats, party * 1_000 + kind, Some(party), start)).count();
+        }
+
+        assert!((100..=SHOWN_OF_PARTIES as usize).contains(&lines), "{lines}");
+        let left_out: u64 = repeats.end_all(start + SECOND).iter().map(|left_out| left_out.lines).sum();
+        assert_eq!(lines as u64 + left_out, 100_000, "nothing is dropped in silence");
+    }
+
+    #[test]
+    fn lines_that_no_party_causes_are_bounded_too() {
+        let mut repeats = Numbered::new();
+        let start = Instant::now();
+
+        let lines = (0..1_000).filter(|kind| shows(&mut repeats, *kind, start)).count();
+
+        assert_eq!(lines as u64, SHOWN_OF_NONE);
+        assert_eq!(repeats.end_all(start + SECOND), [LeftOut { kind: ANY, lines: 800, within: SECOND }]);
     }
 
     #[test]
     fn kinds_of_a_quiet_time_make_room() {
-        let mut repeats = Repeats::new();
+        let mut repeats = Numbered::new();
         let start = Instant::now();
         let kinds = i32::try_from(MAX_KINDS).expect("not that many");
-        (0..kinds).for_each(|kind| assert!(shows(&mut repeats, kind, start)));
+        for kind in 0..kinds {
+            assert!(shows(&mut repeats, kind, start));
+            repeats.budget = Budget::new();
+        }
 
         assert!(shows(&mut repeats, kinds, start + WINDOW));
         assert_eq!(repeats.windows.len(), 1);

@@ -1,9 +1,12 @@
-//! One repeated line is summarised: the first few are shown, then how many more there were.
+//! Lines that repeat are summarised, and so are those of a tenant or an address that causes too many: the first few are shown, then how
+//! many more there were. This sees every line, so that none can be forgotten.
 
 use std::cell::Cell;
 use std::fmt;
 use std::hash::Hash;
 use std::hash::Hasher;
+use std::net::IpAddr;
+use std::net::Ipv6Addr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
@@ -24,11 +27,17 @@ use tracing_subscriber::layer::Context;
 
 use super::escape::Value;
 use super::repeats::LeftOut;
+use super::repeats::Line;
 use super::repeats::Repeats;
 
 /// The fields that tell kinds of one line apart: what it is about, but not which tunnel or client it happened to meet.
 const KIND_FIELDS: [&str; 9] =
     ["code", "call", "reason", "tenant.id", "url", "node", "warning", "problem", "panic.location"];
+
+/// The field that names the tenant that causes a line.
+const TENANT: &str = "tenant.id";
+/// The field that names the address of whoever causes a line.
+const CLIENT: &str = "client";
 
 thread_local! {
     /// Whether this thread is telling what was left out.
@@ -47,7 +56,7 @@ struct Shared {
 }
 
 struct State {
-    repeats: Repeats<Kind>,
+    repeats: Repeats<Kind, Party>,
     is_over: bool,
 }
 
@@ -58,6 +67,16 @@ struct Kind {
     /// The words of the first one.
     message: String,
     fields: [Option<String>; KIND_FIELDS.len()],
+    party: Option<Party>,
+}
+
+/// Whoever outside the gateway causes lines.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+enum Party {
+    /// A tenant, which has the field [`TENANT`].
+    Tenant(String),
+    /// An address, or the network that one site has, in the field [`CLIENT`]: no tenant is known.
+    Client(String),
 }
 
 impl Summary {
@@ -119,7 +138,7 @@ impl<S: Subscriber> Layer<S> for Summary {
         let kind = Kind::of(event);
         let mut state = self.0.state.lock();
         let had_none = state.repeats.deadline().is_none();
-        let is_shown = state.repeats.shows(kind, Kind::wider, now());
+        let is_shown = state.repeats.shows(kind.into_line(), now());
         let is_first = had_none && state.repeats.deadline().is_some();
         drop(state);
         if is_first {
@@ -136,14 +155,18 @@ fn now() -> std::time::Instant {
 
 /// Writes one more line of its kind, with the count in place of what differs.
 fn tell(left_out: &LeftOut<Kind>) {
-    let Kind { metadata, message, fields } = &left_out.kind;
+    let Kind { metadata, message, fields, .. } = &left_out.kind;
     let names = metadata.fields();
     let Some(message_field) = names.field("message") else { return };
     let words = format!("and {} more in {} s: {message}", left_out.lines, left_out.within.as_secs_f64().ceil());
     let found = KIND_FIELDS.map(|name| names.field(name));
-    let mut values: [(&Field, Option<&dyn FieldValue>); KIND_FIELDS.len() + 1] =
-        [(&message_field, None); KIND_FIELDS.len() + 1];
+    let mut values: [(&Field, Option<&dyn FieldValue>); KIND_FIELDS.len() + 2] =
+        [(&message_field, None); KIND_FIELDS.len() + 2];
     values[0].1 = Some(&words);
+    let client = names.field(CLIENT);
+    if let (Some(field), Some(Party::Client(client))) = (&client, &left_out.kind.party) {
+        values[KIND_FIELDS.len() + 1] = (field, Some(client));
+    }
     for ((place, field), value) in values[1..].iter_mut().zip(&found).zip(fields) {
         if let (Some(field), Some(value)) = (field, value) {
             *place = (field, Some(value));
@@ -156,8 +179,12 @@ fn tell(left_out: &LeftOut<Kind>) {
 
 impl Kind {
     fn of(event: &Event<'_>) -> Self {
-        let mut kind = Self { metadata: event.metadata(), message: String::new(), fields: Default::default() };
+        let mut kind =
+            Self { metadata: event.metadata(), message: String::new(), fields: Default::default(), party: None };
         event.record(&mut kind);
+        let tenant = KIND_FIELDS.iter().position(|name| *name == TENANT).and_then(|index| kind.fields[index].clone());
+        // A tenant that is known counts for more than where its request came from.
+        kind.party = tenant.map(Party::Tenant).or(kind.party);
         if kind.fields[0].is_some() {
             // The code says it all; the reason may quote what came.
             kind.fields[2] = None;
@@ -165,18 +192,34 @@ impl Kind {
         kind
     }
 
-    /// All lines of this place in the code.
-    fn wider(&self) -> Self {
-        Self { fields: Default::default(), ..self.clone() }
+    fn into_line(self) -> Line<Self, Party> {
+        let of_place = Self { fields: Default::default(), party: None, ..self.clone() };
+        let mut of_party = Self { party: self.party.clone(), ..of_place.clone() };
+        if let Some(Party::Tenant(tenant)) = &self.party {
+            let fields = KIND_FIELDS.iter().zip(&mut of_party.fields);
+            fields.filter(|(name, _)| **name == TENANT).for_each(|(_, field)| *field = Some(tenant.clone()));
+        }
+        Line { party: self.party.clone(), kind: self, of_party, of_place }
     }
 
     fn put(&mut self, field: &Field, arguments: fmt::Arguments<'_>) {
         let name = field.name();
         if name == "message" {
             self.message = Value::of_field(name).add(arguments).into_text();
+        } else if name == CLIENT {
+            self.party = Some(Party::Client(network(&Value::of_field(name).add(arguments).into_text())));
         } else if let Some(index) = KIND_FIELDS.iter().position(|known| *known == name) {
             self.fields[index] = Some(Value::of_field(name).add(arguments).into_text());
         }
+    }
+}
+
+/// The network of an address that one site has for itself: in IPv6 that is the first 64 bits.
+fn network(address: &str) -> String {
+    match address.parse::<IpAddr>().map(|address| address.to_canonical()) {
+        Ok(IpAddr::V6(address)) => format!("{}/64", Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)),
+        Ok(IpAddr::V4(address)) => address.to_string(),
+        Err(_) => address.to_owned(),
     }
 }
 
@@ -192,7 +235,9 @@ impl Visit for Kind {
 
 impl PartialEq for Kind {
     fn eq(&self, other: &Self) -> bool {
-        self.metadata.callsite() == other.metadata.callsite() && self.fields == other.fields
+        self.metadata.callsite() == other.metadata.callsite()
+            && self.fields == other.fields
+            && self.party == other.party
     }
 }
 
@@ -202,5 +247,6 @@ impl Hash for Kind {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.metadata.callsite().hash(state);
         self.fields.hash(state);
+        self.party.hash(state);
     }
 }

@@ -192,8 +192,8 @@ fn a_repeated_line_is_summarised() {
 fn a_code_makes_refusals_alike_whatever_they_quote() {
     let lines = lines(LogFormat::Json, |telemetry| {
         for n in 0..10 {
-            tracing::info!(code = 40_101, client = n, reason = %format_args!("no tenant {n}"), "wafer call refused");
-            tracing::info!(code = 40_001, client = n, "wafer call refused");
+            tracing::info!(code = 40_101, client = "192.0.2.1", reason = %format_args!("no tenant {n}"), "wafer call refused");
+            tracing::info!(code = 40_001, client = %format_args!("2001:db8::{n}"), "wafer call refused");
         }
         telemetry.summary.end();
     });
@@ -202,8 +202,36 @@ fn a_code_makes_refusals_alike_whatever_they_quote() {
     let mut summaries: Vec<_> = told[10..].iter().map(|line| &line["fields"]).collect();
     summaries.sort_by_key(|fields| fields["code"].to_string());
     assert_eq!(told.len(), 12);
-    assert_eq!(summaries[1]["code"], "40101");
+    assert_eq!((&summaries[1]["code"], &summaries[1]["client"]), (&"40101".into(), &"192.0.2.1".into()));
+    assert_eq!(summaries[0]["client"], "2001:db8::/64", "one site");
     assert_eq!(summaries[1]["message"], "and 5 more in 1 s: wafer call refused");
+}
+
+/// Whatever it quotes of what came: each line says something else.
+#[test]
+fn one_that_causes_ever_other_lines_is_summarised_and_hides_no_other() {
+    let flood = |client: &str| {
+        for n in 0..1_000 {
+            tracing::info!(client, reason = %format_args!("no path /{n}"), "request refused");
+        }
+    };
+    let lines = lines(LogFormat::Text, |telemetry| {
+        flood("192.0.2.1");
+        (0..1_000).for_each(
+            |n| tracing::warn!(tenant.id = "loud", url = %format_args!("http://h/{n}"), "webhook failed, retrying"),
+        );
+        tracing::info!(client = "192.0.2.2", reason = "no path /", "request refused");
+        failed("quiet", 1);
+        telemetry.summary.end();
+    });
+
+    assert_eq!(lines.len(), 20 + 20 + 2 + 2, "{lines:#?}");
+    assert!(lines[40].contains("192.0.2.2") && lines[41].contains("quiet"), "{lines:#?}");
+    let of = |party: &str, words: &str| {
+        assert!(lines[42..].iter().any(|line| line.contains(party) && line.contains(words)), "{party}: {lines:#?}");
+    };
+    of("client=192.0.2.1", "and 980 more in 1 s: request refused");
+    of("tenant.id=loud", "and 980 more in 1 s: webhook failed, retrying");
 }
 
 #[test]

@@ -30,6 +30,8 @@ const URLS_PER_SERVER: usize = 4;
 /// One receive URL of a tenant.
 #[derive(Debug)]
 pub struct Endpoint {
+    /// Whose events go there.
+    pub tenant: TenantId,
     /// Where events go.
     pub url: ReceiveUrl,
     pub(super) gate: Mutex<Gate>,
@@ -110,6 +112,7 @@ impl Endpoints {
         let url = ReceiveUrl::parse(url)?;
         self.sweep();
         let endpoint = Arc::new(Endpoint {
+            tenant: tenant.clone(),
             server: self.server((tenant.clone(), url.host().clone(), url.port())),
             server_turn: tokio::sync::Mutex::default(),
             url,

@@ -169,14 +169,14 @@ impl Turn {
             (is_halved, gate.allowance.limit(), was_open, is_open)
         };
         self.give_back();
-        let url = &self.endpoint.url;
+        let (tenant, url) = (&self.endpoint.tenant, &self.endpoint.url);
         match (was_open, is_open) {
             (false, true) => {
-                tracing::warn!(%url, reason, "business server does not answer: its events wait for one probe at a time");
+                tracing::warn!(tenant.id = %tenant, %url, reason, "business server does not answer: its events wait for one probe at a time");
             }
-            (true, false) => tracing::info!(%url, "business server answers again"),
+            (true, false) => tracing::info!(tenant.id = %tenant, %url, "business server answers again"),
             _ if is_halved => {
-                tracing::info!(%url, limit, reason, "business server has enough to do: fewer requests at a time");
+                tracing::info!(tenant.id = %tenant, %url, limit, reason, "business server has enough to do: fewer requests at a time");
             }
             _ => {}
         }
