@@ -10,6 +10,7 @@
 
 // Primitives, and all settings as data.
 pub mod clock;
+pub mod fair_queue;
 pub mod id;
 pub mod limit;
 pub mod options;
@@ -25,6 +26,7 @@ pub mod tunnel;
 
 // Things that do I/O and know no gateway.
 pub mod demo;
+pub mod fair_semaphore;
 pub mod fence;
 pub mod marks;
 pub mod metrics;

@@ -54,6 +54,11 @@ impl<K: Clone + Eq + Hash> Shares<K> {
         self.by.get(taker).copied().unwrap_or_default()
     }
 
+    /// How much there is for all.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
     /// How much all hold.
     pub fn held(&self) -> u64 {
         self.held

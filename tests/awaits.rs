@@ -55,8 +55,12 @@ const WAITS: &[(&str, &[(&str, Why)])] = &[
             ("timeout(LAST_WRITES, written)", Nothing("the node leaves")),
             ("self.call::<i64>(&command)", Nothing("the node leaves")),
             ("self.living()", Nothing("it reads")),
+            (
+                "self.bus.turn(node, tenant.into(), question.len())",
+                Nothing("a turn that is given up is the next one's"),
+            ),
             ("self.fence.opened()", Marked(Mark::Ask)),
-            ("self.bus.ask(node, question)", Nothing("the bus forgets a question that was given up")),
+            ("self.bus.ask(node, question, turn)", Nothing("the bus forgets a question that was given up")),
         ],
     ),
     (

@@ -6,11 +6,11 @@ use std::path::PathBuf;
 
 /// Lowest level first. A module imports lower levels and itself, nothing else.
 const LEVELS: &[&[&str]] = &[
-    &["clock", "id", "limit", "secret", "share"],
+    &["clock", "fair_queue", "id", "limit", "secret", "share"],
     &["options"],
     &["protocol", "tls"],
     &["delivery", "tenant", "tunnel"],
-    &["demo", "fence", "marks", "metrics", "server", "shutdown", "telemetry"],
+    &["demo", "fair_semaphore", "fence", "marks", "metrics", "server", "shutdown", "telemetry"],
     &["engine", "webhook"],
     &["gateway"],
     &["ws"],

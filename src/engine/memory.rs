@@ -224,7 +224,7 @@ impl Peers for MemoryEngine {
         Ok(vec![])
     }
 
-    async fn ask(&self, _node: NodeId, _question: Bytes) -> Result<Bytes, EngineError> {
+    async fn ask(&self, _node: NodeId, _tenant: &str, _question: Bytes) -> Result<Bytes, EngineError> {
         Err(EngineError)
     }
 }

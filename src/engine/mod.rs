@@ -132,8 +132,9 @@ pub trait Peers: Send + Sync + 'static {
     /// If that cannot be said for sure.
     async fn all_others(&self) -> Result<Vec<NodeId>, EngineError>;
 
-    /// Asks one node something, and waits for its answer: a second at most, or for as long as the node says that it works on it.
-    async fn ask(&self, node: NodeId, question: Bytes) -> Result<Bytes, EngineError>;
+    /// Asks one node something about `tenant`, and waits for its answer: a second at most, or for as long as the node says that it
+    /// works on it. Tenants take turns with each other, here and there.
+    async fn ask(&self, node: NodeId, tenant: &str, question: Bytes) -> Result<Bytes, EngineError>;
 }
 
 /// Who tells of the end of a dead node's tunnel.
@@ -152,6 +153,12 @@ pub trait Member: Send + Sync + 'static {
     /// Answers another node's question; none if it cannot be understood. What can be done without waiting is done when the answer is
     /// first asked for.
     fn answer(self: Arc<Self>, question: Bytes) -> BoxFuture<'static, Option<Vec<u8>>>;
+
+    /// Which tenant a question is about, as far as it says so: tenants are answered in turn.
+    fn tenant_of<'a>(&self, question: &'a [u8]) -> Option<&'a str> {
+        let _ = question;
+        None
+    }
 
     /// Whether this node has tunnels of a tenant's group or user.
     fn has_tunnels(&self, tenant: &str, audience: &Audience) -> bool;

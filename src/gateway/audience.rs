@@ -1,6 +1,5 @@
 //! Orders for all tunnels of a group or a user, and lists of them: every node that may have some is asked once.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -26,6 +25,24 @@ use crate::protocol::wafer::Target;
 use crate::tenant::Page;
 use crate::tenant::Tenant;
 
+/// The tunnels that an order is not for, ascending: those of a long list that another node sends are in order already.
+pub(super) struct Except(Vec<TunnelId>);
+
+impl FromIterator<TunnelId> for Except {
+    fn from_iter<I: IntoIterator<Item = TunnelId>>(tunnels: I) -> Self {
+        let mut tunnels: Vec<_> = tunnels.into_iter().collect();
+        tunnels.sort_unstable();
+        tunnels.dedup();
+        Self(tunnels)
+    }
+}
+
+impl Except {
+    fn contains(&self, tunnel: TunnelId) -> bool {
+        self.0.binary_search(&tunnel).is_ok()
+    }
+}
+
 impl Gateway {
     /// Has all tunnels of `audience` do what `order` says, but those in `except`.
     pub(super) async fn order_audience(
@@ -35,7 +52,7 @@ impl Gateway {
         except: &[Target],
         order: Order<'_>,
     ) -> Result<Report, NativeError> {
-        let except: HashSet<TunnelId> = except.iter().filter_map(Target::tunnel).collect();
+        let except: Except = except.iter().filter_map(Target::tunnel).collect();
         let homes = self.homes(tenant, audience).await?;
         let mut all = self.order_members(tenant, audience, order, &except).await;
         if !homes.is_empty() {
@@ -43,9 +60,9 @@ impl Gateway {
                 tenant: tenant.id.as_str(),
                 audience: audience.clone(),
                 order,
-                except: except.into_iter().collect(),
+                except: except.0.into_iter().collect(),
             };
-            for answer in self.ask_each(homes, question.write()).await? {
+            for answer in self.ask_each(tenant, homes, question.write()).await? {
                 all.add(&read_answer(&answer).ok_or(NativeError::NodeAway)?);
             }
         }
@@ -61,13 +78,13 @@ impl Gateway {
         tenant: &Arc<Tenant>,
         audience: &Audience,
         order: Order<'_>,
-        except: &HashSet<TunnelId>,
+        except: &Except,
     ) -> Reached {
-        let mut turns = Turns::begin(self.engine.fence());
-        let mut frames = Frames::new(order, &self.metrics);
         let tunnels = tenant.groups.tunnels(audience);
+        let mut turns = Turns::shared(self.engine.fence(), &self.turns, &tenant.id, tunnels.len());
+        let mut frames = Frames::new(order, &self.metrics);
         let mut reached = Reached { members: tunnels.len() as u64, ..Reached::default() };
-        for tunnel in tunnels.into_iter().filter(|tunnel| !except.contains(tunnel)) {
+        for tunnel in tunnels.into_iter().filter(|tunnel| !except.contains(*tunnel)) {
             let now = turns.next().await;
             match self.push_one(tenant, tunnel, &mut frames, now, None) {
                 Sent::Accepted => reached.accepted += 1,
@@ -112,7 +129,7 @@ impl Gateway {
                 after: after.map(TunnelId::to_bytes),
                 limit: u32::try_from(limit).unwrap_or(u32::MAX),
             };
-            for answer in self.ask_each(homes, question.write()).await? {
+            for answer in self.ask_each(tenant, homes, question.write()).await? {
                 pages.push(read_answer::<Listed>(&answer).ok_or(NativeError::NodeAway)?.into());
             }
         }
@@ -126,8 +143,9 @@ impl Gateway {
     }
 
     /// Asks all of `nodes` the same. A node that does not answer, but is gone, has nothing to say.
-    async fn ask_each(&self, nodes: Vec<NodeId>, question: Bytes) -> Result<Vec<Bytes>, NativeError> {
-        let asked = nodes.into_iter().map(async |node| (node, self.engine.ask(node, question.clone()).await));
+    async fn ask_each(&self, tenant: &Tenant, nodes: Vec<NodeId>, question: Bytes) -> Result<Vec<Bytes>, NativeError> {
+        let asked = nodes.into_iter();
+        let asked = asked.map(async |node| (node, self.engine.ask(node, tenant.id.as_str(), question.clone()).await));
         let (mut answers, mut silent) = (vec![], vec![]);
         for (node, answer) in join_all(asked).await {
             match answer {

@@ -4,6 +4,7 @@
 //! arrived at the same time as it are told apart only by letting the runtime look at them: so the first one yields once, and does
 //! all that have come meanwhile, in the order in which they came. What goes to many tunnels is done in turns, behind what goes to few.
 
+use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
 use std::panic::catch_unwind;
 use std::pin::pin;
@@ -25,6 +26,7 @@ use super::Socket;
 use super::attach::close_if_slow;
 use super::turns::TURN;
 use super::turns::Turns;
+use crate::id::TenantId;
 use crate::marks::Mark;
 use crate::protocol::wafer::PushPacket;
 use crate::protocol::wafer::Target;
@@ -86,7 +88,13 @@ impl Gateway {
     async fn do_together(&self, batch: Vec<Push>) {
         let is_one_packet = matches!(&batch[..], [push] if push.packets.len() == 1);
         let mut queued = (!is_one_packet).then(Queued::default);
-        let mut turns = Turns::begin(self.engine.fence());
+        let targets = batch.iter().map(Push::targets).sum();
+        // All of it is one tenant's, unless it is done in one turn.
+        let tenant = batch.first().map(|push| Arc::clone(&push.tenant));
+        let mut turns = match &tenant {
+            Some(tenant) if targets > TURN => Turns::shared(self.engine.fence(), &self.turns, &tenant.id, targets),
+            _ => Turns::begin(self.engine.fence()),
+        };
         let mut answers = Vec::with_capacity(batch.len());
         for Push { tenant, packets, mut done } in batch {
             // Until its sender hangs up: nothing else bounds how much is at work that nobody waits for.
@@ -139,9 +147,12 @@ impl Drop for Leader<'_> {
             // It is done in one turn. If the fence closes at this very moment nothing is done, and all are told so.
             return self.0.do_together(batch).now_or_never().unwrap_or_default();
         }
-        // What goes to few waits for nothing that goes to many.
-        let (many, few): (Vec<_>, Vec<_>) = batch.into_iter().partition(|push| push.targets() > TURN);
-        for batch in [few, many].into_iter().filter(|batch| !batch.is_empty()) {
+        // What goes to few waits for nothing that goes to many, and no tenant for another one.
+        let mut batches: HashMap<(bool, TenantId), Vec<Push>> = HashMap::new();
+        for push in batch {
+            batches.entry((push.targets() > TURN, push.tenant.id.clone())).or_default().push(push);
+        }
+        for batch in batches.into_values() {
             let gateway = Arc::clone(self.0);
             tokio::spawn(async move { gateway.do_together(batch).await });
         }

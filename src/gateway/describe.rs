@@ -74,7 +74,8 @@ impl Gateway {
         }
         let owner = self.owner(tenant, tunnel).await?;
         let question = Question::Describe { tenant: tenant.id.as_str(), tunnel: tunnel.to_bytes() };
-        let answer = self.engine.ask(owner, question.write()).await.map_err(|_| NativeError::NodeAway)?;
+        let answer =
+            self.engine.ask(owner, tenant.id.as_str(), question.write()).await.map_err(|_| NativeError::NodeAway)?;
         if answer.is_empty() {
             return Err(not_open(tunnel));
         }

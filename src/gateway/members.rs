@@ -118,7 +118,8 @@ impl Gateway {
         question: &Question<'_>,
     ) -> Result<(), NativeError> {
         let owner = self.owner(tenant, tunnel).await?;
-        let answer = self.engine.ask(owner, question.write()).await.map_err(|_| NativeError::NodeAway)?;
+        let answer =
+            self.engine.ask(owner, tenant.id.as_str(), question.write()).await.map_err(|_| NativeError::NodeAway)?;
         match read_answer(&answer).ok_or(NativeError::NodeAway)? {
             Joined::Done => Ok(()),
             Joined::NotMine => Err(not_open(tunnel)),
@@ -131,7 +132,7 @@ impl Gateway {
     pub(super) async fn owner(&self, tenant: &Tenant, tunnel: TunnelId) -> Result<NodeId, NativeError> {
         let open = vec![Open { packet: 0, tunnel }];
         match self.decide(tenant.id.as_str(), &[Order::Nothing], open).await[..] {
-            [Fate::Accepted] => self.hints.lock().get(tunnel).ok_or(NativeError::NodeAway),
+            [Fate::Accepted] => self.hints.lock().get(tenant.id.as_str(), tunnel).ok_or(NativeError::NodeAway),
             [Fate::Gone] => Err(not_open(tunnel)),
             _ => Err(NativeError::NodeAway),
         }

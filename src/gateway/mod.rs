@@ -50,6 +50,8 @@ pub use socket::Socket;
 
 use crate::clock::Clock;
 use crate::engine::Engine;
+use crate::fair_semaphore::FairSemaphore;
+use crate::id::TenantId;
 use crate::id::TunnelId;
 use crate::limit::Rate;
 use crate::metrics::Metrics;
@@ -68,6 +70,7 @@ use batch::Batch;
 use nodes::Hints;
 use sealing::Sealing;
 use silence::Silence;
+use turns::shared_turns;
 use turnstile::Turnstile;
 
 /// What a gateway is made of.
@@ -134,6 +137,8 @@ pub struct Gateway {
     /// No client is let in any more.
     shut: CancellationToken,
     leaving: Turnstile,
+    /// The turns of work on many tunnels.
+    turns: FairSemaphore<TenantId>,
 }
 
 impl Gateway {
@@ -172,6 +177,7 @@ impl Gateway {
             arrivals: TaskTracker::new(),
             shut: CancellationToken::new(),
             leaving: Turnstile::default(),
+            turns: shared_turns(),
         }
     }
 

@@ -82,7 +82,7 @@ impl Gateway {
     ///
     /// If a limit forbids it, or nobody is meant; nothing has been sent then.
     pub async fn push_native(&self, tenant: &Arc<Tenant>, to: To, push: &PushRequest) -> Result<Report, NativeError> {
-        self.check_push(tenant, named(&to), push.payload.len(), Instant::now())?;
+        self.check_push(tenant, named(&to) + push.except.len(), push.payload.len(), Instant::now())?;
         self.order_all(tenant, to, &push.except, Order::from(&push.payload)).await
     }
 
@@ -93,7 +93,7 @@ impl Gateway {
     /// If a limit forbids it, or nobody is meant; nothing has been closed then.
     pub async fn close_native(&self, tenant: &Arc<Tenant>, close: CloseRequest) -> Result<Report, NativeError> {
         let CloseRequest { to, except, reason } = close;
-        self.check_push(tenant, named(&to), 0, Instant::now())?;
+        self.check_push(tenant, named(&to) + except.len(), 0, Instant::now())?;
         self.order_all(tenant, to, &except, close_order(reason.as_ref())).await
     }
 
@@ -122,7 +122,7 @@ impl Gateway {
     ) -> Report {
         let mut seen: HashSet<Target> = except.iter().cloned().collect();
         targets.retain(|target| seen.insert(target.clone()));
-        let mut turns = Turns::begin(self.engine.fence());
+        let mut turns = Turns::shared(self.engine.fence(), &self.turns, &tenant.id, targets.len());
         let mut frames = Frames::new(order, &self.metrics);
         let mut fates: Vec<Option<Fate>> = vec![];
         let mut open = vec![];
@@ -141,7 +141,8 @@ impl Gateway {
                 }
             });
         }
-        drop(frames);
+        // Others have their turn while the other nodes are asked.
+        drop((frames, turns));
         let mut decided = self.decide(tenant.id.as_str(), &[order], open).await.into_iter();
         let mut report = Report { targets: targets.len(), ..Report::default() };
         for (target, fate) in targets.into_iter().zip(fates) {

@@ -1,35 +1,96 @@
-//! Work on many tunnels is done in turns, so that one push to ten thousand holds up nobody else's.
+//! Work on many tunnels is done in turns, so that one push to ten thousand holds up nobody else's; and tenants share the turns.
 
+use std::num::NonZero;
+
+use tokio::task::spawn_blocking;
 use tokio::task::yield_now;
 use tokio::time::Instant;
 
+use super::Gateway;
+use crate::fair_semaphore::FairPermit;
+use crate::fair_semaphore::FairSemaphore;
 use crate::fence::Fence;
+use crate::id::TenantId;
 use crate::marks::Mark;
 
 /// Tunnels that are served in one turn: a few hundred microseconds.
 pub(super) const TURN: usize = 64;
+/// What goes to more tunnels than these shares turns with other tenants from the first one on.
+const FEW: usize = 8;
+
+/// How many turns of long work there may be at a time, so that one tenant alone has as many as there are processors.
+pub(super) fn shared_turns() -> FairSemaphore<TenantId> {
+    let processors = std::thread::available_parallelism().map_or(2, NonZero::get);
+    FairSemaphore::of(2 * processors.max(2) as u64)
+}
+
+/// From so many bytes on, reading a request takes as long as a turn.
+const LONG_BYTES: usize = 16 * 1024;
+
+impl Gateway {
+    /// Reads so many bytes that a tenant has sent: what takes long is done beside the tasks that serve all, in the tenant's turn.
+    pub async fn read<T: Send + 'static>(
+        &self,
+        tenant: &TenantId,
+        bytes: usize,
+        read: impl FnOnce() -> T + Send + 'static,
+    ) -> T {
+        if bytes < LONG_BYTES {
+            return read();
+        }
+        let turn = self.turns.acquire(tenant.clone(), 1).await;
+        let done = spawn_blocking(move || {
+            // Also when its sender has hung up meanwhile, its turn lasts until it is done.
+            let _turn = turn;
+            read()
+        });
+        match done.await {
+            Ok(read) => read,
+            Err(failed) if failed.is_panic() => std::panic::resume_unwind(failed.into_panic()),
+            // The process ends, and with it the task that waits here.
+            Err(_) => std::future::pending().await,
+        }
+    }
+}
 
 /// Where long work stands.
 pub(super) struct Turns<'a> {
     fence: &'a Fence,
+    shared: Option<(&'a FairSemaphore<TenantId>, &'a TenantId)>,
+    turn: Option<FairPermit<TenantId>>,
     served: usize,
     now: Instant,
 }
 
 impl<'a> Turns<'a> {
-    /// Before the first turn.
+    /// Before the first turn of work that is done in one.
     pub(super) fn begin(fence: &'a Fence) -> Self {
-        Self { fence, served: 0, now: Instant::now() }
+        Self { fence, shared: None, turn: None, served: 0, now: Instant::now() }
+    }
+
+    /// Before the first turn of a tenant's work on so many tunnels.
+    pub(super) fn shared(
+        fence: &'a Fence,
+        semaphore: &'a FairSemaphore<TenantId>,
+        tenant: &'a TenantId,
+        tunnels: usize,
+    ) -> Self {
+        Self { shared: (tunnels > FEW).then_some((semaphore, tenant)), ..Self::begin(fence) }
     }
 
     /// Waits until the next tunnel may be served, and returns the time: all others have their turn after each [`TURN`]. The node may
     /// have been stopped before each turn, so that it has to ask whether its tunnels are still its own.
     pub(super) async fn next(&mut self) -> Instant {
         if self.served == TURN {
+            self.turn = None;
             yield_now().await;
-            *self = Self::begin(self.fence);
+            self.served = 0;
         }
         if self.served == 0 {
+            if let Some((semaphore, tenant)) = self.shared {
+                self.turn = Some(semaphore.acquire(tenant.clone(), 1).await);
+            }
+            self.now = Instant::now();
             Mark::PushTurn.pass();
         }
         if self.served == 0 && !self.fence.is_open() {
@@ -60,6 +121,22 @@ mod tests {
         assert_eq!(turns.next().now_or_never(), None, "it is the others' turn");
         assert!(turns.next().await > start);
         assert!(turns.next().now_or_never().is_some());
+    }
+
+    #[tokio::test]
+    async fn one_tenants_long_work_leaves_turns_to_another() {
+        const WORKS: usize = 100;
+        let (fence, semaphore) = (Fence::always(), FairSemaphore::of(4));
+        let [loud, quiet] = ["loud", "quiet"].map(TenantId::new);
+        let mut works: Vec<_> = (0..WORKS).map(|_| Turns::shared(&fence, &semaphore, &loud, 1_000)).collect();
+        let at_work = works.iter_mut().filter_map(|turns| turns.next().now_or_never()).count();
+        assert_eq!(at_work, 2);
+
+        assert!(Turns::shared(&fence, &semaphore, &quiet, 1_000).next().now_or_never().is_some());
+        assert!(
+            Turns::shared(&fence, &semaphore, &loud, FEW).next().now_or_never().is_some(),
+            "a few wait for nothing"
+        );
     }
 
     #[tokio::test(start_paused = true)]

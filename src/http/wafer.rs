@@ -86,9 +86,10 @@ pub(super) async fn push(
 async fn deliver(gateway: &Arc<Gateway>, room: Share<Source>, request: Request<Incoming>) -> Result<String, Refusal> {
     let (head, body) = request.into_parts();
     let body = body::read(room, &head.headers, body, MAX_PUSH_BYTES).await?;
-    let envelope = Envelope::parse(&body.bytes)?;
+    let mut envelope = Envelope::parse(&body.bytes)?;
     let (tenant, _) = gateway.tenants.authenticate(&envelope, false, now()).map_err(|denied| deny(gateway, denied))?;
-    let packets = PushPacket::parse_all(&envelope.data.0)?;
+    let data = std::mem::take(&mut envelope.data.0);
+    let packets = gateway.read(&tenant.id, data.len(), move || PushPacket::parse_all(&data)).await?;
     let invalid = gateway.push(tenant, packets).await?;
     Ok(push_answer(&invalid, envelope.wants_text()))
 }

@@ -242,7 +242,8 @@ impl Host {
     }
 
     async fn push_elsewhere(&self, tunnel: TunnelId) -> Answer {
-        let ask = async |node: NodeId| (node, self.engine.ask(node, Bytes::copy_from_slice(&tunnel.to_bytes())).await);
+        let ask =
+            async |node: NodeId| (node, self.engine.ask(node, "t", Bytes::copy_from_slice(&tunnel.to_bytes())).await);
         let mut denied: Vec<NodeId> = vec![];
         let mut nodes = self.engine.others();
         for round in 0..2 {
@@ -274,7 +275,7 @@ impl Host {
             Ok(homes) => {
                 let mut question = b"g".to_vec();
                 question.extend(tunnel.to_bytes());
-                let asked = homes.into_iter().map(|node| self.engine.ask(node, question.clone().into()));
+                let asked = homes.into_iter().map(|node| self.engine.ask(node, "t", question.clone().into()));
                 let answers = join_all(asked).await;
                 if answers.iter().any(|answer| answer.as_deref() == Ok(b"y")) {
                     Answer::Found

@@ -95,6 +95,7 @@ impl Memo for RedisEngine {
 
     async fn finish(&self, name: &str, token: Token, answer: Bytes) -> Result<(), EngineError> {
         self.own.memo.finish(name, token, answer.clone());
+        let _turn = self.bus.turn_to_write(tenant_of(name), answer.len()).await?;
         let mut command = self.call_script(scripts::FINISH, name, token);
         command.arg(&answer[..]);
         self.call::<i64>(&command).await.map_err(away)?;
@@ -106,4 +107,9 @@ impl Memo for RedisEngine {
         self.call::<i64>(&self.call_script(scripts::ABANDON, name, token)).await.map_err(away)?;
         Ok(())
     }
+}
+
+/// Whose a name is.
+fn tenant_of(name: &str) -> &str {
+    name.strip_prefix('{').and_then(|name| name.split_once('}')).map_or("", |(tenant, _)| tenant)
 }

@@ -445,15 +445,16 @@ impl Peers for RedisEngine {
         Ok(self.living().await?.0)
     }
 
-    async fn ask(&self, node: NodeId, question: Bytes) -> Result<Bytes, EngineError> {
+    async fn ask(&self, node: NodeId, tenant: &str, question: Bytes) -> Result<Bytes, EngineError> {
         let asked = Instant::now();
+        let turn = self.bus.turn(node, tenant.into(), question.len()).await?;
         Mark::Ask.pass();
         self.fence.opened().await;
         // This node was stopped, or had to wait: in another life its answer may not find it, and what is asked for would be done all the same.
         if asked.elapsed() >= ANSWER_TIMEOUT {
             return Err(EngineError);
         }
-        self.bus.ask(node, question).await
+        self.bus.ask(node, question, turn).await
     }
 }
 

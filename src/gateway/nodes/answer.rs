@@ -1,6 +1,5 @@
 //! What this node answers to the questions of others.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::question::Ids;
@@ -12,6 +11,7 @@ use super::question::Said;
 use super::question::write_answer;
 use crate::gateway::Gateway;
 use crate::gateway::Sent;
+use crate::gateway::audience::Except;
 use crate::gateway::order::Frames;
 use crate::gateway::order::Order;
 use crate::gateway::turns::Turns;
@@ -28,7 +28,7 @@ impl Gateway {
         match question {
             Question::Tunnels { orders, .. } => write_answer(&self.carry_out_all(&tenant, orders).await),
             Question::Audience { audience, order, except, .. } => {
-                let except: HashSet<TunnelId> = except.iter().collect();
+                let except = Except::from_iter(except.iter());
                 write_answer(&self.order_members(&tenant, &audience, order, &except).await)
             }
             Question::Join { tunnel, group, .. } => {
@@ -51,7 +51,8 @@ impl Gateway {
     }
 
     async fn carry_out_all(&self, tenant: &Arc<Tenant>, orders: Vec<(Order<'_>, Ids)>) -> Vec<Said> {
-        let mut turns = Turns::begin(self.engine.fence());
+        let tunnels = orders.iter().map(|(_, tunnels)| tunnels.len()).sum();
+        let mut turns = Turns::shared(self.engine.fence(), &self.turns, &tenant.id, tunnels);
         let mut said = vec![];
         for (order, tunnels) in orders {
             let mut frames = Frames::new(order, &self.metrics);
@@ -72,7 +73,7 @@ impl Gateway {
 fn answer_for_nobody(question: &Question<'_>) -> Vec<u8> {
     match question {
         Question::Tunnels { orders, .. } => {
-            let tunnels: usize = orders.iter().map(|(_, tunnels)| tunnels.iter().count()).sum();
+            let tunnels: usize = orders.iter().map(|(_, tunnels)| tunnels.len()).sum();
             write_answer(&vec![Said::NotMine; tunnels])
         }
         Question::Audience { .. } => write_answer(&Reached::default()),

@@ -1,41 +1,89 @@
-//! Which node a tunnel was last found on: saves asking all of them. Bounded, and allowed to be wrong.
+//! Which node a tunnel was last found on: saves asking all of them. Bounded, and allowed to be wrong. When there are too many, the tenant
+//! that has most forgets.
 
 use std::collections::HashMap;
 
 use crate::id::NodeId;
 use crate::id::TunnelId;
 
-/// How many hints a generation holds; there are two.
-const GENERATION: usize = 65_536;
+/// How many hints all tenants have together.
+const ALL: usize = 131_072;
+/// How many hints a generation of a tenant's holds; there are two.
+const GENERATION: usize = ALL / 2;
 
-/// Hints; the older half is forgotten when there are too many.
+/// The hints of all tenants.
 #[derive(Debug, Default)]
 pub(in crate::gateway) struct Hints {
+    tenants: HashMap<Box<str>, TenantHints>,
+    count: usize,
+}
+
+/// One tenant's hints; the older half is forgotten when there are too many.
+#[derive(Debug, Default)]
+struct TenantHints {
     new: HashMap<TunnelId, NodeId>,
     old: HashMap<TunnelId, NodeId>,
 }
 
-impl Hints {
-    /// Where `tunnel` was last found.
-    pub(in crate::gateway) fn get(&self, tunnel: TunnelId) -> Option<NodeId> {
-        self.new.get(&tunnel).or_else(|| self.old.get(&tunnel)).copied()
+impl TenantHints {
+    fn len(&self) -> usize {
+        self.new.len() + self.old.len()
     }
 
-    /// `tunnel` was found on `node`.
-    pub(in crate::gateway) fn learn(&mut self, tunnel: TunnelId, node: NodeId) {
-        if self.new.get(&tunnel) == Some(&node) {
+    /// Forgets the older half.
+    fn age(&mut self) {
+        self.old = std::mem::take(&mut self.new);
+    }
+}
+
+impl Hints {
+    /// Where `tunnel` of `tenant` was last found.
+    pub(in crate::gateway) fn get(&self, tenant: &str, tunnel: TunnelId) -> Option<NodeId> {
+        let hints = self.tenants.get(tenant)?;
+        hints.new.get(&tunnel).or_else(|| hints.old.get(&tunnel)).copied()
+    }
+
+    /// `tunnel` of `tenant` was found on `node`.
+    pub(in crate::gateway) fn learn(&mut self, tenant: &str, tunnel: TunnelId, node: NodeId) {
+        if !self.tenants.contains_key(tenant) {
+            self.tenants.insert(tenant.into(), TenantHints::default());
+        }
+        let Some(hints) = self.tenants.get_mut(tenant) else { return };
+        if hints.new.get(&tunnel) == Some(&node) {
             return;
         }
-        if self.new.len() >= GENERATION {
-            self.old = std::mem::take(&mut self.new);
+        let before = hints.len();
+        if hints.new.len() >= GENERATION {
+            hints.age();
         }
-        self.new.insert(tunnel, node);
+        hints.new.insert(tunnel, node);
+        self.count = self.count - before + hints.len();
+        while self.count > ALL {
+            self.shrink_the_largest();
+        }
     }
 
-    /// `tunnel` was not found where it was thought to be.
-    pub(in crate::gateway) fn forget(&mut self, tunnel: TunnelId) {
-        self.new.remove(&tunnel);
-        self.old.remove(&tunnel);
+    /// `tunnel` of `tenant` was not found where it was thought to be.
+    pub(in crate::gateway) fn forget(&mut self, tenant: &str, tunnel: TunnelId) {
+        let Some(hints) = self.tenants.get_mut(tenant) else { return };
+        let before = hints.len();
+        hints.new.remove(&tunnel);
+        hints.old.remove(&tunnel);
+        self.count = self.count - before + hints.len();
+        if hints.len() == 0 {
+            self.tenants.remove(tenant);
+        }
+    }
+
+    fn shrink_the_largest(&mut self) {
+        let Some((tenant, hints)) = self.tenants.iter_mut().max_by_key(|(_, hints)| hints.len()) else { return };
+        let before = hints.len();
+        hints.age();
+        self.count = self.count - before + hints.len();
+        if hints.len() == 0 {
+            let tenant = tenant.clone();
+            self.tenants.remove(&tenant);
+        }
     }
 }
 
@@ -51,22 +99,37 @@ mod tests {
     fn the_last_place_counts() {
         let (a, b) = (NodeId::from_bytes([1; 16]), NodeId::from_bytes([2; 16]));
         let mut hints = Hints::default();
-        hints.learn(tunnel(1), a);
-        hints.learn(tunnel(1), b);
-        assert_eq!(hints.get(tunnel(1)), Some(b));
+        hints.learn("t", tunnel(1), a);
+        hints.learn("t", tunnel(1), b);
+        assert_eq!((hints.get("t", tunnel(1)), hints.get("u", tunnel(1))), (Some(b), None));
 
-        hints.forget(tunnel(1));
-        assert_eq!(hints.get(tunnel(1)), None);
+        hints.forget("t", tunnel(1));
+        assert_eq!(hints.get("t", tunnel(1)), None);
+        assert!(hints.count == 0 && hints.tenants.is_empty());
     }
 
     #[test]
-    fn there_are_never_more_than_two_generations() {
+    fn there_are_never_more_than_so_many_and_the_newest_stay() {
         let node = NodeId::from_bytes([1; 16]);
         let mut hints = Hints::default();
-        (0..3 * GENERATION).for_each(|number| hints.learn(tunnel(number), node));
+        (0..2 * ALL).for_each(|number| hints.learn("t", tunnel(number), node));
 
-        assert!(hints.new.len() + hints.old.len() <= 2 * GENERATION);
-        assert_eq!(hints.get(tunnel(3 * GENERATION - 1)), Some(node));
-        assert_eq!(hints.get(tunnel(0)), None);
+        assert!(hints.count <= ALL && hints.count == hints.tenants["t"].len());
+        assert_eq!(hints.get("t", tunnel(2 * ALL - 1)), Some(node));
+        assert_eq!(hints.get("t", tunnel(0)), None);
+    }
+
+    #[test]
+    fn one_tenant_with_many_tunnels_does_not_make_others_forget() {
+        let node = NodeId::from_bytes([1; 16]);
+        let mut hints = Hints::default();
+        (0..1_000).for_each(|number| hints.learn("quiet", tunnel(number), node));
+
+        (0..4 * ALL).for_each(|number| hints.learn("loud", tunnel(number), node));
+
+        assert!((0..1_000).all(|number| hints.get("quiet", tunnel(number)) == Some(node)));
+        assert!(hints.count <= ALL);
+        let sum: usize = hints.tenants.values().map(TenantHints::len).sum();
+        assert_eq!(sum, hints.count);
     }
 }

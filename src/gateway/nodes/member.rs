@@ -31,6 +31,10 @@ impl Member for Gateway {
         Box::pin(async move { Some(self.answer_question(Question::read(&question)?).await) })
     }
 
+    fn tenant_of<'a>(&self, question: &'a [u8]) -> Option<&'a str> {
+        Question::tenant_in(question)
+    }
+
     fn has_tunnels(&self, tenant: &str, audience: &Audience) -> bool {
         // A tenant that comes back finds its tunnels in their groups.
         self.tenants.tenant_of_tunnels(tenant).is_some_and(|tenant| tenant.groups.has(audience))

@@ -13,8 +13,9 @@ use crate::gateway::Gateway;
 use crate::gateway::order::Order;
 use crate::id::NodeId;
 
-/// Longest question; a longer push is asked in several, one after the other.
-const MAX_QUESTION_BYTES: usize = 1024 * 1024;
+/// Longest question, so that what a push may name by default is one; a longer push is asked in several, one after the other, and other
+/// tenants have their turn between them.
+const MAX_QUESTION_BYTES: usize = 384 * 1024;
 
 impl Gateway {
     /// Has the other nodes do what `orders` say to the tunnels that are not open here.
@@ -24,7 +25,7 @@ impl Gateway {
         let mut undecided = Undecided::new(open);
         if undecided.is_open() {
             let nodes = self.engine.others();
-            let shares = undecided.first_round(&nodes, &self.hints.lock());
+            let shares = undecided.first_round(tenant, &nodes, &self.hints.lock());
             self.ask_all(tenant, orders, shares, &mut undecided).await;
             self.ask_all(tenant, orders, undecided.next_round(&nodes), &mut undecided).await;
         }
@@ -46,7 +47,7 @@ impl Gateway {
             let mut said = Vec::with_capacity(places.len());
             for part in parts(orders, targets, &places) {
                 let question = question(tenant, orders, targets, part).write();
-                let answer = self.engine.ask(node, question).await.ok();
+                let answer = self.engine.ask(node, tenant, question).await.ok();
                 let answer = answer.and_then(|answer| question::read_answer::<Vec<Said>>(&answer));
                 let Some(answer) = answer.filter(|answer| answer.len() == part.len()) else { break };
                 said.extend(answer);
@@ -54,18 +55,18 @@ impl Gateway {
             (node, places, said)
         });
         for (node, places, said) in join_all(asked).await {
-            self.take_answer(node, &places, &said, undecided);
+            self.take_answer(tenant, node, &places, &said, undecided);
         }
     }
 
-    fn take_answer(&self, node: NodeId, places: &[usize], said: &[Said], undecided: &mut Undecided) {
+    fn take_answer(&self, tenant: &str, node: NodeId, places: &[usize], said: &[Said], undecided: &mut Undecided) {
         let mut hints = self.hints.lock();
         for (place, said) in places.iter().zip(said) {
             let tunnel = undecided.targets()[*place].tunnel;
             if *said != Said::NotMine {
-                hints.learn(tunnel, node);
-            } else if hints.get(tunnel) == Some(node) {
-                hints.forget(tunnel);
+                hints.learn(tenant, tunnel, node);
+            } else if hints.get(tenant, tunnel) == Some(node) {
+                hints.forget(tenant, tunnel);
             }
         }
         drop(hints);

@@ -57,10 +57,10 @@ impl Undecided {
     }
 
     /// What to ask first: of the node that a hint names, or of all.
-    pub(in crate::gateway) fn first_round(&self, nodes: &[NodeId], hints: &Hints) -> Vec<Share> {
+    pub(in crate::gateway) fn first_round(&self, tenant: &str, nodes: &[NodeId], hints: &Hints) -> Vec<Share> {
         let mut shares: Vec<Share> = nodes.iter().map(|node| (*node, vec![])).collect();
         for (place, target) in self.targets.iter().enumerate() {
-            let hint = hints.get(target.tunnel).and_then(|hint| nodes.iter().position(|node| *node == hint));
+            let hint = hints.get(tenant, target.tunnel).and_then(|hint| nodes.iter().position(|node| *node == hint));
             match hint {
                 Some(node) => shares[node].1.push(place),
                 None => shares.iter_mut().for_each(|(_, places)| places.push(place)),
@@ -146,7 +146,7 @@ mod tests {
         let nodes = [node(1), node(2)];
         let mut undecided = Undecided::new(vec![open(0, 1), open(0, 2), open(1, 1)]);
 
-        let shares = undecided.first_round(&nodes, &Hints::default());
+        let shares = undecided.first_round("t", &nodes, &Hints::default());
         assert_eq!(shares, [(node(1), vec![0, 1, 2]), (node(2), vec![0, 1, 2])]);
 
         undecided.answered(node(1), &[0, 1, 2], &[YES, NO, YES]);
@@ -160,11 +160,11 @@ mod tests {
     fn a_wrong_hint_costs_one_more_round() {
         let nodes = [node(1), node(2), node(3)];
         let mut hints = Hints::default();
-        hints.learn(open(0, 1).tunnel, node(1));
-        hints.learn(open(0, 2).tunnel, node(2));
+        hints.learn("t", open(0, 1).tunnel, node(1));
+        hints.learn("t", open(0, 2).tunnel, node(2));
         let mut undecided = Undecided::new(vec![open(0, 1), open(0, 2)]);
 
-        assert_eq!(undecided.first_round(&nodes, &hints), [(node(1), vec![0]), (node(2), vec![1])]);
+        assert_eq!(undecided.first_round("t", &nodes, &hints), [(node(1), vec![0]), (node(2), vec![1])]);
         undecided.answered(node(1), &[0], &[NO]);
         undecided.answered(node(2), &[1], &[YES]);
 
@@ -180,10 +180,10 @@ mod tests {
     fn nobody_is_asked_twice_for_the_same() {
         let nodes = [node(1), node(2)];
         let mut hints = Hints::default();
-        hints.learn(open(0, 2).tunnel, node(2));
+        hints.learn("t", open(0, 2).tunnel, node(2));
         let mut undecided = Undecided::new(vec![open(0, 1), open(0, 2)]);
 
-        assert_eq!(undecided.first_round(&nodes, &hints), [(node(1), vec![0]), (node(2), vec![0, 1])]);
+        assert_eq!(undecided.first_round("t", &nodes, &hints), [(node(1), vec![0]), (node(2), vec![0, 1])]);
         undecided.answered(node(1), &[0], &[NO]);
         undecided.answered(node(2), &[0, 1], &[NO, YES]);
         assert!(undecided.is_denied_by(&nodes));
@@ -192,11 +192,11 @@ mod tests {
     #[test]
     fn a_hint_at_a_node_that_is_gone_is_none() {
         let mut hints = Hints::default();
-        hints.learn(open(0, 1).tunnel, node(9));
+        hints.learn("t", open(0, 1).tunnel, node(9));
         let undecided = Undecided::new(vec![open(0, 1)]);
 
-        assert_eq!(undecided.first_round(&[node(1)], &hints), [(node(1), vec![0])]);
-        assert!(undecided.first_round(&[], &hints).is_empty());
+        assert_eq!(undecided.first_round("t", &[node(1)], &hints), [(node(1), vec![0])]);
+        assert!(undecided.first_round("t", &[], &hints).is_empty());
     }
 
     #[test]

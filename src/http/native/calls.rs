@@ -41,7 +41,7 @@ pub(super) async fn run(
     call: Call,
     head: &Parts,
     client: Client,
-    body: &[u8],
+    body: &Bytes,
 ) -> Result<Answer, Problem> {
     let tenant = &caller.tenant;
     match call {
@@ -52,11 +52,14 @@ pub(super) async fn run(
         }
         Call::Tunnel(id) => ok(&gateway.describe(tenant, known(&id)?).await?),
         Call::Push => {
-            let mut push = PushRequest::parse(body)?;
+            let mut push = read(gateway, tenant, body, PushRequest::parse).await?;
             let to = push.to.take().ok_or_else(|| Problem::new(Code::BodyInvalid, "to is missing"))?;
             ok(&Pushed::from(gateway.push_native(tenant, to, &push).await?))
         }
-        Call::Close => ok(&Closed::from(gateway.close_native(tenant, CloseRequest::parse(body)?).await?)),
+        Call::Close => {
+            let close = read(gateway, tenant, body, CloseRequest::parse).await?;
+            ok(&Closed::from(gateway.close_native(tenant, close).await?))
+        }
         Call::Join(group, id) => {
             gateway.join(tenant, known(&id)?, &group).await.map(|()| done()).map_err(Problem::from)
         }
@@ -66,6 +69,17 @@ pub(super) async fn run(
         Call::Group(group, paging) => list(gateway, tenant, &Audience::Group(group), paging).await,
         Call::User(user, paging) => list(gateway, tenant, &Audience::User(user), paging).await,
     }
+}
+
+/// Reads a body in its tenant's turn.
+async fn read<T: Send + 'static>(
+    gateway: &Gateway,
+    tenant: &Tenant,
+    body: &Bytes,
+    parse: impl FnOnce(&[u8]) -> Result<T, Problem> + Send + 'static,
+) -> Result<T, Problem> {
+    let bytes = body.clone();
+    gateway.read(&tenant.id, body.len(), move || parse(&bytes)).await
 }
 
 fn open(gateway: &Gateway, caller: &Caller, head: &Parts, client: Client, body: &[u8]) -> Result<Answer, Problem> {

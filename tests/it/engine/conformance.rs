@@ -215,7 +215,7 @@ async fn they_answer_each_other(here: &Node, there: &Node) {
     let (first, second) = meet(here, there).await;
     for (asker, asked) in [(here, second), (there, first)] {
         within("an answer", async {
-            while asker.engine.ask(asked, Bytes::from_static(b"who?")).await
+            while asker.engine.ask(asked, "t", Bytes::from_static(b"who?")).await
                 != Ok(Bytes::from_static(b"you asked who?"))
             {
                 tokio::time::sleep(Duration::from_millis(20)).await;
@@ -223,7 +223,7 @@ async fn they_answer_each_other(here: &Node, there: &Node) {
         })
         .await;
     }
-    assert!(here.engine.ask(NodeId::from_bytes(random()), Bytes::new()).await.is_err(), "nobody answers");
+    assert!(here.engine.ask(NodeId::from_bytes(random()), "t", Bytes::new()).await.is_err(), "nobody answers");
 }
 
 async fn a_node_that_was_declared_dead_begins_anew(here: &Node, there: &Node, declare_dead: impl AsyncFn(NodeId)) {

@@ -47,6 +47,9 @@ const TAKES_ALL: &[u8] = b"takes all";
 /// A question that takes longer than a node waits that does not say that it works on the answer.
 const TAKES_LONG: &[u8] = b"takes long";
 
+/// A question after whose answer others may have their turn.
+const TAKES_TIME: &[u8] = b"takes time";
+
 /// A question whose answer fails.
 const FAILS: &[u8] = b"fails";
 
@@ -96,7 +99,7 @@ async fn gateways_with_different_prefixes_do_not_see_each_other() {
         assert_eq!(node.engine.begin("{shop}:call", token(), [1; 32], life, 0).await, Ok(Begun::First));
     }
     assert_eq!(green.engine.homes("shop", &group).await, Ok(vec![]));
-    assert!(blue.engine.ask(its_name, Bytes::new()).await.is_err());
+    assert!(blue.engine.ask(its_name, "t", Bytes::new()).await.is_err());
 
     let keys = redis.command(&["KEYS", "*"]).await;
     for prefix in ["blue", "green"] {
@@ -127,10 +130,10 @@ async fn a_node_that_is_asked_too_much_stays_alive_and_answers_again() {
     let (here, there) = (Node::join(&redis.url()).await, Node::join(&redis.url()).await);
     let other = here.meets_another().await;
 
-    let asked = (0..QUESTIONS).map(|_| here.engine.ask(other, Bytes::from_static(TAKES_ALL)));
+    let asked = (0..QUESTIONS).map(|_| here.engine.ask(other, "t", Bytes::from_static(TAKES_ALL)));
     let answers = futures_util::future::join_all(asked).await;
     assert!(answers.iter().any(Result::is_err), "it is more than can be done in time");
-    within("it answers again", async { while here.engine.ask(other, Bytes::new()).await.is_err() {} }).await;
+    within("it answers again", async { while here.engine.ask(other, "t", Bytes::new()).await.is_err() {} }).await;
 
     // It would be given up by now if it had not renewed its lease.
     assert!(!there.member.is_cut_off());
@@ -145,10 +148,10 @@ async fn a_node_that_works_on_an_answer_is_waited_for_and_answers_others_meanwhi
     let (here, _there) = (Node::join(&redis.url()).await, Node::join(&redis.url()).await);
     let other = here.meets_another().await;
 
-    let mut long = pin!(here.engine.ask(other, Bytes::from_static(TAKES_LONG)));
+    let mut long = pin!(here.engine.ask(other, "t", Bytes::from_static(TAKES_LONG)));
     let meanwhile = async {
         for _ in 0..10 {
-            assert!(here.engine.ask(other, Bytes::from_static(b"short")).await.is_ok());
+            assert!(here.engine.ask(other, "t", Bytes::from_static(b"short")).await.is_ok());
         }
     };
     tokio::select! {
@@ -167,13 +170,13 @@ async fn a_node_works_on_so_many_answers_at_a_time_and_answers_what_it_knows_at_
     let (here, there) = (Node::join(&redis.url()).await, Node::join(&redis.url()).await);
     let other = here.meets_another().await;
 
-    let asked = (0..QUESTIONS).map(|_| here.engine.ask(other, Bytes::from_static(TAKES_LONG)));
+    let asked = (0..QUESTIONS).map(|_| here.engine.ask(other, "t", Bytes::from_static(TAKES_LONG)));
     let mut answers = pin!(futures_util::future::join_all(asked));
     let all_came = async {
         while there.member.asked.load(Ordering::Acquire) < QUESTIONS {
             tokio::task::yield_now().await;
         }
-        here.engine.ask(other, Bytes::from_static(b"short")).await
+        here.engine.ask(other, "t", Bytes::from_static(b"short")).await
     };
     tokio::select! {
         biased;
@@ -184,7 +187,41 @@ async fn a_node_works_on_so_many_answers_at_a_time_and_answers_what_it_knows_at_
 
     let answered = within("answers", answers).await.iter().filter(|answer| answer.is_ok()).count();
     assert_eq!(answered, 256);
-    assert!(here.engine.ask(other, Bytes::from_static(TAKES_LONG)).await.is_ok(), "there is room again");
+    assert!(here.engine.ask(other, "t", Bytes::from_static(TAKES_LONG)).await.is_ok(), "there is room again");
+}
+
+/// Each tenant's questions wait behind its own only, on this side and on the other one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tenant_that_asks_too_much_holds_up_no_other() {
+    const QUESTIONS: usize = 1_000;
+    let redis = Redis::start().await;
+    let (here, there) = (Node::join(&redis.url()).await, Node::join(&redis.url()).await);
+    let other = here.meets_another().await;
+
+    let asked = (0..QUESTIONS).map(|_| here.engine.ask(other, "loud", Bytes::from_static(TAKES_TIME)));
+    let mut flood = pin!(futures_util::future::join_all(asked));
+    let quiet = async {
+        within("the flood is answered", async {
+            while there.member.asked.load(Ordering::Acquire) < 10 {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+        let mut longest = Duration::ZERO;
+        for _ in 0..10 {
+            let begin = tokio::time::Instant::now();
+            here.engine.ask(other, "quiet", Bytes::from_static(b"short")).await.expect("an answer");
+            longest = longest.max(begin.elapsed());
+        }
+        longest
+    };
+    let longest = tokio::select! {
+        biased;
+        _ = &mut flood => panic!("it takes more time"),
+        longest = quiet => longest,
+    };
+
+    assert!(longest < Duration::from_millis(400), "{longest:?}");
 }
 
 #[tokio::test]
@@ -204,9 +241,9 @@ async fn a_question_whose_answer_fails_harms_no_other_one() {
     let (here, _there) = (Node::join(&redis.url()).await, Node::join(&redis.url()).await);
     let other = here.meets_another().await;
 
-    assert!(here.engine.ask(other, Bytes::from_static(FAILS)).await.is_err());
+    assert!(here.engine.ask(other, "t", Bytes::from_static(FAILS)).await.is_err());
 
-    assert_eq!(here.engine.ask(other, Bytes::from_static(b"next")).await.as_deref(), Ok(&b"you asked next"[..]));
+    assert_eq!(here.engine.ask(other, "t", Bytes::from_static(b"next")).await.as_deref(), Ok(&b"you asked next"[..]));
 }
 
 /// Does what survivors do when a node's lease is over.
@@ -256,7 +293,7 @@ impl Node {
         within("they meet", async {
             loop {
                 if let Ok([other]) = self.engine.all_others().await.as_deref()
-                    && self.engine.ask(*other, Bytes::new()).await.is_ok()
+                    && self.engine.ask(*other, "t", Bytes::new()).await.is_ok()
                 {
                     return *other;
                 }
@@ -319,6 +356,7 @@ impl Member for Echo {
             match &question[..] {
                 FAILS => panic!("an error of the test's own"),
                 TAKES_ALL => std::thread::sleep(Duration::from_millis(100)),
+                TAKES_TIME => std::thread::sleep(Duration::from_millis(20)),
                 TAKES_LONG => {
                     let _work = Work::begin(&self.working);
                     tokio::time::sleep(Duration::from_millis(2_500)).await;
@@ -327,6 +365,10 @@ impl Member for Echo {
             }
             Some([b"you asked ", &question[..]].concat())
         })
+    }
+
+    fn tenant_of<'a>(&self, question: &'a [u8]) -> Option<&'a str> {
+        Some(if question == TAKES_TIME { "loud" } else { "t" })
     }
 
     fn has_tunnels(&self, _tenant: &str, _audience: &Audience) -> bool {

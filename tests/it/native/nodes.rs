@@ -1,5 +1,8 @@
 //! The native API on many nodes: whichever is asked, the answer is the same.
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -14,6 +17,7 @@ use crate::support::cluster::gateway;
 use crate::support::hooks::Hooks;
 use crate::support::native::Native;
 use crate::support::native::problem;
+use crate::support::request;
 use crate::support::within;
 
 /// How long it takes at most until a dead node is given up.
@@ -121,6 +125,56 @@ async fn groups_and_users_are_found_from_every_node() {
         assert_eq!(client.closed().await, (1000, "enough".into()));
     }
     assert_eq!(nodes.native(1).refused("GET /v1/users/ann", &Value::Null).await, (404, "user_unknown".into()));
+}
+
+/// What a tenant asks for waits behind its own only: another one's pushes do not wait for it on any of the nodes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tenant_that_pushes_beside_long_lists_holds_up_no_other() {
+    const PUSHERS: usize = 24;
+    let nodes = Nodes::new(2).await;
+    let _member = nodes.open(0, 1, &json!({"groups": ["room"]})).await;
+    let quiet = nodes.cluster.connect(0, 1).await;
+    let except: Vec<String> = (0..9_999).map(|number: u32| format!("t{number:032x}")).collect();
+    let body = json!({"to": {"group": "room"}, "except": except, "content": "x"}).to_string();
+    let (body, address) = (Arc::new(body), nodes.cluster.nodes[0].address);
+    let is_over = Arc::new(AtomicBool::new(false));
+    let pushers = (0..PUSHERS).map(|_| {
+        let (body, is_over) = (Arc::clone(&body), Arc::clone(&is_over));
+        tokio::spawn(async move {
+            let mut times = vec![];
+            while !is_over.load(Ordering::Acquire) {
+                let begin = Instant::now();
+                let headers = format!("Authorization: Bearer shop:{KEY}\r\n");
+                let answer = request(address, "POST /v1/push", &headers, body.as_bytes()).await;
+                assert!([200, 503].contains(&answer.status), "{answer:?}");
+                times.push(begin.elapsed());
+            }
+            times
+        })
+    });
+    let pushers: Vec<_> = pushers.collect();
+
+    let mut quiet_times = vec![];
+    for number in 0..60 {
+        let begin = Instant::now();
+        assert_eq!(nodes.cluster.push(0, &[&quiet.tunnel], "x").await, [""; 0]);
+        // The first ones of the others are on their way.
+        if number >= 10 {
+            quiet_times.push(begin.elapsed());
+        }
+    }
+    is_over.store(true, Ordering::Release);
+    let mut loud_times = vec![];
+    for pusher in pushers {
+        loud_times.extend(pusher.await.expect("no panic"));
+    }
+
+    let median = |times: &mut Vec<Duration>| {
+        times.sort_unstable();
+        times[times.len() / 2]
+    };
+    let (quiet, loud) = (median(&mut quiet_times), median(&mut loud_times));
+    assert!(6 * quiet < loud, "{quiet:?} beside pushes that take {loud:?} each");
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! What comes from the other nodes: sorted, checked, and answered in the order in which it comes.
+//! What comes from the other nodes: sorted, checked, and answered: of each tenant in the order in which it comes, tenants in turn.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -6,12 +6,15 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
-use tokio::sync::mpsc;
+use tokio::task::yield_now;
 use tokio::time::Duration;
 use tokio::time::Instant;
 use tokio::time::sleep;
+use tokio::time::timeout;
 
+use super::ANSWER_TIMEOUT;
 use super::Bus;
+use super::Flow;
 use super::Pushed;
 use super::senders::Senders;
 use crate::clock::millis;
@@ -32,7 +35,7 @@ const WORKING_EVERY: Duration = Duration::from_millis(300);
 const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
 
 impl Bus {
-    pub(super) async fn sort(self: &Arc<Self>, asked: &mpsc::Sender<(Message, Instant)>) {
+    pub(super) async fn sort(self: &Arc<Self>, member: &dyn Member) {
         let Some(mut pushed) = self.pushed.lock().take() else { return };
         let mut senders = Senders::default();
         let mut last_stranger: Option<Instant> = None;
@@ -50,7 +53,8 @@ impl Bus {
                     self.metrics.node_message_dropped(Drop::Overload.as_str());
                 }
                 Ok(message) if message.kind == Kind::Question => {
-                    if asked.try_send((message, came)).is_err() {
+                    let tenant = member.tenant_of(&message.body).unwrap_or_default().into();
+                    if !self.questions.put(tenant, message, came) {
                         self.metrics.node_message_dropped(Drop::Overload.as_str());
                     }
                 }
@@ -107,14 +111,10 @@ impl Bus {
         }
     }
 
-    /// Answers questions in the order in which they came, while this node may speak.
-    pub(super) async fn answer(
-        self: &Arc<Self>,
-        mut questions: mpsc::Receiver<(Message, Instant)>,
-        member: &Arc<dyn Member>,
-        fence: &Arc<Fence>,
-    ) {
-        while let Some((message, came)) = questions.recv().await {
+    /// Answers questions while this node may speak, those of each tenant in the order in which they came.
+    pub(super) async fn answer(self: &Arc<Self>, member: &Arc<dyn Member>, fence: &Arc<Fence>) {
+        loop {
+            let (flow, message, came) = self.questions.next().await;
             Mark::Asked.pass();
             fence.opened().await;
             let epoch = fence.epoch();
@@ -125,8 +125,10 @@ impl Bus {
                 // late for the next ones too.
                 self.metrics.node_message_dropped(Drop::Overload.as_str());
             } else {
-                self.answer_one(message, member, fence, epoch);
+                self.answer_one(message, member, fence, epoch, flow);
             }
+            // What has come meanwhile may be another tenant's, whose turn it is then.
+            yield_now().await;
         }
     }
 
@@ -137,7 +139,14 @@ impl Bus {
         age.is_some_and(|age_ms| age_ms >= millis(TOO_OLD)) || came.elapsed() >= TOO_OLD
     }
 
-    fn answer_one(self: &Arc<Self>, message: Message, member: &Arc<dyn Member>, fence: &Arc<Fence>, epoch: u32) {
+    fn answer_one(
+        self: &Arc<Self>,
+        message: Message,
+        member: &Arc<dyn Member>,
+        fence: &Arc<Fence>,
+        epoch: u32,
+        flow: Flow,
+    ) {
         let (asker, number) = (message.sender, message.number);
         let answer = Arc::clone(member).answer(message.body);
         let mut answer = AssertUnwindSafe(answer).catch_unwind().map(|answer| {
@@ -146,10 +155,10 @@ impl Bus {
                 None
             })
         });
-        // Begun here, so that questions are answered in the order in which they came.
+        // Begun here, so that a tenant's questions are answered in the order in which they came.
         let at_once = (&mut answer).now_or_never();
-        let room = at_once.is_none().then(|| Arc::clone(&self.works).try_acquire_owned());
-        if matches!(room, Some(Err(_))) {
+        let mut work = self.works.share(Arc::clone(&flow));
+        if at_once.is_none() && !work.grow_to(1) {
             return self.metrics.node_message_dropped(Drop::Overload.as_str());
         }
         let (bus, fence) = (Arc::clone(self), Arc::clone(fence));
@@ -158,9 +167,13 @@ impl Bus {
                 Some(answer) => answer,
                 None => bus.work_on(answer, asker, number).await,
             };
-            drop(room);
+            drop(work);
+            let bytes = answer.as_ref().map_or(0, Vec::len);
+            // If it takes longer than that, the other node has given up.
+            let turn = timeout(ANSWER_TIMEOUT, bus.turns.write(flow, bytes)).await;
             Mark::Answer.pass();
             match answer {
+                Some(_) if turn.is_err() => bus.metrics.node_message_dropped(Drop::Overload.as_str()),
                 // What this node has seen may be others' now: silence says that it is not known.
                 Some(_) if !fence.permits(epoch) => bus.metrics.node_message_dropped(Drop::Receiver.as_str()),
                 // If it does not arrive, the other node says so.

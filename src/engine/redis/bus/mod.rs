@@ -2,7 +2,9 @@
 //! that takes longer says so now and then.
 
 mod answering;
+mod questions;
 mod senders;
+mod turns;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -17,12 +19,12 @@ use redis::PushKind;
 use redis::RedisError;
 use redis::Value;
 use tokio::sync::Notify;
-use tokio::sync::Semaphore;
 use tokio::sync::mpsc;
 use tokio::sync::watch;
 use tokio::time::Duration;
 use tokio::time::Instant;
 use tokio::time::sleep_until;
+use tokio::time::timeout;
 use tokio::time::timeout_at;
 
 use super::advice::Advised;
@@ -41,16 +43,22 @@ use crate::engine::EngineError;
 use crate::engine::Installation;
 use crate::engine::Member;
 use crate::engine::MemoryEngine;
+use crate::fair_semaphore::FairPermit;
 use crate::fence::Fence;
 use crate::id::NodeId;
 use crate::metrics::Metrics;
+use crate::share::Pot;
+use questions::Questions;
+pub(super) use turns::Flow;
+use turns::Turns;
 
 /// Longest wait for an answer, or for a word that it is being worked on.
 pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 /// Longest work on an answer: less than a call with an `Idempotency-Key` may run.
 const LONGEST_WORK: Duration = Duration::from_secs(20);
-/// Most answers that are being worked on, beside those that are known at once. With more of them none would be done in time.
-const WORKS: usize = 256;
+/// Most answers that are being worked on, of which one tenant alone may have half, beside those that are known at once. With more of
+/// them none would be done in time.
+const WORKS: u64 = 512;
 /// How often a node asks itself whether it is reached.
 const PROBE_EVERY: Duration = Duration::from_secs(1);
 /// Most messages that wait to be handled.
@@ -85,8 +93,11 @@ pub(super) struct Bus {
     sequence: AtomicU64,
     /// Who waits for an answer; it changes to none when it is being worked on.
     waiting: DashMap<u64, watch::Sender<Option<Bytes>>>,
+    turns: Turns,
+    /// What others have asked this node.
+    questions: Questions,
     /// Room for answers to be worked on.
-    works: Arc<Semaphore>,
+    works: Pot<Flow>,
     /// The number of the last probe that arrived.
     probed: AtomicU64,
     /// Told when one has.
@@ -123,7 +134,9 @@ impl Bus {
             own,
             sequence: AtomicU64::new(0),
             waiting: DashMap::new(),
-            works: Arc::new(Semaphore::new(WORKS)),
+            turns: Turns::default(),
+            questions: Questions::default(),
+            works: Pot::of(WORKS),
             probed: AtomicU64::new(0),
             has_probed: Notify::new(),
             is_reached: AtomicBool::new(false),
@@ -141,17 +154,46 @@ impl Bus {
         self.is_reached.load(Ordering::Acquire)
     }
 
-    /// Asks `node`, and waits for its answer.
-    pub(super) async fn ask(&self, node: NodeId, question: Bytes) -> Result<Bytes, EngineError> {
-        self.ask_as(Kind::Question, node, question).await
+    /// Waits until it is this tenant's turn to ask `node` something of so many bytes.
+    ///
+    /// # Errors
+    ///
+    /// If that takes so long that the answer would come too late.
+    pub(super) async fn turn(&self, node: NodeId, flow: Flow, bytes: usize) -> Result<FairPermit<Flow>, EngineError> {
+        timeout(ANSWER_TIMEOUT, self.turns.ask(node, flow, bytes)).await.map_err(|_| EngineError)
+    }
+
+    /// Waits until it is this tenant's turn to have Redis take so many bytes.
+    ///
+    /// # Errors
+    ///
+    /// If that takes as long as a call may take.
+    pub(super) async fn turn_to_write(&self, tenant: &str, bytes: usize) -> Result<FairPermit<Flow>, EngineError> {
+        timeout(ANSWER_TIMEOUT, self.turns.write(tenant.into(), bytes)).await.map_err(|_| EngineError)
+    }
+
+    /// Asks `node`, and waits for its answer; `turn` is over with its first word.
+    pub(super) async fn ask(
+        &self,
+        node: NodeId,
+        question: Bytes,
+        turn: FairPermit<Flow>,
+    ) -> Result<Bytes, EngineError> {
+        self.ask_as(Kind::Question, node, question, Some(turn)).await
     }
 
     /// Asks `node` what it has used up, and waits for its answer.
     pub(super) async fn ask_known(&self, node: NodeId, question: Bytes) -> Result<Bytes, EngineError> {
-        self.ask_as(Kind::Known, node, question).await
+        self.ask_as(Kind::Known, node, question, None).await
     }
 
-    async fn ask_as(&self, kind: Kind, node: NodeId, question: Bytes) -> Result<Bytes, EngineError> {
+    async fn ask_as(
+        &self,
+        kind: Kind,
+        node: NodeId,
+        question: Bytes,
+        mut turn: Option<FairPermit<Flow>>,
+    ) -> Result<Bytes, EngineError> {
         let asked = Instant::now();
         let mut deadline = asked + ANSWER_TIMEOUT;
         let number = message::question_number(self.way.time.now_ms(), self.next());
@@ -169,6 +211,7 @@ impl Bus {
                 Ok(Ok(())) => deadline = (Instant::now() + ANSWER_TIMEOUT).min(asked + LONGEST_WORK),
                 Ok(Err(_)) | Err(_) => return Err(EngineError),
             }
+            drop(turn.take());
             if let Some(answer) = &*reply.borrow_and_update() {
                 return Ok(answer.clone());
             }
@@ -188,14 +231,14 @@ impl Bus {
         self.sequence.fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    /// Handles what comes from the other nodes, in the order in which it comes, until it is dropped. To be called once.
+    /// Handles what comes from the other nodes, each tenant's questions in the order in which they come, until it is dropped. To be
+    /// called once.
     ///
     /// Questions have a queue of their own: what this node has asked itself is answered also while it may not speak.
     pub(super) async fn receive(self: &Arc<Self>, member: &Arc<dyn Member>, fence: &Arc<Fence>) {
-        let (asked, questions) = mpsc::channel(BACKLOG);
         tokio::select! {
-            () = self.sort(&asked) => {}
-            () = self.answer(questions, member, fence) => {}
+            () = self.sort(member.as_ref()) => {}
+            () = self.answer(member, fence) => {}
         }
     }
 
