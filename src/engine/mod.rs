@@ -166,8 +166,9 @@ pub trait Member: Send + Sync + 'static {
     /// What the other nodes have to know once a second: a short text.
     fn status(&self) -> String;
 
-    /// What [`status`](Self::status) says on each of the other nodes.
-    fn heard(&self, others: &[String]);
+    /// What [`status`](Self::status) says on each of the other nodes. Unless `is_complete`, the engine may have lost what some of them have
+    /// said.
+    fn heard(&self, others: &[String], is_complete: bool);
 
     /// Whose it is to tell of the end of a dead node's tunnel.
     fn heir(&self, record: &Record) -> Heir {

@@ -144,8 +144,7 @@ impl Gateway {
         if limit != 0 && open >= limit {
             return Err(IssueError::TooManyTunnels { open, limit });
         }
-        let reserved = u64::try_from(tenant.usage.reserved(now_unix_secs)).unwrap_or(0);
-        let pending = tenant.usage.unsettled() + reserved;
+        let pending = tenant.usage.pending_everywhere(now_unix_secs);
         if pending >= self.max_unsettled {
             return Err(IssueError::TooManyPending { pending });
         }

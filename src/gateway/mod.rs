@@ -61,6 +61,7 @@ use crate::protocol::ticket::Sealer;
 use crate::server::Descriptors;
 use crate::tenant::Changes;
 use crate::tenant::Directory;
+use crate::tenant::OtherNodes;
 use crate::tenant::Removal;
 use crate::tenant::Reservations;
 use crate::webhook::Deliver;
@@ -126,6 +127,10 @@ pub struct Gateway {
     silence: Silence,
     batch: Batch,
     hints: Mutex<Hints>,
+    /// Names this process among the others.
+    process: i64,
+    /// What tenants use on the others.
+    other_nodes: Mutex<OtherNodes>,
     /// How many nodes there are, this one included.
     nodes: AtomicU32,
     start: Instant,
@@ -168,6 +173,8 @@ impl Gateway {
             silence: Silence::new(options.tunnel.silence_limit()),
             batch: Batch::default(),
             hints: Mutex::default(),
+            process: rand::random(),
+            other_nodes: Mutex::default(),
             nodes: AtomicU32::new(1),
             options: options.tunnel,
             start: Instant::now(),

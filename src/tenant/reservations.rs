@@ -31,6 +31,17 @@ impl Reservations {
         self.total
     }
 
+    /// How many tickets are out, in groups that expire within `width_secs`: each with the last second of its group.
+    pub fn by_expiry(&mut self, now_unix_secs: u64, width_secs: u64) -> Vec<(u64, i64)> {
+        self.count(now_unix_secs);
+        let width_secs = width_secs.max(1);
+        let mut groups: BTreeMap<u64, i64> = BTreeMap::new();
+        for (expires_unix_secs, tickets) in &self.by_expiry_secs {
+            *groups.entry(expires_unix_secs.next_multiple_of(width_secs)).or_default() += tickets;
+        }
+        groups.into_iter().filter(|(_, tickets)| *tickets != 0).collect()
+    }
+
     fn change(&mut self, expires_unix_secs: u64, by: i64) {
         *self.by_expiry_secs.entry(expires_unix_secs).or_default() += by;
         self.total += by;
@@ -53,6 +64,16 @@ mod tests {
         assert_eq!(reservations.count(162), 0);
         reservations.remove(160);
         assert_eq!(reservations.count(162), 0);
+    }
+
+    #[test]
+    fn tickets_that_expire_at_about_the_same_time_are_told_of_together() {
+        let mut reservations = Reservations::default();
+        [150, 160, 161, 168, 169].into_iter().for_each(|expiry| reservations.add(expiry));
+        reservations.remove(169);
+
+        assert_eq!(reservations.by_expiry(155, 8), [(160, 1), (168, 2)]);
+        assert_eq!(reservations.by_expiry(155, 0), [(160, 1), (161, 1), (168, 1)]);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use parking_lot::Mutex;
 
+use super::node_usage::Elsewhere;
 use super::reservations::Reservations;
 use crate::limit::Bucket;
 use crate::limit::Rate;
@@ -18,6 +19,8 @@ pub struct Usage {
     open: AtomicU64,
     /// Tunnels that are open or have been asked for on other nodes.
     elsewhere: AtomicI64,
+    /// The same, and those whose close event has not been settled.
+    pending_elsewhere: AtomicI64,
     /// Tunnels that are open or whose close event has not been settled.
     unsettled: AtomicU64,
     reservations: Mutex<Reservations>,
@@ -48,6 +51,24 @@ impl Usage {
         i64::try_from(self.open()).unwrap_or(i64::MAX).saturating_add(self.reserved(now_unix_secs))
     }
 
+    /// What this node adds to the number of tunnels that are open, have been asked for, or wait for their close event to be settled, on all
+    /// nodes.
+    pub fn pending(&self, now_unix_secs: u64) -> i64 {
+        i64::try_from(self.unsettled()).unwrap_or(i64::MAX).saturating_add(self.reserved(now_unix_secs))
+    }
+
+    /// How many tunnels are open, have been asked for, or wait for their close event to be settled: on all nodes, as of a moment ago for
+    /// the others, and at least those of this one.
+    pub fn pending_everywhere(&self, now_unix_secs: u64) -> u64 {
+        let pending = self.pending(now_unix_secs).saturating_add(self.pending_elsewhere.load(Ordering::Relaxed));
+        u64::try_from(pending).unwrap_or(0).max(self.unsettled())
+    }
+
+    /// How many tunnels have been asked for here and may still open, in groups by when their tickets expire.
+    pub fn issued(&self, now_unix_secs: u64, width_secs: u64) -> Vec<(u64, i64)> {
+        self.reservations.lock().by_expiry(now_unix_secs, width_secs)
+    }
+
     /// How many tunnels are open or have been asked for on all nodes, as of a moment ago for the others.
     pub fn tunnels_everywhere(&self, now_unix_secs: u64) -> u64 {
         let tunnels = self.tunnels(now_unix_secs).saturating_add(self.elsewhere.load(Ordering::Relaxed));
@@ -75,9 +96,10 @@ impl Usage {
         self.open.load(Ordering::Relaxed)
     }
 
-    /// Notes the sum of what the other nodes' [`tunnels`](Self::tunnels) say.
-    pub fn set_elsewhere(&self, tunnels: i64) {
-        self.elsewhere.store(tunnels, Ordering::Relaxed);
+    /// Notes what the other nodes' [`tunnels`](Self::tunnels) and [`pending`](Self::pending) come to.
+    pub fn set_elsewhere(&self, elsewhere: Elsewhere) {
+        self.elsewhere.store(elsewhere.tunnels, Ordering::Relaxed);
+        self.pending_elsewhere.store(elsewhere.pending, Ordering::Relaxed);
     }
 
     /// How many tunnels are open or wait for their close event to be settled.

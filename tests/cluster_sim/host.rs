@@ -315,7 +315,7 @@ impl Member for Host {
         format!("process {}", self.process)
     }
 
-    fn heard(&self, _: &[String]) {}
+    fn heard(&self, _: &[String], _: bool) {}
 
     fn adopt(&self, tunnel: TunnelId, record: Record) {
         if record.closed.is_none() {

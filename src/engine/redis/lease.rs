@@ -214,7 +214,7 @@ impl RedisEngine {
         self.bus.belongs_to(self.installation(), &renewal.installation);
         self.leftover.retain(&renewal.sets);
         *self.others.lock() = renewal.nodes.iter().copied().filter(|node| *node != self.me()).collect();
-        member.heard(&renewal.statuses);
+        member.heard(&renewal.statuses, renewal.is_whole() && renewal.age >= SETTLED_AFTER);
         self.failures.store(0, Ordering::Release);
         if !self.is_up.swap(true, Ordering::AcqRel) {
             tracing::info!("the engine answers");

@@ -1,6 +1,5 @@
 //! What the engine and the other nodes want from this one: answers, figures, and the last word for those who have died.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -21,10 +20,13 @@ use crate::id::TunnelId;
 use crate::metrics::WebhookResult;
 use crate::protocol::close::CloseReason;
 use crate::protocol::native::Audience;
+use crate::tenant::NodeUsage;
+use crate::tenant::TenantUsage;
+use crate::tenant::matters;
 use crate::webhook::Inbox;
 
-/// How many tunnels the tenants have that may not have any number of them.
-type Status = HashMap<String, i64>;
+/// In so many groups the others hear when connect URLs expire.
+const ISSUED_GROUPS: u64 = 8;
 
 impl Member for Gateway {
     fn answer(self: Arc<Self>, question: Bytes) -> BoxFuture<'static, Option<Vec<u8>>> {
@@ -42,29 +44,32 @@ impl Member for Gateway {
 
     fn status(&self) -> String {
         let now_unix_secs = self.ticket_clock.unix_time().as_secs();
-        let mut status = Status::new();
+        let nodes = self.nodes.load(Ordering::Relaxed);
+        let width_secs = self.options.connect_ttl().as_secs() / ISSUED_GROUPS;
+        let mut status = NodeUsage::of(self.process);
         self.tenants.each(|tenant| {
-            let tunnels = tenant.usage.tunnels(now_unix_secs);
-            if tunnels != 0 && tenant.settings().limits.connections != 0 {
-                status.insert(tenant.id.to_string(), tunnels);
-            }
+            let limit = tenant.settings().limits.connections;
+            let pending = tenant.usage.pending(now_unix_secs);
+            let is_pending = matters(pending, self.max_unsettled, nodes);
+            let is_issued = limit != 0 && matters(tenant.usage.reserved(now_unix_secs), limit, nodes);
+            let usage = TenantUsage {
+                tunnels: if limit == 0 { 0 } else { tenant.usage.tunnels(now_unix_secs) },
+                pending: if is_pending { pending } else { 0 },
+                issued: if is_pending || is_issued { tenant.usage.issued(now_unix_secs, width_secs) } else { vec![] },
+            };
+            status.add(tenant.id.as_str(), usage);
         });
-        serde_json::to_string(&status).expect("strings and numbers always serialise")
+        status.write()
     }
 
-    fn heard(&self, others: &[String]) {
+    fn heard(&self, others: &[String], is_complete: bool) {
         let nodes = u32::try_from(others.len()).unwrap_or(u32::MAX - 1) + 1;
         self.nodes.store(nodes, Ordering::Relaxed);
-        let mut elsewhere = Status::new();
-        for status in others {
-            // What a newer version says beside it is not for this one.
-            let status: Status = serde_json::from_str(status).unwrap_or_default();
-            for (tenant, tunnels) in status {
-                *elsewhere.entry(tenant).or_default() += tunnels;
-            }
-        }
+        // This process may have been another node before, and the engine may have gone back to that time.
+        let told = others.iter().map(|status| NodeUsage::read(status)).filter(|usage| !usage.is_of(self.process));
+        let elsewhere = self.other_nodes.lock().hear(told, is_complete, self.ticket_clock.unix_time().as_secs());
         self.tenants.each(|tenant| {
-            tenant.usage.set_elsewhere(elsewhere.get(tenant.id.as_str()).copied().unwrap_or(0));
+            tenant.usage.set_elsewhere(elsewhere.get(tenant.id.as_str()).copied().unwrap_or_default());
         });
     }
 

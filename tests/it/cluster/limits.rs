@@ -5,8 +5,11 @@ use std::time::Duration;
 use serde_json::json;
 use tokio::time::Instant;
 
+use crate::support::Answer;
 use crate::support::Cluster;
 use crate::support::Event;
+use crate::support::TestClient;
+use crate::support::within;
 
 const TWO: (&str, &str) = ("tenants.0.limits.connections", "2");
 
@@ -49,6 +52,69 @@ async fn a_tunnel_that_opens_on_another_node_than_it_was_asked_for_counts_once()
     clients.push(cluster.connect(1, 0).await);
     cluster.all_have_heard().await;
     assert_eq!(cluster.wafer(0).try_issue(&cluster.business.url()).await["code"], json!(42901));
+}
+
+#[tokio::test]
+async fn close_events_that_wait_on_other_nodes_count() {
+    let cluster = Cluster::with(2, &[("webhook.max_pending_closes", "4")]).await;
+    let mut clients = vec![];
+    for node in [0, 1, 0, 1] {
+        clients.push(cluster.connect(node, node).await);
+    }
+    cluster.business.script(|event| if event.kind == "close" { Answer::Status(503, "", "") } else { Answer::Accept });
+    for client in &mut clients {
+        client.send("close").await;
+    }
+    for node in &cluster.nodes {
+        node.until_metric("connections", 0.0).await;
+    }
+    cluster.all_have_heard().await;
+
+    for node in [0, 1] {
+        assert_eq!(cluster.wafer(node).try_issue(&cluster.business.url()).await["code"], json!(42901), "node {node}");
+    }
+}
+
+/// Also those that have not been used when the node dies that has issued them.
+#[tokio::test]
+async fn connect_urls_of_a_node_that_is_gone_count() {
+    let mut cluster = Cluster::with(2, &[TWO]).await;
+    let issued = [cluster.issue(0).await, cluster.issue(0).await];
+    cluster.all_have_heard().await;
+
+    cluster.nodes.remove(0).kill().await;
+    let is_gone = async {
+        while cluster.redis.command(&["HLEN", "wafergate:{nodes}:status"]).await != ":1\r\n" {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    within("the node is declared dead", is_gone).await;
+    cluster.all_have_heard().await;
+
+    assert_eq!(cluster.wafer(0).try_issue(&cluster.business.url()).await["code"], json!(42901));
+    let mut client = TestClient::dial(&cluster.moved(&issued[0], 0)).await.expect("its connect URL is still good");
+    client.expect("timeout:30").await;
+    cluster.all_have_heard().await;
+    assert_eq!(cluster.wafer(0).try_issue(&cluster.business.url()).await["code"], json!(42901), "it counts once");
+    client.send("close").await;
+    cluster.nodes[0].until_metric("connections", 0.0).await;
+    cluster.issue(0).await;
+}
+
+#[tokio::test]
+async fn what_redis_has_lost_still_counts() {
+    let cluster = Cluster::with(2, &[TWO]).await;
+    let _clients = [cluster.connect(0, 0).await, cluster.connect(0, 0).await];
+    cluster.all_have_heard().await;
+
+    cluster.redis.command(&["FLUSHALL"]).await;
+
+    let begin = Instant::now();
+    while begin.elapsed() < Duration::from_secs(6) {
+        let answer = cluster.wafer(1).try_issue(&cluster.business.url()).await;
+        assert_eq!(answer["code"], json!(42901), "after {:?}", begin.elapsed());
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
 }
 
 #[tokio::test]

@@ -380,7 +380,7 @@ impl Member for Echo {
         String::new()
     }
 
-    fn heard(&self, _others: &[String]) {}
+    fn heard(&self, _others: &[String], _is_complete: bool) {}
 
     fn adopt(&self, tunnel: TunnelId, record: Record) {
         self.adopted.lock().push((tunnel, record.closed.map(|closed| closed.reason)));
