@@ -68,7 +68,7 @@ limits! {
         /// Most push requests per second.
         pushes_per_sec: u64 = 0, number(0, BILLION, "requests per second (0 = unlimited)");
 
-        /// Most tunnel ids in one push request.
+        /// Most tunnel ids in one push request, those in `except` too.
         max_push_targets: usize = 10_000, number(0, BILLION, "tunnel ids (0 = unlimited)");
     }
 }

@@ -30,6 +30,34 @@ fn push(balancer: &Balancer, nodes: &Nodes, tunnel: &str) -> Result<Value, Strin
     try_call(&mut connect(&balancer.url), &nodes.business.authority, "/ws/push", &packets)
 }
 
+/// A client waits at the door of a node that ends, and Redis has gone as `end` says.
+fn hears_that_the_node_ends(end: impl FnOnce(&Nodes)) {
+    let mut nodes = Nodes::start(0);
+    nodes.join_with(&[("WAFERGATE__DRAIN__WINDOW_SECS", "1")]);
+    let (_, path) = ask(&mut connect(&nodes.nodes[0].url), &nodes.business.authority);
+    end(&nodes);
+    until("the node is not ready", || get(&nodes.nodes[0].admin, "/readyz").0.contains(" 503 "));
+    let stream = connect(&nodes.nodes[0].url);
+    let opening = thread::spawn(move || Client::<TcpStream>::try_open(stream, &path).map(drop));
+    nodes.nodes[0].signal("TERM");
+
+    let refused = opening.join().expect("no panic").expect_err("the node ends");
+
+    assert!(refused.starts_with("HTTP/1.1 503 "), "{refused}");
+    let (status, log) = nodes.nodes.remove(0).end();
+    assert_eq!(status.code(), Some(0), "{log}");
+}
+
+#[test]
+fn a_client_that_waits_for_a_redis_that_is_gone_hears_that_the_node_ends() {
+    hears_that_the_node_ends(|nodes| nodes.redis.kill());
+}
+
+#[test]
+fn a_client_that_waits_for_a_redis_that_hangs_hears_that_the_node_ends() {
+    hears_that_the_node_ends(|nodes| nodes.redis.hang());
+}
+
 #[test]
 fn nodes_that_live_are_asked_and_clients_wait_for_redis() {
     let nodes = Nodes::start(2);

@@ -44,6 +44,12 @@ impl Redis {
         child.wait().expect("gone");
     }
 
+    /// Stops it: it takes connections, and answers nothing.
+    pub(crate) fn hang(&self) {
+        let process = self.child.lock().expect("no panic").id().to_string();
+        assert!(Command::new("kill").args(["-STOP", &process]).status().expect("run").success());
+    }
+
     /// Starts it again at the same place, with nothing in it.
     pub(crate) fn revive(&self) {
         *self.child.lock().expect("no panic") = spawn(self.port, &self.dir, "no");
