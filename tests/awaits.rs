@@ -108,7 +108,7 @@ const WAITS: &[(&str, &[(&str, Why)])] = &[
             ("connection.send(url, headers, body, progress)", Marked(Mark::EventWritten)),
             ("connection.send(url, headers, body, &progress.was_sent)", Marked(Mark::EventWritten)),
             ("exchange.read_body()", Nothing("nothing is sent behind it")),
-            ("http2::read_body(body, read)", Nothing("nothing is sent behind it")),
+            ("place.read_body(body, read)", Nothing("nothing is sent behind it")),
         ],
     ),
     (

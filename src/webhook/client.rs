@@ -33,7 +33,6 @@ use crate::webhook::guard::Guard;
 use crate::webhook::head::list;
 use crate::webhook::headers::Header;
 use crate::webhook::http1::Exchange;
-use crate::webhook::http2;
 use crate::webhook::http2::Place;
 use crate::webhook::pool::Connection;
 use crate::webhook::pool::Pool;
@@ -193,7 +192,7 @@ impl Client {
                 let codings = head.headers.get_all(CONTENT_ENCODING).iter().flat_map(|value| list(value.as_bytes()));
                 let coding = codings.fold(Coding::None, Coding::within);
                 let answer = self.answer(head.status, coding, text(RETRY_AFTER), text(DATE));
-                Ok(Begun { answer, body: Unread::Http2 { body, read: BytesMut::new(), _place: connection } })
+                Ok(Begun { answer, body: Unread::Http2 { body, read: BytesMut::new(), place: connection } })
             }
         }
     }
@@ -231,14 +230,14 @@ enum Unread {
     /// With the pool that its connection came from.
     Http1(Exchange, Arc<Pool>),
     /// With what has been read of it, and its place on its connection.
-    Http2 { body: RecvStream, read: BytesMut, _place: Place },
+    Http2 { body: RecvStream, read: BytesMut, place: Place },
 }
 
 impl Unread {
     async fn read(&mut self) -> Result<End, AttemptError> {
         match self {
             Self::Http1(exchange, _) => Ok(exchange.read_body().await?),
-            Self::Http2 { body, read, .. } => Ok(http2::read_body(body, read).await.map_err(http2::Failure::Lost)?),
+            Self::Http2 { body, read, place } => Ok(place.read_body(body, read).await?),
         }
     }
 }

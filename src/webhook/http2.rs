@@ -82,6 +82,8 @@ struct Load {
     is_held: AtomicBool,
     /// Whether the server has said what it allows.
     is_settled: AtomicBool,
+    /// Whether it was given up, since its server did not answer.
+    is_given_up: AtomicBool,
 }
 
 #[derive(Default)]
@@ -104,6 +106,8 @@ pub(crate) enum Failure {
     Unsent(h2::Error),
     /// The exchange ended later.
     Lost(h2::Error),
+    /// The server has gone silent.
+    Silent,
 }
 
 impl From<Failure> for AttemptError {
@@ -111,6 +115,7 @@ impl From<Failure> for AttemptError {
         match failure {
             Failure::Unsent(error) => Self::Lost { source: Arc::new(error), was_sent: false },
             Failure::Lost(error) => Self::Lost { source: Arc::new(error), was_sent: true },
+            Failure::Silent => Self::Timeout { limit: PING, was_sent: true },
         }
     }
 }
@@ -211,8 +216,27 @@ impl Place {
                 was_sent.store(false, Ordering::Relaxed);
                 Failure::Unsent(error)
             }
-            false => Failure::Lost(error),
+            false => self.broken(error),
         })
+    }
+
+    /// Why an exchange broke off: a connection that this side has given up ends as if it were lost.
+    fn broken(&self, error: h2::Error) -> Failure {
+        if self.load.is_given_up.load(Ordering::Relaxed) { Failure::Silent } else { Failure::Lost(error) }
+    }
+
+    /// Reads the body of an answer into `read`, up to its cap. What has come when it fails or is dropped is there.
+    pub(crate) async fn read_body(&self, body: &mut RecvStream, read: &mut BytesMut) -> Result<End, Failure> {
+        while read.len() < MAX_BODY_BYTES && !body.is_end_stream() {
+            let Some(data) = body.data().await else {
+                break;
+            };
+            let data = data.map_err(|error| self.broken(error))?;
+            // An error here is the connection's, which the next read tells.
+            let _ = body.flow_control().release_capacity(data.len());
+            read.extend_from_slice(&data[..data.len().min(MAX_BODY_BYTES - read.len())]);
+        }
+        Ok(if read.len() < MAX_BODY_BYTES || body.is_end_stream() { End::Whole } else { End::Cut })
     }
 }
 
@@ -229,20 +253,6 @@ fn hung_up() -> AttemptError {
 
 fn is_ended(sender: &mut SendRequest<Bytes>) -> bool {
     matches!(sender.poll_ready(&mut Context::from_waker(Waker::noop())), Poll::Ready(Err(_)))
-}
-
-/// Reads the body of an answer into `read`, up to its cap. What has come when it fails or is dropped is there.
-pub(crate) async fn read_body(body: &mut RecvStream, read: &mut BytesMut) -> Result<End, h2::Error> {
-    while read.len() < MAX_BODY_BYTES && !body.is_end_stream() {
-        let Some(data) = body.data().await else {
-            break;
-        };
-        let data = data?;
-        // An error here is the connection's, which the next read tells.
-        let _ = body.flow_control().release_capacity(data.len());
-        read.extend_from_slice(&data[..data.len().min(MAX_BODY_BYTES - read.len())]);
-    }
-    Ok(if read.len() < MAX_BODY_BYTES || body.is_end_stream() { End::Whole } else { End::Cut })
 }
 
 /// Runs a connection until it ends, or its server no longer answers while something is asked of it.
@@ -263,7 +273,10 @@ async fn drive(connection: Connection<Metered, Bytes>, pings: Option<PingPong>, 
         while alarm.as_mut().poll(cx).is_ready() {
             let now = Instant::now();
             let next = match pinged {
-                Some(at) if now >= at + PING => return Poll::Ready(()),
+                Some(at) if now >= at + PING => {
+                    load.is_given_up.store(true, Ordering::Relaxed);
+                    return Poll::Ready(());
+                }
                 Some(at) => {
                     load.is_silent.store(true, Ordering::Relaxed);
                     at + PING

@@ -52,7 +52,7 @@ fn judge_answer(answer: &Answer, sent: Sent) -> Judgement {
     let health = match &answer.end {
         _ if status == StatusCode::SERVICE_UNAVAILABLE => Health::Down,
         // What else goes wrong behind a status line says nothing about the server as a whole.
-        End::Broken(AttemptError::Timeout { .. }) if status.is_success() => Health::Down,
+        End::Broken(AttemptError::Timeout { .. }) => Health::Down,
         _ => Health::Up,
     };
     let (verdict, reason) = match status.as_u16() {
@@ -224,10 +224,15 @@ mod tests {
 
     #[test]
     fn behind_another_status_line_the_status_decides_alone() {
-        for error in [timeout(), lost()] {
+        for (error, health) in [(timeout(), Health::Down), (lost(), Health::Up)] {
             let of = |status| judge(&Ok(answer(status, "", End::Broken(error.clone()))), NATIVE);
-            assert_eq!((of(404).verdict, of(404).health), (Verdict::Final, Health::Up));
-            assert_eq!((of(500).verdict, of(500).health), (Verdict::Retry(Some(Duration::from_secs(7))), Health::Up));
+            for status in [301, 400, 404, 410] {
+                assert_eq!((of(status).verdict, of(status).health), (Verdict::Final, health), "{status}");
+            }
+            for status in [408, 429, 500, 502] {
+                let retry = Verdict::Retry(Some(Duration::from_secs(7)));
+                assert_eq!((of(status).verdict, of(status).health), (retry, health), "{status}");
+            }
             assert_eq!(of(503).health, Health::Down);
         }
     }

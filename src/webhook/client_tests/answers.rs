@@ -8,6 +8,7 @@ use hyper::StatusCode;
 use tokio::io::AsyncWriteExt;
 use tokio::sync::mpsc;
 
+use crate::delivery::Health;
 use crate::webhook::answer::Answer;
 use crate::webhook::answer::End;
 use crate::webhook::answer::MAX_BODY_BYTES;
@@ -21,6 +22,8 @@ use crate::webhook::client_tests::reporting;
 use crate::webhook::client_tests::server::TestServer;
 use crate::webhook::client_tests::server::read_request;
 use crate::webhook::client_tests::watched;
+use crate::webhook::verdict::Sent;
+use crate::webhook::verdict::judge;
 
 /// A server that answers one request and closes the connection.
 async fn closing(answer: String) -> TestServer {
@@ -172,6 +175,29 @@ async fn a_complete_status_line_is_an_answer_and_less_is_none() {
         assert_eq!((label, is_unknown), ("lost", true), "{head:?}");
         let (label, _, is_unknown) = failure(&client(), &TestServer::holding(head).await.url(), SHORT).await;
         assert_eq!((label, is_unknown), ("timeout", true), "{head:?}");
+    }
+}
+
+/// Guarantee 6: what its status asks for is done all the same.
+#[tokio::test]
+async fn an_attempt_that_ends_by_our_own_timeout_counts_as_down_whatever_its_head_said() {
+    let sent = Sent { is_native: true, is_close: false, is_batch: false };
+    let mut said = vec![String::new(), "HTTP/1.1 2".into(), "HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 O".into()];
+    for status in ["200 OK", "204 No Content", "302 Found", "404 Not Found", "500 Oh", "503 No"] {
+        for rest in
+            ["", "server: x", "content-length: 9\r\n\r\n{", "transfer-encoding: chunked\r\n\r\n5\r\nab", "\r\n{"]
+        {
+            let head = format!("HTTP/1.1 {status}\r\n{rest}");
+            // That one has no body.
+            if !(status.starts_with("204") && head.contains("\r\n\r\n")) {
+                said.push(head);
+            }
+        }
+    }
+    for head in said {
+        let result = post(&client(), &TestServer::holding(head.clone()).await.url(), SHORT).await;
+
+        assert_eq!(judge(&result, sent).health, Health::Down, "{head:?}: {result:?}");
     }
 }
 
