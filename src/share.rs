@@ -26,16 +26,25 @@ impl<K: Clone + Eq + Hash> Shares<K> {
     /// Takes `amount` for `taker`, unless it would hold more than what is left then.
     #[must_use]
     pub fn take(&mut self, taker: &K, amount: u64) -> bool {
-        let holds = self.holds(taker).saturating_add(amount);
-        let left = self.size.saturating_sub(self.held.saturating_add(amount));
-        if holds > left {
-            return false;
+        let fits = self.fits(taker, amount);
+        if fits {
+            self.add(taker, amount);
         }
+        fits
+    }
+
+    /// Whether `taker` would hold no more than what is left, if it took `amount`.
+    pub fn fits(&self, taker: &K, amount: u64) -> bool {
+        let holds = self.holds(taker).saturating_add(amount);
+        holds <= self.size.saturating_sub(self.held.saturating_add(amount))
+    }
+
+    /// Takes `amount` for `taker`, whatever is left.
+    pub fn add(&mut self, taker: &K, amount: u64) {
         if amount > 0 {
             self.held += amount;
             *self.by.entry(taker.clone()).or_default() += amount;
         }
-        true
     }
 
     /// Puts `amount` back, which `taker` has taken.
@@ -47,6 +56,11 @@ impl<K: Clone + Eq + Hash> Shares<K> {
             self.by.remove(taker);
         }
         self.held -= amount;
+    }
+
+    /// The pot is of this size from now on. What is taken beyond it stays so until it is given back.
+    pub fn resize(&mut self, size: u64) {
+        self.size = size;
     }
 
     /// How much `taker` holds.

@@ -6,6 +6,7 @@ mod lane;
 mod line;
 #[cfg(test)]
 mod overload_tests;
+mod places;
 #[cfg(test)]
 mod property_tests;
 mod retry;
@@ -24,6 +25,8 @@ pub use lane::Failure;
 pub use lane::Lane;
 pub use lane::Step;
 pub use line::Line;
+pub use places::Bounds;
+pub use places::Places;
 
 use crate::protocol::close::CloseReason;
 use crate::protocol::content::Content;

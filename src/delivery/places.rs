@@ -1,0 +1,248 @@
+//! Places that many ask for and hold for long: however greedy some are, whoever holds few finds one, and those that wait get theirs in
+//! turn, one taker after the other.
+
+use std::collections::HashMap;
+use std::collections::VecDeque;
+use std::hash::Hash;
+
+use super::Line;
+use crate::share::Shares;
+
+/// How many places there are. Half of them is shared so that none holds more than what is left of it; the other half is for those that
+/// hold few.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Bounds {
+    /// All of them.
+    pub all: u64,
+    /// Most that one taker may hold.
+    pub each: u64,
+    /// Whoever holds fewer finds one as long as there is any.
+    pub few: u64,
+}
+
+/// Places, and who holds them and waits for them.
+#[derive(Debug)]
+pub struct Places<K, T> {
+    shares: Shares<K>,
+    bounds: Bounds,
+    waiting: HashMap<K, Line<T>>,
+    /// Those that wait, the one whose turn it is first.
+    turns: VecDeque<K>,
+}
+
+impl<K: Clone + Eq + Hash, T> Places<K, T> {
+    /// This many, all of them free.
+    pub fn new(bounds: Bounds) -> Self {
+        Self { shares: Shares::of(bounds.all / 2), bounds, waiting: HashMap::new(), turns: VecDeque::new() }
+    }
+
+    /// There are so many from now on. Those that are held beyond that stay held until they are given back.
+    pub fn resize(&mut self, bounds: Bounds) {
+        self.shares.resize(bounds.all / 2);
+        self.bounds = bounds;
+    }
+
+    /// Takes a place at once, if there is one for `taker`, and it has no one in line.
+    #[must_use]
+    pub fn take(&mut self, taker: &K) -> bool {
+        let is_free = !self.waiting.contains_key(taker) && self.bounds.admit(&self.shares, taker);
+        if is_free {
+            self.shares.add(taker, 1);
+        }
+        is_free
+    }
+
+    /// Puts one in line that waits for a place of `taker`.
+    pub fn wait(&mut self, taker: &K, waiter: T, is_late: bool, is_gone: impl Fn(&T) -> bool) {
+        let line = self.waiting.entry(taker.clone()).or_insert_with(|| {
+            self.turns.push_back(taker.clone());
+            Line::default()
+        });
+        line.push(waiter, is_late, is_gone);
+    }
+
+    /// Gives a place to one that waits, if there is one for it. Ask again until there is none.
+    pub fn next(&mut self, is_gone: impl Fn(&T) -> bool) -> Option<(K, T)> {
+        for _ in 0..self.turns.len() {
+            let taker = self.turns.pop_front()?;
+            let Some(line) = self.waiting.get_mut(&taker) else { continue };
+            if !line.is_awaited(&is_gone) {
+                self.forget(&taker);
+                continue;
+            }
+            let is_free = self.bounds.admit(&self.shares, &taker);
+            let waiter = if is_free { line.next(&is_gone) } else { None };
+            match line.is_empty() {
+                true => self.forget(&taker),
+                false => self.turns.push_back(taker.clone()),
+            }
+            if let Some(waiter) = waiter {
+                self.shares.add(&taker, 1);
+                return Some((taker, waiter));
+            }
+        }
+        None
+    }
+
+    /// Gives a place of `taker` back.
+    pub fn give(&mut self, taker: &K) {
+        self.shares.give(taker, 1);
+    }
+
+    /// How many are held.
+    pub fn held(&self) -> u64 {
+        self.shares.held()
+    }
+
+    /// How many takers wait.
+    pub fn takers_waiting(&self) -> usize {
+        self.turns.len()
+    }
+
+    fn forget(&mut self, taker: &K) {
+        self.waiting.remove(taker);
+        if self.waiting.is_empty() {
+            // After a crowd they would keep their room for ever.
+            self.waiting = HashMap::new();
+            self.turns = VecDeque::new();
+        }
+    }
+}
+
+impl Bounds {
+    /// Whether `taker` may hold one more.
+    fn admit<K: Clone + Eq + Hash>(&self, shares: &Shares<K>, taker: &K) -> bool {
+        let holds = shares.holds(taker);
+        holds < self.each && (shares.fits(taker, 1) || (holds < self.few && shares.held() < self.all))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    type Named = Places<&'static str, u32>;
+
+    fn places(all: u64, each: u64, few: u64) -> Named {
+        Places::new(Bounds { all, each, few })
+    }
+
+    fn never(_: &u32) -> bool {
+        false
+    }
+
+    fn all(places: &mut Named) -> Vec<(&'static str, u32)> {
+        std::iter::from_fn(|| places.next(never)).collect()
+    }
+
+    #[test]
+    fn one_alone_gets_a_quarter_and_no_more_than_each_may_have() {
+        let mut shared = places(32, 100, 0);
+        assert_eq!((0..32).filter(|_| shared.take(&"loud")).count(), 8);
+        assert_eq!((0..32).filter(|_| shared.take(&"quiet")).count(), 4);
+
+        let mut bounded = places(1_000, 3, 2);
+        assert_eq!((0..16).filter(|_| bounded.take(&"loud")).count(), 3);
+    }
+
+    /// They give nothing back for a long time.
+    #[test]
+    fn however_many_are_greedy_whoever_holds_few_finds_one() {
+        let mut places = Places::<u32, u32>::new(Bounds { all: 384, each: 384, few: 2 });
+        let held = |places: &mut Places<u32, u32>, taker| (0..384).filter(|_| places.take(&taker)).count();
+
+        let greedy: Vec<_> = (0..64).map(|taker| held(&mut places, taker)).collect();
+
+        assert_eq!(greedy[..8], [96, 48, 24, 12, 6, 3, 2, 2]);
+        assert_eq!((64..96).map(|taker| held(&mut places, taker)).collect::<Vec<_>>(), [2; 32]);
+        assert!(places.held() <= 384);
+    }
+
+    #[test]
+    fn a_crowd_of_one_taker_does_not_stand_before_others() {
+        let mut places = places(8, 8, 0);
+        assert!(places.take(&"loud") && places.take(&"loud") && !places.take(&"loud"));
+        (0..100).for_each(|number| places.wait(&"loud", number, false, never));
+        assert!(places.take(&"quiet"), "it finds one at once");
+        places.wait(&"quiet", 7, false, never);
+        assert_eq!(all(&mut places), []);
+
+        places.give(&"loud");
+        places.give(&"loud");
+
+        assert_eq!(all(&mut places), [("loud", 0)]);
+        places.give(&"quiet");
+        assert_eq!(all(&mut places), [("quiet", 7)]);
+    }
+
+    #[test]
+    fn whoever_comes_later_does_not_overtake_its_own_line() {
+        let mut places = places(8, 1, 0);
+        assert!(places.take(&"a"));
+        places.wait(&"a", 1, true, never);
+        places.wait(&"a", 2, false, never);
+        places.give(&"a");
+
+        assert!(!places.take(&"a"));
+        assert_eq!(all(&mut places), [("a", 2)]);
+        places.give(&"a");
+        assert_eq!(all(&mut places), [("a", 1)]);
+        places.give(&"a");
+        assert!(places.take(&"a") && places.takers_waiting() == 0);
+    }
+
+    #[test]
+    fn those_that_are_gone_get_none_and_take_no_room() {
+        let mut places = places(8, 8, 0);
+        (0..3).for_each(|number| places.wait(&"a", number, false, never));
+        places.wait(&"b", 3, false, never);
+
+        assert_eq!(places.next(|number| *number < 3), Some(("b", 3)));
+        assert_eq!((places.held(), places.takers_waiting(), places.waiting.len()), (1, 0, 0));
+        (0..10_000).for_each(|number| places.wait(&"a", number, false, |_| true));
+        assert!(places.waiting[&"a"].len() <= 128);
+    }
+
+    #[test]
+    fn fewer_places_take_none_away() {
+        let mut places = places(200, 200, 0);
+        assert_eq!((0..50).filter(|_| places.take(&"a")).count(), 50);
+
+        places.resize(Bounds { all: 20, each: 20, few: 0 });
+
+        assert!(!places.take(&"b"));
+        (0..48).for_each(|_| places.give(&"a"));
+        assert!(places.take(&"b"));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        /// However greedy some are: nobody waits for ever for a place, and none is lost.
+        #[test]
+        fn all_get_theirs_in_the_end(asked in prop::collection::vec(0u8..40, 1..400), all in 4u64..80, few in 0u64..4) {
+            let mut places = Places::<u8, usize>::new(Bounds { all, each: all, few });
+            let mut held = std::collections::VecDeque::new();
+            let mut got = 0;
+            for (number, taker) in asked.iter().enumerate() {
+                if places.take(taker) {
+                    held.push_back(*taker);
+                    got += 1;
+                } else {
+                    places.wait(taker, number, false, |_| false);
+                }
+            }
+            while let Some(taker) = held.pop_front() {
+                places.give(&taker);
+                while let Some((taker, _)) = places.next(|_| false) {
+                    held.push_back(taker);
+                    got += 1;
+                }
+                prop_assert!(held.len() as u64 == places.held() && places.held() <= all);
+            }
+            prop_assert_eq!((got, places.takers_waiting()), (asked.len(), 0));
+        }
+    }
+}
