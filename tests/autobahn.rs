@@ -41,6 +41,7 @@ use wafergate::server::Stream;
 use wafergate::server::TakenOver;
 use wafergate::server::Timeouts;
 use wafergate::webhook::Deliver;
+use wafergate::webhook::Flights;
 use wafergate::webhook::Inbox;
 use wafergate::ws;
 use wafergate::ws::TcpSocket;
@@ -141,6 +142,7 @@ async fn echo_server(max_message_bytes: usize) -> String {
         random_id: rand::random,
         metrics: Metrics::default(),
         descriptors: Arc::new(Descriptors::of_this_process().expect("one left")),
+        flights: Flights::unbounded(),
     }));
     assert!(echo.gateway.set(gateway).is_ok());
     let timeout = Duration::from_secs(30);

@@ -28,6 +28,7 @@ use wafergate::secret::Secret;
 use wafergate::tenant::Settings;
 use wafergate::tenant::Tenant;
 use wafergate::webhook::Endpoints;
+use wafergate::webhook::Flights;
 use wafergate::webhook::Inbox;
 
 use crate::content;
@@ -86,7 +87,7 @@ fn connections(takes_all: bool) -> Vec<Arc<Connection<dyn Socket>>> {
     };
     let entry = options::Tenant { keys: vec![Secret::new("k")], ..options::Tenant::default() };
     let tenant = Arc::new(Tenant::new(TenantId::new("x"), Settings::new(&entry, limits)));
-    let endpoint = Endpoints::new(1, Duration::from_secs(10))
+    let endpoint = Endpoints::new(1, Duration::from_secs(10), Flights::unbounded())
         .endpoint(&tenant.id, "http://business.example.com/tunnel")
         .expect("valid");
     let connect = |id: usize| -> Arc<Connection<dyn Socket>> {

@@ -43,6 +43,7 @@ use crate::server::Refusal;
 use crate::server::Timeouts;
 use crate::shutdown::Shutdown;
 use crate::webhook::Dispatcher;
+use crate::webhook::Flights;
 use crate::webhook::Upkeep;
 use crate::webhook::client;
 use crate::webhook::client::Client;
@@ -122,7 +123,9 @@ impl App {
                 Arc::new(MemoryEngine::default())
             }
         };
-        let client = client(&options.webhook, outside, Arc::clone(&clock), Arc::clone(engine.fence()));
+        let flights = flights(Arc::clone(&descriptors), metrics.clone());
+        let fence = Arc::clone(engine.fence());
+        let client = client(&options.webhook, outside, Arc::clone(&clock), fence, flights.clone());
         let upkeep = upkeep(&engine);
         let dispatcher =
             Dispatcher::new(client, &options.webhook, Arc::clone(&clock), metrics.clone(), rand::random, upkeep);
@@ -153,6 +156,7 @@ impl App {
             random_id: rand::random,
             metrics,
             descriptors,
+            flights,
         }));
         let actor: Weak<Gateway> = Arc::downgrade(&gateway);
         dispatcher.set_actor(actor);
@@ -265,11 +269,25 @@ async fn in_order(part: &str, drained: &mut (impl Future<Output = ()> + Unpin), 
 impl Outside {
     /// The operating system's certificate authorities and resolver.
     pub fn system() -> Self {
-        Self { roots: Roots::System, resolver: Arc::new(SystemResolver::system()) }
+        Self { roots: Roots::System, resolver: Arc::new(SystemResolver) }
     }
 }
 
-fn client(options: &options::Webhook, outside: Outside, clock: Arc<dyn Clock>, fence: Arc<Fence>) -> Client {
+/// As many requests at a time as the tunnels that are open leave descriptors for.
+fn flights(descriptors: Arc<Descriptors>, metrics: Metrics) -> Flights {
+    Flights::within(move || {
+        let tunnels = u64::try_from(metrics.connections.get()).unwrap_or(0);
+        descriptors.room_for_requests(tunnels)
+    })
+}
+
+fn client(
+    options: &options::Webhook,
+    outside: Outside,
+    clock: Arc<dyn Clock>,
+    fence: Arc<Fence>,
+    flights: Flights,
+) -> Client {
     let client = Client::new(client::Settings {
         guard: Guard::of(options),
         roots: outside.roots,
@@ -277,6 +295,7 @@ fn client(options: &options::Webhook, outside: Outside, clock: Arc<dyn Clock>, f
         dial: Arc::new(TcpDial),
         wall_clock: Arc::new(move || std::time::UNIX_EPOCH + clock.unix_time()),
         fence,
+        flights,
     });
     if !client.has_roots() {
         tracing::warn!(

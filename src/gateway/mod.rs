@@ -66,6 +66,7 @@ use crate::tenant::Removal;
 use crate::tenant::Reservations;
 use crate::webhook::Deliver;
 use crate::webhook::Endpoints;
+use crate::webhook::Flights;
 use crate::webhook::guard::Guard;
 use batch::Batch;
 use nodes::Hints;
@@ -94,6 +95,8 @@ pub struct Parts {
     pub metrics: Metrics,
     /// What the process has left for more clients.
     pub descriptors: Arc<Descriptors>,
+    /// All requests to business servers.
+    pub flights: Flights,
 }
 
 /// One node's tunnels, and all that can be done with them.
@@ -149,7 +152,8 @@ pub struct Gateway {
 impl Gateway {
     /// A gateway without tunnels.
     pub fn new(parts: Parts) -> Self {
-        let Parts { options, sealer, engine, deliver, clock, ticket_clock, random_id, metrics, descriptors } = parts;
+        let Parts { options, sealer, engine, deliver, clock, ticket_clock, random_id, metrics, descriptors, flights } =
+            parts;
         Self {
             tenants: Directory::new(&options),
             metrics,
@@ -165,7 +169,7 @@ impl Gateway {
             clock,
             ticket_clock,
             random_id,
-            endpoints: Endpoints::new(options.webhook.max_in_flight_per_endpoint, options.webhook.timeout()),
+            endpoints: Endpoints::new(options.webhook.max_in_flight_per_endpoint, options.webhook.timeout(), flights),
             guard: ArcSwap::from_pointee(Guard::of(&options.webhook)),
             descriptors,
             expected: Mutex::default(),

@@ -19,6 +19,9 @@ use rustix::process::setrlimit;
 /// Fewest and most descriptors that are kept from clients.
 const RESERVE: std::ops::RangeInclusive<u64> = 16..=256;
 
+/// Fewest requests to business servers that may be in flight, however full the node is.
+const FEWEST_REQUESTS: u64 = 16;
+
 /// How many descriptors there may be, and who may have the last of them.
 ///
 /// From the top: a reserve for webhooks, the admin listener and files; then as many for requests of business servers, so that
@@ -32,6 +35,15 @@ pub struct Descriptors {
     probe: OwnedFd,
     /// The number of the client that came last.
     latest: AtomicU64,
+}
+
+/// How many descriptors there are for connections to business servers.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Room {
+    /// For those of all tenants.
+    pub all: u64,
+    /// For those of one of them.
+    pub each: u64,
 }
 
 /// Numbers from which on something is over.
@@ -81,6 +93,14 @@ impl Descriptors {
     /// not count: a client that is refused may hang for ever.
     pub fn admits(&self, tunnels: u64) -> bool {
         self.at_start + tunnels < self.marks.connect
+    }
+
+    /// How many connections to business servers there may be, while so many tunnels are open: half of what these leave, at most a
+    /// quarter of all. What clients, business servers and operators ask for meanwhile needs the rest.
+    pub fn room_for_requests(&self, tunnels: u64) -> Room {
+        let left = self.marks.limit.saturating_sub(self.at_start.saturating_add(tunnels));
+        let all = (left / 2).min(self.marks.limit / 4).max(FEWEST_REQUESTS);
+        Room { all, each: (self.marks.limit / 16).max(1) }
     }
 
     /// Whether the descriptor of a client that comes shows that half of all are in use.
@@ -170,6 +190,20 @@ mod tests {
     fn whoever_has_a_connect_url_is_let_in_somewhat_longer() {
         assert!(of(128).admits(93));
         assert!(!of(128).admits(94));
+    }
+
+    #[test]
+    fn requests_have_a_part_of_what_tunnels_leave() {
+        let room = |limit, tunnels| {
+            let Room { all, each } = of(limit).room_for_requests(tunnels);
+            (all, each)
+        };
+
+        assert_eq!(room(1_024, 0), (256, 64));
+        assert_eq!(room(1_024, 700), (157, 64));
+        assert_eq!(room(20_000, 19_480), (255, 1_250));
+        assert_eq!(room(128, 128), (16, 8), "whatever happens");
+        assert_eq!(room(0, 0), (16, 1));
     }
 
     #[test]

@@ -34,6 +34,7 @@ use tokio_rustls::server::TlsStream;
 pub use accept::Listener;
 pub use by_source::Source;
 pub use descriptors::Descriptors;
+pub use descriptors::Room;
 pub use descriptors::raise_limit;
 pub use refusal::Refusal;
 pub use timeouts::Timeouts;

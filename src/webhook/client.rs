@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use tokio::time::timeout_at;
 
 use crate::fence::Fence;
+use crate::id::TenantId;
 use crate::marks::Mark;
 use crate::webhook::answer;
 use crate::webhook::answer::Answer;
@@ -29,11 +30,13 @@ use crate::webhook::connect::Connector;
 use crate::webhook::connect::must_not_speak;
 use crate::webhook::dial::Dial;
 use crate::webhook::endpoint::ReceiveUrl;
+use crate::webhook::flights::Flights;
 use crate::webhook::guard::Guard;
 use crate::webhook::head::list;
 use crate::webhook::headers::Header;
 use crate::webhook::http1::Exchange;
 use crate::webhook::http2::Place;
+use crate::webhook::lookups::LookUps;
 use crate::webhook::pool::Connection;
 use crate::webhook::pool::Pool;
 use crate::webhook::resolve::Resolve;
@@ -57,6 +60,17 @@ pub struct Settings {
     pub wall_clock: WallClock,
     /// Asked before anything is sent.
     pub fence: Arc<Fence>,
+    /// All requests of this process: what they do not need may be kept for connections that wait for their next one.
+    pub flights: Flights,
+}
+
+/// Whose a request is.
+#[derive(Clone, Copy, Debug)]
+pub struct Caller<'a> {
+    /// The tenant: its share of look-ups and of connections that are kept is used.
+    pub tenant: &'a TenantId,
+    /// The life of this node that it belongs to.
+    pub epoch: u32,
 }
 
 /// Tells the time of day.
@@ -67,22 +81,23 @@ pub struct Client {
     pool: ArcSwap<Pool>,
     /// The policy under which the pool's connections are made.
     guard: Mutex<Guard>,
-    resolver: Arc<dyn Resolve>,
+    look_ups: Arc<LookUps>,
     dial: Arc<dyn Dial>,
     tls: Tls,
     wall_clock: WallClock,
     fence: Arc<Fence>,
+    flights: Flights,
 }
 
 impl Client {
     /// A client without connections. Needs a tokio runtime; loads root certificates, so it may read files.
     pub fn new(settings: Settings) -> Self {
-        let Settings { guard, roots, resolver, dial, wall_clock, fence } = settings;
-        let tls = Tls::new(roots);
+        let Settings { guard, roots, resolver, dial, wall_clock, fence, flights } = settings;
+        let (tls, look_ups) = (Tls::new(roots), LookUps::new(resolver));
         let connector =
-            Connector::new(guard.clone(), Arc::clone(&resolver), Arc::clone(&dial), tls.clone(), Arc::clone(&fence));
-        let guard = Mutex::new(guard);
-        Self { pool: ArcSwap::new(Pool::new(connector)), guard, resolver, dial, tls, wall_clock, fence }
+            Connector::new(guard.clone(), Arc::clone(&look_ups), Arc::clone(&dial), tls.clone(), Arc::clone(&fence));
+        let pool = ArcSwap::new(Pool::new(connector, flights.clone()));
+        Self { pool, guard: Mutex::new(guard), look_ups, dial, tls, wall_clock, fence, flights }
     }
 
     /// Whether https can work at all: there is a root certificate to trust.
@@ -96,21 +111,21 @@ impl Client {
         if *current == guard {
             return;
         }
-        let (resolver, dial) = (Arc::clone(&self.resolver), Arc::clone(&self.dial));
-        let connector = Connector::new(guard.clone(), resolver, dial, self.tls.clone(), Arc::clone(&self.fence));
-        self.pool.store(Pool::new(connector));
+        let (look_ups, dial) = (Arc::clone(&self.look_ups), Arc::clone(&self.dial));
+        let connector = Connector::new(guard.clone(), look_ups, dial, self.tls.clone(), Arc::clone(&self.fence));
+        self.pool.store(Pool::new(connector, self.flights.clone()));
         *current = guard;
     }
 
-    /// Makes one attempt for what belongs to this node's life `epoch`, which takes at most `limit` with everything in it. No byte leaves
-    /// when that life is over, or may be.
+    /// Makes one attempt for `caller`, which takes at most `limit` with everything in it. No byte leaves when the life of this node that it
+    /// belongs to is over, or may be.
     ///
     /// A request that met a stale connection before any of it left, or a server that says that it did nothing about it, is sent once more
     /// on another one. Whatever begins with a complete status line is an answer, also if all behind it is missing. `headers` need neither
     /// `Host` nor `Content-Length`.
     pub async fn post(
         &self,
-        epoch: u32,
+        caller: Caller<'_>,
         url: &ReceiveUrl,
         headers: &[Header],
         body: Bytes,
@@ -119,7 +134,7 @@ impl Client {
         let deadline = Instant::now() + limit;
         let progress = Progress::default();
         let outgoing = Outgoing { url, headers, body: &body };
-        let begun = match timeout_at(deadline, self.attempt(epoch, &outgoing, &progress)).await {
+        let begun = match timeout_at(deadline, self.attempt(caller, &outgoing, &progress)).await {
             Ok(begun) => begun,
             Err(_) => Err(AttemptError::Timeout { limit, was_sent: progress.was_sent.load(Ordering::Relaxed) }),
         };
@@ -137,7 +152,7 @@ impl Client {
             Unread::Http1(exchange, pool) => {
                 let (body, connection) = exchange.finish();
                 if let Some(connection) = connection {
-                    pool.keep(url, connection);
+                    pool.keep(caller.tenant, url, connection);
                 }
                 body
             }
@@ -146,7 +161,13 @@ impl Client {
         Ok(Answer { body, end, ..begun.answer })
     }
 
-    async fn attempt(&self, epoch: u32, outgoing: &Outgoing<'_>, progress: &Progress) -> Result<Begun, AttemptError> {
+    async fn attempt(
+        &self,
+        caller: Caller<'_>,
+        outgoing: &Outgoing<'_>,
+        progress: &Progress,
+    ) -> Result<Begun, AttemptError> {
+        let Caller { tenant, epoch } = caller;
         let pool = self.pool.load_full();
         let mut tries = 1;
         loop {
@@ -155,7 +176,7 @@ impl Client {
                 Some(connection) => connection,
                 None => {
                     self.may_speak(epoch)?;
-                    pool.connect(outgoing.url).await?
+                    pool.connect(tenant, outgoing.url).await?
                 }
             };
             match self.exchange(&pool, connection, epoch, outgoing, progress).await {

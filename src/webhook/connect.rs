@@ -19,6 +19,7 @@ use tokio_rustls::client::TlsStream;
 use url::Host;
 
 use crate::fence::Fence;
+use crate::id::TenantId;
 use crate::marks::Mark;
 use crate::webhook::attempt::AttemptError;
 use crate::webhook::dial::Dial;
@@ -26,8 +27,8 @@ use crate::webhook::dial::Transport;
 use crate::webhook::endpoint::ReceiveUrl;
 use crate::webhook::guard::Guard;
 use crate::webhook::guard::Why;
+use crate::webhook::lookups::LookUps;
 use crate::webhook::refusals::Refusals;
-use crate::webhook::resolve::Resolve;
 use crate::webhook::tls::Tls;
 
 /// No connection is used for longer than a time between these, so that a name that has moved is followed.
@@ -41,7 +42,7 @@ const ADDRESS_DEADLINE: Duration = Duration::from_secs(2);
 pub struct Connector {
     guard: Guard,
     refusals: Refusals,
-    resolver: Arc<dyn Resolve>,
+    look_ups: Arc<LookUps>,
     dial: Arc<dyn Dial>,
     tls: Tls,
     fence: Arc<Fence>,
@@ -51,16 +52,22 @@ pub struct Connector {
 
 impl Connector {
     /// A connector that reaches what `guard` admits, for as long as `fence` permits.
-    pub fn new(guard: Guard, resolver: Arc<dyn Resolve>, dial: Arc<dyn Dial>, tls: Tls, fence: Arc<Fence>) -> Self {
-        Self { guard, refusals: Refusals::default(), resolver, dial, tls, fence, made: AtomicU32::new(0) }
+    pub(crate) fn new(guard: Guard, look_ups: Arc<LookUps>, dial: Arc<dyn Dial>, tls: Tls, fence: Arc<Fence>) -> Self {
+        Self { guard, refusals: Refusals::default(), look_ups, dial, tls, fence, made: AtomicU32::new(0) }
     }
 
-    /// Connects to the host of `url`, by TLS if it is an https URL. Of several addresses each is the first in its `turn`.
-    pub async fn connect(&self, url: &ReceiveUrl, turn: usize) -> Result<Stream, AttemptError> {
+    /// Connects to the host of `url` for a request of `tenant`, by TLS if it is an https URL. Of several addresses each is the first in
+    /// its `turn`.
+    pub(crate) async fn connect(
+        &self,
+        tenant: &TenantId,
+        url: &ReceiveUrl,
+        turn: usize,
+    ) -> Result<Stream, AttemptError> {
         let epoch = self.fence.epoch();
         // What it finds is no fresher than this.
         let retires_at = Instant::now() + life(self.made.fetch_add(1, Ordering::Relaxed));
-        let mut addresses = self.admitted(url.host(), url.port()).await?;
+        let mut addresses = self.admitted(tenant, url.host(), url.port()).await?;
         if !addresses.is_empty() {
             let first = turn % addresses.len();
             addresses.rotate_left(first);
@@ -77,7 +84,7 @@ impl Connector {
     }
 
     /// The addresses of `host`, an address itself or a name, that may be connected to. Those that may not are left out.
-    async fn admitted(&self, host: &Host<String>, port: u16) -> Result<Vec<IpAddr>, AttemptError> {
+    async fn admitted(&self, tenant: &TenantId, host: &Host<String>, port: u16) -> Result<Vec<IpAddr>, AttemptError> {
         let judge = |address| self.guard.admits_at(SocketAddr::new(address, port));
         let literal = |address| judge(address).map(|()| vec![address]).map_err(AttemptError::Refused);
         let name = match host {
@@ -86,7 +93,7 @@ impl Connector {
             Host::Domain(name) => name,
         };
         self.refusals.may_look_up(name, Instant::now().into_std()).map_err(AttemptError::NoneAllowed)?;
-        let found = self.resolver.resolve(name).await.map_err(|error| AttemptError::Resolve(Arc::new(error)))?;
+        let found = self.look_ups.find(tenant, name).await.map_err(|error| AttemptError::Resolve(Arc::new(error)))?;
         let mut refusal = None;
         let mut admitted = found;
         admitted.retain(|address| judge(*address).map_err(|refused| refusal = Some(refused)).is_ok());
@@ -103,6 +110,11 @@ impl Connector {
                 Ok(admitted)
             }
         }
+    }
+
+    /// Forgets what was not asked for long.
+    pub(crate) fn sweep(&self) {
+        self.look_ups.sweep();
     }
 
     /// Connects to the first address that takes the connection; the error is the last one's.

@@ -1,5 +1,6 @@
 //! Receive URLs: parsed once, judged by what they say, kept as they were sent.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::fmt::Write as _;
 use std::hash::Hash;
@@ -11,6 +12,9 @@ use hyper::http::uri::PathAndQuery;
 use hyper::http::uri::Scheme;
 use url::Host;
 use url::Url;
+
+use super::site::Site;
+use super::site::Sites;
 
 /// Longest receive URL.
 const MAX_BYTES: usize = 2048;
@@ -33,14 +37,12 @@ const MAX_BYTES: usize = 2048;
 #[derive(Clone)]
 pub struct ReceiveUrl(Arc<Parts>);
 
+/// All else that a URL says is read from its text when it is needed: a great many may wait, each with one of its own.
 struct Parts {
     text: Box<str>,
-    authority: (usize, usize),
-    host: Host<String>,
-    port: u16,
-    uri: Uri,
-    request_head: Box<[u8]>,
-    origin: Arc<str>,
+    /// Where the authority begins and ends in it.
+    authority: (u16, u16),
+    site: Arc<Site>,
 }
 
 /// Why a text is not a receive URL, and what to change.
@@ -93,25 +95,21 @@ impl ReceiveUrl {
         let (host, port) = parse_authority(&scheme, authority)?;
 
         let start = text.len() - rest.len();
-        let mut read = host.to_string();
-        if port != default_port(&scheme) {
-            read.push_str(&format!(":{port}"));
+        let position = |at: usize| u16::try_from(at).map_err(|_| ReceiveUrlError::TooLong);
+        let authority = (position(start)?, position(start + authority.len())?);
+        let site = Site::new(scheme == Scheme::HTTPS, host, port);
+        uri(&site, &request_target(target))?;
+        Ok(Self(Arc::new(Parts { text: text.into(), authority, site })))
+    }
+
+    /// The same, with what other URLs at its site have too.
+    pub(super) fn sharing(self, sites: &Sites) -> Self {
+        let site = self.0.site.shared(sites);
+        match Arc::try_unwrap(self.0) {
+            Ok(parts) => Self(Arc::new(Parts { site, ..parts })),
+            // It is in use already.
+            Err(parts) => Self(parts),
         }
-        let origin = format!("{scheme}://{read}").into();
-        let target: PathAndQuery = request_target(target).parse().map_err(|_| ReceiveUrlError::Path)?;
-        let request_head = format!("POST {target} HTTP/1.1\r\nhost: {read}\r\n");
-        let mut absolute = Uri::from(target).into_parts();
-        absolute.scheme = Some(scheme);
-        absolute.authority = Some(read.parse().map_err(|_| ReceiveUrlError::Host)?);
-        Ok(Self(Arc::new(Parts {
-            text: text.into(),
-            authority: (start, start + authority.len()),
-            host,
-            port,
-            uri: Uri::from_parts(absolute).map_err(|_| ReceiveUrlError::Path)?,
-            request_head: request_head.into_bytes().into(),
-            origin,
-        })))
     }
 
     /// The text that was parsed, without its fragment. It may hold secrets in its query: log the `Display` form.
@@ -122,7 +120,7 @@ impl ReceiveUrl {
     /// `host[:port]` exactly as it was written: a Wafer tenant id is the MD5 of it.
     pub fn authority_as_written(&self) -> &str {
         let (start, end) = self.0.authority;
-        &self.0.text[start..end]
+        &self.0.text[start.into()..end.into()]
     }
 
     /// The host exactly as it was written, without the port.
@@ -132,27 +130,35 @@ impl ReceiveUrl {
 
     /// The host as it is judged and connected to.
     pub fn host(&self) -> &Host<String> {
-        &self.0.host
+        self.0.site.host()
     }
 
     /// The port, also where the text leaves it to the scheme.
     pub fn port(&self) -> u16 {
-        self.0.port
+        self.0.site.port()
     }
 
     /// Whether the scheme is https.
     pub fn is_https(&self) -> bool {
-        self.0.uri.scheme() == Some(&Scheme::HTTPS)
+        self.0.site.is_https()
     }
 
-    /// The absolute URI that a request is for; cheap to clone.
-    pub fn uri(&self) -> &Uri {
-        &self.0.uri
+    /// The absolute URI that a request is for.
+    pub fn uri(&self) -> Uri {
+        uri(&self.0.site, &self.target()).expect("it was read before")
     }
 
-    /// How a request over HTTP/1.1 begins: the request line and the `Host` header.
-    pub(crate) fn request_head(&self) -> &[u8] {
-        &self.0.request_head
+    /// Writes how a request over HTTP/1.1 begins: the request line and the `Host` header.
+    pub(crate) fn write_request_head(&self, head: &mut Vec<u8>) {
+        let (target, authority) = (self.target(), self.0.site.authority());
+        for part in ["POST ", &target, " HTTP/1.1\r\nhost: ", authority, "\r\n"] {
+            head.extend_from_slice(part.as_bytes());
+        }
+    }
+
+    /// Path and query as they go into the request line.
+    fn target(&self) -> Cow<'_, str> {
+        request_target(&self.0.text[self.0.authority.1.into()..])
     }
 
     /// Tells it from all others in memory, also from those with the same text that are another tenant's.
@@ -162,7 +168,7 @@ impl ReceiveUrl {
 
     /// Scheme, host and port: what shares connections.
     pub(crate) fn origin(&self) -> &Arc<str> {
-        &self.0.origin
+        self.0.site.origin()
     }
 }
 
@@ -183,7 +189,8 @@ impl Hash for ReceiveUrl {
 impl fmt::Display for ReceiveUrl {
     /// Writes the URL without its query, in ASCII, fit for a log.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}{}", self.0.origin, self.0.uri.path())
+        let target = self.target();
+        write!(f, "{}{}", self.0.site.origin(), target.split_once('?').map_or(&*target, |(path, _)| path))
     }
 }
 
@@ -203,8 +210,12 @@ fn parse_scheme(text: &str) -> Result<Scheme, ReceiveUrlError> {
     }
 }
 
-fn default_port(scheme: &Scheme) -> u16 {
-    if *scheme == Scheme::HTTPS { 443 } else { 80 }
+fn uri(site: &Site, target: &str) -> Result<Uri, ReceiveUrlError> {
+    let target: PathAndQuery = target.parse().map_err(|_| ReceiveUrlError::Path)?;
+    let mut absolute = Uri::from(target).into_parts();
+    absolute.scheme = Some(if site.is_https() { Scheme::HTTPS } else { Scheme::HTTP });
+    absolute.authority = Some(site.authority().parse().map_err(|_| ReceiveUrlError::Host)?);
+    Uri::from_parts(absolute).map_err(|_| ReceiveUrlError::Path)
 }
 
 /// Host and port of `authority`, read by the WHATWG rules.
@@ -241,7 +252,10 @@ fn has_port_in_brackets(authority: &str) -> bool {
 }
 
 /// Path and query as they go into the request line: as sent, beyond ASCII percent-encoded, never empty.
-fn request_target(sent: &str) -> String {
+fn request_target(sent: &str) -> Cow<'_, str> {
+    if sent.starts_with('/') && sent.is_ascii() {
+        return Cow::Borrowed(sent);
+    }
     let mut target = String::with_capacity(sent.len() + 1);
     if !sent.starts_with('/') {
         target.push('/');
@@ -256,7 +270,7 @@ fn request_target(sent: &str) -> String {
             }
         }
     }
-    target
+    Cow::Owned(target)
 }
 
 #[cfg(test)]

@@ -2,10 +2,8 @@
 //! breaker.
 
 use std::sync::Arc;
-use std::sync::Weak;
 use std::time::Duration;
 
-use dashmap::DashMap;
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use tokio::sync::oneshot;
@@ -14,14 +12,15 @@ use url::Host;
 
 use super::endpoint::ReceiveUrl;
 use super::endpoint::ReceiveUrlError;
+use super::flights::Flights;
+use super::site::Sites;
+use super::table::Listed;
+use super::table::Table;
 use super::turn::Turn;
 use crate::delivery::Allowance;
 use crate::delivery::Breaker;
 use crate::delivery::Line;
 use crate::id::TenantId;
-
-/// Dead entries are swept out whenever the table has grown by this many.
-const SWEEP_EVERY: usize = 1_024;
 
 /// All receive URLs of a tenant at one server may have so many times as many requests in flight as one of them: a URL for each user or
 /// tunnel is no way to take all descriptors, and a slow URL leaves room for its neighbours.
@@ -30,14 +29,26 @@ const URLS_PER_SERVER: usize = 4;
 /// One receive URL of a tenant.
 #[derive(Debug)]
 pub struct Endpoint {
-    /// Whose events go there.
-    pub tenant: TenantId,
     /// Where events go.
     pub url: ReceiveUrl,
     pub(super) gate: Mutex<Gate>,
-    pub(super) server: Arc<Semaphore>,
+    pub(super) server: Arc<Server>,
     /// Held by the one of its requests that waits for the server's permit, so that the URLs of a server take turns.
     pub(super) server_turn: tokio::sync::Mutex<()>,
+    _listed: Listed<Endpoint>,
+}
+
+/// What the receive URLs of a tenant at one host and port share.
+#[derive(Debug)]
+pub(super) struct Server {
+    pub(super) tenant: TenantId,
+    host: Host<String>,
+    port: u16,
+    /// One for each request that it may have in flight.
+    pub(super) permits: Semaphore,
+    /// All requests of the node.
+    pub(super) flights: Flights,
+    _listed: Listed<Server>,
 }
 
 /// Who may ask the server now.
@@ -70,32 +81,28 @@ impl Endpoint {
     }
 }
 
-/// Tenant and URL.
-type Key = (TenantId, Box<str>);
-
-/// Tenant, host and port.
-type Server = (TenantId, Host<String>, u16);
-
 /// All receive URLs in use; the tunnels of a tenant with the same one share it.
 #[derive(Debug)]
 pub struct Endpoints {
-    by_url: DashMap<Key, Weak<Endpoint>>,
-    by_server: DashMap<Server, Weak<Semaphore>>,
+    endpoints: Table<Endpoint>,
+    servers: Table<Server>,
+    sites: Sites,
     max_in_flight: usize,
     timeout: Duration,
-    sweep_at: Mutex<usize>,
+    flights: Flights,
 }
 
 impl Endpoints {
-    /// No endpoints yet; each will allow at most `max_in_flight` requests at a time, which take at most `timeout`, and all of a tenant
-    /// at one server four times as many.
-    pub fn new(max_in_flight: usize, timeout: Duration) -> Self {
+    /// No endpoints yet; each will allow at most `max_in_flight` requests at a time, which take at most `timeout`, all of a tenant
+    /// at one server four times as many, and all of a tenant as many as `flights` say.
+    pub fn new(max_in_flight: usize, timeout: Duration, flights: Flights) -> Self {
         Self {
-            by_url: DashMap::new(),
-            by_server: DashMap::new(),
+            endpoints: Table::default(),
+            servers: Table::default(),
+            sites: Sites::default(),
             max_in_flight,
             timeout,
-            sweep_at: Mutex::new(SWEEP_EVERY),
+            flights,
         }
     }
 
@@ -105,17 +112,18 @@ impl Endpoints {
     ///
     /// If it is no receive URL.
     pub fn endpoint(&self, tenant: &TenantId, url: &str) -> Result<Arc<Endpoint>, ReceiveUrlError> {
-        let key = (tenant.clone(), url.into());
-        if let Some(endpoint) = self.by_url.get(&key).and_then(|entry| entry.upgrade()) {
+        let is_it = |endpoint: &Endpoint| endpoint.url.as_str() == url && endpoint.server.tenant == *tenant;
+        if let Some(endpoint) = self.endpoints.find((tenant, url), is_it) {
             return Ok(endpoint);
         }
-        let url = ReceiveUrl::parse(url)?;
-        self.sweep();
-        let endpoint = Arc::new(Endpoint {
-            tenant: tenant.clone(),
-            server: self.server((tenant.clone(), url.host().clone(), url.port())),
+        let parsed = ReceiveUrl::parse(url)?;
+        // Without its fragment it may be another's.
+        let text = parsed.as_str().to_owned();
+        let is_it = |endpoint: &Endpoint| endpoint.url.as_str() == text && endpoint.server.tenant == *tenant;
+        Ok(self.endpoints.share((tenant, &*text), is_it, |listed| Endpoint {
+            server: self.server(tenant, &parsed),
             server_turn: tokio::sync::Mutex::default(),
-            url,
+            url: parsed.sharing(&self.sites),
             gate: Mutex::new(Gate {
                 allowance: Allowance::new(self.max_in_flight, self.timeout),
                 breaker: Breaker::default(),
@@ -123,31 +131,21 @@ impl Endpoints {
                 line: Line::default(),
                 alarm: None,
             }),
-        });
-        let mut entry = self.by_url.entry(key).or_default();
-        if let Some(first) = entry.upgrade() {
-            return Ok(first);
-        }
-        *entry = Arc::downgrade(&endpoint);
-        Ok(endpoint)
+            _listed: listed,
+        }))
     }
 
-    fn server(&self, server: Server) -> Arc<Semaphore> {
-        let mut entry = self.by_server.entry(server).or_default();
-        entry.upgrade().unwrap_or_else(|| {
-            let permits = Arc::new(Semaphore::new(self.max_in_flight * URLS_PER_SERVER));
-            *entry = Arc::downgrade(&permits);
-            permits
+    fn server(&self, tenant: &TenantId, url: &ReceiveUrl) -> Arc<Server> {
+        let (host, port) = (url.host(), url.port());
+        let is_it = |server: &Server| server.tenant == *tenant && server.port == port && server.host == *host;
+        self.servers.share((tenant, host, port), is_it, |listed| Server {
+            tenant: tenant.clone(),
+            host: host.clone(),
+            port,
+            permits: Semaphore::new(self.max_in_flight * URLS_PER_SERVER),
+            flights: self.flights.clone(),
+            _listed: listed,
         })
-    }
-
-    fn sweep(&self) {
-        let mut sweep_at = self.sweep_at.lock();
-        if self.by_url.len() >= *sweep_at {
-            self.by_url.retain(|_, endpoint| endpoint.strong_count() > 0);
-            self.by_server.retain(|_, permits| permits.strong_count() > 0);
-            *sweep_at = self.by_url.len() + SWEEP_EVERY;
-        }
     }
 }
 
@@ -156,7 +154,7 @@ mod tests {
     use super::*;
 
     fn endpoints(max_in_flight: usize) -> Endpoints {
-        Endpoints::new(max_in_flight, Duration::from_secs(10))
+        Endpoints::new(max_in_flight, Duration::from_secs(10), Flights::unbounded())
     }
 
     fn tenant(name: &str) -> TenantId {
@@ -186,20 +184,26 @@ mod tests {
         let elsewhere = endpoints.endpoint(&tenant("a"), "http://h.example:8080/a").expect("valid");
         let stranger = endpoints.endpoint(&tenant("b"), "http://h.example/a").expect("valid");
 
-        assert_eq!(first.server.available_permits(), 28);
+        assert_eq!(first.server.permits.available_permits(), 28);
         assert!(Arc::ptr_eq(&first.server, &neighbour.server));
         assert!(!Arc::ptr_eq(&first.server, &elsewhere.server));
         assert!(!Arc::ptr_eq(&first.server, &stranger.server));
     }
 
     #[test]
-    fn endpoints_and_servers_that_nobody_uses_are_forgotten() {
+    fn urls_at_one_site_keep_it_once_and_what_is_no_longer_used_goes() {
         let endpoints = endpoints(1);
-        for number in 0..10 * SWEEP_EVERY {
-            endpoints.endpoint(&tenant("a"), &format!("http://h{number}.example/")).expect("valid");
-        }
+        let all: Vec<_> = (0..100)
+            .map(|number| endpoints.endpoint(&tenant("a"), &format!("http://H.example:80/{number}#x")).expect("valid"))
+            .collect();
+        let origins = all.iter().map(|endpoint| Arc::as_ptr(endpoint.url.origin()));
+        assert_eq!(origins.collect::<std::collections::HashSet<_>>().len(), 1);
+        assert_eq!((endpoints.endpoints.len(), endpoints.servers.len(), endpoints.sites.len()), (100, 1, 1));
+        let again = endpoints.endpoint(&tenant("a"), "http://H.example:80/7").expect("valid");
+        assert!(Arc::ptr_eq(&again, &all[7]), "a fragment tells nothing");
 
-        assert!(endpoints.by_url.len() <= SWEEP_EVERY);
-        assert!(endpoints.by_server.len() <= SWEEP_EVERY);
+        drop((all, again));
+
+        assert_eq!((endpoints.endpoints.len(), endpoints.servers.len(), endpoints.sites.len()), (0, 0, 0));
     }
 }

@@ -318,7 +318,7 @@ impl Exchange {
 /// The head of a request with a body of `length` bytes, with room behind it for a small body.
 fn encode_head(url: &ReceiveUrl, headers: &[Header], length: usize) -> Vec<u8> {
     let mut head = Vec::with_capacity(512 + if length <= COPY_BYTES { length } else { 0 });
-    head.extend_from_slice(url.request_head());
+    url.write_request_head(&mut head);
     for (name, value) in sendable(headers) {
         head.extend_from_slice(name.as_str().as_bytes());
         head.extend_from_slice(b": ");

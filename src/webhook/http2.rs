@@ -152,6 +152,11 @@ impl Http2 {
         Instant::now() >= self.retires_at || is_ended(&mut self.sender)
     }
 
+    /// Whether no exchange is on it.
+    pub(crate) fn is_unused(&self) -> bool {
+        self.load.streams.lock().all == 0
+    }
+
     /// A place for a request to `url`, if there is one: a URL takes no more than half of them, so that others find one.
     pub(crate) fn place(&self, url: &ReceiveUrl) -> Option<Place> {
         let limit = self.sender.current_max_send_streams().min(MAX_STREAMS);
@@ -198,7 +203,7 @@ impl Place {
     ) -> Result<Response<RecvStream>, Failure> {
         let mut request = Request::new(());
         *request.method_mut() = Method::POST;
-        *request.uri_mut() = url.uri().clone();
+        *request.uri_mut() = url.uri();
         *request.version_mut() = Version::HTTP_2;
         request.headers_mut().extend(sendable(headers).cloned());
         request.headers_mut().insert(CONTENT_LENGTH, body.len().into());

@@ -1,19 +1,24 @@
 //! Connections that wait for their next request, all made under one policy.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::Weak;
 use std::sync::atomic::AtomicU64;
+use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use dashmap::DashMap;
+use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::id::TenantId;
 use crate::webhook::attempt::AttemptError;
 use crate::webhook::connect::Connector;
 use crate::webhook::endpoint::ReceiveUrl;
+use crate::webhook::flights::Flights;
 use crate::webhook::http1::Http1;
 use crate::webhook::http2::Http2;
 use crate::webhook::http2::Place;
@@ -34,6 +39,11 @@ const SWEEPS_KNOWN: u64 = 24;
 pub(crate) struct Pool {
     connector: Connector,
     hosts: DashMap<Arc<str>, Host>,
+    /// How many connections it has, those aside that HTTP/1 has in use.
+    kept: AtomicUsize,
+    /// Held while some are closed for want of descriptors.
+    closing: Mutex<()>,
+    flights: Flights,
     sweeps: AtomicU64,
     _sweeper: AbortOnDropHandle<()>,
 }
@@ -49,8 +59,8 @@ pub(crate) enum Connection {
 /// What is kept for one scheme, host and port.
 #[derive(Default)]
 struct Host {
-    idle: Vec<(Http1, u64)>,
-    shared: Vec<(Http2, u64)>,
+    idle: Vec<Kept<Http1>>,
+    shared: Vec<Kept<Http2>>,
     /// Whether it spoke HTTP/2 the last time: then a crowd makes one connection, and not one each.
     is_shared: bool,
     /// The connection that is being made for such a crowd.
@@ -58,6 +68,46 @@ struct Host {
     /// Connections begun, so that its addresses are used in turn.
     turn: usize,
     used: u64,
+}
+
+/// A connection that can be used again.
+struct Kept<C> {
+    connection: C,
+    /// The tenant that used it last; of those that many share, the one it was made for.
+    tenant: TenantId,
+    /// In which sweep it was used last.
+    used: u64,
+}
+
+impl Host {
+    /// How many connections are kept.
+    fn kept(&self) -> usize {
+        self.idle.len() + self.shared.len()
+    }
+
+    /// Whether there is nothing to lose with it but whose turn it is.
+    fn is_empty(&self) -> bool {
+        self.kept() == 0 && self.dialing.is_none()
+    }
+
+    /// The tenants of connections that are not in use, the one first that has waited longest.
+    fn unused(&self) -> impl Iterator<Item = &TenantId> {
+        let shared = self.shared.iter().filter(|kept| kept.connection.is_unused()).map(|kept| &kept.tenant);
+        self.idle.iter().map(|kept| &kept.tenant).chain(shared)
+    }
+
+    /// Takes out up to so many connections of `tenant` that are not in use.
+    fn take_unused(&mut self, tenant: &TenantId, most: usize) -> (Vec<Kept<Http1>>, Vec<Kept<Http2>>) {
+        let mut left = most;
+        let mut is_taken = |is_unused: bool, of: &TenantId| {
+            let is_taken = is_unused && left > 0 && of == tenant;
+            left -= usize::from(is_taken);
+            is_taken
+        };
+        let idle = self.idle.extract_if(.., |kept| is_taken(true, &kept.tenant)).collect();
+        let shared = self.shared.extract_if(.., |kept| is_taken(kept.connection.is_unused(), &kept.tenant)).collect();
+        (idle, shared)
+    }
 }
 
 /// How making a connection ended; `None` while that goes on.
@@ -91,11 +141,14 @@ impl Drop for Dialing<'_> {
 }
 
 impl Pool {
-    /// An empty pool, swept in the background.
-    pub(crate) fn new(connector: Connector) -> Arc<Self> {
+    /// An empty pool, swept in the background. It keeps no more connections than `flights` leave descriptors.
+    pub(crate) fn new(connector: Connector, flights: Flights) -> Arc<Self> {
         Arc::new_cyclic(|pool| Self {
             connector,
             hosts: DashMap::new(),
+            kept: AtomicUsize::new(0),
+            closing: Mutex::new(()),
+            flights,
             sweeps: AtomicU64::new(0),
             _sweeper: AbortOnDropHandle::new(tokio::spawn(sweep_regularly(Weak::clone(pool)))),
         })
@@ -107,16 +160,19 @@ impl Pool {
         let sweeps = self.sweeps.load(Ordering::Relaxed);
         host.used = sweeps;
         if !host.shared.is_empty() {
-            host.shared.retain_mut(|(shared, _)| !shared.is_retired());
-            for (shared, used) in &mut host.shared {
-                if let Some(place) = shared.place(url) {
-                    *used = sweeps;
+            let before = host.shared.len();
+            host.shared.retain_mut(|kept| !kept.connection.is_retired());
+            self.kept.fetch_sub(before - host.shared.len(), Ordering::Relaxed);
+            for shared in &mut host.shared {
+                if let Some(place) = shared.connection.place(url) {
+                    shared.used = sweeps;
                     return Some(Connection::Http2(place));
                 }
             }
         }
         let now = Instant::now();
-        while let Some((mut connection, _)) = host.idle.pop() {
+        while let Some(Kept { mut connection, .. }) = host.idle.pop() {
+            self.kept.fetch_sub(1, Ordering::Relaxed);
             if connection.is_idle() && now < connection.retires_at() {
                 return Some(Connection::Http1(connection));
             }
@@ -124,8 +180,8 @@ impl Pool {
         None
     }
 
-    /// A new connection; for HTTP/2 possibly one that somebody else has just made.
-    pub(crate) async fn connect(&self, url: &ReceiveUrl) -> Result<Connection, AttemptError> {
+    /// A new connection for `tenant`; for HTTP/2 possibly one that has just been made for another request.
+    pub(crate) async fn connect(&self, tenant: &TenantId, url: &ReceiveUrl) -> Result<Connection, AttemptError> {
         loop {
             let (dialing, turn) = match self.join(url) {
                 Join::First(dialing, turn) => (dialing, turn),
@@ -142,7 +198,11 @@ impl Pool {
                     }
                 }
             };
-            let connected = self.dial(url, turn).await;
+            self.make_room();
+            let connected = self.dial(tenant, url, turn).await;
+            if connected.is_err() {
+                self.hosts.remove_if(url.origin(), |_, host| host.is_empty() && !host.is_shared);
+            }
             if let Some(dialing) = dialing {
                 dialing.end(connected.as_ref().map(|_| ()).map_err(Clone::clone));
             }
@@ -167,8 +227,8 @@ impl Pool {
         Join::First(Some(Dialing { pool: self, url, told }), turn)
     }
 
-    async fn dial(&self, url: &ReceiveUrl, turn: usize) -> Result<Connection, AttemptError> {
-        let stream = self.connector.connect(url, turn).await?;
+    async fn dial(&self, tenant: &TenantId, url: &ReceiveUrl, turn: usize) -> Result<Connection, AttemptError> {
+        let stream = self.connector.connect(tenant, url, turn).await?;
         let is_shared = stream.is_http2();
         self.hosts.entry(Arc::clone(url.origin())).or_default().is_shared = is_shared;
         if !is_shared {
@@ -177,20 +237,70 @@ impl Pool {
         let shared = Http2::open(stream).await?;
         let place = shared.first_place(url);
         let mut host = self.hosts.entry(Arc::clone(url.origin())).or_default();
-        host.shared.push((shared, self.sweeps.load(Ordering::Relaxed)));
+        host.shared.push(self.count(tenant, shared));
         Ok(Connection::Http2(place))
     }
 
-    /// Keeps a connection whose exchange is complete for the next one.
-    pub(crate) fn keep(&self, url: &ReceiveUrl, connection: Http1) {
+    /// Keeps a connection whose exchange for `tenant` is complete for the next one.
+    pub(crate) fn keep(&self, tenant: &TenantId, url: &ReceiveUrl, connection: Http1) {
         if Instant::now() >= connection.retires_at() {
             return;
         }
-        let kept = (connection, self.sweeps.load(Ordering::Relaxed));
-        match self.hosts.get_mut(url.origin()) {
-            Some(mut host) if host.idle.len() < MAX_IDLE_PER_HOST => host.idle.push(kept),
-            Some(_) => {}
-            None => self.hosts.entry(Arc::clone(url.origin())).or_default().idle.push(kept),
+        let mut host = self.hosts.entry(Arc::clone(url.origin())).or_default();
+        if host.idle.len() < MAX_IDLE_PER_HOST {
+            host.idle.push(self.count(tenant, connection));
+        }
+        drop(host);
+        self.make_room();
+    }
+
+    fn count<C>(&self, tenant: &TenantId, connection: C) -> Kept<C> {
+        self.kept.fetch_add(1, Ordering::Relaxed);
+        Kept { connection, tenant: tenant.clone(), used: self.sweeps.load(Ordering::Relaxed) }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn hosts(&self) -> usize {
+        self.hosts.len()
+    }
+
+    /// How many connections more are kept than there are descriptors for.
+    fn excess(&self) -> usize {
+        let spare = usize::try_from(self.flights.spare()).unwrap_or(usize::MAX);
+        self.kept.load(Ordering::Relaxed).saturating_sub(spare)
+    }
+
+    /// Closes connections that are not in use until there are descriptors for the rest: those of the tenant first that has most of them.
+    fn make_room(&self) {
+        if self.excess() == 0 {
+            return;
+        }
+        // One look at all of them is enough at a time.
+        let Some(_closing) = self.closing.try_lock() else { return };
+        loop {
+            let excess = self.excess();
+            let mut unused: HashMap<TenantId, usize> = HashMap::new();
+            for host in &self.hosts {
+                host.unused().for_each(|tenant| *unused.entry(tenant.clone()).or_default() += 1);
+            }
+            let Some((tenant, count)) = unused.into_iter().max_by_key(|(_, count)| *count).filter(|_| excess > 0)
+            else {
+                return;
+            };
+            // Some more than that, so that it is not looked for them again at once.
+            self.close_unused(&tenant, excess.max(count / 8));
+        }
+    }
+
+    fn close_unused(&self, tenant: &TenantId, mut most: usize) {
+        for mut host in self.hosts.iter_mut() {
+            let (idle, shared) = host.take_unused(tenant, most);
+            let taken = idle.len() + shared.len();
+            self.kept.fetch_sub(taken, Ordering::Relaxed);
+            most -= taken;
+            if most == 0 {
+                return;
+            }
         }
     }
 
@@ -200,13 +310,19 @@ impl Pool {
         let is_fresh = |used: u64| sweeps - used < SWEEPS_KEPT;
         let now = Instant::now();
         self.hosts.retain(|_, host| {
-            host.idle.retain_mut(|(connection, used)| {
+            let before = host.kept();
+            host.idle.retain_mut(|Kept { connection, used, .. }| {
                 is_fresh(*used) && now < connection.retires_at() && connection.is_idle()
             });
-            host.shared.retain_mut(|(shared, used)| is_fresh(*used) && !shared.is_retired());
-            let is_empty = host.idle.is_empty() && host.shared.is_empty() && host.dialing.is_none();
-            !is_empty || sweeps - host.used < SWEEPS_KNOWN
+            host.shared.retain_mut(|kept| is_fresh(kept.used) && !kept.connection.is_retired());
+            self.kept.fetch_sub(before - host.kept(), Ordering::Relaxed);
+            !host.is_empty() || sweeps - host.used < SWEEPS_KNOWN
         });
+        if self.hosts.capacity() > 4 * self.hosts.len() + 1_024 {
+            self.hosts.shrink_to_fit();
+        }
+        self.make_room();
+        self.connector.sweep();
     }
 }
 

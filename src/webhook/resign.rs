@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::answer::Answer;
 use super::attempt::AttemptError;
+use super::client::Caller;
 use super::client::Client;
 use super::inbox::Inbox;
 use super::request;
@@ -84,8 +85,9 @@ impl Outgoing<'_> {
     }
 
     async fn send(&self, client: &Client, signed: Signed) -> Posted {
-        let Inbox { epoch, endpoint, .. } = self.inbox;
-        client.post(*epoch, &endpoint.url, signed.headers.as_slice(), signed.body, self.limit).await
+        let Inbox { tenant, epoch, endpoint, .. } = self.inbox;
+        let caller = Caller { tenant: &tenant.id, epoch: *epoch };
+        client.post(caller, &endpoint.url, signed.headers.as_slice(), signed.body, self.limit).await
     }
 
     fn was_taken(&self, settings: &Settings, key: &Key) {

@@ -11,6 +11,8 @@ use tokio::time::timeout_at;
 
 use super::endpoints::Endpoint;
 use super::endpoints::Gate;
+use super::endpoints::Server;
+use super::flights::Flight;
 use crate::delivery::Admission;
 use crate::delivery::Ended;
 use crate::delivery::Health;
@@ -25,10 +27,11 @@ pub(super) struct Turn {
     is_over: bool,
 }
 
-/// What an attempt holds: its turn, and one of the requests that its server may have in flight.
+/// What an attempt holds: its turn, one of the requests that its server may have in flight, and one of those that its tenant may.
 pub(super) struct Permits<'a> {
     turn: Turn,
     server: SemaphorePermit<'a>,
+    flight: Flight,
 }
 
 /// How an attempt ended, for those that come after it.
@@ -53,11 +56,11 @@ pub(super) async fn admit(endpoint: &Arc<Endpoint>, is_late: bool, deadline: Ins
         Ok(turn) => turn,
         Err(called) => Box::pin(timeout_at(deadline, called)).await.ok()?.ok()?,
     };
-    let server = match endpoint.server.try_acquire() {
-        Ok(permit) => permit,
-        Err(_) => Box::pin(timeout_at(deadline, endpoint.server_permit())).await.ok()??,
+    let (server, flight) = match endpoint.server.take() {
+        Some(taken) => taken,
+        None => Box::pin(timeout_at(deadline, endpoint.server_permits(is_late))).await.ok()??,
     };
-    Some(Permits { turn, server })
+    Some(Permits { turn, server, flight })
 }
 
 impl Endpoint {
@@ -88,6 +91,13 @@ impl Endpoint {
         }
     }
 
+    /// Waits until one more request may be in flight at its server, and then until its tenant may have one more.
+    async fn server_permits(&self, is_late: bool) -> Option<(SemaphorePermit<'_>, Flight)> {
+        let _turn = self.server_turn.lock().await;
+        let permit = self.server.permits.acquire().await.ok()?;
+        Some((permit, self.server.flights.wait(&self.server.tenant, is_late).await?))
+    }
+
     /// Calls again at this time. Without a runtime nothing waits any more.
     fn set_alarm(self: &Arc<Self>, at: Instant) {
         let Ok(runtime) = Handle::try_current() else { return };
@@ -107,11 +117,13 @@ impl Endpoint {
             }
         });
     }
+}
 
-    /// One of the requests that the server may have in flight.
-    async fn server_permit(&self) -> Option<SemaphorePermit<'_>> {
-        let _turn = self.server_turn.lock().await;
-        self.server.acquire().await.ok()
+impl Server {
+    /// One more request at once, if there may be one.
+    fn take(&self) -> Option<(SemaphorePermit<'_>, Flight)> {
+        let permit = self.permits.try_acquire().ok()?;
+        Some((permit, self.flights.take(&self.tenant)?))
     }
 }
 
@@ -145,9 +157,9 @@ impl Gate {
 impl Permits<'_> {
     /// The attempt has ended so.
     pub(super) fn end(self, end: &End<'_>) {
-        let Self { mut turn, server } = self;
-        // Whoever has the next turn needs it.
-        drop(server);
+        let Self { mut turn, server, flight } = self;
+        // Whoever has the next turn needs them.
+        drop((server, flight));
         turn.end(end);
     }
 }
@@ -169,7 +181,7 @@ impl Turn {
             (is_halved, gate.allowance.limit(), was_open, is_open)
         };
         self.give_back();
-        let (tenant, url) = (&self.endpoint.tenant, &self.endpoint.url);
+        let (tenant, url) = (&self.endpoint.server.tenant, &self.endpoint.url);
         match (was_open, is_open) {
             (false, true) => {
                 tracing::warn!(tenant.id = %tenant, %url, reason, "business server does not answer: its events wait for one probe at a time");
@@ -208,11 +220,12 @@ mod tests {
     use crate::id::TenantId;
     use crate::webhook::Demand;
     use crate::webhook::Endpoints;
+    use crate::webhook::Flights;
 
     const SOON: Duration = Duration::from_millis(10);
 
     fn endpoint(max_in_flight: usize) -> Arc<Endpoint> {
-        let endpoints = Endpoints::new(max_in_flight, Duration::from_secs(10));
+        let endpoints = Endpoints::new(max_in_flight, Duration::from_secs(10), Flights::unbounded());
         endpoints.endpoint(&TenantId::new("t"), "http://h.example/").expect("valid")
     }
 
@@ -307,8 +320,8 @@ mod tests {
         let endpoint = endpoint(64);
         (0..10).for_each(|_| {
             let turn = endpoint.ask(false).expect("it is closed");
-            let server = endpoint.server.try_acquire().expect("free");
-            Permits { turn, server }.end(&end(Health::Down, Strain::Refused));
+            let (server, flight) = endpoint.server.take().expect("free");
+            Permits { turn, server, flight }.end(&end(Health::Down, Strain::Refused));
         });
         let mut crowd = tokio::task::JoinSet::new();
         let begun = Instant::now();
@@ -333,10 +346,10 @@ mod tests {
     /// A URL with many requests that wait for the server's permits does not keep another one from its own.
     #[tokio::test(start_paused = true)]
     async fn the_urls_of_a_server_take_turns() {
-        let endpoints = Endpoints::new(2, Duration::from_secs(10));
+        let endpoints = Endpoints::new(2, Duration::from_secs(10), Flights::unbounded());
         let url = |path: usize| endpoints.endpoint(&TenantId::new("t"), &format!("http://h.example/{path}"));
         let busy = [0, 1, 2, 3].map(|path| url(path).expect("valid"));
-        let held = [0, 1, 2, 3].map(|number| busy[number].server.clone().try_acquire_many_owned(2).expect("free"));
+        let held = [0, 1, 2, 3].map(|number| busy[number].server.permits.try_acquire_many(2).expect("free"));
         let mut order = vec![];
         let (told, mut heard) = tokio::sync::mpsc::channel(3);
         for (name, url_number) in [("a1", 4), ("a2", 4), ("b", 5)] {

@@ -7,6 +7,7 @@ use std::io::Write;
 use std::net::TcpListener;
 use std::net::TcpStream;
 use std::sync::Arc;
+use std::sync::Condvar;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
@@ -26,6 +27,7 @@ pub(crate) struct Business {
     pub(crate) authority: String,
     refuses: Arc<AtomicBool>,
     says: Arc<Mutex<Option<String>>>,
+    holds: Arc<(Mutex<bool>, Condvar)>,
     events: Receiver<serde_json::Value>,
 }
 
@@ -48,13 +50,29 @@ impl Business {
         let is_refusing = Arc::clone(&refuses);
         let says: Arc<Mutex<Option<String>>> = Arc::default();
         let said = Arc::clone(&says);
+        let holds: Arc<(Mutex<bool>, Condvar)> = Arc::default();
+        let is_holding = Arc::clone(&holds);
         thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
                 let (sender, refuses, says) = (sender.clone(), Arc::clone(&is_refusing), Arc::clone(&said));
-                thread::spawn(move || serve(stream, &sender, answer, &refuses, &says));
+                let holds = Arc::clone(&is_holding);
+                thread::spawn(move || serve(stream, &sender, answer, &refuses, &says, &holds));
             }
         });
-        Self { authority, refuses, says, events }
+        Self { authority, refuses, says, holds, events }
+    }
+
+    /// Accepts every event, but says so only when it is told to.
+    pub(crate) fn holding() -> Self {
+        let held = Self::start(true);
+        *held.holds.0.lock().expect("no panic") = true;
+        held
+    }
+
+    /// Says now what it thinks of the events that have come.
+    pub(crate) fn release(&self) {
+        *self.holds.0.lock().expect("no panic") = false;
+        self.holds.1.notify_all();
     }
 
     /// Answers 500 to every event from now on, and forgets it, or no longer.
@@ -109,6 +127,7 @@ fn serve(
     answer: Option<&[u8]>,
     refuses: &AtomicBool,
     says: &Mutex<Option<String>>,
+    holds: &(Mutex<bool>, Condvar),
 ) -> Option<()> {
     let mut writer = stream.try_clone().ok()?;
     let mut reader = BufReader::new(stream);
@@ -134,6 +153,7 @@ fn serve(
             continue;
         }
         sender.send(serde_json::from_str(body["data"].as_str()?).ok()?).ok()?;
+        drop(holds.1.wait_while(holds.0.lock().ok()?, |holds| *holds).ok()?);
         if let Some(said) = &*says.lock().ok()? {
             writer.write_all(said.as_bytes()).ok()?;
         } else if let Some(answer) = answer {

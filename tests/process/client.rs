@@ -60,7 +60,16 @@ pub(crate) fn ask(stream: &mut (impl Read + Write), business: &str) -> (String, 
 
 /// Asks for a tunnel; the answer if it is not granted.
 pub(crate) fn try_ask(stream: &mut (impl Read + Write), business: &str) -> Result<(String, String), serde_json::Value> {
-    let data = format!("{{\"receiveUrl\":\"http://{business}/tunnel\",\"protocolType\":\"ws\"}}");
+    try_ask_for(stream, business, &format!("http://{business}/tunnel"))
+}
+
+/// The same with another receive URL.
+pub(crate) fn try_ask_for(
+    stream: &mut (impl Read + Write),
+    business: &str,
+    receive_url: &str,
+) -> Result<(String, String), serde_json::Value> {
+    let data = format!("{{\"receiveUrl\":\"{receive_url}\",\"protocolType\":\"ws\"}}");
     let answer = call(stream, business, "/get/wsurl", &data);
     if answer["code"] != 0 {
         return Err(answer);

@@ -8,11 +8,15 @@ use std::time::Instant;
 
 use super::business::Business;
 use super::client::Client;
+use super::client::ask;
 use super::client::call;
 use super::client::connect;
 use super::client::get;
 use super::client::try_ask;
+use super::client::try_ask_for;
+use super::cluster::until;
 use super::gateway::Gateway;
+use super::gateway::KEY;
 use super::gateway::SOON;
 use super::gateway::config;
 
@@ -129,6 +133,71 @@ fn connections_that_do_nothing_make_room_for_those_that_ask() {
         assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
         drop(greedy);
     }
+}
+
+/// Each tunnel has a URL and a server of its own, so that neither has much to do. Without a bound for their tenant their answers, which
+/// do not come, take every descriptor, and those of the neighbour and of `/readyz` with them.
+#[test]
+fn hanging_answers_of_one_tenant_leave_descriptors_to_others() {
+    const HANGING: usize = 200;
+    let servers: Vec<_> = (0..4).map(|_| Business::holding()).collect();
+    let loud = &servers[0].authority;
+    let quiet = Business::closing();
+    let more = format!("receive_hosts = [\"*\"]\n[[tenants]]\nserver_host = {:?}\nkeys = [{KEY:?}]\n", quiet.authority);
+    let config = config(loud, &more).replace("[webhook]", "[webhook]\ntimeout_ms = 60000\nmessage_ttl_secs = 300");
+    let gateway = Gateway::start_with_descriptors(&config, 128);
+    let mut api = connect(&gateway.url);
+    for number in 0..HANGING {
+        let url = format!("http://{}/{number}", servers[number % servers.len()].authority);
+        let (_, path) = try_ask_for(&mut api, loud, &url).unwrap_or_else(|refusal| panic!("{number}: {refusal}"));
+        drop(Client::open(connect(&gateway.url), &path));
+    }
+    until("only its events are left", || gateway.sum("wafergate_connections ") == 0);
+    assert_eq!(gateway.sum("wafergate_webhook_queue "), 2 * HANGING, "connect and close of each");
+
+    let taken: usize = servers.iter().map(|server| server.rest().len()).sum();
+    assert!((1..=8).contains(&taken), "a sixteenth of 128 descriptors, not {taken}");
+    assert!(is_ready(&gateway));
+    let mut clients: Vec<_> = (0..20)
+        .map(|_| {
+            let (_, path) = ask(&mut api, &quiet.authority);
+            let client = Client::open(connect(&gateway.url), &path);
+            assert_eq!(quiet.event().0, "connect");
+            client
+        })
+        .collect();
+    for client in &mut clients {
+        client.send("message:beside the loud one");
+        assert_eq!(quiet.event().0, "message");
+    }
+
+    servers.iter().for_each(Business::release);
+    until("nothing is lost", || gateway.sum("wafergate_webhook_queue ") == 0);
+    assert_eq!(gateway.sum("wafergate_webhooks_total{event=\"close\",result=\"ok\"}"), HANGING);
+    assert_eq!(gateway.sum("wafergate_webhooks_total{event=\"connect\",result=\"ok\"}"), HANGING + 20);
+}
+
+/// Each of its servers keeps its connection open for the next event.
+#[test]
+fn connections_that_one_tenant_keeps_leave_descriptors_to_others() {
+    let servers: Vec<_> = (0..110).map(|_| Business::start(true)).collect();
+    let loud = &servers[0].authority;
+    let quiet = Business::start(true);
+    let more = format!("receive_hosts = [\"*\"]\n[[tenants]]\nserver_host = {:?}\nkeys = [{KEY:?}]\n", quiet.authority);
+    let gateway = Gateway::start_with_descriptors(&config(loud, &more), 128);
+    let mut api = connect(&gateway.url);
+
+    for (number, server) in servers.iter().enumerate() {
+        let url = format!("http://{}/", server.authority);
+        let (_, path) = try_ask_for(&mut api, loud, &url).unwrap_or_else(|refusal| panic!("{number}: {refusal}"));
+        drop(Client::open(connect(&gateway.url), &path));
+        assert_eq!((server.event().0.as_str(), server.event().0.as_str()), ("connect", "close"));
+    }
+
+    assert!(is_ready(&gateway));
+    let (_, path) = ask(&mut api, &quiet.authority);
+    let _client = Client::open(connect(&gateway.url), &path);
+    assert_eq!(quiet.event().0, "connect");
 }
 
 /// Each of them would be a line every 100 ms.

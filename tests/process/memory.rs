@@ -15,6 +15,7 @@ use super::client::Client;
 use super::client::ask;
 use super::client::call;
 use super::client::connect;
+use super::client::try_ask_for;
 use super::cluster::until;
 use super::gateway::Gateway;
 use super::gateway::SOON;
@@ -33,6 +34,9 @@ const LARGE_BYTES: usize = 30_000;
 
 /// Tunnels whose `close` event nobody takes.
 const CLOSES: usize = 3_000;
+
+/// What a close with a receive URL of its own may take beside that one: what is known of the URL, and of a server of its own.
+const OWN_URL_BYTES: usize = 1_024;
 
 /// What the allocator may keep for itself, whatever the tunnels do.
 const FIXED_BYTES: usize = 4 * 1_024 * 1_024;
@@ -159,17 +163,40 @@ fn lazy(url: &str, path: &str) -> TcpStream {
 
 #[test]
 fn a_close_that_nobody_takes_costs_a_kibibyte_at_most() {
+    assert_closes_take(1_024, |nobody, _| format!("http://{nobody}/tunnel"));
+}
+
+#[test]
+fn a_close_with_a_receive_url_of_its_own_shares_what_is_the_same() {
+    assert_closes_take(1_024 + OWN_URL_BYTES, |nobody, number| format!("http://{nobody}/tunnel/{number:040}"));
+}
+
+#[test]
+fn a_close_with_a_long_receive_url_keeps_it_once() {
+    let long = "x".repeat(1_900);
+    assert_closes_take(1_024 + OWN_URL_BYTES + 2_048, |nobody, number| format!("http://{nobody}/{long}/{number:06}"));
+}
+
+#[test]
+fn a_close_with_a_business_server_of_its_own_costs_little_more() {
+    assert_closes_take(1_024 + OWN_URL_BYTES, |_, number| {
+        format!("http://127.1.{}.{}:9/tunnel", number / 250, number % 250 + 1)
+    });
+}
+
+/// So many bytes at most for each pending close of tunnels with these receive URLs.
+fn assert_closes_take(bytes: usize, receive_url: impl Fn(&str, usize) -> String) {
     let nobody = TcpListener::bind("127.0.0.43:0").expect("bound").local_addr().expect("bound").to_string();
     // What is kept of a tunnel for other reasons is soon gone: its `connect` event, its connect URL, its silence.
     let times = "[tunnel]\nconnect_ttl_secs = 1\nheartbeat_secs = 1\n[webhook]\nmessage_ttl_secs = 1";
-    let config = config(&nobody, "").replace("[webhook]", times);
+    let config = config(&nobody, "receive_hosts = [\"*\"]\n").replace("[webhook]", times);
     // What is freed goes back to the system at once.
     let gateway = Gateway::start_with(&config, &[("_RJEM_MALLOC_CONF", "dirty_decay_ms:0,muzzy_decay_ms:0")]);
     let mut waiting = 0;
     let mut end_tunnels = |count: usize| {
         let mut api = connect(&gateway.url);
-        for _ in 0..count {
-            let (_, path) = ask(&mut api, &nobody);
+        for number in waiting..waiting + count {
+            let (_, path) = try_ask_for(&mut api, &nobody, &receive_url(&nobody, number)).expect("granted");
             drop(Client::open_with(connect(&gateway.url), &path, 1));
         }
         waiting += count;
@@ -183,6 +210,7 @@ fn a_close_that_nobody_takes_costs_a_kibibyte_at_most() {
     let after = end_tunnels(CLOSES);
 
     let used = after.saturating_sub(before);
-    let bound = CLOSES * 1_024 + FIXED_BYTES / 32;
+    let bound = CLOSES * bytes + FIXED_BYTES / 32;
+    println!("{} bytes for each pending close event", used / CLOSES);
     assert!(used <= bound, "{} bytes for each pending close event", used / CLOSES);
 }

@@ -36,6 +36,7 @@ use wafergate::protocol::wafer::Target;
 use wafergate::server::Descriptors;
 use wafergate::tenant::Tenant;
 use wafergate::webhook::Dispatcher;
+use wafergate::webhook::Flights;
 use wafergate::webhook::Upkeep;
 use wafergate::webhook::client;
 use wafergate::webhook::client::Client;
@@ -101,6 +102,7 @@ pub(crate) async fn run(shared: Rc<Shared>, shops: Rc<Vec<IpAddr>>) -> turmoil::
         guard: Guard::of(&options.webhook),
         roots: Roots::Given(vec![]),
         resolver: Arc::new(NoNames),
+        flights: Flights::unbounded(),
         dial: Arc::new(SimDial),
         wall_clock: Arc::new(|| UNIX_EPOCH + SimClock.unix_time()),
         fence: Arc::clone(engine.fence()),
@@ -119,6 +121,7 @@ pub(crate) async fn run(shared: Rc<Shared>, shops: Rc<Vec<IpAddr>>) -> turmoil::
         random_id: drawn::tunnel_id,
         metrics,
         descriptors: Arc::new(Descriptors::of_this_process()?),
+        flights: Flights::unbounded(),
     }));
     let node = Node { gateway: Arc::clone(&gateway), dispatcher: dispatcher.clone(), connections: vec![] };
     shared.node.replace(Some(node));

@@ -12,6 +12,7 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 
 use crate::fence::Fence;
+use crate::webhook::Flights;
 use crate::webhook::attempt::AttemptError;
 use crate::webhook::client::Client;
 use crate::webhook::client::Settings;
@@ -82,6 +83,7 @@ async fn refused_addresses_are_left_out() {
             dial: Arc::clone(&dialed) as _,
             wall_clock: Arc::new(wall_clock),
             fence: Arc::new(Fence::always()),
+            flights: Flights::unbounded(),
         });
 
         post(&client, &server.named("http", "mixed.test"), LONG).await.expect("answered");
@@ -201,6 +203,7 @@ async fn platforms_and_ports_of_other_services_are_refused_where_the_connection_
             dial: Arc::new(NoNetwork),
             wall_clock: Arc::new(wall_clock),
             fence: Arc::new(Fence::always()),
+            flights: Flights::unbounded(),
         });
         let url = ReceiveUrl::parse(&format!("http://shop.test:{port}/")).expect("a URL");
         let (_, reason, _) = failure(&client, &url, LONG).await;

@@ -20,7 +20,9 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
 use crate::fence::Fence;
+use crate::webhook::Flights;
 use crate::webhook::answer::End;
+use crate::webhook::client::Caller;
 use crate::webhook::client::Client;
 use crate::webhook::client::Settings;
 use crate::webhook::client_tests::LONG;
@@ -29,6 +31,7 @@ use crate::webhook::client_tests::client;
 use crate::webhook::client_tests::client_with;
 use crate::webhook::client_tests::failure;
 use crate::webhook::client_tests::nets;
+use crate::webhook::client_tests::ours;
 use crate::webhook::client_tests::post;
 use crate::webhook::client_tests::server::EMPTY;
 use crate::webhook::client_tests::server::OneAnswer;
@@ -72,10 +75,11 @@ async fn nothing_is_sent_for_a_life_that_ends_while_the_connection_is_made() {
         dial: Arc::new(TcpDial),
         wall_clock: Arc::new(wall_clock),
         fence,
+        flights: Flights::unbounded(),
     });
     let url = server.named("http", "shop.test");
 
-    let error = client.post(0, &url, &[], Bytes::from_static(b"late"), LONG).await.expect_err("it must not speak");
+    let error = client.post(ours(), &url, &[], Bytes::from_static(b"late"), LONG).await.expect_err("it must not speak");
 
     assert!(!error.is_unknown_outcome(), "{error:?}");
     assert!(error.reason().contains("without asking"), "{}", error.reason());
@@ -102,15 +106,19 @@ async fn a_connection_of_an_earlier_life_takes_no_request_of_the_next_one() {
         dial: Arc::new(TcpDial),
         wall_clock: Arc::new(wall_clock),
         fence: Arc::clone(&fence),
+        flights: Flights::unbounded(),
     });
-    client.post(0, &server.url(), &[], Bytes::new(), LONG).await.expect("answered");
+    client.post(ours(), &server.url(), &[], Bytes::new(), LONG).await.expect("answered");
     fence.begin_epoch();
-    assert!(client.post(0, &server.url(), &[], Bytes::new(), LONG).await.is_err());
-    assert!(client.post(1, &server.url(), &[], Bytes::new(), LONG).await.is_err(), "it is not open yet");
+    assert!(client.post(ours(), &server.url(), &[], Bytes::new(), LONG).await.is_err());
+    assert!(
+        client.post(Caller { epoch: 1, ..ours() }, &server.url(), &[], Bytes::new(), LONG).await.is_err(),
+        "it is not open yet"
+    );
     fence.open_until(1, fence.now() + LONG);
 
-    client.post(1, &server.url(), &[], Bytes::new(), LONG).await.expect("answered");
-    assert!(client.post(0, &server.url(), &[], Bytes::new(), LONG).await.is_err());
+    client.post(Caller { epoch: 1, ..ours() }, &server.url(), &[], Bytes::new(), LONG).await.expect("answered");
+    assert!(client.post(ours(), &server.url(), &[], Bytes::new(), LONG).await.is_err());
     assert_eq!(server.connections(), 2, "what was kept of the earlier life is not used");
 }
 
@@ -133,19 +141,20 @@ async fn what_waits_for_its_turn_on_an_http2_connection_is_not_sent_when_the_lif
         dial: Arc::new(TcpDial),
         wall_clock: Arc::new(wall_clock),
         fence: Arc::clone(&fence),
+        flights: Flights::unbounded(),
     });
     let (url, body) = (server.named("https", "tls.test"), Bytes::from_static(b"{\"data\":\"{}\"}"));
-    client.post(0, &url, &[], body.clone(), LONG).await.expect("answered");
+    client.post(ours(), &url, &[], body.clone(), LONG).await.expect("answered");
 
-    let mut late = pin!(client.post(0, &url, &[], body.clone(), LONG));
+    let mut late = pin!(client.post(ours(), &url, &[], body.clone(), LONG));
     assert!(late.as_mut().now_or_never().is_none(), "the connection has a task of its own, which has not run yet");
     fence.begin_epoch();
     fence.open_until(1, fence.now() + LONG);
     late.await.expect_err("it must not speak");
 
-    let answer = client.post(1, &url, &[], body.clone(), LONG).await.expect("answered");
+    let answer = client.post(Caller { epoch: 1, ..ours() }, &url, &[], body.clone(), LONG).await.expect("answered");
     assert_eq!(answer.body, "HTTP/2.0");
-    assert!(client.post(0, &url, &[], body, LONG).await.is_err());
+    assert!(client.post(ours(), &url, &[], body, LONG).await.is_err());
     assert_eq!((came.load(Ordering::SeqCst), server.connections()), (2, 2));
 }
 
@@ -169,7 +178,7 @@ async fn a_request_carries_host_length_and_headers() {
     let answer = post(&client, &server.named("http", "API.example.test"), LONG).await.expect("answered");
     assert_eq!((answer.status, answer.retry_after), (StatusCode::OK, None));
     assert_eq!(answer.body, "{\"code\":0}");
-    client.post(0, &server.url(), &[], Bytes::new(), LONG).await.expect("answered");
+    client.post(ours(), &server.url(), &[], Bytes::new(), LONG).await.expect("answered");
 
     let port = server.address.port();
     let named = format!(
@@ -196,7 +205,7 @@ async fn headers_that_frame_the_request_are_ours_alone() {
     let headers = ["host", "content-length", "transfer-encoding", "connection"]
         .map(|name| (HeaderName::from_static(name), HeaderValue::from_static("evil")));
 
-    client().post(0, &server.url(), &headers, Bytes::new(), LONG).await.expect("answered");
+    client().post(ours(), &server.url(), &headers, Bytes::new(), LONG).await.expect("answered");
 
     let address = server.address;
     assert_eq!(*requests.lock(), [format!("POST /hook?x=1 HTTP/1.1\r\nhost: {address}\r\ncontent-length: 0\r\n\r\n")]);
@@ -223,7 +232,7 @@ async fn a_large_body_arrives_whole() {
     let sizes = [1, 16 * 1024, 16 * 1024 + 1, 300_000, 16 * 1024 * 1024, 1];
     for size in sizes {
         let body = Bytes::from(vec![b'x'; size]);
-        client.post(0, &server.url(), &[], body, LONG).await.expect("answered");
+        client.post(ours(), &server.url(), &[], body, LONG).await.expect("answered");
     }
 
     assert_eq!(*lengths.lock(), sizes);
@@ -242,7 +251,7 @@ async fn a_server_that_refuses_without_reading_it_all_is_heard() {
 
     for attempt in 1..=2 {
         let body = Bytes::from(vec![b'x'; 32 * 1024 * 1024]);
-        let answer = client.post(0, &server.url(), &[], body, LONG).await.expect("answered");
+        let answer = client.post(ours(), &server.url(), &[], body, LONG).await.expect("answered");
         assert_eq!(answer.status, StatusCode::PAYLOAD_TOO_LARGE);
         assert_eq!(server.connections(), attempt, "a half-sent request is not followed by another");
     }
@@ -261,7 +270,7 @@ async fn an_interim_answer_does_not_stop_a_large_body() {
     .await;
 
     let body = Bytes::from(vec![b'x'; SIZE]);
-    let answer = client().post(0, &server.url(), &[], body, LONG).await.expect("answered");
+    let answer = client().post(ours(), &server.url(), &[], body, LONG).await.expect("answered");
 
     assert_eq!(answer.status, StatusCode::NO_CONTENT);
 }
@@ -281,7 +290,7 @@ async fn an_interim_answer_in_pieces_does_not_stop_a_large_body_either() {
     .await;
 
     let body = Bytes::from(vec![b'x'; 2 * HALF]);
-    let answer = client().post(0, &server.url(), &[], body, LONG).await.expect("answered");
+    let answer = client().post(ours(), &server.url(), &[], body, LONG).await.expect("answered");
 
     assert_eq!(answer.status, StatusCode::NO_CONTENT);
 }

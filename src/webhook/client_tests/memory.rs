@@ -24,6 +24,7 @@ use tokio::io::DuplexStream;
 use tokio_rustls::TlsAcceptor;
 
 use crate::fence::Fence;
+use crate::webhook::Flights;
 use crate::webhook::client::Client;
 use crate::webhook::client::Settings;
 use crate::webhook::client_tests::nets;
@@ -79,6 +80,7 @@ impl Network {
             dial: Arc::new(Handle(Arc::clone(self))),
             wall_clock: Arc::new(wall_clock),
             fence: Arc::new(Fence::always()),
+            flights: Flights::unbounded(),
         })
     }
 }

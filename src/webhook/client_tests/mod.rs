@@ -13,6 +13,7 @@ mod tls;
 
 use std::io;
 use std::sync::Arc;
+use std::sync::LazyLock;
 use std::time::Duration;
 use std::time::SystemTime;
 use std::time::UNIX_EPOCH;
@@ -27,8 +28,11 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
 use crate::fence::Fence;
+use crate::id::TenantId;
+use crate::webhook::Flights;
 use crate::webhook::answer::Answer;
 use crate::webhook::attempt::AttemptError;
+use crate::webhook::client::Caller;
 use crate::webhook::client::Client;
 use crate::webhook::client::Settings;
 use crate::webhook::client_tests::server::OneAnswer;
@@ -63,7 +67,14 @@ fn client_with(allow: &[&str], resolver: Arc<dyn Resolve>, roots: Vec<Certificat
         dial: Arc::new(TcpDial),
         wall_clock: Arc::new(wall_clock),
         fence: Arc::new(Fence::always()),
+        flights: Flights::unbounded(),
     })
+}
+
+/// Whose the requests of most tests are.
+fn ours() -> Caller<'static> {
+    static TENANT: LazyLock<TenantId> = LazyLock::new(|| TenantId::new("ours"));
+    Caller { tenant: &TENANT, epoch: 0 }
 }
 
 /// A client that may reach loopback, for which every name is this machine.
@@ -77,7 +88,7 @@ fn trusting(root: CertificateDer<'static>) -> Client {
 
 async fn post(client: &Client, url: &ReceiveUrl, limit: Duration) -> Result<Answer, AttemptError> {
     let headers = [(CONTENT_TYPE, HeaderValue::from_static("application/json"))];
-    client.post(0, url, &headers, Bytes::from_static(b"{\"data\":\"{}\"}"), limit).await
+    client.post(ours(), url, &headers, Bytes::from_static(b"{\"data\":\"{}\"}"), limit).await
 }
 
 /// Posts to a server that must not answer, and gives the label, the words and whether the outcome is unknown.

@@ -28,6 +28,7 @@ use crate::webhook::Deliver;
 use crate::webhook::Dispatcher;
 use crate::webhook::Endpoint;
 use crate::webhook::Endpoints;
+use crate::webhook::Flights;
 use crate::webhook::Inbox;
 use crate::webhook::Upkeep;
 use crate::webhook::client_tests::memory::Network;
@@ -89,7 +90,7 @@ fn tenant() -> Arc<Tenant> {
 }
 
 fn endpoint() -> Arc<Endpoint> {
-    let endpoints = Endpoints::new(256, Duration::from_secs(10));
+    let endpoints = Endpoints::new(256, Duration::from_secs(10), Flights::unbounded());
     endpoints.endpoint(&TenantId::new("x"), "http://shop.test/hook").expect("valid")
 }
 

@@ -11,9 +11,14 @@ use tokio::task::yield_now;
 use tokio::time::Instant;
 use tokio::time::timeout;
 
+use crate::fence::Fence;
+use crate::id::TenantId;
+use crate::server::Room;
+use crate::webhook::Flights;
 use crate::webhook::client_tests::LONG;
 use crate::webhook::client_tests::client;
 use crate::webhook::client_tests::nets;
+use crate::webhook::client_tests::ours;
 use crate::webhook::client_tests::post;
 use crate::webhook::client_tests::server::EMPTY;
 use crate::webhook::client_tests::server::OneAnswer;
@@ -23,8 +28,10 @@ use crate::webhook::client_tests::server::self_signed;
 use crate::webhook::client_tests::watched;
 use crate::webhook::connect::Connector;
 use crate::webhook::dial::TcpDial;
+use crate::webhook::endpoint::ReceiveUrl;
 use crate::webhook::guard::Guard;
 use crate::webhook::http1::Http1;
+use crate::webhook::lookups::LookUps;
 use crate::webhook::pool::Connection;
 use crate::webhook::pool::Pool;
 use crate::webhook::tls::Roots;
@@ -32,13 +39,12 @@ use crate::webhook::tls::Tls;
 
 fn pool(tls: Tls) -> Arc<Pool> {
     let guard = Guard::new(nets(&["127.0.0.0/8"]));
-    Pool::new(Connector::new(
-        guard,
-        OneAnswer::new(&["127.0.0.1"]),
-        Arc::new(TcpDial),
-        tls,
-        Arc::new(crate::fence::Fence::always()),
-    ))
+    pool_with(guard, tls, Flights::unbounded())
+}
+
+fn pool_with(guard: Guard, tls: Tls, flights: Flights) -> Arc<Pool> {
+    let look_ups = LookUps::new(OneAnswer::new(&["127.0.0.1"]));
+    Pool::new(Connector::new(guard, look_ups, Arc::new(TcpDial), tls, Arc::new(Fence::always())), flights)
 }
 
 fn http1(connection: Option<Connection>) -> Option<Http1> {
@@ -54,15 +60,15 @@ async fn a_connection_is_kept_for_six_sweeps() {
     let (pool, url) = (pool(Tls::new(Roots::Given(Vec::new()))), server.url());
     assert!(pool.take(&url).is_none());
 
-    let mut connection = http1(pool.connect(&url).await.ok());
+    let mut connection = http1(pool.connect(ours().tenant, &url).await.ok());
     for sweeps in [0, 5, 1, 5] {
-        pool.keep(&url, connection.expect("kept"));
+        pool.keep(ours().tenant, &url, connection.expect("kept"));
         for _ in 0..sweeps {
             pool.sweep();
         }
         connection = http1(pool.take(&url));
     }
-    pool.keep(&url, connection.expect("kept"));
+    pool.keep(ours().tenant, &url, connection.expect("kept"));
     for _ in 0..6 {
         pool.sweep();
     }
@@ -92,11 +98,11 @@ async fn no_more_than_its_bound_is_kept_for_one_host() {
     let (pool, url) = (pool(Tls::new(Roots::Given(Vec::new()))), server.url());
     let mut connections = Vec::new();
     for _ in 0..260 {
-        connections.extend(http1(pool.connect(&url).await.ok()));
+        connections.extend(http1(pool.connect(ours().tenant, &url).await.ok()));
     }
 
     for connection in connections {
-        pool.keep(&url, connection);
+        pool.keep(ours().tenant, &url, connection);
     }
 
     let mut kept = Vec::new();
@@ -104,6 +110,53 @@ async fn no_more_than_its_bound_is_kept_for_one_host() {
         kept.push(connection);
     }
     assert_eq!(kept.len(), 256);
+}
+
+#[tokio::test]
+async fn when_descriptors_run_short_the_unused_connections_of_the_biggest_user_are_closed() {
+    let (quiet, loud) = (TenantId::new("quiet"), TenantId::new("loud"));
+    let flights = Flights::within(|| Room { all: 24, each: 24 });
+    let pool = pool_with(Guard::new(nets(&["127.0.0.0/8"])), Tls::new(Roots::Given(Vec::new())), flights.clone());
+    let mut servers = vec![];
+    for _ in 0..5 {
+        servers.push(TestServer::answering(EMPTY).await);
+    }
+    let keep = async |tenant: &TenantId, server: &TestServer, count| {
+        let mut connections = vec![];
+        for _ in 0..count {
+            connections.extend(http1(pool.connect(tenant, &server.url()).await.ok()));
+        }
+        connections.into_iter().for_each(|connection| pool.keep(tenant, &server.url(), connection));
+    };
+    let kept = |server: &TestServer| std::iter::from_fn(|| http1(pool.take(&server.url()))).collect::<Vec<_>>();
+
+    keep(&quiet, &servers[0], 4).await;
+    for server in &servers[1..] {
+        keep(&loud, server, 15).await;
+    }
+
+    let of_loud: Vec<_> = servers[1..].iter().flat_map(&kept).collect();
+    assert!((10..=20).contains(&of_loud.len()), "{}", of_loud.len());
+    of_loud.into_iter().for_each(|connection| pool.keep(&loud, &servers[1].url(), connection));
+    // Requests need the descriptors.
+    let _held: Vec<_> =
+        (0..3).filter_map(|_| flights.take(&loud)).chain((0..3).filter_map(|_| flights.take(&quiet))).collect();
+    pool.sweep();
+    let (of_quiet, of_loud) = (kept(&servers[0]), kept(&servers[1]));
+    assert_eq!(of_quiet.len(), 4);
+    assert!((8..=14).contains(&of_loud.len()), "{}", of_loud.len());
+}
+
+/// Every failed attempt would leave an entry.
+#[tokio::test]
+async fn a_host_that_takes_no_connection_leaves_nothing_behind() {
+    let pool = pool(Tls::new(Roots::Given(Vec::new())));
+    for number in 1..50 {
+        let url = ReceiveUrl::parse(&format!("http://127.1.0.{number}:9/")).expect("valid");
+        assert!(pool.connect(ours().tenant, &url).await.is_err());
+    }
+
+    assert_eq!(pool.hosts(), 0);
 }
 
 #[tokio::test]
@@ -155,9 +208,9 @@ async fn of_very_many_connections_that_have_ended_none_is_used() {
     let (pool, url) = (pool(Tls::new(Roots::Given(Vec::new()))), server.url());
     let mut connections = vec![];
     for _ in 0..CONNECTIONS {
-        connections.push(http1(pool.connect(&url).await.ok()).expect("connected"));
+        connections.push(http1(pool.connect(ours().tenant, &url).await.ok()).expect("connected"));
     }
-    connections.into_iter().for_each(|connection| pool.keep(&url, connection));
+    connections.into_iter().for_each(|connection| pool.keep(ours().tenant, &url, connection));
     while server.connections() < CONNECTIONS {
         yield_now().await;
     }
@@ -190,7 +243,7 @@ async fn a_crowd_makes_one_http2_connection_when_the_old_one_ends() {
     .await;
     let (pool, url) = (pool(Tls::new(Roots::Given(vec![root]))), server.named("https", "tls.test"));
     // It may have ended before it is there.
-    let _ = pool.connect(&url).await;
+    let _ = pool.connect(ours().tenant, &url).await;
     while pool.take(&url).is_some() {
         yield_now().await;
     }
@@ -198,7 +251,7 @@ async fn a_crowd_makes_one_http2_connection_when_the_old_one_ends() {
     let mut crowd = JoinSet::new();
     for _ in 0..20 {
         let (pool, url) = (Arc::clone(&pool), url.clone());
-        crowd.spawn(async move { pool.connect(&url).await.is_ok() });
+        crowd.spawn(async move { pool.connect(ours().tenant, &url).await.is_ok() });
     }
 
     assert!(crowd.join_all().await.into_iter().all(|is_connected| is_connected));

@@ -32,6 +32,7 @@ use crate::webhook::client_tests::LONG;
 use crate::webhook::client_tests::SHORT;
 use crate::webhook::client_tests::client;
 use crate::webhook::client_tests::failure;
+use crate::webhook::client_tests::ours;
 use crate::webhook::client_tests::post;
 use crate::webhook::client_tests::server::TestServer;
 use crate::webhook::client_tests::server::from_params;
@@ -158,7 +159,7 @@ async fn headers_that_frame_the_request_are_ours_alone_over_http2_too() {
 
     let body = Bytes::from_static(b"{\"data\":\"{}\"}");
     let answer =
-        trusting(root).post(0, &server.named("https", "tls.test"), &headers, body, LONG).await.expect("answered");
+        trusting(root).post(ours(), &server.named("https", "tls.test"), &headers, body, LONG).await.expect("answered");
 
     assert_eq!(answer.body, "HTTP/2.0");
 }

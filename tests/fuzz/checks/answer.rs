@@ -17,9 +17,12 @@ use tokio::io::AsyncRead;
 use tokio::io::AsyncWrite;
 use tokio::io::ReadBuf;
 use wafergate::fence::Fence;
+use wafergate::id::TenantId;
+use wafergate::webhook::Flights;
 use wafergate::webhook::answer::Answer;
 use wafergate::webhook::answer::End;
 use wafergate::webhook::answer::MAX_BODY_BYTES;
+use wafergate::webhook::client::Caller;
 use wafergate::webhook::client::Client;
 use wafergate::webhook::client::Settings;
 use wafergate::webhook::dial::Dial;
@@ -84,9 +87,11 @@ async fn post(pieces: VecDeque<Vec<u8>>) -> Option<(String, bool)> {
         dial: Arc::new(Scripted(pieces)),
         wall_clock: Arc::new(|| UNIX_EPOCH + Duration::from_secs(784_111_777)),
         fence: Arc::new(Fence::always()),
+        flights: Flights::unbounded(),
     });
     let url = ReceiveUrl::parse("http://93.184.216.34/").expect("valid");
-    match client.post(0, &url, &[], Bytes::from_static(b"{}"), Duration::from_secs(1)).await {
+    let caller = Caller { tenant: &TenantId::new("t"), epoch: 0 };
+    match client.post(caller, &url, &[], Bytes::from_static(b"{}"), Duration::from_secs(1)).await {
         Ok(answer) => {
             let Answer { status, retry_after, coding, body, end } = answer;
             assert!(body.len() <= MAX_BODY_BYTES);

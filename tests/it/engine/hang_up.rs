@@ -24,6 +24,7 @@ use wafergate::protocol::ticket::About;
 use wafergate::protocol::ticket::Sealer;
 use wafergate::server::Descriptors;
 use wafergate::webhook::Deliver;
+use wafergate::webhook::Flights;
 use wafergate::webhook::Inbox;
 
 use crate::support::Redis;
@@ -75,6 +76,7 @@ impl Door {
             random_id: rand::random,
             metrics,
             descriptors: Arc::new(Descriptors::of_this_process().expect("readable")),
+            flights: Flights::unbounded(),
         }));
         let running = AbortOnDropHandle::new(tokio::spawn(Arc::clone(&engine).run(gateway.clone())));
         Self { gateway, redis: Arc::clone(redis), _running: running }

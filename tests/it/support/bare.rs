@@ -11,6 +11,7 @@ use wafergate::metrics::Metrics;
 use wafergate::protocol::ticket::Sealer;
 use wafergate::server::Descriptors;
 use wafergate::webhook::Deliver;
+use wafergate::webhook::Flights;
 
 /// One whose only tenant is `t`.
 pub(crate) fn bare_gateway(deliver: Arc<dyn Deliver>) -> Arc<Gateway> {
@@ -30,5 +31,6 @@ pub(crate) fn bare_gateway(deliver: Arc<dyn Deliver>) -> Arc<Gateway> {
         random_id: rand::random,
         metrics: Metrics::default(),
         descriptors: Arc::new(Descriptors::of_this_process().expect("a process has a limit")),
+        flights: Flights::unbounded(),
     }))
 }

@@ -5,4 +5,5 @@ mod backpressure;
 mod breaker;
 mod ends;
 mod live;
+mod neighbours;
 mod retry;

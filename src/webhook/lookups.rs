@@ -1,0 +1,249 @@
+//! Look-ups of names: each tenant has its share of them, names that answer slowly have places of their own, and one whose name servers
+//! have gone silent is reached where it was a while ago.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::io;
+use std::net::IpAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio::time::timeout;
+use tokio::time::timeout_at;
+
+use crate::delivery::Bounds;
+use crate::delivery::Places;
+use crate::id::TenantId;
+use crate::webhook::names::Names;
+use crate::webhook::resolve::Resolve;
+
+/// Longest wait for one look-up.
+const DEADLINE: Duration = Duration::from_secs(5);
+
+/// After this time a name is reached where it was found a while ago.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// A look-up that takes longer is a slow one.
+const SLOW_AFTER: Duration = Duration::from_secs(1);
+
+/// Most look-ups at once. They block threads, of which tokio keeps 512.
+const QUICK: Bounds = Bounds { all: 384, each: 64, few: 2 };
+
+/// Most of names that have been slow before, beside those. A dead name server makes each of its look-ups last for many seconds.
+const SLOW: Bounds = Bounds { all: 64, each: 16, few: 1 };
+
+/// Looks names up for tenants.
+pub(crate) struct LookUps(Arc<Shared>);
+
+struct Shared {
+    resolver: Arc<dyn Resolve>,
+    state: Mutex<State>,
+}
+
+struct State {
+    /// Places of names that are not known to be slow, and of those that are.
+    quick: Waiting,
+    slow: Waiting,
+    running: HashMap<Arc<str>, watch::Sender<Found>>,
+    names: Names,
+}
+
+type Waiting = Places<TenantId, oneshot::Sender<Place>>;
+
+/// What a look-up found; `None` while it runs.
+type Found = Option<Result<Vec<IpAddr>, Arc<io::Error>>>;
+
+impl LookUps {
+    /// Looks names up by `resolver`.
+    pub(crate) fn new(resolver: Arc<dyn Resolve>) -> Arc<Self> {
+        let state = State {
+            quick: Places::new(QUICK),
+            slow: Places::new(SLOW),
+            running: HashMap::new(),
+            names: Names::default(),
+        };
+        Arc::new(Self(Arc::new(Shared { resolver, state: Mutex::new(state) })))
+    }
+
+    /// All addresses of `host`, for a request of `tenant`.
+    ///
+    /// # Errors
+    ///
+    /// If there are none, or not in time.
+    pub(crate) async fn find(&self, tenant: &TenantId, host: &str) -> io::Result<Vec<IpAddr>> {
+        let deadline = Instant::now() + DEADLINE;
+        let mut asked = pin!(self.ask(tenant, host));
+        let found = match timeout(PATIENCE, &mut asked).await {
+            Ok(found) => found,
+            Err(_) => {
+                let known = self.0.state.lock().names.addresses(host, Instant::now().into_std());
+                if let Some(addresses) = known {
+                    tracing::debug!(host, "no answer of a name server yet: the host is where it was before");
+                    return Ok(addresses);
+                }
+                timeout_at(deadline, asked).await.map_err(|_| {
+                    let words = format!("no answer within {} ms", DEADLINE.as_millis());
+                    io::Error::new(io::ErrorKind::TimedOut, words)
+                })?
+            }
+        };
+        match found {
+            Some(Ok(addresses)) if addresses.is_empty() => {
+                Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address"))
+            }
+            Some(Ok(addresses)) => Ok(addresses),
+            Some(Err(error)) => Err(io::Error::new(error.kind(), error)),
+            None => Err(io::Error::other("the look-up was abandoned")),
+        }
+    }
+
+    /// Forgets what was not asked for long.
+    pub(crate) fn sweep(&self) {
+        self.0.state.lock().names.sweep(Instant::now().into_std());
+    }
+
+    /// Joins the running look-up of `host`, or begins one when `tenant` may.
+    async fn ask(&self, tenant: &TenantId, host: &str) -> Found {
+        let joined = self.0.state.lock().running.get(host).map(watch::Sender::subscribe);
+        let mut found = match joined {
+            Some(found) => found,
+            None => {
+                let place = self.place(tenant, host).await?;
+                self.begin(place, host)
+            }
+        };
+        found.wait_for(Option::is_some).await.ok()?.clone()
+    }
+
+    /// Waits until `tenant` may have one more look-up.
+    async fn place(&self, tenant: &TenantId, host: &str) -> Option<Place> {
+        let called = {
+            let mut state = self.0.state.lock();
+            let is_slow = state.names.is_slow(host, Instant::now().into_std());
+            let places = state.places(is_slow);
+            if places.take(tenant) {
+                return Some(Place { shared: Arc::clone(&self.0), tenant: tenant.clone(), is_slow });
+            }
+            let (call, called) = oneshot::channel();
+            places.wait(tenant, call, false, oneshot::Sender::is_closed);
+            called
+        };
+        // Places may have been left to those that have gone.
+        self.0.call(true);
+        self.0.call(false);
+        called.await.ok()
+    }
+
+    /// Begins a look-up, unless another one has begun meanwhile: that one is joined.
+    fn begin(&self, place: Place, host: &str) -> watch::Receiver<Found> {
+        let mut state = self.0.state.lock();
+        if let Some(found) = state.running.get(host) {
+            let receiver = found.subscribe();
+            drop(state);
+            drop(place);
+            return receiver;
+        }
+        let host: Arc<str> = host.into();
+        let (found, receiver) = watch::channel(None);
+        state.running.insert(Arc::clone(&host), found.clone());
+        drop(state);
+        // A task, since a blocking look-up cannot be cancelled: its place must outlive the callers that give up.
+        tokio::spawn(look_up(Running { place, host }, found));
+        receiver
+    }
+}
+
+impl State {
+    fn places(&mut self, is_slow: bool) -> &mut Waiting {
+        if is_slow { &mut self.slow } else { &mut self.quick }
+    }
+}
+
+impl Shared {
+    /// Calls as many of those that wait as may come.
+    fn call(self: &Arc<Self>, is_slow: bool) {
+        loop {
+            let next = self.state.lock().places(is_slow).next(oneshot::Sender::is_closed);
+            let Some((tenant, call)) = next else { return };
+            // One that has gone just now gives its place back at once.
+            drop(call.send(Place { shared: Arc::clone(self), tenant, is_slow }));
+        }
+    }
+}
+
+async fn look_up(mut running: Running, found: watch::Sender<Found>) {
+    let resolver = Arc::clone(&running.place.shared.resolver);
+    let host = Arc::clone(&running.host);
+    let mut resolving = resolver.resolve(&host);
+    let (result, was_slow) = match timeout(SLOW_AFTER, &mut resolving).await {
+        Ok(result) => (result, false),
+        Err(_) => {
+            running.place.become_slow(&host);
+            (resolving.await, true)
+        }
+    };
+    let addresses = result.as_ref().ok().filter(|addresses| !addresses.is_empty());
+    let now = Instant::now().into_std();
+    let Place { shared, tenant, .. } = &running.place;
+    shared.state.lock().names.found(tenant, &host, addresses.map(Vec::as_slice), was_slow, now);
+    // Whoever comes now begins anew.
+    drop(running);
+    found.send_replace(Some(result.map_err(Arc::new)));
+}
+
+/// A look-up that runs; it is off the list when this is dropped, however it ends.
+struct Running {
+    place: Place,
+    host: Arc<str>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.place.shared.state.lock().running.remove(&self.host);
+    }
+}
+
+/// The right to one look-up; dropping it gives it back.
+struct Place {
+    shared: Arc<Shared>,
+    tenant: TenantId,
+    is_slow: bool,
+}
+
+impl Place {
+    /// It takes long: if there is a place for that, newcomers get the one that it had.
+    fn become_slow(&mut self, host: &str) {
+        {
+            let mut state = self.shared.state.lock();
+            state.names.slow(&self.tenant, host, Instant::now().into_std());
+            if self.is_slow || !state.slow.take(&self.tenant) {
+                return;
+            }
+            state.quick.give(&self.tenant);
+            self.is_slow = true;
+        }
+        self.shared.call(false);
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.shared.state.lock().places(self.is_slow).give(&self.tenant);
+        self.shared.call(self.is_slow);
+    }
+}
+
+impl fmt::Debug for LookUps {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LookUps").field("running", &self.0.state.lock().running.len()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+#[path = "lookups_tests.rs"]
+mod tests;

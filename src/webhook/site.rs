@@ -1,0 +1,69 @@
+//! Scheme, host and port of receive URLs: what shares connections, and is kept once for all URLs there.
+
+use std::sync::Arc;
+
+use url::Host;
+
+use super::table::Listed;
+use super::table::Table;
+
+/// All of them that are in use.
+pub(super) type Sites = Table<Site>;
+
+/// One scheme, host and port.
+#[derive(Debug)]
+pub(super) struct Site {
+    /// In one spelling, whatever was written.
+    origin: Arc<str>,
+    /// The host, as it is judged and connected to.
+    host: Host<String>,
+    port: u16,
+    _listed: Option<Listed<Site>>,
+}
+
+impl Site {
+    /// The site of a receive URL, shared with none.
+    pub(super) fn new(is_https: bool, host: Host<String>, port: u16) -> Arc<Self> {
+        let (scheme, default_port) = if is_https { ("https", 443) } else { ("http", 80) };
+        let origin = match port == default_port {
+            true => format!("{scheme}://{host}"),
+            false => format!("{scheme}://{host}:{port}"),
+        };
+        Arc::new(Self { origin: origin.into(), host, port, _listed: None })
+    }
+
+    /// The one of `sites` that is the same.
+    pub(super) fn shared(&self, sites: &Sites) -> Arc<Self> {
+        sites.share(
+            &self.origin,
+            |site| site.origin == self.origin,
+            |listed| Self {
+                origin: Arc::clone(&self.origin),
+                host: self.host.clone(),
+                port: self.port,
+                _listed: Some(listed),
+            },
+        )
+    }
+
+    pub(super) fn host(&self) -> &Host<String> {
+        &self.host
+    }
+
+    pub(super) fn port(&self) -> u16 {
+        self.port
+    }
+
+    pub(super) fn is_https(&self) -> bool {
+        self.origin.starts_with("https:")
+    }
+
+    pub(super) fn origin(&self) -> &Arc<str> {
+        &self.origin
+    }
+
+    /// Host and port, that one only where the scheme does not say it: the `Host` of requests.
+    pub(super) fn authority(&self) -> &str {
+        self.origin.split_once("://").map_or("", |(_, authority)| authority)
+    }
+}
