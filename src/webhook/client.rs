@@ -93,7 +93,7 @@ impl Client {
     /// A client without connections. Needs a tokio runtime; loads root certificates, so it may read files.
     pub fn new(settings: Settings) -> Self {
         let Settings { guard, roots, resolver, dial, wall_clock, fence, flights } = settings;
-        let (tls, look_ups) = (Tls::new(roots), LookUps::new(resolver));
+        let (tls, look_ups) = (Tls::new(roots), LookUps::new(resolver, flights.all()));
         let connector =
             Connector::new(guard.clone(), Arc::clone(&look_ups), Arc::clone(&dial), tls.clone(), Arc::clone(&fence));
         let pool = ArcSwap::new(Pool::new(connector, flights.clone()));

@@ -101,7 +101,7 @@ impl Connector {
             Some(refusal) if admitted.is_empty() => {
                 // Another port of the same name may be allowed.
                 if !matches!(refusal.why, Why::Port(_)) {
-                    self.refusals.add(name, refusal, Instant::now().into_std());
+                    self.refusals.add(tenant, name, refusal, Instant::now().into_std());
                 }
                 Err(AttemptError::NoneAllowed(refusal))
             }
@@ -115,6 +115,7 @@ impl Connector {
     /// Forgets what was not asked for long.
     pub(crate) fn sweep(&self) {
         self.look_ups.sweep();
+        self.refusals.sweep(Instant::now().into_std());
     }
 
     /// Connects to the first address that takes the connection; the error is the last one's.

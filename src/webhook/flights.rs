@@ -46,10 +46,15 @@ impl Flights {
         Self::within(|| Room { all: u64::MAX, each: u64::MAX })
     }
 
+    /// How many there may be at present.
+    pub(super) fn all(&self) -> u64 {
+        (self.0.room)().all
+    }
+
     /// How many further descriptors there may be for connections that wait for their next request.
     pub(super) fn spare(&self) -> u64 {
         let held = self.0.places.lock().held();
-        (self.0.room)().all.saturating_sub(held)
+        self.all().saturating_sub(held)
     }
 
     /// One more request of `tenant`, if there may be one now.

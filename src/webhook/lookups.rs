@@ -31,7 +31,7 @@ const PATIENCE: Duration = Duration::from_millis(500);
 /// A look-up that takes longer is a slow one.
 const SLOW_AFTER: Duration = Duration::from_secs(1);
 
-/// Most look-ups at once. They block threads, of which tokio keeps 512.
+/// Most look-ups at once. They block threads, of which tokio keeps 512, and may hold a descriptor each.
 const QUICK: Bounds = Bounds { all: 384, each: 64, few: 2 };
 
 /// Most of names that have been slow before, beside those. A dead name server makes each of its look-ups last for many seconds.
@@ -59,11 +59,11 @@ type Waiting = Places<TenantId, oneshot::Sender<Place>>;
 type Found = Option<Result<Vec<IpAddr>, Arc<io::Error>>>;
 
 impl LookUps {
-    /// Looks names up by `resolver`.
-    pub(crate) fn new(resolver: Arc<dyn Resolve>) -> Arc<Self> {
+    /// Looks names up by `resolver`; where there are descriptors for few `requests`, fewer at a time.
+    pub(crate) fn new(resolver: Arc<dyn Resolve>, requests: u64) -> Arc<Self> {
         let state = State {
-            quick: Places::new(QUICK),
-            slow: Places::new(SLOW),
+            quick: Places::new(at_most(requests / 4, QUICK)),
+            slow: Places::new(at_most(requests / 16, SLOW)),
             running: HashMap::new(),
             names: Names::default(),
         };
@@ -156,6 +156,11 @@ impl LookUps {
         tokio::spawn(look_up(Running { place, host }, found));
         receiver
     }
+}
+
+fn at_most(most: u64, Bounds { all, each, few }: Bounds) -> Bounds {
+    let all = all.min(most).max(2);
+    Bounds { all, each: each.min(all), few }
 }
 
 impl State {

@@ -43,7 +43,7 @@ impl Resolve for Scripted {
 }
 
 fn look_ups(scripted: &Scripted) -> Arc<LookUps> {
-    LookUps::new(Arc::new(scripted.clone()))
+    LookUps::new(Arc::new(scripted.clone()), u64::MAX)
 }
 
 fn tenant(name: &str) -> TenantId {

@@ -63,8 +63,8 @@ struct Host {
     shared: Vec<Kept<Http2>>,
     /// Whether it spoke HTTP/2 the last time: then a crowd makes one connection, and not one each.
     is_shared: bool,
-    /// The connection that is being made for such a crowd.
-    dialing: Option<watch::Receiver<Dialled>>,
+    /// The connection that is being made for such a crowd, which is one tenant's: how long that takes depends on its share of look-ups.
+    dialing: Option<(TenantId, watch::Receiver<Dialled>)>,
     /// Connections begun, so that its addresses are used in turn.
     turn: usize,
     used: u64,
@@ -129,7 +129,7 @@ impl Dialing<'_> {
 
     fn forget(&self) {
         if let Some(mut host) = self.pool.hosts.get_mut(self.url.origin()) {
-            host.dialing.take_if(|dialing| dialing.same_channel(&self.told.subscribe()));
+            host.dialing.take_if(|(_, dialing)| dialing.same_channel(&self.told.subscribe()));
         }
     }
 }
@@ -183,7 +183,7 @@ impl Pool {
     /// A new connection for `tenant`; for HTTP/2 possibly one that has just been made for another request.
     pub(crate) async fn connect(&self, tenant: &TenantId, url: &ReceiveUrl) -> Result<Connection, AttemptError> {
         loop {
-            let (dialing, turn) = match self.join(url) {
+            let (dialing, turn) = match self.join(tenant, url) {
                 Join::First(dialing, turn) => (dialing, turn),
                 Join::Wait(mut dialled) => {
                     // One that was given up has told nothing.
@@ -211,10 +211,11 @@ impl Pool {
     }
 
     /// Joins those that wait for a connection that is being made, or makes one: for all that come meanwhile, if they can share it.
-    fn join<'a>(&'a self, url: &'a ReceiveUrl) -> Join<'a> {
+    fn join<'a>(&'a self, tenant: &TenantId, url: &'a ReceiveUrl) -> Join<'a> {
         let mut host = self.hosts.entry(Arc::clone(url.origin())).or_default();
         host.used = self.sweeps.load(Ordering::Relaxed);
-        if let Some(dialled) = host.dialing.as_ref().filter(|_| host.is_shared) {
+        let of_tenant = host.dialing.as_ref().filter(|(of, _)| host.is_shared && of == tenant);
+        if let Some((_, dialled)) = of_tenant {
             return Join::Wait(dialled.clone());
         }
         host.turn = host.turn.wrapping_add(1);
@@ -223,7 +224,7 @@ impl Pool {
             return Join::First(None, turn);
         }
         let (told, dialled) = watch::channel(None);
-        host.dialing = Some(dialled);
+        host.dialing = Some((tenant.clone(), dialled));
         Join::First(Some(Dialing { pool: self, url, told }), turn)
     }
 

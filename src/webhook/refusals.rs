@@ -6,50 +6,88 @@ use std::time::Instant;
 
 use parking_lot::Mutex;
 
+use crate::id::TenantId;
+use crate::share::Shares;
 use crate::webhook::guard::Refusal;
 
 /// How long a refused name is not looked up again.
 const LOOK_UP_EVERY: Duration = Duration::from_secs(10);
 
-/// Most names that are remembered; beyond it the ones that may be looked up soonest are forgotten.
-const MAX_NAMES: usize = 4_096;
+/// Most names that are remembered. One tenant has at most as many of them as are left; beyond that its names are looked up each time.
+const MAX_NAMES: u64 = 4_096;
 
 /// The names, each with why it was refused and when it may be looked up again.
-#[derive(Debug, Default)]
-pub(crate) struct Refusals(Mutex<HashMap<Box<str>, (Refusal, Instant)>>);
+#[derive(Debug)]
+pub(crate) struct Refusals(Mutex<Names>);
+
+#[derive(Debug)]
+struct Names {
+    refused: HashMap<Box<str>, Refused>,
+    shares: Shares<TenantId>,
+}
+
+#[derive(Debug)]
+struct Refused {
+    /// Whose share it counts to.
+    tenant: TenantId,
+    refusal: Refusal,
+    /// When it may be looked up again.
+    at: Instant,
+}
+
+impl Default for Refusals {
+    fn default() -> Self {
+        Self(Mutex::new(Names { refused: HashMap::new(), shares: Shares::of(MAX_NAMES) }))
+    }
+}
 
 impl Refusals {
     /// Asks to look `name` up. The attempt that may do so does it for all: others get the old refusal meanwhile.
     pub(crate) fn may_look_up(&self, name: &str, now: Instant) -> Result<(), Refusal> {
-        match self.0.lock().get_mut(name) {
-            Some((refusal, at)) if now < *at => Err(*refusal),
-            Some((_, at)) => {
-                *at = now + LOOK_UP_EVERY;
+        match self.0.lock().refused.get_mut(name) {
+            Some(refused) if now < refused.at => Err(refused.refusal),
+            Some(refused) => {
+                refused.at = now + LOOK_UP_EVERY;
                 Ok(())
             }
             None => Ok(()),
         }
     }
 
-    /// Notes that no address of `name` may be reached.
-    pub(crate) fn add(&self, name: &str, refusal: Refusal, now: Instant) {
-        let mut names = self.0.lock();
-        if names.len() >= MAX_NAMES && !names.contains_key(name) {
-            names.retain(|_, (_, at)| now < *at);
-            if names.len() >= MAX_NAMES {
-                let soon = now + LOOK_UP_EVERY / 2;
-                names.retain(|_, (_, at)| soon < *at);
+    /// Notes that no address of `name` may be reached, which a look-up for `tenant` has found.
+    pub(crate) fn add(&self, tenant: &TenantId, name: &str, refusal: Refusal, now: Instant) {
+        let Names { refused, shares } = &mut *self.0.lock();
+        let at = now + LOOK_UP_EVERY;
+        match refused.get_mut(name) {
+            Some(known) => (known.refusal, known.at) = (refusal, at),
+            None if shares.take(tenant, 1) => {
+                refused.insert(name.into(), Refused { tenant: tenant.clone(), refusal, at });
             }
-            if names.len() >= MAX_NAMES {
-                names.clear();
-            }
+            None => {}
         }
-        names.insert(name.into(), (refusal, now + LOOK_UP_EVERY));
     }
 
     /// Notes that `name` may be reached.
     pub(crate) fn remove(&self, name: &str) {
-        self.0.lock().remove(name);
+        let Names { refused, shares } = &mut *self.0.lock();
+        if let Some(gone) = refused.remove(name) {
+            shares.give(&gone.tenant, 1);
+        }
+    }
+
+    /// Forgets names that were not asked for since they may be looked up again.
+    pub(crate) fn sweep(&self, now: Instant) {
+        let Names { refused, shares } = &mut *self.0.lock();
+        refused.retain(|_, known| {
+            let is_kept = now < known.at + LOOK_UP_EVERY;
+            if !is_kept {
+                shares.give(&known.tenant, 1);
+            }
+            is_kept
+        });
+        if refused.capacity() > 4 * refused.len() + 64 {
+            refused.shrink_to_fit();
+        }
     }
 }
 
@@ -68,7 +106,7 @@ mod tests {
         let start = Instant::now();
         let refusals = Refusals::default();
         assert_eq!(refusals.may_look_up("h", start), Ok(()));
-        refusals.add("h", refusal(), start);
+        refusals.add(&TenantId::new("t"), "h", refusal(), start);
 
         let asked = (0..600).map(|tenths| start + Duration::from_millis(100 * tenths));
         let looked_up = asked.filter(|now| refusals.may_look_up("h", *now).is_ok()).count();
@@ -80,13 +118,19 @@ mod tests {
     }
 
     #[test]
-    fn the_names_are_bounded() {
+    fn the_names_of_one_tenant_leave_room_for_those_of_others() {
         let start = Instant::now();
         let refusals = Refusals::default();
-        for number in 0..3 * MAX_NAMES as u64 {
-            refusals.add(&format!("h{number}"), refusal(), start + Duration::from_micros(number));
+        for number in 0..3 * MAX_NAMES {
+            refusals.add(&TenantId::new("loud"), &format!("h{number}"), refusal(), start);
         }
 
-        assert!(refusals.0.lock().len() <= MAX_NAMES);
+        refusals.add(&TenantId::new("quiet"), "h", refusal(), start);
+
+        assert_eq!(refusals.0.lock().refused.len() as u64, MAX_NAMES / 2 + 1);
+        assert!(refusals.may_look_up("h", start).is_err());
+        refusals.sweep(start + 2 * LOOK_UP_EVERY);
+        let names = refusals.0.lock();
+        assert_eq!((names.refused.len(), names.shares.held()), (0, 0));
     }
 }

@@ -1,8 +1,11 @@
 //! The pool: what is kept, for how long, and how many connections a crowd makes.
 
+use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use tokio::io::AsyncWriteExt;
 use tokio::sync::Notify;
 use tokio::sync::watch;
@@ -34,6 +37,7 @@ use crate::webhook::http1::Http1;
 use crate::webhook::lookups::LookUps;
 use crate::webhook::pool::Connection;
 use crate::webhook::pool::Pool;
+use crate::webhook::resolve::Resolve;
 use crate::webhook::tls::Roots;
 use crate::webhook::tls::Tls;
 
@@ -43,7 +47,7 @@ fn pool(tls: Tls) -> Arc<Pool> {
 }
 
 fn pool_with(guard: Guard, tls: Tls, flights: Flights) -> Arc<Pool> {
-    let look_ups = LookUps::new(OneAnswer::new(&["127.0.0.1"]));
+    let look_ups = LookUps::new(OneAnswer::new(&["127.0.0.1"]), u64::MAX);
     Pool::new(Connector::new(guard, look_ups, Arc::new(TcpDial), tls, Arc::new(Fence::always())), flights)
 }
 
@@ -145,6 +149,55 @@ async fn when_descriptors_run_short_the_unused_connections_of_the_biggest_user_a
     let (of_quiet, of_loud) = (kept(&servers[0]), kept(&servers[1]));
     assert_eq!(of_quiet.len(), 4);
     assert!((8..=14).contains(&of_loud.len()), "{}", of_loud.len());
+}
+
+/// A resolver whose `dead` names are never answered.
+struct SomeDead;
+
+#[async_trait]
+impl Resolve for SomeDead {
+    async fn resolve(&self, host: &str) -> io::Result<Vec<IpAddr>> {
+        if host.starts_with("dead") {
+            std::future::pending::<()>().await;
+        }
+        Ok(vec![IpAddr::from([127, 0, 0, 1])])
+    }
+}
+
+/// They name the same server, and one of them may look no more names up.
+#[tokio::test]
+async fn a_tenant_does_not_wait_for_a_connection_that_another_makes() {
+    let (root, acceptor) = self_signed("tls.test", &[b"h2"]);
+    let server = TestServer::new(move |stream, _| {
+        let acceptor = acceptor.clone();
+        async move {
+            let mut stream = acceptor.accept(stream).await?;
+            stream.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0]).await?;
+            std::future::pending().await
+        }
+    })
+    .await;
+    let look_ups = LookUps::new(Arc::new(SomeDead), u64::MAX);
+    let (guard, tls) = (Guard::new(nets(&["127.0.0.0/8"])), Tls::new(Roots::Given(vec![root])));
+    let connector = Connector::new(guard, look_ups, Arc::new(TcpDial), tls, Arc::new(Fence::always()));
+    let (pool, url) = (Pool::new(connector, Flights::unbounded()), server.named("https", "tls.test"));
+    let (quiet, loud) = (TenantId::new("quiet"), TenantId::new("loud"));
+    pool.connect(&quiet, &url).await.map_err(|error| error.reason().into_owned()).expect("connected");
+
+    let mut waiting = JoinSet::new();
+    let dead = (0..100).map(|number| ReceiveUrl::parse(&format!("http://dead{number}.test/")).expect("valid"));
+    for url in dead.chain([url.clone()]) {
+        let (pool, loud) = (Arc::clone(&pool), loud.clone());
+        waiting.spawn(async move { pool.connect(&loud, &url).await.is_ok() });
+    }
+    for _ in 0..200 {
+        yield_now().await;
+    }
+
+    let connected = timeout(Duration::from_secs(4), pool.connect(&quiet, &url)).await;
+    assert!(matches!(connected, Ok(Ok(_))), "it waits for the loud one");
+    assert_eq!(waiting.len(), 101);
+    assert!(waiting.try_join_next().is_none(), "those still wait");
 }
 
 /// Every failed attempt would leave an entry.
