@@ -35,9 +35,9 @@ async fn ten_connect_errors_stop_the_attempts_for_a_second() {
 
     within("a port that nobody listens on", async { while tokio::net::TcpStream::connect(&address).await.is_ok() {} })
         .await;
-    let clients = open(&world, &url).await;
-    // The breaker was closed when the last look but one began.
+    // The breaker was closed when the last look but one began, or before the tunnels: on a busy machine it is open when they are.
     let mut closed = Instant::now();
+    let clients = open(&world, &url).await;
     within("ten failures", async {
         loop {
             let look = Instant::now();
