@@ -83,7 +83,7 @@ impl LookUps {
             Err(_) => {
                 let known = self.0.state.lock().names.addresses(host, Instant::now().into_std());
                 if let Some(addresses) = known {
-                    tracing::debug!(host, "no answer of a name server yet: the host is where it was before");
+                    tracing::debug!(tenant.id = %tenant, host, "no answer of a name server yet: the host is where it was before");
                     return Ok(addresses);
                 }
                 timeout_at(deadline, asked).await.map_err(|_| {
