@@ -4,6 +4,8 @@
 
 use std::net::SocketAddr;
 
+use crc::CRC_32_ISCSI;
+use crc::Crc;
 use proxy_header::ParseConfig;
 use proxy_header::ProxiedAddress;
 use proxy_header::ProxyHeader;
@@ -28,6 +30,18 @@ const LOCAL: u8 = 0x20;
 
 /// Command of version 2: the proxy connects for a client.
 const PROXY: u8 = 0x21;
+
+/// How long the addresses of version 2 are, by the upper half of the byte that names their family.
+const V2_ADDRESS_BYTES: [(u8, usize); 3] = [(0x10, 12), (0x20, 36), (0x30, 216)];
+
+/// What stands before the value of a further field of version 2: its kind, and how long it is.
+const FIELD_HEAD_BYTES: usize = 3;
+
+/// The kind of the field with a checksum over the whole header.
+const CHECKSUM: u8 = 0x03;
+
+/// The checksum of version 2.
+const CRC32C: Crc<u32> = Crc::<u32>::new(&CRC_32_ISCSI);
 
 /// What the first bytes of a connection are, as far as they have come.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -117,7 +131,30 @@ fn v2(bytes: &[u8]) -> Beginning {
     if command == LOCAL {
         return Beginning::Header { length, source: Source::Proxy };
     }
+    if checksum(header).is_some_and(|is_right| !is_right) {
+        return Beginning::Malformed;
+    }
     decoded(header)
+}
+
+/// Whether the checksum of a header of version 2 is right, if it has one. A field that is cut off is no field.
+fn checksum(header: &[u8]) -> Option<bool> {
+    let family = header[V2_FIXED_BYTES - 3] & 0xf0;
+    let address_bytes = V2_ADDRESS_BYTES.iter().find(|(of, _)| *of == family).map_or(0, |(_, bytes)| *bytes);
+    let mut at = V2_FIXED_BYTES + address_bytes;
+    loop {
+        let [kind, high, low] = *header.get(at..)?.first_chunk::<FIELD_HEAD_BYTES>()?;
+        let value = at + FIELD_HEAD_BYTES..at + FIELD_HEAD_BYTES + usize::from(u16::from_be_bytes([high, low]));
+        let written = header.get(value.clone())?;
+        if kind == CHECKSUM {
+            let mut digest = CRC32C.digest();
+            [&header[..value.start], &vec![0; value.len()], &header[value.end..]]
+                .iter()
+                .for_each(|part| digest.update(part));
+            return Some(written == digest.finalize().to_be_bytes());
+        }
+        at = value.end;
+    }
 }
 
 /// A header that is complete.
@@ -200,6 +237,41 @@ mod tests {
 
             assert!(matches!(source, Source::Client { is_tls, .. } if is_tls == expected), "{source:?}");
         }
+    }
+
+    /// A header with these fields, of which the last one is its checksum, which was made with `seed` in place of zeros.
+    fn checked(family: u8, addresses: &[u8], fields: &[u8]) -> Vec<u8> {
+        let blank = [&[CHECKSUM, 0, 4][..], &[0; 4]].concat();
+        let mut header = v2_header(PROXY, family, &[addresses, fields, &blank].concat());
+        let sum = Crc::<u32>::new(&CRC_32_ISCSI).checksum(&header).to_be_bytes();
+        let at = header.len() - sum.len();
+        header[at..].copy_from_slice(&sum);
+        header
+    }
+
+    #[test]
+    fn a_checksum_of_version_2_has_to_be_right_when_it_is_there() {
+        let v4 = [203, 0, 113, 9, 192, 0, 2, 1, 0x12, 0x67, 1, 187];
+        let v6 = [&[0x20, 1, 0xd, 0xb8], &[0; 11][..], &[5], &[0; 16], &[0x12, 0x67, 1, 187]].concat();
+        for (family, addresses, fields, expected) in [
+            (0x11, &v4[..], &[][..], client("203.0.113.9:4711")),
+            (0x11, &v4, &[4, 0, 2, 7, 7, 2, 0, 0], client("203.0.113.9:4711")),
+            (0x21, &v6, &[], client("[2001:db8::5]:4711")),
+            (0x31, &[b'/'; 216], &[], Source::Unknown),
+            (0x00, &[], &[], Source::Unknown),
+        ] {
+            let right = checked(family, addresses, fields);
+            assert_eq!(source(&right), expected, "{family:#x}");
+
+            let sum = right.len() - size_of::<u32>()..right.len();
+            for at in (V2_FIXED_BYTES..V2_FIXED_BYTES + addresses.len()).chain(sum) {
+                let mut wrong = right.clone();
+                wrong[at] ^= 0x40;
+                assert_eq!(Beginning::of(&wrong), Beginning::Malformed, "byte {at} of {family:#x}");
+            }
+        }
+        let short = v2_header(PROXY, 0x11, &[&v4[..], &[CHECKSUM, 0, 3, 0, 0, 0]].concat());
+        assert_eq!(Beginning::of(&short), Beginning::Malformed);
     }
 
     #[test]
