@@ -126,6 +126,15 @@ impl TenantId {
         Self(text.into())
     }
 
+    /// Longest id, in bytes.
+    pub const MAX_BYTES: usize = 128;
+
+    /// Whether `text` can be a tenant's id: it travels in headers, in HTTP signatures and in keys of the engine.
+    pub fn is_valid(text: &str) -> bool {
+        let is_of_an_id = |byte: u8| byte.is_ascii_graphic() && !b":\"\\/,;".contains(&byte);
+        (1..=Self::MAX_BYTES).contains(&text.len()) && text.bytes().all(is_of_an_id)
+    }
+
     /// The id as it is written.
     pub fn as_str(&self) -> &str {
         &self.0

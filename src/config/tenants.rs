@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use url::Host;
 
+use crate::id::TenantId;
 use crate::options::Options;
 use crate::options::Tenant;
 use crate::protocol::signature;
@@ -22,9 +23,6 @@ const KEY_BITS: f64 = 40.0;
 
 /// Longest name of a subprotocol, in bytes.
 const SUBPROTOCOL_BYTES: usize = 256;
-
-/// Longest tenant id, in bytes.
-const ID_BYTES: usize = 128;
 
 /// Reports what is wrong with the tenants, alone and together.
 pub(super) fn check(options: &Options, checker: &mut Checker<'_>) {
@@ -78,9 +76,11 @@ fn identity(index: usize, tenant: &Tenant, checker: &mut Checker<'_>) {
     if id.is_empty() {
         return;
     }
-    if id.len() > ID_BYTES || !id.bytes().all(|byte| byte.is_ascii_graphic() && !b":\"\\/,;".contains(&byte)) {
-        let advice =
-            format!("must be 1 to {ID_BYTES} ASCII letters, digits, '-', '_' or '.', since it travels in headers");
+    if !TenantId::is_valid(id) {
+        let advice = format!(
+            "must be 1 to {} ASCII letters, digits, '-', '_' or '.', since it travels in headers",
+            TenantId::MAX_BYTES
+        );
         return checker.tenant_problem(index, "id", advice);
     }
     if is_md5(id) && id.chars().any(|digit| digit.is_ascii_uppercase()) {

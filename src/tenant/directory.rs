@@ -31,8 +31,8 @@ const MAX_ENROLLED: usize = 10_000;
 const ENROLLED_IDLE: Duration = Duration::from_secs(2 * 3_600);
 /// How often such places are looked for.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
-/// Longest tcId that may enrol itself, in bytes; the SDKs send 32.
-const MAX_ENROLLED_ID_BYTES: usize = 64;
+/// Longest tcKey that may be enrolled, in bytes: it is kept, and comes from anybody. The SDKs' keys have 32.
+const MAX_ENROLLED_KEY_BYTES: usize = 256;
 
 /// Why a request is not let in.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
@@ -221,13 +221,11 @@ impl Directory {
     ///
     /// While enrolment is closed this takes as long as a wrong signature of a known tenant does.
     fn enrol(&self, envelope: &Envelope, now: Instant) -> Result<(Arc<Tenant>, Key), Denied> {
-        let claimed = envelope.tc_key.as_ref().filter(|key| self.state.load().is_open && !key.0.is_empty());
+        let claimed = envelope.tc_key.as_ref().filter(|key| self.state.load().is_open && can_be_enrolled(&key.0));
         let key = claimed.map_or_else(|| self.decoy.clone(), |text| Key::new(Secret::new(text.0.clone())));
         let is_signed = signature::wafer_matches(&envelope.data.0, key.secret().expose(), &envelope.signature.0);
         let id = &envelope.tc_id.0;
-        let is_id =
-            !id.is_empty() && id.len() <= MAX_ENROLLED_ID_BYTES && id.bytes().all(|byte| byte.is_ascii_graphic());
-        if claimed.is_none() || !is_signed || !is_id {
+        if claimed.is_none() || !is_signed || !TenantId::is_valid(id) {
             return Err(Denied::Stranger);
         }
 
@@ -261,6 +259,11 @@ impl Directory {
         enrolled.insert(tenant.id.clone(), Arc::clone(&tenant));
         Ok((tenant, key))
     }
+}
+
+/// Whether a key that comes with a request can be one: a configuration with an empty one is refused too.
+fn can_be_enrolled(key: &str) -> bool {
+    key.len() <= MAX_ENROLLED_KEY_BYTES && !signature::hmac_key(key).is_empty()
 }
 
 /// What a tenant may do that has enrolled itself.

@@ -251,3 +251,19 @@ fn an_emptied_file_does_not_take_out_those_who_enrolled_themselves() {
     assert!(directory.tenant("a").is_some());
     directory.reload(&options_with(&[], true, false)).expect("they stay");
 }
+
+#[test]
+fn only_what_could_be_configured_can_be_enrolled() {
+    let directory = Directory::new(&options(&[], true));
+    let long_id = "x".repeat(TenantId::MAX_BYTES + 1);
+    for id in ["", "a b", "a:b", "a/b", "a,b", "a;b", "a\\b", "a\"b", "\u{e9}", long_id.as_str()] {
+        let refused = authenticate(&directory, &envelope(id, "key", Some("key")), true);
+        assert!(matches!(refused, Err(Denied::Stranger)), "{id:?}");
+    }
+    let long_key = "k".repeat(MAX_ENROLLED_KEY_BYTES + 1);
+    for key in ["", "whsec_", long_key.as_str()] {
+        let refused = authenticate(&directory, &envelope("new", key, Some(key)), true);
+        assert!(matches!(refused, Err(Denied::Stranger)), "{} bytes", key.len());
+    }
+    assert!(authenticate(&directory, &envelope("new", &long_key[1..], Some(&long_key[1..])), true).is_ok());
+}

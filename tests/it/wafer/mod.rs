@@ -1,5 +1,6 @@
 //! The two calls of a Wafer business server.
 
+mod enrolled;
 mod errors;
 mod failing;
 mod golden;
