@@ -25,7 +25,7 @@ const RELOADED: [&str; 10] = [
 
 /// The keys in which `wanted` differs from what a process was started with, and that need a restart.
 pub fn need_restart(running: &Options, wanted: &Options) -> Vec<&'static str> {
-    let tables = [running, wanted].map(|options| Table::try_from(options).unwrap_or_default());
+    let tables = [running, wanted].map(|options| Table::try_from(options).expect("options are a table"));
     let is_reloaded = |name: &str| {
         RELOADED.iter().any(|reloaded| name == *reloaded || reloaded.ends_with('.') && name.starts_with(reloaded))
     };
@@ -65,6 +65,7 @@ fn value<'a>(table: &'a Table, name: &str) -> Option<&'a Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::options::Key;
 
     fn loaded(variables: &[(&str, &str)]) -> Options {
         let variables = variables.iter().map(|(name, value)| (format!("WAFERGATE__{name}"), value.to_string()));
@@ -96,6 +97,76 @@ mod tests {
             ("SERVER__TLS_KEY", "tests/fixtures/config/key.pem"),
         ];
         assert_eq!(need_restart(&running, &loaded(&tls)), ["server.tls_cert"]);
+    }
+
+    /// Another value for a key than the default, by what it takes.
+    fn another(key: &Key, default: &Table) -> String {
+        match key.kind {
+            Kind::Number { min, max, .. } => {
+                let is_default = |number: &i64| value(default, key.name).and_then(Value::as_integer) == Some(*number);
+                [max, min].into_iter().find(|number| !is_default(number)).expect("a range").to_string()
+            }
+            Kind::Flag => "true".into(),
+            Kind::Address => "127.0.0.1:1".into(),
+            Kind::Networks => "10.0.0.0/8".into(),
+            Kind::Choice(words) => {
+                let used = value(default, key.name).and_then(Value::as_str);
+                (*words.iter().find(|word| Some(**word) != used).expect("a choice")).into()
+            }
+            Kind::Ports => "25".into(),
+            Kind::Texts => "ops.example.com".into(),
+            Kind::Secret if key.name == "engine.redis_url" => {
+                "redis://:a-secret-of-thirty-two-characters@127.0.0.1:1".into()
+            }
+            Kind::Secret => "a secret of thirty-two characters".into(),
+            Kind::Text => "wss://ws.example.com".into(),
+            Kind::Secrets | Kind::SecretFile | Kind::Limits => unreachable!("it has the name of a secret"),
+        }
+    }
+
+    /// What is changed together with a key, since it makes no sense without it.
+    fn with(name: &str) -> Vec<(&'static str, &'static str)> {
+        match name {
+            "engine.kind" => vec![
+                ("ENGINE__REDIS_URL", "redis://127.0.0.1:1"),
+                ("SERVER__TICKET_KEY", "a secret of thirty-two characters"),
+            ],
+            "engine.redis_url" => {
+                vec![("ENGINE__KIND", "redis"), ("SERVER__TICKET_KEY", "a secret of thirty-two characters")]
+            }
+            "log.level" => vec![("LOG__LEVEL", "debug")],
+            "engine.redis_prefix" => vec![("ENGINE__REDIS_PREFIX", "other")],
+            "server.proxy_protocol" => vec![("SERVER__TRUSTED_PROXIES", "127.0.0.1/32")],
+            _ => vec![],
+        }
+    }
+
+    #[test]
+    fn every_key_is_taken_over_or_named_and_no_secret_is() {
+        let running = loaded(&[]);
+        let default = Table::try_from(&running).expect("a table");
+        let mut seen = 0;
+        for key in keys::NODE.iter().filter(|key| !matches!(key.kind, Kind::SecretFile)) {
+            // These two come together; the test above has them.
+            if key.name.starts_with("server.tls_") && !key.name.ends_with("secs") {
+                continue;
+            }
+            let variable = key.name.replacen('.', "__", 1).to_uppercase();
+            let other = another(key, &default);
+            let mut variables = vec![(variable.as_str(), other.as_str())];
+            for (more, value) in with(key.name) {
+                variables.retain(|(name, _)| *name != more);
+                variables.push((more, value));
+            }
+
+            let named = need_restart(&running, &loaded(&variables));
+
+            let is_reloaded = RELOADED.iter().any(|name| key.name.starts_with(name));
+            assert_eq!(named.contains(&key.name), !is_reloaded, "{}: {named:?}", key.name);
+            assert!(!named.concat().contains("thirty-two"), "{named:?}");
+            seen += 1;
+        }
+        assert_eq!(seen, keys::NODE.iter().filter(|key| !matches!(key.kind, Kind::SecretFile)).count() - 2);
     }
 
     #[test]
