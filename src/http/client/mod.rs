@@ -80,20 +80,69 @@ pub(super) fn relay(headers: &HeaderMap) -> Option<&str> {
 }
 
 fn is_of_proxies(name: &str) -> bool {
-    const NAMES: [&str; 8] =
-        ["via", "cdn-loop", "front-end-https", "remote-addr", "x-remote-addr", "x-scheme", "x-url-scheme", "x-varnish"];
-    const PREFIXES: [&str; 10] = [
+    const NAMES: [&str; 24] = [
+        "eagleid",
+        "front-end-https",
+        "remote-addr",
+        "surrogate-capability",
+        "via",
+        "x-amzn-trace-id",
+        "x-client-address",
+        "x-client-cert",
+        "x-client-port",
+        "x-client-scheme",
+        "x-cloud-trace-context",
+        "x-coming-from",
+        "x-host",
+        "x-https",
+        "x-iinfo",
+        "x-protocol",
+        "x-real-host",
+        "x-real-port",
+        "x-remote-addr",
+        "x-remote-host",
+        "x-scheme",
+        "x-server-addr",
+        "x-url-scheme",
+        "x-varnish",
+    ];
+    const PREFIXES: [&str; 32] = [
         "akamai-",
+        "ali-",
+        "cdn-",
         "cf-",
         "cloudfront-",
         "fastly-",
+        "fly-",
+        "incap-",
         "proxy-",
+        "ssl-client-",
+        "x-akamai-",
+        "x-amz-cf-",
+        "x-amzn-mtls-",
+        "x-amzn-tls-",
+        "x-appengine-",
         "x-arr-",
         "x-azure-",
+        "x-bluecoat-",
+        "x-cdn-",
+        "x-edge-",
         "x-envoy-",
+        "x-fastly-",
+        "x-haproxy-",
+        "x-lb-",
+        "x-nf-",
+        "x-nws-",
         "x-original-",
         "x-proxy",
+        "x-ssl-",
+        "x-stgw-",
+        "x-sucuri-",
+        "x-vercel-",
     ];
+    // Some proxies and frameworks write an underscore.
+    let name = name.replace('_', "-");
+    let name = name.strip_prefix("http-").unwrap_or(&name);
     // Forwarded, X-Forwarded-For, X-Forward-For; X-Real-IP, CF-Connecting-IP, True-Client-IP and their like.
     name.contains("forward")
         || name.ends_with("-ip")
