@@ -14,7 +14,6 @@ use http_body_util::Full;
 use hyper::Request;
 use hyper::Response;
 use hyper::StatusCode;
-use hyper::body::Incoming;
 use hyper::header;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -37,6 +36,7 @@ use wafergate::server::Listener;
 use wafergate::server::Peer;
 use wafergate::server::PendingReply;
 use wafergate::server::Reply;
+use wafergate::server::RequestBody;
 use wafergate::server::Stream;
 use wafergate::server::TakenOver;
 use wafergate::server::Timeouts;
@@ -78,7 +78,7 @@ impl Echo {
     }
 
     /// Opens a native tunnel for a request, whatever its path.
-    async fn open(self: Arc<Self>, request: Request<Incoming>) -> Reply {
+    async fn open(self: Arc<Self>, request: Request<RequestBody>) -> Reply {
         let handshake = match ws::handshake::check(&request) {
             Ok(handshake) => handshake,
             Err(defect) => {
@@ -113,7 +113,7 @@ impl Echo {
 struct Open(Arc<Echo>);
 
 impl Handler for Open {
-    fn handle(&self, request: Request<Incoming>, _peer: Peer) -> PendingReply {
+    fn handle(&self, request: Request<RequestBody>, _peer: Peer) -> PendingReply {
         Box::pin(Arc::clone(&self.0).open(request))
     }
 }

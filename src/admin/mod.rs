@@ -11,7 +11,6 @@ use hyper::Method;
 use hyper::Request;
 use hyper::Response;
 use hyper::StatusCode;
-use hyper::body::Incoming;
 use hyper::header;
 use hyper::header::HeaderValue;
 use percent_encoding::percent_decode_str;
@@ -22,6 +21,7 @@ use crate::metrics::Metrics;
 use crate::server::Handler;
 use crate::server::Peer;
 use crate::server::PendingReply;
+use crate::server::RequestBody;
 use crate::shutdown::Shutdown;
 
 /// Host names that the admin listener answers to beside the private ones. Clones share one list.
@@ -69,7 +69,7 @@ impl Admin {
     }
 
     /// Refuses what a web page may have sent. Liveness is no secret, and whatever asks for it may call this process what it likes.
-    fn refusal(&self, request: &Request<Incoming>) -> Option<Response<Full<Bytes>>> {
+    fn refusal(&self, request: &Request<RequestBody>) -> Option<Response<Full<Bytes>>> {
         if request.uri().path() == "/livez" {
             return None;
         }
@@ -143,7 +143,7 @@ fn tunnels_of(path: &str) -> Option<String> {
 }
 
 impl Handler for Admin {
-    fn handle(&self, request: Request<Incoming>, _peer: Peer) -> PendingReply {
+    fn handle(&self, request: Request<RequestBody>, _peer: Peer) -> PendingReply {
         let response = self.refusal(&request).unwrap_or_else(|| self.answer(request.method(), request.uri().path()));
         Box::pin(async move { response.into() })
     }

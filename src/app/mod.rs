@@ -132,7 +132,7 @@ impl App {
         let certificate = certificate::load(&options.server, &clock)?;
         let server = &options.server;
         let public = listen(server.listen, certificate.clone(), "server.listen", server, &metrics)?;
-        let public = public.leaving_a_reserve(Arc::clone(&descriptors));
+        let public = public.leaving_a_reserve(Arc::clone(&descriptors)).trusting(&server.trusted_proxies);
         let public = match server.proxy_protocol {
             ProxyProtocol::Off => public,
             ProxyProtocol::Required => public.introduced_by(&server.trusted_proxies),

@@ -9,7 +9,6 @@ use http_body_util::Full;
 use hyper::Request;
 use hyper::Response;
 use hyper::StatusCode;
-use hyper::body::Incoming;
 use hyper::header;
 use hyper::header::HeaderValue;
 
@@ -20,6 +19,7 @@ use crate::gateway::Gateway;
 use crate::gateway::Refusal;
 use crate::gateway::Socket;
 use crate::server::Reply;
+use crate::server::RequestBody;
 use crate::server::Stream;
 use crate::server::TakenOver;
 use crate::server::Takeover;
@@ -31,7 +31,7 @@ use crate::ws::handshake::Defect;
 use crate::ws::handshake::Handshake;
 
 /// Upgrades the request if it is a valid handshake with a good connect URL.
-pub(super) async fn connect(gateway: Arc<Gateway>, request: Request<Incoming>, client: IpAddr) -> Reply {
+pub(super) async fn connect(gateway: Arc<Gateway>, request: Request<RequestBody>, client: IpAddr) -> Reply {
     let Handshake { accept, offer } = match handshake::check(&request) {
         Ok(handshake) => handshake,
         Err(defect) => return refuse_handshake(&gateway, defect, client).into(),

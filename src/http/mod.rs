@@ -19,7 +19,6 @@ use hyper::Method;
 use hyper::Request;
 use hyper::Response;
 use hyper::StatusCode;
-use hyper::body::Incoming;
 use hyper::header;
 use hyper::header::HeaderValue;
 use serde::Serialize;
@@ -29,13 +28,14 @@ use crate::protocol::text::printable;
 use crate::server::Handler;
 use crate::server::Peer;
 use crate::server::PendingReply;
+use crate::server::RequestBody;
 use body::Budget;
 use client::Client;
 use route::Route;
 
 /// Answers requests that are none of the gateway's.
 pub type Fallback =
-    Arc<dyn Fn(Request<Incoming>) -> Pin<Box<dyn Future<Output = Response<Full<Bytes>>> + Send>> + Send + Sync>;
+    Arc<dyn Fn(Request<RequestBody>) -> Pin<Box<dyn Future<Output = Response<Full<Bytes>>> + Send>> + Send + Sync>;
 
 /// The public API of a gateway.
 pub struct Api {
@@ -52,7 +52,7 @@ impl Api {
 }
 
 impl Handler for Api {
-    fn handle(&self, request: Request<Incoming>, peer: Peer) -> PendingReply {
+    fn handle(&self, request: Request<RequestBody>, peer: Peer) -> PendingReply {
         let gateway = Arc::clone(&self.gateway);
         let client = Client::of(peer, request.headers(), |address| gateway.trusts(address));
         let address = client.address;

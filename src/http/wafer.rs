@@ -8,7 +8,6 @@ use http_body_util::Full;
 use hyper::Request;
 use hyper::Response;
 use hyper::StatusCode;
-use hyper::body::Incoming;
 use hyper::header;
 
 use super::body;
@@ -26,6 +25,7 @@ use crate::protocol::wafer::WsurlRequest;
 use crate::protocol::wafer::error_answer;
 use crate::protocol::wafer::issue_answer;
 use crate::protocol::wafer::push_answer;
+use crate::server::RequestBody;
 use crate::server::Source;
 use crate::share::Share;
 use crate::tenant::Denied;
@@ -39,7 +39,7 @@ const MAX_PUSH_BYTES: usize = 4 * 1024 * 1024;
 pub(super) async fn wsurl(
     gateway: &Gateway,
     room: Share<Source>,
-    request: Request<Incoming>,
+    request: Request<RequestBody>,
     client: IpAddr,
 ) -> Response<Full<Bytes>> {
     let answer = issue(gateway, room, request).await;
@@ -49,7 +49,7 @@ pub(super) async fn wsurl(
     json(StatusCode::OK, answer.unwrap_or_else(|refusal| error_answer(&refusal)))
 }
 
-async fn issue(gateway: &Gateway, room: Share<Source>, request: Request<Incoming>) -> Result<String, Refusal> {
+async fn issue(gateway: &Gateway, room: Share<Source>, request: Request<RequestBody>) -> Result<String, Refusal> {
     let host = host(request.headers().get_all(header::HOST));
     let (head, body) = request.into_parts();
     let body = body::read(room, &head.headers, body, MAX_WSURL_BYTES).await?;
@@ -68,7 +68,7 @@ async fn issue(gateway: &Gateway, room: Share<Source>, request: Request<Incoming
 pub(super) async fn push(
     gateway: &Arc<Gateway>,
     room: Share<Source>,
-    request: Request<Incoming>,
+    request: Request<RequestBody>,
     client: IpAddr,
 ) -> Response<Full<Bytes>> {
     let answer = deliver(gateway, room, request).await;
@@ -83,7 +83,11 @@ pub(super) async fn push(
     json(StatusCode::OK, answer.unwrap_or_else(|refusal| error_answer(&refusal)))
 }
 
-async fn deliver(gateway: &Arc<Gateway>, room: Share<Source>, request: Request<Incoming>) -> Result<String, Refusal> {
+async fn deliver(
+    gateway: &Arc<Gateway>,
+    room: Share<Source>,
+    request: Request<RequestBody>,
+) -> Result<String, Refusal> {
     let (head, body) = request.into_parts();
     let body = body::read(room, &head.headers, body, MAX_PUSH_BYTES).await?;
     let mut envelope = Envelope::parse(&body.bytes)?;

@@ -12,6 +12,7 @@ use tokio::net::TcpListener;
 use tokio::net::TcpSocket;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -24,9 +25,15 @@ use super::MAX_HANDSHAKES;
 use super::OnIncident;
 use super::Timeouts;
 use super::connection::Context;
+use super::connection::is_among;
 use super::connection::serve;
+use super::connections::Closable;
+use super::connections::Connections;
+use super::connections::Room;
+use super::connections::Visitor;
 use super::handshakes::Handshakes;
-use super::idle::IdleConnections;
+use super::refusal::Refusal;
+use super::refuse::note;
 
 /// How long to wait when there are no descriptors left, before looking again.
 const BACK_OFF: Duration = Duration::from_millis(100);
@@ -42,7 +49,9 @@ pub struct Listener {
     /// Where connections come from that begin with a PROXY header.
     introduced: Arc<[IpNet]>,
     on_incident: OnIncident,
-    idle: Arc<IdleConnections>,
+    connections: Arc<Connections>,
+    /// Proxies: others stand behind them, so that they are not refused for having most connections.
+    trusted: Arc<[IpNet]>,
     /// Whose reserve it leaves alone; none if it may take the last descriptor.
     descriptors: Option<Arc<Descriptors>>,
 }
@@ -93,8 +102,9 @@ impl Listener {
         let listener = socket.listen(BACKLOG)?;
         // Linux gives it to each connection: without it small frames would wait for the peer's acknowledgement.
         SockRef::from(&listener).set_tcp_nodelay(true)?;
-        let (on_incident, idle, introduced) = (Arc::new(on_incident), Arc::default(), Arc::default());
-        Ok(Self { listener, certificate, timeouts, introduced, on_incident, idle, descriptors: None })
+        let (introduced, trusted, connections) = (Arc::default(), Arc::default(), Arc::default());
+        let on_incident = Arc::new(on_incident);
+        Ok(Self { listener, certificate, timeouts, introduced, on_incident, connections, trusted, descriptors: None })
     }
 
     /// The same, with a PROXY header required at the beginning of each connection from these networks.
@@ -104,7 +114,13 @@ impl Listener {
 
     /// The same, leaving the reserve of `descriptors` to others: whoever comes when only that is left has to wait.
     pub fn leaving_a_reserve(self, descriptors: Arc<Descriptors>) -> Self {
-        Self { descriptors: Some(descriptors), ..self }
+        let connections = Arc::new(Connections::counted_in(descriptors.waiting()));
+        Self { descriptors: Some(descriptors), connections, ..self }
+    }
+
+    /// The same, where others stand behind these networks.
+    pub fn trusting(self, proxies: &[IpNet]) -> Self {
+        Self { trusted: proxies.into(), ..self }
     }
 
     /// Where it listens, as a URL.
@@ -123,7 +139,7 @@ impl Listener {
         let half = self.descriptors.as_ref().map_or(u64::MAX, |descriptors| descriptors.limit() / 2);
         let places = MAX_HANDSHAKES.min(usize::try_from(half).unwrap_or(usize::MAX)).max(1);
         let handshakes = Arc::new(Handshakes::new(places));
-        let connections = TaskTracker::new();
+        let tasks = TaskTracker::new();
         let (mut complaint, mut shortage) = (Complaint::default(), Shortage::default());
         loop {
             // Whoever waits in the backlog is served before the end, as far as there are descriptors.
@@ -137,53 +153,82 @@ impl Listener {
             let now = Instant::now();
             let is_short = shortage.goes_on(is_seen, now);
             if is_short {
-                self.idle.make_room(now.into_std());
+                self.connections.make_room(address.ip().into(), now.into_std());
             }
+            let visitor = Arc::new(Visitor::new(now.into_std()));
+            let closable: Arc<dyn Closable> = visitor.clone();
+            let entry = self.connections.add(address.ip().into(), Arc::downgrade(&closable));
             let context = Context {
                 certificate: self.certificate.clone(),
                 handler: Arc::clone(&handler),
                 handshakes: Arc::clone(&handshakes),
-                idle: Arc::clone(&self.idle),
-                is_short,
                 timeouts: self.timeouts,
                 introduced: Arc::clone(&self.introduced),
                 on_incident: Arc::clone(&self.on_incident),
                 stop: stop.clone(),
             };
-            connections.spawn(serve(stream, address, context));
+            tasks.spawn(serve(entry, visitor, stream, address, context));
         }
         drop(self.listener);
-        connections.close();
-        connections.wait().await;
+        tasks.close();
+        tasks.wait().await;
     }
 
     async fn accept(&self, complaint: &mut Complaint) -> (TcpStream, SocketAddr) {
         loop {
             match self.listener.accept().await {
                 Ok((stream, address)) => {
-                    let Ok(stream) = self.below_the_reserve(stream, complaint).await else { continue };
-                    return (stream, address);
+                    let stream = self.below_the_reserve(stream, address, complaint).await;
+                    if let Ok(Some(stream)) = stream {
+                        return (stream, address);
+                    }
                 }
                 Err(error) if is_of_one_connection(&error) => {}
                 Err(error) => {
-                    self.idle.shed(Instant::now().into_std());
+                    self.connections.make_room_for(None, Instant::now().into_std());
                     self.wait(complaint, &error).await;
                 }
             }
         }
     }
 
-    /// The same connection under a number that is not reserved, as soon as there is one. Those behind it wait in the backlog.
-    async fn below_the_reserve(&self, mut stream: TcpStream, complaint: &mut Complaint) -> io::Result<TcpStream> {
+    /// The same connection under a number that is not reserved, as soon as there is one; those behind it wait in the backlog. None if
+    /// its source has more than its share.
+    async fn below_the_reserve(
+        &self,
+        mut stream: TcpStream,
+        address: SocketAddr,
+        complaint: &mut Complaint,
+    ) -> io::Result<Option<TcpStream>> {
         while self.descriptors.as_ref().is_some_and(|descriptors| descriptors.reserves(stream.as_raw_fd())) {
-            self.idle.shed(Instant::now().into_std());
-            self.wait(complaint, &io::Error::other("the last descriptors are reserved for webhooks")).await;
+            match self.room_for(address) {
+                Room::Soon => {
+                    let _ = timeout(BACK_OFF, self.connections.departed()).await;
+                }
+                Room::Refused => {
+                    note(&self.on_incident, address, Refusal::Evicted, &[], None);
+                    return Ok(None);
+                }
+                Room::None => {
+                    self.wait(complaint, &io::Error::other("the last descriptors are reserved for webhooks")).await;
+                }
+            }
             let old = stream.into_std()?;
             let new = old.try_clone();
             let lower = new.into_iter().find(|new| new.as_raw_fd() < old.as_raw_fd());
             stream = TcpStream::from_std(lower.unwrap_or(old))?;
         }
-        Ok(stream)
+        Ok(Some(stream))
+    }
+
+    /// Makes room for a newcomer from `address`, as far as others have to make room for it.
+    fn room_for(&self, address: SocketAddr) -> Room {
+        let is_of = |networks: &[IpNet]| is_among(networks, address);
+        let source = (!is_of(&self.introduced)).then(|| address.ip().into());
+        match self.connections.make_room_for(source, Instant::now().into_std()) {
+            Room::Refused if is_of(&self.trusted) => Room::None,
+            room => room,
+        }
     }
 
     async fn wait(&self, complaint: &mut Complaint, error: &io::Error) {
@@ -197,7 +242,8 @@ impl Listener {
                 "cannot accept connections, waiting (check the limit of open files)",
             );
         }
-        tokio::time::sleep(BACK_OFF).await;
+        // One that ends makes room.
+        let _ = timeout(BACK_OFF, self.connections.departed()).await;
     }
 }
 

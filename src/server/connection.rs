@@ -1,7 +1,6 @@
 //! One accepted connection, up to its first request: the wait for its first byte and the TLS handshake, each with a deadline.
 
 use std::future::Future;
-use std::future::pending;
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
@@ -11,6 +10,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use rustls::server::Acceptor;
 use tokio::net::TcpStream;
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tokio::time::sleep;
 use tokio::time::timeout;
@@ -25,13 +25,13 @@ use super::LAST_CALL;
 use super::OnIncident;
 use super::Peer;
 use super::Stream;
+use super::connections::Entry;
+use super::connections::Visitor;
 use super::exchange::Exchange;
 use super::handshakes::Awaited;
 use super::handshakes::Handshakes;
 use super::handshakes::Place;
-use super::idle::Closable;
-use super::idle::IdleConnections;
-use super::idle::Silent;
+use super::handshakes::SILENCE;
 use super::introduction::Introduced;
 use super::introduction::introduced;
 use super::proxied::Source;
@@ -47,9 +47,6 @@ pub(super) struct Context {
     pub(super) certificate: Option<Arc<Certificate>>,
     pub(super) handler: Arc<dyn Handler>,
     pub(super) handshakes: Arc<Handshakes>,
-    pub(super) idle: Arc<IdleConnections>,
-    /// Whether descriptors ran short when it was accepted: then it may be closed as long as it sends nothing.
-    pub(super) is_short: bool,
     pub(super) timeouts: Timeouts,
     /// Where connections come from that begin with a PROXY header.
     pub(super) introduced: Arc<[IpNet]>,
@@ -57,57 +54,91 @@ pub(super) struct Context {
     pub(super) stop: CancellationToken,
 }
 
+/// A connection with a place among the handshakes.
+pub(super) struct Guest {
+    pub(super) peer: Peer,
+    /// Ends when the socket has.
+    pub(super) entry: Entry,
+    /// What may be closed while no request is being answered.
+    pub(super) visitor: Arc<Visitor>,
+    pub(super) place: Place,
+    /// Completes when the place has to be given back.
+    pub(super) is_evicted: oneshot::Receiver<()>,
+}
+
 /// Serves one connection to its end, or until it is taken over.
 ///
 /// A client that sends nothing holds a socket and this small task, until its first deadline; only one that has begun to speak gets a
 /// place among the handshakes, and gives it back with its first request.
-pub(super) async fn serve(stream: TcpStream, address: SocketAddr, context: Context) {
+pub(super) async fn serve(
+    entry: Entry,
+    visitor: Arc<Visitor>,
+    stream: TcpStream,
+    address: SocketAddr,
+    context: Context,
+) {
     let mut peer = Peer { address, is_tls: context.certificate.is_some(), introduction: Introduction::None };
+    let evicted = |peer: Peer, began: &[u8]| note(&context.on_incident, peer.address, Refusal::Evicted, began, None);
     if is_among(&context.introduced, address) {
-        match Box::pin(introduced(&stream, address, &context)).await {
+        let introduced = visitor.unless_closed(Box::pin(introduced(&stream, address, &context))).await;
+        let Some(introduced) = introduced else { return evicted(peer, &[]) };
+        match introduced {
             Introduced::As(Source::Client { address, is_tls }) => {
                 peer = Peer { address, is_tls: peer.is_tls || is_tls, introduction: Introduction::Named };
+                entry.comes_from(address.ip().into());
             }
             Introduced::As(Source::Proxy | Source::Unknown) => peer.introduction = Introduction::Unknown,
-            Introduced::Badly { refusal, began } => return refuse(stream, peer, &context, refusal, &began).await,
+            Introduced::Badly { refusal, began } => {
+                return refuse(stream, peer, &context, &visitor, refusal, &began).await;
+            }
             Introduced::Not => return,
         }
     }
     let mut first = [0; SHOWN_BYTES];
-    let Some(first) = first_bytes(&stream, peer, &mut first, &context).await else { return };
-    let Some(certificate) = &context.certificate else {
-        let (place, evicted) = context.handshakes.enter(peer.address.ip(), Instant::now()).await;
-        return Box::pin(Exchange::run(context, peer, stream, place, evicted, Stream::Plain)).await;
+    let Some(first) = visitor.unless_closed(first_bytes(&stream, peer, &mut first, &context)).await else {
+        return evicted(peer, &[]);
     };
-    if let Some(refusal) = Refusal::of_no_tls(first) {
-        return refuse(stream, peer, &context, refusal, first).await;
+    let Some(first) = first else { return };
+    if context.certificate.is_some()
+        && let Some(refusal) = Refusal::of_no_tls(first)
+    {
+        return refuse(stream, peer, &context, &visitor, refusal, first).await;
     }
-    let (place, mut evicted) = context.handshakes.enter(peer.address.ip(), Instant::now()).await;
+    // It may have to wait for a place, and then for each answer of its client.
+    visitor.awaits(Instant::now().into_std(), SILENCE);
+    let entered = visitor.unless_closed(context.handshakes.enter(peer.address.ip(), Instant::now())).await;
+    let Some((place, mut is_evicted)) = entered else { return evicted(peer, first) };
+    let Some(certificate) = &context.certificate else {
+        let guest = Guest { peer, entry, visitor, place, is_evicted };
+        return Box::pin(Exchange::run(context, guest, stream, Stream::Plain)).await;
+    };
     // A handshake that comes to nothing is counted before its socket is closed: the metrics have it when its client sees the end.
     let mut handshake = Box::pin(secured(stream, certificate, &context.handshakes, &place));
     let accepted = tokio::select! {
-        accepted = timeout(context.timeouts.tls_handshake, &mut handshake) => accepted,
-        Ok(()) = &mut evicted => return note(&context.on_incident, peer.address, Refusal::Evicted, first, None),
+        accepted = visitor.unless_closed(timeout(context.timeouts.tls_handshake, &mut handshake)) => accepted,
+        Ok(()) = &mut is_evicted => None,
     };
     match accepted {
-        Ok(Ok(stream)) => {
+        Some(Ok(Ok(stream))) => {
             drop(handshake);
             place.goes_on(Instant::now());
             place.awaits(Awaited::Answer, Instant::now());
-            let run = Exchange::run(context, peer, stream, place, evicted, |stream| Stream::Tls(Box::new(stream)));
+            let guest = Guest { peer, entry, visitor, place, is_evicted };
+            let run = Exchange::run(context, guest, stream, |stream| Stream::Tls(Box::new(stream)));
             Box::pin(run).await;
         }
-        Ok(Err((error, stream))) => {
+        Some(Ok(Err((error, stream)))) => {
             drop(handshake);
             drop(place);
             let cause = error.get_ref().and_then(|cause| cause.downcast_ref());
             note(&context.on_incident, peer.address, Refusal::of_tls(first, cause), first, Some(&error));
             if let Some(stream) = stream {
                 // The alert is on its way.
-                part_with(stream, b"").await;
+                part_with(stream, b"", &visitor).await;
             }
         }
-        Err(_) => note(&context.on_incident, peer.address, Refusal::TlsTooSlow, first, None),
+        Some(Err(_)) => note(&context.on_incident, peer.address, Refusal::TlsTooSlow, first, None),
+        None => evicted(peer, first),
     }
 }
 
@@ -118,24 +149,9 @@ async fn first_bytes<'a>(stream: &TcpStream, peer: Peer, buffer: &'a mut [u8], c
         Some(_) => (timeouts.tls_handshake, Refusal::TlsTooSlow),
         None => (timeouts.header, Refusal::HeadTooSlow),
     };
-    let silent = context.is_short.then(|| Arc::new(Silent::new(Instant::now().into_std())));
-    let _entry = silent.clone().map(|silent| {
-        let silent: Arc<dyn Closable> = silent;
-        context.idle.add(peer.address.ip().into(), Arc::downgrade(&silent))
-    });
-    let shed = async {
-        match &silent {
-            Some(silent) => silent.closed().await,
-            None => pending().await,
-        }
-    };
     let peeked = tokio::select! {
         peeked = timeout(first_timeout, stream.peek(buffer)) => peeked,
         () = last_call(stop) => return None,
-        () = shed => {
-            note(on_incident, peer.address, Refusal::Evicted, &[], None);
-            return None;
-        }
     };
     match peeked {
         Ok(Ok(0) | Err(_)) => None,
@@ -148,12 +164,12 @@ async fn first_bytes<'a>(stream: &TcpStream, peer: Peer, buffer: &'a mut [u8], c
 }
 
 /// Ends a connection on which nothing has been answered yet.
-async fn refuse(stream: TcpStream, peer: Peer, context: &Context, refusal: Refusal, began: &[u8]) {
+async fn refuse(stream: TcpStream, peer: Peer, context: &Context, visitor: &Visitor, refusal: Refusal, began: &[u8]) {
     note(&context.on_incident, peer.address, refusal, began, None);
-    part_with(stream, &answer(refusal, began)).await;
+    part_with(stream, &answer(refusal, began), visitor).await;
 }
 
-fn is_among(networks: &[IpNet], address: SocketAddr) -> bool {
+pub(super) fn is_among(networks: &[IpNet], address: SocketAddr) -> bool {
     let address = address.ip().to_canonical();
     networks.iter().any(|network| network.contains(&address))
 }

@@ -8,6 +8,8 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::os::fd::OwnedFd;
 use std::os::fd::RawFd;
+use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 
@@ -35,6 +37,8 @@ pub struct Descriptors {
     probe: OwnedFd,
     /// The number of the client that came last.
     latest: AtomicU64,
+    /// How many connections would make room for tunnels.
+    waiting: Arc<AtomicI64>,
 }
 
 /// How many descriptors there are for connections to business servers.
@@ -86,7 +90,15 @@ impl Descriptors {
             // Nothing takes half of all descriptors between two clients.
             return true;
         }
-        self.probe.try_clone().is_ok_and(|free| beside(number(free.as_raw_fd())) < self.marks.issue)
+        let waiting = u64::try_from(self.waiting.load(Ordering::Relaxed)).unwrap_or(0);
+        let without = |free: u64| beside(free.saturating_sub(waiting));
+        self.probe.try_clone().is_ok_and(|free| without(number(free.as_raw_fd())) < self.marks.issue)
+    }
+
+    /// Where those are counted that would make room: connections that are no tunnels and wait for their clients. What they take is no
+    /// reason to refuse a tunnel.
+    pub(super) fn waiting(&self) -> Arc<AtomicI64> {
+        Arc::clone(&self.waiting)
     }
 
     /// Whether a client may come in who has a connect URL, while so many tunnels are open. What webhooks need for a moment does
@@ -117,7 +129,8 @@ impl Descriptors {
 
     fn with(limit: u64, probe: OwnedFd) -> Self {
         let at_start = number(probe.as_raw_fd());
-        Self { marks: Marks::new(limit), at_start, probe, latest: AtomicU64::new(u64::MAX) }
+        let (latest, waiting) = (AtomicU64::new(u64::MAX), Arc::default());
+        Self { marks: Marks::new(limit), at_start, probe, latest, waiting }
     }
 }
 
@@ -184,6 +197,18 @@ mod tests {
         assert!(!descriptors.has_room(86, 0) && !descriptors.has_room(43, 43) && !descriptors.has_room(0, 96));
         assert!(descriptors.reserves(127));
         assert!(descriptors.has_room(85, 0), "the client that came last may have gone");
+    }
+
+    #[test]
+    fn what_would_make_room_is_no_reason_to_refuse() {
+        let of_few = Descriptors { at_start: 0, ..of(4) };
+        assert!(!of_few.reserves(2));
+        assert!(!of_few.has_room(0, 0));
+
+        of_few.waiting().store(1_000_000, Ordering::Relaxed);
+
+        assert!(of_few.has_room(0, 0));
+        assert!(!of_few.has_room(2, 0), "tunnels do not");
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::task::Context as Task;
 use std::task::Poll;
 use std::task::ready;
+use std::time::Instant as StdInstant;
 
 use bytes::Bytes;
 use futures_util::task::AtomicWaker;
@@ -31,16 +32,18 @@ use super::MAX_HEAD_BYTES;
 use super::MAX_HEADERS;
 use super::OnIncident;
 use super::Peer;
+use super::RequestBody;
 use super::Stream;
 use super::TakenOver;
 use super::Takeover;
 use super::connection::Context;
+use super::connection::Guest;
 use super::connection::last_call;
+use super::connections::Closable;
+use super::connections::Wait;
+use super::connections::Waiting;
 use super::handshakes::Awaited;
 use super::handshakes::Place;
-use super::idle::Closable;
-use super::idle::Entry;
-use super::idle::IdleConnections;
 use super::patience::Patient;
 use super::refusal::Refusal;
 use super::refuse::answer;
@@ -49,6 +52,7 @@ use super::refuse::part_with;
 use super::switching::Switching;
 use super::timeouts::Activity;
 use super::timeouts::Timeouts;
+use super::watched::Observer;
 use super::watched::Watched;
 
 /// Answers the requests of one connection.
@@ -59,13 +63,19 @@ pub(super) struct Exchange {
 }
 
 /// What the requests of a connection share with its task.
-struct Shared {
+pub(super) struct Shared {
     state: Mutex<State>,
     task: AtomicWaker,
+    /// Whether this connection would make room for others.
+    waiting: Arc<Waiting>,
 }
 
 struct State {
     activity: Activity,
+    /// Since when a request waits for the rest of its body.
+    body_since: Option<StdInstant>,
+    /// Since when the client has no room for what it has asked for.
+    unread_since: Option<StdInstant>,
     /// The place among the handshakes; given back with the first request.
     place: Option<Place>,
     /// Whether the connection is to end when it has nothing to do.
@@ -75,21 +85,17 @@ struct State {
 
 impl Exchange {
     /// Serves a connection that has a place among the handshakes, to its end or until it is taken over.
-    pub(super) async fn run<I>(
-        context: Context,
-        peer: Peer,
-        io: I,
-        place: Place,
-        evicted: oneshot::Receiver<()>,
-        stream: impl FnOnce(I) -> Stream,
-    ) where
+    pub(super) async fn run<I>(context: Context, guest: Guest, io: I, stream: impl FnOnce(I) -> Stream)
+    where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let shared = Arc::new(Shared::new(place));
-        let mut watch = Watch::new(&context, peer, Arc::clone(&shared), evicted);
+        let Guest { peer, entry, visitor, place, is_evicted } = guest;
+        let shared = Arc::new(Shared::new(place, Arc::clone(&entry.waiting)));
+        let closable: Arc<dyn Closable> = shared.clone();
+        entry.is_now(Arc::downgrade(&closable));
+        let mut watch = Watch::new(&context, Arc::clone(&shared), is_evicted);
         let exchange = Self { handler: context.handler, peer, shared: Arc::clone(&shared) };
-        let noting = Arc::clone(&shared);
-        let io = Switching::new(Watched::new(Patient::new(io), move || noting.read()));
+        let io = Switching::new(Watched::new(Patient::new(io), Arc::clone(&shared)));
         let mut connection = http1::Builder::new()
             // The deadlines are kept by `watch`.
             .header_read_timeout(None)
@@ -119,7 +125,10 @@ impl Exchange {
             (_, end) => {
                 let Some(answer) = shared.last_words(peer, end, &parts.read_buf, &context.on_incident) else { return };
                 drop(parts.read_buf);
-                part_with(io, &answer).await;
+                shared.waiting.set(true);
+                let closable: Arc<dyn Closable> = visitor.clone();
+                entry.is_now(Arc::downgrade(&closable));
+                part_with(io, &answer, &visitor).await;
             }
         }
     }
@@ -132,6 +141,7 @@ impl Service<Request<Incoming>> for Exchange {
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         self.shared.begin_request();
+        let request = request.map(|body| RequestBody::new(body, Arc::clone(&self.shared)));
         let reply = self.handler.handle(request, self.peer);
         let shared = Arc::clone(&self.shared);
         Box::pin(async move {
@@ -143,14 +153,25 @@ impl Service<Request<Incoming>> for Exchange {
 }
 
 impl Shared {
-    fn new(place: Place) -> Self {
+    fn new(place: Place, waiting: Arc<Waiting>) -> Self {
         let activity = Activity::Head { since: Instant::now().into_std() };
-        let state = State { activity, place: Some(place), is_unwanted: false, takeover: None };
-        Self { state: Mutex::new(state), task: AtomicWaker::new() }
+        let (body_since, unread_since) = (None, None);
+        let state =
+            State { activity, body_since, unread_since, place: Some(place), is_unwanted: false, takeover: None };
+        Self { state: Mutex::new(state), task: AtomicWaker::new(), waiting }
     }
 
-    fn read(&self) {
-        self.state.lock().activity.read(|| Instant::now().into_std());
+    /// A request waits for more of its body, or no longer.
+    pub(super) fn awaits_body(&self, is_awaited: bool) {
+        self.change(|state| {
+            state.body_since = is_awaited.then(|| state.body_since.unwrap_or_else(|| Instant::now().into_std()));
+        });
+    }
+
+    fn change(&self, change: impl FnOnce(&mut State)) {
+        let mut state = self.state.lock();
+        change(&mut state);
+        self.waiting.set(state.waits().is_some());
     }
 
     /// Gives back what the connection holds, and says what is still to be written to it: nothing if all is answered. None if it
@@ -188,24 +209,51 @@ impl Shared {
     }
 
     fn begin_request(&self) {
-        let mut state = self.state.lock();
-        state.activity = Activity::Request;
-        state.place = None;
+        self.change(|state| {
+            state.activity = Activity::Request;
+            state.place = None;
+        });
     }
 
     fn end_request(&self, takeover: Option<Takeover>) {
-        let mut state = self.state.lock();
-        state.activity = Activity::Idle { since: Instant::now().into_std() };
-        state.takeover = takeover;
+        self.change(|state| {
+            state.activity = Activity::Idle { since: Instant::now().into_std() };
+            state.takeover = takeover;
+        });
+    }
+}
+
+impl State {
+    /// Whether it waits for its client, and since when.
+    fn waits(&self) -> Option<Wait> {
+        match self.activity {
+            _ if self.takeover.is_some() => None,
+            Activity::Head { since } => Some(Wait::midway(since)),
+            Activity::Idle { since } => Some(self.unread_since.map_or_else(|| Wait::since(since), Wait::midway)),
+            Activity::Request => self.body_since.or(self.unread_since).map(Wait::midway),
+        }
+    }
+
+    /// Whether it waits in the middle of something, so that it cannot end in order.
+    fn is_stuck(&self) -> bool {
+        self.waits().is_some() && (self.activity.idle_since().is_none() || self.unread_since.is_some())
+    }
+}
+
+impl Observer for Arc<Shared> {
+    fn read(&self) {
+        self.state.lock().activity.read(|| Instant::now().into_std());
+    }
+
+    fn stalls(&self, is_stalled: bool) {
+        self.change(|state| state.unread_since = is_stalled.then(|| Instant::now().into_std()));
     }
 }
 
 impl Closable for Shared {
-    fn idle_since(&self) -> Option<std::time::Instant> {
-        match self.state.lock() {
-            state if state.is_unwanted => None,
-            state => state.activity.idle_since(),
-        }
+    fn waits(&self) -> Option<Wait> {
+        let state = self.state.lock();
+        state.waits().filter(|_| !state.is_unwanted)
     }
 
     fn close(&self) {
@@ -226,11 +274,8 @@ struct Watch {
     is_finishing: bool,
     /// Goes off at a deadline, or before it.
     alarm: Pin<Box<Sleep>>,
-    idle: Arc<IdleConnections>,
-    peer: Peer,
     /// Whether the connection itself is without TLS.
     is_plain: bool,
-    entry: Option<Entry>,
 }
 
 /// What has to be done about a connection.
@@ -242,7 +287,7 @@ enum Notice {
 }
 
 impl Watch {
-    fn new(context: &Context, peer: Peer, shared: Arc<Shared>, evicted: oneshot::Receiver<()>) -> Self {
+    fn new(context: &Context, shared: Arc<Shared>, evicted: oneshot::Receiver<()>) -> Self {
         let stop = context.stop.clone();
         Self {
             shared,
@@ -251,17 +296,14 @@ impl Watch {
             stopped: Box::pin(async move { last_call(&stop).await }),
             is_finishing: false,
             alarm: Box::pin(sleep_until(Instant::now() + context.timeouts.header)),
-            idle: Arc::clone(&context.idle),
-            peer,
             is_plain: context.certificate.is_none(),
-            entry: None,
         }
     }
 
     /// To be called when the connection itself has nothing to do at present.
     fn poll(&mut self, cx: &mut Task<'_>) -> Poll<Notice> {
         self.shared.task.register(cx.waker());
-        let (activity, is_unwanted) = {
+        let (activity, is_unwanted, is_stuck) = {
             let state = self.shared.state.lock();
             if let Some(place) = &state.place {
                 if Pin::new(&mut self.evicted).poll(cx) == Poll::Ready(Ok(())) {
@@ -271,14 +313,13 @@ impl Watch {
                     place.awaits(Awaited::Rest, Instant::now());
                 }
             }
-            (state.activity, state.is_unwanted)
+            (state.activity, state.is_unwanted, state.is_stuck())
         };
+        if is_unwanted && is_stuck {
+            return Poll::Ready(Notice::Drop(Refusal::Evicted));
+        }
         if !self.is_finishing && (is_unwanted || self.stopped.as_mut().poll(cx).is_ready()) {
             return self.finish();
-        }
-        if self.entry.is_none() && activity.idle_since().is_some() {
-            let connection: Arc<dyn Closable> = self.shared.clone();
-            self.entry = Some(self.idle.add(self.peer.address.ip().into(), Arc::downgrade(&connection)));
         }
         let Some(deadline) = activity.deadline(&self.timeouts).map(Instant::from_std) else { return Poll::Pending };
         match ready!(self.poll_deadline(cx, deadline)) {

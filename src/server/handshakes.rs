@@ -26,7 +26,7 @@ use super::by_source::BySource;
 use super::by_source::Source;
 
 /// The longest silence of a client that is only far away: a round trip of a second, of which both ways lose a packet once.
-const SILENCE: Duration = Duration::from_secs(5);
+pub(super) const SILENCE: Duration = Duration::from_secs(5);
 /// The longest gap in what clients send in one piece: its second packet may have to be sent again.
 const GAP: Duration = Duration::from_millis(500);
 

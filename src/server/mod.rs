@@ -3,15 +3,16 @@
 mod accept;
 mod by_source;
 mod connection;
+mod connections;
 mod descriptors;
 mod exchange;
 mod handshakes;
-mod idle;
 mod introduction;
 mod patience;
 mod proxied;
 mod refusal;
 mod refuse;
+mod request_body;
 mod switching;
 mod timeouts;
 mod tls;
@@ -27,7 +28,6 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::Request;
 use hyper::Response;
-use hyper::body::Incoming;
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
@@ -37,6 +37,7 @@ pub use descriptors::Descriptors;
 pub use descriptors::Room;
 pub use descriptors::raise_limit;
 pub use refusal::Refusal;
+pub use request_body::RequestBody;
 pub use timeouts::Timeouts;
 pub use tls::Certificate;
 pub use tls::CertificateError;
@@ -105,7 +106,7 @@ pub type PendingReply = Pin<Box<dyn Future<Output = Reply> + Send>>;
 /// Answers requests.
 pub trait Handler: Send + Sync + 'static {
     /// Answers one request.
-    fn handle(&self, request: Request<Incoming>, peer: Peer) -> PendingReply;
+    fn handle(&self, request: Request<RequestBody>, peer: Peer) -> PendingReply;
 }
 
 /// Why a connection was not served.

@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::io;
 use std::net::SocketAddr;
+use std::time::Duration;
 use std::time::UNIX_EPOCH;
 
 use httpdate::HttpDate;
@@ -12,12 +13,14 @@ use tokio::io::AsyncRead;
 use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWrite;
 use tokio::io::AsyncWriteExt;
+use tokio::time::Instant;
 use tokio::time::timeout;
 
 use super::Incident;
 use super::LINGER_BYTES;
 use super::LINGER_TIMEOUT;
 use super::OnIncident;
+use super::connections::Visitor;
 use super::refusal::Refusal;
 use super::refusal::SHOWN_BYTES;
 use super::refusal::guess;
@@ -31,6 +34,9 @@ struct Body<'a> {
     code: &'a str,
     message: &'a str,
 }
+
+/// How long a client that has been answered may keep its descriptor while others need it.
+const LAST_READ: Duration = Duration::from_millis(500);
 
 /// How an answer begins that the HTTP parser gives by itself.
 const PARSERS_OWN: [&[u8]; 3] = [b"HTTP/1.1 400 ", b"HTTP/1.1 414 ", b"HTTP/1.1 431 "];
@@ -57,7 +63,9 @@ pub(super) fn note(
 }
 
 /// Writes an answer, and lets the client read it: dropping a socket with unread input resets it, and the answer may be lost.
-pub(super) async fn part_with<I: AsyncRead + AsyncWrite + Unpin>(mut io: I, answer: &[u8]) {
+/// One that goes on reading has its time, unless others need its descriptor.
+pub(super) async fn part_with<I: AsyncRead + AsyncWrite + Unpin>(mut io: I, answer: &[u8], visitor: &Visitor) {
+    visitor.awaits(Instant::now().into_std(), LAST_READ);
     let read_by_client = async {
         io.write_all(answer).await?;
         io.shutdown().await?;
@@ -73,7 +81,7 @@ pub(super) async fn part_with<I: AsyncRead + AsyncWrite + Unpin>(mut io: I, answ
         io::Result::Ok(())
     };
     // Whatever comes of it, the connection is dropped now.
-    let _ = timeout(LINGER_TIMEOUT, read_by_client).await;
+    let _ = visitor.unless_closed(timeout(LINGER_TIMEOUT, read_by_client)).await;
 }
 
 /// The bytes of the answer, if there can be one in HTTP. The body is left out for a `head` that asks so.

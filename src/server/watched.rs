@@ -1,4 +1,4 @@
-//! A stream whose reads are noticed.
+//! A stream whose reads are noticed, and whether its peer takes what is written.
 
 use std::io;
 use std::io::IoSlice;
@@ -11,36 +11,55 @@ use tokio::io::AsyncRead;
 use tokio::io::AsyncWrite;
 use tokio::io::ReadBuf;
 
-/// Calls a function for each read that brings something.
-pub(super) struct Watched<I, F> {
-    io: I,
-    on_read: F,
+/// What notices it.
+pub(super) trait Observer {
+    /// Something has been read.
+    fn read(&self);
+
+    /// From now on the peer has no room for what is written, or has it again.
+    fn stalls(&self, is_stalled: bool);
 }
 
-impl<I, F> Watched<I, F> {
-    pub(super) fn new(io: I, on_read: F) -> Self {
-        Self { io, on_read }
+/// Tells an observer.
+pub(super) struct Watched<I, O> {
+    io: I,
+    observer: O,
+    is_stalled: bool,
+}
+
+impl<I, O: Observer> Watched<I, O> {
+    pub(super) fn new(io: I, observer: O) -> Self {
+        Self { io, observer, is_stalled: false }
     }
 
     pub(super) fn into_inner(self) -> I {
         self.io
     }
+
+    fn wrote<T>(&mut self, progress: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if progress.is_pending() != self.is_stalled {
+            self.is_stalled = progress.is_pending();
+            self.observer.stalls(self.is_stalled);
+        }
+        progress
+    }
 }
 
-impl<I: AsyncRead + Unpin, F: Fn() + Unpin> AsyncRead for Watched<I, F> {
+impl<I: AsyncRead + Unpin, O: Observer + Unpin> AsyncRead for Watched<I, O> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let read = ready!(Pin::new(&mut self.io).poll_read(cx, buffer));
         if buffer.filled().len() > before {
-            (self.on_read)();
+            self.observer.read();
         }
         Poll::Ready(read)
     }
 }
 
-impl<I: AsyncWrite + Unpin, F: Unpin> AsyncWrite for Watched<I, F> {
+impl<I: AsyncWrite + Unpin, O: Observer + Unpin> AsyncWrite for Watched<I, O> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, bytes)
+        let progress = Pin::new(&mut self.io).poll_write(cx, bytes);
+        self.wrote(progress)
     }
 
     fn poll_write_vectored(
@@ -48,7 +67,8 @@ impl<I: AsyncWrite + Unpin, F: Unpin> AsyncWrite for Watched<I, F> {
         cx: &mut Context<'_>,
         pieces: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(cx, pieces)
+        let progress = Pin::new(&mut self.io).poll_write_vectored(cx, pieces);
+        self.wrote(progress)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -56,7 +76,8 @@ impl<I: AsyncWrite + Unpin, F: Unpin> AsyncWrite for Watched<I, F> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
+        let progress = Pin::new(&mut self.io).poll_flush(cx);
+        self.wrote(progress)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

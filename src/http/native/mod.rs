@@ -12,7 +12,6 @@ use http_body_util::Full;
 use hyper::Request;
 use hyper::Response;
 use hyper::StatusCode;
-use hyper::body::Incoming;
 use hyper::header;
 use hyper::header::HeaderValue;
 
@@ -23,6 +22,7 @@ use crate::gateway::Gateway;
 use crate::metrics::PushResult;
 use crate::protocol::native::Code;
 use crate::protocol::native::Problem;
+use crate::server::RequestBody;
 use crate::server::Source;
 use crate::share::Share;
 use route::Call;
@@ -45,7 +45,7 @@ struct Answer {
 pub(super) async fn handle(
     gateway: Arc<Gateway>,
     room: Share<Source>,
-    request: Request<Incoming>,
+    request: Request<RequestBody>,
     client: Client,
 ) -> Response<Full<Bytes>> {
     let call = match Call::of(request.method(), request.uri()) {
@@ -71,7 +71,7 @@ pub(super) async fn handle(
 async fn answer(
     gateway: &Arc<Gateway>,
     room: Share<Source>,
-    request: Request<Incoming>,
+    request: Request<RequestBody>,
     client: Client,
     call: Call,
 ) -> Result<Answer, Problem> {

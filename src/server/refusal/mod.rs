@@ -234,7 +234,7 @@ impl Refusal {
             Self::Evicted => (
                 "handshake_evicted",
                 None,
-                "the handshake made no progress while others waited: many of these are an attack, or clients on a very bad network",
+                "the connection waited for its client while others needed its place: many of these are an attack, or clients on a very bad network",
             ),
         }
     }
