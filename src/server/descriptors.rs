@@ -90,7 +90,9 @@ impl Descriptors {
             // Nothing takes half of all descriptors between two clients.
             return true;
         }
-        let waiting = u64::try_from(self.waiting.load(Ordering::Relaxed)).unwrap_or(0);
+        // As many as that have room of their own.
+        let reserve = self.marks.accept - self.marks.issue;
+        let waiting = u64::try_from(self.waiting.load(Ordering::Relaxed)).unwrap_or(0).saturating_sub(reserve);
         let without = |free: u64| beside(free.saturating_sub(waiting));
         self.probe.try_clone().is_ok_and(|free| without(number(free.as_raw_fd())) < self.marks.issue)
     }

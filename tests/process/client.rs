@@ -2,8 +2,12 @@
 
 use std::io::Read;
 use std::io::Write;
+use std::net::SocketAddr;
 use std::net::TcpStream;
 
+use socket2::Domain;
+use socket2::Socket;
+use socket2::Type;
 use wafergate::protocol::signature;
 use wafergate::protocol::text::md5_hex;
 
@@ -16,6 +20,16 @@ pub(crate) fn connect(url: &str) -> TcpStream {
     let stream = TcpStream::connect(authority).expect("connected");
     stream.set_read_timeout(Some(SOON)).expect("set");
     stream
+}
+
+/// The same from an address of this machine.
+pub(crate) fn connect_from(from: [u8; 4], url: &str) -> TcpStream {
+    let to: SocketAddr = url.split("://").nth(1).expect("a URL").parse().expect("an address");
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    socket.bind(&SocketAddr::from((from, 0)).into()).expect("bound");
+    socket.set_read_timeout(Some(SOON)).expect("set");
+    socket.connect(&to.into()).expect("connected");
+    socket.into()
 }
 
 /// One request, one answer: its head and its body.

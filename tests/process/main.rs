@@ -24,4 +24,5 @@ mod refused;
 mod reloads;
 mod rolling;
 mod signals;
+mod strangers;
 mod tls;
