@@ -1,6 +1,8 @@
 //! TLS on the public listener.
 
 use std::fs;
+use std::io::Read;
+use std::io::Write;
 use std::net::TcpStream;
 use std::path::Path;
 use std::sync::Arc;
@@ -213,4 +215,44 @@ fn a_certificate_with_faults_is_told_of_at_start_and_at_sighup_and_its_end_is_a_
     let left = metrics.lines().find_map(|line| line.strip_prefix("wafergate_tls_certificate_expiry_seconds "));
     // It ended more than twenty years ago.
     assert!(left.and_then(|left| left.parse::<i64>().ok()).is_some_and(|left| left < -600_000_000), "{metrics}");
+}
+
+/// A PROXY header, a ClientHello, and whatever somebody has put behind it.
+#[test]
+fn what_comes_behind_a_client_hello_in_its_segment_is_never_a_request() {
+    const HEADER: &[u8] = b"PROXY TCP4 203.0.113.9 192.0.2.1 4711 443\r\n";
+    let (business, dir) = (Business::start(true), tempfile::tempdir().expect("a directory"));
+    let certificate = certify(dir.path());
+    let proxied = "trusted_proxies = [\"127.0.0.1/32\"]\nproxy_protocol = \"required\"\ntls_handshake_timeout_secs = 1\n";
+    let gateway = Gateway::start(&with_tls_and(&business.authority, dir.path(), proxied));
+    for version in [&TLS12, &TLS13] {
+        let phone = phone(&[&certificate], &[version]);
+        let begin = || {
+            let name = "gateway.test".try_into().expect("a name");
+            let mut tls = ClientConnection::new(Arc::clone(&phone), name).expect("a client");
+            let mut first = HEADER.to_vec();
+            tls.write_tls(&mut first).expect("written");
+            (tls, first)
+        };
+        for split in [0, 10, HEADER.len(), HEADER.len() + 3, HEADER.len() + 100] {
+            let ((tls, first), mut stream) = (begin(), connect(&gateway.url));
+            stream.set_nodelay(true).expect("set");
+            stream.write_all(&first[..split]).expect("written");
+            stream.write_all(&first[split..]).expect("written");
+            ask(&mut StreamOwned::new(tls, stream), &business.authority);
+        }
+        let request = b"GET /v1/openapi.json HTTP/1.1\r\nHost: gateway\r\n\r\n";
+        let record = [b"\x17\x03\x03\0\x30", &request[..]].concat();
+        let other = begin().1;
+        for behind in [&request[..], &record, &[0; 100], HEADER, &other[HEADER.len()..]] {
+            let ((_, first), mut stream) = (begin(), connect(&gateway.url));
+            stream.write_all(&[&first, behind].concat()).expect("written");
+            let mut answer = vec![];
+            // It may be reset behind the alert.
+            let _ = stream.read_to_end(&mut answer);
+            let is_http = answer.windows(5).any(|part| part == b"HTTP/");
+            assert!(!is_http, "{version:?}: {}", String::from_utf8_lossy(behind));
+        }
+    }
+    assert_eq!(gateway.sum("wafergate_connections "), 0);
 }
