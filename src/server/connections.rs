@@ -24,6 +24,9 @@ const AT_A_TIME: usize = 32;
 /// Which part of all is closed at a time.
 const PART: usize = 8;
 
+/// For how long it is not looked again when none was found that could make room.
+const IN_VAIN: Duration = Duration::from_millis(20);
+
 /// How long one may keep others waiting at least: what it waits for may be on its way.
 pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -93,6 +96,10 @@ struct Known {
     counts: HashMap<Source, usize>,
     /// How many newcomers have their room already.
     room: usize,
+    /// Until when it is not looked for those that have waited for too long.
+    in_vain_until: Option<Instant>,
+    /// The source that had most of all when none could make room for it, and until when it has.
+    refused_until: Option<(Source, Instant)>,
 }
 
 /// A connection's entry, which ends with it.
@@ -136,8 +143,12 @@ impl Connections {
             known.room -= 1;
             return;
         }
+        if known.in_vain_until.is_some_and(|until| now < until) {
+            return;
+        }
         let own = known.count(Some(source));
         let closing = known.choose(|wait, count| count >= own && wait.is_over(now), 0);
+        known.in_vain_until = closing.is_empty().then(|| now + IN_VAIN);
         drop(known);
         closing.iter().for_each(|connection| connection.close());
     }
@@ -150,6 +161,9 @@ impl Connections {
             known.room -= 1;
             return Room::Soon;
         }
+        if known.refused_until.is_some_and(|(refused, until)| Some(refused) == source && now < until) {
+            return Room::Refused;
+        }
         let own = known.count(source);
         let mut closing = known.choose(|_, count| count > own + 1, own + 1);
         if closing.is_empty() {
@@ -157,14 +171,16 @@ impl Connections {
         }
         let others = known.counts.iter().filter(|(other, _)| Some(**other) != source);
         let largest = others.map(|(_, count)| *count).max().unwrap_or_default();
-        drop(known);
-        closing.iter().for_each(|connection| connection.close());
-        // Whoever else comes is behind it in the backlog, and cannot be seen.
-        match closing.is_empty() {
+        let room = match closing.is_empty() {
             false => Room::Soon,
+            // Whoever else comes is behind it in the backlog, and cannot be seen.
             true if own > largest => Room::Refused,
             true => Room::None,
-        }
+        };
+        known.refused_until = source.filter(|_| room == Room::Refused).map(|source| (source, now + IN_VAIN));
+        drop(known);
+        closing.iter().for_each(|connection| connection.close());
+        room
     }
 
     /// Completes when a connection has ended.

@@ -28,8 +28,10 @@ use super::client::connect;
 use super::client::connect_from;
 use super::client::exchange;
 use super::client::get;
+use super::cluster::until;
 use super::gateway::Gateway;
 use super::gateway::config;
+use super::redis::Redis;
 use super::tls::certify;
 use super::tls::trusting;
 use super::tls::with_tls;
@@ -261,5 +263,24 @@ fn strangers_behind_a_proxy_do_not_keep_others_out() {
     let _strangers = Siege::new("a body that stalls", BODY).lay(&gateway.url, 1);
     for _ in 0..3 {
         ask(&mut newcomer(&gateway.url, 1), &business.authority);
+    }
+}
+
+/// The descriptors that Redis' connections need when they break are not for strangers.
+#[test]
+fn a_node_that_strangers_besiege_finds_back_to_its_redis() {
+    let (business, redis) = (Business::closing(), Redis::start());
+    let gateway = Gateway::start_with_descriptors(&config(&business.authority, &redis.config()), DESCRIPTORS);
+    let is_ready = || get(&gateway.admin, "/readyz").0.starts_with("HTTP/1.1 200 ");
+    until("it is ready", is_ready);
+    let _strangers = Siege::new("a body that stalls", BODY).lay(&gateway.url, 1);
+    for _ in 0..3 {
+        for kind in ["normal", "pubsub"] {
+            redis.command(&format!("CLIENT KILL TYPE {kind} SKIPME yes"));
+        }
+        until("it is ready again", is_ready);
+        let (_, path) = ask(&mut newcomer(&gateway.url, 1), &business.authority);
+        Client::open(newcomer(&gateway.url, 2), &path).send("close");
+        assert_eq!([business.event().0, business.event().0], ["connect", "close"]);
     }
 }

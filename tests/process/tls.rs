@@ -223,7 +223,8 @@ fn what_comes_behind_a_client_hello_in_its_segment_is_never_a_request() {
     const HEADER: &[u8] = b"PROXY TCP4 203.0.113.9 192.0.2.1 4711 443\r\n";
     let (business, dir) = (Business::start(true), tempfile::tempdir().expect("a directory"));
     let certificate = certify(dir.path());
-    let proxied = "trusted_proxies = [\"127.0.0.1/32\"]\nproxy_protocol = \"required\"\ntls_handshake_timeout_secs = 1\n";
+    let proxied =
+        "trusted_proxies = [\"127.0.0.1/32\"]\nproxy_protocol = \"required\"\ntls_handshake_timeout_secs = 1\n";
     let gateway = Gateway::start(&with_tls_and(&business.authority, dir.path(), proxied));
     for version in [&TLS12, &TLS13] {
         let phone = phone(&[&certificate], &[version]);
