@@ -27,6 +27,9 @@ const PART: usize = 8;
 /// For how long it is not looked again when none was found that could make room.
 const IN_VAIN: Duration = Duration::from_millis(20);
 
+/// How many connections of one source are its share in any case.
+const MANY: usize = 2;
+
 /// How long one may keep others waiting at least: what it waits for may be on its way.
 pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -74,7 +77,7 @@ pub(super) trait Closable: Send + Sync {
 pub(super) enum Room {
     /// Others are closing for it.
     Soon,
-    /// Its source has most of all: it is not served.
+    /// Its source has its share: it is not served.
     Refused,
     /// It has to wait.
     None,
@@ -98,8 +101,8 @@ struct Known {
     room: usize,
     /// Until when it is not looked for those that have waited for too long.
     in_vain_until: Option<Instant>,
-    /// The source that had most of all when none could make room for it, and until when it has.
-    refused_until: Option<(Source, Instant)>,
+    /// How many connections the source of a newcomer had for which none could make room, and until when that is so.
+    full_until: Option<(usize, Instant)>,
 }
 
 /// A connection's entry, which ends with it.
@@ -161,26 +164,21 @@ impl Connections {
             known.room -= 1;
             return Room::Soon;
         }
-        if known.refused_until.is_some_and(|(refused, until)| Some(refused) == source && now < until) {
-            return Room::Refused;
-        }
         let own = known.count(source);
+        // Whoever else comes is behind it in the backlog, and cannot be seen.
+        let is_over_share = own >= MANY && (own + 1) * known.counts.len() > known.members.len();
+        let no_room = if is_over_share { Room::Refused } else { Room::None };
+        if known.full_until.is_some_and(|(others, until)| own >= others && now < until) {
+            return no_room;
+        }
         let mut closing = known.choose(|_, count| count > own + 1, own + 1);
         if closing.is_empty() {
             closing = known.choose(|wait, count| count >= own && wait.is_nearly_over(now), 0);
         }
-        let others = known.counts.iter().filter(|(other, _)| Some(**other) != source);
-        let largest = others.map(|(_, count)| *count).max().unwrap_or_default();
-        let room = match closing.is_empty() {
-            false => Room::Soon,
-            // Whoever else comes is behind it in the backlog, and cannot be seen.
-            true if own > largest => Room::Refused,
-            true => Room::None,
-        };
-        known.refused_until = source.filter(|_| room == Room::Refused).map(|source| (source, now + IN_VAIN));
+        known.full_until = closing.is_empty().then(|| (own, now + IN_VAIN));
         drop(known);
         closing.iter().for_each(|connection| connection.close());
-        room
+        if closing.is_empty() { no_room } else { Room::Soon }
     }
 
     /// Completes when a connection has ended.

@@ -108,7 +108,17 @@ fn a_crowd_of_strangers_waits_for_each_other_until_one_has_waited_for_too_long()
 
     let just_before = start + PATIENCE / 4 - Duration::from_millis(1);
     assert_eq!(crowd.all.make_room_for(Some(source(99)), just_before), Room::None);
-    assert_eq!(crowd.all.make_room_for(Some(source(99)), start + PATIENCE / 4), Room::Soon);
+    assert_eq!(crowd.all.make_room_for(Some(source(99)), start + PATIENCE / 4 + IN_VAIN), Room::Soon);
+}
+
+#[test]
+fn of_many_that_have_equally_many_none_keeps_others_waiting() {
+    let start = Instant::now();
+    let mut crowd = Crowd::default();
+    (1..100).for_each(|from| crowd.come(from, 2, Some(start)));
+
+    assert_eq!(crowd.all.make_room_for(Some(source(1)), start), Room::Refused, "it would have more than the others");
+    assert_eq!(crowd.all.make_room_for(Some(source(200)), start), Room::Soon);
 }
 
 #[test]
