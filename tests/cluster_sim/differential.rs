@@ -211,7 +211,7 @@ fn any(dice: &mut Dice, told: &mut BTreeMap<&'static str, u64>, now_ms: u64) -> 
         17 => {
             let renewed = end.saturating_sub(LEASE_MS);
             let arguments = [small, "100000000".into(), me.into(), end.to_string(), renewed.to_string()];
-            eval(scripts::CLAIM, &["claim", "leases", "clock"], &arguments)
+            eval(scripts::CLAIM, &["claim", "speaks", "clock"], &arguments)
         }
         18 => eval(scripts::RELEASE, &["claim"], &[small]),
         19 => words(&["HSCAN", "homes", "0", "COUNT", "500"]),
@@ -277,4 +277,23 @@ fn a_loss_that_another_node_has_found_first_is_told_to_each() {
     assert_eq!(standing, "lost", "the lease that a gave it does not hide it");
     assert_eq!(renewed(&mut server, "a", 7_000, told_a).0, "renewed");
     assert_eq!(renewed(&mut server, "b", 7_500, told_b).0, "renewed");
+}
+
+/// A node that comes new to old data gives all others leases that begin anew. Those must not hide from them what is lost: one that
+/// believes that nothing is grants a connect URL that another one had used.
+#[test]
+fn a_newcomer_on_old_data_hides_no_loss() {
+    let mut server = Server::start();
+    renewed(&mut server, "a", 0, 0);
+    // It renews its lease, and Redis goes back to what it had before that.
+    let told = START_MS + 5_000 + LEASE_MS;
+    assert_eq!(renewed(&mut server, "c", 12_000, 0).0, "registered");
+
+    let nodes =
+        server.ask(&at_time(eval(scripts::NODES, &NODES_KEYS, &["a".into(), told.to_string()]), START_MS + 13_000));
+    let Reply::Array(items) = nodes else { panic!("not a list: {nodes:?}") };
+    assert_eq!(items[0], Reply::Int(-1), "it cannot be said which nodes there are");
+    let claim = ["token".into(), "60000".into(), "a".into(), told.to_string(), (told - LEASE_MS).to_string()];
+    assert_eq!(server.ask(&eval(scripts::CLAIM, &["claim", "speaks", "clock"], &claim)), Reply::Int(2));
+    assert_eq!(renewed(&mut server, "a", 13_000, told).0, "lost");
 }

@@ -121,7 +121,8 @@ fn renew(data: &mut Data, keys: &[String], arguments: &[Vec<u8>], mut now: i64, 
         ]);
     }
 
-    let is_lost = known < told;
+    let written = data.hget(speaks, &me).map_or(0, |end| number(end.as_bytes()));
+    let is_lost = known.min(written) < told;
     let is_reborn = told > 0 && born.is_some_and(|born| born > told - lease);
     let tick = tick.unwrap_or(now);
     data.hsetnx(clock, "born", now.to_string());
@@ -143,7 +144,7 @@ fn renew(data: &mut Data, keys: &[String], arguments: &[Vec<u8>], mut now: i64, 
     data.zadd(leases, now + lease, &me);
     data.hset(records, &me, &me);
     data.hset(status, &me, own_status);
-    data.hset(speaks, &me, "1");
+    data.hset(speaks, &me, (now + lease).to_string());
     if is_lost || is_reborn || is_unsure {
         data.hset(unsure, &me, now.to_string());
     } else {
@@ -221,7 +222,9 @@ fn renew(data: &mut Data, keys: &[String], arguments: &[Vec<u8>], mut now: i64, 
 
 fn nodes(data: &Data, keys: &[String], arguments: &[Vec<u8>], now: i64) -> Reply {
     let born = data.hget(&keys[4], "born").map(|born| number(born.as_bytes()));
-    let is_lost = data.zscore(&keys[0], &word(&arguments[0])).unwrap_or(0) < number(&arguments[1]);
+    let me = word(&arguments[0]);
+    let written = data.hget(&keys[6], &me).map_or(0, |end| number(end.as_bytes()));
+    let is_lost = data.zscore(&keys[0], &me).unwrap_or(0).min(written) < number(&arguments[1]);
     let age = born.filter(|_| !is_lost).map_or(-1, |born| now - born);
     let living = data.zrange(&keys[0]).into_iter().map(|(_, node)| node);
     Reply::Array(vec![Reply::Int(age), Reply::texts(living), Reply::texts(data.hkeys(&keys[5]))])
@@ -233,8 +236,9 @@ fn claim(data: &mut Data, keys: &[String], arguments: &[Vec<u8>], now_ms: u64) -
         Some(token) if token == arguments[0] => {}
         Some(_) => return Reply::Int(0),
     }
-    let [_, leases, clock] = keys else { return Reply::Int(1) };
-    let is_lost = data.zscore(leases, &word(&arguments[2])).unwrap_or(0) < number(&arguments[3]);
+    let [_, speaks, clock] = keys else { return Reply::Int(1) };
+    let written = data.hget(speaks, &word(&arguments[2])).map_or(0, |end| number(end.as_bytes()));
+    let is_lost = written < number(&arguments[3]);
     let is_reborn = data.hget(clock, "born").is_some_and(|born| number(born.as_bytes()) > number(&arguments[4]));
     Reply::Int(if is_lost || is_reborn { 2 } else { 1 })
 }

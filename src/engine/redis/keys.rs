@@ -11,7 +11,7 @@
 //! | `P:{nodes}:status` | hash | node: what the others must know (open tunnels of limited tenants) | as long as its node |
 //! | `P:{nodes}:clock` | hash | `born`: since when this data is here, `tick`: when a node was last heard, `installation`: its id, `set_back`: by how many ms Redis' clock was | as long as the gateway |
 //! | `P:{nodes}:unsure` | hash | node whose part is not all below yet: since when | seconds, after a loss of data |
-//! | `P:{nodes}:speaks` | hash | node: 1 if it understands what this release has added to messages | as long as its node |
+//! | `P:{nodes}:speaks` | hash | node: the end of its lease as it has written that itself; it understands what this release has added to messages | as long as its node |
 //! | `P:{records:<set>}` | hash | tunnel: what is needed to send its close event | until its close event is settled |
 //! | `P:homes:{<tenant>}:<kind>:<name>` | hash | node that has tunnels of this `group` or `user`: number of its change | while there are such |
 //! | `P:{places:<node>}` | hash | `{<tenant>}:<kind>:<name>` of each hash above that this node is in: number of its change | as long as its node |

@@ -158,8 +158,8 @@ impl RedisEngine {
         if self.marks.is_some() {
             command.arg(1).arg(key);
         } else {
-            let [leases, _, _, _, clock, ..] = self.keys.nodes();
-            command.arg(3).arg(key).arg(leases).arg(clock);
+            let [_, _, _, _, clock, _, speaks] = self.keys.nodes();
+            command.arg(3).arg(key).arg(speaks).arg(clock);
         }
         command
     }

@@ -15,12 +15,12 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000) + (redis.call('HGET', KE
 }
 
 /// Takes `KEYS[1]` for the token `ARGV[1]`, for `ARGV[2]` milliseconds: 1 if it is that token's now, 2 if it is and Redis has lost data.
-/// That is found out where `KEYS[2]` has the leases and `KEYS[3]` the clock: the lease of node `ARGV[3]` ends at `ARGV[4]` or later, and no
-/// other node has found the data to be new since that one was renewed, at `ARGV[5]`.
+/// That is found out where `KEYS[2]` has what nodes have written last and `KEYS[3]` the clock: node `ARGV[3]` has written `ARGV[4]` or
+/// later, and no other node has found the data to be new since it did so, at `ARGV[5]`.
 pub const CLAIM: &str = r"
 if not redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) and redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 if not KEYS[2] then return 1 end
-if tonumber(redis.call('ZSCORE', KEYS[2], ARGV[3]) or 0) < tonumber(ARGV[4]) then return 2 end
+if tonumber(redis.call('HGET', KEYS[2], ARGV[3]) or 0) < tonumber(ARGV[4]) then return 2 end
 if tonumber(redis.call('HGET', KEYS[3], 'born') or 0) > tonumber(ARGV[5]) then return 2 end
 return 1
 ";
@@ -42,7 +42,7 @@ if not known[1] then
 end
 if not known[1] or known[1] == ARGV[1] then
   if not KEYS[2] then return {'first', ''} end
-  if tonumber(redis.call('ZSCORE', KEYS[2], ARGV[5]) or 0) < tonumber(ARGV[6]) then return {'lost', ''} end
+  if tonumber(redis.call('HGET', KEYS[2], ARGV[5]) or 0) < tonumber(ARGV[6]) then return {'lost', ''} end
   if tonumber(redis.call('HGET', KEYS[3], 'born') or 0) > tonumber(ARGV[7]) then return {'lost', ''} end
   return {'first', ''}
 end
@@ -117,7 +117,8 @@ if redis.call('ZSCORE', dead, me) or place and place ~= me or may_be_dead then
   return {'dead', now - (born or now), {}, {}, {}, now + lease, {}, {}, {}, '', set_back, died}
 end
 
-local is_lost = known < told
+-- Others may have given it a longer lease, from old data too: what it has written itself does not lie.
+local is_lost = math.min(known, tonumber(redis.call('HGET', speaks, me) or 0)) < told
 -- Another node has found that since this one was last here, and has given all of them new leases, which hide it.
 local is_reborn = told > 0 and born and tonumber(born) > told - lease
 tick = tonumber(tick or now)
@@ -139,7 +140,7 @@ end
 redis.call('ZADD', leases, now + lease, me)
 redis.call('HSET', records, me, me)
 redis.call('HSET', status, me, ARGV[5])
-redis.call('HSET', speaks, me, 1)
+redis.call('HSET', speaks, me, now + lease)
 if is_lost or is_reborn or ARGV[6] == '1' then redis.call('HSET', unsure, me, now) else redis.call('HDEL', unsure, me) end
 
 if told > 0 and not place then
@@ -228,12 +229,13 @@ return 1
 "
 );
 
-/// The age of the data in ms, -1 if there is none or the lease of node `ARGV[1]` is missing that ends at `ARGV[2]`; all nodes that
+/// The age of the data in ms, -1 if there is none or the lease of node `ARGV[1]` is missing that ends at `ARGV[2]`, as it wrote it; all nodes that
 /// live; those that have not written all of their part. Keys: see `Keys::nodes`.
 pub const NODES: &str = with_now!(
     r"
 local born = redis.call('HGET', KEYS[5], 'born')
-local is_lost = tonumber(redis.call('ZSCORE', KEYS[1], ARGV[1]) or 0) < tonumber(ARGV[2])
+local known = math.min(redis.call('ZSCORE', KEYS[1], ARGV[1]) or 0, redis.call('HGET', KEYS[7], ARGV[1]) or 0)
+local is_lost = known < tonumber(ARGV[2])
 local age = not is_lost and born and (now - born) or -1
 return {age, redis.call('ZRANGE', KEYS[1], 0, -1), redis.call('HKEYS', KEYS[6])}
 "
