@@ -1,6 +1,6 @@
 //! The engine of a single node: nothing beside the process, nothing kept beyond it.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -42,7 +42,7 @@ pub struct MemoryEngine {
 /// The tickets that have been used, by whom, and when they are forgotten.
 #[derive(Debug, Default)]
 struct Tickets {
-    used: HashMap<TunnelId, Used>,
+    used: BTreeMap<TunnelId, Used>,
     expiry: Wheel<TunnelId>,
 }
 

@@ -25,6 +25,8 @@ pub use record::Native;
 pub use record::Record;
 #[doc(hidden)]
 pub use redis::Dial;
+#[doc(hidden)]
+pub use redis::Draw;
 pub use redis::RedisEngine;
 pub use redis::Settings as RedisSettings;
 pub use redis::UrlError;

@@ -1,6 +1,9 @@
 //! The way between the nodes and Redis, and Redis at its end: connections that can be cut, broken, and late.
 
 use std::collections::VecDeque;
+use std::hash::DefaultHasher;
+use std::hash::Hash;
+use std::hash::Hasher;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -118,12 +121,23 @@ pub(crate) struct Network {
     /// When Redis was started.
     started_ms: u64,
     planted: Planted,
+    /// Of all that Redis was asked, and answered.
+    trace: DefaultHasher,
 }
 
 impl Network {
     pub(crate) fn new(slots: usize, planted: Planted) -> Self {
         let (data, arriving) = (Data::default(), Arc::default());
-        Self { data, peers: vec![], arriving, cut_until: vec![0; slots], loss: None, started_ms: 0, planted }
+        Self {
+            data,
+            peers: vec![],
+            arriving,
+            cut_until: vec![0; slots],
+            loss: None,
+            started_ms: 0,
+            planted,
+            trace: DefaultHasher::new(),
+        }
     }
 
     /// What node `slot` makes its connections with.
@@ -193,6 +207,7 @@ impl Network {
             drop(pipe);
             for words in commands {
                 let (reply, said) = self.execute(at, &words, now_ms, clock_ms);
+                (now_ms, slot, &words, format!("{reply:?}")).hash(&mut self.trace);
                 // Messages and answers leave in the order in which they were made.
                 said.into_iter().for_each(|publication| self.deliver(&publication));
                 if loss.is_none() {
@@ -205,6 +220,11 @@ impl Network {
             let is_cut = now_ms < self.cut_until[peer.slot];
             !pipe.is_broken && (is_cut || !pipe.is_left)
         });
+    }
+
+    /// A number that is another one if anything was.
+    pub(crate) fn digest(&self) -> u64 {
+        self.trace.finish()
     }
 
     fn send(&self, at: usize, reply: &Reply) {

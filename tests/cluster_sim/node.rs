@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::runtime::Builder;
 use tokio::runtime::Runtime;
 use tokio::time::sleep;
-use wafergate::clock::SystemClock;
+use wafergate::clock::ManualClock;
 use wafergate::engine::Dial;
 use wafergate::engine::RedisEngine;
 use wafergate::engine::RedisSettings;
@@ -34,7 +35,7 @@ impl Node {
         slot: usize,
         network: &Network,
         history: &Shared,
-        dice: Dice,
+        mut dice: Dice,
         asks_once: bool,
     ) -> Self {
         let runtime = Builder::new_current_thread().enable_time().start_paused(true).build().expect("a runtime");
@@ -47,10 +48,12 @@ impl Node {
                 prefix: "w",
                 ticket_key: b"the key of the simulated nodes",
                 connect_ttl: CONNECT_TTL,
-                clock: Arc::new(SystemClock),
+                clock: Arc::new(ManualClock::default()),
             };
             let dial = Dial::new(move || Ok(Box::new(dial())));
-            let engine = RedisEngine::over(dial, &settings, Metrics::default()).expect("an address");
+            let names = Mutex::new(Dice::from(dice.next()));
+            let draw = Arc::new(move || names.lock().bytes());
+            let engine = RedisEngine::over(dial, draw, &settings, Metrics::default()).expect("an address");
             let host = Host::new(process, Arc::clone(&engine), Arc::clone(history), dice, asks_once);
             tokio::spawn(engine.run(host.clone()));
             host

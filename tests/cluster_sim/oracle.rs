@@ -30,6 +30,8 @@ pub(crate) struct Report {
     pub(crate) calls: usize,
     pub(crate) faults: usize,
     pub(crate) excused: usize,
+    /// Another one if anything was done or answered differently.
+    pub(crate) digest: u64,
 }
 
 pub(crate) fn judge(history: &History, data: &Data, first_probe: usize) -> Report {

@@ -91,7 +91,8 @@ pub(crate) fn simulate(seed: u64, planted: Planted) -> Report {
         world.step();
     }
     let history = world.history.lock();
-    oracle::judge(&history, &world.network.data, first_probe)
+    let report = oracle::judge(&history, &world.network.data, first_probe);
+    Report { digest: world.network.digest(), ..report }
 }
 
 impl World {

@@ -1,6 +1,4 @@
 //! Whole simulations: one gateway, two business servers and 24 clients, with crashes, delays and partitions by seed.
-//!
-//! `SIM_SEEDS` says how many seeds are simulated (1,000), `SIM_SEED` picks a single one.
 
 mod dice;
 mod drawn;
@@ -9,6 +7,8 @@ mod journal;
 mod judge;
 mod phone;
 mod plan;
+#[macro_use]
+mod seeds;
 mod shop;
 mod socket;
 mod wire;
@@ -20,12 +20,6 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Once;
 
 use judge::Report;
-
-/// Seeds if `SIM_SEEDS` does not say otherwise.
-const SEEDS: u64 = 1_000;
-
-/// How many tests share the seeds, so that they run in parallel.
-const PARTS: u64 = 10;
 
 thread_local! {
     /// Panics on this thread: one in a task of the gateway would otherwise end only that task.
@@ -47,7 +41,7 @@ fn count_panics() {
 /// Simulates a seed, and fails with the command that does it again.
 fn check(seed: u64) -> Report {
     count_panics();
-    let again = format!("SIM_SEED={seed} cargo nextest run --locked --test sim");
+    let again = seeds::again(seed, "sim");
     let Ok(report) = panic::catch_unwind(AssertUnwindSafe(|| world::simulate(seed))) else {
         panic!("seed {seed} panicked; again: {again}");
     };
@@ -56,20 +50,10 @@ fn check(seed: u64) -> Report {
     report
 }
 
-fn number(variable: &str) -> Option<u64> {
-    std::env::var(variable).ok().map(|text| text.parse().expect("a number"))
-}
-
 fn check_part(part: u64) {
-    if let Some(seed) = number("SIM_SEED") {
-        if seed % PARTS == part {
-            println!("{:?}", check(seed));
-        }
-        return;
-    }
     let mut total = Report::default();
     let mut seeds = 0;
-    for seed in (part..number("SIM_SEEDS").unwrap_or(SEEDS)).step_by(PARTS as usize) {
+    for seed in seeds::of_part(part) {
         let report = check(seed);
         seeds += 1;
         total.tunnels += report.tunnels;
@@ -80,17 +64,6 @@ fn check_part(part: u64) {
         total.took += report.took;
     }
     println!("{seeds} seeds: {total:?}");
-}
-
-macro_rules! parts {
-    ($($name:ident = $part:literal),*) => {
-        $(
-            #[test]
-            fn $name() {
-                check_part($part);
-            }
-        )*
-    };
 }
 
 parts!(

@@ -28,13 +28,12 @@ struct State {
     unknown_at: Option<Instant>,
 }
 
-impl Default for Identity {
-    fn default() -> Self {
-        Self { candidate: hex(&rand::random::<[u8; 16]>()), state: Mutex::default() }
-    }
-}
-
 impl Identity {
+    /// Of a node that proposes an id made of these random bytes.
+    pub(super) fn new(random: [u8; 16]) -> Self {
+        Self { candidate: hex(&random), state: Mutex::default() }
+    }
+
     /// The id that Redis must have; empty if none is known yet.
     pub(super) fn id(&self) -> Arc<str> {
         self.state.lock().ids.first().cloned().unwrap_or_default()
@@ -79,7 +78,7 @@ mod tests {
 
     #[test]
     fn what_nodes_of_the_last_release_issue_is_good_while_they_are_there_and_one_lifetime_longer() {
-        let (identity, start) = (Identity::default(), Instant::now());
+        let (identity, start) = (Identity::new([7; 16]), Instant::now());
         assert_eq!(identity.installation(start, TTL), Installation::Unknown);
         let may_be_unknown = |at: Instant| match identity.installation(at, TTL) {
             Installation::Known { may_be_unknown, .. } => may_be_unknown,
@@ -100,7 +99,7 @@ mod tests {
     fn what_a_node_proposes_holds_if_no_other_one_knows_better() {
         let now = Instant::now();
         for other in [None, Some("0")] {
-            let identity = Identity::default();
+            let identity = Identity::new([7; 16]);
             let proposed = format!("1-{}", identity.candidate);
             identity.hear(&proposed, true, now);
             assert_eq!(identity.installation(now, TTL), Installation::Unknown);
@@ -114,7 +113,7 @@ mod tests {
 
     #[test]
     fn an_older_id_takes_the_place_of_ones_own() {
-        let (identity, now) = (Identity::default(), Instant::now());
+        let (identity, now) = (Identity::new([7; 16]), Instant::now());
         identity.hear("2", true, now);
         identity.hear("1", true, now);
         identity.hear("1", true, now);

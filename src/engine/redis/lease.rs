@@ -321,7 +321,7 @@ impl RedisEngine {
         self.past.begin_again(dead);
         // It cannot compare any more what Redis has with what it was told of last.
         self.past.doubt(Instant::now());
-        self.me.send_replace(super::new_node());
+        self.me.send_replace(NodeId::from_bytes((self.draw)()));
         tracing::error!(
             node = %dead,
             unknown = unknown.len(),

@@ -20,7 +20,7 @@ use redis::aio::SendError;
 use redis::cluster::ClusterClient;
 use redis::cluster::ClusterClientBuilder;
 use redis::cluster_async::ClusterConnection;
-use tokio::sync::watch;
+use tokio::sync::Notify;
 use tokio::time::sleep;
 use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
@@ -54,8 +54,38 @@ pub(super) struct Link {
     connecting: Mutex<AbortOnDropHandle<()>>,
 }
 
-/// The connection that there is at present, with its number.
-type Current = watch::Sender<Option<(u64, Connection)>>;
+/// The connection that there is at present, with its number. Calls that wait for one go on in the order in which they came.
+#[derive(Default)]
+struct Current {
+    connection: Mutex<Option<(u64, Connection)>>,
+    changed: Notify,
+}
+
+impl Current {
+    fn get(&self) -> Option<(u64, Connection)> {
+        self.connection.lock().clone()
+    }
+
+    fn number(&self) -> Option<u64> {
+        self.connection.lock().as_ref().map(|(number, _)| *number)
+    }
+
+    fn set(&self, connection: Option<(u64, Connection)>) {
+        *self.connection.lock() = connection;
+        self.changed.notify_waiters();
+    }
+
+    /// Waits until `found` finds what it looks for.
+    async fn wait_for<T>(&self, found: impl Fn(&Self) -> Option<T>) -> T {
+        loop {
+            let changed = self.changed.notified();
+            if let Some(found) = found(self) {
+                return found;
+            }
+            changed.await;
+        }
+    }
+}
 
 /// Why there is none, if the last attempt to connect told.
 type Refusal = Mutex<Option<RedisError>>;
@@ -63,7 +93,7 @@ type Refusal = Mutex<Option<RedisError>>;
 impl Link {
     /// A link to `place`; connections are made in the background from now on.
     pub(super) fn new(place: Place, on_push: Option<OnPush>) -> Self {
-        let current = Arc::new(watch::Sender::new(None));
+        let current = Arc::new(Current::default());
         let refusal = Arc::new(Refusal::default());
         let is_tls = place.is_tls;
         let connecting = tokio::spawn(connect_for_ever(place, on_push, Arc::clone(&current), Arc::clone(&refusal)));
@@ -79,37 +109,25 @@ impl Link {
 
     /// The connection, as soon as there is one, with its number.
     pub(super) async fn connection(&self) -> (u64, Connection) {
-        let mut current = self.current.subscribe();
-        loop {
-            if let Some(connection) = current.borrow_and_update().clone() {
-                return connection;
-            }
-            // The sender lives as long as this link.
-            let _ = current.changed().await;
-        }
+        self.current.wait_for(Current::get).await
     }
 
     /// The number of the present connection, or of none.
     pub(super) fn number(&self) -> Option<u64> {
-        self.current.borrow().as_ref().map(|(number, _)| *number)
+        self.current.number()
     }
 
     /// Waits until connection `number` is no longer the present one.
     pub(super) async fn replaced(&self, number: u64) {
-        let mut current = self.current.subscribe();
-        // The sender lives as long as this link.
-        let _ = current.wait_for(|current| current.as_ref().is_none_or(|(present, _)| *present != number)).await;
+        self.current.wait_for(|current| (current.number() != Some(number)).then_some(())).await;
     }
 
     /// Gives up connection `number`: another one is made.
     pub(super) fn replace(&self, number: u64) {
-        self.current.send_if_modified(|current| {
-            let is_present = current.as_ref().is_some_and(|(present, _)| *present == number);
-            if is_present {
-                *current = None;
-            }
-            is_present
-        });
+        let is_present = |(present, _): &mut (u64, Connection)| *present == number;
+        if self.current.connection.lock().take_if(is_present).is_some() {
+            self.current.changed.notify_waiters();
+        }
     }
 
     /// Sends a command and reads its answer. The command must do no harm if it is carried out twice: when a connection breaks
@@ -222,18 +240,16 @@ fn timed_out() -> RedisError {
 }
 
 async fn connect_for_ever(place: Place, on_push: Option<OnPush>, current: Arc<Current>, refusal: Arc<Refusal>) {
-    let mut wanted = current.subscribe();
     let mut failures = 0;
     let mut number = 0;
     loop {
-        // The sender is held here.
-        let _ = wanted.wait_for(Option::is_none).await;
+        current.wait_for(|current| current.number().is_none().then_some(())).await;
         match timeout(CONNECT_TIMEOUT, connect(&place, number + 1, on_push.clone())).await {
             Ok(Ok(connection)) => {
                 *refusal.lock() = None;
                 failures = 0;
                 number += 1;
-                current.send_replace(Some((number, connection)));
+                current.set(Some((number, connection)));
                 // A connection that breaks at once is not made again without end.
                 sleep(BACKOFF[0]).await;
             }

@@ -112,6 +112,10 @@ pub struct Settings<'a> {
     pub clock: Arc<dyn Clock>,
 }
 
+/// Draws what the names of nodes are made of.
+#[doc(hidden)]
+pub type Draw = dyn Fn() -> [u8; 16] + Send + Sync;
+
 /// Until when a life of this node lives for sure.
 #[derive(Clone, Copy, Debug, Default)]
 struct Confirmed {
@@ -141,6 +145,7 @@ pub struct RedisEngine {
     places: Arc<Places>,
     past: Past,
     identity: Identity,
+    draw: Arc<Draw>,
     me: watch::Sender<NodeId>,
     others: Mutex<Vec<NodeId>>,
     /// Until when nobody can have declared this life of the node dead, as [`Fence::now`] counts.
@@ -179,25 +184,26 @@ impl RedisEngine {
     pub fn new(settings: &Settings<'_>, metrics: Metrics) -> Result<Arc<Self>, UrlError> {
         let mut place = Place::parse(settings.url)?;
         place.sentinel_password = Some(settings.sentinel_password.to_owned()).filter(|password| !password.is_empty());
-        Ok(Self::at(place, settings, metrics))
+        Ok(Self::at(place, Arc::new(rand::random), settings, metrics))
     }
 
-    /// An engine whose connections are made by `dial`: nothing else of it is another one than that of [`new`](Self::new).
+    /// An engine whose connections are made by `dial`, and whose names by `draw`: nothing else of it is another one than that of
+    /// [`new`](Self::new).
     ///
     /// # Errors
     ///
     /// If the URL is none.
     #[doc(hidden)]
-    pub fn over(dial: Dial, settings: &Settings<'_>, metrics: Metrics) -> Result<Arc<Self>, UrlError> {
+    pub fn over(dial: Dial, draw: Arc<Draw>, settings: &Settings<'_>, metrics: Metrics) -> Result<Arc<Self>, UrlError> {
         let mut place = Place::parse(settings.url)?;
         place.dial = Some(dial);
-        Ok(Self::at(place, settings, metrics))
+        Ok(Self::at(place, draw, settings, metrics))
     }
 
-    fn at(place: Place, settings: &Settings<'_>, metrics: Metrics) -> Arc<Self> {
+    fn at(place: Place, draw: Arc<Draw>, settings: &Settings<'_>, metrics: Metrics) -> Arc<Self> {
         let servers = place.names();
         let keys = Keys::new(settings.prefix);
-        let (me, my_name) = watch::channel(new_node());
+        let (me, my_name) = watch::channel(NodeId::from_bytes(draw()));
         let marks = (place.form == Form::Cluster).then(|| Arc::new(Marks::new(&keys, *my_name.borrow())));
         let link = Arc::new(Link::new(place.clone(), marks.clone().map(tell_of_breaks)));
         let signing = Signing::new(settings.ticket_key);
@@ -223,7 +229,8 @@ impl RedisEngine {
             releases: Releases::default(),
             places: Arc::default(),
             past: Past::default(),
-            identity: Identity::default(),
+            identity: Identity::new(draw()),
+            draw,
             me,
             others: Mutex::default(),
             confirmed: Mutex::default(),
@@ -247,6 +254,7 @@ impl RedisEngine {
         let receiving = AbortOnDropHandle::new(tokio::spawn(receiving));
         // Whichever ends: none of them must.
         tokio::select! {
+            biased;
             _ = receiving => {}
             () = self.keep_lease(member.as_ref()) => {}
             () = self.write_records() => {}
@@ -477,10 +485,6 @@ impl Drop for Added<'_> {
     fn drop(&mut self) {
         self.records.remove(self.tunnel);
     }
-}
-
-fn new_node() -> NodeId {
-    NodeId::from_bytes(rand::random())
 }
 
 /// The nodes of a list, without `me`.

@@ -3,8 +3,8 @@
 //! Redis may come back empty, in part, or as it was some time ago: restored from a snapshot, or by a replica that lagged behind. Each
 //! node knows what it has written last, and nothing of that may be missing.
 
-use std::collections::HashMap;
-use std::collections::HashSet;
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -35,13 +35,13 @@ struct State {
     /// The end of this node's lease as Redis has last confirmed it, in its milliseconds; 0 if it has none.
     lease_end_ms: u64,
     /// Which nodes lived when that was last heard.
-    living: HashSet<NodeId>,
+    living: BTreeSet<NodeId>,
     /// Nodes that were declared dead, or left. Their names are random: they do not come back.
     dead: Names,
     /// Those of them of which nothing was left any more.
     gone: Names,
     /// Those of them whose tunnels' stories this life ends.
-    mine: HashSet<NodeId>,
+    mine: BTreeSet<NodeId>,
     /// Whether Redis may know them as living again.
     is_haunted: bool,
     /// Whether this life may have been declared dead by nodes that have not said so again since Redis forgot it.
@@ -49,16 +49,16 @@ struct State {
     /// Since when something that was written before may be missing.
     doubtful_since: Option<Instant>,
     /// Nodes that lived before the last loss and have not been heard of since, and until when that may change.
-    awaited: HashSet<NodeId>,
+    awaited: BTreeSet<NodeId>,
     awaited_until: Option<Instant>,
     /// Nodes that understand what is asked of them where something may be missing: those of the last release do not.
-    answering: HashSet<NodeId>,
+    answering: BTreeSet<NodeId>,
     /// Which nodes have lived, this one's own lives apart, and since when none can have been missed.
-    lived: HashMap<NodeId, Lived>,
+    lived: BTreeMap<NodeId, Lived>,
     knows_all_since: Option<Instant>,
     heard_last: Option<Instant>,
     /// The names of this node's lives that are over.
-    own: HashSet<NodeId>,
+    own: BTreeSet<NodeId>,
     /// Whether a node has not written all of its part again.
     is_unsure: bool,
     /// How often something may have been lost, and how many of these losses are mended as far as this node can.
@@ -77,7 +77,7 @@ struct Lived {
 #[derive(Debug, Default)]
 struct Names {
     /// Each with the time when it died, as far as that is known.
-    all: HashMap<NodeId, Option<Instant>>,
+    all: BTreeMap<NodeId, Option<Instant>>,
     in_turn: VecDeque<NodeId>,
 }
 
@@ -143,8 +143,8 @@ impl Past {
         for (node, ago) in heard.dead {
             state.dead.add(*node, asked.checked_sub(*ago));
         }
-        let living: HashSet<NodeId> = heard.living.iter().copied().collect();
-        let nodes: HashSet<NodeId> = heard.living.iter().chain(heard.sets).copied().collect();
+        let living: BTreeSet<NodeId> = heard.living.iter().copied().collect();
+        let nodes: BTreeSet<NodeId> = heard.living.iter().chain(heard.sets).copied().collect();
         if !heard.is_whole {
             state.awaited.extend(std::mem::take(&mut state.living));
             state.awaited_until = Some(asked + RETURN_WITHIN);

@@ -1,8 +1,8 @@
 //! Which groups and users have tunnels on this node, and what Redis knows of it: bookkeeping, written by one task in the order of
 //! its changes.
 
-use std::collections::HashMap;
-use std::collections::HashSet;
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -40,19 +40,19 @@ struct State {
     taken: u64,
     finished: u64,
     /// What was put in since this node was last known to live, and by which change: whoever takes over may have missed it.
-    recent: HashMap<Place, u64>,
+    recent: BTreeMap<Place, u64>,
     /// What is to be withdrawn, since it was written in the name of a life that was over.
     withdrawn: Vec<(NodeId, Vec<Place>)>,
     /// What Redis may have: whether it has it for sure.
-    known: HashMap<Place, bool>,
+    known: BTreeMap<Place, bool>,
     /// Who is about to come in.
-    held: HashMap<Place, usize>,
+    held: BTreeMap<Place, usize>,
     /// Where somebody came or left.
-    unwritten: HashSet<Place>,
+    unwritten: BTreeSet<Place>,
     /// What of that has its turn before the rest: nobody waits behind those who come later.
     in_turn: Vec<Place>,
     /// Who waits until Redis has it.
-    waiting: HashMap<Place, Vec<oneshot::Sender<()>>>,
+    waiting: BTreeMap<Place, Vec<oneshot::Sender<()>>>,
 }
 
 /// Some changes, to be written in one go.

@@ -7,7 +7,7 @@ fn place(number: usize) -> Place {
 
 /// Who is where.
 #[derive(Default)]
-struct Members(HashSet<Place>);
+struct Members(BTreeSet<Place>);
 
 impl Members {
     fn take(&self, places: &Places) -> Changes {

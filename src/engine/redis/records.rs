@@ -1,7 +1,7 @@
 //! What this node has registered: kept here too, so that it can be written again, and written by one task in the order of its changes.
 
-use std::collections::HashMap;
-use std::collections::HashSet;
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::collections::VecDeque;
 
 use parking_lot::Mutex;
@@ -28,13 +28,13 @@ pub(super) struct Records {
 
 #[derive(Default)]
 struct State {
-    all: HashMap<TunnelId, Box<[u8]>>,
+    all: BTreeMap<TunnelId, Box<[u8]>>,
     /// What Redis may not know: of each tunnel its record as it is in `all`, or that it is gone from there.
-    unwritten: HashSet<TunnelId>,
+    unwritten: BTreeSet<TunnelId>,
     /// Whether Redis may have records that are no longer in `all`.
     has_surplus: bool,
     /// What was adopted, also when it is settled: a set of the dead that comes back from the past is not told of again.
-    adopted: HashSet<TunnelId>,
+    adopted: BTreeSet<TunnelId>,
     adopted_in_turn: VecDeque<TunnelId>,
 }
 

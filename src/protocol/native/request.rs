@@ -66,7 +66,7 @@ pub enum To {
 }
 
 /// Tunnels that are meant together.
-#[derive(Clone, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
 pub enum Audience {
     /// All tunnels in the group.
     Group(Name),

@@ -193,6 +193,7 @@ impl Bus {
             }
         };
         tokio::select! {
+            biased;
             answer = answer => answer,
             never = tell => never,
         }

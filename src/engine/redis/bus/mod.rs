@@ -237,6 +237,7 @@ impl Bus {
     /// Questions have a queue of their own: what this node has asked itself is answered also while it may not speak.
     pub(super) async fn receive(self: &Arc<Self>, member: &Arc<dyn Member>, fence: &Arc<Fence>) {
         tokio::select! {
+            biased;
             () = self.sort(member.as_ref()) => {}
             () = self.answer(member, fence) => {}
         }
@@ -289,6 +290,7 @@ impl Bus {
                 self.is_reached.store(true, Ordering::Release);
             }
             let is_changed = tokio::select! {
+                biased;
                 () = sleep_until(wait_until) => false,
                 () = self.receiving.replaced(number) => true,
                 _ = me.changed() => true,
