@@ -47,10 +47,10 @@ fn check_part(part: u64) {
         total.adopted += report.adopted;
         total.calls += report.calls;
         total.faults += report.faults;
-        total.excused += report.excused;
+        report.excused.into_iter().for_each(|(excuse, count)| *total.excused.entry(excuse).or_default() += count);
     }
     println!("{seeds} seeds in {:.1} s: {total:?}", began.elapsed().as_secs_f64());
-    assert!(seeds == 0 || total.tunnels > 0 && total.faults > 0, "nothing happened: {total:?}");
+    assert!(seeds < 2 || total.tunnels > 0 && total.faults > 0, "nothing happened: {total:?}");
 }
 
 parts!(

@@ -207,7 +207,7 @@ impl Network {
             drop(pipe);
             for words in commands {
                 let (reply, said) = self.execute(at, &words, now_ms, clock_ms);
-                (now_ms, slot, &words, format!("{reply:?}")).hash(&mut self.trace);
+                (now_ms, slot, &words, &reply).hash(&mut self.trace);
                 // Messages and answers leave in the order in which they were made.
                 said.into_iter().for_each(|publication| self.deliver(&publication));
                 if loss.is_none() {

@@ -1,10 +1,14 @@
 //! What must be true of a history, whatever went wrong.
 
+use std::collections::BTreeMap;
+
 use crate::history::Answer;
 use crate::history::Call;
 use crate::history::Event;
 use crate::history::History;
 use crate::history::Kind;
+use crate::history::Opening;
+use crate::history::Post;
 use crate::history::Process;
 use crate::history::Story;
 use crate::history::Trouble;
@@ -15,10 +19,41 @@ use crate::redis::Value;
 const CLOSE_WITHIN_MS: u64 = 20_000;
 /// A node that is away for less is not declared dead.
 const HARMLESS_MS: u64 = 5_000;
+/// What a node knows is in Redis so long afterwards, if nothing is in its way.
+const WRITTEN_MS: u64 = 300;
+/// It is so long after something was.
+const RETRIED_MS: u64 = 2_500;
 /// So long after a loss a node has found it and written its part again.
 const MENDED_MS: u64 = 4_000;
 /// So long after its way to Redis is whole again a node knows what it has missed.
 const HEARD_MS: u64 = 4_000;
+
+/// Why something is no violation: one of the things that the README says may happen, or that end by themselves in a moment.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(crate) enum Excuse {
+    /// A claim alone was evicted: its node writes it once more every few seconds.
+    EvictedClaim,
+    /// The index of a group alone was: its nodes look once a second whether it is there.
+    EvictedGroup,
+    /// A node that is cut off cannot know that it was declared dead: it goes on with what it has.
+    CutOff,
+    /// Whoever had the answer to a close died before Redis could be told.
+    DiedWithAnAnswer,
+    /// Redis lost that just after it was told, before the others had heard.
+    LostAnAnswer,
+    /// Redis went back, and whoever remembers the answer died about then.
+    DiedWithALoss,
+    /// What a node wrote before it was cut off arrived behind its death.
+    LateWrites,
+    /// A node was away while data was lost: of what Redis had lost of it before its death, and has in part from the past, it tells itself.
+    AwayDuringALoss,
+    /// It was away during two losses: its death stands in other data than what was lost before it.
+    AwayDuringLosses,
+    /// Redis lost the record of a tunnel when its node died.
+    LostWithItsNode,
+    /// It did when a node died that had taken it over.
+    LostWithAnHeir,
+}
 
 /// What came out of a simulation.
 #[derive(Debug, Default)]
@@ -29,7 +64,7 @@ pub(crate) struct Report {
     pub(crate) adopted: usize,
     pub(crate) calls: usize,
     pub(crate) faults: usize,
-    pub(crate) excused: usize,
+    pub(crate) excused: BTreeMap<Excuse, usize>,
     /// Another one if anything was done or answered differently.
     pub(crate) digest: u64,
 }
@@ -43,18 +78,24 @@ pub(crate) fn judge(history: &History, data: &Data, first_probe: usize) -> Repor
         let mut complain = |what: String| report.violations.push(format!("{tunnel}: {what}\n{story:?}"));
         if let [_, second, ..] = story.openings[..] {
             if history.has_lost_claim(&tunnel.to_string(), second.at_ms) {
-                report.excused += 1;
+                *report.excused.entry(Excuse::EvictedClaim).or_default() += 1;
             } else {
                 complain("its connect URL was used twice".to_owned());
             }
             continue;
         }
-        judge_order(history, story, &mut complain);
-        judge_closes(history, story, &mut complain, &mut report.excused);
+        let mut excuses = vec![];
+        judge_order(history, story, &mut complain, &mut excuses);
+        judge_closes(history, story, &mut complain, &mut excuses);
+        excuses.into_iter().for_each(|excuse| *report.excused.entry(excuse).or_default() += 1);
     }
     for (number, call) in history.calls.iter().enumerate() {
-        if let Some(what) = judge_call(history, call, number >= first_probe) {
-            report.violations.push(format!("{what}: {call:?}\n{:?}", history.stories.get(&call.tunnel)));
+        match judge_call(history, call, number >= first_probe) {
+            Some(Err(excuse)) => *report.excused.entry(excuse).or_default() += 1,
+            Some(Ok(what)) => {
+                report.violations.push(format!("{what}: {call:?}\n{:?}", history.stories.get(&call.tunnel)));
+            }
+            None => {}
         }
     }
     report.violations.extend(judge_rest(history, data));
@@ -65,7 +106,7 @@ pub(crate) fn judge(history: &History, data: &Data, first_probe: usize) -> Repor
 }
 
 /// Connect, messages, close, in this order, and nothing behind that.
-fn judge_order(history: &History, story: &Story, complain: &mut impl FnMut(String)) {
+fn judge_order(history: &History, story: &Story, complain: &mut impl FnMut(String), excuses: &mut Vec<Excuse>) {
     let mut last: Option<Event> = None;
     for post in &story.posts {
         let is_next = match (last, post.event) {
@@ -75,8 +116,9 @@ fn judge_order(history: &History, story: &Story, complain: &mut impl FnMut(Strin
             _ => false,
         };
         if last == Some(Event::Close) && post.event != Event::Close {
-            // Cut off from Redis it cannot know that it was declared dead: it goes on with what it has.
-            if !history.is_cut_off(post.by, post.at_ms) {
+            if history.is_cut_off(post.by, post.at_ms) {
+                excuses.push(Excuse::CutOff);
+            } else {
                 complain(format!("{:?} at {} ms behind the close", post.event, post.at_ms));
             }
         } else if !is_next && last != Some(post.event) {
@@ -87,7 +129,7 @@ fn judge_order(history: &History, story: &Story, complain: &mut impl FnMut(Strin
     }
 }
 
-fn judge_closes(history: &History, story: &Story, complain: &mut impl FnMut(String), excused: &mut usize) {
+fn judge_closes(history: &History, story: &Story, complain: &mut impl FnMut(String), excuses: &mut Vec<Excuse>) {
     let closes: Vec<_> = story.posts.iter().filter(|post| post.event == Event::Close).collect();
     let opening = story.openings.last();
     for close in closes.iter().filter(|close| close.is_adopted) {
@@ -98,17 +140,15 @@ fn judge_closes(history: &History, story: &Story, complain: &mut impl FnMut(Stri
     }
     for pair in closes.windows(2) {
         let (first, second) = (pair[0], pair[1]);
-        if let Some(settled_ms) = first.settled_ms
-            && settled_ms < second.at_ms
-            && first.by != second.by
-            && !history.is_disturbed(first.by, settled_ms, second.at_ms)
-            && !history.is_cut_off(second.by, second.at_ms)
-            // What its node wrote before it was cut off may arrive behind its death.
-            && opening.is_none_or(|opening| !history.is_cut_off(opening.on, settled_ms))
-            // Of what Redis had lost of it before its death, and has in part from the past, it tells itself.
-            && opening.is_none_or(|opening| history.losses_while_away(opening.on) == 0)
-        {
-            complain(format!("its close was answered at {settled_ms} ms, and told again at {} ms", second.at_ms));
+        let Some(settled_ms) = first.settled_ms else { continue };
+        if settled_ms < second.at_ms && first.by != second.by {
+            match history.excuses_a_repeat(opening, first, settled_ms, second) {
+                Some(excuse) => excuses.push(excuse),
+                None => complain(format!(
+                    "its close was answered at {settled_ms} ms, and told again at {} ms",
+                    second.at_ms
+                )),
+            }
         }
     }
     let Some(opening) = opening else { return };
@@ -123,9 +163,9 @@ fn judge_closes(history: &History, story: &Story, complain: &mut impl FnMut(Stri
     };
     let first = closes.first().map(|close| close.at_ms);
     match first {
-        // Its death stands in other data than what was lost before it.
-        None if history.is_lost_with(opening.on) || history.losses_while_away(opening.on) > 1 => *excused += 1,
-        None if history.is_lost_with_an_heir(opening.on) => *excused += 1,
+        None if history.is_lost_with(opening.on) => excuses.push(Excuse::LostWithItsNode),
+        None if history.losses_while_away(opening.on) > 1 => excuses.push(Excuse::AwayDuringLosses),
+        None if history.is_lost_with_an_heir(opening.on) => excuses.push(Excuse::LostWithAnHeir),
         None => complain(format!("it ended at {ended_ms} ms, and there was no close")),
         Some(at_ms) => {
             let crash = history.crash(opening.on);
@@ -143,7 +183,8 @@ fn judge_closes(history: &History, story: &Story, complain: &mut impl FnMut(Stri
     }
 }
 
-fn judge_call(history: &History, call: &Call, is_probe: bool) -> Option<&'static str> {
+/// What is wrong with an answer, or excuses it.
+fn judge_call(history: &History, call: &Call, is_probe: bool) -> Option<Result<&'static str, Excuse>> {
     let story = history.stories.get(&call.tunnel)?;
     let opening = story
         .openings
@@ -151,11 +192,10 @@ fn judge_call(history: &History, call: &Call, is_probe: bool) -> Option<&'static
         .find(|opening| opening.at_ms < call.began_ms && opening.ended_ms.is_none_or(|ended| ended > call.ended_ms))?;
     let is_sure = is_probe || history.is_healthy(opening.on, call.ended_ms);
     match call.answer {
-        Answer::Invalid if is_sure => Some("a live tunnel was called invalid"),
-        Answer::Missing if is_sure && !history.has_lost_group(story.group, call) => {
-            Some("a member of a group was not found")
-        }
-        Answer::Error if is_probe => Some("all was well, and a call failed"),
+        Answer::Invalid if is_sure => Some(Ok("a live tunnel was called invalid")),
+        Answer::Missing if is_sure && history.has_lost_group(story.group, call) => Some(Err(Excuse::EvictedGroup)),
+        Answer::Missing if is_sure => Some(Ok("a member of a group was not found")),
+        Answer::Error if is_probe => Some(Ok("all was well, and a call failed")),
         _ => None,
     }
 }
@@ -230,16 +270,45 @@ impl History {
         })
     }
 
-    /// Whether a close that `process` had an answer for at `settled_ms` may have to be told once more: since Redis could not be told
-    /// that, or since whoever remembers it has died.
-    fn is_disturbed(&self, process: Process, settled_ms: u64, again_ms: u64) -> bool {
-        let is_near = |trouble: &Trouble| {
-            trouble.from_ms < settled_ms + HEARD_MS && trouble.until_ms.saturating_add(HEARD_MS) > settled_ms
-        };
-        let is_dead = self.crash(process).is_some_and(|crash| crash <= again_ms);
-        // The others hear once a second that nothing is left of a dead node.
-        let is_unheard = self.has_loss(settled_ms, settled_ms + HEARD_MS);
-        is_unheard || self.troubles_of(process).any(is_near) || is_dead && self.has_loss(settled_ms, again_ms)
+    /// Whether a process was dead for the others at `again_ms`, and Redis had not heard before that what it knew at `known_ms`.
+    fn died_before_it_was_written(&self, process: Process, known_ms: u64, again_ms: u64) -> bool {
+        let mut written_ms = known_ms + WRITTEN_MS;
+        for trouble in self.troubles_of(process).filter(|trouble| trouble.from_ms <= again_ms) {
+            if trouble.from_ms > written_ms || trouble.until_ms.saturating_add(RETRIED_MS) < known_ms {
+                continue;
+            }
+            let ends_it = trouble.until_ms > trouble.from_ms + HARMLESS_MS;
+            if ends_it || !self.is_healthy(process, again_ms) && trouble.until_ms > trouble.from_ms {
+                return true;
+            }
+            written_ms = written_ms.max(trouble.until_ms + RETRIED_MS);
+        }
+        false
+    }
+
+    /// Why a close whose answer was there at `settled_ms` is told again by another node, if it may be.
+    fn excuses_a_repeat(
+        &self,
+        opening: Option<&Opening>,
+        first: &Post,
+        settled_ms: u64,
+        again: &Post,
+    ) -> Option<Excuse> {
+        let is_dead = self.crash(first.by).is_some_and(|crash| crash <= again.at_ms);
+        if self.died_before_it_was_written(first.by, settled_ms, again.at_ms) {
+            Some(Excuse::DiedWithAnAnswer)
+        } else if self.has_loss(settled_ms, settled_ms + HEARD_MS) {
+            Some(Excuse::LostAnAnswer)
+        } else if is_dead && self.has_loss(settled_ms, again.at_ms) {
+            Some(Excuse::DiedWithALoss)
+        } else if self.is_cut_off(again.by, again.at_ms) {
+            Some(Excuse::CutOff)
+        } else if opening.is_some_and(|opening| self.is_cut_off(opening.on, settled_ms)) {
+            Some(Excuse::LateWrites)
+        } else {
+            let is_away = opening.is_some_and(|opening| self.losses_while_away(opening.on) > 0);
+            is_away.then_some(Excuse::AwayDuringALoss)
+        }
     }
 
     /// Whether a process may have been declared dead, and whoever took over its tunnels have died with all that was known of them.
@@ -268,12 +337,12 @@ impl History {
     /// Whether all that was known of a tunnel may have been lost: in Redis, after its node had died and before another one had it.
     fn is_lost_with(&self, process: Process) -> bool {
         let Some(crash) = self.crash(process) else { return false };
-        let from_ms = crash.saturating_sub(MENDED_MS);
+        let from_ms = crash;
         // It could not write anything again before it died.
         let away =
             self.troubles_of(process).filter(|trouble| trouble.kind != Kind::Crash && trouble.until_ms >= from_ms);
         let from_ms =
             away.map(|trouble| trouble.from_ms).filter(|from| *from < crash).min().unwrap_or(from_ms).min(from_ms);
-        self.has_loss(from_ms.saturating_sub(MENDED_MS), crash + 2 * CLOSE_WITHIN_MS)
+        self.has_loss(from_ms.saturating_sub(MENDED_MS), crash + CLOSE_WITHIN_MS)
     }
 }

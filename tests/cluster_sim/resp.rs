@@ -1,7 +1,7 @@
 //! The words of Redis' protocol, as far as the gateway and the tests use them.
 
 /// What Redis answers, or says by itself.
-#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub(crate) enum Reply {
     Simple(String),
     Error(String),
