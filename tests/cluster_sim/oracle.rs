@@ -39,20 +39,12 @@ pub(crate) enum Excuse {
     CutOff,
     /// Whoever had the answer to a close died before Redis could be told.
     DiedWithAnAnswer,
-    /// Redis lost that just after it was told, before the others had heard.
-    LostAnAnswer,
-    /// Redis went back, and whoever remembers the answer died about then.
-    DiedWithALoss,
     /// What a node wrote before it was cut off arrived behind its death.
     LateWrites,
     /// A node was away while data was lost: of what Redis had lost of it before its death, and has in part from the past, it tells itself.
     AwayDuringALoss,
-    /// It was away during two losses: its death stands in other data than what was lost before it.
-    AwayDuringLosses,
     /// Redis lost the record of a tunnel when its node died.
     LostWithItsNode,
-    /// It did when a node died that had taken it over.
-    LostWithAnHeir,
 }
 
 /// What came out of a simulation.
@@ -164,8 +156,6 @@ fn judge_closes(history: &History, story: &Story, complain: &mut impl FnMut(Stri
     let first = closes.first().map(|close| close.at_ms);
     match first {
         None if history.is_lost_with(opening.on) => excuses.push(Excuse::LostWithItsNode),
-        None if history.losses_while_away(opening.on) > 1 => excuses.push(Excuse::AwayDuringLosses),
-        None if history.is_lost_with_an_heir(opening.on) => excuses.push(Excuse::LostWithAnHeir),
         None => complain(format!("it ended at {ended_ms} ms, and there was no close")),
         Some(at_ms) => {
             let crash = history.crash(opening.on);
@@ -294,13 +284,8 @@ impl History {
         settled_ms: u64,
         again: &Post,
     ) -> Option<Excuse> {
-        let is_dead = self.crash(first.by).is_some_and(|crash| crash <= again.at_ms);
         if self.died_before_it_was_written(first.by, settled_ms, again.at_ms) {
             Some(Excuse::DiedWithAnAnswer)
-        } else if self.has_loss(settled_ms, settled_ms + HEARD_MS) {
-            Some(Excuse::LostAnAnswer)
-        } else if is_dead && self.has_loss(settled_ms, again.at_ms) {
-            Some(Excuse::DiedWithALoss)
         } else if self.is_cut_off(again.by, again.at_ms) {
             Some(Excuse::CutOff)
         } else if opening.is_some_and(|opening| self.is_cut_off(opening.on, settled_ms)) {
@@ -309,14 +294,6 @@ impl History {
             let is_away = opening.is_some_and(|opening| self.losses_while_away(opening.on) > 0);
             is_away.then_some(Excuse::AwayDuringALoss)
         }
-    }
-
-    /// Whether a process may have been declared dead, and whoever took over its tunnels have died with all that was known of them.
-    fn is_lost_with_an_heir(&self, process: Process) -> bool {
-        let is_long = |trouble: &Trouble| trouble.until_ms - trouble.from_ms > HARMLESS_MS;
-        let crashed = self.troubles.iter().filter(|trouble| trouble.kind == Kind::Crash);
-        let is_lost = crashed.filter_map(|crash| crash.process).any(|heir| self.is_lost_with(heir));
-        is_lost && self.troubles_of(process).any(is_long)
     }
 
     /// How often data was lost while a process was away for so long that it may have been declared dead.
