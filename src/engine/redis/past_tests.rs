@@ -163,3 +163,63 @@ fn all_that_have_lived_since_are_known_or_it_is_said_that_they_are_not() {
     past.hear(&Heard { is_first: true, ..heard(&[node(4)], &[]) }, start + secs(61));
     assert!(past.lived_since(start + secs(60), node(4)).0.is_empty(), "it was this node itself");
 }
+
+#[test]
+fn what_was_issued_before_a_loss_is_vouched_for_only_by_a_node_that_missed_nothing() {
+    let (past, start) = (Past::default(), Instant::now() + AN_HOUR);
+    let secs = Duration::from_secs;
+    assert!(past.can_vouch_for(start), "nothing is missing");
+    assert!(!past.has_lost_since(start));
+
+    past.hear(&Heard { is_first: true, age: secs(100), ..heard(&[node(1)], &[]) }, start);
+    assert!(past.can_vouch_for(start - secs(50)), "the data was there before");
+    assert!(!past.can_vouch_for(start - secs(101)), "that was before the data");
+
+    past.doubt(start + secs(5));
+    assert!(past.has_lost_since(start) && !past.has_lost_since(start + secs(6)));
+    assert!(past.can_vouch_for(start), "it has known all nodes since");
+
+    past.hear(&Heard { is_whole: false, age: secs(1), ..heard(&[node(1)], &[]) }, start + secs(60));
+    assert!(!past.can_vouch_for(start + secs(50)), "one may have come and died meanwhile");
+    assert!(past.can_vouch_for(start + secs(61)), "it is issued behind the loss");
+}
+
+#[test]
+fn a_node_that_answered_once_is_asked_whatever_a_redis_from_the_past_knows_of_it() {
+    let (past, now) = (Past::default(), Instant::now() + AN_HOUR);
+    let both = [node(1), node(2)];
+    past.hear(&heard(&both, &[]), now);
+    past.hear(&Heard { is_whole: false, answering: &[], ..heard(&both, &[]) }, now);
+    assert_eq!(past.lived_since(now, node(1)).0, [node(2)]);
+
+    past.hear(&Heard { answering: &both[..1], ..heard(&[node(1), node(3)], &[]) }, now);
+    assert_eq!(past.lived_since(now, node(1)).0, [node(2)], "the third is of the last release");
+}
+
+#[test]
+fn another_life_has_no_lease_and_no_charges_and_its_name_is_none_of_the_others() {
+    let (past, now) = (Past::default(), Instant::now());
+    past.hear(&Heard { may_have_died: true, is_whole: false, ..heard(&[node(1), node(2)], &[]) }, now);
+    past.takes_over(node(3));
+    assert_eq!((past.lease_end_ms(), past.may_be_dead()), (1, true));
+
+    past.begin_again(node(1));
+    assert_eq!((past.lease_end_ms(), past.may_be_dead()), (0, false));
+    past.haunt();
+    assert_eq!(buried(&past), [(node(1), Burial::Dead)], "others look after what it had");
+    assert!(past.lived_since(now, node(2)).0.is_empty());
+}
+
+#[test]
+fn the_dead_are_buried_with_the_time_of_their_death() {
+    let (past, now) = (Past::default(), Instant::now() + AN_HOUR);
+    let secs = Duration::from_secs;
+    past.hear(&Heard { dead: &[(node(2), secs(30))], ..heard(&[node(1)], &[node(2)]) }, now);
+    assert!(past.to_bury(now).is_empty() && !past.is_haunted(), "Redis knows it");
+
+    past.haunt();
+    assert!(past.is_haunted());
+    assert_eq!(past.to_bury(now + secs(5)), [(node(2), Burial::Dead, secs(35))]);
+    past.are_buried();
+    assert!(!past.is_haunted());
+}
