@@ -132,7 +132,7 @@ fn renew(data: &mut Data, keys: &[String], arguments: &[Vec<u8>], mut now: i64, 
         _ => own_id,
     };
     data.hset(clock, "installation", &id);
-    if is_lost && !planted.missing_lease_is_death {
+    if is_lost && !is_reborn && !planted.missing_lease_is_death {
         data.hset(clock, "born", now.to_string());
     }
     data.hset(clock, "tick", now.to_string());

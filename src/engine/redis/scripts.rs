@@ -130,7 +130,7 @@ elseif not id then
   id = string.format('%015.0f-%s', now, ARGV[9])
 end
 redis.call('HSET', clock, 'installation', id)
-if is_lost then redis.call('HSET', clock, 'born', now) end
+if is_lost and not is_reborn then redis.call('HSET', clock, 'born', now) end
 redis.call('HSET', clock, 'tick', now)
 if is_lost or now - tick > tonumber(ARGV[3]) then
   for _, node in ipairs(redis.call('ZRANGE', leases, 0, -1)) do
