@@ -483,7 +483,7 @@ struct Added<'a> {
 
 impl Drop for Added<'_> {
     fn drop(&mut self) {
-        self.records.remove(self.tunnel);
+        self.records.give_up(self.tunnel);
     }
 }
 

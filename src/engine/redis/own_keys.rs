@@ -23,6 +23,7 @@ impl RedisEngine {
         let (mut witness, mut places, mut turn) = (None, vec![], Turn::default());
         loop {
             sleep(LOOK_EVERY).await;
+            self.records.write_again();
             let asked = Instant::now();
             // Redis has the record of a tunnel that was there a moment ago, too.
             let tunnel = witness.take().filter(|tunnel| self.records.is_kept(*tunnel));

@@ -18,6 +18,9 @@ pub(super) const CHUNK: usize = 500;
 /// Most adopted tunnels that are remembered after they were settled.
 const MAX_ADOPTED: usize = 100_000;
 
+/// So many times a record is written again that is there after it was given up, once a second: its deletion may be under way for so long.
+const WRITTEN_AGAIN: u8 = 3;
+
 /// The records of one life of this node.
 #[derive(Default)]
 pub(super) struct Records {
@@ -36,6 +39,10 @@ struct State {
     /// What was adopted, also when it is settled: a set of the dead that comes back from the past is not told of again.
     adopted: BTreeSet<TunnelId>,
     adopted_in_turn: VecDeque<TunnelId>,
+    /// Records that nobody could be sure were written, and that are to be deleted.
+    given_up: BTreeSet<TunnelId>,
+    /// Those of them that are there again, and how often they are still to be written.
+    again: BTreeMap<TunnelId, u8>,
 }
 
 /// Some changes, to be written in one go.
@@ -54,7 +61,36 @@ impl Changes {
 impl Records {
     /// Adds a record; whether it is written is for the caller to see to.
     pub(super) fn add(&self, tunnel: TunnelId, record: &Record) {
-        self.state.lock().all.insert(tunnel, record.write().into());
+        let mut state = self.state.lock();
+        state.all.insert(tunnel, record.write().into());
+        if state.given_up.remove(&tunnel) {
+            state.again.insert(tunnel, WRITTEN_AGAIN);
+        }
+    }
+
+    /// Forgets a tunnel whose record may be written or not. Its client may come again, and be there before it is deleted.
+    pub(super) fn give_up(&self, tunnel: TunnelId) {
+        self.remove(tunnel);
+        let mut state = self.state.lock();
+        state.again.remove(&tunnel);
+        state.given_up.insert(tunnel);
+        if state.given_up.len() > MAX_ADOPTED {
+            state.given_up.pop_first();
+        }
+    }
+
+    /// Has records written again whose deletion may have come behind them; to be called once a second.
+    pub(super) fn write_again(&self) {
+        let mut state = self.state.lock();
+        let State { again, unwritten, all, .. } = &mut *state;
+        again.retain(|tunnel, times| {
+            *times -= 1;
+            unwritten.extend(all.contains_key(tunnel).then_some(*tunnel));
+            *times > 0
+        });
+        if !unwritten.is_empty() {
+            self.changed.notify_one();
+        }
     }
 
     /// Adds a record that is to be written by and by; false if it is there already, or was.
@@ -226,6 +262,29 @@ mod tests {
         assert_eq!(changes.put.len(), 1);
         assert_eq!(Record::read(&changes.put[0].1).expect("a record").closed, Some(CLOSED));
         assert!(records.is_written());
+    }
+
+    #[test]
+    fn what_is_there_again_is_written_behind_its_deletion() {
+        let records = Records::default();
+        records.add(tunnel(1), &record());
+        records.give_up(tunnel(1));
+        let deletion = records.take();
+        assert_eq!(deletion.delete, [tunnel(1)]);
+
+        records.add(tunnel(1), &record());
+        for _ in 0..WRITTEN_AGAIN {
+            assert!(records.is_written());
+            records.write_again();
+            assert_eq!(records.take().put.len(), 1, "the deletion may only just have come");
+        }
+        records.write_again();
+        assert!(records.is_written());
+
+        records.give_up(tunnel(1));
+        records.take();
+        records.write_again();
+        assert!(records.is_written(), "it is not there");
     }
 
     #[test]
