@@ -39,6 +39,8 @@ pub(crate) enum Excuse {
     CutOff,
     /// Whoever had the answer to a close died before Redis could be told.
     DiedWithAnAnswer,
+    /// Redis went back, and whoever remembers the answer died about then.
+    DiedWithALoss,
     /// What a node wrote before it was cut off arrived behind its death.
     LateWrites,
     /// A node was away while data was lost: of what Redis had lost of it before its death, and has in part from the past, it tells itself.
@@ -286,6 +288,10 @@ impl History {
     ) -> Option<Excuse> {
         if self.died_before_it_was_written(first.by, settled_ms, again.at_ms) {
             Some(Excuse::DiedWithAnAnswer)
+        } else if self.crash(first.by).is_some_and(|crash| {
+            self.has_loss(crash.saturating_sub(MENDED_MS), again.at_ms.min(crash + CLOSE_WITHIN_MS))
+        }) {
+            Some(Excuse::DiedWithALoss)
         } else if self.is_cut_off(again.by, again.at_ms) {
             Some(Excuse::CutOff)
         } else if opening.is_some_and(|opening| self.is_cut_off(opening.on, settled_ms)) {
