@@ -28,6 +28,7 @@ pub mod tunnel;
 pub mod demo;
 pub mod fair_semaphore;
 pub mod fence;
+pub mod http_client;
 pub mod marks;
 pub mod metrics;
 pub mod server;

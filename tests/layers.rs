@@ -11,6 +11,7 @@ const LEVELS: &[&[&str]] = &[
     &["protocol", "tls"],
     &["delivery", "tenant", "tunnel"],
     &["demo", "fair_semaphore", "fence", "marks", "metrics", "server", "shutdown", "telemetry"],
+    &["http_client"],
     &["engine", "webhook"],
     &["gateway"],
     &["ws"],

@@ -18,6 +18,7 @@ use criterion::Throughput;
 use wafergate::gateway::Connection;
 use wafergate::gateway::Sent;
 use wafergate::gateway::Socket;
+use wafergate::http_client::Flights;
 use wafergate::id::TenantId;
 use wafergate::id::TunnelId;
 use wafergate::options;
@@ -28,7 +29,6 @@ use wafergate::secret::Secret;
 use wafergate::tenant::Settings;
 use wafergate::tenant::Tenant;
 use wafergate::webhook::Endpoints;
-use wafergate::webhook::Flights;
 use wafergate::webhook::Inbox;
 
 use crate::content;

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use crate::admin::Hosts;
 use crate::config;
 use crate::gateway::Gateway;
+use crate::http_client::guard::Guard;
 use crate::options::Options;
 use crate::server::Certificate;
 use crate::server::NextCertificate;
 use crate::tenant::Changes;
 use crate::webhook::Dispatcher;
-use crate::webhook::guard::Guard;
 
 /// Reloads a node's configuration.
 pub struct Reloader {

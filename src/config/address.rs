@@ -6,8 +6,8 @@ use std::net::Ipv4Addr;
 use url::Host;
 use url::Url;
 
-use crate::webhook::endpoint::ReceiveUrl;
-use crate::webhook::endpoint::ReceiveUrlError;
+use crate::http_client::receive_url::ReceiveUrl;
+use crate::http_client::receive_url::ReceiveUrlError;
 
 /// `text` as `ws://host[:port]` or `wss://host[:port]`; the error is advice.
 pub(super) fn public_url(text: &str) -> Result<String, String> {

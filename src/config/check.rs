@@ -10,6 +10,8 @@ use ipnet::IpNet;
 
 use crate::clock::SystemClock;
 use crate::engine::RedisEngine;
+use crate::http_client::guard::Guard;
+use crate::http_client::platform;
 use crate::options::EngineKind;
 use crate::options::Options;
 use crate::options::ProxyProtocol;
@@ -18,8 +20,6 @@ use crate::options::Webhook;
 use crate::server::Certificate;
 use crate::server::CertificateError;
 use crate::telemetry;
-use crate::webhook::guard::Guard;
-use crate::webhook::platform;
 
 use super::address;
 use super::error::Place;

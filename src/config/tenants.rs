@@ -4,13 +4,13 @@ use std::collections::HashMap;
 
 use url::Host;
 
+use crate::http_client::guard::Guard;
 use crate::id::TenantId;
 use crate::options::Options;
 use crate::options::Tenant;
 use crate::protocol::signature;
 use crate::protocol::subprotocol;
 use crate::protocol::text;
-use crate::webhook::guard::Guard;
 
 use super::address;
 use super::check::Checker;

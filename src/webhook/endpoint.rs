@@ -1,417 +1,209 @@
-//! Receive URLs: parsed once, judged by what they say, kept as they were sent.
+//! Receive URLs in use, each with what its tunnels share: how many requests may be in flight, its own and its server's, and a circuit
+//! breaker.
 
-use std::borrow::Cow;
-use std::fmt;
-use std::fmt::Write as _;
-use std::hash::Hash;
-use std::hash::Hasher;
 use std::sync::Arc;
+use std::time::Duration;
 
-use hyper::Uri;
-use hyper::http::uri::PathAndQuery;
-use hyper::http::uri::Scheme;
+use parking_lot::Mutex;
+use tokio::sync::Semaphore;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
 use url::Host;
-use url::Url;
 
-use super::site::Site;
-use super::site::Sites;
+use super::turn::Turn;
+use crate::delivery::Allowance;
+use crate::delivery::Breaker;
+use crate::delivery::Line;
+use crate::http_client::flights::Flights;
+use crate::http_client::receive_url::ReceiveUrl;
+use crate::http_client::receive_url::ReceiveUrlError;
+use crate::http_client::site::Sites;
+use crate::http_client::table::Listed;
+use crate::http_client::table::Table;
+use crate::id::TenantId;
 
-/// Longest receive URL.
-const MAX_BYTES: usize = 2048;
+/// All receive URLs of a tenant at one server may have so many times as many requests in flight as one of them: a URL for each user or
+/// tunnel is no way to take all descriptors, and a slow URL leaves room for its neighbours.
+const URLS_PER_SERVER: usize = 4;
 
-/// Where a business server receives events: an absolute http or https URL. Clones share one value.
-///
-/// Scheme, port, percent-escapes and query go out as they were sent. The host is read as browsers read it, once, and
-/// what is judged is what is connected to.
-///
-/// ```
-/// use wafergate::webhook::endpoint::ReceiveUrl;
-///
-/// let url = ReceiveUrl::parse("http://API.example.com:8080/%7euser?key=1")?;
-///
-/// assert_eq!(url.authority_as_written(), "API.example.com:8080");
-/// assert_eq!(url.uri().to_string(), "http://api.example.com:8080/%7euser?key=1");
-/// assert_eq!(url.to_string(), "http://api.example.com:8080/%7euser");
-/// # Ok::<(), wafergate::webhook::endpoint::ReceiveUrlError>(())
-/// ```
-#[derive(Clone)]
-pub struct ReceiveUrl(Arc<Parts>);
-
-/// All else that a URL says is read from its text when it is needed: a great many may wait, each with one of its own.
-struct Parts {
-    text: Box<str>,
-    /// Where the authority begins and ends in it.
-    authority: (u16, u16),
-    site: Arc<Site>,
+/// One receive URL of a tenant.
+#[derive(Debug)]
+pub struct Endpoint {
+    /// Where events go.
+    pub url: ReceiveUrl,
+    pub(super) gate: Mutex<Gate>,
+    pub(super) server: Arc<Server>,
+    /// Held by the one of its requests that waits for the server's permit, so that the URLs of a server take turns.
+    pub(super) server_turn: tokio::sync::Mutex<()>,
+    _listed: Listed<Endpoint>,
 }
 
-/// Why a text is not a receive URL, and what to change.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-pub enum ReceiveUrlError {
-    /// Longer than a receive URL may be.
-    #[error("the receive URL is longer than {MAX_BYTES} bytes; shorten its path or query")]
-    TooLong,
-    /// White space, a control character or a backslash.
-    #[error("the receive URL contains a space, a control character or a backslash; percent-encode it")]
-    Character,
-    /// No `http://` or `https://` in front.
-    #[error("the receive URL is not absolute; it must begin with http:// or https://")]
-    Scheme,
-    /// `user:password@` before the host.
-    #[error("the receive URL contains a user name or password; remove everything up to the @")]
-    UserInfo,
-    /// Nothing where the host should be.
-    #[error("the receive URL names no host; write it after the //")]
-    NoHost,
-    /// What the node1 and csharp SDKs make of a host with a port.
-    #[error(
-        "an SDK put the port inside brackets: the host [host:port] is not valid; use a server_host without port \
-         and listen on port 80 (443 for https), or an SDK that can carry a port"
-    )]
-    PortInBrackets,
-    /// Neither a name nor an address.
-    #[error(
-        "the host or the port of the receive URL is not valid; write host or host:port, with a port from 1 to 65535"
-    )]
-    Host,
-    /// A character in path or query that a request line cannot carry.
-    #[error("the path or query of the receive URL contains a character that is not allowed there; percent-encode it")]
-    Path,
+/// What the receive URLs of a tenant at one host and port share.
+#[derive(Debug)]
+pub(super) struct Server {
+    pub(super) tenant: TenantId,
+    host: Host<String>,
+    port: u16,
+    /// One for each request that it may have in flight.
+    pub(super) permits: Semaphore,
+    /// All requests of the node.
+    pub(super) flights: Flights,
+    _listed: Listed<Server>,
 }
 
-impl ReceiveUrl {
-    /// Reads a receive URL. A fragment is dropped, since it is never sent.
-    pub fn parse(text: &str) -> Result<Self, ReceiveUrlError> {
-        if text.len() > MAX_BYTES {
-            return Err(ReceiveUrlError::TooLong);
-        }
-        if text.bytes().any(|byte| byte <= b' ' || byte == 0x7f || byte == b'\\') {
-            return Err(ReceiveUrlError::Character);
-        }
-        let text = text.split_once('#').map_or(text, |(before, _)| before);
-        let (scheme, rest) = text.split_once("://").ok_or(ReceiveUrlError::Scheme)?;
-        let scheme = parse_scheme(scheme)?;
-        let (authority, target) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
-        let (host, port) = parse_authority(&scheme, authority)?;
+/// Who may ask the server now.
+#[derive(Debug)]
+pub(super) struct Gate {
+    pub(super) allowance: Allowance,
+    pub(super) breaker: Breaker,
+    pub(super) in_flight: usize,
+    pub(super) line: Line<oneshot::Sender<Turn>>,
+    /// Until when a task waits that calls for a probe then.
+    pub(super) alarm: Option<Instant>,
+}
 
-        let start = text.len() - rest.len();
-        let position = |at: usize| u16::try_from(at).map_err(|_| ReceiveUrlError::TooLong);
-        let authority = (position(start)?, position(start + authority.len())?);
-        let site = Site::new(scheme == Scheme::HTTPS, host, port);
-        uri(&site, &request_target(target))?;
-        Ok(Self(Arc::new(Parts { text: text.into(), authority, site })))
+/// How much is asked of an endpoint.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Demand {
+    /// Requests in flight.
+    pub in_flight: usize,
+    /// How many there may be.
+    pub limit: usize,
+    /// Tunnels whose next event waits for its turn.
+    pub waiting: usize,
+}
+
+impl Endpoint {
+    /// How much is asked of it at present.
+    pub fn demand(&self) -> Demand {
+        let gate = self.gate.lock();
+        Demand { in_flight: gate.in_flight, limit: gate.allowance.limit(), waiting: gate.line.len() }
     }
+}
 
-    /// The same, with what other URLs at its site have too.
-    pub(super) fn sharing(self, sites: &Sites) -> Self {
-        let site = self.0.site.shared(sites);
-        match Arc::try_unwrap(self.0) {
-            Ok(parts) => Self(Arc::new(Parts { site, ..parts })),
-            // It is in use already.
-            Err(parts) => Self(parts),
+/// All receive URLs in use; the tunnels of a tenant with the same one share it.
+#[derive(Debug)]
+pub struct Endpoints {
+    endpoints: Table<Endpoint>,
+    servers: Table<Server>,
+    sites: Sites,
+    max_in_flight: usize,
+    timeout: Duration,
+    flights: Flights,
+}
+
+impl Endpoints {
+    /// No endpoints yet; each will allow at most `max_in_flight` requests at a time, which take at most `timeout`, all of a tenant
+    /// at one server four times as many, and all of a tenant as many as `flights` say.
+    pub fn new(max_in_flight: usize, timeout: Duration, flights: Flights) -> Self {
+        Self {
+            endpoints: Table::default(),
+            servers: Table::default(),
+            sites: Sites::default(),
+            max_in_flight,
+            timeout,
+            flights,
         }
     }
 
-    /// The text that was parsed, without its fragment. It may hold secrets in its query: log the `Display` form.
-    pub fn as_str(&self) -> &str {
-        &self.0.text
-    }
-
-    /// `host[:port]` exactly as it was written: a Wafer tenant id is the MD5 of it.
-    pub fn authority_as_written(&self) -> &str {
-        let (start, end) = self.0.authority;
-        &self.0.text[start.into()..end.into()]
-    }
-
-    /// The host exactly as it was written, without the port.
-    pub fn host_as_written(&self) -> &str {
-        split_port(self.authority_as_written()).0
-    }
-
-    /// The host as it is judged and connected to.
-    pub fn host(&self) -> &Host<String> {
-        self.0.site.host()
-    }
-
-    /// The port, also where the text leaves it to the scheme.
-    pub fn port(&self) -> u16 {
-        self.0.site.port()
-    }
-
-    /// Whether the scheme is https.
-    pub fn is_https(&self) -> bool {
-        self.0.site.is_https()
-    }
-
-    /// The absolute URI that a request is for.
-    pub fn uri(&self) -> Uri {
-        uri(&self.0.site, &self.target()).expect("it was read before")
-    }
-
-    /// Writes how a request over HTTP/1.1 begins: the request line and the `Host` header.
-    pub(crate) fn write_request_head(&self, head: &mut Vec<u8>) {
-        let (target, authority) = (self.target(), self.0.site.authority());
-        for part in ["POST ", &target, " HTTP/1.1\r\nhost: ", authority, "\r\n"] {
-            head.extend_from_slice(part.as_bytes());
+    /// The endpoint of a tenant's `url`, shared by its tunnels there.
+    ///
+    /// # Errors
+    ///
+    /// If it is no receive URL.
+    pub fn endpoint(&self, tenant: &TenantId, url: &str) -> Result<Arc<Endpoint>, ReceiveUrlError> {
+        let is_it = |endpoint: &Endpoint| endpoint.url.as_str() == url && endpoint.server.tenant == *tenant;
+        if let Some(endpoint) = self.endpoints.find((tenant, url), is_it) {
+            return Ok(endpoint);
         }
+        let parsed = ReceiveUrl::parse(url)?;
+        // Without its fragment it may be another's.
+        let text = parsed.as_str().to_owned();
+        let is_it = |endpoint: &Endpoint| endpoint.url.as_str() == text && endpoint.server.tenant == *tenant;
+        Ok(self.endpoints.share((tenant, &*text), is_it, |listed| Endpoint {
+            server: self.server(tenant, &parsed),
+            server_turn: tokio::sync::Mutex::default(),
+            url: parsed.sharing(&self.sites),
+            gate: Mutex::new(Gate {
+                allowance: Allowance::new(self.max_in_flight, self.timeout),
+                breaker: Breaker::default(),
+                in_flight: 0,
+                line: Line::default(),
+                alarm: None,
+            }),
+            _listed: listed,
+        }))
     }
 
-    /// Path and query as they go into the request line.
-    fn target(&self) -> Cow<'_, str> {
-        request_target(&self.0.text[self.0.authority.1.into()..])
+    fn server(&self, tenant: &TenantId, url: &ReceiveUrl) -> Arc<Server> {
+        let (host, port) = (url.host(), url.port());
+        let is_it = |server: &Server| server.tenant == *tenant && server.port == port && server.host == *host;
+        self.servers.share((tenant, host, port), is_it, |listed| Server {
+            tenant: tenant.clone(),
+            host: host.clone(),
+            port,
+            permits: Semaphore::new(self.max_in_flight * URLS_PER_SERVER),
+            flights: self.flights.clone(),
+            _listed: listed,
+        })
     }
-
-    /// Tells it from all others in memory, also from those with the same text that are another tenant's.
-    pub(crate) fn identity(&self) -> usize {
-        Arc::as_ptr(&self.0).addr()
-    }
-
-    /// Scheme, host and port: what shares connections.
-    pub(crate) fn origin(&self) -> &Arc<str> {
-        self.0.site.origin()
-    }
-}
-
-impl Eq for ReceiveUrl {}
-
-impl PartialEq for ReceiveUrl {
-    fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0) || self.0.text == other.0.text
-    }
-}
-
-impl Hash for ReceiveUrl {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.0.text.hash(state);
-    }
-}
-
-impl fmt::Display for ReceiveUrl {
-    /// Writes the URL without its query, in ASCII, fit for a log.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let target = self.target();
-        write!(f, "{}{}", self.0.site.origin(), target.split_once('?').map_or(&*target, |(path, _)| path))
-    }
-}
-
-impl fmt::Debug for ReceiveUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "ReceiveUrl({self})")
-    }
-}
-
-fn parse_scheme(text: &str) -> Result<Scheme, ReceiveUrlError> {
-    if text.eq_ignore_ascii_case("http") {
-        Ok(Scheme::HTTP)
-    } else if text.eq_ignore_ascii_case("https") {
-        Ok(Scheme::HTTPS)
-    } else {
-        Err(ReceiveUrlError::Scheme)
-    }
-}
-
-fn uri(site: &Site, target: &str) -> Result<Uri, ReceiveUrlError> {
-    let target: PathAndQuery = target.parse().map_err(|_| ReceiveUrlError::Path)?;
-    let mut absolute = Uri::from(target).into_parts();
-    absolute.scheme = Some(if site.is_https() { Scheme::HTTPS } else { Scheme::HTTP });
-    absolute.authority = Some(site.authority().parse().map_err(|_| ReceiveUrlError::Host)?);
-    Uri::from_parts(absolute).map_err(|_| ReceiveUrlError::Path)
-}
-
-/// Host and port of `authority`, read by the WHATWG rules.
-fn parse_authority(scheme: &Scheme, authority: &str) -> Result<(Host<String>, u16), ReceiveUrlError> {
-    if authority.contains('@') {
-        return Err(ReceiveUrlError::UserInfo);
-    }
-    if split_port(authority).0.is_empty() {
-        return Err(ReceiveUrlError::NoHost);
-    }
-    let invalid = if has_port_in_brackets(authority) { ReceiveUrlError::PortInBrackets } else { ReceiveUrlError::Host };
-    let url = Url::parse(&format!("{scheme}://{authority}/")).map_err(|_| invalid)?;
-    let host = url.host().ok_or(ReceiveUrlError::NoHost)?.to_owned();
-    match url.port_or_known_default() {
-        Some(port) if port != 0 => Ok((host, port)),
-        _ => Err(ReceiveUrlError::Host),
-    }
-}
-
-/// Splits `host:port` where the port begins; the colons of an IPv6 address belong to the host.
-fn split_port(authority: &str) -> (&str, Option<&str>) {
-    match authority.rsplit_once(':') {
-        Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
-        _ => (authority, None),
-    }
-}
-
-/// Whether the brackets hold `host:port`, which the caller knows to be no IPv6 address.
-fn has_port_in_brackets(authority: &str) -> bool {
-    let inside = authority.strip_prefix('[').and_then(|rest| rest.split_once(']'));
-    inside.and_then(|(inside, _)| inside.rsplit_once(':')).is_some_and(|(host, port)| {
-        !host.is_empty() && !host.contains(':') && !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit())
-    })
-}
-
-/// Path and query as they go into the request line: as sent, beyond ASCII percent-encoded, never empty.
-fn request_target(sent: &str) -> Cow<'_, str> {
-    if sent.starts_with('/') && sent.is_ascii() {
-        return Cow::Borrowed(sent);
-    }
-    let mut target = String::with_capacity(sent.len() + 1);
-    if !sent.starts_with('/') {
-        target.push('/');
-    }
-    for character in sent.chars() {
-        if character.is_ascii() {
-            target.push(character);
-        } else {
-            for byte in character.encode_utf8(&mut [0; 4]).bytes() {
-                // Writing to a string cannot fail.
-                let _ = write!(target, "%{byte:02X}");
-            }
-        }
-    }
-    Cow::Owned(target)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn parse(text: &str) -> ReceiveUrl {
-        ReceiveUrl::parse(text).expect(text)
+    fn endpoints(max_in_flight: usize) -> Endpoints {
+        Endpoints::new(max_in_flight, Duration::from_secs(10), Flights::unbounded())
     }
 
-    fn refusal(text: &str) -> ReceiveUrlError {
-        ReceiveUrl::parse(text).expect_err(text)
-    }
-
-    #[test]
-    fn path_and_query_go_out_as_sent() {
-        let targets = [
-            ("http://h", "/"),
-            ("http://h/", "/"),
-            ("http://h?a=1", "/?a=1"),
-            ("http://h/t/abc", "/t/abc"),
-            ("http://h/a%2Fb/%e4%bd%a0?x=%20&y=+", "/a%2Fb/%e4%bd%a0?x=%20&y=+"),
-            ("http://h/a/../b//c/./d", "/a/../b//c/./d"),
-            ("http://h//b/c", "//b/c"),
-            ("http://h/?u=http://other@x/", "/?u=http://other@x/"),
-            ("http://h/path#part?x", "/path"),
-            ("http://h/\u{4fe1}?\u{9053}", "/%E4%BF%A1?%E9%81%93"),
-            ("http://h/a|b\"{c}", "/a|b\"{c}"),
-        ];
-
-        for (text, target) in targets {
-            assert_eq!(parse(text).uri().path_and_query().expect("a target").as_str(), target, "{text}");
-        }
+    fn tenant(name: &str) -> TenantId {
+        TenantId::new(name)
     }
 
     #[test]
-    fn the_authority_is_kept_as_written_and_connected_to_as_read() {
-        let authorities = [
-            ("http://h/", "h", "h", "h", 80),
-            ("https://h/", "h", "h", "h", 443),
-            ("http://h:80/", "h:80", "h", "h", 80),
-            ("http://h:443/", "h:443", "h", "h:443", 443),
-            ("https://h:0443?x", "h:0443", "h", "h", 443),
-            ("http://h:/", "h:", "h", "h", 80),
-            ("HTTP://Api.Example.COM:8080", "Api.Example.COM:8080", "Api.Example.COM", "api.example.com:8080", 8080),
-            ("http://127.0.1.13:18013/t", "127.0.1.13:18013", "127.0.1.13", "127.0.1.13:18013", 18013),
-            ("http://0x7f.1:81/", "0x7f.1:81", "0x7f.1", "127.0.0.1:81", 81),
-            ("http://[::1]:81/", "[::1]:81", "[::1]", "[::1]:81", 81),
-            ("http://[0:0::1]/", "[0:0::1]", "[0:0::1]", "[::1]", 80),
-            ("http://b\u{fc}cher.example/", "b\u{fc}cher.example", "b\u{fc}cher.example", "xn--bcher-kva.example", 80),
-        ];
+    fn tunnels_of_a_tenant_with_one_receive_url_share_its_endpoint() {
+        let endpoints = endpoints(7);
+        let first = endpoints.endpoint(&tenant("a"), "http://h.example/a").expect("valid");
+        let again = endpoints.endpoint(&tenant("a"), "http://h.example/a").expect("valid");
+        let other = endpoints.endpoint(&tenant("a"), "http://h.example/b").expect("valid");
+        let stranger = endpoints.endpoint(&tenant("b"), "http://h.example/a").expect("valid");
 
-        for (text, written, host_written, read, port) in authorities {
-            let url = parse(text);
-            assert_eq!(url.authority_as_written(), written, "{text}");
-            assert_eq!(url.host_as_written(), host_written, "{text}");
-            assert_eq!(url.uri().authority().expect("an authority").as_str(), read, "{text}");
-            assert_eq!(url.port(), port, "{text}");
-        }
+        assert!(Arc::ptr_eq(&first, &again));
+        assert!(!Arc::ptr_eq(&first, &other));
+        assert!(!Arc::ptr_eq(&first, &stranger), "a tenant that is refused takes nothing from another");
+        assert_eq!(first.demand(), Demand { in_flight: 0, limit: 7, waiting: 0 });
+        assert!(endpoints.endpoint(&tenant("a"), "ftp://h.example/").is_err());
     }
 
     #[test]
-    fn addresses_are_told_from_names() {
-        assert_eq!(*parse("http://0x7f.1/").host(), Host::<String>::Ipv4([127, 0, 0, 1].into()));
-        assert_eq!(*parse("http://127.0.0.1./").host(), Host::<String>::Ipv4([127, 0, 0, 1].into()));
-        assert_eq!(*parse("http://LocalHost/").host(), Host::Domain("localhost".to_owned()));
+    fn receive_urls_of_a_tenant_at_one_server_share_its_bound() {
+        let endpoints = endpoints(7);
+        let first = endpoints.endpoint(&tenant("a"), "http://h.example/a").expect("valid");
+        let neighbour = endpoints.endpoint(&tenant("a"), "http://H.example:80/b").expect("valid");
+        let elsewhere = endpoints.endpoint(&tenant("a"), "http://h.example:8080/a").expect("valid");
+        let stranger = endpoints.endpoint(&tenant("b"), "http://h.example/a").expect("valid");
+
+        assert_eq!(first.server.permits.available_permits(), 28);
+        assert!(Arc::ptr_eq(&first.server, &neighbour.server));
+        assert!(!Arc::ptr_eq(&first.server, &elsewhere.server));
+        assert!(!Arc::ptr_eq(&first.server, &stranger.server));
     }
 
     #[test]
-    fn what_is_no_receive_url_is_refused_with_advice() {
-        let long = format!("http://h/{}", "x".repeat(MAX_BYTES));
-        let refused = [
-            ("", ReceiveUrlError::Scheme),
-            ("h/path", ReceiveUrlError::Scheme),
-            ("//h/path", ReceiveUrlError::Scheme),
-            ("/path", ReceiveUrlError::Scheme),
-            ("http:h", ReceiveUrlError::Scheme),
-            ("http:/h/", ReceiveUrlError::Scheme),
-            ("ftp://h/", ReceiveUrlError::Scheme),
-            ("file:///etc/passwd", ReceiveUrlError::Scheme),
-            ("ws://h/", ReceiveUrlError::Scheme),
-            ("http://", ReceiveUrlError::NoHost),
-            ("http:///path", ReceiveUrlError::NoHost),
-            ("http://?x", ReceiveUrlError::NoHost),
-            ("http://:80/", ReceiveUrlError::NoHost),
-            ("http://user@h/", ReceiveUrlError::UserInfo),
-            ("http://user:pass@h/", ReceiveUrlError::UserInfo),
-            ("http://@h/", ReceiveUrlError::UserInfo),
-            ("http://h:80@127.0.0.1/", ReceiveUrlError::UserInfo),
-            ("http://a\\@b/", ReceiveUrlError::Character),
-            (" http://h/", ReceiveUrlError::Character),
-            ("http://h/a b", ReceiveUrlError::Character),
-            ("http://h/\r\nX-Evil:1", ReceiveUrlError::Character),
-            ("ht\ttp://h/", ReceiveUrlError::Character),
-            ("http://h/\u{7f}", ReceiveUrlError::Character),
-            ("http://h/<x>", ReceiveUrlError::Path),
-            ("http://h:0/", ReceiveUrlError::Host),
-            ("http://h:65536/", ReceiveUrlError::Host),
-            ("http://h:9o/", ReceiveUrlError::Host),
-            ("http://h:-1/", ReceiveUrlError::Host),
-            ("http://a:b:80/", ReceiveUrlError::Host),
-            ("http://::1/", ReceiveUrlError::Host),
-            ("http://[::1", ReceiveUrlError::Host),
-            ("http://[nonsense]/", ReceiveUrlError::Host),
-            ("http://[::1%25lo]/", ReceiveUrlError::Host),
-            ("http://1.2.3.4.5/", ReceiveUrlError::Host),
-            ("http://h%00/", ReceiveUrlError::Host),
-            ("http://h%2f/", ReceiveUrlError::Host),
-            ("http://h<x>/", ReceiveUrlError::Host),
-            ("http://[h:9000]/", ReceiveUrlError::PortInBrackets),
-            ("http://[127.0.1.15:9000]/t/abc", ReceiveUrlError::PortInBrackets),
-            (&long, ReceiveUrlError::TooLong),
-        ];
+    fn urls_at_one_site_keep_it_once_and_what_is_no_longer_used_goes() {
+        let endpoints = endpoints(1);
+        let all: Vec<_> = (0..100)
+            .map(|number| endpoints.endpoint(&tenant("a"), &format!("http://H.example:80/{number}#x")).expect("valid"))
+            .collect();
+        let origins = all.iter().map(|endpoint| Arc::as_ptr(endpoint.url.origin()));
+        assert_eq!(origins.collect::<std::collections::HashSet<_>>().len(), 1);
+        assert_eq!((endpoints.endpoints.len(), endpoints.servers.len(), endpoints.sites.len()), (100, 1, 1));
+        let again = endpoints.endpoint(&tenant("a"), "http://H.example:80/7").expect("valid");
+        assert!(Arc::ptr_eq(&again, &all[7]), "a fragment tells nothing");
 
-        for (text, error) in refused {
-            assert_eq!(refusal(text), error, "{text}");
-            assert!(error.to_string().is_ascii());
-        }
-    }
+        drop((all, again));
 
-    #[test]
-    fn a_port_in_brackets_is_explained() {
-        let words = refusal("http://[api.example.com:9000]/t").to_string();
-
-        assert!(words.contains("an SDK put the port inside brackets"), "{words}");
-        assert!(words.contains("listen on port 80"), "{words}");
-    }
-
-    #[test]
-    fn logs_never_show_the_query() {
-        let url = parse("https://h:8443/path?token=hunter2");
-
-        assert_eq!(url.to_string(), "https://h:8443/path");
-        assert_eq!(format!("{url:?}"), "ReceiveUrl(https://h:8443/path)");
-        assert_eq!(url.as_str(), "https://h:8443/path?token=hunter2");
-    }
-
-    #[test]
-    fn receive_urls_are_equal_when_their_texts_are() {
-        assert_eq!(parse("http://h/a#x"), parse("http://h/a"));
-        assert_ne!(parse("http://h/a"), parse("http://h/a?b"));
-        assert_ne!(parse("http://h/a"), parse("http://H/a"));
+        assert_eq!((endpoints.endpoints.len(), endpoints.servers.len(), endpoints.sites.len()), (0, 0, 0));
     }
 }

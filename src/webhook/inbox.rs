@@ -8,7 +8,7 @@ use std::task::Waker;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::endpoints::Endpoint;
+use super::endpoint::Endpoint;
 use super::native::About;
 use crate::delivery::Event;
 use crate::delivery::EventKind;

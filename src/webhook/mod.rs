@@ -1,40 +1,14 @@
 //! Events on their way to business servers: each tunnel's inbox, and the dispatcher that empties it.
 
-pub mod answer;
-pub mod attempt;
-mod chunked;
-pub mod client;
-#[cfg(test)]
-mod client_tests;
-pub mod connect;
-pub mod dial;
 mod dispatcher;
-pub mod endpoint;
-mod endpoints;
-mod flights;
-mod frames;
-pub mod guard;
-mod head;
-pub mod headers;
-mod http1;
-mod http2;
+mod endpoint;
 mod inbox;
-mod lookups;
-mod names;
 mod native;
-pub mod platform;
-mod pool;
-mod ports;
-mod refusals;
+mod outcome;
 mod request;
 mod resign;
-pub mod resolve;
 mod said;
-mod site;
-mod table;
-pub mod tls;
 mod turn;
-mod verdict;
 
 use std::sync::Arc;
 
@@ -47,10 +21,9 @@ use crate::protocol::native::Action;
 pub use dispatcher::Dispatcher;
 pub use dispatcher::Left;
 pub use dispatcher::Upkeep;
-pub use endpoints::Demand;
-pub use endpoints::Endpoint;
-pub use endpoints::Endpoints;
-pub use flights::Flights;
+pub use endpoint::Demand;
+pub use endpoint::Endpoint;
+pub use endpoint::Endpoints;
 pub use inbox::Inbox;
 pub use native::Known;
 

@@ -6,11 +6,11 @@ use hyper::header::HeaderName;
 use hyper::header::HeaderValue;
 use hyper::header::USER_AGENT;
 
-use super::headers::Header;
 use super::inbox::Inbox;
 use super::native;
 use crate::delivery::Event;
 use crate::delivery::EventKind;
+use crate::http_client::headers::Header;
 use crate::protocol::content::Content;
 use crate::protocol::wafer;
 use crate::tenant::Key;

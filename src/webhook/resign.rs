@@ -5,18 +5,18 @@
 
 use std::time::Duration;
 
-use super::answer::Answer;
-use super::attempt::AttemptError;
-use super::client::Caller;
-use super::client::Client;
 use super::inbox::Inbox;
+use super::outcome::Sent;
+use super::outcome::judge;
 use super::request;
 use super::request::Signed;
-use super::verdict::Sent;
-use super::verdict::judge;
 use crate::delivery::Event;
 use crate::delivery::EventKind;
 use crate::delivery::Verdict;
+use crate::http_client::answer::Answer;
+use crate::http_client::client::Caller;
+use crate::http_client::client::Client;
+use crate::http_client::error::AttemptError;
 use crate::protocol::wafer;
 use crate::tenant::Key;
 use crate::tenant::Settings;

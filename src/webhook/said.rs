@@ -10,10 +10,10 @@ use flate2::read::GzDecoder;
 use flate2::read::ZlibDecoder;
 use serde::de::IgnoredAny;
 
-use super::answer::Answer;
-use super::answer::Coding;
-use super::answer::End;
-use super::answer::MAX_BODY_BYTES;
+use crate::http_client::answer::Answer;
+use crate::http_client::answer::Coding;
+use crate::http_client::answer::End;
+use crate::http_client::answer::MAX_BODY_BYTES;
 use crate::protocol::native::Action;
 use crate::protocol::wafer;
 

@@ -10,8 +10,8 @@ use flate2::write::GzEncoder;
 use flate2::write::ZlibEncoder;
 use hyper::StatusCode;
 
-use super::super::attempt::AttemptError;
 use super::*;
+use crate::http_client::error::AttemptError;
 
 const OK: &str = r#"{"code":0}"#;
 

@@ -9,14 +9,14 @@ use tokio::time::Instant;
 use tokio::time::sleep_until;
 use tokio::time::timeout_at;
 
-use super::endpoints::Endpoint;
-use super::endpoints::Gate;
-use super::endpoints::Server;
-use super::flights::Flight;
+use super::endpoint::Endpoint;
+use super::endpoint::Gate;
+use super::endpoint::Server;
 use crate::delivery::Admission;
 use crate::delivery::Ended;
 use crate::delivery::Health;
 use crate::delivery::Strain;
+use crate::http_client::flights::Flight;
 use crate::id::TunnelId;
 
 /// The right to make one attempt. However it goes, also by a panic, the next one has its turn then, and a breaker that waits for the
@@ -217,10 +217,10 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::http_client::Flights;
     use crate::id::TenantId;
     use crate::webhook::Demand;
     use crate::webhook::Endpoints;
-    use crate::webhook::Flights;
 
     const SOON: Duration = Duration::from_millis(10);
 

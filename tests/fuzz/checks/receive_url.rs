@@ -2,9 +2,9 @@
 
 use std::net::IpAddr;
 
-use wafergate::webhook::endpoint::ReceiveUrl;
-use wafergate::webhook::endpoint::ReceiveUrlError;
-use wafergate::webhook::guard::Guard;
+use wafergate::http_client::guard::Guard;
+use wafergate::http_client::receive_url::ReceiveUrl;
+use wafergate::http_client::receive_url::ReceiveUrlError;
 
 /// Panics where a promise does not hold.
 pub(crate) fn check(text: &str) {

@@ -19,9 +19,9 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::task::AbortOnDropHandle;
 use wafergate::app::Outside;
-use wafergate::webhook::resolve::Resolve;
-use wafergate::webhook::resolve::SystemResolver;
-use wafergate::webhook::tls::Roots;
+use wafergate::http_client::resolve::Resolve;
+use wafergate::http_client::resolve::SystemResolver;
+use wafergate::http_client::tls::Roots;
 
 use super::load::Load;
 use super::load::Roster;

@@ -17,6 +17,7 @@ use wafergate::engine::RedisSettings;
 use wafergate::gateway::Gateway;
 use wafergate::gateway::Parts;
 use wafergate::gateway::Refusal;
+use wafergate::http_client::Flights;
 use wafergate::metrics::Metrics;
 use wafergate::protocol::native::Name;
 use wafergate::protocol::subprotocol::Offer;
@@ -24,7 +25,6 @@ use wafergate::protocol::ticket::About;
 use wafergate::protocol::ticket::Sealer;
 use wafergate::server::Descriptors;
 use wafergate::webhook::Deliver;
-use wafergate::webhook::Flights;
 use wafergate::webhook::Inbox;
 
 use crate::support::Redis;

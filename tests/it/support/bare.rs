@@ -7,11 +7,11 @@ use wafergate::config;
 use wafergate::engine::MemoryEngine;
 use wafergate::gateway::Gateway;
 use wafergate::gateway::Parts;
+use wafergate::http_client::Flights;
 use wafergate::metrics::Metrics;
 use wafergate::protocol::ticket::Sealer;
 use wafergate::server::Descriptors;
 use wafergate::webhook::Deliver;
-use wafergate::webhook::Flights;
 
 /// One whose only tenant is `t`.
 pub(crate) fn bare_gateway(deliver: Arc<dyn Deliver>) -> Arc<Gateway> {

@@ -10,8 +10,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::time::Instant;
 use wafergate::app::Outside;
-use wafergate::webhook::resolve::Resolve;
-use wafergate::webhook::tls::Roots;
+use wafergate::http_client::resolve::Resolve;
+use wafergate::http_client::tls::Roots;
 
 use crate::support::Answer;
 use crate::support::BusinessServer;

@@ -24,16 +24,16 @@ use tokio::io::DuplexStream;
 use tokio_rustls::TlsAcceptor;
 
 use crate::fence::Fence;
-use crate::webhook::Flights;
-use crate::webhook::client::Client;
-use crate::webhook::client::Settings;
-use crate::webhook::client_tests::nets;
-use crate::webhook::client_tests::server::self_signed;
-use crate::webhook::client_tests::wall_clock;
-use crate::webhook::dial::Dial;
-use crate::webhook::dial::Transport;
-use crate::webhook::resolve::Resolve;
-use crate::webhook::tls::Roots;
+use crate::http_client::Flights;
+use crate::http_client::client::Client;
+use crate::http_client::client::Settings;
+use crate::http_client::client_tests::nets;
+use crate::http_client::client_tests::server::self_signed;
+use crate::http_client::client_tests::wall_clock;
+use crate::http_client::dial::Dial;
+use crate::http_client::dial::Transport;
+use crate::http_client::resolve::Resolve;
+use crate::http_client::tls::Roots;
 
 /// Names, addresses and servers.
 pub(crate) struct Network {

@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use hyper::StatusCode;
 
+use crate::http_client::answer::Malformed;
+use crate::http_client::guard::Refusal;
 use crate::tls::failure;
-use crate::webhook::answer::Malformed;
-use crate::webhook::guard::Refusal;
 
 /// How far an attempt has come, for when it ends early.
 #[derive(Debug, Default)]

@@ -28,21 +28,21 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
 use crate::fence::Fence;
+use crate::http_client::Flights;
+use crate::http_client::answer::Answer;
+use crate::http_client::client::Caller;
+use crate::http_client::client::Client;
+use crate::http_client::client::Settings;
+use crate::http_client::client_tests::server::OneAnswer;
+use crate::http_client::client_tests::server::TestServer;
+use crate::http_client::client_tests::server::read_request;
+use crate::http_client::client_tests::server::until_closed;
+use crate::http_client::dial::TcpDial;
+use crate::http_client::error::AttemptError;
+use crate::http_client::receive_url::ReceiveUrl;
+use crate::http_client::resolve::Resolve;
+use crate::http_client::tls::Roots;
 use crate::id::TenantId;
-use crate::webhook::Flights;
-use crate::webhook::answer::Answer;
-use crate::webhook::attempt::AttemptError;
-use crate::webhook::client::Caller;
-use crate::webhook::client::Client;
-use crate::webhook::client::Settings;
-use crate::webhook::client_tests::server::OneAnswer;
-use crate::webhook::client_tests::server::TestServer;
-use crate::webhook::client_tests::server::read_request;
-use crate::webhook::client_tests::server::until_closed;
-use crate::webhook::dial::TcpDial;
-use crate::webhook::endpoint::ReceiveUrl;
-use crate::webhook::resolve::Resolve;
-use crate::webhook::tls::Roots;
 
 /// Longer than anything here takes.
 const LONG: Duration = Duration::from_secs(20);

@@ -9,21 +9,21 @@ use tokio::io::AsyncWriteExt;
 use tokio::sync::mpsc;
 
 use crate::delivery::Health;
-use crate::webhook::answer::Answer;
-use crate::webhook::answer::End;
-use crate::webhook::answer::MAX_BODY_BYTES;
-use crate::webhook::client_tests::LONG;
-use crate::webhook::client_tests::SHORT;
-use crate::webhook::client_tests::assert_untouched;
-use crate::webhook::client_tests::client;
-use crate::webhook::client_tests::failure;
-use crate::webhook::client_tests::post;
-use crate::webhook::client_tests::reporting;
-use crate::webhook::client_tests::server::TestServer;
-use crate::webhook::client_tests::server::read_request;
-use crate::webhook::client_tests::watched;
-use crate::webhook::verdict::Sent;
-use crate::webhook::verdict::judge;
+use crate::http_client::answer::Answer;
+use crate::http_client::answer::End;
+use crate::http_client::answer::MAX_BODY_BYTES;
+use crate::http_client::client_tests::LONG;
+use crate::http_client::client_tests::SHORT;
+use crate::http_client::client_tests::assert_untouched;
+use crate::http_client::client_tests::client;
+use crate::http_client::client_tests::failure;
+use crate::http_client::client_tests::post;
+use crate::http_client::client_tests::reporting;
+use crate::http_client::client_tests::server::TestServer;
+use crate::http_client::client_tests::server::read_request;
+use crate::http_client::client_tests::watched;
+use crate::webhook::outcome::Sent;
+use crate::webhook::outcome::judge;
 
 /// A server that answers one request and closes the connection.
 async fn closing(answer: String) -> TestServer {

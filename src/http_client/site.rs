@@ -8,11 +8,11 @@ use super::table::Listed;
 use super::table::Table;
 
 /// All of them that are in use.
-pub(super) type Sites = Table<Site>;
+pub(crate) type Sites = Table<Site>;
 
 /// One scheme, host and port.
 #[derive(Debug)]
-pub(super) struct Site {
+pub(crate) struct Site {
     /// In one spelling, whatever was written.
     origin: Arc<str>,
     /// The host, as it is judged and connected to.
@@ -23,7 +23,7 @@ pub(super) struct Site {
 
 impl Site {
     /// The site of a receive URL, shared with none.
-    pub(super) fn new(is_https: bool, host: Host<String>, port: u16) -> Arc<Self> {
+    pub(crate) fn new(is_https: bool, host: Host<String>, port: u16) -> Arc<Self> {
         let (scheme, default_port) = if is_https { ("https", 443) } else { ("http", 80) };
         let origin = match port == default_port {
             true => format!("{scheme}://{host}"),
@@ -33,7 +33,7 @@ impl Site {
     }
 
     /// The one of `sites` that is the same.
-    pub(super) fn shared(&self, sites: &Sites) -> Arc<Self> {
+    pub(crate) fn shared(&self, sites: &Sites) -> Arc<Self> {
         sites.share(
             &self.origin,
             |site| site.origin == self.origin,
@@ -46,24 +46,24 @@ impl Site {
         )
     }
 
-    pub(super) fn host(&self) -> &Host<String> {
+    pub(crate) fn host(&self) -> &Host<String> {
         &self.host
     }
 
-    pub(super) fn port(&self) -> u16 {
+    pub(crate) fn port(&self) -> u16 {
         self.port
     }
 
-    pub(super) fn is_https(&self) -> bool {
+    pub(crate) fn is_https(&self) -> bool {
         self.origin.starts_with("https:")
     }
 
-    pub(super) fn origin(&self) -> &Arc<str> {
+    pub(crate) fn origin(&self) -> &Arc<str> {
         &self.origin
     }
 
     /// Host and port, that one only where the scheme does not say it: the `Host` of requests.
-    pub(super) fn authority(&self) -> &str {
+    pub(crate) fn authority(&self) -> &str {
         self.origin.split_once("://").map_or("", |(_, authority)| authority)
     }
 }

@@ -25,22 +25,22 @@ use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWriteExt;
 use tokio::sync::Notify;
 
-use crate::webhook::answer::Answer;
-use crate::webhook::answer::End;
-use crate::webhook::answer::MAX_BODY_BYTES;
-use crate::webhook::client_tests::LONG;
-use crate::webhook::client_tests::SHORT;
-use crate::webhook::client_tests::client;
-use crate::webhook::client_tests::failure;
-use crate::webhook::client_tests::ours;
-use crate::webhook::client_tests::post;
-use crate::webhook::client_tests::server::TestServer;
-use crate::webhook::client_tests::server::from_params;
-use crate::webhook::client_tests::server::self_signed;
-use crate::webhook::client_tests::server::tls_server;
-use crate::webhook::client_tests::server::until_closed;
-use crate::webhook::client_tests::server::version;
-use crate::webhook::client_tests::trusting;
+use crate::http_client::answer::Answer;
+use crate::http_client::answer::End;
+use crate::http_client::answer::MAX_BODY_BYTES;
+use crate::http_client::client_tests::LONG;
+use crate::http_client::client_tests::SHORT;
+use crate::http_client::client_tests::client;
+use crate::http_client::client_tests::failure;
+use crate::http_client::client_tests::ours;
+use crate::http_client::client_tests::post;
+use crate::http_client::client_tests::server::TestServer;
+use crate::http_client::client_tests::server::from_params;
+use crate::http_client::client_tests::server::self_signed;
+use crate::http_client::client_tests::server::tls_server;
+use crate::http_client::client_tests::server::until_closed;
+use crate::http_client::client_tests::server::version;
+use crate::http_client::client_tests::trusting;
 
 #[tokio::test]
 async fn https_takes_the_version_that_the_server_offers() {

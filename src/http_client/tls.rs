@@ -15,8 +15,8 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use url::Host;
 
+use crate::http_client::dial::Transport;
 use crate::tls::verifier::Explaining;
-use crate::webhook::dial::Transport;
 
 /// Longest TLS handshake.
 const DEADLINE: Duration = Duration::from_secs(5);

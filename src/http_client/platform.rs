@@ -82,7 +82,7 @@ pub fn metadata_in(network: &IpNet) -> Option<(IpAddr, &'static str)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::webhook::guard::Guard;
+    use crate::http_client::guard::Guard;
 
     #[test]
     fn each_block_has_a_source_and_no_bits_beyond_its_prefix() {

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use hyper::StatusCode;
 
-use crate::webhook::attempt::AttemptError;
+use crate::http_client::error::AttemptError;
 
 /// Most of an answer's body that is read.
 pub const MAX_BODY_BYTES: usize = 64 * 1024;

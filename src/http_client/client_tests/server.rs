@@ -37,8 +37,8 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::webhook::endpoint::ReceiveUrl;
-use crate::webhook::resolve::Resolve;
+use crate::http_client::receive_url::ReceiveUrl;
+use crate::http_client::resolve::Resolve;
 
 /// An answer without a body.
 pub(crate) const EMPTY: &str = "HTTP/1.1 204 No Content\r\n\r\n";

@@ -6,9 +6,9 @@ use std::borrow::Cow;
 
 use hyper::StatusCode;
 
-use crate::webhook::answer::Coding;
-use crate::webhook::answer::MAX_HEAD_BYTES;
-use crate::webhook::answer::Malformed;
+use crate::http_client::answer::Coding;
+use crate::http_client::answer::MAX_HEAD_BYTES;
+use crate::http_client::answer::Malformed;
 
 /// Most lines behind the status line.
 const MAX_LINES: usize = 256;

@@ -4,7 +4,7 @@ use bytes::Buf;
 use bytes::Bytes;
 use bytes::BytesMut;
 
-use crate::webhook::answer::Malformed;
+use crate::http_client::answer::Malformed;
 
 /// Longest line that begins a chunk, extensions included.
 const MAX_LINE_BYTES: usize = 4 * 1024;

@@ -6,9 +6,9 @@ use std::time::Instant;
 
 use parking_lot::Mutex;
 
+use crate::http_client::guard::Refusal;
 use crate::id::TenantId;
 use crate::share::Shares;
-use crate::webhook::guard::Refusal;
 
 /// How long a refused name is not looked up again.
 const LOOK_UP_EVERY: Duration = Duration::from_secs(10);
@@ -95,7 +95,7 @@ impl Refusals {
 #[expect(clippy::disallowed_methods, reason = "a test may pick its start")]
 mod tests {
     use super::*;
-    use crate::webhook::guard::Guard;
+    use crate::http_client::guard::Guard;
 
     fn refusal() -> Refusal {
         Guard::default().admits([127, 0, 0, 1].into()).expect_err("loopback")

@@ -28,15 +28,15 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use crate::webhook::client_tests::LONG;
-use crate::webhook::client_tests::failure;
-use crate::webhook::client_tests::post;
-use crate::webhook::client_tests::server::TestServer;
-use crate::webhook::client_tests::server::receive_url;
-use crate::webhook::client_tests::server::self_signed;
-use crate::webhook::client_tests::server::until_closed;
-use crate::webhook::client_tests::trusting;
-use crate::webhook::endpoint::ReceiveUrl;
+use crate::http_client::client_tests::LONG;
+use crate::http_client::client_tests::failure;
+use crate::http_client::client_tests::post;
+use crate::http_client::client_tests::server::TestServer;
+use crate::http_client::client_tests::server::receive_url;
+use crate::http_client::client_tests::server::self_signed;
+use crate::http_client::client_tests::server::until_closed;
+use crate::http_client::client_tests::trusting;
+use crate::http_client::receive_url::ReceiveUrl;
 
 const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
@@ -190,7 +190,7 @@ async fn a_request_that_only_waited_for_a_stream_was_not_sent() {
 /// Answers the first request of the first connection with what `answer` makes of its stream, and serves all others.
 async fn refusing(
     answer: impl Fn(u32) -> Vec<u8> + Clone + Send + 'static,
-) -> (TestServer, crate::webhook::client::Client) {
+) -> (TestServer, crate::http_client::client::Client) {
     let (root, acceptor) = self_signed("tls.test", &[b"h2"]);
     let server = TestServer::new(move |stream, number| {
         let (acceptor, answer) = (acceptor.clone(), answer.clone());

@@ -14,14 +14,14 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::http_client::connect::Connector;
+use crate::http_client::error::AttemptError;
+use crate::http_client::flights::Flights;
+use crate::http_client::http1::Http1;
+use crate::http_client::http2::Http2;
+use crate::http_client::http2::Place;
+use crate::http_client::receive_url::ReceiveUrl;
 use crate::id::TenantId;
-use crate::webhook::attempt::AttemptError;
-use crate::webhook::connect::Connector;
-use crate::webhook::endpoint::ReceiveUrl;
-use crate::webhook::flights::Flights;
-use crate::webhook::http1::Http1;
-use crate::webhook::http2::Http2;
-use crate::webhook::http2::Place;
 
 /// Most connections kept for one host while nobody uses them.
 const MAX_IDLE_PER_HOST: usize = 256;

@@ -17,7 +17,7 @@ use dashmap::Entry;
 const SHRINK_EVERY: usize = 1_024;
 
 /// Shared values of one kind.
-pub(super) struct Table<T> {
+pub(crate) struct Table<T> {
     entries: Arc<Entries<T>>,
     hasher: RandomState,
 }
@@ -29,14 +29,14 @@ struct Entries<T> {
 }
 
 /// A value's place in its table: the value holds it, so that its entry goes with it.
-pub(super) struct Listed<T> {
+pub(crate) struct Listed<T> {
     entries: Arc<Entries<T>>,
     hash: u64,
 }
 
 impl<T> Table<T> {
     /// The value that `is_it`, or the one that is made if there is none. `key` is what it is found by.
-    pub(super) fn share(
+    pub(crate) fn share(
         &self,
         key: impl Hash,
         is_it: impl Fn(&T) -> bool,
@@ -65,7 +65,7 @@ impl<T> Table<T> {
     }
 
     /// The value that `is_it`, if there is one.
-    pub(super) fn find(&self, key: impl Hash, is_it: impl Fn(&T) -> bool) -> Option<Arc<T>> {
+    pub(crate) fn find(&self, key: impl Hash, is_it: impl Fn(&T) -> bool) -> Option<Arc<T>> {
         self.at(self.hasher.hash_one(key)).filter(|found| is_it(found))
     }
 
@@ -76,12 +76,12 @@ impl<T> Table<T> {
     }
 
     #[cfg(test)]
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.entries.by_hash.len()
     }
 
     #[cfg(test)]
-    pub(super) fn capacity(&self) -> usize {
+    pub(crate) fn capacity(&self) -> usize {
         self.entries.by_hash.capacity()
     }
 }

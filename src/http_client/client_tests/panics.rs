@@ -14,6 +14,8 @@ use tokio::time::sleep;
 use crate::clock::Clock;
 use crate::delivery::EventKind;
 use crate::fence::Fence;
+use crate::http_client::Flights;
+use crate::http_client::client_tests::memory::Network;
 use crate::id::TenantId;
 use crate::id::TunnelId;
 use crate::metrics::Metrics;
@@ -28,10 +30,8 @@ use crate::webhook::Deliver;
 use crate::webhook::Dispatcher;
 use crate::webhook::Endpoint;
 use crate::webhook::Endpoints;
-use crate::webhook::Flights;
 use crate::webhook::Inbox;
 use crate::webhook::Upkeep;
-use crate::webhook::client_tests::memory::Network;
 
 /// Panics when it is asked next after it was armed.
 #[derive(Debug)]

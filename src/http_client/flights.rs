@@ -27,7 +27,7 @@ struct Inner {
 
 /// The right to have one request in flight; dropping it gives it back.
 #[derive(Debug)]
-pub(super) struct Flight {
+pub(crate) struct Flight {
     flights: Flights,
     tenant: TenantId,
 }
@@ -47,18 +47,18 @@ impl Flights {
     }
 
     /// How many there may be at present.
-    pub(super) fn all(&self) -> u64 {
+    pub(crate) fn all(&self) -> u64 {
         (self.0.room)().all
     }
 
     /// How many further descriptors there may be for connections that wait for their next request.
-    pub(super) fn spare(&self) -> u64 {
+    pub(crate) fn spare(&self) -> u64 {
         let held = self.0.places.lock().held();
         self.all().saturating_sub(held)
     }
 
     /// One more request of `tenant`, if there may be one now.
-    pub(super) fn take(&self, tenant: &TenantId) -> Option<Flight> {
+    pub(crate) fn take(&self, tenant: &TenantId) -> Option<Flight> {
         let bounds = self.bounds();
         let mut places = self.0.places.lock();
         places.resize(bounds);
@@ -66,7 +66,7 @@ impl Flights {
     }
 
     /// Waits for it, behind the tenant's others; one that is `late` behind those, too, that come after it.
-    pub(super) async fn wait(&self, tenant: &TenantId, is_late: bool) -> Option<Flight> {
+    pub(crate) async fn wait(&self, tenant: &TenantId, is_late: bool) -> Option<Flight> {
         let (call, called) = oneshot::channel();
         self.0.places.lock().wait(tenant, call, is_late, oneshot::Sender::is_closed);
         self.call();

@@ -30,21 +30,21 @@ use tokio::io::ReadBuf;
 use tokio::task::unconstrained;
 use tokio::time::Instant;
 
-use crate::webhook::answer::End;
-use crate::webhook::answer::MAX_BODY_BYTES;
-use crate::webhook::answer::MAX_HEAD_BYTES;
-use crate::webhook::answer::Malformed;
-use crate::webhook::attempt::AttemptError;
-use crate::webhook::attempt::Progress;
-use crate::webhook::chunked::Chunked;
-use crate::webhook::connect::Stream;
-use crate::webhook::endpoint::ReceiveUrl;
-use crate::webhook::head;
-use crate::webhook::head::Framing;
-use crate::webhook::head::Head;
-use crate::webhook::head::is_interim;
-use crate::webhook::headers::Header;
-use crate::webhook::headers::sendable;
+use crate::http_client::answer::End;
+use crate::http_client::answer::MAX_BODY_BYTES;
+use crate::http_client::answer::MAX_HEAD_BYTES;
+use crate::http_client::answer::Malformed;
+use crate::http_client::chunked::Chunked;
+use crate::http_client::connect::Stream;
+use crate::http_client::error::AttemptError;
+use crate::http_client::error::Progress;
+use crate::http_client::head;
+use crate::http_client::head::Framing;
+use crate::http_client::head::Head;
+use crate::http_client::head::is_interim;
+use crate::http_client::headers::Header;
+use crate::http_client::headers::sendable;
+use crate::http_client::receive_url::ReceiveUrl;
 
 /// Most bytes of interim answers (1xx) before the real one: as many as its own head may have.
 const MAX_INTERIM_BYTES: usize = MAX_HEAD_BYTES;

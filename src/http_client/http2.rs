@@ -38,15 +38,15 @@ use tokio::time::Sleep;
 use tokio::time::sleep;
 use tokio::time::sleep_until;
 
-use crate::webhook::answer::End;
-use crate::webhook::answer::MAX_BODY_BYTES;
-use crate::webhook::answer::MAX_HEAD_BYTES;
-use crate::webhook::attempt::AttemptError;
-use crate::webhook::connect::Stream;
-use crate::webhook::endpoint::ReceiveUrl;
-use crate::webhook::frames::Frames;
-use crate::webhook::headers::Header;
-use crate::webhook::headers::sendable;
+use crate::http_client::answer::End;
+use crate::http_client::answer::MAX_BODY_BYTES;
+use crate::http_client::answer::MAX_HEAD_BYTES;
+use crate::http_client::connect::Stream;
+use crate::http_client::error::AttemptError;
+use crate::http_client::frames::Frames;
+use crate::http_client::headers::Header;
+use crate::http_client::headers::sendable;
+use crate::http_client::receive_url::ReceiveUrl;
 
 /// What one exchange may send ahead of us: no more than we read of a body.
 const STREAM_WINDOW_BYTES: u32 = MAX_BODY_BYTES as u32;

@@ -19,17 +19,17 @@ use tokio_rustls::client::TlsStream;
 use url::Host;
 
 use crate::fence::Fence;
+use crate::http_client::dial::Dial;
+use crate::http_client::dial::Transport;
+use crate::http_client::error::AttemptError;
+use crate::http_client::guard::Guard;
+use crate::http_client::guard::Why;
+use crate::http_client::lookups::LookUps;
+use crate::http_client::receive_url::ReceiveUrl;
+use crate::http_client::refusals::Refusals;
+use crate::http_client::tls::Tls;
 use crate::id::TenantId;
 use crate::marks::Mark;
-use crate::webhook::attempt::AttemptError;
-use crate::webhook::dial::Dial;
-use crate::webhook::dial::Transport;
-use crate::webhook::endpoint::ReceiveUrl;
-use crate::webhook::guard::Guard;
-use crate::webhook::guard::Why;
-use crate::webhook::lookups::LookUps;
-use crate::webhook::refusals::Refusals;
-use crate::webhook::tls::Tls;
 
 /// No connection is used for longer than a time between these, so that a name that has moved is followed.
 const SHORTEST_LIFE: Duration = Duration::from_secs(45);

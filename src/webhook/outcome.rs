@@ -6,12 +6,12 @@ use std::io;
 use hyper::StatusCode;
 use rustix::io::Errno;
 
-use super::answer::Answer;
-use super::answer::End;
-use super::attempt::AttemptError;
 use super::said;
 use crate::delivery::Health;
 use crate::delivery::Verdict;
+use crate::http_client::answer::Answer;
+use crate::http_client::answer::End;
+use crate::http_client::error::AttemptError;
 use crate::protocol::text::printable;
 
 /// How much of an answer's body is shown in a log, in bytes.
@@ -126,10 +126,10 @@ mod tests {
 
     use bytes::Bytes;
 
-    use super::super::answer::Coding;
-    use super::super::answer::Malformed;
-    use super::super::guard::Guard;
     use super::*;
+    use crate::http_client::answer::Coding;
+    use crate::http_client::answer::Malformed;
+    use crate::http_client::guard::Guard;
 
     fn judged(status: u16, body: &'static str) -> Judgement {
         judged_as(status, body, WAFER)

@@ -18,9 +18,9 @@ use tokio::time::timeout_at;
 
 use crate::delivery::Bounds;
 use crate::delivery::Places;
+use crate::http_client::names::Names;
+use crate::http_client::resolve::Resolve;
 use crate::id::TenantId;
-use crate::webhook::names::Names;
-use crate::webhook::resolve::Resolve;
 
 /// Longest wait for one look-up.
 const DEADLINE: Duration = Duration::from_secs(5);

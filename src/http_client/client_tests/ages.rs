@@ -8,10 +8,10 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio::time::sleep;
 
-use crate::webhook::client_tests::LONG;
-use crate::webhook::client_tests::memory::Network;
-use crate::webhook::client_tests::post;
-use crate::webhook::client_tests::server::receive_url;
+use crate::http_client::client_tests::LONG;
+use crate::http_client::client_tests::memory::Network;
+use crate::http_client::client_tests::post;
+use crate::http_client::client_tests::server::receive_url;
 
 const URLS: [&str; 2] = ["http://tls.test/hook", "https://tls.test/hook"];
 

@@ -1,0 +1,31 @@
+//! An HTTP client for servers that are not trusted: it checks the address that it connects to, bounds what it reads and how long it waits, and
+//! knows of each failed request whether it may have been done.
+
+pub mod answer;
+mod chunked;
+pub mod client;
+#[cfg(test)]
+mod client_tests;
+pub mod connect;
+pub mod dial;
+pub mod error;
+pub(crate) mod flights;
+mod frames;
+pub mod guard;
+mod head;
+pub mod headers;
+mod http1;
+mod http2;
+mod lookups;
+mod names;
+pub mod platform;
+mod pool;
+mod ports;
+pub mod receive_url;
+mod refusals;
+pub mod resolve;
+pub(crate) mod site;
+pub(crate) mod table;
+pub mod tls;
+
+pub use flights::Flights;
