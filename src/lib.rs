@@ -27,8 +27,8 @@ pub mod tunnel;
 // Things that do I/O and know no gateway.
 pub mod demo;
 pub mod fair_semaphore;
-pub mod fence;
 pub mod http_client;
+pub mod lease_guard;
 pub mod marks;
 pub mod metrics;
 pub mod server;

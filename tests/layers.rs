@@ -10,7 +10,7 @@ const LEVELS: &[&[&str]] = &[
     &["options"],
     &["protocol", "tls"],
     &["delivery", "tenant", "tunnel"],
-    &["demo", "fair_semaphore", "fence", "marks", "metrics", "server", "shutdown", "telemetry"],
+    &["demo", "fair_semaphore", "lease_guard", "marks", "metrics", "server", "shutdown", "telemetry"],
     &["http_client"],
     &["engine", "webhook"],
     &["gateway"],

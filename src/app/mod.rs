@@ -24,7 +24,6 @@ use crate::engine::Member;
 use crate::engine::MemoryEngine;
 use crate::engine::RedisEngine;
 use crate::engine::RedisSettings;
-use crate::fence::Fence;
 use crate::gateway::Gateway;
 use crate::gateway::Parts;
 use crate::http::Api;
@@ -37,6 +36,7 @@ use crate::http_client::guard::Guard;
 use crate::http_client::resolve::Resolve;
 use crate::http_client::resolve::SystemResolver;
 use crate::http_client::tls::Roots;
+use crate::lease_guard::LeaseGuard;
 use crate::metrics::Metrics;
 use crate::options;
 use crate::options::EngineKind;
@@ -124,8 +124,8 @@ impl App {
             }
         };
         let flights = flights(Arc::clone(&descriptors), metrics.clone());
-        let fence = Arc::clone(engine.fence());
-        let client = client(&options.webhook, outside, Arc::clone(&clock), fence, flights.clone());
+        let lease_guard = Arc::clone(engine.lease_guard());
+        let client = client(&options.webhook, outside, Arc::clone(&clock), lease_guard, flights.clone());
         let upkeep = upkeep(&engine);
         let dispatcher =
             Dispatcher::new(client, &options.webhook, Arc::clone(&clock), metrics.clone(), rand::random, upkeep);
@@ -285,7 +285,7 @@ fn client(
     options: &options::Webhook,
     outside: Outside,
     clock: Arc<dyn Clock>,
-    fence: Arc<Fence>,
+    lease_guard: Arc<LeaseGuard>,
     flights: Flights,
 ) -> Client {
     let client = Client::new(client::Settings {
@@ -294,7 +294,7 @@ fn client(
         resolver: outside.resolver,
         dial: Arc::new(TcpDial),
         wall_clock: Arc::new(move || std::time::UNIX_EPOCH + clock.unix_time()),
-        fence,
+        lease_guard,
         flights,
     });
     if !client.has_roots() {
@@ -361,9 +361,9 @@ fn redis(options: &Options, clock: &Arc<dyn Clock>, metrics: &Metrics) -> anyhow
 }
 
 fn upkeep(engine: &Arc<dyn Engine>) -> Upkeep {
-    let fence = Arc::clone(engine.fence());
+    let lease_guard = Arc::clone(engine.lease_guard());
     let engine = Arc::clone(engine);
-    Upkeep { fence, settled: Box::new(move |tunnel| engine.settled(tunnel)) }
+    Upkeep { lease_guard, settled: Box::new(move |tunnel| engine.settled(tunnel)) }
 }
 
 /// On the memory engine connect URLs are good for this process only: it forgets with it which of them have been used.

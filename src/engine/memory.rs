@@ -23,9 +23,9 @@ use super::Record;
 use super::Token;
 use super::memo::Known;
 use super::memo::MemoryMemo;
-use crate::fence::Fence;
 use crate::id::NodeId;
 use crate::id::TunnelId;
+use crate::lease_guard::LeaseGuard;
 use crate::protocol::native::Audience;
 use crate::protocol::native::Name;
 use crate::tunnel::Wheel;
@@ -36,7 +36,7 @@ pub struct MemoryEngine {
     start: Instant,
     tickets: Mutex<Tickets>,
     pub(super) memo: MemoryMemo,
-    fence: Arc<Fence>,
+    lease_guard: Arc<LeaseGuard>,
 }
 
 /// The tickets that have been used, by whom, and when they are forgotten.
@@ -85,7 +85,7 @@ impl Default for MemoryEngine {
             start: Instant::now(),
             tickets: Mutex::default(),
             memo: MemoryMemo::default(),
-            fence: Arc::new(Fence::always()),
+            lease_guard: Arc::new(LeaseGuard::forever()),
         }
     }
 }
@@ -147,7 +147,7 @@ impl Engine for MemoryEngine {
     }
 
     async fn register(&self, _tunnel: TunnelId, _record: Record) -> Result<u32, EngineError> {
-        Ok(self.fence.epoch())
+        Ok(self.lease_guard.incarnation())
     }
 
     fn belongs_to(&self, _tunnel: TunnelId, _user: &Name) {}
@@ -164,8 +164,8 @@ impl Engine for MemoryEngine {
         Installation::Alone
     }
 
-    fn fence(&self) -> &Arc<Fence> {
-        &self.fence
+    fn lease_guard(&self) -> &Arc<LeaseGuard> {
+        &self.lease_guard
     }
 
     async fn leave(&self) {}

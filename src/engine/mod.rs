@@ -33,9 +33,9 @@ pub use redis::UrlError;
 #[doc(hidden)]
 pub use redis::scripts;
 
-use crate::fence::Fence;
 use crate::id::NodeId;
 use crate::id::TunnelId;
+use crate::lease_guard::LeaseGuard;
 use crate::protocol::native::Audience;
 use crate::protocol::native::Name;
 
@@ -115,7 +115,7 @@ pub trait Engine: Memo + Peers + Presence {
     fn installation(&self) -> Installation;
 
     /// Whether this node may still speak for its tunnels.
-    fn fence(&self) -> &Arc<Fence>;
+    fn lease_guard(&self) -> &Arc<LeaseGuard>;
 
     /// Leaves in order: what is not settled is left to the others. Nothing may be asked of the engine afterwards.
     async fn leave(&self);

@@ -77,7 +77,7 @@ struct Registration {
     engine: Arc<dyn Engine>,
     tunnel: TunnelId,
     /// The life of this node that it belongs to.
-    epoch: u32,
+    incarnation: u32,
     is_kept: bool,
     /// Its places in groups, until it is in them.
     entered: Vec<Entered>,
@@ -167,7 +167,7 @@ impl Gateway {
         let subprotocol = offer.choose(&tenant.settings().subprotocols)?;
         let (tunnel, token) = (ticket.tunnel, rand::random());
         let (engine, mut was_away) = (Arc::clone(&self.engine), false);
-        let life = self.engine.fence().epoch();
+        let life = self.engine.lease_guard().incarnation();
         let mut claimed = Claimed { engine, tunnel, token, life: Duration::ZERO, is_kept: true };
         loop {
             let left = Duration::from_millis(ticket.expires_unix_ms).saturating_sub(self.ticket_clock.unix_time());
@@ -187,7 +187,7 @@ impl Gateway {
             if let Ok(registration) = registration {
                 return Ok(Admission { ticket, tenant, endpoint, subprotocol, claimed, registration, arriving });
             }
-            if self.engine.fence().epoch() != life {
+            if self.engine.lease_guard().incarnation() != life {
                 // Others may have found its record, and told of its end.
                 claimed.is_kept = true;
                 return Err(Refusal::EngineAway);
@@ -224,14 +224,14 @@ impl Gateway {
         let groups = about.into_iter().flat_map(|about| about.groups.iter().cloned().map(Audience::Group));
         let user = about.and_then(|about| about.user.clone()).map(Audience::User);
         let audiences: Vec<Audience> = groups.chain(user).collect();
-        let life = self.engine.fence().epoch();
+        let life = self.engine.lease_guard().incarnation();
         let entering = audiences.iter().map(|audience| self.engine.enter(&ticket.tenant, audience));
         let entered = try_join_all(entering).await?;
-        let epoch = self.engine.register(ticket.tunnel, record).await?;
+        let incarnation = self.engine.register(ticket.tunnel, record).await?;
         let engine = Arc::clone(&self.engine);
-        let registration = Registration { engine, tunnel: ticket.tunnel, epoch, is_kept: false, entered };
+        let registration = Registration { engine, tunnel: ticket.tunnel, incarnation, is_kept: false, entered };
         // Its places are known in the name that the node had then.
-        if epoch == life { Ok(registration) } else { Err(EngineError) }
+        if incarnation == life { Ok(registration) } else { Err(EngineError) }
     }
 
     /// Opens the tunnel of a client whose handshake is complete, but for the `answer` to it: it can be pushed to before its
@@ -251,7 +251,8 @@ impl Gateway {
         let (now, opened_unix) = (Instant::now(), self.clock.unix_time());
         let about = ticket.native.map(|about| *about);
         let (groups, user) = about.as_ref().map_or((vec![], None), |about| (about.groups.clone(), about.user.clone()));
-        let inbox = Inbox::new(ticket.tunnel, tenant, endpoint, ticket.key_fingerprint).of_epoch(registration.epoch);
+        let inbox = Inbox::new(ticket.tunnel, tenant, endpoint, ticket.key_fingerprint)
+            .of_incarnation(registration.incarnation);
         let inbox = Arc::new(match about {
             Some(about) => inbox.native(about, now, opened_unix),
             None => inbox,
@@ -278,7 +279,7 @@ impl Gateway {
         if self.is_released.load(Ordering::Acquire) {
             connection.close(CloseReason::Drain, now);
         }
-        if registration.epoch != self.engine.fence().epoch() {
+        if registration.incarnation != self.engine.lease_guard().incarnation() {
             connection.close(CloseReason::CutOff, now);
         }
         connection

@@ -81,7 +81,7 @@ impl Gateway {
         except: &Except,
     ) -> Reached {
         let tunnels = tenant.groups.tunnels(audience);
-        let mut turns = Turns::shared(self.engine.fence(), &self.turns, &tenant.id, tunnels.len());
+        let mut turns = Turns::shared(self.engine.lease_guard(), &self.turns, &tenant.id, tunnels.len());
         let mut frames = Frames::new(order, &self.metrics);
         let mut reached = Reached { members: tunnels.len() as u64, ..Reached::default() };
         for tunnel in tunnels.into_iter().filter(|tunnel| !except.contains(*tunnel)) {
@@ -110,7 +110,7 @@ impl Gateway {
         after: Option<TunnelId>,
         limit: usize,
     ) -> Result<Page, NativeError> {
-        self.engine.fence().speaking(|| self.list_once(tenant, audience, after, limit)).await
+        self.engine.lease_guard().while_valid(|| self.list_once(tenant, audience, after, limit)).await
     }
 
     async fn list_once(

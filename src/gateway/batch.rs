@@ -92,8 +92,10 @@ impl Gateway {
         // All of it is one tenant's, unless it is done in one turn.
         let tenant = batch.first().map(|push| Arc::clone(&push.tenant));
         let mut turns = match &tenant {
-            Some(tenant) if targets > TURN => Turns::shared(self.engine.fence(), &self.turns, &tenant.id, targets),
-            _ => Turns::begin(self.engine.fence()),
+            Some(tenant) if targets > TURN => {
+                Turns::shared(self.engine.lease_guard(), &self.turns, &tenant.id, targets)
+            }
+            _ => Turns::begin(self.engine.lease_guard()),
         };
         let mut answers = Vec::with_capacity(batch.len());
         for Push { tenant, packets, mut done } in batch {
@@ -143,8 +145,8 @@ impl Drop for Queued {
 impl Drop for Leader<'_> {
     fn drop(&mut self) {
         let batch = std::mem::take(&mut *self.0.batch.waiting.lock());
-        if batch.iter().map(Push::targets).sum::<usize>() <= TURN && self.0.engine.fence().is_open() {
-            // It is done in one turn. If the fence closes at this very moment nothing is done, and all are told so.
+        if batch.iter().map(Push::targets).sum::<usize>() <= TURN && self.0.engine.lease_guard().is_valid() {
+            // It is done in one turn. If the lease guard closes at this very moment nothing is done, and all are told so.
             return self.0.do_together(batch).now_or_never().unwrap_or_default();
         }
         // What goes to few waits for nothing that goes to many, and no tenant for another one.

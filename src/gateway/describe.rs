@@ -63,7 +63,7 @@ impl Gateway {
     ///
     /// If there is none with this id, or other nodes cannot be asked.
     pub async fn describe(&self, tenant: &Arc<Tenant>, tunnel: TunnelId) -> Result<Description, NativeError> {
-        self.engine.fence().speaking(|| self.describe_once(tenant, tunnel)).await
+        self.engine.lease_guard().while_valid(|| self.describe_once(tenant, tunnel)).await
     }
 
     async fn describe_once(&self, tenant: &Arc<Tenant>, tunnel: TunnelId) -> Result<Description, NativeError> {

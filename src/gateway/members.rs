@@ -27,7 +27,7 @@ impl Gateway {
     ///
     /// If it is not open, or in too many groups, or other nodes cannot be asked or told.
     pub async fn join(&self, tenant: &Arc<Tenant>, tunnel: TunnelId, group: &Name) -> Result<(), NativeError> {
-        self.engine.fence().speaking(|| self.join_once(tenant, tunnel, group)).await
+        self.engine.lease_guard().while_valid(|| self.join_once(tenant, tunnel, group)).await
     }
 
     async fn join_once(&self, tenant: &Arc<Tenant>, tunnel: TunnelId, group: &Name) -> Result<(), NativeError> {
@@ -44,7 +44,7 @@ impl Gateway {
     ///
     /// If it is not open, or other nodes cannot be asked.
     pub async fn leave(&self, tenant: &Arc<Tenant>, tunnel: TunnelId, group: &Name) -> Result<(), NativeError> {
-        self.engine.fence().speaking(|| self.leave_once(tenant, tunnel, group)).await
+        self.engine.lease_guard().while_valid(|| self.leave_once(tenant, tunnel, group)).await
     }
 
     async fn leave_once(&self, tenant: &Arc<Tenant>, tunnel: TunnelId, group: &Name) -> Result<(), NativeError> {

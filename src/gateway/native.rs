@@ -104,7 +104,7 @@ impl Gateway {
         except: &[Target],
         order: Order<'_>,
     ) -> Result<Report, NativeError> {
-        self.engine.fence().opened().await;
+        self.engine.lease_guard().valid().await;
         match to {
             To::Tunnels(targets) => Ok(self.order_tunnels(tenant, targets, except, order).await),
             To::Group(group) => self.order_audience(tenant, &Audience::Group(group), except, order).await,
@@ -122,7 +122,7 @@ impl Gateway {
     ) -> Report {
         let mut seen: HashSet<Target> = except.iter().cloned().collect();
         targets.retain(|target| seen.insert(target.clone()));
-        let mut turns = Turns::shared(self.engine.fence(), &self.turns, &tenant.id, targets.len());
+        let mut turns = Turns::shared(self.engine.lease_guard(), &self.turns, &tenant.id, targets.len());
         let mut frames = Frames::new(order, &self.metrics);
         let mut fates: Vec<Option<Fate>> = vec![];
         let mut open = vec![];
@@ -189,7 +189,7 @@ impl Gateway {
 #[async_trait]
 impl Act for Gateway {
     async fn act(&self, inbox: &Inbox, actions: Vec<Action>) {
-        let fence = self.engine.fence();
+        let lease_guard = self.engine.lease_guard();
         if inbox.tenant.is_out() {
             actions.iter().for_each(|_| self.metrics.action("failed"));
             return tracing::info!(
@@ -201,7 +201,7 @@ impl Act for Gateway {
         }
         for action in actions {
             Mark::Action.pass();
-            if !fence.admits(inbox.epoch).await {
+            if !lease_guard.valid_for(inbox.incarnation).await {
                 // The tunnel is others' now, and so is what its business server asks for.
                 return;
             }
@@ -209,7 +209,7 @@ impl Act for Gateway {
             // In the middle of it, its tunnel may become others', who do what is asked for themselves.
             let done = tokio::select! {
                 biased;
-                () = fence.over(inbox.epoch) => return,
+                () = lease_guard.expired(inbox.incarnation) => return,
                 done = self.act_one(inbox, action) => done,
             };
             match done {

@@ -69,7 +69,7 @@ impl Gateway {
         packets: Vec<PushPacket>,
     ) -> Result<Vec<Target>, PushError> {
         self.check_limits(&tenant, &packets, Instant::now())?;
-        self.engine.fence().opened().await;
+        self.engine.lease_guard().valid().await;
         let id = tenant.id.clone();
         let targets = packets.iter().map(|packet| packet.targets.len()).sum();
         let done = self.push_together(tenant, packets).await;
@@ -171,8 +171,8 @@ impl Gateway {
     pub(super) fn find(&self, tenant: &Arc<Tenant>, id: TunnelId) -> Option<Arc<Connection<dyn Socket>>> {
         let connection = self.open.get(&id)?;
         // One of an earlier life of this node is about to be closed: it is others'.
-        let is_own =
-            Arc::ptr_eq(&connection.inbox.tenant, tenant) && connection.inbox.epoch == self.engine.fence().epoch();
+        let is_own = Arc::ptr_eq(&connection.inbox.tenant, tenant)
+            && connection.inbox.incarnation == self.engine.lease_guard().incarnation();
         is_own.then(|| Arc::clone(&connection))
     }
 

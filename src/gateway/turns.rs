@@ -9,8 +9,8 @@ use tokio::time::Instant;
 use super::Gateway;
 use crate::fair_semaphore::FairPermit;
 use crate::fair_semaphore::FairSemaphore;
-use crate::fence::Fence;
 use crate::id::TenantId;
+use crate::lease_guard::LeaseGuard;
 use crate::marks::Mark;
 
 /// Tunnels that are served in one turn: a few hundred microseconds.
@@ -55,7 +55,7 @@ impl Gateway {
 
 /// Where long work stands.
 pub(super) struct Turns<'a> {
-    fence: &'a Fence,
+    lease_guard: &'a LeaseGuard,
     shared: Option<(&'a FairSemaphore<TenantId>, &'a TenantId)>,
     turn: Option<FairPermit<TenantId>>,
     served: usize,
@@ -64,18 +64,18 @@ pub(super) struct Turns<'a> {
 
 impl<'a> Turns<'a> {
     /// Before the first turn of work that is done in one.
-    pub(super) fn begin(fence: &'a Fence) -> Self {
-        Self { fence, shared: None, turn: None, served: 0, now: Instant::now() }
+    pub(super) fn begin(lease_guard: &'a LeaseGuard) -> Self {
+        Self { lease_guard, shared: None, turn: None, served: 0, now: Instant::now() }
     }
 
     /// Before the first turn of a tenant's work on so many tunnels.
     pub(super) fn shared(
-        fence: &'a Fence,
+        lease_guard: &'a LeaseGuard,
         semaphore: &'a FairSemaphore<TenantId>,
         tenant: &'a TenantId,
         tunnels: usize,
     ) -> Self {
-        Self { shared: (tunnels > FEW).then_some((semaphore, tenant)), ..Self::begin(fence) }
+        Self { shared: (tunnels > FEW).then_some((semaphore, tenant)), ..Self::begin(lease_guard) }
     }
 
     /// Waits until the next tunnel may be served, and returns the time: all others have their turn after each [`TURN`]. The node may
@@ -93,8 +93,8 @@ impl<'a> Turns<'a> {
             self.now = Instant::now();
             Mark::PushTurn.pass();
         }
-        if self.served == 0 && !self.fence.is_open() {
-            self.fence.opened().await;
+        if self.served == 0 && !self.lease_guard.is_valid() {
+            self.lease_guard.valid().await;
             self.now = Instant::now();
         }
         self.served += 1;
@@ -110,8 +110,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn others_have_their_turn_and_the_time_is_taken_again() {
-        let fence = Fence::always();
-        let mut turns = Turns::begin(&fence);
+        let lease_guard = LeaseGuard::forever();
+        let mut turns = Turns::begin(&lease_guard);
         let start = turns.next().now_or_never().expect("the first turn is on");
         for _ in 1..TURN {
             assert_eq!(turns.next().now_or_never(), Some(start));
@@ -126,15 +126,15 @@ mod tests {
     #[tokio::test]
     async fn one_tenants_long_work_leaves_turns_to_another() {
         const WORKS: usize = 100;
-        let (fence, semaphore) = (Fence::always(), FairSemaphore::of(4));
+        let (lease_guard, semaphore) = (LeaseGuard::forever(), FairSemaphore::of(4));
         let [loud, quiet] = ["loud", "quiet"].map(TenantId::new);
-        let mut works: Vec<_> = (0..WORKS).map(|_| Turns::shared(&fence, &semaphore, &loud, 1_000)).collect();
+        let mut works: Vec<_> = (0..WORKS).map(|_| Turns::shared(&lease_guard, &semaphore, &loud, 1_000)).collect();
         let at_work = works.iter_mut().filter_map(|turns| turns.next().now_or_never()).count();
         assert_eq!(at_work, 2);
 
-        assert!(Turns::shared(&fence, &semaphore, &quiet, 1_000).next().now_or_never().is_some());
+        assert!(Turns::shared(&lease_guard, &semaphore, &quiet, 1_000).next().now_or_never().is_some());
         assert!(
-            Turns::shared(&fence, &semaphore, &loud, FEW).next().now_or_never().is_some(),
+            Turns::shared(&lease_guard, &semaphore, &loud, FEW).next().now_or_never().is_some(),
             "a few wait for nothing"
         );
     }
@@ -142,21 +142,21 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_node_that_may_no_longer_speak_for_its_tunnels_waits_before_the_next_turn() {
         const LEASE: std::time::Duration = std::time::Duration::from_secs(8);
-        let fence = Fence::closed();
-        fence.open_until(0, fence.now() + LEASE);
-        let mut turns = Turns::begin(&fence);
+        let lease_guard = LeaseGuard::expired_already();
+        lease_guard.extend(0, lease_guard.now() + LEASE);
+        let mut turns = Turns::begin(&lease_guard);
         for _ in 0..TURN {
             turns.next().now_or_never().expect("the first turn is on");
         }
         tokio::time::advance(LEASE).await;
 
-        assert_eq!(Turns::begin(&fence).next().now_or_never(), None, "before the first turn too");
+        assert_eq!(Turns::begin(&lease_guard).next().now_or_never(), None, "before the first turn too");
         let mut next = std::pin::pin!(turns.next());
         for _ in 0..10 {
             yield_now().await;
             assert_eq!((&mut next).now_or_never(), None, "others may have taken over");
         }
-        fence.open_until(0, fence.now() + LEASE);
+        lease_guard.extend(0, lease_guard.now() + LEASE);
         next.await;
     }
 }

@@ -17,7 +17,6 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 use tokio::time::timeout_at;
 
-use crate::fence::Fence;
 use crate::http_client::answer;
 use crate::http_client::answer::Answer;
 use crate::http_client::answer::Coding;
@@ -41,6 +40,7 @@ use crate::http_client::resolve::Resolve;
 use crate::http_client::tls::Roots;
 use crate::http_client::tls::Tls;
 use crate::id::TenantId;
+use crate::lease_guard::LeaseGuard;
 use crate::marks::Mark;
 
 /// A request that has surely not been taken is sent so many times at most, the last time on a new connection.
@@ -59,7 +59,7 @@ pub struct Settings {
     /// The time of day, for answers that name a date.
     pub wall_clock: WallClock,
     /// Asked before anything is sent.
-    pub fence: Arc<Fence>,
+    pub lease_guard: Arc<LeaseGuard>,
     /// All requests of this process: what they do not need may be kept for connections that wait for their next one.
     pub flights: Flights,
 }
@@ -70,7 +70,7 @@ pub struct Caller<'a> {
     /// The tenant: its share of look-ups and of connections that are kept is used.
     pub tenant: &'a TenantId,
     /// The life of this node that it belongs to.
-    pub epoch: u32,
+    pub incarnation: u32,
 }
 
 /// Tells the time of day.
@@ -85,19 +85,24 @@ pub struct Client {
     dial: Arc<dyn Dial>,
     tls: Tls,
     wall_clock: WallClock,
-    fence: Arc<Fence>,
+    lease_guard: Arc<LeaseGuard>,
     flights: Flights,
 }
 
 impl Client {
     /// A client without connections. Needs a tokio runtime; loads root certificates, so it may read files.
     pub fn new(settings: Settings) -> Self {
-        let Settings { guard, roots, resolver, dial, wall_clock, fence, flights } = settings;
+        let Settings { guard, roots, resolver, dial, wall_clock, lease_guard, flights } = settings;
         let (tls, look_ups) = (Tls::new(roots), LookUps::new(resolver, flights.all()));
-        let connector =
-            Connector::new(guard.clone(), Arc::clone(&look_ups), Arc::clone(&dial), tls.clone(), Arc::clone(&fence));
+        let connector = Connector::new(
+            guard.clone(),
+            Arc::clone(&look_ups),
+            Arc::clone(&dial),
+            tls.clone(),
+            Arc::clone(&lease_guard),
+        );
         let pool = ArcSwap::new(Pool::new(connector, flights.clone()));
-        Self { pool, guard: Mutex::new(guard), look_ups, dial, tls, wall_clock, fence, flights }
+        Self { pool, guard: Mutex::new(guard), look_ups, dial, tls, wall_clock, lease_guard, flights }
     }
 
     /// Whether https can work at all: there is a root certificate to trust.
@@ -112,7 +117,7 @@ impl Client {
             return;
         }
         let (look_ups, dial) = (Arc::clone(&self.look_ups), Arc::clone(&self.dial));
-        let connector = Connector::new(guard.clone(), look_ups, dial, self.tls.clone(), Arc::clone(&self.fence));
+        let connector = Connector::new(guard.clone(), look_ups, dial, self.tls.clone(), Arc::clone(&self.lease_guard));
         self.pool.store(Pool::new(connector, self.flights.clone()));
         *current = guard;
     }
@@ -167,7 +172,7 @@ impl Client {
         outgoing: &Outgoing<'_>,
         progress: &Progress,
     ) -> Result<Begun, AttemptError> {
-        let Caller { tenant, epoch } = caller;
+        let Caller { tenant, incarnation } = caller;
         let pool = self.pool.load_full();
         let mut tries = 1;
         loop {
@@ -175,11 +180,11 @@ impl Client {
             let connection = match kept {
                 Some(connection) => connection,
                 None => {
-                    self.may_speak(epoch)?;
+                    self.may_speak(incarnation)?;
                     pool.connect(tenant, outgoing.url).await?
                 }
             };
-            match self.exchange(&pool, connection, epoch, outgoing, progress).await {
+            match self.exchange(&pool, connection, incarnation, outgoing, progress).await {
                 Err(AttemptError::Lost { was_sent: false, .. }) if tries < MAX_TRIES => tries += 1,
                 result => return result,
             }
@@ -190,13 +195,13 @@ impl Client {
         &self,
         pool: &Arc<Pool>,
         connection: Connection,
-        epoch: u32,
+        incarnation: u32,
         &Outgoing { url, headers, body }: &Outgoing<'_>,
         progress: &Progress,
     ) -> Result<Begun, AttemptError> {
         Mark::EventConnected.pass();
         // The connection asks the same for the life that it was made in, each time it is written to.
-        self.may_speak(epoch)?;
+        self.may_speak(incarnation)?;
         match connection {
             Connection::Http1(connection) => {
                 let (head, exchange) = connection.send(url, headers, body, progress).await?;
@@ -218,9 +223,9 @@ impl Client {
         }
     }
 
-    /// Whether anything may be sent for what belongs to this node's life `epoch`.
-    fn may_speak(&self, epoch: u32) -> Result<(), AttemptError> {
-        match self.fence.permits(epoch) {
+    /// Whether anything may be sent for what belongs to this node's life `incarnation`.
+    fn may_speak(&self, incarnation: u32) -> Result<(), AttemptError> {
+        match self.lease_guard.is_valid_for(incarnation) {
             true => Ok(()),
             false => Err(AttemptError::Lost { source: Arc::new(must_not_speak()), was_sent: false }),
         }

@@ -18,7 +18,6 @@ use tokio::time::Instant;
 use tokio_rustls::client::TlsStream;
 use url::Host;
 
-use crate::fence::Fence;
 use crate::http_client::dial::Dial;
 use crate::http_client::dial::Transport;
 use crate::http_client::error::AttemptError;
@@ -29,6 +28,7 @@ use crate::http_client::receive_url::ReceiveUrl;
 use crate::http_client::refusals::Refusals;
 use crate::http_client::tls::Tls;
 use crate::id::TenantId;
+use crate::lease_guard::LeaseGuard;
 use crate::marks::Mark;
 
 /// No connection is used for longer than a time between these, so that a name that has moved is followed.
@@ -45,15 +45,21 @@ pub struct Connector {
     look_ups: Arc<LookUps>,
     dial: Arc<dyn Dial>,
     tls: Tls,
-    fence: Arc<Fence>,
+    lease_guard: Arc<LeaseGuard>,
     /// Connections made so far.
     made: AtomicU32,
 }
 
 impl Connector {
-    /// A connector that reaches what `guard` admits, for as long as `fence` permits.
-    pub(crate) fn new(guard: Guard, look_ups: Arc<LookUps>, dial: Arc<dyn Dial>, tls: Tls, fence: Arc<Fence>) -> Self {
-        Self { guard, refusals: Refusals::default(), look_ups, dial, tls, fence, made: AtomicU32::new(0) }
+    /// A connector that reaches what `guard` admits, for as long as `lease_guard` permits.
+    pub(crate) fn new(
+        guard: Guard,
+        look_ups: Arc<LookUps>,
+        dial: Arc<dyn Dial>,
+        tls: Tls,
+        lease_guard: Arc<LeaseGuard>,
+    ) -> Self {
+        Self { guard, refusals: Refusals::default(), look_ups, dial, tls, lease_guard, made: AtomicU32::new(0) }
     }
 
     /// Connects to the host of `url` for a request of `tenant`, by TLS if it is an https URL. Of several addresses each is the first in
@@ -64,7 +70,7 @@ impl Connector {
         url: &ReceiveUrl,
         turn: usize,
     ) -> Result<Stream, AttemptError> {
-        let epoch = self.fence.epoch();
+        let incarnation = self.lease_guard.incarnation();
         // What it finds is no fresher than this.
         let retires_at = Instant::now() + life(self.made.fetch_add(1, Ordering::Relaxed));
         let mut addresses = self.admitted(tenant, url.host(), url.port()).await?;
@@ -80,7 +86,7 @@ impl Connector {
         } else {
             Secured::Plain(stream)
         };
-        Ok(Stream { transport, fence: Arc::clone(&self.fence), epoch, retires_at })
+        Ok(Stream { transport, lease_guard: Arc::clone(&self.lease_guard), incarnation, retires_at })
     }
 
     /// The addresses of `host`, an address itself or a name, that may be connected to. Those that may not are left out.
@@ -149,8 +155,8 @@ fn no_connection_within(limit: Duration) -> io::Error {
 /// others' to make, also those that wait in a buffer.
 pub struct Stream {
     transport: Secured,
-    fence: Arc<Fence>,
-    epoch: u32,
+    lease_guard: Arc<LeaseGuard>,
+    incarnation: u32,
     retires_at: Instant,
 }
 
@@ -177,7 +183,7 @@ impl Stream {
 
     /// The last question before bytes leave.
     fn may_speak(&self) -> io::Result<()> {
-        if self.fence.permits(self.epoch) { Ok(()) } else { Err(must_not_speak()) }
+        if self.lease_guard.is_valid_for(self.incarnation) { Ok(()) } else { Err(must_not_speak()) }
     }
 }
 

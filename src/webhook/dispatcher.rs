@@ -33,11 +33,11 @@ use crate::delivery::Step;
 use crate::delivery::Strain;
 use crate::delivery::Ttl;
 use crate::delivery::Verdict;
-use crate::fence::Fence;
 use crate::http_client::answer::Answer;
 use crate::http_client::client::Client;
 use crate::http_client::error::AttemptError;
 use crate::id::TunnelId;
+use crate::lease_guard::LeaseGuard;
 use crate::marks::Mark;
 use crate::metrics::Metrics;
 use crate::metrics::WebhookResult;
@@ -84,7 +84,7 @@ pub struct Left {
 /// Who is asked before this node speaks for a tunnel, and who hears that a tunnel's story is over.
 pub struct Upkeep {
     /// Asked before each attempt.
-    pub fence: Arc<Fence>,
+    pub lease_guard: Arc<LeaseGuard>,
     /// Told when a `close` event is delivered or given up.
     pub settled: Box<dyn Fn(TunnelId) + Send + Sync>,
 }
@@ -178,7 +178,7 @@ async fn run(inner: Arc<Inner>, inbox: Arc<Inbox>) {
             }
             Next::Expired(_) | Next::Send { .. } => {}
         }
-        if !inner.upkeep.fence.admits(inbox.epoch).await {
+        if !inner.upkeep.lease_guard.valid_for(inbox.incarnation).await {
             inner.abandon(&inbox, next);
             break;
         }
@@ -295,7 +295,7 @@ impl Inner {
         let started = Instant::now();
         // It may have waited long for its permits.
         Mark::EventAdmitted.pass();
-        if !self.upkeep.fence.permits(inbox.epoch) {
+        if !self.upkeep.lease_guard.is_valid_for(inbox.incarnation) {
             return;
         }
         let Some(Prepared { event, companions, together, is_untried, is_first }) = self.prepare(inbox) else { return };
@@ -320,7 +320,7 @@ impl Inner {
         let reason = judgement.reason.as_ref();
         permits.end(&End { health: judgement.health, strain, tunnel: inbox.tunnel, reason });
         Mark::EventAnswered.pass();
-        if !self.upkeep.fence.admits(inbox.epoch).await {
+        if !self.upkeep.lease_guard.valid_for(inbox.incarnation).await {
             // Others tell of the tunnel, and do what their answers ask for.
             return;
         }

@@ -28,7 +28,7 @@ pub struct Inbox {
     /// Which of the tenant's keys signs them.
     pub key_fingerprint: u32,
     /// The life of this node that the tunnel belongs to.
-    pub epoch: u32,
+    pub incarnation: u32,
     pub(super) state: Mutex<State>,
 }
 
@@ -60,12 +60,12 @@ impl Inbox {
             reader: None,
             about: None,
         };
-        Self { tunnel, tenant, endpoint, key_fingerprint, epoch: 0, state: Mutex::new(state) }
+        Self { tunnel, tenant, endpoint, key_fingerprint, incarnation: 0, state: Mutex::new(state) }
     }
 
     /// The same, of a tunnel that belongs to another life of this node than its first.
-    pub fn of_epoch(mut self, epoch: u32) -> Self {
-        self.epoch = epoch;
+    pub fn of_incarnation(mut self, incarnation: u32) -> Self {
+        self.incarnation = incarnation;
         self
     }
 

@@ -85,8 +85,8 @@ impl Outgoing<'_> {
     }
 
     async fn send(&self, client: &Client, signed: Signed) -> Posted {
-        let Inbox { tenant, epoch, endpoint, .. } = self.inbox;
-        let caller = Caller { tenant: &tenant.id, epoch: *epoch };
+        let Inbox { tenant, incarnation, endpoint, .. } = self.inbox;
+        let caller = Caller { tenant: &tenant.id, incarnation: *incarnation };
         client.post(caller, &endpoint.url, signed.headers.as_slice(), signed.body, self.limit).await
     }
 

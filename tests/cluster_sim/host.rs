@@ -1,4 +1,4 @@
-//! What a gateway does with its engine: handshakes, events, pushes and groups, in the same order of its questions to engine and fence as
+//! What a gateway does with its engine: handshakes, events, pushes and groups, in the same order of its questions to engine and lease guard as
 //! `gateway::attach`, `webhook::dispatcher` and `gateway::nodes` have, without their sockets.
 
 use std::collections::BTreeMap;
@@ -51,14 +51,14 @@ pub(crate) struct Host {
     history: Shared,
     dice: Mutex<Dice>,
     open: Mutex<BTreeMap<TunnelId, Open>>,
-    /// A planted fault: the fence is asked before a wait, and not behind it.
+    /// A planted fault: the lease guard is asked before a wait, and not behind it.
     asks_once: bool,
     me: Weak<Self>,
 }
 
 /// A tunnel that is open here.
 struct Open {
-    epoch: u32,
+    incarnation: u32,
     group: Option<usize>,
     sent: u32,
     events: Sender<Event>,
@@ -107,7 +107,7 @@ impl Host {
 
     /// A client comes with a connect URL that is good until `until_ms`.
     pub(crate) async fn handshake(self: Arc<Self>, tunnel: TunnelId, group: Option<usize>, until_ms: u64) {
-        let (token, first_life) = (self.dice.lock().bytes(), self.engine.fence().epoch());
+        let (token, first_life) = (self.dice.lock().bytes(), self.engine.lease_guard().incarnation());
         self.history.lock().story(tunnel).tried_on.push(self.process);
         let mut door =
             AtTheDoor { host: &self, tunnel, token, life: Duration::ZERO, gives_back: false, is_registered: false };
@@ -125,15 +125,15 @@ impl Host {
                 Ok(Claim::Granted) => self.register(tunnel, group).await,
                 Err(away) => Err(away),
             };
-            if let Ok((epoch, entered)) = registered {
+            if let Ok((incarnation, entered)) = registered {
                 door.is_registered = true;
                 // The answer to the handshake is made; nothing waits here.
                 (door.is_registered, door.gives_back) = (false, false);
-                self.attach(tunnel, group, epoch);
+                self.attach(tunnel, group, incarnation);
                 drop(entered);
                 return;
             }
-            if self.engine.fence().epoch() != first_life {
+            if self.engine.lease_guard().incarnation() != first_life {
                 door.gives_back = false;
                 return;
             }
@@ -142,7 +142,7 @@ impl Host {
     }
 
     async fn register(&self, tunnel: TunnelId, group: Option<usize>) -> Result<(u32, Option<Entered>), EngineError> {
-        let life = self.engine.fence().epoch();
+        let life = self.engine.lease_guard().incarnation();
         let entered = match group {
             Some(group) => Some(self.engine.enter(TENANT, &audience(group)).await?),
             None => None,
@@ -154,21 +154,21 @@ impl Host {
             native: None,
             closed: None,
         };
-        let epoch = self.engine.register(tunnel, record).await?;
-        if epoch == life {
-            return Ok((epoch, entered));
+        let incarnation = self.engine.register(tunnel, record).await?;
+        if incarnation == life {
+            return Ok((incarnation, entered));
         }
         self.engine.settled(tunnel);
         Err(EngineError)
     }
 
-    fn attach(self: &Arc<Self>, tunnel: TunnelId, group: Option<usize>, epoch: u32) {
+    fn attach(self: &Arc<Self>, tunnel: TunnelId, group: Option<usize>, incarnation: u32) {
         let (events, waiting) = channel(MOST_EVENTS);
         let _ = events.try_send(Event::Connect);
         self.history.lock().opened(tunnel, self.process);
-        self.open.lock().insert(tunnel, Open { epoch, group, sent: 0, events });
-        tokio::spawn(Arc::clone(self).dispatch(tunnel, epoch, waiting, false));
-        if epoch != self.engine.fence().epoch() {
+        self.open.lock().insert(tunnel, Open { incarnation, group, sent: 0, events });
+        tokio::spawn(Arc::clone(self).dispatch(tunnel, incarnation, waiting, false));
+        if incarnation != self.engine.lease_guard().incarnation() {
             self.cut_off();
         }
     }
@@ -199,23 +199,29 @@ impl Host {
     }
 
     /// Posts the events of a tunnel, one after the other.
-    async fn dispatch(self: Arc<Self>, tunnel: TunnelId, epoch: u32, mut events: Receiver<Event>, is_adopted: bool) {
-        let fence = self.engine.fence();
+    async fn dispatch(
+        self: Arc<Self>,
+        tunnel: TunnelId,
+        incarnation: u32,
+        mut events: Receiver<Event>,
+        is_adopted: bool,
+    ) {
+        let lease_guard = self.engine.lease_guard();
         while let Some(event) = events.recv().await {
             loop {
-                if !fence.admits(epoch).await {
+                if !lease_guard.valid_for(incarnation).await {
                     return;
                 }
                 // For a permit, or the breaker.
                 sleep(self.drawn(|dice| if dice.once_in(12) { dice.millis(100, 12_000) } else { Duration::ZERO }))
                     .await;
-                if !self.asks_once && !fence.permits(epoch) {
+                if !self.asks_once && !lease_guard.is_valid_for(incarnation) {
                     continue;
                 }
                 self.history.lock().posted(tunnel, self.process, event, is_adopted);
                 sleep(self.drawn(|dice| if dice.once_in(20) { dice.millis(100, 4_000) } else { dice.millis(1, 80) }))
                     .await;
-                if !fence.admits(epoch).await {
+                if !lease_guard.valid_for(incarnation).await {
                     return;
                 }
                 if self.dice.lock().once_in(10) {
@@ -236,7 +242,7 @@ impl Host {
     /// Pushes to a tunnel, wherever it is.
     pub(crate) async fn push(self: Arc<Self>, tunnel: TunnelId) {
         let began_ms = self.history.lock().now_ms;
-        self.engine.fence().opened().await;
+        self.engine.lease_guard().valid().await;
         let answer = if self.has(tunnel) { Answer::Accepted } else { self.push_elsewhere(tunnel).await };
         self.answered(began_ms, tunnel, answer);
     }
@@ -296,7 +302,7 @@ impl Host {
     }
 
     fn has(&self, tunnel: TunnelId) -> bool {
-        self.open.lock().get(&tunnel).is_some_and(|open| open.epoch == self.engine.fence().epoch())
+        self.open.lock().get(&tunnel).is_some_and(|open| open.incarnation == self.engine.lease_guard().incarnation())
     }
 }
 
@@ -324,13 +330,18 @@ impl Member for Host {
         let (events, waiting) = channel(MOST_EVENTS);
         let _ = events.try_send(Event::Close);
         let me = self.me.upgrade().expect("it is asked");
-        tokio::spawn(me.dispatch(tunnel, self.engine.fence().epoch(), waiting, true));
+        tokio::spawn(me.dispatch(tunnel, self.engine.lease_guard().incarnation(), waiting, true));
     }
 
     fn cut_off(&self) {
-        let epoch = self.engine.fence().epoch();
-        let others: Vec<TunnelId> =
-            self.open.lock().iter().filter(|(_, open)| open.epoch != epoch).map(|(tunnel, _)| *tunnel).collect();
+        let incarnation = self.engine.lease_guard().incarnation();
+        let others: Vec<TunnelId> = self
+            .open
+            .lock()
+            .iter()
+            .filter(|(_, open)| open.incarnation != incarnation)
+            .map(|(tunnel, _)| *tunnel)
+            .collect();
         others.into_iter().for_each(|tunnel| drop(self.detach(tunnel, true)));
     }
 }

@@ -24,7 +24,7 @@ pub(crate) struct Data {
 /// Faults of earlier releases that the model can be given: the oracle must find them.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Planted {
-    /// A node asks the fence before it waits, and not again.
+    /// A node asks the lease guard before it waits, and not again.
     pub(crate) asks_once: bool,
     /// A node whose lease is missing counts as dead, and does not hear of it.
     pub(crate) missing_lease_is_death: bool,

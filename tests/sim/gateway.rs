@@ -105,10 +105,13 @@ pub(crate) async fn run(shared: Rc<Shared>, shops: Rc<Vec<IpAddr>>) -> turmoil::
         flights: Flights::unbounded(),
         dial: Arc::new(SimDial),
         wall_clock: Arc::new(|| UNIX_EPOCH + SimClock.unix_time()),
-        fence: Arc::clone(engine.fence()),
+        lease_guard: Arc::clone(engine.lease_guard()),
     });
     let settled = Arc::clone(&engine);
-    let upkeep = Upkeep { fence: Arc::clone(engine.fence()), settled: Box::new(move |tunnel| settled.settled(tunnel)) };
+    let upkeep = Upkeep {
+        lease_guard: Arc::clone(engine.lease_guard()),
+        settled: Box::new(move |tunnel| settled.settled(tunnel)),
+    };
     let dispatcher =
         Dispatcher::new(client, &options.webhook, Arc::clone(&clock), metrics.clone(), drawn::jitter, upkeep);
     let gateway = Arc::new(Gateway::new(Parts {

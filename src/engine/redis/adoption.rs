@@ -44,7 +44,7 @@ impl RedisEngine {
         if !self.records.has_surplus() {
             return true;
         }
-        let (key, epoch) = (self.keys.records(self.me()), self.fence.epoch());
+        let (key, incarnation) = (self.keys.records(self.me()), self.lease_guard.incarnation());
         self.records.look_for_surplus();
         let mut cursor = 0;
         loop {
@@ -55,7 +55,7 @@ impl RedisEngine {
                 }
                 Err(error) => {
                     tracing::debug!(%error, "records could not be compared");
-                    if self.fence.epoch() == epoch {
+                    if self.lease_guard.incarnation() == incarnation {
                         self.records.surplus_is_left();
                     }
                     return false;
@@ -80,7 +80,8 @@ impl RedisEngine {
 
     /// Writes some of what is to be written, and says whether Redis took it.
     pub(super) async fn write_some(&self) -> bool {
-        let changes = InHand { engine: self, changes: self.records.take(), epoch: self.fence.epoch() };
+        let changes =
+            InHand { engine: self, changes: self.records.take(), incarnation: self.lease_guard.incarnation() };
         let written = self.write(&changes.changes).await;
         if let Err(error) = &written {
             tracing::debug!(%error, "records could not be written");
@@ -255,7 +256,8 @@ impl RedisEngine {
 
     async fn write_adopted(&self) -> Result<(), RedisError> {
         while !self.records.is_written() {
-            let changes = InHand { engine: self, changes: self.records.take(), epoch: self.fence.epoch() };
+            let changes =
+                InHand { engine: self, changes: self.records.take(), incarnation: self.lease_guard.incarnation() };
             self.write(&changes.changes).await?;
             changes.done();
         }
@@ -280,7 +282,7 @@ struct Chunk {
 struct InHand<'a> {
     engine: &'a RedisEngine,
     changes: Changes,
-    epoch: u32,
+    incarnation: u32,
 }
 
 impl InHand<'_> {
@@ -291,7 +293,7 @@ impl InHand<'_> {
 
 impl Drop for InHand<'_> {
     fn drop(&mut self) {
-        if !self.changes.is_empty() && self.engine.fence.epoch() == self.epoch {
+        if !self.changes.is_empty() && self.engine.lease_guard.incarnation() == self.incarnation {
             self.engine.records.back(std::mem::take(&mut self.changes));
         }
     }

@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use crate::fence::Fence;
+use crate::lease_guard::LeaseGuard;
 
 /// How long such a node goes on after it has asked in vain: longer than until it knows about the next time, shorter than a lease.
 const ALONE_FOR: Duration = Duration::from_secs(5);
@@ -16,8 +16,8 @@ const ALONE_FOR: Duration = Duration::from_secs(5);
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Asked {
     /// In which life of this node.
-    pub(super) epoch: u32,
-    /// When, as [`Fence::now`] counts. What happens afterwards may come after a long time: the process may be stopped.
+    pub(super) incarnation: u32,
+    /// When, as [`LeaseGuard::now`] counts. What happens afterwards may come after a long time: the process may be stopped.
     pub(super) at: Duration,
     /// Whether the node might speak then.
     was_open: bool,
@@ -25,9 +25,9 @@ pub(super) struct Asked {
 
 impl Asked {
     /// It is asked now.
-    pub(super) fn now(fence: &Fence) -> Self {
-        let at = fence.now();
-        Self { epoch: fence.epoch(), at, was_open: fence.is_open() }
+    pub(super) fn now(lease_guard: &LeaseGuard) -> Self {
+        let at = lease_guard.now();
+        Self { incarnation: lease_guard.incarnation(), at, was_open: lease_guard.is_valid() }
     }
 }
 
@@ -46,11 +46,11 @@ impl Default for Alone {
 
 impl Alone {
     /// The engine has not answered, or does not know whether this node lives.
-    pub(super) fn goes_on(&mut self, fence: &Fence, asked: &Asked) {
+    pub(super) fn goes_on(&mut self, lease_guard: &LeaseGuard, asked: &Asked) {
         let until = asked.at + ALONE_FOR;
-        self.has_gone_on |= asked.was_open && fence.now() < until;
+        self.has_gone_on |= asked.was_open && lease_guard.now() < until;
         if self.has_gone_on {
-            fence.open_until(asked.epoch, until);
+            lease_guard.extend(asked.incarnation, until);
         }
     }
 
@@ -67,52 +67,52 @@ mod tests {
     const LEASE: Duration = Duration::from_secs(8);
 
     /// A node whose lease has just been renewed.
-    fn living() -> (Fence, Alone) {
-        let (fence, mut alone) = (Fence::closed(), Alone::default());
+    fn living() -> (LeaseGuard, Alone) {
+        let (lease_guard, mut alone) = (LeaseGuard::expired_already(), Alone::default());
         alone.is_over();
-        fence.open_until(0, fence.now() + LEASE);
-        (fence, alone)
+        lease_guard.extend(0, lease_guard.now() + LEASE);
+        (lease_guard, alone)
     }
 
     /// The engine is asked, in vain, which takes a second.
-    async fn asks_in_vain(fence: &Fence, alone: &mut Alone) {
-        let asked = Asked::now(fence);
+    async fn asks_in_vain(lease_guard: &LeaseGuard, alone: &mut Alone) {
+        let asked = Asked::now(lease_guard);
         tokio::time::advance(Duration::from_secs(1)).await;
-        alone.goes_on(fence, &asked);
+        alone.goes_on(lease_guard, &asked);
     }
 
     #[tokio::test(start_paused = true)]
     async fn one_that_asks_in_vain_goes_on() {
-        let (fence, mut alone) = living();
+        let (lease_guard, mut alone) = living();
         for _ in 0..100 {
-            asks_in_vain(&fence, &mut alone).await;
-            assert!(fence.is_open());
+            asks_in_vain(&lease_guard, &mut alone).await;
+            assert!(lease_guard.is_valid());
             tokio::time::advance(Duration::from_secs(1)).await;
         }
     }
 
     #[tokio::test(start_paused = true)]
     async fn one_that_was_stopped_for_longer_than_its_lease_is_silent_until_it_has_an_answer() {
-        let (fence, mut alone) = living();
+        let (lease_guard, mut alone) = living();
         tokio::time::advance(2 * LEASE).await;
         for _ in 0..10 {
-            asks_in_vain(&fence, &mut alone).await;
-            assert!(!fence.is_open());
+            asks_in_vain(&lease_guard, &mut alone).await;
+            assert!(!lease_guard.is_valid());
         }
 
-        let (fence, mut alone) = living();
-        let asked = Asked::now(&fence);
+        let (lease_guard, mut alone) = living();
+        let asked = Asked::now(&lease_guard);
         tokio::time::advance(2 * LEASE).await;
-        alone.goes_on(&fence, &asked);
-        assert!(!fence.is_open(), "it was stopped while it waited");
-        asks_in_vain(&fence, &mut alone).await;
-        assert!(!fence.is_open());
+        alone.goes_on(&lease_guard, &asked);
+        assert!(!lease_guard.is_valid(), "it was stopped while it waited");
+        asks_in_vain(&lease_guard, &mut alone).await;
+        assert!(!lease_guard.is_valid());
     }
 
     #[tokio::test(start_paused = true)]
     async fn one_that_has_no_tunnels_yet_answers_what_it_is_asked() {
-        let (fence, mut alone) = (Fence::closed(), Alone::default());
-        asks_in_vain(&fence, &mut alone).await;
-        assert!(fence.is_open());
+        let (lease_guard, mut alone) = (LeaseGuard::expired_already(), Alone::default());
+        asks_in_vain(&lease_guard, &mut alone).await;
+        assert!(lease_guard.is_valid());
     }
 }

@@ -87,7 +87,7 @@ impl RedisEngine {
         loop {
             ticks.tick().await;
             // The lease counts from before it was asked for: the clock of Redis began later.
-            let (asked, began) = (Asked::now(&self.fence), Instant::now());
+            let (asked, began) = (Asked::now(&self.lease_guard), Instant::now());
             let written = self.places.finished();
             let renewal = self.renew(member.status()).await;
             if self.has_left.load(Ordering::Acquire) {
@@ -102,12 +102,12 @@ impl RedisEngine {
                 Ok(renewal) => {
                     self.time.shown(asked.at, renewal.lease_end_ms - millis(LEASE), renewal.set_back_ms);
                     self.hear(&renewal, began);
-                    *self.confirmed.lock() = Confirmed { epoch: asked.epoch, until: asked.at + LEASE };
+                    *self.confirmed.lock() = Confirmed { incarnation: asked.incarnation, until: asked.at + LEASE };
                     if self.past.may_be_dead() {
-                        alone.goes_on(&self.fence, &asked);
+                        alone.goes_on(&self.lease_guard, &asked);
                     } else {
                         alone.is_over();
-                        self.fence.open_until(asked.epoch, asked.at + LEASE);
+                        self.lease_guard.extend(asked.incarnation, asked.at + LEASE);
                         self.places.was_alive_after(written);
                     }
                     self.renewed(&renewal, began, member).await;
@@ -119,7 +119,7 @@ impl RedisEngine {
                 }
                 Err(error) => {
                     self.went_away(&error);
-                    alone.goes_on(&self.fence, &asked);
+                    alone.goes_on(&self.lease_guard, &asked);
                 }
             }
         }
@@ -315,7 +315,7 @@ impl RedisEngine {
     fn begin_again(&self, renewal: &Renewal, member: &dyn Member) {
         let dead = self.me();
         let unknown = if self.was_forgotten_before(renewal) { self.records.all() } else { vec![] };
-        self.fence.begin_epoch();
+        self.lease_guard.expire();
         self.records.clear();
         self.places.begin_again(dead);
         self.past.begin_again(dead);

@@ -57,9 +57,9 @@ use super::Peers;
 use super::Record;
 use super::Token;
 use crate::clock::Clock;
-use crate::fence::Fence;
 use crate::id::NodeId;
 use crate::id::TunnelId;
+use crate::lease_guard::LeaseGuard;
 use crate::marks::Mark;
 use crate::metrics::Metrics;
 use crate::protocol::native::Name;
@@ -119,7 +119,7 @@ pub type Draw = dyn Fn() -> [u8; 16] + Send + Sync;
 /// Until when a life of this node lives for sure.
 #[derive(Clone, Copy, Debug, Default)]
 struct Confirmed {
-    epoch: u32,
+    incarnation: u32,
     until: Duration,
 }
 
@@ -130,7 +130,7 @@ pub struct RedisEngine {
     /// Hosts and ports of `engine.redis_url`, for people.
     servers: String,
     bus: Arc<Bus>,
-    fence: Arc<Fence>,
+    lease_guard: Arc<LeaseGuard>,
     /// What this node itself has used up, also when Redis has lost it.
     own: Arc<MemoryEngine>,
     /// For how long after Redis may have lost data the other nodes are asked what they have used up.
@@ -148,7 +148,7 @@ pub struct RedisEngine {
     draw: Arc<Draw>,
     me: watch::Sender<NodeId>,
     others: Mutex<Vec<NodeId>>,
-    /// Until when nobody can have declared this life of the node dead, as [`Fence::now`] counts.
+    /// Until when nobody can have declared this life of the node dead, as [`LeaseGuard::now`] counts.
     confirmed: Mutex<Confirmed>,
     is_up: AtomicBool,
     /// The number of the connection over which the lease was last renewed.
@@ -209,8 +209,8 @@ impl RedisEngine {
         let signing = Signing::new(settings.ticket_key);
         let own = Arc::new(MemoryEngine::default());
         let is_single = place.form == Form::Single;
-        let fence = Arc::new(Fence::closed());
-        let time = Arc::new(EngineTime::new(Arc::clone(&fence), Arc::clone(&settings.clock)));
+        let lease_guard = Arc::new(LeaseGuard::expired_already());
+        let time = Arc::new(EngineTime::new(Arc::clone(&lease_guard), Arc::clone(&settings.clock)));
         let way = Way { keys: keys.clone(), signing, sending: Arc::clone(&link), time: Arc::clone(&time) };
         let bus = Bus::new(place, way, my_name, Arc::clone(&own), metrics.clone());
         metrics.engine_up.set(0);
@@ -219,7 +219,7 @@ impl RedisEngine {
             link,
             servers,
             bus: Arc::new(bus),
-            fence,
+            lease_guard,
             own,
             ask_for: settings.connect_ttl + CLOCK_SKEW,
             marks,
@@ -250,7 +250,7 @@ impl RedisEngine {
     pub async fn run(self: Arc<Self>, member: Arc<dyn Member>) {
         // In a task of its own: a push to many tunnels takes its time, and the lease is not to wait for it.
         let (engine, answering) = (Arc::clone(&self), Arc::clone(&member));
-        let receiving = async move { engine.bus.receive(&answering, &engine.fence).await };
+        let receiving = async move { engine.bus.receive(&answering, &engine.lease_guard).await };
         let receiving = AbortOnDropHandle::new(tokio::spawn(receiving));
         // Whichever ends: none of them must.
         tokio::select! {
@@ -279,16 +279,16 @@ impl RedisEngine {
     }
 
     /// Whether nobody can have declared this node dead: only then may it add records, since whoever took over would not look for
-    /// them any more, or would tell of them twice. The fence may be open for longer: it is while Redis is away.
+    /// them any more, or would tell of them twice. The lease guard may be open for longer: it is while Redis is away.
     fn is_confirmed(&self) -> bool {
-        self.holds_lease() && self.fence.is_open() && !self.past.may_be_dead()
+        self.holds_lease() && self.lease_guard.is_valid() && !self.past.may_be_dead()
     }
 
     /// Whether Redis has given this life a lease that is not over: what it has may be written again then, also while it is not clear
     /// whether an earlier lease of this life has run out, since whoever took over knows what has been told.
     fn holds_lease(&self) -> bool {
         let confirmed = *self.confirmed.lock();
-        self.fence.epoch() == confirmed.epoch && self.fence.now() < confirmed.until
+        self.lease_guard.incarnation() == confirmed.incarnation && self.lease_guard.now() < confirmed.until
     }
 
     async fn call<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, RedisError> {
@@ -344,8 +344,11 @@ impl Engine for RedisEngine {
     }
 
     async fn register(&self, tunnel: TunnelId, record: Record) -> Result<u32, EngineError> {
-        let epoch = self.fence.epoch();
-        if !self.fence.admits(epoch).await || !self.is_confirmed() || self.has_left.load(Ordering::Acquire) {
+        let incarnation = self.lease_guard.incarnation();
+        if !self.lease_guard.valid_for(incarnation).await
+            || !self.is_confirmed()
+            || self.has_left.load(Ordering::Acquire)
+        {
             return Err(EngineError);
         }
         // The caller may go away at any time from here on.
@@ -355,11 +358,11 @@ impl Engine for RedisEngine {
         command.arg(self.keys.records(self.me())).arg(tunnel.to_string()).arg(record.write());
         self.call::<i64>(&command).await.map_err(away)?;
         Mark::Registered.pass();
-        if !self.fence.admits(epoch).await {
+        if !self.lease_guard.valid_for(incarnation).await {
             return Err(EngineError);
         }
         std::mem::forget(added);
-        Ok(epoch)
+        Ok(incarnation)
     }
 
     fn belongs_to(&self, tunnel: TunnelId, user: &Name) {
@@ -387,7 +390,7 @@ impl Engine for RedisEngine {
     fn obstacle(&self) -> Option<&'static str> {
         if !self.is_up() {
             Some("cut off from its engine: Redis does not answer, or takes no writes")
-        } else if !self.fence.is_open() {
+        } else if !self.lease_guard.is_valid() {
             Some(
                 "it was stopped for longer than the other nodes wait, and has to find out whether its tunnels are still its own",
             )
@@ -411,8 +414,8 @@ impl Engine for RedisEngine {
         }
     }
 
-    fn fence(&self) -> &Arc<Fence> {
-        &self.fence
+    fn lease_guard(&self) -> &Arc<LeaseGuard> {
+        &self.lease_guard
     }
 
     async fn leave(&self) {
@@ -428,7 +431,7 @@ impl Engine for RedisEngine {
         }
         let left_behind = self.records.len();
         // From here on the others speak for what is left.
-        self.fence.begin_epoch();
+        self.lease_guard.expire();
         let mut command = self.nodes_script(scripts::LEAVE);
         let needs_an_heir = left_behind > 0 || !self.places.is_empty();
         command.arg(self.me().to_string()).arg(u8::from(needs_an_heir));
@@ -457,7 +460,7 @@ impl Peers for RedisEngine {
         let asked = Instant::now();
         let turn = self.bus.turn(node, tenant.into(), question.len()).await?;
         Mark::Ask.pass();
-        self.fence.opened().await;
+        self.lease_guard.valid().await;
         // This node was stopped, or had to wait: in another life its answer may not find it, and what is asked for would be done all the same.
         if asked.elapsed() >= ANSWER_TIMEOUT {
             return Err(EngineError);

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 
 use crate::clock::Clock;
 use crate::clock::millis;
-use crate::fence::Fence;
+use crate::lease_guard::LeaseGuard;
 
 /// How far apart two clocks may drift: a thousandth, far more than any does.
 const DRIFT: i64 = 1_000;
@@ -50,7 +50,7 @@ impl Bounds {
 /// The engine's clock, as far as this node knows it; before it has been asked, the time of day.
 #[derive(Debug)]
 pub(super) struct EngineTime {
-    steady: Arc<Fence>,
+    steady: Arc<LeaseGuard>,
     time_of_day: Arc<dyn Clock>,
     known: Mutex<Option<Bounds>>,
     has_warned: AtomicBool,
@@ -58,12 +58,12 @@ pub(super) struct EngineTime {
 
 impl EngineTime {
     /// Unknown yet; `steady` counts this node's own time.
-    pub(super) fn new(steady: Arc<Fence>, time_of_day: Arc<dyn Clock>) -> Self {
+    pub(super) fn new(steady: Arc<LeaseGuard>, time_of_day: Arc<dyn Clock>) -> Self {
         Self { steady, time_of_day, known: Mutex::default(), has_warned: AtomicBool::new(false) }
     }
 
     /// The engine has shown this time, which is by `ahead_ms` later than its clock shows, since that was set back; it was asked at
-    /// `asked`, as [`Fence::now`] counts.
+    /// `asked`, as [`LeaseGuard::now`] counts.
     pub(super) fn shown(&self, asked: Duration, engine_ms: u64, ahead_ms: u64) {
         let found = Bounds::new(asked, self.steady.now(), engine_ms);
         let mut known = self.known.lock();
@@ -138,12 +138,12 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn it_is_the_time_of_day_before_it_is_known_and_goes_on_by_itself_whatever_that_becomes() {
-        let (fence, time_of_day) = (Arc::new(Fence::closed()), Arc::new(ManualClock::default()));
-        let time = EngineTime::new(Arc::clone(&fence), time_of_day.clone());
+        let (lease_guard, time_of_day) = (Arc::new(LeaseGuard::expired_already()), Arc::new(ManualClock::default()));
+        let time = EngineTime::new(Arc::clone(&lease_guard), time_of_day.clone());
         time_of_day.set_secs(9_000);
         assert_eq!((time.now_ms(), time.unix_time()), (None, ms(9_000_000)));
 
-        time.shown(fence.now(), 5_000, 0);
+        time.shown(lease_guard.now(), 5_000, 0);
         for (secs, from) in [(0, 5_700), (9_000, 6_400)] {
             time_of_day.set_secs(secs);
             tokio::time::advance(ms(700)).await;

@@ -52,7 +52,7 @@ impl Gateway {
 
     async fn carry_out_all(&self, tenant: &Arc<Tenant>, orders: Vec<(Order<'_>, Ids)>) -> Vec<Said> {
         let tunnels = orders.iter().map(|(_, tunnels)| tunnels.len()).sum();
-        let mut turns = Turns::shared(self.engine.fence(), &self.turns, &tenant.id, tunnels);
+        let mut turns = Turns::shared(self.engine.lease_guard(), &self.turns, &tenant.id, tunnels);
         let mut said = vec![];
         for (order, tunnels) in orders {
             let mut frames = Frames::new(order, &self.metrics);

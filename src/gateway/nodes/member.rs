@@ -110,7 +110,7 @@ impl Member for Gateway {
         let now = Instant::now();
         let ended = now.checked_sub(ago).unwrap_or(now);
         let inbox = Inbox::new(tunnel, tenant, endpoint, record.key_fingerprint);
-        let inbox = inbox.of_epoch(self.engine.fence().epoch());
+        let inbox = inbox.of_incarnation(self.engine.lease_guard().incarnation());
         let inbox = Arc::new(match record.native {
             Some(native) => inbox.adopted(native.user, native.trace, ended, self.clock.unix_time().saturating_sub(ago)),
             None => inbox,
@@ -121,8 +121,8 @@ impl Member for Gateway {
 
     fn cut_off(&self) {
         let tunnels: Vec<_> = self.open.iter().map(|entry| entry.value().clone()).collect();
-        let epoch = self.engine.fence().epoch();
-        for connection in tunnels.into_iter().filter(|connection| connection.inbox.epoch != epoch) {
+        let incarnation = self.engine.lease_guard().incarnation();
+        for connection in tunnels.into_iter().filter(|connection| connection.inbox.incarnation != incarnation) {
             connection.close(CloseReason::CutOff, Instant::now());
             self.detach(&connection);
         }

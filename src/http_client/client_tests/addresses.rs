@@ -11,7 +11,6 @@ use std::time::Duration;
 use async_trait::async_trait;
 use parking_lot::Mutex;
 
-use crate::fence::Fence;
 use crate::http_client::Flights;
 use crate::http_client::client::Client;
 use crate::http_client::client::Settings;
@@ -36,6 +35,7 @@ use crate::http_client::guard::Guard;
 use crate::http_client::receive_url::ReceiveUrl;
 use crate::http_client::resolve::Resolve;
 use crate::http_client::tls::Roots;
+use crate::lease_guard::LeaseGuard;
 
 #[tokio::test]
 async fn a_name_for_an_inner_address_is_refused_before_anything_connects() {
@@ -82,7 +82,7 @@ async fn refused_addresses_are_left_out() {
             resolver: OneAnswer::new(&answer),
             dial: Arc::clone(&dialed) as _,
             wall_clock: Arc::new(wall_clock),
-            fence: Arc::new(Fence::always()),
+            lease_guard: Arc::new(LeaseGuard::forever()),
             flights: Flights::unbounded(),
         });
 
@@ -202,7 +202,7 @@ async fn platforms_and_ports_of_other_services_are_refused_where_the_connection_
             resolver: OneAnswer::new(&[address]),
             dial: Arc::new(NoNetwork),
             wall_clock: Arc::new(wall_clock),
-            fence: Arc::new(Fence::always()),
+            lease_guard: Arc::new(LeaseGuard::forever()),
             flights: Flights::unbounded(),
         });
         let url = ReceiveUrl::parse(&format!("http://shop.test:{port}/")).expect("a URL");

@@ -19,7 +19,6 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
-use crate::fence::Fence;
 use crate::http_client::Flights;
 use crate::http_client::answer::End;
 use crate::http_client::client::Caller;
@@ -46,15 +45,16 @@ use crate::http_client::client_tests::watched;
 use crate::http_client::dial::TcpDial;
 use crate::http_client::resolve::Resolve;
 use crate::http_client::tls::Roots;
+use crate::lease_guard::LeaseGuard;
 
 /// Finds this machine, and begins another life of the node meanwhile.
-struct Dying(Arc<Fence>);
+struct Dying(Arc<LeaseGuard>);
 
 #[async_trait]
 impl Resolve for Dying {
     async fn resolve(&self, _name: &str) -> io::Result<Vec<IpAddr>> {
-        self.0.begin_epoch();
-        self.0.open_until(1, self.0.now() + LONG);
+        self.0.expire();
+        self.0.extend(1, self.0.now() + LONG);
         Ok(vec![IpAddr::from([127, 0, 0, 1])])
     }
 }
@@ -66,15 +66,15 @@ async fn nothing_is_sent_for_a_life_that_ends_while_the_connection_is_made() {
         Ok(())
     })
     .await;
-    let fence = Arc::new(Fence::closed());
-    fence.open_until(0, fence.now() + LONG);
+    let lease_guard = Arc::new(LeaseGuard::expired_already());
+    lease_guard.extend(0, lease_guard.now() + LONG);
     let client = Client::new(Settings {
         guard: nets(&["127.0.0.0/8"]).into(),
         roots: Roots::Given(vec![]),
-        resolver: Arc::new(Dying(Arc::clone(&fence))),
+        resolver: Arc::new(Dying(Arc::clone(&lease_guard))),
         dial: Arc::new(TcpDial),
         wall_clock: Arc::new(wall_clock),
-        fence,
+        lease_guard,
         flights: Flights::unbounded(),
     });
     let url = server.named("http", "shop.test");
@@ -97,27 +97,27 @@ async fn a_connection_of_an_earlier_life_takes_no_request_of_the_next_one() {
         Ok(())
     })
     .await;
-    let fence = Arc::new(Fence::closed());
-    fence.open_until(0, fence.now() + LONG);
+    let lease_guard = Arc::new(LeaseGuard::expired_already());
+    lease_guard.extend(0, lease_guard.now() + LONG);
     let client = Client::new(Settings {
         guard: nets(&["127.0.0.0/8"]).into(),
         roots: Roots::Given(vec![]),
         resolver: OneAnswer::new(&["127.0.0.1"]),
         dial: Arc::new(TcpDial),
         wall_clock: Arc::new(wall_clock),
-        fence: Arc::clone(&fence),
+        lease_guard: Arc::clone(&lease_guard),
         flights: Flights::unbounded(),
     });
     client.post(ours(), &server.url(), &[], Bytes::new(), LONG).await.expect("answered");
-    fence.begin_epoch();
+    lease_guard.expire();
     assert!(client.post(ours(), &server.url(), &[], Bytes::new(), LONG).await.is_err());
     assert!(
-        client.post(Caller { epoch: 1, ..ours() }, &server.url(), &[], Bytes::new(), LONG).await.is_err(),
+        client.post(Caller { incarnation: 1, ..ours() }, &server.url(), &[], Bytes::new(), LONG).await.is_err(),
         "it is not open yet"
     );
-    fence.open_until(1, fence.now() + LONG);
+    lease_guard.extend(1, lease_guard.now() + LONG);
 
-    client.post(Caller { epoch: 1, ..ours() }, &server.url(), &[], Bytes::new(), LONG).await.expect("answered");
+    client.post(Caller { incarnation: 1, ..ours() }, &server.url(), &[], Bytes::new(), LONG).await.expect("answered");
     assert!(client.post(ours(), &server.url(), &[], Bytes::new(), LONG).await.is_err());
     assert_eq!(server.connections(), 2, "what was kept of the earlier life is not used");
 }
@@ -132,15 +132,15 @@ async fn what_waits_for_its_turn_on_an_http2_connection_is_not_sent_when_the_lif
         self::version(version)
     })
     .await;
-    let fence = Arc::new(Fence::closed());
-    fence.open_until(0, fence.now() + LONG);
+    let lease_guard = Arc::new(LeaseGuard::expired_already());
+    lease_guard.extend(0, lease_guard.now() + LONG);
     let client = Client::new(Settings {
         guard: nets(&["127.0.0.0/8"]).into(),
         roots: Roots::Given(vec![root]),
         resolver: OneAnswer::new(&["127.0.0.1"]),
         dial: Arc::new(TcpDial),
         wall_clock: Arc::new(wall_clock),
-        fence: Arc::clone(&fence),
+        lease_guard: Arc::clone(&lease_guard),
         flights: Flights::unbounded(),
     });
     let (url, body) = (server.named("https", "tls.test"), Bytes::from_static(b"{\"data\":\"{}\"}"));
@@ -148,11 +148,12 @@ async fn what_waits_for_its_turn_on_an_http2_connection_is_not_sent_when_the_lif
 
     let mut late = pin!(client.post(ours(), &url, &[], body.clone(), LONG));
     assert!(late.as_mut().now_or_never().is_none(), "the connection has a task of its own, which has not run yet");
-    fence.begin_epoch();
-    fence.open_until(1, fence.now() + LONG);
+    lease_guard.expire();
+    lease_guard.extend(1, lease_guard.now() + LONG);
     late.await.expect_err("it must not speak");
 
-    let answer = client.post(Caller { epoch: 1, ..ours() }, &url, &[], body.clone(), LONG).await.expect("answered");
+    let answer =
+        client.post(Caller { incarnation: 1, ..ours() }, &url, &[], body.clone(), LONG).await.expect("answered");
     assert_eq!(answer.body, "HTTP/2.0");
     assert!(client.post(ours(), &url, &[], body, LONG).await.is_err());
     assert_eq!((came.load(Ordering::SeqCst), server.connections()), (2, 2));

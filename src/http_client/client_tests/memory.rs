@@ -23,7 +23,6 @@ use rustls_pki_types::CertificateDer;
 use tokio::io::DuplexStream;
 use tokio_rustls::TlsAcceptor;
 
-use crate::fence::Fence;
 use crate::http_client::Flights;
 use crate::http_client::client::Client;
 use crate::http_client::client::Settings;
@@ -34,6 +33,7 @@ use crate::http_client::dial::Dial;
 use crate::http_client::dial::Transport;
 use crate::http_client::resolve::Resolve;
 use crate::http_client::tls::Roots;
+use crate::lease_guard::LeaseGuard;
 
 /// Names, addresses and servers.
 pub(crate) struct Network {
@@ -79,7 +79,7 @@ impl Network {
             resolver: Arc::new(Handle(Arc::clone(self))),
             dial: Arc::new(Handle(Arc::clone(self))),
             wall_clock: Arc::new(wall_clock),
-            fence: Arc::new(Fence::always()),
+            lease_guard: Arc::new(LeaseGuard::forever()),
             flights: Flights::unbounded(),
         })
     }

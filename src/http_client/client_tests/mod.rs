@@ -27,7 +27,6 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
-use crate::fence::Fence;
 use crate::http_client::Flights;
 use crate::http_client::answer::Answer;
 use crate::http_client::client::Caller;
@@ -43,6 +42,7 @@ use crate::http_client::receive_url::ReceiveUrl;
 use crate::http_client::resolve::Resolve;
 use crate::http_client::tls::Roots;
 use crate::id::TenantId;
+use crate::lease_guard::LeaseGuard;
 
 /// Longer than anything here takes.
 const LONG: Duration = Duration::from_secs(20);
@@ -66,7 +66,7 @@ fn client_with(allow: &[&str], resolver: Arc<dyn Resolve>, roots: Vec<Certificat
         resolver,
         dial: Arc::new(TcpDial),
         wall_clock: Arc::new(wall_clock),
-        fence: Arc::new(Fence::always()),
+        lease_guard: Arc::new(LeaseGuard::forever()),
         flights: Flights::unbounded(),
     })
 }
@@ -74,7 +74,7 @@ fn client_with(allow: &[&str], resolver: Arc<dyn Resolve>, roots: Vec<Certificat
 /// Whose the requests of most tests are.
 fn ours() -> Caller<'static> {
     static TENANT: LazyLock<TenantId> = LazyLock::new(|| TenantId::new("ours"));
-    Caller { tenant: &TENANT, epoch: 0 }
+    Caller { tenant: &TENANT, incarnation: 0 }
 }
 
 /// A client that may reach loopback, for which every name is this machine.

@@ -13,11 +13,11 @@ use tokio::time::sleep;
 
 use crate::clock::Clock;
 use crate::delivery::EventKind;
-use crate::fence::Fence;
 use crate::http_client::Flights;
 use crate::http_client::client_tests::memory::Network;
 use crate::id::TenantId;
 use crate::id::TunnelId;
+use crate::lease_guard::LeaseGuard;
 use crate::metrics::Metrics;
 use crate::options;
 use crate::options::Limits;
@@ -73,7 +73,7 @@ fn dispatcher(network: &Arc<Network>, clock: Arc<Faulty>) -> Dispatcher {
         deny_networks: vec![],
         allow_ports: vec![],
     };
-    let upkeep = Upkeep { fence: Arc::new(Fence::always()), settled: Box::new(|_| {}) };
+    let upkeep = Upkeep { lease_guard: Arc::new(LeaseGuard::forever()), settled: Box::new(|_| {}) };
     Dispatcher::new(network.client(), &options, clock, Metrics::default(), || 0.0, upkeep)
 }
 

@@ -14,7 +14,6 @@ use tokio::task::yield_now;
 use tokio::time::Instant;
 use tokio::time::timeout;
 
-use crate::fence::Fence;
 use crate::http_client::Flights;
 use crate::http_client::client_tests::LONG;
 use crate::http_client::client_tests::client;
@@ -39,6 +38,7 @@ use crate::http_client::resolve::Resolve;
 use crate::http_client::tls::Roots;
 use crate::http_client::tls::Tls;
 use crate::id::TenantId;
+use crate::lease_guard::LeaseGuard;
 use crate::server::Room;
 
 fn pool(tls: Tls) -> Arc<Pool> {
@@ -48,7 +48,7 @@ fn pool(tls: Tls) -> Arc<Pool> {
 
 fn pool_with(guard: Guard, tls: Tls, flights: Flights) -> Arc<Pool> {
     let look_ups = LookUps::new(OneAnswer::new(&["127.0.0.1"]), u64::MAX);
-    Pool::new(Connector::new(guard, look_ups, Arc::new(TcpDial), tls, Arc::new(Fence::always())), flights)
+    Pool::new(Connector::new(guard, look_ups, Arc::new(TcpDial), tls, Arc::new(LeaseGuard::forever())), flights)
 }
 
 fn http1(connection: Option<Connection>) -> Option<Http1> {
@@ -179,7 +179,7 @@ async fn a_tenant_does_not_wait_for_a_connection_that_another_makes() {
     .await;
     let look_ups = LookUps::new(Arc::new(SomeDead), u64::MAX);
     let (guard, tls) = (Guard::new(nets(&["127.0.0.0/8"])), Tls::new(Roots::Given(vec![root])));
-    let connector = Connector::new(guard, look_ups, Arc::new(TcpDial), tls, Arc::new(Fence::always()));
+    let connector = Connector::new(guard, look_ups, Arc::new(TcpDial), tls, Arc::new(LeaseGuard::forever()));
     let (pool, url) = (Pool::new(connector, Flights::unbounded()), server.named("https", "tls.test"));
     let (quiet, loud) = (TenantId::new("quiet"), TenantId::new("loud"));
     pool.connect(&quiet, &url).await.map_err(|error| error.reason().into_owned()).expect("connected");

@@ -16,7 +16,6 @@ use bytes::Bytes;
 use tokio::io::AsyncRead;
 use tokio::io::AsyncWrite;
 use tokio::io::ReadBuf;
-use wafergate::fence::Fence;
 use wafergate::http_client::Flights;
 use wafergate::http_client::answer::Answer;
 use wafergate::http_client::answer::End;
@@ -30,6 +29,7 @@ use wafergate::http_client::receive_url::ReceiveUrl;
 use wafergate::http_client::resolve::Resolve;
 use wafergate::http_client::tls::Roots;
 use wafergate::id::TenantId;
+use wafergate::lease_guard::LeaseGuard;
 
 /// Takes every request, and answers with these bytes, a piece at a time.
 struct Script(VecDeque<Vec<u8>>);
@@ -86,11 +86,11 @@ async fn post(pieces: VecDeque<Vec<u8>>) -> Option<(String, bool)> {
         resolver: Arc::new(Scripted(VecDeque::new())),
         dial: Arc::new(Scripted(pieces)),
         wall_clock: Arc::new(|| UNIX_EPOCH + Duration::from_secs(784_111_777)),
-        fence: Arc::new(Fence::always()),
+        lease_guard: Arc::new(LeaseGuard::forever()),
         flights: Flights::unbounded(),
     });
     let url = ReceiveUrl::parse("http://93.184.216.34/").expect("valid");
-    let caller = Caller { tenant: &TenantId::new("t"), epoch: 0 };
+    let caller = Caller { tenant: &TenantId::new("t"), incarnation: 0 };
     match client.post(caller, &url, &[], Bytes::from_static(b"{}"), Duration::from_secs(1)).await {
         Ok(answer) => {
             let Answer { status, retry_after, coding, body, end } = answer;

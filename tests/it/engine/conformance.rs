@@ -142,11 +142,11 @@ async fn of_many_calls_at_once_one_is_the_first(here: &dyn Engine, there: &dyn E
 async fn a_tunnel_can_be_registered_and_forgotten(here: &dyn Engine) {
     let tunnel = TunnelId::from_bytes(random());
 
-    let epoch = here.register(tunnel, record()).await.expect("registered");
-    assert_eq!(epoch, here.fence().epoch());
+    let incarnation = here.register(tunnel, record()).await.expect("registered");
+    assert_eq!(incarnation, here.lease_guard().incarnation());
     here.settled(tunnel);
     assert!(here.is_up());
-    assert!(here.fence().admits(epoch).await);
+    assert!(here.lease_guard().valid_for(incarnation).await);
 }
 
 async fn a_node_is_named_where_somebody_is_coming(here: &dyn Engine, there: &dyn Engine) {
@@ -229,7 +229,7 @@ async fn they_answer_each_other(here: &Node, there: &Node) {
 async fn a_node_that_was_declared_dead_begins_anew(here: &Node, there: &Node, declare_dead: impl AsyncFn(NodeId)) {
     let (_, dead) = meet(here, there).await;
     let tunnel = TunnelId::from_bytes(random());
-    let epoch = there.engine.register(tunnel, record()).await.expect("registered");
+    let incarnation = there.engine.register(tunnel, record()).await.expect("registered");
 
     declare_dead(dead).await;
 
@@ -239,7 +239,7 @@ async fn a_node_that_was_declared_dead_begins_anew(here: &Node, there: &Node, de
         }
     })
     .await;
-    assert!(!there.engine.fence().admits(epoch).await);
+    assert!(!there.engine.lease_guard().valid_for(incarnation).await);
     within("another name", async { while meet(here, there).await.1 == dead {} }).await;
     they_answer_each_other(here, there).await;
 }

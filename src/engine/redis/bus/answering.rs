@@ -23,8 +23,8 @@ use crate::engine::redis::message::Drop;
 use crate::engine::redis::message::Kind;
 use crate::engine::redis::message::Message;
 use crate::engine::redis::once;
-use crate::fence::Fence;
 use crate::id::NodeId;
+use crate::lease_guard::LeaseGuard;
 use crate::marks::Mark;
 
 /// No question is begun that was asked so long ago: what is done and not answered in time is asked for again, and done twice.
@@ -112,12 +112,12 @@ impl Bus {
     }
 
     /// Answers questions while this node may speak, those of each tenant in the order in which they came.
-    pub(super) async fn answer(self: &Arc<Self>, member: &Arc<dyn Member>, fence: &Arc<Fence>) {
+    pub(super) async fn answer(self: &Arc<Self>, member: &Arc<dyn Member>, lease_guard: &Arc<LeaseGuard>) {
         loop {
             let (flow, message, came) = self.questions.next().await;
             Mark::Asked.pass();
-            fence.opened().await;
-            let epoch = fence.epoch();
+            lease_guard.valid().await;
+            let incarnation = lease_guard.incarnation();
             if message.receiver != *self.me.borrow() {
                 self.metrics.node_message_dropped(Drop::Receiver.as_str());
             } else if self.is_too_old(&message, came) {
@@ -125,7 +125,7 @@ impl Bus {
                 // late for the next ones too.
                 self.metrics.node_message_dropped(Drop::Overload.as_str());
             } else {
-                self.answer_one(message, member, fence, epoch, flow);
+                self.answer_one(message, member, lease_guard, incarnation, flow);
             }
             // What has come meanwhile may be another tenant's, whose turn it is then.
             yield_now().await;
@@ -143,8 +143,8 @@ impl Bus {
         self: &Arc<Self>,
         message: Message,
         member: &Arc<dyn Member>,
-        fence: &Arc<Fence>,
-        epoch: u32,
+        lease_guard: &Arc<LeaseGuard>,
+        incarnation: u32,
         flow: Flow,
     ) {
         let (asker, number) = (message.sender, message.number);
@@ -161,7 +161,7 @@ impl Bus {
         if at_once.is_none() && !work.grow_to(1) {
             return self.metrics.node_message_dropped(Drop::Overload.as_str());
         }
-        let (bus, fence) = (Arc::clone(self), Arc::clone(fence));
+        let (bus, lease_guard) = (Arc::clone(self), Arc::clone(lease_guard));
         tokio::spawn(async move {
             let answer = match at_once {
                 Some(answer) => answer,
@@ -175,7 +175,9 @@ impl Bus {
             match answer {
                 Some(_) if turn.is_err() => bus.metrics.node_message_dropped(Drop::Overload.as_str()),
                 // What this node has seen may be others' now: silence says that it is not known.
-                Some(_) if !fence.permits(epoch) => bus.metrics.node_message_dropped(Drop::Receiver.as_str()),
+                Some(_) if !lease_guard.is_valid_for(incarnation) => {
+                    bus.metrics.node_message_dropped(Drop::Receiver.as_str())
+                }
                 // If it does not arrive, the other node says so.
                 Some(answer) => drop(bus.send(Kind::Answer, asker, number, answer.into()).await),
                 None => bus.metrics.node_message_dropped(Drop::Version.as_str()),

@@ -44,8 +44,8 @@ use crate::engine::Installation;
 use crate::engine::Member;
 use crate::engine::MemoryEngine;
 use crate::fair_semaphore::FairPermit;
-use crate::fence::Fence;
 use crate::id::NodeId;
+use crate::lease_guard::LeaseGuard;
 use crate::metrics::Metrics;
 use crate::share::Pot;
 use questions::Questions;
@@ -235,11 +235,11 @@ impl Bus {
     /// called once.
     ///
     /// Questions have a queue of their own: what this node has asked itself is answered also while it may not speak.
-    pub(super) async fn receive(self: &Arc<Self>, member: &Arc<dyn Member>, fence: &Arc<Fence>) {
+    pub(super) async fn receive(self: &Arc<Self>, member: &Arc<dyn Member>, lease_guard: &Arc<LeaseGuard>) {
         tokio::select! {
             biased;
             () = self.sort(member.as_ref()) => {}
-            () = self.answer(member, fence) => {}
+            () = self.answer(member, lease_guard) => {}
         }
     }
 
