@@ -42,7 +42,7 @@ use wafergate::server::Stream;
 use wafergate::server::TakenOver;
 use wafergate::server::Timeouts;
 use wafergate::webhook::Deliver;
-use wafergate::webhook::Inbox;
+use wafergate::webhook::EventQueue;
 use wafergate::ws;
 use wafergate::ws::TcpSocket;
 
@@ -57,17 +57,17 @@ struct Echo {
 struct IntoEcho(Arc<Echo>);
 
 impl Deliver for IntoEcho {
-    fn enqueue(&self, inbox: &Arc<Inbox>, kind: EventKind, now: Instant) {
+    fn enqueue(&self, event_queue: &Arc<EventQueue>, kind: EventKind, now: Instant) {
         let frame = match kind {
             EventKind::Connect { .. } => return,
             EventKind::Message(Content::Text(text)) => frame::text("", &text),
             EventKind::Message(Content::Binary(bytes)) => frame::binary(&bytes),
             EventKind::Close(_) => {
-                self.0.connections.remove(&inbox.tunnel);
+                self.0.connections.remove(&event_queue.tunnel);
                 return;
             }
         };
-        let connection = self.0.connections.get(&inbox.tunnel).expect("open").clone();
+        let connection = self.0.connections.get(&event_queue.tunnel).expect("open").clone();
         self.0.gateway().send(&connection, &frame, now);
     }
 }

@@ -29,7 +29,7 @@ use wafergate::secret::Secret;
 use wafergate::tenant::Settings;
 use wafergate::tenant::Tenant;
 use wafergate::webhook::Endpoints;
-use wafergate::webhook::Inbox;
+use wafergate::webhook::EventQueue;
 
 use crate::content;
 use crate::start;
@@ -92,9 +92,9 @@ fn connections(takes_all: bool) -> Vec<Arc<Connection<dyn Socket>>> {
         .expect("valid");
     let connect = |id: usize| -> Arc<Connection<dyn Socket>> {
         let tunnel = TunnelId::from_bytes((id as u128).to_be_bytes());
-        let inbox = Arc::new(Inbox::new(tunnel, Arc::clone(&tenant), Arc::clone(&endpoint), 0));
+        let event_queue = Arc::new(EventQueue::new(tunnel, Arc::clone(&tenant), Arc::clone(&endpoint), 0));
         let socket = Memory { takes_all, written: AtomicUsize::new(0) };
-        Arc::new(Connection::new(inbox, Profile::Wafer, socket, Duration::ZERO, 0))
+        Arc::new(Connection::new(event_queue, Profile::Wafer, socket, Duration::ZERO, 0))
     };
     (0..TARGETS).map(connect).collect()
 }

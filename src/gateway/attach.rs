@@ -37,7 +37,7 @@ use crate::protocol::subprotocol::Unacceptable;
 use crate::protocol::ticket::Ticket;
 use crate::tenant::Tenant;
 use crate::webhook::Endpoint;
-use crate::webhook::Inbox;
+use crate::webhook::EventQueue;
 
 /// How long to wait before the engine is asked again for a client that waits at the door.
 const ENGINE_RETRY: Duration = Duration::from_millis(500);
@@ -251,13 +251,13 @@ impl Gateway {
         let (now, opened_unix) = (Instant::now(), self.clock.unix_time());
         let about = ticket.native.map(|about| *about);
         let (groups, user) = about.as_ref().map_or((vec![], None), |about| (about.groups.clone(), about.user.clone()));
-        let inbox = Inbox::new(ticket.tunnel, tenant, endpoint, ticket.key_fingerprint)
+        let event_queue = EventQueue::new(ticket.tunnel, tenant, endpoint, ticket.key_fingerprint)
             .of_incarnation(registration.incarnation);
-        let inbox = Arc::new(match about {
-            Some(about) => inbox.native(about, now, opened_unix),
-            None => inbox,
+        let event_queue = Arc::new(match about {
+            Some(about) => event_queue.native(about, now, opened_unix),
+            None => event_queue,
         });
-        let connection = Arc::new(Connection::new(inbox, profile, socket, opened_unix, self.now_ms()));
+        let connection = Arc::new(Connection::new(event_queue, profile, socket, opened_unix, self.now_ms()));
         let first = match profile {
             Profile::Wafer => {
                 let timeout = frame::text(&packet::timeout(self.options.heartbeat_secs), "");
@@ -270,12 +270,12 @@ impl Gateway {
         let shared: Arc<Connection<dyn Socket>> = connection.clone();
         self.silence.watch(Arc::downgrade(&shared), profile, self.now_ms());
         self.open.insert(ticket.tunnel, shared);
-        self.join_first(&connection.inbox, &groups, user.as_ref());
+        self.join_first(&connection.event_queue, &groups, user.as_ref());
         connection.flush_queued();
         registration.entered.clear();
         self.metrics.connections.inc();
-        tracing::debug!(tunnel.id = %ticket.tunnel, tenant.id = %connection.inbox.tenant.id, "tunnel open");
-        self.deliver.enqueue(&connection.inbox, EventKind::Connect { subprotocol }, now);
+        tracing::debug!(tunnel.id = %ticket.tunnel, tenant.id = %connection.event_queue.tenant.id, "tunnel open");
+        self.deliver.enqueue(&connection.event_queue, EventKind::Connect { subprotocol }, now);
         if self.is_released.load(Ordering::Acquire) {
             connection.close(CloseReason::Drain, now);
         }
@@ -292,17 +292,17 @@ impl Gateway {
         let Phase::Closing(reason) = connection.phase() else {
             return None;
         };
-        if self.open.remove(&connection.inbox.tunnel).is_some() {
-            connection.inbox.close();
-            self.leave_all(&connection.inbox);
+        if self.open.remove(&connection.event_queue.tunnel).is_some() {
+            connection.event_queue.close();
+            self.leave_all(&connection.event_queue);
             self.metrics.connections.dec();
             if reason != CloseReason::CutOff {
                 // Others tell of that one, and count it.
                 self.metrics.close(reason);
                 let closed = Closed { reason, unix_ms: millis(self.clock.unix_time()) };
-                self.engine.closing(connection.inbox.tunnel, closed);
+                self.engine.closing(connection.event_queue.tunnel, closed);
             }
-            tracing::debug!(tunnel.id = %connection.inbox.tunnel, reason = reason.as_str(), "tunnel closed");
+            tracing::debug!(tunnel.id = %connection.event_queue.tunnel, reason = reason.as_str(), "tunnel closed");
         }
         Some(reason)
     }

@@ -136,7 +136,7 @@ impl Drop for Queued {
     fn drop(&mut self) {
         for connection in self.0.drain(..) {
             if catch_unwind(AssertUnwindSafe(|| connection.flush_queued())).is_err() {
-                tracing::error!(tunnel.id = %connection.inbox.tunnel, "a client could not be written to by an error in the gateway");
+                tracing::error!(tunnel.id = %connection.event_queue.tunnel, "a client could not be written to by an error in the gateway");
             }
         }
     }

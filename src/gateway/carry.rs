@@ -44,13 +44,13 @@ impl Gateway {
         now: Instant,
         queued: Option<&mut Queued>,
     ) -> Sent {
-        let counting = (connection.profile == Profile::Native).then(|| Arc::clone(&connection.inbox));
+        let counting = (connection.profile == Profile::Native).then(|| Arc::clone(&connection.event_queue));
         let sent = match queued {
             None => self.send(&connection, frame, now),
             Some(queued) => self.queue(connection, frame, now, queued),
         };
-        if let (Some(inbox), Sent::Accepted) = (counting, sent) {
-            inbox.count_pushed();
+        if let (Some(event_queue), Sent::Accepted) = (counting, sent) {
+            event_queue.count_pushed();
         }
         sent
     }

@@ -22,7 +22,7 @@ use crate::protocol::frame;
 use crate::protocol::frame::Goodbye;
 use crate::protocol::packet;
 use crate::tunnel::Outbox;
-use crate::webhook::Inbox;
+use crate::webhook::EventQueue;
 
 /// Most frames that leave in one write.
 const MAX_PIECES: usize = 64;
@@ -33,7 +33,7 @@ const NOT_LISTENING: u64 = u64::MAX;
 /// One open tunnel.
 pub struct Connection<S: ?Sized> {
     /// Its events; also its id, its tenant and its receive URL.
-    pub inbox: Arc<Inbox>,
+    pub event_queue: Arc<EventQueue>,
     /// What its socket speaks.
     pub profile: Profile,
     /// When it opened, in seconds since 1970: four bytes that lie idle beside the profile anyway.
@@ -75,9 +75,16 @@ pub enum Sent {
 
 impl<S: Socket> Connection<S> {
     /// The connection of a client that was heard just now: `opened` is the time since 1970, `now_ms` since the gateway's start.
-    pub fn new(inbox: Arc<Inbox>, profile: Profile, socket: S, opened: Duration, now_ms: u64) -> Self {
+    pub fn new(event_queue: Arc<EventQueue>, profile: Profile, socket: S, opened: Duration, now_ms: u64) -> Self {
         let opened_unix_secs = u32::try_from(opened.as_secs()).unwrap_or(u32::MAX);
-        Self { inbox, profile, opened_unix_secs, heard_ms: AtomicU64::new(now_ms), writer: Mutex::default(), socket }
+        Self {
+            event_queue,
+            profile,
+            opened_unix_secs,
+            heard_ms: AtomicU64::new(now_ms),
+            writer: Mutex::default(),
+            socket,
+        }
     }
 }
 

@@ -84,19 +84,23 @@ impl Gateway {
 
     /// Tells of an open tunnel of this node.
     pub(super) fn describe_here(&self, connection: &Connection<dyn Socket>) -> Description {
-        let inbox = &connection.inbox;
-        let (user, groups) = inbox.tenant.groups.of(inbox.tunnel);
-        let known = inbox.known();
-        let Demand { in_flight, limit, waiting } = inbox.endpoint.demand();
+        let event_queue = &connection.event_queue;
+        let (user, groups) = event_queue.tenant.groups.of(event_queue.tunnel);
+        let known = event_queue.known();
+        let Demand { in_flight, limit, waiting } = event_queue.endpoint.demand();
         Description {
-            tunnel_id: inbox.tunnel.to_string(),
+            tunnel_id: event_queue.tunnel.to_string(),
             profile: if connection.profile == Profile::Native { "native" } else { "wafer" }.to_owned(),
             user,
             groups,
             metadata: known.metadata,
             node: self.node.clone(),
             connected_since: rfc3339(connection.opened_unix()),
-            queues: Queues { events: inbox.len(), event_bytes: inbox.bytes(), push_bytes: connection.queued_bytes() },
+            queues: Queues {
+                events: event_queue.len(),
+                event_bytes: event_queue.bytes(),
+                push_bytes: connection.queued_bytes(),
+            },
             endpoint: Endpoint { in_flight, in_flight_limit: limit, waiting },
             last_error: known.last_error,
         }

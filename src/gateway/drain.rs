@@ -41,7 +41,7 @@ impl Gateway {
         if self.tenants.tenant(tenant).is_some() {
             return None;
         }
-        let of_tenant = self.open.iter().filter(|entry| entry.value().inbox.tenant.id.as_str() == tenant);
+        let of_tenant = self.open.iter().filter(|entry| entry.value().event_queue.tenant.id.as_str() == tenant);
         let connections: Vec<_> = of_tenant.map(|entry| entry.value().clone()).collect();
         for connection in &connections {
             connection.close(CloseReason::PushedClose, Instant::now());

@@ -18,7 +18,7 @@ use crate::protocol::native::Audience;
 use crate::protocol::native::Name;
 use crate::tenant::Tenant;
 use crate::tenant::TooManyGroups;
-use crate::webhook::Inbox;
+use crate::webhook::EventQueue;
 
 impl Gateway {
     /// Puts a tunnel into a group, wherever it is.
@@ -76,33 +76,33 @@ impl Gateway {
     }
 
     /// Makes a tunnel of this node this user's.
-    pub(super) async fn set_user(&self, inbox: &Inbox, user: &Name) -> Result<(), NativeError> {
-        let (tenant, tunnel) = (&inbox.tenant, inbox.tunnel);
+    pub(super) async fn set_user(&self, event_queue: &EventQueue, user: &Name) -> Result<(), NativeError> {
+        let (tenant, tunnel) = (&event_queue.tenant, event_queue.tunnel);
         let audience = Audience::User(user.clone());
         let _entered = self.engine.enter(tenant.id.as_str(), &audience).await.map_err(away)?;
         let is_open = || self.find(tenant, tunnel).is_some();
         let emptied = tenant.groups.set_user(tunnel, user, is_open).ok_or_else(|| not_open(tunnel))?;
         self.emptied(tenant, emptied);
-        inbox.set_user(user);
+        event_queue.set_user(user);
         self.engine.belongs_to(tunnel, user);
         Ok(())
     }
 
     /// Gives a tunnel that opens what it was requested with. If it has ended meanwhile there is nothing to give.
-    pub(super) fn join_first(&self, inbox: &Inbox, groups: &[Name], user: Option<&Name>) {
-        let is_open = || self.open.contains_key(&inbox.tunnel);
+    pub(super) fn join_first(&self, event_queue: &EventQueue, groups: &[Name], user: Option<&Name>) {
+        let is_open = || self.open.contains_key(&event_queue.tunnel);
         for group in groups {
             // A tunnel opens in fewer groups than it may be in.
-            let _ = inbox.tenant.groups.join(inbox.tunnel, group, is_open);
+            let _ = event_queue.tenant.groups.join(event_queue.tunnel, group, is_open);
         }
         if let Some(user) = user {
-            let _ = inbox.tenant.groups.set_user(inbox.tunnel, user, is_open);
+            let _ = event_queue.tenant.groups.set_user(event_queue.tunnel, user, is_open);
         }
     }
 
     /// A tunnel has ended: it is in no group and nobody's.
-    pub(super) fn leave_all(&self, inbox: &Inbox) {
-        self.emptied(&inbox.tenant, inbox.tenant.groups.remove(inbox.tunnel));
+    pub(super) fn leave_all(&self, event_queue: &EventQueue) {
+        self.emptied(&event_queue.tenant, event_queue.tenant.groups.remove(event_queue.tunnel));
     }
 
     fn emptied(&self, tenant: &Tenant, audiences: impl IntoIterator<Item = Audience>) {

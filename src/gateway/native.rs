@@ -27,7 +27,7 @@ use crate::protocol::wafer::Target;
 use crate::tenant::Tenant;
 use crate::tenant::TooManyGroups;
 use crate::webhook::Act;
-use crate::webhook::Inbox;
+use crate::webhook::EventQueue;
 
 /// What became of the targets of a push or a close. Those not named were reached.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -158,50 +158,50 @@ impl Gateway {
         report
     }
 
-    async fn act_one(&self, inbox: &Inbox, action: Action) -> Result<(), NativeError> {
-        let (tenant, tunnel) = (&inbox.tenant, inbox.tunnel);
+    async fn act_one(&self, event_queue: &EventQueue, action: Action) -> Result<(), NativeError> {
+        let (tenant, tunnel) = (&event_queue.tenant, event_queue.tunnel);
         match action {
             Action::Join(group) => self.join_here(tenant, tunnel, &group).await,
             Action::Leave(group) => self.leave_here(tenant, tunnel, &group),
-            Action::User(user) => self.set_user(inbox, &user).await,
+            Action::User(user) => self.set_user(event_queue, &user).await,
             Action::Close(close) => {
                 self.check_push(tenant, 1, 0, Instant::now())?;
-                self.order_itself(inbox, close_order(close.reason.as_ref()))
+                self.order_itself(event_queue, close_order(close.reason.as_ref()))
             }
             Action::Push(mut push) => match push.to.take() {
                 Some(to) => self.push_native(tenant, to, &push).await.map(drop),
                 None => {
                     self.check_push(tenant, 1, push.payload.len(), Instant::now())?;
-                    self.order_itself(inbox, Order::from(&push.payload))
+                    self.order_itself(event_queue, Order::from(&push.payload))
                 }
             },
         }
     }
 
-    /// Has the tunnel of `inbox`, which is this node's, do what `order` says.
-    fn order_itself(&self, inbox: &Inbox, order: Order<'_>) -> Result<(), NativeError> {
+    /// Has the tunnel of `event_queue`, which is this node's, do what `order` says.
+    fn order_itself(&self, event_queue: &EventQueue, order: Order<'_>) -> Result<(), NativeError> {
         let mut frames = Frames::new(order, &self.metrics);
-        let sent = self.push_one(&inbox.tenant, inbox.tunnel, &mut frames, Instant::now(), None);
-        if sent == Sent::Accepted { Ok(()) } else { Err(not_open(inbox.tunnel)) }
+        let sent = self.push_one(&event_queue.tenant, event_queue.tunnel, &mut frames, Instant::now(), None);
+        if sent == Sent::Accepted { Ok(()) } else { Err(not_open(event_queue.tunnel)) }
     }
 }
 
 #[async_trait]
 impl Act for Gateway {
-    async fn act(&self, inbox: &Inbox, actions: Vec<Action>) {
+    async fn act(&self, event_queue: &EventQueue, actions: Vec<Action>) {
         let lease_guard = self.engine.lease_guard();
-        if inbox.tenant.is_out() {
+        if event_queue.tenant.is_out() {
             actions.iter().for_each(|_| self.metrics.action("failed"));
             return tracing::info!(
-                tunnel.id = %inbox.tunnel,
-                tenant.id = %inbox.tenant.id,
+                tunnel.id = %event_queue.tunnel,
+                tenant.id = %event_queue.tenant.id,
                 actions = actions.len(),
                 "actions of an answer are not done: the tenant has been taken out of the configuration",
             );
         }
         for action in actions {
             Mark::Action.pass();
-            if !lease_guard.valid_for(inbox.incarnation).await {
+            if !lease_guard.valid_for(event_queue.incarnation).await {
                 // The tunnel is others' now, and so is what its business server asks for.
                 return;
             }
@@ -209,16 +209,16 @@ impl Act for Gateway {
             // In the middle of it, its tunnel may become others', who do what is asked for themselves.
             let done = tokio::select! {
                 biased;
-                () = lease_guard.expired(inbox.incarnation) => return,
-                done = self.act_one(inbox, action) => done,
+                () = lease_guard.expired(event_queue.incarnation) => return,
+                done = self.act_one(event_queue, action) => done,
             };
             match done {
                 Ok(()) => self.metrics.action("ok"),
                 Err(error) => {
                     self.metrics.action("failed");
                     tracing::info!(
-                        tunnel.id = %inbox.tunnel,
-                        tenant.id = %inbox.tenant.id,
+                        tunnel.id = %event_queue.tunnel,
+                        tenant.id = %event_queue.tenant.id,
                         action = word,
                         reason = %error,
                         "an action of an answer could not be done",

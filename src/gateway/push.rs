@@ -171,8 +171,8 @@ impl Gateway {
     pub(super) fn find(&self, tenant: &Arc<Tenant>, id: TunnelId) -> Option<Arc<Connection<dyn Socket>>> {
         let connection = self.open.get(&id)?;
         // One of an earlier life of this node is about to be closed: it is others'.
-        let is_own = Arc::ptr_eq(&connection.inbox.tenant, tenant)
-            && connection.inbox.incarnation == self.engine.lease_guard().incarnation();
+        let is_own = Arc::ptr_eq(&connection.event_queue.tenant, tenant)
+            && connection.event_queue.incarnation == self.engine.lease_guard().incarnation();
         is_own.then(|| Arc::clone(&connection))
     }
 

@@ -1,4 +1,4 @@
-//! Empties inboxes: one small task for each tunnel with events, which posts them one at a time.
+//! Empties event queues: one small task for each tunnel with events, which posts them one at a time.
 
 use std::sync::Arc;
 use std::sync::OnceLock;
@@ -17,7 +17,7 @@ use tokio::time::timeout_at;
 
 use super::Act;
 use super::Deliver;
-use super::inbox::Inbox;
+use super::event_queue::EventQueue;
 use super::outcome::Judgement;
 use super::outcome::judge;
 use super::resign::Outgoing;
@@ -151,24 +151,24 @@ impl Dispatcher {
 }
 
 impl Deliver for Dispatcher {
-    fn enqueue(&self, inbox: &Arc<Inbox>, kind: EventKind, now: Instant) {
+    fn enqueue(&self, event_queue: &Arc<EventQueue>, kind: EventKind, now: Instant) {
         self.0.pending.fetch_add(1, Ordering::AcqRel);
         self.0.pending_by_kind[kind_index(&kind)].fetch_add(1, Ordering::AcqRel);
         self.0.metrics.webhook_queue.inc();
-        if inbox.push(kind, now) {
-            tokio::spawn(run(Arc::clone(&self.0), Arc::clone(inbox)));
+        if event_queue.push(kind, now) {
+            tokio::spawn(run(Arc::clone(&self.0), Arc::clone(event_queue)));
         }
     }
 }
 
-/// Delivers what waits in `inbox` until it is empty.
+/// Delivers what waits in `event_queue` until it is empty.
 ///
 /// While it waits, this future is small: thousands of them wait for a business server that is down. So it holds no event then: the
 /// lane has it.
-async fn run(inner: Arc<Inner>, inbox: Arc<Inbox>) {
-    let at_work = AtWork { inner: &inner, inbox: &inbox };
+async fn run(inner: Arc<Inner>, event_queue: Arc<EventQueue>) {
+    let at_work = AtWork { inner: &inner, event_queue: &event_queue };
     loop {
-        let next = inner.next(&inbox);
+        let next = inner.next(&event_queue);
         match next {
             Next::Idle => break,
             Next::WaitUntil(at) => {
@@ -178,15 +178,15 @@ async fn run(inner: Arc<Inner>, inbox: Arc<Inbox>) {
             }
             Next::Expired(_) | Next::Send { .. } => {}
         }
-        if !inner.upkeep.lease_guard.valid_for(inbox.incarnation).await {
-            inner.abandon(&inbox, next);
+        if !inner.upkeep.lease_guard.valid_for(event_queue.incarnation).await {
+            inner.abandon(&event_queue, next);
             break;
         }
         match next {
-            Next::Expired(taken) => inner.expire(&inbox, &taken.event),
+            Next::Expired(taken) => inner.expire(&event_queue, &taken.event),
             Next::Send { deadline, is_late } => {
-                if let Some(permits) = admit(&inbox.endpoint, is_late, deadline).await {
-                    Box::pin(inner.attempt(&inbox, permits)).await;
+                if let Some(permits) = admit(&event_queue.endpoint, is_late, deadline).await {
+                    Box::pin(inner.attempt(&event_queue, permits)).await;
                 }
             }
             Next::Idle | Next::WaitUntil(_) => {}
@@ -195,10 +195,10 @@ async fn run(inner: Arc<Inner>, inbox: Arc<Inbox>) {
     std::mem::forget(at_work);
 }
 
-/// A task at work on an inbox. One that panics is followed by another, so that no tunnel falls silent for ever.
+/// A task at work on an event_queue. One that panics is followed by another, so that no tunnel falls silent for ever.
 struct AtWork<'a> {
     inner: &'a Arc<Inner>,
-    inbox: &'a Arc<Inbox>,
+    event_queue: &'a Arc<EventQueue>,
 }
 
 /// What an attempt sends.
@@ -219,17 +219,17 @@ impl Drop for AtWork<'_> {
         let Ok(runtime) = Handle::try_current() else { return };
         if !std::thread::panicking() {
             // The runtime ends, and this task with it.
-            return self.inbox.update(|state| state.is_running = false);
+            return self.event_queue.update(|state| state.is_running = false);
         }
         tracing::error!(
-            tunnel.id = %self.inbox.tunnel,
-            tenant.id = %self.inbox.tenant.id,
+            tunnel.id = %self.event_queue.tunnel,
+            tenant.id = %self.event_queue.tenant.id,
             "delivering a tunnel's events panicked, which is a fault of the gateway: they are tried again"
         );
-        let (inner, inbox) = (Arc::clone(self.inner), Arc::clone(self.inbox));
+        let (inner, event_queue) = (Arc::clone(self.inner), Arc::clone(self.event_queue));
         runtime.spawn(async move {
             sleep(AGAIN_AFTER).await;
-            run(inner, inbox).await;
+            run(inner, event_queue).await;
         });
     }
 }
@@ -276,8 +276,8 @@ enum Next<'a> {
 }
 
 impl Inner {
-    fn next(&self, inbox: &Inbox) -> Next<'_> {
-        let (step, is_late) = inbox.update(|state| {
+    fn next(&self, event_queue: &EventQueue) -> Next<'_> {
+        let (step, is_late) = event_queue.update(|state| {
             let step = state.lane.poll(Instant::now().into_std(), &self.ttl);
             state.is_running = !matches!(step, Step::Idle);
             (step, state.is_late)
@@ -291,14 +291,16 @@ impl Inner {
     }
 
     /// Makes one attempt and tells the lane and the breaker how it ended. What the answer asks for is done before the next event.
-    async fn attempt(&self, inbox: &Inbox, permits: Permits<'_>) {
+    async fn attempt(&self, event_queue: &EventQueue, permits: Permits<'_>) {
         let started = Instant::now();
         // It may have waited long for its permits.
         Mark::EventAdmitted.pass();
-        if !self.upkeep.lease_guard.is_valid_for(inbox.incarnation) {
+        if !self.upkeep.lease_guard.is_valid_for(event_queue.incarnation) {
             return;
         }
-        let Some(Prepared { event, companions, together, is_untried, is_first }) = self.prepare(inbox) else { return };
+        let Some(Prepared { event, companions, together, is_untried, is_first }) = self.prepare(event_queue) else {
+            return;
+        };
         let event = &event;
         if is_untried {
             for event in std::iter::once(event).chain(&companions) {
@@ -309,7 +311,8 @@ impl Inner {
             }
         }
         let unix_secs = self.clock.unix_time().as_secs();
-        let outgoing = Outgoing { inbox, event, companions: &companions, together, unix_secs, limit: self.timeout };
+        let outgoing =
+            Outgoing { event_queue, event, companions: &companions, together, unix_secs, limit: self.timeout };
         let on_refusal = || self.metrics.webhook(event.kind.as_str(), WebhookResult::Retry);
         let result = outgoing.post(&self.client, on_refusal).await;
 
@@ -318,34 +321,37 @@ impl Inner {
         self.metrics.webhook_duration(event.kind.as_str(), now - started);
         let strain = strain(&result, now - started);
         let reason = judgement.reason.as_ref();
-        permits.end(&End { health: judgement.health, strain, tunnel: inbox.tunnel, reason });
+        permits.end(&End { health: judgement.health, strain, tunnel: event_queue.tunnel, reason });
         Mark::EventAnswered.pass();
-        if !self.upkeep.lease_guard.valid_for(inbox.incarnation).await {
+        if !self.upkeep.lease_guard.valid_for(event_queue.incarnation).await {
             // Others tell of the tunnel, and do what their answers ask for.
             return;
         }
-        let judgement = weigh(inbox, judgement, now);
+        let judgement = weigh(event_queue, judgement, now);
         let judgement = Judgement { verdict: self.within_its_time(event, judgement.verdict, now), ..judgement };
         if judgement.verdict == Verdict::Split {
             tracing::warn!(
-                tunnel.id = %inbox.tunnel,
-                tenant.id = %inbox.tenant.id,
+                tunnel.id = %event_queue.tunnel,
+                tenant.id = %event_queue.tenant.id,
                 events = 1 + companions.len(),
-                url = %inbox.endpoint.url,
+                url = %event_queue.endpoint.url,
                 reason = judgement.reason.as_ref(),
                 "a batch is refused, each of its events is sent alone",
             );
         }
         // From here on nothing makes it repeat an event that was answered, not even a panic in what its answer asks for.
-        inbox.update(|state| {
+        event_queue.update(|state| {
             state.is_late = strain == Strain::TimedOut;
             state.lane.handle(judgement.verdict, now.into_std(), (self.jitter)());
         });
         let is_over = matches!(judgement.verdict, Verdict::Delivered | Verdict::Final);
-        let settled = is_over.then(|| Settled { inner: self, tunnel: inbox.tunnel, event, companions: &companions });
-        std::iter::once(event).chain(&companions).for_each(|event| self.report(inbox, event, &judgement, is_first));
+        let settled =
+            is_over.then(|| Settled { inner: self, tunnel: event_queue.tunnel, event, companions: &companions });
+        std::iter::once(event)
+            .chain(&companions)
+            .for_each(|event| self.report(event_queue, event, &judgement, is_first));
         match &result {
-            Ok(answer) if judgement.verdict == Verdict::Delivered => self.act(inbox, event, answer).await,
+            Ok(answer) if judgement.verdict == Verdict::Delivered => self.act(event_queue, event, answer).await,
             // That it is given up says why.
             Ok(answer) if answer.status.is_success() && said::actions(answer).is_err() => {
                 self.metrics.action("invalid");
@@ -367,9 +373,9 @@ impl Inner {
     }
 
     /// What is to be sent.
-    fn prepare(&self, inbox: &Inbox) -> Option<Prepared> {
-        let travel_together = inbox.is_native() && inbox.tenant.settings().webhook_batch;
-        let lane = &mut inbox.state.lock().lane;
+    fn prepare(&self, event_queue: &EventQueue) -> Option<Prepared> {
+        let travel_together = event_queue.is_native() && event_queue.tenant.settings().webhook_batch;
+        let lane = &mut event_queue.state.lock().lane;
         Some(Prepared {
             event: lane.first()?.clone(),
             companions: lane.companions(travel_together),
@@ -380,30 +386,30 @@ impl Inner {
     }
 
     /// Does what the answer to an event asks for.
-    async fn act(&self, inbox: &Inbox, event: &Event, answer: &Answer) {
+    async fn act(&self, event_queue: &EventQueue, event: &Event, answer: &Answer) {
         let actions = match said::actions(answer) {
             Ok(actions) if actions.is_empty() => return,
             Ok(actions) => actions,
             Err(defect) => {
                 self.metrics.action("invalid");
-                inbox.note_error(&format!("the actions in an answer cannot be read: {defect}"));
+                event_queue.note_error(&format!("the actions in an answer cannot be read: {defect}"));
                 return tracing::warn!(
-                    tunnel.id = %inbox.tunnel,
-                    tenant.id = %inbox.tenant.id,
+                    tunnel.id = %event_queue.tunnel,
+                    tenant.id = %event_queue.tenant.id,
                     event = event.kind.as_str(),
                     event.sequence = event.sequence,
-                    url = %inbox.endpoint.url,
+                    url = %event_queue.endpoint.url,
                     reason = defect,
                     "the actions in an answer cannot be read, none is done",
                 );
             }
         };
         if let Some(actor) = self.actor.get().and_then(Weak::upgrade) {
-            actor.act(inbox, actions).await;
+            actor.act(event_queue, actions).await;
         }
     }
 
-    fn report(&self, inbox: &Inbox, event: &Event, judgement: &Judgement, is_first: bool) {
+    fn report(&self, event_queue: &EventQueue, event: &Event, judgement: &Judgement, is_first: bool) {
         let result = match judgement.verdict {
             Verdict::Delivered => WebhookResult::Ok,
             Verdict::Retry(_) | Verdict::Refused | Verdict::Split => WebhookResult::Retry,
@@ -412,50 +418,50 @@ impl Inner {
         self.metrics.webhook(event.kind.as_str(), result);
         let reason = judgement.reason.as_ref();
         if judgement.verdict != Verdict::Delivered {
-            inbox.note_error(reason);
+            event_queue.note_error(reason);
         }
         match judgement.verdict {
             Verdict::Delivered => tracing::debug!(
-                tunnel.id = %inbox.tunnel,
+                tunnel.id = %event_queue.tunnel,
                 event = event.kind.as_str(),
                 event.sequence = event.sequence,
                 "event delivered",
             ),
             Verdict::Retry(_) | Verdict::Refused if is_first => tracing::warn!(
-                tunnel.id = %inbox.tunnel,
-                tenant.id = %inbox.tenant.id,
+                tunnel.id = %event_queue.tunnel,
+                tenant.id = %event_queue.tenant.id,
                 event = event.kind.as_str(),
                 event.sequence = event.sequence,
-                url = %inbox.endpoint.url,
+                url = %event_queue.endpoint.url,
                 reason,
                 "webhook failed, retrying",
             ),
             Verdict::Retry(_) | Verdict::Refused | Verdict::Split => tracing::debug!(
-                tunnel.id = %inbox.tunnel,
+                tunnel.id = %event_queue.tunnel,
                 event = event.kind.as_str(),
                 event.sequence = event.sequence,
                 reason,
                 "webhook failed again, retrying",
             ),
-            Verdict::Final => give_up(inbox, event, reason),
+            Verdict::Final => give_up(event_queue, event, reason),
         }
     }
 
-    fn expire(&self, inbox: &Inbox, event: &Event) {
-        inbox.note_expired(EXPIRED);
+    fn expire(&self, event_queue: &EventQueue, event: &Event) {
+        event_queue.note_expired(EXPIRED);
         self.metrics.webhook(event.kind.as_str(), WebhookResult::Expired);
-        give_up(inbox, event, EXPIRED);
-        self.settle(inbox.tunnel, event);
+        give_up(event_queue, event, EXPIRED);
+        self.settle(event_queue.tunnel, event);
     }
 
     /// The tunnel is another node's to speak for, also of an event that has just expired.
-    fn abandon(&self, inbox: &Inbox, next: Next<'_>) {
-        let abandoned = inbox.update(|state| {
+    fn abandon(&self, event_queue: &EventQueue, next: Next<'_>) {
+        let abandoned = event_queue.update(|state| {
             state.is_running = false;
             state.lane.drain().collect::<Vec<_>>()
         });
         let events = abandoned.len() + usize::from(matches!(next, Next::Expired(_)));
-        tracing::debug!(tunnel.id = %inbox.tunnel, events, "events left to others");
+        tracing::debug!(tunnel.id = %event_queue.tunnel, events, "events left to others");
         abandoned.iter().for_each(|event| self.one_less(event));
     }
 
@@ -488,13 +494,13 @@ fn is_close(event: &Event) -> bool {
 }
 
 /// A judgement in the light of the attempts before, with words for what makes it final in the end.
-fn weigh(inbox: &Inbox, judgement: Judgement, now: Instant) -> Judgement {
+fn weigh(event_queue: &EventQueue, judgement: Judgement, now: Instant) -> Judgement {
     let max_attempts = match judgement.verdict {
-        Verdict::Retry(_) => inbox.tenant.settings().max_attempts,
+        Verdict::Retry(_) => event_queue.tenant.settings().max_attempts,
         _ => 0,
     };
     let failure = Failure { counts: judgement.counts, is_unknown: judgement.is_unknown };
-    let verdict = inbox.state.lock().lane.weigh(judgement.verdict, failure, now.into_std(), max_attempts);
+    let verdict = event_queue.state.lock().lane.weigh(judgement.verdict, failure, now.into_std(), max_attempts);
     let reason = match (judgement.verdict, verdict) {
         (Verdict::Refused, Verdict::Final) => format!("{}, for ten minutes", judgement.reason).into(),
         (Verdict::Retry(_), Verdict::Final) => {
@@ -523,13 +529,13 @@ fn strain(result: &Result<Answer, AttemptError>, took: Duration) -> Strain {
     }
 }
 
-fn give_up(inbox: &Inbox, event: &Event, reason: &str) {
+fn give_up(event_queue: &EventQueue, event: &Event, reason: &str) {
     tracing::warn!(
-        tunnel.id = %inbox.tunnel,
-        tenant.id = %inbox.tenant.id,
+        tunnel.id = %event_queue.tunnel,
+        tenant.id = %event_queue.tenant.id,
         event = event.kind.as_str(),
         event.sequence = event.sequence,
-        url = %inbox.endpoint.url,
+        url = %event_queue.endpoint.url,
         reason,
         "event given up",
     );

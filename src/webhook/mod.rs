@@ -1,8 +1,8 @@
-//! Events on their way to business servers: each tunnel's inbox, and the dispatcher that empties it.
+//! Events on their way to business servers: each tunnel's event queue, and the dispatcher that empties it.
 
 mod dispatcher;
 mod endpoint;
-mod inbox;
+mod event_queue;
 mod native;
 mod outcome;
 mod request;
@@ -24,20 +24,20 @@ pub use dispatcher::Upkeep;
 pub use endpoint::Demand;
 pub use endpoint::Endpoint;
 pub use endpoint::Endpoints;
-pub use inbox::Inbox;
+pub use event_queue::EventQueue;
 pub use native::Known;
 
 /// Takes the events of tunnels.
 pub trait Deliver: Send + Sync + 'static {
-    /// Puts an event behind those that wait in `inbox`. They are delivered one at a time and in this order.
+    /// Puts an event behind those that wait in `event_queue`. They are delivered one at a time and in this order.
     ///
-    /// There is always room; whoever produces events asks [`Inbox::is_full`] and stops.
-    fn enqueue(&self, inbox: &Arc<Inbox>, kind: EventKind, now: Instant);
+    /// There is always room; whoever produces events asks [`EventQueue::is_full`] and stops.
+    fn enqueue(&self, event_queue: &Arc<EventQueue>, kind: EventKind, now: Instant);
 }
 
 /// Does what the answers to events ask for. The gateway above is the one who can.
 #[async_trait]
 pub trait Act: Send + Sync + 'static {
-    /// Does `actions` in order, for the tunnel of `inbox`. What cannot be done is counted and logged, and the others are done.
-    async fn act(&self, inbox: &Inbox, actions: Vec<Action>);
+    /// Does `actions` in order, for the tunnel of `event_queue`. What cannot be done is counted and logged, and the others are done.
+    async fn act(&self, event_queue: &EventQueue, actions: Vec<Action>);
 }

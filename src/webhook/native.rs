@@ -5,8 +5,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::inbox::Inbox;
-use super::inbox::State;
+use super::event_queue::EventQueue;
+use super::event_queue::State;
 use crate::clock::rfc3339;
 use crate::delivery::Event;
 use crate::delivery::EventKind;
@@ -53,13 +53,13 @@ pub struct Known {
     pub last_error: Option<String>,
 }
 
-impl Inbox {
-    /// The same inbox, of a native tunnel that was requested with `requested`.
+impl EventQueue {
+    /// The same event queue, of a native tunnel that was requested with `requested`.
     pub fn native(self, requested: ticket::About, opened: Instant, opened_unix: Duration) -> Self {
         self.being(Native::new(requested, opened, opened_unix))
     }
 
-    /// The same inbox, of another node's native tunnel that ended at this time, by both clocks: only its end is to be told.
+    /// The same event queue, of another node's native tunnel that ended at this time, by both clocks: only its end is to be told.
     pub fn adopted(self, user: Option<Name>, trace: Option<Trace>, ended: Instant, ended_unix: Duration) -> Self {
         let requested = ticket::About { user, trace, ..ticket::About::default() };
         self.being(Native { is_adopted: true, ..Native::new(requested, ended, ended_unix) })
@@ -133,13 +133,14 @@ pub(super) struct Told {
 }
 
 /// Tells the events of a native tunnel: as one, or as a batch; `id` makes the id of each.
-pub(super) fn tell(inbox: &Inbox, events: &[Event], is_batch: bool, id: impl Fn(&Event) -> String) -> Told {
-    let state = inbox.state.lock();
+pub(super) fn tell(event_queue: &EventQueue, events: &[Event], is_batch: bool, id: impl Fn(&Event) -> String) -> Told {
+    let state = event_queue.state.lock();
     let native = state.native();
-    let trace = native.and_then(|native| native.requested.trace).unwrap_or_else(|| Trace::of_tunnel(inbox.tunnel));
+    let trace =
+        native.and_then(|native| native.requested.trace).unwrap_or_else(|| Trace::of_tunnel(event_queue.tunnel));
     let first = events.first().map_or(0, |event| event.sequence);
     let mut bodies: Vec<String> =
-        events.iter().map(|event| tell_one(inbox, event, native, &trace, &id(event))).collect();
+        events.iter().map(|event| tell_one(event_queue, event, native, &trace, &id(event))).collect();
     let traceparent = trace.parent(first);
     let (content_type, body) = match is_batch {
         false => (event::CONTENT_TYPE, bodies.remove(0)),
@@ -148,15 +149,15 @@ pub(super) fn tell(inbox: &Inbox, events: &[Event], is_batch: bool, id: impl Fn(
     Told { content_type, body: body.into(), traceparent }
 }
 
-fn tell_one(inbox: &Inbox, event: &Event, native: Option<&Native>, trace: &Trace, id: &str) -> String {
+fn tell_one(event_queue: &EventQueue, event: &Event, native: Option<&Native>, trace: &Trace, id: &str) -> String {
     let at = native.map_or(Duration::ZERO, |native| {
         native.opened_unix + event.received.saturating_duration_since(native.opened.into_std())
     });
     let is_adopted = native.is_some_and(|native| native.is_adopted);
     let told = event::Event {
         id,
-        tunnel: inbox.tunnel,
-        tenant: inbox.tenant.id.as_str(),
+        tunnel: event_queue.tunnel,
+        tenant: event_queue.tenant.id.as_str(),
         user: native.and_then(|native| native.user.as_ref()).map(Name::as_str),
         sequence: (!is_adopted).then_some(event.sequence),
         time: &rfc3339(at),

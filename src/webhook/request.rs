@@ -6,7 +6,7 @@ use hyper::header::HeaderName;
 use hyper::header::HeaderValue;
 use hyper::header::USER_AGENT;
 
-use super::inbox::Inbox;
+use super::event_queue::EventQueue;
 use super::native;
 use crate::delivery::Event;
 use crate::delivery::EventKind;
@@ -45,53 +45,59 @@ impl Headers {
 /// The id of an event: the same for every attempt, and never used for another event.
 ///
 /// Each node that may have to send a tunnel's `close` gives it the same one.
-pub(super) fn webhook_id(inbox: &Inbox, event: &Event) -> String {
+pub(super) fn webhook_id(event_queue: &EventQueue, event: &Event) -> String {
     if matches!(event.kind, EventKind::Close(_)) {
-        return format!("msg_{}_close", inbox.tunnel);
+        return format!("msg_{}_close", event_queue.tunnel);
     }
-    format!("msg_{}_{}", inbox.tunnel, event.sequence)
+    format!("msg_{}_{}", event_queue.tunnel, event.sequence)
 }
 
 /// Signs `event`, and those that travel with it, with its tenant's keys as they are now. Events that set out `together`, the first and the
 /// last one by their numbers, have an id of their own at every attempt.
 pub(super) fn sign(
-    inbox: &Inbox,
+    event_queue: &EventQueue,
     event: &Event,
     companions: &[Event],
     together: Option<(u64, u64)>,
     unix_secs: u64,
 ) -> Signed {
-    let settings = inbox.tenant.settings();
-    if !inbox.is_native() {
-        let key = inbox.tenant.signing_key(&settings, inbox.key_fingerprint);
-        return sign_wafer(inbox, event, &settings, key, unix_secs);
+    let settings = event_queue.tenant.settings();
+    if !event_queue.is_native() {
+        let key = event_queue.tenant.signing_key(&settings, event_queue.key_fingerprint);
+        return sign_wafer(event_queue, event, &settings, key, unix_secs);
     }
     let events: Vec<Event> = std::iter::once(event).chain(companions).cloned().collect();
     let native::Told { content_type, body, traceparent } =
-        native::tell(inbox, &events, together.is_some(), |event| webhook_id(inbox, event));
+        native::tell(event_queue, &events, together.is_some(), |event| webhook_id(event_queue, event));
     let id = match together {
-        Some((first, last)) => format!("msg_{}_{first}-{last}", inbox.tunnel),
-        None => webhook_id(inbox, event),
+        Some((first, last)) => format!("msg_{}_{first}-{last}", event_queue.tunnel),
+        None => webhook_id(event_queue, event),
     };
     let [a, b, c, d, e] = headers(content_type, id, &settings, unix_secs, &body);
     Signed { headers: Headers::Native([a, b, c, d, e, (TRACEPARENT, ascii(traceparent))]), body }
 }
 
 /// Signs an event of a Wafer tunnel with `key` in its body, and with all keys beside it.
-pub(super) fn sign_wafer(inbox: &Inbox, event: &Event, settings: &Settings, key: &Key, unix_secs: u64) -> Signed {
-    let body = wafer_body(inbox, event, key);
-    let headers = headers("application/json", webhook_id(inbox, event), settings, unix_secs, &body);
+pub(super) fn sign_wafer(
+    event_queue: &EventQueue,
+    event: &Event,
+    settings: &Settings,
+    key: &Key,
+    unix_secs: u64,
+) -> Signed {
+    let body = wafer_body(event_queue, event, key);
+    let headers = headers("application/json", webhook_id(event_queue, event), settings, unix_secs, &body);
     Signed { headers: Headers::Wafer(headers), body }
 }
 
-fn wafer_body(inbox: &Inbox, event: &Event, key: &Key) -> Bytes {
+fn wafer_body(event_queue: &EventQueue, event: &Event, key: &Key) -> Bytes {
     let wafer_event = match &event.kind {
         EventKind::Connect { .. } => wafer::Event::Connect,
         EventKind::Message(Content::Text(text)) => wafer::Event::Message(text),
         EventKind::Message(Content::Binary(_)) => unreachable!("a Wafer session ignores binary frames"),
         EventKind::Close(_) => wafer::Event::Close,
     };
-    Bytes::from(wafer::webhook_body(inbox.tunnel, wafer_event, key.secret().expose()))
+    Bytes::from(wafer::webhook_body(event_queue.tunnel, wafer_event, key.secret().expose()))
 }
 
 fn headers(content_type: &'static str, id: String, settings: &Settings, unix_secs: u64, body: &[u8]) -> [Header; 5] {

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::inbox::Inbox;
+use super::event_queue::EventQueue;
 use super::outcome::Sent;
 use super::outcome::judge;
 use super::request;
@@ -25,7 +25,7 @@ type Posted = Result<Answer, AttemptError>;
 
 /// An event that is about to be posted.
 pub(super) struct Outgoing<'a> {
-    pub(super) inbox: &'a Inbox,
+    pub(super) event_queue: &'a EventQueue,
     pub(super) event: &'a Event,
     /// Those that travel with it.
     pub(super) companions: &'a [Event],
@@ -41,7 +41,7 @@ impl Outgoing<'_> {
     /// What an answer is judged by.
     pub(super) fn sent(&self) -> Sent {
         Sent {
-            is_native: self.inbox.is_native(),
+            is_native: self.event_queue.is_native(),
             is_close: matches!(self.event.kind, EventKind::Close(_)),
             is_batch: !self.companions.is_empty(),
         }
@@ -49,11 +49,11 @@ impl Outgoing<'_> {
 
     /// Posts the event, with those that travel with it, and gives the last word on it. Tells `on_refusal` of each answer before that.
     pub(super) async fn post(&self, client: &Client, on_refusal: impl Fn()) -> Posted {
-        let settings = self.inbox.tenant.settings();
-        let signed_with = self.inbox.tenant.signing_key(&settings, self.inbox.key_fingerprint);
-        let signed = request::sign(self.inbox, self.event, self.companions, self.together, self.unix_secs);
+        let settings = self.event_queue.tenant.settings();
+        let signed_with = self.event_queue.tenant.signing_key(&settings, self.event_queue.key_fingerprint);
+        let signed = request::sign(self.event_queue, self.event, self.companions, self.together, self.unix_secs);
         let first = self.send(client, signed).await;
-        if self.inbox.is_native() || settings.keys.len() < 2 || !may_refuse_signature(&first) {
+        if self.event_queue.is_native() || settings.keys.len() < 2 || !may_refuse_signature(&first) {
             return first;
         }
         let others = settings.keys.iter().filter(|key| key.fingerprint() != signed_with.fingerprint());
@@ -71,7 +71,7 @@ impl Outgoing<'_> {
     ) -> Option<Posted> {
         for key in others {
             on_refusal();
-            let signed = request::sign_wafer(self.inbox, self.event, settings, key, self.unix_secs);
+            let signed = request::sign_wafer(self.event_queue, self.event, settings, key, self.unix_secs);
             let posted = self.send(client, signed).await;
             if may_refuse_signature(&posted) {
                 continue;
@@ -85,13 +85,13 @@ impl Outgoing<'_> {
     }
 
     async fn send(&self, client: &Client, signed: Signed) -> Posted {
-        let Inbox { tenant, incarnation, endpoint, .. } = self.inbox;
+        let EventQueue { tenant, incarnation, endpoint, .. } = self.event_queue;
         let caller = Caller { tenant: &tenant.id, incarnation: *incarnation };
         client.post(caller, &endpoint.url, signed.headers.as_slice(), signed.body, self.limit).await
     }
 
     fn was_taken(&self, settings: &Settings, key: &Key) {
-        let Inbox { tenant, endpoint, key_fingerprint, .. } = self.inbox;
+        let EventQueue { tenant, endpoint, key_fingerprint, .. } = self.event_queue;
         if tenant.took(settings, *key_fingerprint, key) {
             tracing::info!(
                 tenant.id = %tenant.id,

@@ -159,7 +159,7 @@ impl<S: Socket> Task<S> {
     /// Ready when the pause ends; not to be called when there is none.
     pub(super) fn poll_pause(&mut self, cx: &mut Context<'_>) -> Poll<PauseEnd> {
         match &mut self.pause {
-            Some(pause) => pause.poll(cx, &self.gateway, &self.connection.inbox),
+            Some(pause) => pause.poll(cx, &self.gateway, &self.connection.event_queue),
             None => Poll::Ready(PauseEnd::Over),
         }
     }
@@ -187,7 +187,7 @@ impl<S: Socket> Task<S> {
         let now = Instant::now();
         self.connection.heard(self.gateway.ms_at(now));
         let (gateway, connection) = (&self.gateway, &self.connection);
-        let settings = connection.inbox.tenant.settings();
+        let settings = connection.event_queue.tenant.settings();
         let limits = SessionLimits {
             max_message_bytes: gateway.tunnel_options().max_message_bytes,
             message_rate: settings.message_rate_per_connection(),
@@ -200,7 +200,7 @@ impl<S: Socket> Task<S> {
             Action::Deliver(content) => {
                 reply(gateway, connection, &mut replies, now);
                 if tenant_rate
-                    .is_some_and(|rate| connection.inbox.tenant.usage.take_message(rate, now.into_std()).is_err())
+                    .is_some_and(|rate| connection.event_queue.tenant.usage.take_message(rate, now.into_std()).is_err())
                 {
                     owed += 1;
                 }
@@ -211,7 +211,7 @@ impl<S: Socket> Task<S> {
         });
         reply(gateway, connection, &mut replies, now);
         handled.map_err(End::Fault).and(end)?;
-        if owed > 0 || self.connection.inbox.is_full(self.gateway.tunnel_options().inbox_bytes) {
+        if owed > 0 || self.connection.event_queue.is_full(self.gateway.tunnel_options().inbox_bytes) {
             self.stop_reading(owed);
         }
         Ok(())
@@ -241,7 +241,7 @@ impl<S: Socket> Task<S> {
     /// Hands over the `close` event, once: nothing of this tunnel comes behind it.
     pub(super) fn tell(&mut self, reason: CloseReason) {
         if !std::mem::replace(&mut self.has_told, true) {
-            self.gateway.deliver().enqueue(&self.connection.inbox, EventKind::Close(reason), Instant::now());
+            self.gateway.deliver().enqueue(&self.connection.event_queue, EventKind::Close(reason), Instant::now());
         }
     }
 }
@@ -258,7 +258,7 @@ impl<S: Socket> Drop for Task<S> {
 
 fn deliver<S: Socket>(gateway: &Gateway, connection: &Connection<S>, content: Content, now: Instant) {
     gateway.metrics.messages_received.inc();
-    gateway.deliver().enqueue(&connection.inbox, EventKind::Message(content), now);
+    gateway.deliver().enqueue(&connection.event_queue, EventKind::Message(content), now);
 }
 
 /// Sends what has to be answered, in one write. If that fails the connection has ended, which the loop finds out.

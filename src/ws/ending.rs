@@ -18,7 +18,7 @@ use crate::protocol::frame::Goodbye;
 /// How long a client has to answer a close frame before its socket is dropped.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Longest wait for data of a client that has hung up and whose inbox is full: events expire long before.
+/// Longest wait for data of a client that has hung up and whose event queue is full: events expire long before.
 const HUNG_UP_TIMEOUT: Duration = Duration::from_secs(24 * 3_600);
 
 /// What is done with data that a client sends behind the end.
@@ -71,7 +71,7 @@ impl<S: Socket> Task<S> {
 
     /// Says what was wrong with what the client sent.
     fn log(&self, end: End) {
-        let (tunnel, tenant) = (self.connection.inbox.tunnel, &self.connection.inbox.tenant.id);
+        let (tunnel, tenant) = (self.connection.event_queue.tunnel, &self.connection.event_queue.tenant.id);
         match end {
             End::Fault(fault) => {
                 let (reason, fault) = (fault.reason().as_str(), fault.text());

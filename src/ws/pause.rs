@@ -11,9 +11,9 @@ use tokio::time::Sleep;
 use tokio::time::sleep_until;
 
 use crate::gateway::Gateway;
-use crate::webhook::Inbox;
+use crate::webhook::EventQueue;
 
-/// A time without reading: until the inbox has room and the tenant's message rate has caught up.
+/// A time without reading: until the event queue has room and the tenant's message rate has caught up.
 pub(super) struct Pause {
     since: Instant,
     /// Messages that have been read beyond the tenant's rate.
@@ -43,9 +43,9 @@ impl Pause {
     }
 
     /// Ready when the pause ends.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>, gateway: &Gateway, inbox: &Inbox) -> Poll<PauseEnd> {
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>, gateway: &Gateway, event_queue: &EventQueue) -> Poll<PauseEnd> {
         let inbox_bytes = gateway.tunnel_options().inbox_bytes;
-        if self.poll_rate(cx, gateway, inbox).is_ready() && inbox.poll_room(cx, inbox_bytes).is_ready() {
+        if self.poll_rate(cx, gateway, event_queue).is_ready() && event_queue.poll_room(cx, inbox_bytes).is_ready() {
             return Poll::Ready(PauseEnd::Over);
         }
         if self.hung_up.as_mut().is_some_and(|hung_up| hung_up.as_mut().poll(cx).is_ready()) {
@@ -56,7 +56,7 @@ impl Pause {
     }
 
     /// Ready when the tenant's rate has been paid for all messages.
-    fn poll_rate(&mut self, cx: &mut Context<'_>, gateway: &Gateway, inbox: &Inbox) -> Poll<()> {
+    fn poll_rate(&mut self, cx: &mut Context<'_>, gateway: &Gateway, event_queue: &EventQueue) -> Poll<()> {
         while self.owed > 0 {
             if let Some(sleep) = &mut self.rate {
                 if sleep.as_mut().poll(cx).is_pending() {
@@ -65,10 +65,10 @@ impl Pause {
                 self.rate = None;
             }
             let now = Instant::now();
-            let Some(rate) = gateway.share(inbox.tenant.settings().message_rate()) else {
+            let Some(rate) = gateway.share(event_queue.tenant.settings().message_rate()) else {
                 break;
             };
-            match inbox.tenant.usage.take_message(rate, now.into_std()) {
+            match event_queue.tenant.usage.take_message(rate, now.into_std()) {
                 Ok(()) => self.owed -= 1,
                 Err(wait) => self.rate = Some(Box::pin(sleep_until(now + wait))),
             }

@@ -172,7 +172,7 @@ async fn open(shared: Rc<Shared>, gateway: Arc<Gateway>, mut stream: TcpStream) 
         return;
     }
     let connection = gateway.attach(admission, Profile::Wafer, SimSocket::new(stream), Bytes::new());
-    shared.journal.borrow_mut().attached(&connection.inbox.tunnel.to_string());
+    shared.journal.borrow_mut().attached(&connection.event_queue.tunnel.to_string());
     if let Some(node) = shared.node.borrow_mut().as_mut() {
         node.connections.push(Arc::downgrade(&connection));
     }

@@ -23,7 +23,7 @@ use crate::protocol::native::Audience;
 use crate::tenant::NodeUsage;
 use crate::tenant::TenantUsage;
 use crate::tenant::matters;
-use crate::webhook::Inbox;
+use crate::webhook::EventQueue;
 
 /// In so many groups the others hear when connect URLs expire.
 const ISSUED_GROUPS: u64 = 8;
@@ -109,20 +109,22 @@ impl Member for Gateway {
         };
         let now = Instant::now();
         let ended = now.checked_sub(ago).unwrap_or(now);
-        let inbox = Inbox::new(tunnel, tenant, endpoint, record.key_fingerprint);
-        let inbox = inbox.of_incarnation(self.engine.lease_guard().incarnation());
-        let inbox = Arc::new(match record.native {
-            Some(native) => inbox.adopted(native.user, native.trace, ended, self.clock.unix_time().saturating_sub(ago)),
-            None => inbox,
+        let event_queue = EventQueue::new(tunnel, tenant, endpoint, record.key_fingerprint);
+        let event_queue = event_queue.of_incarnation(self.engine.lease_guard().incarnation());
+        let event_queue = Arc::new(match record.native {
+            Some(native) => {
+                event_queue.adopted(native.user, native.trace, ended, self.clock.unix_time().saturating_sub(ago))
+            }
+            None => event_queue,
         });
-        inbox.close();
-        self.deliver.enqueue(&inbox, EventKind::Close(reason), ended);
+        event_queue.close();
+        self.deliver.enqueue(&event_queue, EventKind::Close(reason), ended);
     }
 
     fn cut_off(&self) {
         let tunnels: Vec<_> = self.open.iter().map(|entry| entry.value().clone()).collect();
         let incarnation = self.engine.lease_guard().incarnation();
-        for connection in tunnels.into_iter().filter(|connection| connection.inbox.incarnation != incarnation) {
+        for connection in tunnels.into_iter().filter(|connection| connection.event_queue.incarnation != incarnation) {
             connection.close(CloseReason::CutOff, Instant::now());
             self.detach(&connection);
         }

@@ -30,7 +30,7 @@ use crate::webhook::Deliver;
 use crate::webhook::Dispatcher;
 use crate::webhook::Endpoint;
 use crate::webhook::Endpoints;
-use crate::webhook::Inbox;
+use crate::webhook::EventQueue;
 use crate::webhook::Upkeep;
 
 /// Panics when it is asked next after it was armed.
@@ -56,7 +56,7 @@ impl Clock for Faulty {
 
 #[async_trait]
 impl Act for Faulty {
-    async fn act(&self, _: &Inbox, _: Vec<Action>) {
+    async fn act(&self, _: &EventQueue, _: Vec<Action>) {
         self.ask();
     }
 }
@@ -95,15 +95,15 @@ fn endpoint() -> Arc<Endpoint> {
 }
 
 /// Gives each of so many tunnels one event.
-fn enqueue(dispatcher: &Dispatcher, tunnels: u8) -> Vec<Arc<Inbox>> {
+fn enqueue(dispatcher: &Dispatcher, tunnels: u8) -> Vec<Arc<EventQueue>> {
     let (tenant, endpoint) = (tenant(), endpoint());
-    let inboxes = (0..tunnels).map(|number| {
+    let event_queues = (0..tunnels).map(|number| {
         let tunnel = TunnelId::from_bytes([number; 16]);
-        let inbox = Arc::new(Inbox::new(tunnel, Arc::clone(&tenant), Arc::clone(&endpoint), 0));
-        dispatcher.enqueue(&inbox, EventKind::Connect { subprotocol: None }, Instant::now());
-        inbox
+        let event_queue = Arc::new(EventQueue::new(tunnel, Arc::clone(&tenant), Arc::clone(&endpoint), 0));
+        dispatcher.enqueue(&event_queue, EventKind::Connect { subprotocol: None }, Instant::now());
+        event_queue
     });
-    inboxes.collect()
+    event_queues.collect()
 }
 
 #[tokio::test(start_paused = true)]
@@ -132,9 +132,9 @@ async fn a_panic_in_what_an_answer_asks_for_repeats_nothing_and_the_tunnel_goes_
     let dispatcher = dispatcher(&network, Faulty::new(false));
     let actor: Arc<dyn Act> = Faulty::new(true);
     dispatcher.set_actor(Arc::<dyn Act>::downgrade(&actor) as Weak<dyn Act>);
-    let inboxes = enqueue(&dispatcher, 1);
+    let event_queues = enqueue(&dispatcher, 1);
     for _ in 0..2 {
-        dispatcher.enqueue(&inboxes[0], EventKind::Connect { subprotocol: None }, Instant::now());
+        dispatcher.enqueue(&event_queues[0], EventKind::Connect { subprotocol: None }, Instant::now());
     }
 
     let left = dispatcher.flush(Instant::now() + Duration::from_secs(30)).await;

@@ -25,7 +25,7 @@ use wafergate::protocol::ticket::About;
 use wafergate::protocol::ticket::Sealer;
 use wafergate::server::Descriptors;
 use wafergate::webhook::Deliver;
-use wafergate::webhook::Inbox;
+use wafergate::webhook::EventQueue;
 
 use crate::support::Redis;
 use crate::support::within;
@@ -34,7 +34,7 @@ use crate::support::within;
 struct Nowhere;
 
 impl Deliver for Nowhere {
-    fn enqueue(&self, _inbox: &Arc<Inbox>, _kind: EventKind, _now: Instant) {}
+    fn enqueue(&self, _inbox: &Arc<EventQueue>, _kind: EventKind, _now: Instant) {}
 }
 
 /// A gateway on Redis, which is not served.

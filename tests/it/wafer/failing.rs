@@ -25,7 +25,7 @@ use wafergate::protocol::wafer::Order;
 use wafergate::protocol::wafer::PushPacket;
 use wafergate::protocol::wafer::Target;
 use wafergate::webhook::Deliver;
-use wafergate::webhook::Inbox;
+use wafergate::webhook::EventQueue;
 
 use crate::support::bare_gateway;
 
@@ -33,7 +33,7 @@ use crate::support::bare_gateway;
 struct Nowhere;
 
 impl Deliver for Nowhere {
-    fn enqueue(&self, _inbox: &Arc<Inbox>, _kind: EventKind, _now: Instant) {}
+    fn enqueue(&self, _inbox: &Arc<EventQueue>, _kind: EventKind, _now: Instant) {}
 }
 
 /// A client that takes everything; when it is broken, whoever writes to it fails.

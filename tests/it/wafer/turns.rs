@@ -11,7 +11,7 @@ use wafergate::protocol::wafer::Order;
 use wafergate::protocol::wafer::PushPacket;
 use wafergate::protocol::wafer::Target;
 use wafergate::webhook::Deliver;
-use wafergate::webhook::Inbox;
+use wafergate::webhook::EventQueue;
 
 use crate::support::bare_gateway;
 
@@ -21,7 +21,7 @@ const MANY: usize = 3_200;
 struct NoEvents;
 
 impl Deliver for NoEvents {
-    fn enqueue(&self, _inbox: &Arc<Inbox>, kind: EventKind, _now: Instant) {
+    fn enqueue(&self, _inbox: &Arc<EventQueue>, kind: EventKind, _now: Instant) {
         panic!("{kind:?} of no tunnel");
     }
 }

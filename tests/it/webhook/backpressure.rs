@@ -1,4 +1,4 @@
-//! A full inbox: its client waits, and nothing is lost.
+//! A full event queue: its client waits, and nothing is lost.
 
 use std::io::ErrorKind;
 use std::time::Duration;
@@ -65,7 +65,7 @@ async fn the_client_is_not_read_and_goes_on_without_loss() {
         assert!(sent < 20_000, "the gateway takes everything");
     }
     let read = world.gateway.metric("messages_received_total").await;
-    assert!(read <= 2.0, "4 KiB of inbox and one read of 16 KiB, not {read} messages");
+    assert!(read <= 2.0, "4 KiB of event_queue and one read of 16 KiB, not {read} messages");
     assert!(world.wafer.push(&[&issued.tunnel], "still open").await.is_empty());
     assert_eq!(client.frame().await, (TEXT, b"message:still open".to_vec()));
 
@@ -82,15 +82,15 @@ async fn the_client_is_not_read_and_goes_on_without_loss() {
     world.finish().await;
 }
 
-/// A client whose inbox is full, with ten more messages that nobody has read.
+/// A client whose event queue is full, with ten more messages that nobody has read.
 async fn paused(world: &World) -> (RawClient, String) {
     let issued = world.issue().await;
     let mut client = RawClient::open(&issued).await;
     for number in 0..10 {
         client.send(&message(number, SHORT)).await;
     }
-    // Read before the pause: as much as the inbox holds at least.
-    within("a full inbox", async { while world.gateway.metric("messages_received_total").await < 4.0 {} }).await;
+    // Read before the pause: as much as the event queue holds at least.
+    within("a full event_queue", async { while world.gateway.metric("messages_received_total").await < 4.0 {} }).await;
     for number in 10..20 {
         client.send(&message(number, SHORT)).await;
     }

@@ -16,7 +16,7 @@ use wafergate::protocol::content::Content;
 use wafergate::protocol::content::Profile;
 use wafergate::protocol::subprotocol::Offer;
 use wafergate::webhook::Deliver;
-use wafergate::webhook::Inbox;
+use wafergate::webhook::EventQueue;
 use wafergate::ws;
 use wafergate::ws::TcpSocket;
 
@@ -37,9 +37,9 @@ impl Recorder {
 }
 
 impl Deliver for Recorder {
-    fn enqueue(&self, inbox: &Arc<Inbox>, kind: EventKind, _now: Instant) {
+    fn enqueue(&self, event_queue: &Arc<EventQueue>, kind: EventKind, _now: Instant) {
         assert_ne!(kind, message("fault"), "the fault that the test is about");
-        self.0.lock().push((inbox.tunnel, kind));
+        self.0.lock().push((event_queue.tunnel, kind));
     }
 }
 

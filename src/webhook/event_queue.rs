@@ -18,7 +18,7 @@ use crate::tenant::Tenant;
 
 /// The queue of one tunnel's events, and what is needed to deliver them. It outlives the socket until all is settled.
 #[derive(Debug)]
-pub struct Inbox {
+pub struct EventQueue {
     /// The tunnel.
     pub tunnel: TunnelId,
     /// Whose it is.
@@ -47,8 +47,8 @@ pub(super) struct State {
     pub(super) about: Option<Box<About>>,
 }
 
-impl Inbox {
-    /// The empty inbox of a tunnel that opens.
+impl EventQueue {
+    /// The empty event queue of a tunnel that opens.
     pub fn new(tunnel: TunnelId, tenant: Arc<Tenant>, endpoint: Arc<Endpoint>, key_fingerprint: u32) -> Self {
         tenant.usage.add_tunnel();
         let state = State {
@@ -127,7 +127,7 @@ impl Inbox {
     }
 }
 
-impl Drop for Inbox {
+impl Drop for EventQueue {
     /// The socket has ended and all events are settled.
     fn drop(&mut self) {
         self.close();
