@@ -9,16 +9,16 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use super::Announcement;
 use super::Begun;
 use super::Claim;
 use super::Closed;
 use super::Engine;
 use super::EngineError;
-use super::Entered;
+use super::GroupIndex;
 use super::Installation;
 use super::Memo;
 use super::Peers;
-use super::Presence;
 use super::Record;
 use super::Token;
 use super::memo::Known;
@@ -201,14 +201,14 @@ impl Memo for MemoryEngine {
 
 /// Nobody has to be told.
 #[async_trait]
-impl Presence for MemoryEngine {
-    async fn enter(&self, _tenant: &str, _audience: &Audience) -> Result<Entered, EngineError> {
-        Ok(Entered::alone())
+impl GroupIndex for MemoryEngine {
+    async fn announce(&self, _tenant: &str, _audience: &Audience) -> Result<Announcement, EngineError> {
+        Ok(Announcement::alone())
     }
 
-    fn emptied(&self, _tenant: &str, _audience: &Audience) {}
+    fn withdraw(&self, _tenant: &str, _audience: &Audience) {}
 
-    async fn homes(&self, _tenant: &str, _audience: &Audience) -> Result<Vec<NodeId>, EngineError> {
+    async fn nodes_with(&self, _tenant: &str, _audience: &Audience) -> Result<Vec<NodeId>, EngineError> {
         Ok(vec![])
     }
 }

@@ -1,8 +1,8 @@
 //! What the nodes of a gateway share: the port, and the adapters behind it.
 
+mod group_index;
 mod memo;
 mod memory;
-mod presence;
 mod record;
 mod redis;
 
@@ -13,13 +13,13 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 
+pub use group_index::Announcement;
+pub use group_index::GroupIndex;
 pub use memo::ANSWERED;
 pub use memo::Begun;
 pub use memo::Memo;
 pub use memo::RUNNING;
 pub use memory::MemoryEngine;
-pub use presence::Entered;
-pub use presence::Presence;
 pub use record::Closed;
 pub use record::Native;
 pub use record::Record;
@@ -76,7 +76,7 @@ pub struct EngineError;
 
 /// What all nodes of a gateway share.
 #[async_trait]
-pub trait Engine: Memo + Peers + Presence {
+pub trait Engine: Memo + Peers + GroupIndex {
     /// Makes the caller the owner of `tunnel`, if nobody has claimed it before.
     ///
     /// Atomic: of any number of concurrent claims exactly one is granted; the same token is granted again, since the first answer

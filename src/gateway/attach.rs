@@ -17,11 +17,11 @@ use super::Socket;
 use super::sealing::Sealed;
 use crate::clock::millis;
 use crate::delivery::EventKind;
+use crate::engine::Announcement;
 use crate::engine::Claim;
 use crate::engine::Closed;
 use crate::engine::Engine;
 use crate::engine::EngineError;
-use crate::engine::Entered;
 use crate::engine::Installation;
 use crate::engine::Native;
 use crate::engine::Record;
@@ -80,7 +80,7 @@ struct Registration {
     incarnation: u32,
     is_kept: bool,
     /// Its places in groups, until it is in them.
-    entered: Vec<Entered>,
+    entered: Vec<Announcement>,
 }
 
 impl Drop for Registration {
@@ -225,7 +225,7 @@ impl Gateway {
         let user = about.and_then(|about| about.user.clone()).map(Audience::User);
         let audiences: Vec<Audience> = groups.chain(user).collect();
         let life = self.engine.lease_guard().incarnation();
-        let entering = audiences.iter().map(|audience| self.engine.enter(&ticket.tenant, audience));
+        let entering = audiences.iter().map(|audience| self.engine.announce(&ticket.tenant, audience));
         let entered = try_join_all(entering).await?;
         let incarnation = self.engine.register(ticket.tunnel, record).await?;
         let engine = Arc::clone(&self.engine);

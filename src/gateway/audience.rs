@@ -139,7 +139,7 @@ impl Gateway {
     }
 
     async fn homes(&self, tenant: &Tenant, audience: &Audience) -> Result<Vec<NodeId>, NativeError> {
-        self.engine.homes(tenant.id.as_str(), audience).await.map_err(|_| NativeError::EngineAway)
+        self.engine.nodes_with(tenant.id.as_str(), audience).await.map_err(|_| NativeError::EngineAway)
     }
 
     /// Asks all of `nodes` the same. A node that does not answer, but is gone, has nothing to say.

@@ -63,7 +63,7 @@ impl Gateway {
         group: &Name,
     ) -> Result<(), NativeError> {
         let audience = Audience::Group(group.clone());
-        let _entered = self.engine.enter(tenant.id.as_str(), &audience).await.map_err(away)?;
+        let _entered = self.engine.announce(tenant.id.as_str(), &audience).await.map_err(away)?;
         let is_open = || self.find(tenant, tunnel).is_some();
         if tenant.groups.join(tunnel, group, is_open)? { Ok(()) } else { Err(not_open(tunnel)) }
     }
@@ -79,7 +79,7 @@ impl Gateway {
     pub(super) async fn set_user(&self, event_queue: &EventQueue, user: &Name) -> Result<(), NativeError> {
         let (tenant, tunnel) = (&event_queue.tenant, event_queue.tunnel);
         let audience = Audience::User(user.clone());
-        let _entered = self.engine.enter(tenant.id.as_str(), &audience).await.map_err(away)?;
+        let _entered = self.engine.announce(tenant.id.as_str(), &audience).await.map_err(away)?;
         let is_open = || self.find(tenant, tunnel).is_some();
         let emptied = tenant.groups.set_user(tunnel, user, is_open).ok_or_else(|| not_open(tunnel))?;
         self.emptied(tenant, emptied);
@@ -107,7 +107,7 @@ impl Gateway {
 
     fn emptied(&self, tenant: &Tenant, audiences: impl IntoIterator<Item = Audience>) {
         for audience in audiences {
-            self.engine.emptied(tenant.id.as_str(), &audience);
+            self.engine.withdraw(tenant.id.as_str(), &audience);
         }
     }
 

@@ -14,14 +14,14 @@ use tokio::sync::mpsc::Receiver;
 use tokio::sync::mpsc::Sender;
 use tokio::sync::mpsc::channel;
 use tokio::time::sleep;
+use wafergate::engine::Announcement;
 use wafergate::engine::Claim;
 use wafergate::engine::Closed;
 use wafergate::engine::Engine;
 use wafergate::engine::EngineError;
-use wafergate::engine::Entered;
+use wafergate::engine::GroupIndex;
 use wafergate::engine::Member;
 use wafergate::engine::Peers;
-use wafergate::engine::Presence;
 use wafergate::engine::Record;
 use wafergate::engine::RedisEngine;
 use wafergate::engine::Token;
@@ -141,10 +141,14 @@ impl Host {
         }
     }
 
-    async fn register(&self, tunnel: TunnelId, group: Option<usize>) -> Result<(u32, Option<Entered>), EngineError> {
+    async fn register(
+        &self,
+        tunnel: TunnelId,
+        group: Option<usize>,
+    ) -> Result<(u32, Option<Announcement>), EngineError> {
         let life = self.engine.lease_guard().incarnation();
         let entered = match group {
-            Some(group) => Some(self.engine.enter(TENANT, &audience(group)).await?),
+            Some(group) => Some(self.engine.announce(TENANT, &audience(group)).await?),
             None => None,
         };
         let record = Record {
@@ -193,7 +197,7 @@ impl Host {
         let open = all.remove(&tunnel)?;
         self.history.lock().ended(tunnel, self.process, is_cut_off);
         if let Some(group) = open.group.filter(|group| all.values().all(|other| other.group != Some(*group))) {
-            self.engine.emptied(TENANT, &audience(group));
+            self.engine.withdraw(TENANT, &audience(group));
         }
         Some(open)
     }
@@ -274,7 +278,7 @@ impl Host {
     /// Looks for the node of a tunnel by its group; `home` is that node.
     pub(crate) async fn find(self: Arc<Self>, tunnel: TunnelId, group: usize) {
         let began_ms = self.history.lock().now_ms;
-        let found = self.engine.homes(TENANT, &audience(group)).await;
+        let found = self.engine.nodes_with(TENANT, &audience(group)).await;
         let answer = match found {
             _ if self.has(tunnel) => Answer::Found,
             Err(EngineError) => Answer::Error,

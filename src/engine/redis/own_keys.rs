@@ -8,8 +8,8 @@ use tokio::time::Instant;
 use tokio::time::sleep;
 
 use super::RedisEngine;
+use super::group_index_state::Place;
 use super::once::Turn;
-use super::places::Place;
 use crate::id::TunnelId;
 
 /// How often a node looks.

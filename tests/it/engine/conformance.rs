@@ -154,8 +154,8 @@ async fn a_node_is_named_where_somebody_is_coming(here: &dyn Engine, there: &dyn
     let (group, user) = (Audience::Group(name.clone()), Audience::User(name));
     let count = there.others().len().min(1);
 
-    let entered = here.enter("a", &group).await.expect("told");
-    let again = here.enter("a", &group).await.expect("told");
+    let entered = here.announce("a", &group).await.expect("told");
+    let again = here.announce("a", &group).await.expect("told");
     assert_eq!(homes(there, "a", &group).await.len(), count);
     assert_eq!(homes(there, "a", &user).await, [], "a user is no group");
     assert_eq!(homes(there, "b", &group).await, [], "another tenant's is another one");
@@ -176,7 +176,7 @@ async fn a_node_is_named_where_somebody_is_coming(here: &dyn Engine, there: &dyn
 async fn homes(engine: &dyn Engine, tenant: &str, audience: &Audience) -> Vec<NodeId> {
     let told = async {
         loop {
-            if let Ok(homes) = engine.homes(tenant, audience).await {
+            if let Ok(homes) = engine.nodes_with(tenant, audience).await {
                 return homes;
             }
             tokio::time::sleep(Duration::from_millis(50)).await;

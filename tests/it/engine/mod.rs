@@ -2,8 +2,8 @@
 
 mod clock;
 mod conformance;
+mod group_index;
 mod hang_up;
-mod homes;
 mod rights;
 mod secure;
 mod size;
@@ -23,11 +23,11 @@ use wafergate::clock::SystemClock;
 use wafergate::engine::Begun;
 use wafergate::engine::Claim;
 use wafergate::engine::Engine;
+use wafergate::engine::GroupIndex;
 use wafergate::engine::Member;
 use wafergate::engine::Memo;
 use wafergate::engine::MemoryEngine;
 use wafergate::engine::Peers;
-use wafergate::engine::Presence;
 use wafergate::engine::Record;
 use wafergate::engine::RedisEngine;
 use wafergate::engine::RedisSettings;
@@ -90,7 +90,7 @@ async fn gateways_with_different_prefixes_do_not_see_each_other() {
     let (tunnel, token) = (TunnelId::from_bytes([1; 16]), || rand::random::<[u8; 16]>());
     let life = Duration::from_secs(60);
     let group = Audience::Group(Name::new("room").expect("a name"));
-    let _entered = blue.engine.enter("shop", &group).await.expect("told");
+    let _entered = blue.engine.announce("shop", &group).await.expect("told");
     for node in [&blue, &green] {
         within("it is said for sure", async { while node.engine.all_others().await.is_err() {} }).await;
         assert_eq!(node.engine.all_others().await, Ok(vec![]));
@@ -98,7 +98,7 @@ async fn gateways_with_different_prefixes_do_not_see_each_other() {
         assert_eq!(node.engine.claim_nonce("{shop}:nonce", token(), life).await, Ok(Claim::Granted));
         assert_eq!(node.engine.begin("{shop}:call", token(), [1; 32], life, 0).await, Ok(Begun::First));
     }
-    assert_eq!(green.engine.homes("shop", &group).await, Ok(vec![]));
+    assert_eq!(green.engine.nodes_with("shop", &group).await, Ok(vec![]));
     assert!(blue.engine.ask(its_name, "t", Bytes::new()).await.is_err());
 
     let keys = redis.command(&["KEYS", "*"]).await;

@@ -284,5 +284,5 @@ fn tell(waiting: Option<Vec<oneshot::Sender<()>>>) {
 }
 
 #[cfg(test)]
-#[path = "places_tests.rs"]
+#[path = "group_index_state_tests.rs"]
 mod tests;

@@ -12,31 +12,31 @@ use crate::protocol::native::Audience;
 ///
 /// A node that is named may have nobody: it is asked, and says so. A node that has somebody is named.
 #[async_trait]
-pub trait Presence: Send + Sync + 'static {
+pub trait GroupIndex: Send + Sync + 'static {
     /// Makes this node known as one that has tunnels of `audience`, before one of them is in it. It stays known at least until what
     /// is returned is dropped.
     ///
     /// # Errors
     ///
     /// If the other nodes cannot know: nobody may be let in then.
-    async fn enter(&self, tenant: &str, audience: &Audience) -> Result<Entered, EngineError>;
+    async fn announce(&self, tenant: &str, audience: &Audience) -> Result<Announcement, EngineError>;
 
     /// The last one has left.
-    fn emptied(&self, tenant: &str, audience: &Audience);
+    fn withdraw(&self, tenant: &str, audience: &Audience);
 
     /// The other nodes that may have tunnels of `audience`.
     ///
     /// # Errors
     ///
     /// If that cannot be said for sure.
-    async fn homes(&self, tenant: &str, audience: &Audience) -> Result<Vec<NodeId>, EngineError>;
+    async fn nodes_with(&self, tenant: &str, audience: &Audience) -> Result<Vec<NodeId>, EngineError>;
 }
 
 /// Keeps a place until its first tunnel is in it.
 #[must_use]
-pub struct Entered(Option<Box<dyn FnOnce() + Send + Sync>>);
+pub struct Announcement(Option<Box<dyn FnOnce() + Send + Sync>>);
 
-impl Entered {
+impl Announcement {
     /// Where there is nobody to be told.
     pub(super) fn alone() -> Self {
         Self(None)
@@ -48,7 +48,7 @@ impl Entered {
     }
 }
 
-impl Drop for Entered {
+impl Drop for Announcement {
     fn drop(&mut self) {
         if let Some(release) = self.0.take() {
             release();
@@ -56,8 +56,8 @@ impl Drop for Entered {
     }
 }
 
-impl fmt::Debug for Entered {
+impl fmt::Debug for Announcement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Entered")
+        f.write_str("Announcement")
     }
 }

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use tokio::time::sleep;
-use wafergate::engine::Entered;
+use wafergate::engine::Announcement;
+use wafergate::engine::GroupIndex;
 use wafergate::engine::Peers;
-use wafergate::engine::Presence;
 use wafergate::id::NodeId;
 use wafergate::protocol::native::Audience;
 use wafergate::protocol::native::Name;
@@ -21,10 +21,10 @@ fn room() -> Audience {
 }
 
 impl Node {
-    async fn enter(&self) -> Entered {
+    async fn enter(&self) -> Announcement {
         within("it is known", async {
             loop {
-                if let Ok(entered) = self.engine.enter("shop", &room()).await {
+                if let Ok(entered) = self.engine.announce("shop", &room()).await {
                     return entered;
                 }
                 sleep(Duration::from_millis(20)).await;
@@ -37,7 +37,7 @@ impl Node {
     async fn homes(&self) -> Vec<NodeId> {
         within("it is said for sure", async {
             loop {
-                if let Ok(homes) = self.engine.homes("shop", &room()).await {
+                if let Ok(homes) = self.engine.nodes_with("shop", &room()).await {
                     return homes;
                 }
                 sleep(Duration::from_millis(20)).await;
@@ -154,5 +154,5 @@ async fn a_node_that_has_not_written_all_again_is_asked_whatever_redis_says() {
     .await;
     assert_eq!(here.homes().await, [other]);
     let nobody = Audience::Group(Name::new("nobody").expect("a name"));
-    assert_eq!(here.engine.homes("shop", &nobody).await, Ok(vec![]), "it need not be asked for everything now");
+    assert_eq!(here.engine.nodes_with("shop", &nobody).await, Ok(vec![]), "it need not be asked for everything now");
 }

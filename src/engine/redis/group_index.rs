@@ -14,20 +14,20 @@ use super::RedisEngine;
 use super::SETTLED_AFTER;
 use super::adoption::WRITE_RETRY;
 use super::away;
+use super::group_index_state::Changes;
+use super::group_index_state::Place;
 use super::link::CALL_TIMEOUT;
-use super::places::Changes;
-use super::places::Place;
 use super::scripts;
+use crate::engine::Announcement;
 use crate::engine::EngineError;
-use crate::engine::Entered;
+use crate::engine::GroupIndex;
 use crate::engine::Member;
-use crate::engine::Presence;
 use crate::id::NodeId;
 use crate::protocol::native::Audience;
 
 #[async_trait]
-impl Presence for RedisEngine {
-    async fn enter(&self, tenant: &str, audience: &Audience) -> Result<Entered, EngineError> {
+impl GroupIndex for RedisEngine {
+    async fn announce(&self, tenant: &str, audience: &Audience) -> Result<Announcement, EngineError> {
         if self.has_left.load(Ordering::Acquire) {
             return Err(EngineError);
         }
@@ -36,14 +36,14 @@ impl Presence for RedisEngine {
             let written = timeout(CALL_TIMEOUT, is_written).await;
             written.map_err(|_| EngineError)?.map_err(|_| EngineError)?;
         }
-        Ok(Entered::releasing(move || drop(hold)))
+        Ok(Announcement::releasing(move || drop(hold)))
     }
 
-    fn emptied(&self, tenant: &str, audience: &Audience) {
+    fn withdraw(&self, tenant: &str, audience: &Audience) {
         self.places.emptied((tenant.into(), audience.clone()));
     }
 
-    async fn homes(&self, tenant: &str, audience: &Audience) -> Result<Vec<NodeId>, EngineError> {
+    async fn nodes_with(&self, tenant: &str, audience: &Audience) -> Result<Vec<NodeId>, EngineError> {
         let mut command = redis::cmd("HKEYS");
         command.arg(self.keys.homes(&self.keys.place(tenant, audience)));
         let homes: Vec<String> = self.call(&command).await.map_err(away)?;
