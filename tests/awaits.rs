@@ -143,7 +143,7 @@ const WAITS: &[(&str, &[(&str, Why)])] = &[
             ("engine.abandon(", Nothing("it can be told again")),
             ("self.tell()", Nothing("a task of its own")),
             ("sleep(TELL_EVERY)", Nothing("a task of its own")),
-            ("timeout(RUNNING, told)", Nothing("a task of its own")),
+            ("timeout(RUNNING_TTL, told)", Nothing("a task of its own")),
         ],
     ),
     (

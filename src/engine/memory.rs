@@ -10,19 +10,19 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::Announcement;
-use super::Begun;
+use super::BeginResult;
 use super::Claim;
 use super::Closed;
 use super::Engine;
 use super::EngineError;
 use super::GroupIndex;
+use super::IdempotencyStore;
 use super::Installation;
-use super::Memo;
 use super::Peers;
 use super::Record;
 use super::Token;
-use super::memo::Known;
-use super::memo::MemoryMemo;
+use super::idempotency::Known;
+use super::idempotency::MemoryIdempotencyStore;
 use crate::id::NodeId;
 use crate::id::TunnelId;
 use crate::lease_guard::LeaseGuard;
@@ -35,7 +35,7 @@ use crate::tunnel::Wheel;
 pub struct MemoryEngine {
     start: Instant,
     tickets: Mutex<Tickets>,
-    pub(super) memo: MemoryMemo,
+    pub(super) memo: MemoryIdempotencyStore,
     lease_guard: Arc<LeaseGuard>,
 }
 
@@ -84,7 +84,7 @@ impl Default for MemoryEngine {
         Self {
             start: Instant::now(),
             tickets: Mutex::default(),
-            memo: MemoryMemo::default(),
+            memo: MemoryIdempotencyStore::default(),
             lease_guard: Arc::new(LeaseGuard::forever()),
         }
     }
@@ -172,7 +172,7 @@ impl Engine for MemoryEngine {
 }
 
 #[async_trait]
-impl Memo for MemoryEngine {
+impl IdempotencyStore for MemoryEngine {
     async fn claim_nonce(&self, name: &str, token: Token, life: Duration) -> Result<Claim, EngineError> {
         self.memo.claim_nonce(name, token, life)
     }
@@ -184,7 +184,7 @@ impl Memo for MemoryEngine {
         fingerprint: [u8; 32],
         life: Duration,
         answer_bytes: u64,
-    ) -> Result<Begun, EngineError> {
+    ) -> Result<BeginResult, EngineError> {
         Ok(self.memo.begin(name, token, fingerprint, life, answer_bytes))
     }
 

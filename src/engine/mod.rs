@@ -1,7 +1,7 @@
 //! What the nodes of a gateway share: the port, and the adapters behind it.
 
 mod group_index;
-mod memo;
+mod idempotency;
 mod memory;
 mod record;
 mod redis;
@@ -15,10 +15,10 @@ use futures_util::future::BoxFuture;
 
 pub use group_index::Announcement;
 pub use group_index::GroupIndex;
-pub use memo::ANSWERED;
-pub use memo::Begun;
-pub use memo::Memo;
-pub use memo::RUNNING;
+pub use idempotency::BeginResult;
+pub use idempotency::IdempotencyStore;
+pub use idempotency::RESPONSE_TTL;
+pub use idempotency::RUNNING_TTL;
 pub use memory::MemoryEngine;
 pub use record::Closed;
 pub use record::Native;
@@ -76,7 +76,7 @@ pub struct EngineError;
 
 /// What all nodes of a gateway share.
 #[async_trait]
-pub trait Engine: Memo + Peers + GroupIndex {
+pub trait Engine: IdempotencyStore + Peers + GroupIndex {
     /// Makes the caller the owner of `tunnel`, if nobody has claimed it before.
     ///
     /// Atomic: of any number of concurrent claims exactly one is granted; the same token is granted again, since the first answer

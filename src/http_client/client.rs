@@ -171,7 +171,7 @@ impl Client {
         caller: Caller<'_>,
         outgoing: &Outgoing<'_>,
         progress: &Progress,
-    ) -> Result<Begun, AttemptError> {
+    ) -> Result<BeginResult, AttemptError> {
         let Caller { tenant, incarnation } = caller;
         let pool = self.pool.load_full();
         let mut tries = 1;
@@ -198,7 +198,7 @@ impl Client {
         incarnation: u32,
         &Outgoing { url, headers, body }: &Outgoing<'_>,
         progress: &Progress,
-    ) -> Result<Begun, AttemptError> {
+    ) -> Result<BeginResult, AttemptError> {
         Mark::EventConnected.pass();
         // The connection asks the same for the life that it was made in, each time it is written to.
         self.may_speak(incarnation)?;
@@ -209,7 +209,7 @@ impl Client {
                     tracing::debug!(%url, defect, "the head of an answer has a defect: its connection is not used again");
                 }
                 let answer = self.answer(head.status, head.coding, head.retry_after.as_deref(), head.date.as_deref());
-                Ok(Begun { answer, body: Unread::Http1(exchange, Arc::clone(pool)) })
+                Ok(BeginResult { answer, body: Unread::Http1(exchange, Arc::clone(pool)) })
             }
             Connection::Http2(mut connection) => {
                 let sent = connection.send(url, headers, body, &progress.was_sent).await;
@@ -218,7 +218,7 @@ impl Client {
                 let codings = head.headers.get_all(CONTENT_ENCODING).iter().flat_map(|value| list(value.as_bytes()));
                 let coding = codings.fold(Coding::None, Coding::within);
                 let answer = self.answer(head.status, coding, text(RETRY_AFTER), text(DATE));
-                Ok(Begun { answer, body: Unread::Http2 { body, read: BytesMut::new(), place: connection } })
+                Ok(BeginResult { answer, body: Unread::Http2 { body, read: BytesMut::new(), place: connection } })
             }
         }
     }
@@ -246,7 +246,7 @@ struct Outgoing<'a> {
 }
 
 /// An answer of which the head has come.
-struct Begun {
+struct BeginResult {
     answer: Answer,
     body: Unread,
 }

@@ -22,9 +22,9 @@ use crate::engine::Claim;
 use crate::engine::EngineError;
 use crate::engine::MemoryEngine;
 use crate::engine::Token;
-use crate::engine::memo::Known;
-use crate::engine::memo::NONCE;
-use crate::engine::memo::Remembered;
+use crate::engine::idempotency::Known;
+use crate::engine::idempotency::NONCE;
+use crate::engine::idempotency::Remembered;
 use crate::id::NodeId;
 use crate::id::TunnelId;
 

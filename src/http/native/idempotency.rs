@@ -16,10 +16,10 @@ use super::Answer;
 use super::auth::Caller;
 use super::calls;
 use super::route::Call;
-use crate::engine::ANSWERED;
-use crate::engine::Begun;
+use crate::engine::BeginResult;
 use crate::engine::EngineError;
-use crate::engine::RUNNING;
+use crate::engine::RESPONSE_TTL;
+use crate::engine::RUNNING_TTL;
 use crate::engine::Token;
 use crate::gateway::Gateway;
 use crate::http::client::Client;
@@ -30,7 +30,7 @@ use crate::protocol::text::hex;
 /// How often an engine that is away is told again.
 const TELL_EVERY: Duration = Duration::from_millis(500);
 /// Longest call: a repeated one runs anew when the first is no longer taken for running.
-const LONGEST_CALL: Duration = RUNNING.saturating_sub(Duration::from_secs(2));
+const LONGEST_CALL: Duration = RUNNING_TTL.saturating_sub(Duration::from_secs(2));
 /// Longest answer, beside what it repeats of the call.
 const ANSWER_BYTES: u64 = 4 * 1024;
 /// Longest key.
@@ -68,17 +68,17 @@ async fn begin(
     let token = rand::random();
     // An answer lists at most what the call has named.
     let answer_bytes = ANSWER_BYTES + body.len() as u64;
-    match gateway.engine().begin(&name, token, Sha256::digest(&body).into(), ANSWERED, answer_bytes).await {
-        Ok(Begun::First) => {}
-        Ok(Begun::Done(answer)) => return read(&answer),
-        Ok(Begun::Running) => {
+    match gateway.engine().begin(&name, token, Sha256::digest(&body).into(), RESPONSE_TTL, answer_bytes).await {
+        Ok(BeginResult::First) => {}
+        Ok(BeginResult::Done(answer)) => return read(&answer),
+        Ok(BeginResult::Running) => {
             return Err(Problem::new(Code::IdempotencyKeyRunning, "wait for its answer, then try again"));
         }
-        Ok(Begun::Reused) => {
+        Ok(BeginResult::Reused) => {
             let detail = "the first call with this Idempotency-Key had another body: make a new key for each new call";
             return Err(Problem::new(Code::IdempotencyKeyReused, detail));
         }
-        Ok(Begun::Full) => {
+        Ok(BeginResult::Full) => {
             return Err(Problem::new(Code::Busy, "too many answers are kept at present: try again").after_secs(10));
         }
         Err(_) => {
@@ -126,7 +126,7 @@ impl Ended {
                 sleep(TELL_EVERY).await;
             }
         };
-        if timeout(RUNNING, told).await.is_err() {
+        if timeout(RUNNING_TTL, told).await.is_err() {
             tracing::warn!(
                 "the answer to a call with an Idempotency-Key could not be kept: repeated, the call is made again"
             );

@@ -188,7 +188,7 @@ enum Breach {
 }
 
 /// A body that begins and breaks off.
-struct Begun {
+struct BeginResult {
     piece: Option<Bytes>,
     /// So often the connection may write what it was given before the breach.
     patience: u32,
@@ -197,7 +197,7 @@ struct Begun {
     given: Arc<Notify>,
 }
 
-impl Body for Begun {
+impl Body for BeginResult {
     type Data = Bytes;
     type Error = io::Error;
 
@@ -229,7 +229,7 @@ async fn posted_to(breach: Breach, limit: Duration) -> Answer {
             let told = Arc::clone(&given);
             let answer = service_fn(move |_: Request<Incoming>| {
                 let (piece, given) = (Some(Bytes::from_static(b"{\"code\":0}")), Arc::clone(&told));
-                async move { Ok::<_, Infallible>(Response::new(Begun { piece, patience: 100, breach, given })) }
+                async move { Ok::<_, Infallible>(Response::new(BeginResult { piece, patience: 100, breach, given })) }
             });
             let lost = async {
                 given.notified().await;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use wafergate::engine::Begun;
+use wafergate::engine::BeginResult;
 use wafergate::engine::Claim;
 use wafergate::engine::Closed;
 use wafergate::engine::Engine;
@@ -83,7 +83,11 @@ async fn a_nonce_is_good_once(here: &dyn Engine, there: &dyn Engine) {
     assert_eq!(here.claim_nonce(&name, token, LIFE).await, Ok(Claim::Granted), "the first answer may have been lost");
     assert_eq!(there.claim_nonce(&name, random(), LIFE).await, Ok(Claim::Used));
     assert_eq!(here.claim_nonce(&name, random(), LIFE).await, Ok(Claim::Used));
-    assert_eq!(there.begin(&name, random(), [1; 32], LIFE, 0).await, Ok(Begun::First), "calls are another matter");
+    assert_eq!(
+        there.begin(&name, random(), [1; 32], LIFE, 0).await,
+        Ok(BeginResult::First),
+        "calls are another matter"
+    );
 }
 
 async fn a_nonce_is_forgotten_in_time(here: &dyn Engine, there: &dyn Engine) {
@@ -103,27 +107,31 @@ async fn a_repeated_call_gets_the_first_answer(here: &dyn Engine, there: &dyn En
     let (name, token, body, other) = (name(), random(), [1; 32], [2; 32]);
     let answer = Bytes::from_static(b"\0answer\xff");
 
-    assert_eq!(here.begin(&name, token, body, LIFE, 0).await, Ok(Begun::First));
-    assert_eq!(here.begin(&name, token, body, LIFE, 0).await, Ok(Begun::First), "the first answer may have been lost");
-    assert_eq!(there.begin(&name, random(), body, LIFE, 0).await, Ok(Begun::Running));
-    assert_eq!(there.begin(&name, random(), other, LIFE, 0).await, Ok(Begun::Reused));
+    assert_eq!(here.begin(&name, token, body, LIFE, 0).await, Ok(BeginResult::First));
+    assert_eq!(
+        here.begin(&name, token, body, LIFE, 0).await,
+        Ok(BeginResult::First),
+        "the first answer may have been lost"
+    );
+    assert_eq!(there.begin(&name, random(), body, LIFE, 0).await, Ok(BeginResult::Running));
+    assert_eq!(there.begin(&name, random(), other, LIFE, 0).await, Ok(BeginResult::Reused));
     there.finish(&name, random(), Bytes::from_static(b"a stranger's")).await.expect("passed over");
     there.abandon(&name, random()).await.expect("passed over");
-    assert_eq!(here.begin(&name, random(), body, LIFE, 0).await, Ok(Begun::Running));
+    assert_eq!(here.begin(&name, random(), body, LIFE, 0).await, Ok(BeginResult::Running));
 
     here.finish(&name, token, answer.clone()).await.expect("kept");
-    assert_eq!(there.begin(&name, random(), body, LIFE, 0).await, Ok(Begun::Done(answer.clone())));
-    assert_eq!(here.begin(&name, random(), body, LIFE, 0).await, Ok(Begun::Done(answer)));
-    assert_eq!(there.begin(&name, random(), other, LIFE, 0).await, Ok(Begun::Reused));
+    assert_eq!(there.begin(&name, random(), body, LIFE, 0).await, Ok(BeginResult::Done(answer.clone())));
+    assert_eq!(here.begin(&name, random(), body, LIFE, 0).await, Ok(BeginResult::Done(answer)));
+    assert_eq!(there.begin(&name, random(), other, LIFE, 0).await, Ok(BeginResult::Reused));
 }
 
 async fn an_abandoned_call_never_was(here: &dyn Engine, there: &dyn Engine) {
     let (name, token) = (name(), random());
-    assert_eq!(here.begin(&name, token, [1; 32], LIFE, 0).await, Ok(Begun::First));
+    assert_eq!(here.begin(&name, token, [1; 32], LIFE, 0).await, Ok(BeginResult::First));
     here.abandon(&name, token).await.expect("done");
 
-    assert_eq!(there.begin(&name, random(), [2; 32], LIFE, 0).await, Ok(Begun::First));
-    assert_eq!(here.begin(&name, random(), [2; 32], LIFE, 0).await, Ok(Begun::Running));
+    assert_eq!(there.begin(&name, random(), [2; 32], LIFE, 0).await, Ok(BeginResult::First));
+    assert_eq!(here.begin(&name, random(), [2; 32], LIFE, 0).await, Ok(BeginResult::Running));
 }
 
 async fn of_many_calls_at_once_one_is_the_first(here: &dyn Engine, there: &dyn Engine) {
@@ -135,8 +143,8 @@ async fn of_many_calls_at_once_one_is_the_first(here: &dyn Engine, there: &dyn E
 
     let begun = futures_util::future::join_all(calls).await;
 
-    assert_eq!(begun.iter().filter(|begun| **begun == Ok(Begun::First)).count(), 1);
-    assert_eq!(begun.iter().filter(|begun| **begun == Ok(Begun::Running)).count(), 49);
+    assert_eq!(begun.iter().filter(|begun| **begun == Ok(BeginResult::First)).count(), 1);
+    assert_eq!(begun.iter().filter(|begun| **begun == Ok(BeginResult::Running)).count(), 49);
 }
 
 async fn a_tunnel_can_be_registered_and_forgotten(here: &dyn Engine) {

@@ -20,12 +20,12 @@ use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use tokio_util::task::AbortOnDropHandle;
 use wafergate::clock::SystemClock;
-use wafergate::engine::Begun;
+use wafergate::engine::BeginResult;
 use wafergate::engine::Claim;
 use wafergate::engine::Engine;
 use wafergate::engine::GroupIndex;
+use wafergate::engine::IdempotencyStore;
 use wafergate::engine::Member;
-use wafergate::engine::Memo;
 use wafergate::engine::MemoryEngine;
 use wafergate::engine::Peers;
 use wafergate::engine::Record;
@@ -96,7 +96,7 @@ async fn gateways_with_different_prefixes_do_not_see_each_other() {
         assert_eq!(node.engine.all_others().await, Ok(vec![]));
         assert_eq!(node.engine.claim(tunnel, token(), life).await, Ok(Claim::Granted));
         assert_eq!(node.engine.claim_nonce("{shop}:nonce", token(), life).await, Ok(Claim::Granted));
-        assert_eq!(node.engine.begin("{shop}:call", token(), [1; 32], life, 0).await, Ok(Begun::First));
+        assert_eq!(node.engine.begin("{shop}:call", token(), [1; 32], life, 0).await, Ok(BeginResult::First));
     }
     assert_eq!(green.engine.nodes_with("shop", &group).await, Ok(vec![]));
     assert!(blue.engine.ask(its_name, "t", Bytes::new()).await.is_err());

@@ -155,7 +155,7 @@ impl Bus {
                 None
             })
         });
-        // Begun here, so that a tenant's questions are answered in the order in which they came.
+        // BeginResult here, so that a tenant's questions are answered in the order in which they came.
         let at_once = (&mut answer).now_or_never();
         let mut work = self.works.share(Arc::clone(&flow));
         if at_once.is_none() && !work.grow_to(1) {

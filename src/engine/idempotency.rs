@@ -23,14 +23,14 @@ const NAME_BYTES: u64 = 192;
 const CALL_BYTES: u64 = 320;
 
 /// How long the answer of a call is kept, at most.
-pub const ANSWERED: Duration = Duration::from_secs(300);
+pub const RESPONSE_TTL: Duration = Duration::from_secs(300);
 
 /// How long a call that was never finished counts as running: its node may have died, and no call takes longer.
-pub const RUNNING: Duration = Duration::from_secs(30);
+pub const RUNNING_TTL: Duration = Duration::from_secs(30);
 
 /// What a call with an `Idempotency-Key` finds.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Begun {
+pub enum BeginResult {
     /// Nobody has called under this name: go on, and finish or abandon it.
     First,
     /// The first call is still running.
@@ -45,7 +45,7 @@ pub enum Begun {
 
 /// What all nodes remember for a while. Names are short, and begin with the tenant in braces.
 #[async_trait]
-pub trait Memo: Send + Sync + 'static {
+pub trait IdempotencyStore: Send + Sync + 'static {
     /// Claims the nonce `name` for `life`.
     ///
     /// Atomic, and with a token, as [`Engine::claim`](super::Engine::claim) is. Where what the nodes share is away, each of them
@@ -56,7 +56,7 @@ pub trait Memo: Send + Sync + 'static {
     /// If there is no room for more.
     async fn claim_nonce(&self, name: &str, token: Token, life: Duration) -> Result<Claim, EngineError>;
 
-    /// Begins a call whose body has this `fingerprint`; its answer, of `answer_bytes` at most, is remembered for `life`, [`ANSWERED`]
+    /// Begins a call whose body has this `fingerprint`; its answer, of `answer_bytes` at most, is remembered for `life`, [`RESPONSE_TTL`]
     /// at most.
     ///
     /// Atomic, and with a token, as well.
@@ -71,13 +71,13 @@ pub trait Memo: Send + Sync + 'static {
         fingerprint: [u8; 32],
         life: Duration,
         answer_bytes: u64,
-    ) -> Result<Begun, EngineError>;
+    ) -> Result<BeginResult, EngineError>;
 
     /// The call that [`begin`](Self::begin) found to be the first has been answered.
     ///
     /// # Errors
     ///
-    /// If nobody knows whether that is kept: for [`RUNNING`] a repeat is told that the first call still runs, and then it is made.
+    /// If nobody knows whether that is kept: for [`RUNNING_TTL`] a repeat is told that the first call still runs, and then it is made.
     async fn finish(&self, name: &str, token: Token, answer: Bytes) -> Result<(), EngineError>;
 
     /// The call that [`begin`](Self::begin) found to be the first has done nothing: the next one is the first again.
@@ -123,7 +123,7 @@ pub(super) struct Remembered {
 
 /// Remembers in this process.
 #[derive(Debug)]
-pub(super) struct MemoryMemo {
+pub(super) struct MemoryIdempotencyStore {
     start: Instant,
     state: Mutex<State>,
 }
@@ -164,24 +164,24 @@ impl Entry {
     }
 }
 
-impl Default for MemoryMemo {
+impl Default for MemoryIdempotencyStore {
     fn default() -> Self {
         let state = State { entries: HashMap::new(), expiry: Wheel::default(), shares: Shares::of(KEPT_BYTES) };
         Self { start: Instant::now(), state: Mutex::new(state) }
     }
 }
 
-impl MemoryMemo {
-    /// [`Memo::claim_nonce`], which needs no waiting here.
+impl MemoryIdempotencyStore {
+    /// [`IdempotencyStore::claim_nonce`], which needs no waiting here.
     pub(super) fn claim_nonce(&self, name: &str, token: Token, life: Duration) -> Result<Claim, EngineError> {
         match self.enter(&nonce(name), token, life, None) {
-            Begun::First => Ok(Claim::Granted),
-            Begun::Full => Err(EngineError),
-            Begun::Running | Begun::Reused | Begun::Done(_) => Ok(Claim::Used),
+            BeginResult::First => Ok(Claim::Granted),
+            BeginResult::Full => Err(EngineError),
+            BeginResult::Running | BeginResult::Reused | BeginResult::Done(_) => Ok(Claim::Used),
         }
     }
 
-    /// [`Memo::begin`], which needs no waiting here.
+    /// [`IdempotencyStore::begin`], which needs no waiting here.
     pub(super) fn begin(
         &self,
         name: &str,
@@ -189,32 +189,32 @@ impl MemoryMemo {
         fingerprint: [u8; 32],
         life: Duration,
         answer_bytes: u64,
-    ) -> Begun {
+    ) -> BeginResult {
         let call = Call { fingerprint, life, answer: None, answer_bytes };
-        self.enter(name, token, life.min(RUNNING), Some(Box::new(call)))
+        self.enter(name, token, life.min(RUNNING_TTL), Some(Box::new(call)))
     }
 
-    fn enter(&self, name: &str, token: Token, life: Duration, call: Option<Box<Call>>) -> Begun {
+    fn enter(&self, name: &str, token: Token, life: Duration, call: Option<Box<Call>>) -> BeginResult {
         let now = self.start.elapsed();
         let mut state = self.state.lock();
         state.forget(now.as_secs());
         if let Some(entry) = state.entries.get(name) {
             return match (&entry.call, call) {
-                _ if entry.token == token => Begun::First,
-                (Some(first), Some(again)) if first.fingerprint != again.fingerprint => Begun::Reused,
-                (Some(first), _) => first.answer.clone().map_or(Begun::Running, Begun::Done),
-                (None, _) => Begun::Running,
+                _ if entry.token == token => BeginResult::First,
+                (Some(first), Some(again)) if first.fingerprint != again.fingerprint => BeginResult::Reused,
+                (Some(first), _) => first.answer.clone().map_or(BeginResult::Running, BeginResult::Done),
+                (None, _) => BeginResult::Running,
             };
         }
         let ends_secs = (now + life).as_secs() + 1;
         let entry = Entry { ends_secs, token, is_sure: false, call };
         if !state.shares.take(&tenant(name).into(), entry.bytes(name)) {
-            return Begun::Full;
+            return BeginResult::Full;
         }
         let name: Arc<str> = name.into();
         state.entries.insert(Arc::clone(&name), entry);
         state.expiry.insert(ends_secs, name);
-        Begun::First
+        BeginResult::First
     }
 
     /// What was claimed under this token was granted, or else never was.
@@ -233,7 +233,7 @@ impl MemoryMemo {
         }
     }
 
-    /// [`Memo::finish`], which needs no waiting here.
+    /// [`IdempotencyStore::finish`], which needs no waiting here.
     pub(super) fn finish(&self, name: &str, token: Token, answer: Bytes) {
         let now = self.start.elapsed();
         let mut state = self.state.lock();
@@ -247,7 +247,7 @@ impl MemoryMemo {
         expiry.insert(entry.ends_secs, name.into());
     }
 
-    /// [`Memo::abandon`], which needs no waiting here.
+    /// [`IdempotencyStore::abandon`], which needs no waiting here.
     pub(super) fn abandon(&self, name: &str, token: Token) {
         let mut state = self.state.lock();
         if state.entries.get(name).is_some_and(|entry| entry.token == token) {
@@ -330,7 +330,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_nonce_is_new_once_in_its_life() {
-        let memo = MemoryMemo::default();
+        let memo = MemoryIdempotencyStore::default();
 
         assert_eq!(memo.claim_nonce("a", ONE, LIFE), Ok(Claim::Granted));
         assert_eq!(memo.claim_nonce("b", ONE, LIFE), Ok(Claim::Granted));
@@ -344,48 +344,48 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn answers_are_forgotten_with_their_names() {
-        let memo = MemoryMemo::default();
-        assert_eq!(memo.begin("k", ONE, [1; 32], LIFE, 0), Begun::First);
+        let memo = MemoryIdempotencyStore::default();
+        assert_eq!(memo.begin("k", ONE, [1; 32], LIFE, 0), BeginResult::First);
         memo.finish("k", ONE, Bytes::from_static(b"answer"));
 
         tokio::time::advance(LIFE + Duration::from_secs(2)).await;
-        assert_eq!(memo.begin("k", TWO, [2; 32], LIFE, 0), Begun::First);
+        assert_eq!(memo.begin("k", TWO, [2; 32], LIFE, 0), BeginResult::First);
         assert_eq!(memo.state.lock().shares.held(), NAME_BYTES + CALL_BYTES + 1);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_call_that_was_abandoned_and_made_again_has_a_life_of_its_own() {
-        let memo = MemoryMemo::default();
-        assert_eq!(memo.begin("k", ONE, [1; 32], LIFE, 0), Begun::First);
+        let memo = MemoryIdempotencyStore::default();
+        assert_eq!(memo.begin("k", ONE, [1; 32], LIFE, 0), BeginResult::First);
         memo.abandon("k", ONE);
         tokio::time::advance(Duration::from_secs(20)).await;
-        assert_eq!(memo.begin("k", TWO, [2; 32], LIFE, 0), Begun::First);
+        assert_eq!(memo.begin("k", TWO, [2; 32], LIFE, 0), BeginResult::First);
 
         tokio::time::advance(Duration::from_secs(15)).await;
-        assert_eq!(memo.begin("k", ONE, [2; 32], LIFE, 0), Begun::Running);
-        tokio::time::advance(RUNNING).await;
-        assert_eq!(memo.begin("k", ONE, [2; 32], LIFE, 0), Begun::First, "it was never finished");
+        assert_eq!(memo.begin("k", ONE, [2; 32], LIFE, 0), BeginResult::Running);
+        tokio::time::advance(RUNNING_TTL).await;
+        assert_eq!(memo.begin("k", ONE, [2; 32], LIFE, 0), BeginResult::First, "it was never finished");
     }
 
     #[tokio::test(start_paused = true)]
     async fn one_tenant_leaves_room_for_the_others() {
-        let memo = MemoryMemo::default();
+        let memo = MemoryIdempotencyStore::default();
         let mut calls = 0;
         let begin = |name: &str| memo.begin(name, ONE, [1; 32], LIFE, 4 * 1024 * 1024);
-        while begin(&format!("{{loud}}:{calls}")) == Begun::First {
+        while begin(&format!("{{loud}}:{calls}")) == BeginResult::First {
             calls += 1;
         }
 
         assert_eq!(calls, 31, "what their answers may take counts while they run: half of what there is");
-        assert_eq!(begin("{quiet}:k"), Begun::First);
+        assert_eq!(begin("{quiet}:k"), BeginResult::First);
         assert_eq!(memo.claim_nonce("{quiet}:n", ONE, LIFE), Ok(Claim::Granted));
         for call in 0..calls {
             memo.finish(&format!("{{loud}}:{call}"), ONE, Bytes::from_static(b"short"));
         }
-        assert_eq!(begin("{loud}:l"), Begun::First, "short answers take little");
+        assert_eq!(begin("{loud}:l"), BeginResult::First, "short answers take little");
 
         tokio::time::advance(LIFE + Duration::from_secs(2)).await;
-        assert_eq!(begin("{loud}:l"), Begun::First);
+        assert_eq!(begin("{loud}:l"), BeginResult::First);
         assert_eq!(memo.state.lock().entries.len(), 1, "nothing is kept for ever");
         memo.abandon("{loud}:l", ONE);
         assert_eq!(memo.state.lock().shares.held(), 0);
@@ -393,18 +393,18 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn nonces_leave_room_for_the_others() {
-        let memo = MemoryMemo::default();
+        let memo = MemoryIdempotencyStore::default();
         let claim = |name: &str| memo.claim_nonce(name, ONE, LIFE);
         let nonces = (0_u32..).take_while(|n| claim(&format!("{{loud}}:{n:032x}")).is_ok()).count();
 
         assert!(nonces > 500_000, "{nonces}");
         assert_eq!(claim("{quiet}:n"), Ok(Claim::Granted));
-        assert_eq!(memo.begin("{quiet}:k", ONE, [1; 32], LIFE, 4 * 1024 * 1024), Begun::First);
+        assert_eq!(memo.begin("{quiet}:k", ONE, [1; 32], LIFE, 4 * 1024 * 1024), BeginResult::First);
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_is_sure_can_be_told_again_until_it_is_forgotten() {
-        let memo = MemoryMemo::default();
+        let memo = MemoryIdempotencyStore::default();
         memo.claim_nonce("{t}:n", ONE, LIFE).expect("room");
         assert_eq!(memo.knows_nonce("{t}:n"), Known::Soon);
         memo.settle_nonce("{t}:n", ONE, true);

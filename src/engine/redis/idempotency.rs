@@ -14,11 +14,11 @@ use super::once::Mine;
 use super::once::Once;
 use super::scripts;
 use crate::clock::millis;
-use crate::engine::Begun;
+use crate::engine::BeginResult;
 use crate::engine::Claim;
 use crate::engine::EngineError;
-use crate::engine::Memo;
-use crate::engine::RUNNING;
+use crate::engine::IdempotencyStore;
+use crate::engine::RUNNING_TTL;
 use crate::engine::Token;
 
 impl RedisEngine {
@@ -31,7 +31,7 @@ impl RedisEngine {
 }
 
 #[async_trait]
-impl Memo for RedisEngine {
+impl IdempotencyStore for RedisEngine {
     async fn claim_nonce(&self, name: &str, token: Token, life: Duration) -> Result<Claim, EngineError> {
         if self.own.memo.claim_nonce(name, token, life)? == Claim::Used {
             return Ok(Claim::Used);
@@ -60,35 +60,35 @@ impl Memo for RedisEngine {
         fingerprint: [u8; 32],
         life: Duration,
         answer_bytes: u64,
-    ) -> Result<Begun, EngineError> {
+    ) -> Result<BeginResult, EngineError> {
         self.is_registered()?;
         let begun = self.own.memo.begin(name, token, fingerprint, life, answer_bytes);
-        if begun != Begun::First {
+        if begun != BeginResult::First {
             return Ok(begun);
         }
         let once = Once::Call(name);
         let mine = Mine::new(&self.own, once, token);
         let mut command = self.script_beside_lease(scripts::BEGIN, self.keys.call(name));
-        command.arg(&token[..]).arg(&fingerprint[..]).arg(millis(RUNNING)).arg(millis(life));
+        command.arg(&token[..]).arg(&fingerprint[..]).arg(millis(RUNNING_TTL)).arg(millis(life));
         self.with_lease(&mut command);
         let (found, answer): (String, Vec<u8>) = self.call(&command).await.map_err(away)?;
         match found.as_str() {
             "first" => {}
             "lost" => self.past.doubt(Instant::now()),
-            "reused" => return Ok(Begun::Reused),
-            "running" => return Ok(Begun::Running),
-            "done" => return Ok(Begun::Done(answer.into())),
+            "reused" => return Ok(BeginResult::Reused),
+            "running" => return Ok(BeginResult::Running),
+            "done" => return Ok(BeginResult::Done(answer.into())),
             _ => return Err(EngineError),
         }
         match self.is_known_elsewhere(once, None).await {
             Ok(false) => {
                 mine.granted();
-                Ok(Begun::First)
+                Ok(BeginResult::First)
             }
             known => {
                 // Whoever has made the call writes it again, where this one stands now.
                 self.call::<i64>(&self.call_script(scripts::ABANDON, name, token)).await.map_err(away)?;
-                known.map(|_| Begun::Running)
+                known.map(|_| BeginResult::Running)
             }
         }
     }
