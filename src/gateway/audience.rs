@@ -1,4 +1,4 @@
-//! Orders for all tunnels of a group or a user, and lists of them: every node that may have some is asked once.
+//! Commands for all tunnels of a group or a user, and lists of them: every node that may have some is asked once.
 
 use std::sync::Arc;
 
@@ -9,13 +9,13 @@ use super::Gateway;
 use super::NativeError;
 use super::Report;
 use super::Sent;
+use super::command::Command;
+use super::command::EncodedCommand;
 use super::nodes::Ids;
 use super::nodes::Listed;
 use super::nodes::Question;
 use super::nodes::Reached;
 use super::nodes::read_answer;
-use super::order::Frames;
-use super::order::Order;
 use super::turns::Turns;
 use crate::id::NodeId;
 use crate::id::TunnelId;
@@ -44,22 +44,22 @@ impl Except {
 }
 
 impl Gateway {
-    /// Has all tunnels of `audience` do what `order` says, but those in `except`.
-    pub(super) async fn order_audience(
+    /// Has all tunnels of `audience` do what `command` says, but those in `except`.
+    pub(super) async fn command_audience(
         &self,
         tenant: &Arc<Tenant>,
         audience: &Audience,
         except: &[Target],
-        order: Order<'_>,
+        command: Command<'_>,
     ) -> Result<Report, NativeError> {
         let except: Except = except.iter().filter_map(Target::tunnel).collect();
         let homes = self.homes(tenant, audience).await?;
-        let mut all = self.order_members(tenant, audience, order, &except).await;
+        let mut all = self.command_members(tenant, audience, command, &except).await;
         if !homes.is_empty() {
             let question = Question::Audience {
                 tenant: tenant.id.as_str(),
                 audience: audience.clone(),
-                order,
+                command,
                 except: except.0.into_iter().collect(),
             };
             for answer in self.ask_each(tenant, homes, question.write()).await? {
@@ -73,16 +73,16 @@ impl Gateway {
     }
 
     /// The same for this node's own tunnels.
-    pub(super) async fn order_members(
+    pub(super) async fn command_members(
         &self,
         tenant: &Arc<Tenant>,
         audience: &Audience,
-        order: Order<'_>,
+        command: Command<'_>,
         except: &Except,
     ) -> Reached {
         let tunnels = tenant.groups.tunnels(audience);
         let mut turns = Turns::shared(self.engine.lease_guard(), &self.turns, &tenant.id, tunnels.len());
-        let mut frames = Frames::new(order, &self.metrics);
+        let mut frames = EncodedCommand::new(command, &self.metrics);
         let mut reached = Reached { members: tunnels.len() as u64, ..Reached::default() };
         for tunnel in tunnels.into_iter().filter(|tunnel| !except.contains(*tunnel)) {
             let now = turns.next().await;

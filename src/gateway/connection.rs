@@ -55,7 +55,7 @@ struct Writer {
 /// How far a connection's life has come.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Phase {
-    /// Frames go both ways.
+    /// EncodedCommand go both ways.
     #[default]
     Open,
     /// It has been ended for this reason; the last frames are on their way.

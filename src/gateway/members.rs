@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use super::Gateway;
 use super::NativeError;
+use super::command::Command;
 use super::native::not_open;
 use super::nodes::Fate;
 use super::nodes::Joined;
 use super::nodes::Open;
 use super::nodes::Question;
 use super::nodes::read_answer;
-use super::order::Order;
 use crate::engine::EngineError;
 use crate::id::NodeId;
 use crate::id::TunnelId;
@@ -131,7 +131,7 @@ impl Gateway {
     /// The other node that has this tunnel.
     pub(super) async fn owner(&self, tenant: &Tenant, tunnel: TunnelId) -> Result<NodeId, NativeError> {
         let open = vec![Open { packet: 0, tunnel }];
-        match self.decide(tenant.id.as_str(), &[Order::Nothing], open).await[..] {
+        match self.decide(tenant.id.as_str(), &[Command::Nothing], open).await[..] {
             [Fate::Accepted] => self.hints.lock().get(tenant.id.as_str(), tunnel).ok_or(NativeError::NodeAway),
             [Fate::Gone] => Err(not_open(tunnel)),
             _ => Err(NativeError::NodeAway),

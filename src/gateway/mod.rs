@@ -3,15 +3,15 @@
 mod attach;
 mod audience;
 mod batch;
-mod carry;
+mod command;
 mod connection;
 mod describe;
 mod drain;
+mod execute;
 mod issue;
 mod members;
 mod native;
 mod nodes;
-mod order;
 mod push;
 mod sealing;
 mod silence;

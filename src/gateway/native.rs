@@ -9,10 +9,10 @@ use tokio::time::Instant;
 use super::Gateway;
 use super::PushError;
 use super::Sent;
+use super::command::Command;
+use super::command::EncodedCommand;
 use super::nodes::Fate;
 use super::nodes::Open;
-use super::order::Frames;
-use super::order::Order;
 use super::turns::Turns;
 use crate::id::TunnelId;
 use crate::marks::Mark;
@@ -83,7 +83,7 @@ impl Gateway {
     /// If a limit forbids it, or nobody is meant; nothing has been sent then.
     pub async fn push_native(&self, tenant: &Arc<Tenant>, to: To, push: &PushRequest) -> Result<Report, NativeError> {
         self.check_push(tenant, named(&to) + push.except.len(), push.payload.len(), Instant::now())?;
-        self.order_all(tenant, to, &push.except, Order::from(&push.payload)).await
+        self.order_all(tenant, to, &push.except, Command::from(&push.payload)).await
     }
 
     /// Closes all targets.
@@ -102,28 +102,28 @@ impl Gateway {
         tenant: &Arc<Tenant>,
         to: To,
         except: &[Target],
-        order: Order<'_>,
+        command: Command<'_>,
     ) -> Result<Report, NativeError> {
         self.engine.lease_guard().valid().await;
         match to {
-            To::Tunnels(targets) => Ok(self.order_tunnels(tenant, targets, except, order).await),
-            To::Group(group) => self.order_audience(tenant, &Audience::Group(group), except, order).await,
-            To::User(user) => self.order_audience(tenant, &Audience::User(user), except, order).await,
+            To::Tunnels(targets) => Ok(self.command_tunnels(tenant, targets, except, command).await),
+            To::Group(group) => self.command_audience(tenant, &Audience::Group(group), except, command).await,
+            To::User(user) => self.command_audience(tenant, &Audience::User(user), except, command).await,
         }
     }
 
-    /// Has each of `targets` do once what `order` says, wherever it is.
-    async fn order_tunnels(
+    /// Has each of `targets` do once what `command` says, wherever it is.
+    async fn command_tunnels(
         &self,
         tenant: &Arc<Tenant>,
         mut targets: Vec<Target>,
         except: &[Target],
-        order: Order<'_>,
+        command: Command<'_>,
     ) -> Report {
         let mut seen: HashSet<Target> = except.iter().cloned().collect();
         targets.retain(|target| seen.insert(target.clone()));
         let mut turns = Turns::shared(self.engine.lease_guard(), &self.turns, &tenant.id, targets.len());
-        let mut frames = Frames::new(order, &self.metrics);
+        let mut frames = EncodedCommand::new(command, &self.metrics);
         let mut fates: Vec<Option<Fate>> = vec![];
         let mut open = vec![];
         for target in &targets {
@@ -143,7 +143,7 @@ impl Gateway {
         }
         // Others have their turn while the other nodes are asked.
         drop((frames, turns));
-        let mut decided = self.decide(tenant.id.as_str(), &[order], open).await.into_iter();
+        let mut decided = self.decide(tenant.id.as_str(), &[command], open).await.into_iter();
         let mut report = Report { targets: targets.len(), ..Report::default() };
         for (target, fate) in targets.into_iter().zip(fates) {
             let fate = fate.unwrap_or_else(|| decided.next().expect("one for each that is not open here"));
@@ -166,21 +166,21 @@ impl Gateway {
             Action::User(user) => self.set_user(event_queue, &user).await,
             Action::Close(close) => {
                 self.check_push(tenant, 1, 0, Instant::now())?;
-                self.order_itself(event_queue, close_order(close.reason.as_ref()))
+                self.command_itself(event_queue, close_order(close.reason.as_ref()))
             }
             Action::Push(mut push) => match push.to.take() {
                 Some(to) => self.push_native(tenant, to, &push).await.map(drop),
                 None => {
                     self.check_push(tenant, 1, push.payload.len(), Instant::now())?;
-                    self.order_itself(event_queue, Order::from(&push.payload))
+                    self.command_itself(event_queue, Command::from(&push.payload))
                 }
             },
         }
     }
 
-    /// Has the tunnel of `event_queue`, which is this node's, do what `order` says.
-    fn order_itself(&self, event_queue: &EventQueue, order: Order<'_>) -> Result<(), NativeError> {
-        let mut frames = Frames::new(order, &self.metrics);
+    /// Has the tunnel of `event_queue`, which is this node's, do what `command` says.
+    fn command_itself(&self, event_queue: &EventQueue, command: Command<'_>) -> Result<(), NativeError> {
+        let mut frames = EncodedCommand::new(command, &self.metrics);
         let sent = self.push_one(&event_queue.tenant, event_queue.tunnel, &mut frames, Instant::now(), None);
         if sent == Sent::Accepted { Ok(()) } else { Err(not_open(event_queue.tunnel)) }
     }
@@ -237,8 +237,8 @@ fn named(to: &To) -> usize {
     }
 }
 
-fn close_order(reason: Option<&Reason>) -> Order<'_> {
-    Order::Close(reason.map(|reason| reason.0.as_str()))
+fn close_order(reason: Option<&Reason>) -> Command<'_> {
+    Command::Close(reason.map(|reason| reason.0.as_str()))
 }
 
 pub(super) fn not_open(tunnel: TunnelId) -> NativeError {

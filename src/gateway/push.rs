@@ -11,10 +11,10 @@ use super::Sent;
 use super::Socket;
 use super::batch::Miss;
 use super::batch::Queued;
+use super::command::Command;
+use super::command::EncodedCommand;
 use super::nodes::Fate;
 use super::nodes::Open;
-use super::order::Frames;
-use super::order::Order;
 use super::turns::Turns;
 use crate::id::TunnelId;
 use crate::protocol::wafer::PushPacket;
@@ -92,8 +92,8 @@ impl Gateway {
             Target::Foreign(_) => None,
         });
         let open = open.collect();
-        let orders: Vec<Order<'_>> = packets.iter().map(|packet| Order::from(&packet.order)).collect();
-        let mut fates = self.decide(tenant, &orders, open).await.into_iter();
+        let commands: Vec<Command<'_>> = packets.iter().map(|packet| Command::from(&packet.action)).collect();
+        let mut fates = self.decide(tenant, &commands, open).await.into_iter();
 
         let mut seen = HashSet::new();
         let mut invalid = vec![];
@@ -135,7 +135,7 @@ impl Gateway {
     ) -> Vec<Miss> {
         let mut misses = vec![];
         for (number, packet) in packets.iter().enumerate() {
-            let mut frames = Frames::new(Order::from(&packet.order), &self.metrics);
+            let mut frames = EncodedCommand::new(Command::from(&packet.action), &self.metrics);
             let mut seen = HashSet::new();
             let may_repeat = packet.targets.len() > 1;
             for target in &packet.targets {
@@ -155,16 +155,16 @@ impl Gateway {
         misses
     }
 
-    /// Has one tunnel do what an order asks for; [`Sent::Closed`] if it is not open here.
+    /// Has one tunnel do what a command asks for; [`Sent::Closed`] if it is not open here.
     pub(super) fn push_one(
         &self,
         tenant: &Arc<Tenant>,
         id: TunnelId,
-        frames: &mut Frames<'_>,
+        frames: &mut EncodedCommand<'_>,
         now: Instant,
         queued: Option<&mut Queued>,
     ) -> Sent {
-        self.find(tenant, id).map_or(Sent::Closed, |connection| self.carry_out(connection, frames, now, queued))
+        self.find(tenant, id).map_or(Sent::Closed, |connection| self.execute(connection, frames, now, queued))
     }
 
     /// An open tunnel of `tenant`. Another tenant's is as unknown as one that never was.
@@ -178,7 +178,7 @@ impl Gateway {
 
     fn check_limits(&self, tenant: &Tenant, packets: &[PushPacket], now: Instant) -> Result<(), PushError> {
         let targets = packets.iter().map(|packet| packet.targets.len()).sum();
-        let longest = packets.iter().map(|packet| Order::from(&packet.order).bytes());
+        let longest = packets.iter().map(|packet| Command::from(&packet.action).bytes());
         self.check_push(tenant, targets, longest.max().unwrap_or(0), now)
     }
 

@@ -38,7 +38,7 @@ use wafergate::protocol::content::Profile;
 use wafergate::protocol::subprotocol::Offer;
 use wafergate::protocol::text::md5_hex;
 use wafergate::protocol::ticket::Sealer;
-use wafergate::protocol::wafer::Order;
+use wafergate::protocol::wafer::PushAction;
 use wafergate::protocol::wafer::PushPacket;
 use wafergate::protocol::wafer::Target;
 use wafergate::server::Descriptors;
@@ -206,11 +206,11 @@ async fn answer(gateway: &Arc<Gateway>, shops: &[IpAddr], line: &str) -> String 
         "push" => {
             let targets = words.next().unwrap_or_default().split(',');
             let targets = targets.map(|id| Target::Tunnel(id.parse().expect("a tunnel id"))).collect();
-            let order = match words.next() {
-                Some(content) => Order::Message(content.to_owned()),
-                None => Order::Close,
+            let action = match words.next() {
+                Some(content) => PushAction::Message(content.to_owned()),
+                None => PushAction::Close,
             };
-            let invalid = gateway.push(tenant, vec![PushPacket { targets, order }]).await.expect("no limit is set");
+            let invalid = gateway.push(tenant, vec![PushPacket { targets, action }]).await.expect("no limit is set");
             let invalid = invalid.iter().map(|target| match target {
                 Target::Tunnel(id) => id.to_string(),
                 Target::Foreign(text) => text.clone(),

@@ -12,8 +12,8 @@ use super::question::write_answer;
 use crate::gateway::Gateway;
 use crate::gateway::Sent;
 use crate::gateway::audience::Except;
-use crate::gateway::order::Frames;
-use crate::gateway::order::Order;
+use crate::gateway::command::Command;
+use crate::gateway::command::EncodedCommand;
 use crate::gateway::turns::Turns;
 use crate::id::TunnelId;
 use crate::tenant::Page;
@@ -26,10 +26,10 @@ impl Gateway {
             return answer_for_nobody(&question);
         };
         match question {
-            Question::Tunnels { orders, .. } => write_answer(&self.carry_out_all(&tenant, orders).await),
-            Question::Audience { audience, order, except, .. } => {
+            Question::Tunnels { commands, .. } => write_answer(&self.execute_all(&tenant, commands).await),
+            Question::Audience { audience, command, except, .. } => {
                 let except = Except::from_iter(except.iter());
-                write_answer(&self.order_members(&tenant, &audience, order, &except).await)
+                write_answer(&self.command_members(&tenant, &audience, command, &except).await)
             }
             Question::Join { tunnel, group, .. } => {
                 write_answer(&Joined::from(self.join_here(&tenant, TunnelId::from_bytes(tunnel), &group).await))
@@ -50,12 +50,12 @@ impl Gateway {
         }
     }
 
-    async fn carry_out_all(&self, tenant: &Arc<Tenant>, orders: Vec<(Order<'_>, Ids)>) -> Vec<Said> {
-        let tunnels = orders.iter().map(|(_, tunnels)| tunnels.len()).sum();
+    async fn execute_all(&self, tenant: &Arc<Tenant>, commands: Vec<(Command<'_>, Ids)>) -> Vec<Said> {
+        let tunnels = commands.iter().map(|(_, tunnels)| tunnels.len()).sum();
         let mut turns = Turns::shared(self.engine.lease_guard(), &self.turns, &tenant.id, tunnels);
         let mut said = vec![];
-        for (order, tunnels) in orders {
-            let mut frames = Frames::new(order, &self.metrics);
+        for (command, tunnels) in commands {
+            let mut frames = EncodedCommand::new(command, &self.metrics);
             for tunnel in tunnels.iter() {
                 let now = turns.next().await;
                 said.push(match self.push_one(tenant, tunnel, &mut frames, now, None) {
@@ -72,8 +72,8 @@ impl Gateway {
 /// The answer of a node that has never known the tenant, or has none of its tunnels any more: a reload has not reached all nodes yet.
 fn answer_for_nobody(question: &Question<'_>) -> Vec<u8> {
     match question {
-        Question::Tunnels { orders, .. } => {
-            let tunnels: usize = orders.iter().map(|(_, tunnels)| tunnels.len()).sum();
+        Question::Tunnels { commands, .. } => {
+            let tunnels: usize = commands.iter().map(|(_, tunnels)| tunnels.len()).sum();
             write_answer(&vec![Said::NotMine; tunnels])
         }
         Question::Audience { .. } => write_answer(&Reached::default()),

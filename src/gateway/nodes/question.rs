@@ -5,7 +5,7 @@ use serde::Deserialize;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::gateway::order::Order;
+use crate::gateway::command::Command;
 use crate::id::TunnelId;
 use crate::protocol::native::Audience;
 use crate::protocol::native::Name;
@@ -14,18 +14,18 @@ use crate::tenant::Page;
 /// A question about a tenant's tunnels. Its variants keep their places: nodes of different versions talk to each other.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub(in crate::gateway) enum Question<'a> {
-    /// Carry out these orders, each for its tunnels. Answer: a [`Said`] for each tunnel, in the same order.
+    /// Carry out these commands, each for its tunnels. Answer: a [`Said`] for each tunnel, in the same order.
     Tunnels {
         tenant: &'a str,
         #[serde(borrow)]
-        orders: Vec<(Order<'a>, Ids)>,
+        commands: Vec<(Command<'a>, Ids)>,
     },
     /// Carry out an order for your tunnels of a group or a user. Answer: [`Reached`].
     Audience {
         tenant: &'a str,
         audience: Audience,
         #[serde(borrow)]
-        order: Order<'a>,
+        command: Command<'a>,
         except: Ids,
     },
     /// Put your tunnel into a group. Answer: [`Joined`].
@@ -180,15 +180,15 @@ mod tests {
         let questions = [
             Question::Tunnels {
                 tenant,
-                orders: vec![
-                    (Order::Text("三木"), ids(3)),
-                    (Order::Binary(&[0, 255]), ids(1)),
-                    (Order::Close(Some("enough")), ids(0)),
-                    (Order::Close(None), ids(2)),
-                    (Order::Nothing, ids(1)),
+                commands: vec![
+                    (Command::Text("三木"), ids(3)),
+                    (Command::Binary(&[0, 255]), ids(1)),
+                    (Command::Close(Some("enough")), ids(0)),
+                    (Command::Close(None), ids(2)),
+                    (Command::Nothing, ids(1)),
                 ],
             },
-            Question::Audience { tenant, audience: audience.clone(), order: Order::Text(""), except: ids(2) },
+            Question::Audience { tenant, audience: audience.clone(), command: Command::Text(""), except: ids(2) },
             Question::Join { tenant, tunnel: [7; 16], group: Name::new("g").expect("a name") },
             Question::List { tenant, audience, after: Some([7; 16]), limit: 100 },
         ];
@@ -207,7 +207,7 @@ mod tests {
     #[test]
     fn a_target_costs_sixteen_bytes_and_its_answer_one() {
         let targets: Ids = (0..10_000_u128).map(|id| TunnelId::from_bytes(id.to_be_bytes())).collect();
-        let question = Question::Tunnels { tenant: "t", orders: vec![(Order::Text("x"), targets)] };
+        let question = Question::Tunnels { tenant: "t", commands: vec![(Command::Text("x"), targets)] };
         assert!(question.write().len() < 160_020);
 
         let said = vec![Said::NotMine; 10_000];

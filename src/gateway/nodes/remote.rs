@@ -1,4 +1,4 @@
-//! Orders to tunnels on other nodes: their owners are asked, each once for all of its tunnels.
+//! Commands to tunnels on other nodes: their owners are asked, each once for all of its tunnels.
 
 use futures_util::future::join_all;
 
@@ -10,7 +10,7 @@ use super::undecided::Open;
 use super::undecided::Share;
 use super::undecided::Undecided;
 use crate::gateway::Gateway;
-use crate::gateway::order::Order;
+use crate::gateway::command::Command;
 use crate::id::NodeId;
 
 /// Longest question, so that what a push may name by default is one; a longer push is asked in several, one after the other, and other
@@ -18,35 +18,40 @@ use crate::id::NodeId;
 const MAX_QUESTION_BYTES: usize = 384 * 1024;
 
 impl Gateway {
-    /// Has the other nodes do what `orders` say to the tunnels that are not open here.
+    /// Has the other nodes do what `commands` say to the tunnels that are not open here.
     ///
     /// Nothing is ever called gone unless all nodes have said so.
-    pub(in crate::gateway) async fn decide(&self, tenant: &str, orders: &[Order<'_>], open: Vec<Open>) -> Vec<Fate> {
+    pub(in crate::gateway) async fn decide(
+        &self,
+        tenant: &str,
+        commands: &[Command<'_>],
+        open: Vec<Open>,
+    ) -> Vec<Fate> {
         let mut undecided = Undecided::new(open);
         if undecided.is_open() {
             let nodes = self.engine.others();
             let shares = undecided.first_round(tenant, &nodes, &self.hints.lock());
-            self.ask_all(tenant, orders, shares, &mut undecided).await;
-            self.ask_all(tenant, orders, undecided.next_round(&nodes), &mut undecided).await;
+            self.ask_all(tenant, commands, shares, &mut undecided).await;
+            self.ask_all(tenant, commands, undecided.next_round(&nodes), &mut undecided).await;
         }
-        let is_sure = !undecided.is_open() || self.is_sure(tenant, orders, &mut undecided).await;
+        let is_sure = !undecided.is_open() || self.is_sure(tenant, commands, &mut undecided).await;
         undecided.fates(is_sure)
     }
 
     /// Makes sure that all nodes there are have been asked for what nobody has.
-    async fn is_sure(&self, tenant: &str, orders: &[Order<'_>], undecided: &mut Undecided) -> bool {
+    async fn is_sure(&self, tenant: &str, commands: &[Command<'_>], undecided: &mut Undecided) -> bool {
         let Ok(nodes) = self.engine.all_others().await else { return false };
         undecided.only(&nodes);
-        self.ask_all(tenant, orders, undecided.next_round(&nodes), undecided).await;
+        self.ask_all(tenant, commands, undecided.next_round(&nodes), undecided).await;
         !undecided.is_open() || undecided.is_denied_by(&nodes)
     }
 
-    async fn ask_all(&self, tenant: &str, orders: &[Order<'_>], shares: Vec<Share>, undecided: &mut Undecided) {
+    async fn ask_all(&self, tenant: &str, commands: &[Command<'_>], shares: Vec<Share>, undecided: &mut Undecided) {
         let targets = undecided.targets();
         let asked = shares.into_iter().map(async |(node, places)| {
             let mut said = Vec::with_capacity(places.len());
-            for part in parts(orders, targets, &places) {
-                let question = question(tenant, orders, targets, part).write();
+            for part in parts(commands, targets, &places) {
+                let question = question(tenant, commands, targets, part).write();
                 let answer = self.engine.ask(node, tenant, question).await.ok();
                 let answer = answer.and_then(|answer| question::read_answer::<Vec<Said>>(&answer));
                 let Some(answer) = answer.filter(|answer| answer.len() == part.len()) else { break };
@@ -78,24 +83,24 @@ impl Gateway {
 }
 
 /// The question about the targets at `places`, order by order.
-fn question<'a>(tenant: &'a str, orders: &[Order<'a>], targets: &[Open], places: &[usize]) -> Question<'a> {
+fn question<'a>(tenant: &'a str, commands: &[Command<'a>], targets: &[Open], places: &[usize]) -> Question<'a> {
     let by_packet = places.chunk_by(|one, next| targets[*one].packet == targets[*next].packet);
-    let orders = by_packet.map(|places| {
-        let order = orders[targets[places[0]].packet];
-        (order, places.iter().map(|place| targets[*place].tunnel).collect())
+    let commands = by_packet.map(|places| {
+        let command = commands[targets[places[0]].packet];
+        (command, places.iter().map(|place| targets[*place].tunnel).collect())
     });
-    Question::Tunnels { tenant, orders: orders.collect() }
+    Question::Tunnels { tenant, commands: commands.collect() }
 }
 
 /// Cuts `places` so that no question is too long, unless a single packet is.
-fn parts<'a>(orders: &[Order<'_>], targets: &[Open], places: &'a [usize]) -> Vec<&'a [usize]> {
+fn parts<'a>(commands: &[Command<'_>], targets: &[Open], places: &'a [usize]) -> Vec<&'a [usize]> {
     let mut parts = vec![];
     let mut begin = 0;
     let mut bytes = 0;
     let mut last_packet = None;
     for (at, place) in places.iter().enumerate() {
         let packet = targets[*place].packet;
-        let content_bytes = if last_packet == Some(packet) { 0 } else { orders[packet].bytes() };
+        let content_bytes = if last_packet == Some(packet) { 0 } else { commands[packet].bytes() };
         if at > begin && bytes + content_bytes > MAX_QUESTION_BYTES {
             parts.push(&places[begin..at]);
             begin = at;
@@ -116,15 +121,17 @@ mod tests {
     #[test]
     fn a_push_is_cut_only_where_it_is_too_long() {
         let contents = [10, MAX_QUESTION_BYTES - 1, MAX_QUESTION_BYTES * 2, 5].map(|bytes| "x".repeat(bytes));
-        let orders: Vec<Order<'_>> = contents.iter().map(|content| Order::Text(content)).collect();
+        let commands: Vec<Command<'_>> = contents.iter().map(|content| Command::Text(content)).collect();
         let target = |packet| Open { packet, tunnel: TunnelId::from_bytes([1; 16]) };
         let targets: Vec<Open> = [0, 0, 1, 2, 3, 3].map(target).to_vec();
 
-        let parts = parts(&orders, &targets, &[0, 1, 2, 3, 4, 5]);
+        let parts = parts(&commands, &targets, &[0, 1, 2, 3, 4, 5]);
 
         assert_eq!(parts, [&[0, 1][..], &[2], &[3], &[4, 5]]);
-        let Question::Tunnels { orders, .. } = question("t", &orders, &targets, parts[3]) else { panic!("of tunnels") };
-        assert_eq!(orders.len(), 1);
-        assert_eq!(orders[0].1.iter().count(), 2);
+        let Question::Tunnels { commands, .. } = question("t", &commands, &targets, parts[3]) else {
+            panic!("of tunnels")
+        };
+        assert_eq!(commands.len(), 1);
+        assert_eq!(commands[0].1.iter().count(), 2);
     }
 }

@@ -12,7 +12,7 @@ pub use answer::push_answer;
 pub use envelope::Envelope;
 pub use envelope::WsurlRequest;
 pub use push::MAX_TARGETS;
-pub use push::Order;
+pub use push::PushAction;
 pub use push::PushPacket;
 pub use push::Target;
 pub use push::too_many;

@@ -84,7 +84,7 @@ fn kind(first: u8) -> Unexpected<'static> {
 
 /// What a packet asks for.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Order {
+pub enum PushAction {
     /// Send this content, byte for byte.
     Message(String),
     /// Close the tunnels for good.
@@ -97,7 +97,7 @@ pub struct PushPacket {
     /// The tunnels it is for, in the order given.
     pub targets: Vec<Target>,
     /// What to do with them.
-    pub order: Order,
+    pub action: PushAction,
 }
 
 impl PushPacket {
@@ -134,15 +134,15 @@ impl RawPacket<'_> {
     fn check(self, room: &mut usize) -> Result<PushPacket, Refusal> {
         let ids = serde_json::Deserializer::from_str(self.tunnel_ids.get()).deserialize_any(TargetsVisitor { room });
         let targets = ids.map_err(|error| malformed(&error))?;
-        let order = match (self.kind.0.as_str(), self.content) {
-            ("message", Some(content)) => Order::Message(content.0),
+        let action = match (self.kind.0.as_str(), self.content) {
+            ("message", Some(content)) => PushAction::Message(content.0),
             ("message", None) => {
                 return Err(Refusal::BadData("a packet of type message needs content, which is a string".into()));
             }
-            ("close", _) => Order::Close,
+            ("close", _) => PushAction::Close,
             _ => return Err(Refusal::BadData("a packet's type must be message or close".into())),
         };
-        Ok(PushPacket { targets, order })
+        Ok(PushPacket { targets, action })
     }
 }
 
@@ -202,7 +202,7 @@ mod tests {
 
         let packets = PushPacket::parse_all(data).expect("valid");
 
-        assert_eq!(packets[0].order, Order::Message(r#"{"n":1e400,"s":"\ud800"}"#.into()));
+        assert_eq!(packets[0].action, PushAction::Message(r#"{"n":1e400,"s":"\ud800"}"#.into()));
     }
 
     #[test]
@@ -211,7 +211,7 @@ mod tests {
 
         let packets = PushPacket::parse_all(data).expect("valid");
 
-        assert_eq!(packets, [PushPacket { targets: foreign(&["a", "17"]), order: Order::Close }]);
+        assert_eq!(packets, [PushPacket { targets: foreign(&["a", "17"]), action: PushAction::Close }]);
     }
 
     #[test]

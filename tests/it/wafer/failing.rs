@@ -21,7 +21,7 @@ use wafergate::gateway::Socket;
 use wafergate::id::TunnelId;
 use wafergate::protocol::content::Profile;
 use wafergate::protocol::subprotocol::Offer;
-use wafergate::protocol::wafer::Order;
+use wafergate::protocol::wafer::PushAction;
 use wafergate::protocol::wafer::PushPacket;
 use wafergate::protocol::wafer::Target;
 use wafergate::webhook::Deliver;
@@ -89,7 +89,7 @@ async fn open(gateway: &Arc<Gateway>, client: &Client) -> TunnelId {
 
 async fn push(gateway: &Arc<Gateway>, tunnel: TunnelId) -> Result<Vec<Target>, PushError> {
     let tenant = gateway.tenants.tenant("t").expect("configured");
-    let packet = PushPacket { targets: vec![Target::Tunnel(tunnel)], order: Order::Message("hello".into()) };
+    let packet = PushPacket { targets: vec![Target::Tunnel(tunnel)], action: PushAction::Message("hello".into()) };
     gateway.push(tenant, vec![packet]).await
 }
 
@@ -122,6 +122,6 @@ async fn a_client_hears_that_it_is_connected_when_others_can_find_it() {
 /// Two packets for one tunnel.
 async fn push_two(gateway: &Arc<Gateway>, tunnel: TunnelId) -> Result<Vec<Target>, PushError> {
     let tenant = gateway.tenants.tenant("t").expect("configured");
-    let packet = || PushPacket { targets: vec![Target::Tunnel(tunnel)], order: Order::Message("hello".into()) };
+    let packet = || PushPacket { targets: vec![Target::Tunnel(tunnel)], action: PushAction::Message("hello".into()) };
     gateway.push(tenant, vec![packet(), packet()]).await
 }

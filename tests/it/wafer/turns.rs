@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use wafergate::delivery::EventKind;
 use wafergate::gateway::Gateway;
 use wafergate::id::TunnelId;
-use wafergate::protocol::wafer::Order;
+use wafergate::protocol::wafer::PushAction;
 use wafergate::protocol::wafer::PushPacket;
 use wafergate::protocol::wafer::Target;
 use wafergate::webhook::Deliver;
@@ -32,7 +32,7 @@ fn close(gateway: &Arc<Gateway>, tunnels: usize) -> JoinHandle<usize> {
     tokio::spawn(async move {
         let tenant = gateway.tenants.tenant("t").expect("configured");
         let targets = (0..tunnels as u128).map(|id| Target::Tunnel(TunnelId::from_bytes(id.to_be_bytes())));
-        let packet = PushPacket { targets: targets.collect(), order: Order::Close };
+        let packet = PushPacket { targets: targets.collect(), action: PushAction::Close };
         gateway.push(tenant, vec![packet]).await.expect("no limit is in the way").len()
     })
 }

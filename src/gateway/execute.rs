@@ -10,23 +10,23 @@ use super::Gateway;
 use super::Sent;
 use super::Socket;
 use super::batch::Queued;
-use super::order::Frames;
-use super::order::Order;
+use super::command::Command;
+use super::command::EncodedCommand;
 use crate::protocol::close::CloseReason;
 use crate::protocol::content::Profile;
 
 impl Gateway {
-    /// Has an open tunnel do what an order asks for; [`Sent::Closed`] if it has ended.
-    pub(super) fn carry_out(
+    /// Has an open tunnel do what a command asks for; [`Sent::Closed`] if it has ended.
+    pub(super) fn execute(
         &self,
         connection: Arc<Connection<dyn Socket>>,
-        frames: &mut Frames<'_>,
+        frames: &mut EncodedCommand<'_>,
         now: Instant,
         queued: Option<&mut Queued>,
     ) -> Sent {
-        let sent = match (frames.order, frames.frame(connection.profile)) {
+        let sent = match (frames.command, frames.frame(connection.profile)) {
             (_, Some(frame)) => self.send_or_queue(connection, frame, now, queued),
-            (Order::Close(said), None) => self.close_saying(&connection, said, now),
+            (Command::Close(said), None) => self.close_saying(&connection, said, now),
             (_, None) => return Sent::Accepted,
         };
         match sent {

@@ -15,7 +15,7 @@ use crate::protocol::wafer;
 
 /// What is done to each target of a push or a close.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub(super) enum Order<'a> {
+pub(super) enum Command<'a> {
     /// Send this text, byte for byte.
     Text(&'a str),
     /// Send these bytes; a Wafer tunnel gets them as Base64.
@@ -26,7 +26,7 @@ pub(super) enum Order<'a> {
     Nothing,
 }
 
-impl Order<'_> {
+impl Command<'_> {
     /// How long its content is.
     pub(super) fn bytes(&self) -> usize {
         match self {
@@ -37,16 +37,16 @@ impl Order<'_> {
     }
 }
 
-impl<'a> From<&'a wafer::Order> for Order<'a> {
-    fn from(order: &'a wafer::Order) -> Self {
-        match order {
-            wafer::Order::Message(content) => Self::Text(content),
-            wafer::Order::Close => Self::Close(None),
+impl<'a> From<&'a wafer::PushAction> for Command<'a> {
+    fn from(command: &'a wafer::PushAction) -> Self {
+        match command {
+            wafer::PushAction::Message(content) => Self::Text(content),
+            wafer::PushAction::Close => Self::Close(None),
         }
     }
 }
 
-impl<'a> From<&'a Payload> for Order<'a> {
+impl<'a> From<&'a Payload> for Command<'a> {
     fn from(payload: &'a Payload) -> Self {
         match payload {
             Payload::Text(text) => Self::Text(text),
@@ -55,10 +55,10 @@ impl<'a> From<&'a Payload> for Order<'a> {
     }
 }
 
-/// An order on its way to its targets. When it is dropped it counts those that did as they were told, also if whoever gave it has
+/// A command on its way to its targets. When it is dropped it counts those that did as they were told, also if whoever gave it has
 /// hung up before the last of them had its turn.
-pub(super) struct Frames<'a> {
-    pub(super) order: Order<'a>,
+pub(super) struct EncodedCommand<'a> {
+    pub(super) command: Command<'a>,
     metrics: &'a Metrics,
     wafer: Option<Bytes>,
     native: Option<Bytes>,
@@ -66,37 +66,37 @@ pub(super) struct Frames<'a> {
     pub(super) accepted: u64,
 }
 
-impl<'a> Frames<'a> {
-    pub(super) fn new(order: Order<'a>, metrics: &'a Metrics) -> Self {
-        Self { order, metrics, wafer: None, native: None, accepted: 0 }
+impl<'a> EncodedCommand<'a> {
+    pub(super) fn new(command: Command<'a>, metrics: &'a Metrics) -> Self {
+        Self { command, metrics, wafer: None, native: None, accepted: 0 }
     }
 
-    /// The frame for a socket that speaks `profile`; none for an order that sends nothing.
+    /// The frame for a socket that speaks `profile`; none for a command that sends nothing.
     pub(super) fn frame(&mut self, profile: Profile) -> Option<&Bytes> {
         let frame = match profile {
             Profile::Wafer => &mut self.wafer,
             Profile::Native => &mut self.native,
         };
         if frame.is_none() {
-            *frame = encode(self.order, profile);
+            *frame = encode(self.command, profile);
         }
         frame.as_ref()
     }
 }
 
-impl Drop for Frames<'_> {
+impl Drop for EncodedCommand<'_> {
     fn drop(&mut self) {
         self.metrics.deliveries.accepted.inc_by(self.accepted);
     }
 }
 
-fn encode(order: Order<'_>, profile: Profile) -> Option<Bytes> {
-    match (order, profile) {
-        (Order::Text(text), Profile::Wafer) => Some(frame::text(packet::MESSAGE_PREFIX, text)),
-        (Order::Text(text), Profile::Native) => Some(frame::text("", text)),
-        (Order::Binary(bytes), Profile::Wafer) => Some(frame::text(packet::MESSAGE_PREFIX, &STANDARD.encode(bytes))),
-        (Order::Binary(bytes), Profile::Native) => Some(frame::binary(bytes)),
-        (Order::Close(_) | Order::Nothing, _) => None,
+fn encode(command: Command<'_>, profile: Profile) -> Option<Bytes> {
+    match (command, profile) {
+        (Command::Text(text), Profile::Wafer) => Some(frame::text(packet::MESSAGE_PREFIX, text)),
+        (Command::Text(text), Profile::Native) => Some(frame::text("", text)),
+        (Command::Binary(bytes), Profile::Wafer) => Some(frame::text(packet::MESSAGE_PREFIX, &STANDARD.encode(bytes))),
+        (Command::Binary(bytes), Profile::Native) => Some(frame::binary(bytes)),
+        (Command::Close(_) | Command::Nothing, _) => None,
     }
 }
 
@@ -107,14 +107,14 @@ mod tests {
     #[test]
     fn each_frame_is_encoded_once() {
         let metrics = Metrics::default();
-        for order in [Order::Text("text"), Order::Binary(b"binary")] {
-            let mut frames = Frames::new(order, &metrics);
+        for command in [Command::Text("text"), Command::Binary(b"binary")] {
+            let mut frames = EncodedCommand::new(command, &metrics);
             for profile in [Profile::Wafer, Profile::Native, Profile::Wafer, Profile::Native] {
                 let first = frames.frame(profile).expect("it sends something").clone();
                 let again = frames.frame(profile).expect("it sends something");
-                assert_eq!((first.as_ptr(), first.len()), (again.as_ptr(), again.len()), "{order:?} {profile:?}");
+                assert_eq!((first.as_ptr(), first.len()), (again.as_ptr(), again.len()), "{command:?} {profile:?}");
             }
         }
-        assert_eq!(Frames::new(Order::Close(None), &metrics).frame(Profile::Native), None);
+        assert_eq!(EncodedCommand::new(Command::Close(None), &metrics).frame(Profile::Native), None);
     }
 }
