@@ -19,8 +19,8 @@ use crate::admin::Admin;
 use crate::admin::Hosts;
 use crate::clock::Clock;
 use crate::clock::SystemClock;
+use crate::engine::ClusterNode;
 use crate::engine::Engine;
-use crate::engine::Member;
 use crate::engine::MemoryEngine;
 use crate::engine::RedisEngine;
 use crate::engine::RedisSettings;
@@ -223,7 +223,7 @@ impl App {
             }
         });
         let others = redis.is_some();
-        let member: Arc<dyn Member> = gateway.clone();
+        let member: Arc<dyn ClusterNode> = gateway.clone();
         let mut watch = Watch::default();
         if let Some(redis) = redis {
             watch.over("among the other nodes", redis.run(member));

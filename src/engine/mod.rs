@@ -151,7 +151,7 @@ pub enum Heir {
 }
 
 /// What the engine and the other nodes want from this one.
-pub trait Member: Send + Sync + 'static {
+pub trait ClusterNode: Send + Sync + 'static {
     /// Answers another node's question; none if it cannot be understood. What can be done without waiting is done when the answer is
     /// first asked for.
     fn answer(self: Arc<Self>, question: Bytes) -> BoxFuture<'static, Option<Vec<u8>>>;

@@ -9,13 +9,13 @@ use super::Gateway;
 use super::NativeError;
 use super::Report;
 use super::Sent;
+use super::cluster::Ids;
+use super::cluster::Listed;
+use super::cluster::NodeRequest;
+use super::cluster::Reached;
+use super::cluster::read_answer;
 use super::command::Command;
 use super::command::EncodedCommand;
-use super::nodes::Ids;
-use super::nodes::Listed;
-use super::nodes::Question;
-use super::nodes::Reached;
-use super::nodes::read_answer;
 use super::turns::Turns;
 use crate::id::NodeId;
 use crate::id::TunnelId;
@@ -56,13 +56,13 @@ impl Gateway {
         let homes = self.homes(tenant, audience).await?;
         let mut all = self.command_members(tenant, audience, command, &except).await;
         if !homes.is_empty() {
-            let question = Question::Audience {
+            let request = NodeRequest::Audience {
                 tenant: tenant.id.as_str(),
                 audience: audience.clone(),
                 command,
                 except: except.0.into_iter().collect(),
             };
-            for answer in self.ask_each(tenant, homes, question.write()).await? {
+            for answer in self.ask_each(tenant, homes, request.write()).await? {
                 all.add(&read_answer(&answer).ok_or(NativeError::NodeAway)?);
             }
         }
@@ -123,13 +123,13 @@ impl Gateway {
         let homes = self.homes(tenant, audience).await?;
         let mut pages = vec![tenant.groups.page(audience, after, limit)];
         if !homes.is_empty() {
-            let question = Question::List {
+            let request = NodeRequest::List {
                 tenant: tenant.id.as_str(),
                 audience: audience.clone(),
                 after: after.map(TunnelId::to_bytes),
                 limit: u32::try_from(limit).unwrap_or(u32::MAX),
             };
-            for answer in self.ask_each(tenant, homes, question.write()).await? {
+            for answer in self.ask_each(tenant, homes, request.write()).await? {
                 pages.push(read_answer::<Listed>(&answer).ok_or(NativeError::NodeAway)?.into());
             }
         }
@@ -143,9 +143,9 @@ impl Gateway {
     }
 
     /// Asks all of `nodes` the same. A node that does not answer, but is gone, has nothing to say.
-    async fn ask_each(&self, tenant: &Tenant, nodes: Vec<NodeId>, question: Bytes) -> Result<Vec<Bytes>, NativeError> {
+    async fn ask_each(&self, tenant: &Tenant, nodes: Vec<NodeId>, request: Bytes) -> Result<Vec<Bytes>, NativeError> {
         let asked = nodes.into_iter();
-        let asked = asked.map(async |node| (node, self.engine.ask(node, tenant.id.as_str(), question.clone()).await));
+        let asked = asked.map(async |node| (node, self.engine.ask(node, tenant.id.as_str(), request.clone()).await));
         let (mut answers, mut silent) = (vec![], vec![]);
         for (node, answer) in join_all(asked).await {
             match answer {

@@ -9,8 +9,8 @@ use super::Connection;
 use super::Gateway;
 use super::NativeError;
 use super::Socket;
+use super::cluster::NodeRequest;
 use super::native::not_open;
-use super::nodes::Question;
 use crate::clock::rfc3339;
 use crate::id::TunnelId;
 use crate::marks::Mark;
@@ -73,9 +73,9 @@ impl Gateway {
             return Ok(described);
         }
         let owner = self.owner(tenant, tunnel).await?;
-        let question = Question::Describe { tenant: tenant.id.as_str(), tunnel: tunnel.to_bytes() };
+        let request = NodeRequest::Describe { tenant: tenant.id.as_str(), tunnel: tunnel.to_bytes() };
         let answer =
-            self.engine.ask(owner, tenant.id.as_str(), question.write()).await.map_err(|_| NativeError::NodeAway)?;
+            self.engine.ask(owner, tenant.id.as_str(), request.write()).await.map_err(|_| NativeError::NodeAway)?;
         if answer.is_empty() {
             return Err(not_open(tunnel));
         }

@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use super::Gateway;
 use super::NativeError;
+use super::cluster::Joined;
+use super::cluster::NodeRequest;
+use super::cluster::PendingTarget;
+use super::cluster::TargetOutcome;
+use super::cluster::read_answer;
 use super::command::Command;
 use super::native::not_open;
-use super::nodes::Fate;
-use super::nodes::Joined;
-use super::nodes::Open;
-use super::nodes::Question;
-use super::nodes::read_answer;
 use crate::engine::EngineError;
 use crate::id::NodeId;
 use crate::id::TunnelId;
@@ -34,8 +34,8 @@ impl Gateway {
         if self.find(tenant, tunnel).is_some() {
             return self.join_here(tenant, tunnel, group).await;
         }
-        let question = Question::Join { tenant: tenant.id.as_str(), tunnel: tunnel.to_bytes(), group: group.clone() };
-        self.ask_to_join(tenant, tunnel, &question).await
+        let request = NodeRequest::Join { tenant: tenant.id.as_str(), tunnel: tunnel.to_bytes(), group: group.clone() };
+        self.ask_to_join(tenant, tunnel, &request).await
     }
 
     /// Takes a tunnel out of a group, if it is in it.
@@ -51,8 +51,9 @@ impl Gateway {
         if self.find(tenant, tunnel).is_some() {
             return self.leave_here(tenant, tunnel, group);
         }
-        let question = Question::Leave { tenant: tenant.id.as_str(), tunnel: tunnel.to_bytes(), group: group.clone() };
-        self.ask_to_join(tenant, tunnel, &question).await
+        let request =
+            NodeRequest::Leave { tenant: tenant.id.as_str(), tunnel: tunnel.to_bytes(), group: group.clone() };
+        self.ask_to_join(tenant, tunnel, &request).await
     }
 
     /// Puts a tunnel of this node into a group.
@@ -115,11 +116,11 @@ impl Gateway {
         &self,
         tenant: &Arc<Tenant>,
         tunnel: TunnelId,
-        question: &Question<'_>,
+        request: &NodeRequest<'_>,
     ) -> Result<(), NativeError> {
         let owner = self.owner(tenant, tunnel).await?;
         let answer =
-            self.engine.ask(owner, tenant.id.as_str(), question.write()).await.map_err(|_| NativeError::NodeAway)?;
+            self.engine.ask(owner, tenant.id.as_str(), request.write()).await.map_err(|_| NativeError::NodeAway)?;
         match read_answer(&answer).ok_or(NativeError::NodeAway)? {
             Joined::Done => Ok(()),
             Joined::NotMine => Err(not_open(tunnel)),
@@ -130,10 +131,12 @@ impl Gateway {
 
     /// The other node that has this tunnel.
     pub(super) async fn owner(&self, tenant: &Tenant, tunnel: TunnelId) -> Result<NodeId, NativeError> {
-        let open = vec![Open { packet: 0, tunnel }];
+        let open = vec![PendingTarget { packet: 0, tunnel }];
         match self.decide(tenant.id.as_str(), &[Command::Nothing], open).await[..] {
-            [Fate::Accepted] => self.hints.lock().get(tenant.id.as_str(), tunnel).ok_or(NativeError::NodeAway),
-            [Fate::Gone] => Err(not_open(tunnel)),
+            [TargetOutcome::Accepted] => {
+                self.locations.lock().get(tenant.id.as_str(), tunnel).ok_or(NativeError::NodeAway)
+            }
+            [TargetOutcome::Gone] => Err(not_open(tunnel)),
             _ => Err(NativeError::NodeAway),
         }
     }

@@ -3,6 +3,7 @@
 mod attach;
 mod audience;
 mod batch;
+mod cluster;
 mod command;
 mod connection;
 mod describe;
@@ -11,7 +12,6 @@ mod execute;
 mod issue;
 mod members;
 mod native;
-mod nodes;
 mod push;
 mod sealing;
 mod silence;
@@ -69,7 +69,7 @@ use crate::tenant::Reservations;
 use crate::webhook::Deliver;
 use crate::webhook::Endpoints;
 use batch::Batch;
-use nodes::Hints;
+use cluster::LocationCache;
 use sealing::Sealing;
 use silence::Silence;
 use turns::shared_turns;
@@ -129,7 +129,7 @@ pub struct Gateway {
     open: DashMap<TunnelId, Arc<Connection<dyn Socket>>>,
     silence: Silence,
     batch: Batch,
-    hints: Mutex<Hints>,
+    locations: Mutex<LocationCache>,
     /// Names this process among the others.
     process: i64,
     /// What tenants use on the others.
@@ -176,7 +176,7 @@ impl Gateway {
             open: DashMap::new(),
             silence: Silence::new(options.tunnel.silence_limit()),
             batch: Batch::default(),
-            hints: Mutex::default(),
+            locations: Mutex::default(),
             process: rand::random(),
             other_nodes: Mutex::default(),
             nodes: AtomicU32::new(1),

@@ -9,10 +9,10 @@ use tokio::time::Instant;
 use super::Gateway;
 use super::PushError;
 use super::Sent;
+use super::cluster::PendingTarget;
+use super::cluster::TargetOutcome;
 use super::command::Command;
 use super::command::EncodedCommand;
-use super::nodes::Fate;
-use super::nodes::Open;
 use super::turns::Turns;
 use crate::id::TunnelId;
 use crate::marks::Mark;
@@ -124,19 +124,19 @@ impl Gateway {
         targets.retain(|target| seen.insert(target.clone()));
         let mut turns = Turns::shared(self.engine.lease_guard(), &self.turns, &tenant.id, targets.len());
         let mut frames = EncodedCommand::new(command, &self.metrics);
-        let mut fates: Vec<Option<Fate>> = vec![];
+        let mut outcomes: Vec<Option<TargetOutcome>> = vec![];
         let mut open = vec![];
         for target in &targets {
             let Target::Tunnel(tunnel) = *target else {
-                fates.push(Some(Fate::Gone));
+                outcomes.push(Some(TargetOutcome::Gone));
                 continue;
             };
             let now = turns.next().await;
-            fates.push(match self.push_one(tenant, tunnel, &mut frames, now, None) {
-                Sent::Accepted => Some(Fate::Accepted),
-                Sent::Slow => Some(Fate::Slow),
+            outcomes.push(match self.push_one(tenant, tunnel, &mut frames, now, None) {
+                Sent::Accepted => Some(TargetOutcome::Accepted),
+                Sent::Slow => Some(TargetOutcome::Slow),
                 Sent::Closed => {
-                    open.push(Open { packet: 0, tunnel });
+                    open.push(PendingTarget { packet: 0, tunnel });
                     None
                 }
             });
@@ -145,14 +145,14 @@ impl Gateway {
         drop((frames, turns));
         let mut decided = self.decide(tenant.id.as_str(), &[command], open).await.into_iter();
         let mut report = Report { targets: targets.len(), ..Report::default() };
-        for (target, fate) in targets.into_iter().zip(fates) {
-            let fate = fate.unwrap_or_else(|| decided.next().expect("one for each that is not open here"));
-            self.count_fate(fate);
-            match fate {
-                Fate::Accepted => report.accepted += 1,
-                Fate::Slow => report.slow.push(target),
-                Fate::Gone => report.gone.push(target),
-                Fate::Unreachable => report.unreachable.push(target),
+        for (target, outcome) in targets.into_iter().zip(outcomes) {
+            let outcome = outcome.unwrap_or_else(|| decided.next().expect("one for each that is not open here"));
+            self.count_outcome(outcome);
+            match outcome {
+                TargetOutcome::Accepted => report.accepted += 1,
+                TargetOutcome::Slow => report.slow.push(target),
+                TargetOutcome::Gone => report.gone.push(target),
+                TargetOutcome::Unreachable => report.unreachable.push(target),
             }
         }
         report

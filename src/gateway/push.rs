@@ -11,10 +11,10 @@ use super::Sent;
 use super::Socket;
 use super::batch::Miss;
 use super::batch::Queued;
+use super::cluster::PendingTarget;
+use super::cluster::TargetOutcome;
 use super::command::Command;
 use super::command::EncodedCommand;
-use super::nodes::Fate;
-use super::nodes::Open;
 use super::turns::Turns;
 use crate::id::TunnelId;
 use crate::protocol::wafer::PushPacket;
@@ -88,39 +88,39 @@ impl Gateway {
         misses: Vec<Miss>,
     ) -> Result<Vec<Target>, PushError> {
         let open = misses.iter().filter_map(|miss| match miss.target {
-            Target::Tunnel(tunnel) => Some(Open { packet: miss.packet, tunnel }),
+            Target::Tunnel(tunnel) => Some(PendingTarget { packet: miss.packet, tunnel }),
             Target::Foreign(_) => None,
         });
         let open = open.collect();
         let commands: Vec<Command<'_>> = packets.iter().map(|packet| Command::from(&packet.action)).collect();
-        let mut fates = self.decide(tenant, &commands, open).await.into_iter();
+        let mut outcomes = self.decide(tenant, &commands, open).await.into_iter();
 
         let mut seen = HashSet::new();
         let mut invalid = vec![];
         let mut unreachable = 0;
         for Miss { target, .. } in misses {
-            let fate = match target {
-                Target::Tunnel(_) => fates.next().expect("one for each tunnel"),
-                Target::Foreign(_) => Fate::Gone,
+            let outcome = match target {
+                Target::Tunnel(_) => outcomes.next().expect("one for each tunnel"),
+                Target::Foreign(_) => TargetOutcome::Gone,
             };
-            self.count_fate(fate);
-            match fate {
-                Fate::Accepted | Fate::Slow => {}
-                Fate::Unreachable => unreachable += 1,
-                Fate::Gone if seen.insert(target.clone()) => invalid.push(target),
-                Fate::Gone => {}
+            self.count_outcome(outcome);
+            match outcome {
+                TargetOutcome::Accepted | TargetOutcome::Slow => {}
+                TargetOutcome::Unreachable => unreachable += 1,
+                TargetOutcome::Gone if seen.insert(target.clone()) => invalid.push(target),
+                TargetOutcome::Gone => {}
             }
         }
         if unreachable > 0 { Err(PushError::Unreachable { targets: unreachable }) } else { Ok(invalid) }
     }
 
     /// Counts a target that was not reached here; who did reach it has counted it.
-    pub(super) fn count_fate(&self, fate: Fate) {
+    pub(super) fn count_outcome(&self, outcome: TargetOutcome) {
         let deliveries = &self.metrics.deliveries;
-        match fate {
-            Fate::Accepted | Fate::Slow => {}
-            Fate::Gone => deliveries.invalid.inc(),
-            Fate::Unreachable => deliveries.unreachable.inc(),
+        match outcome {
+            TargetOutcome::Accepted | TargetOutcome::Slow => {}
+            TargetOutcome::Gone => deliveries.invalid.inc(),
+            TargetOutcome::Unreachable => deliveries.unreachable.inc(),
         }
     }
 

@@ -25,11 +25,11 @@ pub struct Groups(Mutex<State>);
 #[derive(Debug, Default)]
 struct State {
     audiences: HashMap<Audience, BTreeSet<TunnelId>>,
-    members: HashMap<TunnelId, Member>,
+    members: HashMap<TunnelId, ClusterNode>,
 }
 
 #[derive(Debug, Default)]
-struct Member {
+struct ClusterNode {
     user: Option<Name>,
     groups: BTreeSet<Name>,
 }

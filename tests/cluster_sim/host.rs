@@ -17,10 +17,10 @@ use tokio::time::sleep;
 use wafergate::engine::Announcement;
 use wafergate::engine::Claim;
 use wafergate::engine::Closed;
+use wafergate::engine::ClusterNode;
 use wafergate::engine::Engine;
 use wafergate::engine::EngineError;
 use wafergate::engine::GroupIndex;
-use wafergate::engine::Member;
 use wafergate::engine::Peers;
 use wafergate::engine::Record;
 use wafergate::engine::RedisEngine;
@@ -310,7 +310,7 @@ impl Host {
     }
 }
 
-impl Member for Host {
+impl ClusterNode for Host {
     fn answer(self: Arc<Self>, question: Bytes) -> BoxFuture<'static, Option<Vec<u8>>> {
         let id = question[question.len() - 16..].try_into().expect("an id");
         let has = self.has(TunnelId::from_bytes(id));

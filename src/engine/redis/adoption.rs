@@ -11,8 +11,8 @@ use super::RedisEngine;
 use super::records::CHUNK;
 use super::records::Changes;
 use super::scripts;
+use crate::engine::ClusterNode;
 use crate::engine::Heir;
-use crate::engine::Member;
 use crate::engine::Record;
 use crate::id::NodeId;
 use crate::id::TunnelId;
@@ -113,7 +113,7 @@ impl RedisEngine {
     }
 
     /// Takes over the records of the dead, one set after the other. What fails is left for the next renewal.
-    pub(super) async fn adopt(&self, sets: &[NodeId], member: &dyn Member) {
+    pub(super) async fn adopt(&self, sets: &[NodeId], member: &dyn ClusterNode) {
         let adopted = async {
             for set in sets {
                 if self.past.is_gone(*set) {
@@ -140,7 +140,7 @@ impl RedisEngine {
 
     /// Moves the records of a set into this node's own, a chunk at a time, and has their tunnels' stories ended. Those whose tenants it
     /// does not know are left to a node that does.
-    async fn adopt_set(&self, set: NodeId, member: &dyn Member) -> Result<usize, RedisError> {
+    async fn adopt_set(&self, set: NodeId, member: &dyn ClusterNode) -> Result<usize, RedisError> {
         self.past.takes_over(set);
         let key = self.keys.records(set);
         let mut pass = self.leftover.pass(set, member.configuration());
@@ -193,7 +193,7 @@ impl RedisEngine {
     }
 
     /// Finds out what is to be done with a record.
-    fn sort_in(&self, tunnel: String, bytes: &[u8], member: &dyn Member, chunk: &mut Chunk) {
+    fn sort_in(&self, tunnel: String, bytes: &[u8], member: &dyn ClusterNode, chunk: &mut Chunk) {
         let (Ok(id), Some(record)) = (tunnel.parse::<TunnelId>(), Record::read(bytes)) else {
             tracing::error!(tunnel, "the record of a tunnel cannot be read: its close event is lost");
             self.metrics.webhook("close", WebhookResult::Final);

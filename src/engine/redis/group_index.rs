@@ -19,9 +19,9 @@ use super::group_index_state::Place;
 use super::link::CALL_TIMEOUT;
 use super::scripts;
 use crate::engine::Announcement;
+use crate::engine::ClusterNode;
 use crate::engine::EngineError;
 use crate::engine::GroupIndex;
-use crate::engine::Member;
 use crate::id::NodeId;
 use crate::protocol::native::Audience;
 
@@ -60,7 +60,7 @@ impl GroupIndex for RedisEngine {
 
 impl RedisEngine {
     /// Writes where this node has tunnels as they come and go, until it is dropped.
-    pub(super) async fn write_homes(&self, member: &dyn Member) {
+    pub(super) async fn write_homes(&self, member: &dyn ClusterNode) {
         loop {
             let changed = self.places.changed.notified();
             if self.places.is_idle() {

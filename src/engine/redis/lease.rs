@@ -18,8 +18,8 @@ use super::past::Burial;
 use super::past::Heard;
 use super::scripts;
 use crate::clock::millis;
+use crate::engine::ClusterNode;
 use crate::engine::Engine as _;
-use crate::engine::Member;
 use crate::id::NodeId;
 
 /// How long a node is believed to live without a word from it.
@@ -80,7 +80,7 @@ enum Standing {
 
 impl RedisEngine {
     /// Renews the lease until it is dropped, or this node has left.
-    pub(super) async fn keep_lease(&self, member: &dyn Member) {
+    pub(super) async fn keep_lease(&self, member: &dyn ClusterNode) {
         let mut ticks = interval(RENEW_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut alone = Alone::default();
@@ -191,7 +191,7 @@ impl RedisEngine {
         );
     }
 
-    async fn renewed(&self, renewal: &Renewal, asked: Instant, member: &dyn Member) {
+    async fn renewed(&self, renewal: &Renewal, asked: Instant, member: &dyn ClusterNode) {
         let is_another_connection = self.is_another_connection();
         match renewal.standing {
             Standing::Registered => {
@@ -312,7 +312,7 @@ impl RedisEngine {
 
     /// Others have taken over what this node had: it begins another life with nothing. What they could not find, since Redis had lost
     /// it before, is this node's to end.
-    fn begin_again(&self, renewal: &Renewal, member: &dyn Member) {
+    fn begin_again(&self, renewal: &Renewal, member: &dyn ClusterNode) {
         let dead = self.me();
         let unknown = if self.was_forgotten_before(renewal) { self.records.all() } else { vec![] };
         self.lease_guard.expire();

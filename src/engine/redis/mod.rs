@@ -48,10 +48,10 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::Claim;
 use super::Closed;
+use super::ClusterNode;
 use super::Engine;
 use super::EngineError;
 use super::Installation;
-use super::Member;
 use super::MemoryEngine;
 use super::Peers;
 use super::Record;
@@ -247,7 +247,7 @@ impl RedisEngine {
     }
 
     /// Keeps this node among the others until it is dropped. If it returns, something in it has failed.
-    pub async fn run(self: Arc<Self>, member: Arc<dyn Member>) {
+    pub async fn run(self: Arc<Self>, member: Arc<dyn ClusterNode>) {
         // In a task of its own: a push to many tunnels takes its time, and the lease is not to wait for it.
         let (engine, answering) = (Arc::clone(&self), Arc::clone(&member));
         let receiving = async move { engine.bus.receive(&answering, &engine.lease_guard).await };

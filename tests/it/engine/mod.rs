@@ -22,10 +22,10 @@ use tokio_util::task::AbortOnDropHandle;
 use wafergate::clock::SystemClock;
 use wafergate::engine::BeginResult;
 use wafergate::engine::Claim;
+use wafergate::engine::ClusterNode;
 use wafergate::engine::Engine;
 use wafergate::engine::GroupIndex;
 use wafergate::engine::IdempotencyStore;
-use wafergate::engine::Member;
 use wafergate::engine::MemoryEngine;
 use wafergate::engine::Peers;
 use wafergate::engine::Record;
@@ -349,7 +349,7 @@ impl Drop for Work {
     }
 }
 
-impl Member for Echo {
+impl ClusterNode for Echo {
     fn answer(self: Arc<Self>, question: Bytes) -> BoxFuture<'static, Option<Vec<u8>>> {
         self.asked.fetch_add(1, Ordering::AcqRel);
         Box::pin(async move {

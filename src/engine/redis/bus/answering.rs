@@ -18,7 +18,7 @@ use super::Flow;
 use super::Pushed;
 use super::senders::Senders;
 use crate::clock::millis;
-use crate::engine::Member;
+use crate::engine::ClusterNode;
 use crate::engine::redis::message::Drop;
 use crate::engine::redis::message::Kind;
 use crate::engine::redis::message::Message;
@@ -35,7 +35,7 @@ const WORKING_EVERY: Duration = Duration::from_millis(300);
 const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
 
 impl Bus {
-    pub(super) async fn sort(self: &Arc<Self>, member: &dyn Member) {
+    pub(super) async fn sort(self: &Arc<Self>, member: &dyn ClusterNode) {
         let Some(mut pushed) = self.pushed.lock().take() else { return };
         let mut senders = Senders::default();
         let mut last_stranger: Option<Instant> = None;
@@ -112,7 +112,7 @@ impl Bus {
     }
 
     /// Answers questions while this node may speak, those of each tenant in the order in which they came.
-    pub(super) async fn answer(self: &Arc<Self>, member: &Arc<dyn Member>, lease_guard: &Arc<LeaseGuard>) {
+    pub(super) async fn answer(self: &Arc<Self>, member: &Arc<dyn ClusterNode>, lease_guard: &Arc<LeaseGuard>) {
         loop {
             let (flow, message, came) = self.questions.next().await;
             Mark::Asked.pass();
@@ -142,7 +142,7 @@ impl Bus {
     fn answer_one(
         self: &Arc<Self>,
         message: Message,
-        member: &Arc<dyn Member>,
+        member: &Arc<dyn ClusterNode>,
         lease_guard: &Arc<LeaseGuard>,
         incarnation: u32,
         flow: Flow,

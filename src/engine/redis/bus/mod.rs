@@ -39,9 +39,9 @@ use super::signing::Signing;
 use super::time::EngineTime;
 use super::url::Form;
 use super::url::Place;
+use crate::engine::ClusterNode;
 use crate::engine::EngineError;
 use crate::engine::Installation;
-use crate::engine::Member;
 use crate::engine::MemoryEngine;
 use crate::fair_semaphore::FairPermit;
 use crate::id::NodeId;
@@ -235,7 +235,7 @@ impl Bus {
     /// called once.
     ///
     /// Questions have a queue of their own: what this node has asked itself is answered also while it may not speak.
-    pub(super) async fn receive(self: &Arc<Self>, member: &Arc<dyn Member>, lease_guard: &Arc<LeaseGuard>) {
+    pub(super) async fn receive(self: &Arc<Self>, member: &Arc<dyn ClusterNode>, lease_guard: &Arc<LeaseGuard>) {
         tokio::select! {
             biased;
             () = self.sort(member.as_ref()) => {}

@@ -1,14 +1,14 @@
-//! What this node answers to the questions of others.
+//! What this node answers to the requests of others.
 
 use std::sync::Arc;
 
-use super::question::Ids;
-use super::question::Joined;
-use super::question::Listed;
-use super::question::Question;
-use super::question::Reached;
-use super::question::Said;
-use super::question::write_answer;
+use super::messages::Ids;
+use super::messages::Joined;
+use super::messages::Listed;
+use super::messages::NodeRequest;
+use super::messages::OwnerReply;
+use super::messages::Reached;
+use super::messages::write_answer;
 use crate::gateway::Gateway;
 use crate::gateway::Sent;
 use crate::gateway::audience::Except;
@@ -21,28 +21,28 @@ use crate::tenant::Tenant;
 
 impl Gateway {
     /// Does what is asked, and answers.
-    pub(in crate::gateway) async fn answer_question(&self, question: Question<'_>) -> Vec<u8> {
-        let Some(tenant) = self.tenants.tenant_of_tunnels(question.tenant()) else {
-            return answer_for_nobody(&question);
+    pub(in crate::gateway) async fn handle_request(&self, request: NodeRequest<'_>) -> Vec<u8> {
+        let Some(tenant) = self.tenants.tenant_of_tunnels(request.tenant()) else {
+            return answer_for_nobody(&request);
         };
-        match question {
-            Question::Tunnels { commands, .. } => write_answer(&self.execute_all(&tenant, commands).await),
-            Question::Audience { audience, command, except, .. } => {
+        match request {
+            NodeRequest::Tunnels { commands, .. } => write_answer(&self.execute_all(&tenant, commands).await),
+            NodeRequest::Audience { audience, command, except, .. } => {
                 let except = Except::from_iter(except.iter());
                 write_answer(&self.command_members(&tenant, &audience, command, &except).await)
             }
-            Question::Join { tunnel, group, .. } => {
+            NodeRequest::Join { tunnel, group, .. } => {
                 write_answer(&Joined::from(self.join_here(&tenant, TunnelId::from_bytes(tunnel), &group).await))
             }
-            Question::Leave { tunnel, group, .. } => {
+            NodeRequest::Leave { tunnel, group, .. } => {
                 write_answer(&Joined::from(self.leave_here(&tenant, TunnelId::from_bytes(tunnel), &group)))
             }
-            Question::Describe { tunnel, .. } => {
+            NodeRequest::Describe { tunnel, .. } => {
                 let connection = self.find(&tenant, TunnelId::from_bytes(tunnel));
                 let description = connection.map(|connection| self.describe_here(&connection));
                 description.map_or(vec![], |description| serde_json::to_vec(&description).unwrap_or_default())
             }
-            Question::List { audience, after, limit, .. } => {
+            NodeRequest::List { audience, after, limit, .. } => {
                 let limit = usize::try_from(limit).unwrap_or(usize::MAX);
                 let page = tenant.groups.page(&audience, after.map(TunnelId::from_bytes), limit);
                 write_answer(&Listed::from(page))
@@ -50,7 +50,7 @@ impl Gateway {
         }
     }
 
-    async fn execute_all(&self, tenant: &Arc<Tenant>, commands: Vec<(Command<'_>, Ids)>) -> Vec<Said> {
+    async fn execute_all(&self, tenant: &Arc<Tenant>, commands: Vec<(Command<'_>, Ids)>) -> Vec<OwnerReply> {
         let tunnels = commands.iter().map(|(_, tunnels)| tunnels.len()).sum();
         let mut turns = Turns::shared(self.engine.lease_guard(), &self.turns, &tenant.id, tunnels);
         let mut said = vec![];
@@ -59,9 +59,9 @@ impl Gateway {
             for tunnel in tunnels.iter() {
                 let now = turns.next().await;
                 said.push(match self.push_one(tenant, tunnel, &mut frames, now, None) {
-                    Sent::Accepted => Said::Accepted,
-                    Sent::Slow => Said::Slow,
-                    Sent::Closed => Said::NotMine,
+                    Sent::Accepted => OwnerReply::Accepted,
+                    Sent::Slow => OwnerReply::Slow,
+                    Sent::Closed => OwnerReply::NotMine,
                 });
             }
         }
@@ -70,15 +70,15 @@ impl Gateway {
 }
 
 /// The answer of a node that has never known the tenant, or has none of its tunnels any more: a reload has not reached all nodes yet.
-fn answer_for_nobody(question: &Question<'_>) -> Vec<u8> {
-    match question {
-        Question::Tunnels { commands, .. } => {
+fn answer_for_nobody(request: &NodeRequest<'_>) -> Vec<u8> {
+    match request {
+        NodeRequest::Tunnels { commands, .. } => {
             let tunnels: usize = commands.iter().map(|(_, tunnels)| tunnels.len()).sum();
-            write_answer(&vec![Said::NotMine; tunnels])
+            write_answer(&vec![OwnerReply::NotMine; tunnels])
         }
-        Question::Audience { .. } => write_answer(&Reached::default()),
-        Question::Join { .. } | Question::Leave { .. } => write_answer(&Joined::NotMine),
-        Question::Describe { .. } => vec![],
-        Question::List { .. } => write_answer(&Listed::from(Page::default())),
+        NodeRequest::Audience { .. } => write_answer(&Reached::default()),
+        NodeRequest::Join { .. } | NodeRequest::Leave { .. } => write_answer(&Joined::NotMine),
+        NodeRequest::Describe { .. } => vec![],
+        NodeRequest::List { .. } => write_answer(&Listed::from(Page::default())),
     }
 }

@@ -8,12 +8,12 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 
-use super::question::Question;
+use super::messages::NodeRequest;
 use crate::clock::millis;
 use crate::delivery::EventKind;
 use crate::engine::Closed;
+use crate::engine::ClusterNode;
 use crate::engine::Heir;
-use crate::engine::Member;
 use crate::engine::Record;
 use crate::gateway::Gateway;
 use crate::id::TunnelId;
@@ -28,13 +28,13 @@ use crate::webhook::EventQueue;
 /// In so many groups the others hear when connect URLs expire.
 const ISSUED_GROUPS: u64 = 8;
 
-impl Member for Gateway {
-    fn answer(self: Arc<Self>, question: Bytes) -> BoxFuture<'static, Option<Vec<u8>>> {
-        Box::pin(async move { Some(self.answer_question(Question::read(&question)?).await) })
+impl ClusterNode for Gateway {
+    fn answer(self: Arc<Self>, request: Bytes) -> BoxFuture<'static, Option<Vec<u8>>> {
+        Box::pin(async move { Some(self.handle_request(NodeRequest::read(&request)?).await) })
     }
 
-    fn tenant_of<'a>(&self, question: &'a [u8]) -> Option<&'a str> {
-        Question::tenant_in(question)
+    fn tenant_of<'a>(&self, request: &'a [u8]) -> Option<&'a str> {
+        NodeRequest::tenant_in(request)
     }
 
     fn has_tunnels(&self, tenant: &str, audience: &Audience) -> bool {

@@ -11,10 +11,10 @@ use crate::protocol::native::Audience;
 use crate::protocol::native::Name;
 use crate::tenant::Page;
 
-/// A question about a tenant's tunnels. Its variants keep their places: nodes of different versions talk to each other.
+/// A request about a tenant's tunnels. Its variants keep their places: nodes of different versions talk to each other.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub(in crate::gateway) enum Question<'a> {
-    /// Carry out these commands, each for its tunnels. Answer: a [`Said`] for each tunnel, in the same order.
+pub(in crate::gateway) enum NodeRequest<'a> {
+    /// Carry out these commands, each for its tunnels. Answer: a [`OwnerReply`] for each tunnel, in the same order.
     Tunnels {
         tenant: &'a str,
         #[serde(borrow)]
@@ -44,7 +44,7 @@ pub(in crate::gateway) struct Ids(#[serde(with = "serde_bytes")] Vec<u8>);
 
 /// What a node says about one target.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub(in crate::gateway) enum Said {
+pub(in crate::gateway) enum OwnerReply {
     /// It is not open there.
     NotMine,
     /// It has it, and did what was asked.
@@ -84,7 +84,7 @@ pub(in crate::gateway) struct Listed {
     has_more: bool,
 }
 
-impl<'a> Question<'a> {
+impl<'a> NodeRequest<'a> {
     pub(in crate::gateway) fn write(&self) -> Bytes {
         write_answer(self).into()
     }
@@ -94,7 +94,7 @@ impl<'a> Question<'a> {
         read_all(bytes)
     }
 
-    /// Whose tunnels the question is about that was written as `bytes`, which costs less than to read all of it: the tenant stands first
+    /// Whose tunnels the request is about that was written as `bytes`, which costs less than to read all of it: the tenant stands first
     /// in each.
     pub(in crate::gateway) fn tenant_in(bytes: &'a [u8]) -> Option<&'a str> {
         postcard::take_from_bytes::<(u32, &str)>(bytes).ok().map(|((_, tenant), _)| tenant)
@@ -177,8 +177,8 @@ mod tests {
     fn a_question_is_read_back_as_it_was_written() {
         let tenant = "972536d1f67ab5d13fde0b9390e3cd5c";
         let audience = Audience::Group(Name::new("房间").expect("a name"));
-        let questions = [
-            Question::Tunnels {
+        let requests = [
+            NodeRequest::Tunnels {
                 tenant,
                 commands: vec![
                     (Command::Text("三木"), ids(3)),
@@ -188,29 +188,29 @@ mod tests {
                     (Command::Nothing, ids(1)),
                 ],
             },
-            Question::Audience { tenant, audience: audience.clone(), command: Command::Text(""), except: ids(2) },
-            Question::Join { tenant, tunnel: [7; 16], group: Name::new("g").expect("a name") },
-            Question::List { tenant, audience, after: Some([7; 16]), limit: 100 },
+            NodeRequest::Audience { tenant, audience: audience.clone(), command: Command::Text(""), except: ids(2) },
+            NodeRequest::Join { tenant, tunnel: [7; 16], group: Name::new("g").expect("a name") },
+            NodeRequest::List { tenant, audience, after: Some([7; 16]), limit: 100 },
         ];
 
-        for question in questions {
-            let bytes = question.write();
-            assert_eq!(Question::read(&bytes), Some(question.clone()));
-            assert_eq!(question.tenant(), tenant);
-            assert_eq!(Question::tenant_in(&bytes), Some(tenant));
-            assert!((0..bytes.len()).all(|cut| Question::read(&bytes[..cut]).is_none()));
-            assert_eq!(Question::read(&[&bytes[..], &[0]].concat()), None, "more than is known");
+        for request in requests {
+            let bytes = request.write();
+            assert_eq!(NodeRequest::read(&bytes), Some(request.clone()));
+            assert_eq!(request.tenant(), tenant);
+            assert_eq!(NodeRequest::tenant_in(&bytes), Some(tenant));
+            assert!((0..bytes.len()).all(|cut| NodeRequest::read(&bytes[..cut]).is_none()));
+            assert_eq!(NodeRequest::read(&[&bytes[..], &[0]].concat()), None, "more than is known");
         }
-        assert_eq!(Question::read(&[99]), None, "what a newer version asks");
+        assert_eq!(NodeRequest::read(&[99]), None, "what a newer version asks");
     }
 
     #[test]
     fn a_target_costs_sixteen_bytes_and_its_answer_one() {
         let targets: Ids = (0..10_000_u128).map(|id| TunnelId::from_bytes(id.to_be_bytes())).collect();
-        let question = Question::Tunnels { tenant: "t", commands: vec![(Command::Text("x"), targets)] };
-        assert!(question.write().len() < 160_020);
+        let request = NodeRequest::Tunnels { tenant: "t", commands: vec![(Command::Text("x"), targets)] };
+        assert!(request.write().len() < 160_020);
 
-        let said = vec![Said::NotMine; 10_000];
+        let said = vec![OwnerReply::NotMine; 10_000];
         assert!(write_answer(&said).len() <= 10_002);
         assert_eq!(read_answer(&write_answer(&said)), Some(said));
     }

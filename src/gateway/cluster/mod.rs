@@ -1,0 +1,18 @@
+//! This node among the others: what it asks them, and what they want from it. Owners decide; nobody keeps a table of tunnels.
+
+mod handler;
+mod location_cache;
+mod messages;
+mod node;
+mod resolution;
+mod router;
+
+pub(in crate::gateway) use location_cache::LocationCache;
+pub(in crate::gateway) use messages::Ids;
+pub(in crate::gateway) use messages::Joined;
+pub(in crate::gateway) use messages::Listed;
+pub(in crate::gateway) use messages::NodeRequest;
+pub(in crate::gateway) use messages::Reached;
+pub(in crate::gateway) use messages::read_answer;
+pub(in crate::gateway) use resolution::PendingTarget;
+pub(in crate::gateway) use resolution::TargetOutcome;

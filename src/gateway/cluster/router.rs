@@ -1,0 +1,149 @@
+//! Commands to tunnels on other nodes: their owners are asked, each once for all of its tunnels.
+
+use futures_util::future::join_all;
+
+use super::messages;
+use super::messages::NodeRequest;
+use super::messages::OwnerReply;
+use super::resolution::PendingTarget;
+use super::resolution::Resolution;
+use super::resolution::Share;
+use super::resolution::TargetOutcome;
+use crate::gateway::Gateway;
+use crate::gateway::command::Command;
+use crate::id::NodeId;
+
+/// Longest request, so that what a push may name by default is one; a longer push is asked in several, one after the other, and other
+/// tenants have their turn between them.
+const MAX_REQUEST_BYTES: usize = 384 * 1024;
+
+impl Gateway {
+    /// Has the other nodes do what `commands` say to the tunnels that are not open here.
+    ///
+    /// Nothing is ever called gone unless all nodes have said so.
+    pub(in crate::gateway) async fn decide(
+        &self,
+        tenant: &str,
+        commands: &[Command<'_>],
+        open: Vec<PendingTarget>,
+    ) -> Vec<TargetOutcome> {
+        let mut resolution = Resolution::new(open);
+        if resolution.is_pending() {
+            let nodes = self.engine.others();
+            let shares = resolution.first_round(tenant, &nodes, &self.locations.lock());
+            self.ask_all(tenant, commands, shares, &mut resolution).await;
+            self.ask_all(tenant, commands, resolution.next_round(&nodes), &mut resolution).await;
+        }
+        let is_sure = !resolution.is_pending() || self.is_sure(tenant, commands, &mut resolution).await;
+        resolution.outcomes(is_sure)
+    }
+
+    /// Makes sure that all nodes there are have been asked for what nobody has.
+    async fn is_sure(&self, tenant: &str, commands: &[Command<'_>], resolution: &mut Resolution) -> bool {
+        let Ok(nodes) = self.engine.all_others().await else { return false };
+        resolution.only(&nodes);
+        self.ask_all(tenant, commands, resolution.next_round(&nodes), resolution).await;
+        !resolution.is_pending() || resolution.is_denied_by(&nodes)
+    }
+
+    async fn ask_all(&self, tenant: &str, commands: &[Command<'_>], shares: Vec<Share>, resolution: &mut Resolution) {
+        let targets = resolution.targets();
+        let asked = shares.into_iter().map(async |(node, places)| {
+            let mut said = Vec::with_capacity(places.len());
+            for part in parts(commands, targets, &places) {
+                let request = request(tenant, commands, targets, part).write();
+                let answer = self.engine.ask(node, tenant, request).await.ok();
+                let answer = answer.and_then(|answer| messages::read_answer::<Vec<OwnerReply>>(&answer));
+                let Some(answer) = answer.filter(|answer| answer.len() == part.len()) else { break };
+                said.extend(answer);
+            }
+            (node, places, said)
+        });
+        for (node, places, said) in join_all(asked).await {
+            self.take_answer(tenant, node, &places, &said, resolution);
+        }
+    }
+
+    fn take_answer(
+        &self,
+        tenant: &str,
+        node: NodeId,
+        places: &[usize],
+        said: &[OwnerReply],
+        resolution: &mut Resolution,
+    ) {
+        let mut locations = self.locations.lock();
+        for (place, said) in places.iter().zip(said) {
+            let tunnel = resolution.targets()[*place].tunnel;
+            if *said != OwnerReply::NotMine {
+                locations.learn(tenant, tunnel, node);
+            } else if locations.get(tenant, tunnel) == Some(node) {
+                locations.forget(tenant, tunnel);
+            }
+        }
+        drop(locations);
+        resolution.answered(node, &places[..said.len()], said);
+        if said.len() < places.len() {
+            resolution.was_silent(node);
+        }
+    }
+}
+
+/// The request about the targets at `places`, order by order.
+fn request<'a>(
+    tenant: &'a str,
+    commands: &[Command<'a>],
+    targets: &[PendingTarget],
+    places: &[usize],
+) -> NodeRequest<'a> {
+    let by_packet = places.chunk_by(|one, next| targets[*one].packet == targets[*next].packet);
+    let commands = by_packet.map(|places| {
+        let command = commands[targets[places[0]].packet];
+        (command, places.iter().map(|place| targets[*place].tunnel).collect())
+    });
+    NodeRequest::Tunnels { tenant, commands: commands.collect() }
+}
+
+/// Cuts `places` so that no request is too long, unless a single packet is.
+fn parts<'a>(commands: &[Command<'_>], targets: &[PendingTarget], places: &'a [usize]) -> Vec<&'a [usize]> {
+    let mut parts = vec![];
+    let mut begin = 0;
+    let mut bytes = 0;
+    let mut last_packet = None;
+    for (at, place) in places.iter().enumerate() {
+        let packet = targets[*place].packet;
+        let content_bytes = if last_packet == Some(packet) { 0 } else { commands[packet].bytes() };
+        if at > begin && bytes + content_bytes > MAX_REQUEST_BYTES {
+            parts.push(&places[begin..at]);
+            begin = at;
+            bytes = 0;
+        }
+        last_packet = Some(packet);
+        bytes += content_bytes + 32;
+    }
+    parts.push(&places[begin..]);
+    parts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::TunnelId;
+
+    #[test]
+    fn a_push_is_cut_only_where_it_is_too_long() {
+        let contents = [10, MAX_REQUEST_BYTES - 1, MAX_REQUEST_BYTES * 2, 5].map(|bytes| "x".repeat(bytes));
+        let commands: Vec<Command<'_>> = contents.iter().map(|content| Command::Text(content)).collect();
+        let target = |packet| PendingTarget { packet, tunnel: TunnelId::from_bytes([1; 16]) };
+        let targets: Vec<PendingTarget> = [0, 0, 1, 2, 3, 3].map(target).to_vec();
+
+        let parts = parts(&commands, &targets, &[0, 1, 2, 3, 4, 5]);
+
+        assert_eq!(parts, [&[0, 1][..], &[2], &[3], &[4, 5]]);
+        let NodeRequest::Tunnels { commands, .. } = request("t", &commands, &targets, parts[3]) else {
+            panic!("of tunnels")
+        };
+        assert_eq!(commands.len(), 1);
+        assert_eq!(commands[0].1.iter().count(), 2);
+    }
+}
