@@ -66,7 +66,7 @@ impl Message {
 
 /// Why a message is dropped.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Drop {
+pub(super) enum Rejection {
     /// It is cut off, or of another version.
     Version,
     /// It was not signed by a node of this gateway.
@@ -79,7 +79,7 @@ pub(super) enum Drop {
     Overload,
 }
 
-impl Drop {
+impl Rejection {
     /// The word for it in metrics.
     pub(super) fn as_str(self) -> &'static str {
         match self {
@@ -143,21 +143,21 @@ impl Signer {
     /// # Errors
     ///
     /// If it is no message of this version, or nobody of us has signed it.
-    pub(super) fn open(&self, bytes: &Bytes) -> Result<Message, Drop> {
+    pub(super) fn open(&self, bytes: &Bytes) -> Result<Message, Rejection> {
         if bytes.len() < HEAD_BYTES + MAC_BYTES || bytes[0] != VERSION {
-            return Err(Drop::Version);
+            return Err(Rejection::Version);
         }
         let (signed, signature) = bytes.split_at(bytes.len() - MAC_BYTES);
         let mut mac = self.mac.clone();
         mac.update(signed);
-        mac.verify_slice(signature).map_err(|_| Drop::Signature)?;
+        mac.verify_slice(signature).map_err(|_| Rejection::Signature)?;
         let kind = match signed[1] {
             0 => Kind::Probe,
             1 => Kind::Question,
             2 => Kind::Answer,
             3 => Kind::Working,
             4 => Kind::Known,
-            _ => return Err(Drop::Version),
+            _ => return Err(Rejection::Version),
         };
         let node = |at: usize| NodeId::from_bytes(signed[at..at + 16].try_into().expect("16 bytes"));
         let number = |at: usize| u64::from_be_bytes(signed[at..at + 8].try_into().expect("8 bytes"));
@@ -251,12 +251,12 @@ mod tests {
         for at in 1..sealed.len() {
             let mut forged = sealed.clone();
             forged[at] ^= 1;
-            assert_eq!(signer.open(&forged.into()), Err(Drop::Signature), "byte {at}");
+            assert_eq!(signer.open(&forged.into()), Err(Rejection::Signature), "byte {at}");
         }
         for length in 0..sealed.len() {
             assert!(signer.open(&Bytes::copy_from_slice(&sealed[..length])).is_err(), "{length} bytes");
         }
-        assert_eq!(Signer::new(b"Secret").open(&sealed.into()), Err(Drop::Signature));
+        assert_eq!(Signer::new(b"Secret").open(&sealed.into()), Err(Rejection::Signature));
     }
 
     #[test]
@@ -265,7 +265,7 @@ mod tests {
         let mut sealed = signer.seal(&message());
         sealed[0] = 2;
 
-        assert_eq!(signer.open(&sealed.into()), Err(Drop::Version));
+        assert_eq!(signer.open(&sealed.into()), Err(Rejection::Version));
     }
 
     #[test]

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 
-use super::message::Drop;
 use super::message::Message;
+use super::message::Rejection;
 use super::message::Signer;
 use crate::engine::Installation;
 
@@ -70,10 +70,10 @@ impl Signing {
     /// # Errors
     ///
     /// As [`Signer::open`].
-    pub(super) fn open(&self, bytes: &Bytes) -> Result<Message, Drop> {
+    pub(super) fn open(&self, bytes: &Bytes) -> Result<Message, Rejection> {
         let keys = self.keys.load();
         let mut opened = keys.reads.iter().map(|key| key.open(bytes));
-        opened.find(|opened| *opened != Err(Drop::Signature)).unwrap_or(Err(Drop::Signature))
+        opened.find(|opened| *opened != Err(Rejection::Signature)).unwrap_or(Err(Rejection::Signature))
     }
 }
 
@@ -110,7 +110,7 @@ mod tests {
             || of(known(&["1"], true, true), "1"),
         );
         let other = || of(known(&["2"], true, true), "2");
-        let (understood, strange) = (Ok(message.clone()), Err(Drop::Signature));
+        let (understood, strange) = (Ok(message.clone()), Err(Rejection::Signature));
         for (sender, receiver, expected) in [
             (settled(), settled(), &understood),
             (settled(), starts(), &understood),
@@ -127,6 +127,6 @@ mod tests {
         ] {
             assert_eq!(receiver.open(&sender.seal(&message).into()), *expected);
         }
-        assert_eq!(settled().open(&Bytes::from_static(b"short")), Err(Drop::Version));
+        assert_eq!(settled().open(&Bytes::from_static(b"short")), Err(Rejection::Version));
     }
 }

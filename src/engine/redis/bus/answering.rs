@@ -19,9 +19,9 @@ use super::Pushed;
 use super::senders::Senders;
 use crate::clock::millis;
 use crate::engine::ClusterNode;
-use crate::engine::redis::message::Drop;
 use crate::engine::redis::message::Kind;
 use crate::engine::redis::message::Message;
+use crate::engine::redis::message::Rejection;
 use crate::engine::redis::once;
 use crate::id::NodeId;
 use crate::lease_guard::LeaseGuard;
@@ -50,17 +50,19 @@ impl Bus {
             match self.check(&bytes, &mut senders) {
                 // Whoever asked has given up.
                 Ok(message) if message.kind == Kind::Known && self.is_too_old(&message, came) => {
-                    self.metrics.node_message_dropped(Drop::Overload.as_str());
+                    self.metrics.node_message_dropped(Rejection::Overload.as_str());
                 }
                 Ok(message) if message.kind == Kind::Question => {
                     let tenant = member.tenant_of(&message.body).unwrap_or_default().into();
                     if !self.questions.put(tenant, message, came) {
-                        self.metrics.node_message_dropped(Drop::Overload.as_str());
+                        self.metrics.node_message_dropped(Rejection::Overload.as_str());
                     }
                 }
                 Ok(message) => self.take(message),
                 Err(reason) => {
-                    if reason == Drop::Signature && last_stranger.is_none_or(|last| last.elapsed() >= COMPLAIN_EVERY) {
+                    if reason == Rejection::Signature
+                        && last_stranger.is_none_or(|last| last.elapsed() >= COMPLAIN_EVERY)
+                    {
                         last_stranger = Some(Instant::now());
                         tracing::warn!(
                             "a node on this Redis signs with another server.ticket_key, or for another installation: no push of it reaches tunnels here, and none from \
@@ -73,13 +75,13 @@ impl Bus {
         }
     }
 
-    fn check(&self, bytes: &Bytes, senders: &mut Senders) -> Result<Message, Drop> {
+    fn check(&self, bytes: &Bytes, senders: &mut Senders) -> Result<Message, Rejection> {
         let message = self.way.signing.open(bytes)?;
         if message.receiver != *self.me.borrow() {
-            return Err(Drop::Receiver);
+            return Err(Rejection::Receiver);
         }
         let is_first = senders.take(message.sender, message.sequence);
-        if is_first { Ok(message) } else { Err(Drop::Repeated) }
+        if is_first { Ok(message) } else { Err(Rejection::Repeated) }
     }
 
     fn take(self: &Arc<Self>, message: Message) {
@@ -100,7 +102,7 @@ impl Bus {
             }
             Kind::Known => {
                 let Some(answer) = once::answer(&self.own, &message.body) else {
-                    return self.metrics.node_message_dropped(Drop::Version.as_str());
+                    return self.metrics.node_message_dropped(Rejection::Version.as_str());
                 };
                 let bus = Arc::clone(self);
                 // If it does not arrive, the other node says so.
@@ -119,11 +121,11 @@ impl Bus {
             lease_guard.valid().await;
             let incarnation = lease_guard.incarnation();
             if message.receiver != *self.me.borrow() {
-                self.metrics.node_message_dropped(Drop::Receiver.as_str());
+                self.metrics.node_message_dropped(Rejection::Receiver.as_str());
             } else if self.is_too_old(&message, came) {
                 // Nobody waits for its answer any more. What it asks for has been called undone, and whoever works on such questions is
                 // late for the next ones too.
-                self.metrics.node_message_dropped(Drop::Overload.as_str());
+                self.metrics.node_message_dropped(Rejection::Overload.as_str());
             } else {
                 self.answer_one(message, member, lease_guard, incarnation, flow);
             }
@@ -159,7 +161,7 @@ impl Bus {
         let at_once = (&mut answer).now_or_never();
         let mut work = self.works.share(Arc::clone(&flow));
         if at_once.is_none() && !work.grow_to(1) {
-            return self.metrics.node_message_dropped(Drop::Overload.as_str());
+            return self.metrics.node_message_dropped(Rejection::Overload.as_str());
         }
         let (bus, lease_guard) = (Arc::clone(self), Arc::clone(lease_guard));
         tokio::spawn(async move {
@@ -173,14 +175,14 @@ impl Bus {
             let turn = timeout(ANSWER_TIMEOUT, bus.turns.write(flow, bytes)).await;
             Mark::Answer.pass();
             match answer {
-                Some(_) if turn.is_err() => bus.metrics.node_message_dropped(Drop::Overload.as_str()),
+                Some(_) if turn.is_err() => bus.metrics.node_message_dropped(Rejection::Overload.as_str()),
                 // What this node has seen may be others' now: silence says that it is not known.
                 Some(_) if !lease_guard.is_valid_for(incarnation) => {
-                    bus.metrics.node_message_dropped(Drop::Receiver.as_str())
+                    bus.metrics.node_message_dropped(Rejection::Receiver.as_str())
                 }
                 // If it does not arrive, the other node says so.
                 Some(answer) => drop(bus.send(Kind::Answer, asker, number, answer.into()).await),
-                None => bus.metrics.node_message_dropped(Drop::Version.as_str()),
+                None => bus.metrics.node_message_dropped(Rejection::Version.as_str()),
             }
         });
     }

@@ -32,9 +32,9 @@ use super::keys::Keys;
 use super::link::Link;
 use super::link::OnPush;
 use super::message;
-use super::message::Drop;
 use super::message::Kind;
 use super::message::Message;
+use super::message::Rejection;
 use super::signing::Signing;
 use super::time::EngineTime;
 use super::url::Form;
@@ -122,7 +122,7 @@ impl Bus {
             if let Some(pushed) = read_push(number, info)
                 && sender.try_send(pushed).is_err()
             {
-                dropped.node_message_dropped(Drop::Overload.as_str());
+                dropped.node_message_dropped(Rejection::Overload.as_str());
             }
         });
         Self {
@@ -316,7 +316,7 @@ impl Bus {
 /// Forgets a question when it is answered or given up.
 struct Forget<'a>(&'a Bus, u64);
 
-impl std::ops::Drop for Forget<'_> {
+impl Drop for Forget<'_> {
     fn drop(&mut self) {
         self.0.waiting.remove(&self.1);
     }
