@@ -41,8 +41,8 @@ use wafergate::server::RequestBody;
 use wafergate::server::Stream;
 use wafergate::server::TakenOver;
 use wafergate::server::Timeouts;
-use wafergate::webhook::Deliver;
 use wafergate::webhook::EventQueue;
+use wafergate::webhook::EventSink;
 use wafergate::ws;
 use wafergate::ws::TcpSocket;
 
@@ -56,7 +56,7 @@ struct Echo {
 /// Enqueues into an [`Echo`]; the gateway owns this, and the echo owns the gateway.
 struct IntoEcho(Arc<Echo>);
 
-impl Deliver for IntoEcho {
+impl EventSink for IntoEcho {
     fn enqueue(&self, event_queue: &Arc<EventQueue>, kind: EventKind, now: Instant) {
         let frame = match kind {
             EventKind::Connect { .. } => return,
@@ -136,7 +136,7 @@ async fn echo_server(max_message_bytes: usize) -> String {
         options,
         sealer: Sealer::new(b"autobahn"),
         engine: Arc::new(MemoryEngine::default()),
-        deliver: Arc::new(IntoEcho(Arc::clone(&echo))),
+        events: Arc::new(IntoEcho(Arc::clone(&echo))),
         clock: Arc::new(SystemClock),
         ticket_clock: Arc::new(SystemClock),
         random_id: rand::random,

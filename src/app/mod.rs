@@ -150,7 +150,7 @@ impl App {
             sealer: sealer(&options),
             options,
             engine,
-            deliver: Arc::new(dispatcher.clone()),
+            events: Arc::new(dispatcher.clone()),
             clock,
             ticket_clock,
             random_id: rand::random,

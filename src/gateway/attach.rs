@@ -275,7 +275,7 @@ impl Gateway {
         registration.entered.clear();
         self.metrics.connections.inc();
         tracing::debug!(tunnel.id = %ticket.tunnel, tenant.id = %connection.event_queue.tenant.id, "tunnel open");
-        self.deliver.enqueue(&connection.event_queue, EventKind::Connect { subprotocol }, now);
+        self.events.enqueue(&connection.event_queue, EventKind::Connect { subprotocol }, now);
         if self.is_released.load(Ordering::Acquire) {
             connection.close(CloseReason::Drain, now);
         }

@@ -66,8 +66,8 @@ use crate::tenant::Directory;
 use crate::tenant::OtherNodes;
 use crate::tenant::Removal;
 use crate::tenant::Reservations;
-use crate::webhook::Deliver;
 use crate::webhook::Endpoints;
+use crate::webhook::EventSink;
 use batch::Batch;
 use cluster::LocationCache;
 use sealing::Sealing;
@@ -84,7 +84,7 @@ pub struct Parts {
     /// What all nodes share.
     pub engine: Arc<dyn Engine>,
     /// Where events go.
-    pub deliver: Arc<dyn Deliver>,
+    pub events: Arc<dyn EventSink>,
     /// The wall clock.
     pub clock: Arc<dyn Clock>,
     /// The clock that connect URLs are judged by.
@@ -117,7 +117,7 @@ pub struct Gateway {
     public_url: String,
     sealing: Sealing,
     engine: Arc<dyn Engine>,
-    deliver: Arc<dyn Deliver>,
+    events: Arc<dyn EventSink>,
     ticket_clock: Arc<dyn Clock>,
     random_id: fn() -> [u8; 16],
     trusted_proxies: Vec<IpNet>,
@@ -152,7 +152,7 @@ pub struct Gateway {
 impl Gateway {
     /// A gateway without tunnels.
     pub fn new(parts: Parts) -> Self {
-        let Parts { options, sealer, engine, deliver, clock, ticket_clock, random_id, metrics, descriptors, flights } =
+        let Parts { options, sealer, engine, events, clock, ticket_clock, random_id, metrics, descriptors, flights } =
             parts;
         Self {
             tenants: Directory::new(&options),
@@ -165,7 +165,7 @@ impl Gateway {
             public_url: options.server.public_url,
             sealing: Sealing::new(sealer),
             engine,
-            deliver,
+            events,
             clock,
             ticket_clock,
             random_id,
@@ -256,7 +256,7 @@ impl Gateway {
     }
 
     /// Where events go.
-    pub fn deliver(&self) -> &dyn Deliver {
-        self.deliver.as_ref()
+    pub fn events(&self) -> &dyn EventSink {
+        self.events.as_ref()
     }
 }

@@ -71,7 +71,7 @@ pub(super) async fn push(
     request: Request<RequestBody>,
     client: IpAddr,
 ) -> Response<Full<Bytes>> {
-    let answer = deliver(gateway, room, request).await;
+    let answer = handle_push(gateway, room, request).await;
     match &answer {
         Ok(_) => gateway.metrics.push(PushResult::Ok),
         Err(refusal) => {
@@ -83,7 +83,7 @@ pub(super) async fn push(
     json(StatusCode::OK, answer.unwrap_or_else(|refusal| error_answer(&refusal)))
 }
 
-async fn deliver(
+async fn handle_push(
     gateway: &Arc<Gateway>,
     room: Share<Source>,
     request: Request<RequestBody>,

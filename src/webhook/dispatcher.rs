@@ -16,7 +16,7 @@ use tokio::time::sleep_until;
 use tokio::time::timeout_at;
 
 use super::Act;
-use super::Deliver;
+use super::EventSink;
 use super::event_queue::EventQueue;
 use super::outcome::Judgement;
 use super::outcome::judge;
@@ -150,7 +150,7 @@ impl Dispatcher {
     }
 }
 
-impl Deliver for Dispatcher {
+impl EventSink for Dispatcher {
     fn enqueue(&self, event_queue: &Arc<EventQueue>, kind: EventKind, now: Instant) {
         self.0.pending.fetch_add(1, Ordering::AcqRel);
         self.0.pending_by_kind[kind_index(&kind)].fetch_add(1, Ordering::AcqRel);

@@ -28,7 +28,7 @@ pub use event_queue::EventQueue;
 pub use native::Known;
 
 /// Takes the events of tunnels.
-pub trait Deliver: Send + Sync + 'static {
+pub trait EventSink: Send + Sync + 'static {
     /// Puts an event behind those that wait in `event_queue`. They are delivered one at a time and in this order.
     ///
     /// There is always room; whoever produces events asks [`EventQueue::is_full`] and stops.

@@ -204,7 +204,7 @@ impl<S: Socket> Task<S> {
                 {
                     owed += 1;
                 }
-                deliver(gateway, connection, content, now);
+                enqueue_message(gateway, connection, content, now);
             }
             Action::Reply(frame) => replies.extend_from_slice(&frame),
             Action::Goodbye(goodbye) => end = Err(End::Goodbye(goodbye)),
@@ -241,7 +241,7 @@ impl<S: Socket> Task<S> {
     /// Hands over the `close` event, once: nothing of this tunnel comes behind it.
     pub(super) fn tell(&mut self, reason: CloseReason) {
         if !std::mem::replace(&mut self.has_told, true) {
-            self.gateway.deliver().enqueue(&self.connection.event_queue, EventKind::Close(reason), Instant::now());
+            self.gateway.events().enqueue(&self.connection.event_queue, EventKind::Close(reason), Instant::now());
         }
     }
 }
@@ -256,9 +256,9 @@ impl<S: Socket> Drop for Task<S> {
     }
 }
 
-fn deliver<S: Socket>(gateway: &Gateway, connection: &Connection<S>, content: Content, now: Instant) {
+fn enqueue_message<S: Socket>(gateway: &Gateway, connection: &Connection<S>, content: Content, now: Instant) {
     gateway.metrics.messages_received.inc();
-    gateway.deliver().enqueue(&connection.event_queue, EventKind::Message(content), now);
+    gateway.events().enqueue(&connection.event_queue, EventKind::Message(content), now);
 }
 
 /// Sends what has to be answered, in one write. If that fails the connection has ended, which the loop finds out.

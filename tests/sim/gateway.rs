@@ -118,7 +118,7 @@ pub(crate) async fn run(shared: Rc<Shared>, shops: Rc<Vec<IpAddr>>) -> turmoil::
         options,
         sealer: Sealer::new(b"simulated"),
         engine,
-        deliver: Arc::new(dispatcher.clone()),
+        events: Arc::new(dispatcher.clone()),
         ticket_clock: Arc::clone(&clock),
         clock,
         random_id: drawn::tunnel_id,

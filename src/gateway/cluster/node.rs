@@ -118,7 +118,7 @@ impl ClusterNode for Gateway {
             None => event_queue,
         });
         event_queue.close();
-        self.deliver.enqueue(&event_queue, EventKind::Close(reason), ended);
+        self.events.enqueue(&event_queue, EventKind::Close(reason), ended);
     }
 
     fn cut_off(&self) {

@@ -26,11 +26,11 @@ use crate::secret::Secret;
 use crate::tenant::Settings;
 use crate::tenant::Tenant;
 use crate::webhook::Act;
-use crate::webhook::Deliver;
 use crate::webhook::Dispatcher;
 use crate::webhook::Endpoint;
 use crate::webhook::Endpoints;
 use crate::webhook::EventQueue;
+use crate::webhook::EventSink;
 use crate::webhook::Upkeep;
 
 /// Panics when it is asked next after it was armed.

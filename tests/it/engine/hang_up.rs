@@ -24,8 +24,8 @@ use wafergate::protocol::subprotocol::Offer;
 use wafergate::protocol::ticket::About;
 use wafergate::protocol::ticket::Sealer;
 use wafergate::server::Descriptors;
-use wafergate::webhook::Deliver;
 use wafergate::webhook::EventQueue;
+use wafergate::webhook::EventSink;
 
 use crate::support::Redis;
 use crate::support::within;
@@ -33,7 +33,7 @@ use crate::support::within;
 /// Takes events, and delivers none.
 struct Nowhere;
 
-impl Deliver for Nowhere {
+impl EventSink for Nowhere {
     fn enqueue(&self, _inbox: &Arc<EventQueue>, _kind: EventKind, _now: Instant) {}
 }
 
@@ -70,7 +70,7 @@ impl Door {
             options,
             sealer: Sealer::new(b"key"),
             engine: engine.clone(),
-            deliver: Arc::new(Nowhere),
+            events: Arc::new(Nowhere),
             clock,
             ticket_clock: engine.clock(),
             random_id: rand::random,

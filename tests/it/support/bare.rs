@@ -11,10 +11,10 @@ use wafergate::http_client::Flights;
 use wafergate::metrics::Metrics;
 use wafergate::protocol::ticket::Sealer;
 use wafergate::server::Descriptors;
-use wafergate::webhook::Deliver;
+use wafergate::webhook::EventSink;
 
 /// One whose only tenant is `t`.
-pub(crate) fn bare_gateway(deliver: Arc<dyn Deliver>) -> Arc<Gateway> {
+pub(crate) fn bare_gateway(events: Arc<dyn EventSink>) -> Arc<Gateway> {
     let settings = [
         ("WAFERGATE__TENANTS__0__ID", "t"),
         ("WAFERGATE__TENANTS__0__KEYS", "a key of sixteen bytes"),
@@ -25,7 +25,7 @@ pub(crate) fn bare_gateway(deliver: Arc<dyn Deliver>) -> Arc<Gateway> {
         options: config::load(None, settings).expect("usable settings").options,
         sealer: Sealer::new(b"secret"),
         engine: Arc::new(MemoryEngine::default()),
-        deliver,
+        events,
         clock: Arc::new(SystemClock),
         ticket_clock: Arc::new(SystemClock),
         random_id: rand::random,

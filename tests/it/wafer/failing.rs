@@ -24,15 +24,15 @@ use wafergate::protocol::subprotocol::Offer;
 use wafergate::protocol::wafer::PushAction;
 use wafergate::protocol::wafer::PushPacket;
 use wafergate::protocol::wafer::Target;
-use wafergate::webhook::Deliver;
 use wafergate::webhook::EventQueue;
+use wafergate::webhook::EventSink;
 
 use crate::support::bare_gateway;
 
 /// Takes all events, and delivers none.
 struct Nowhere;
 
-impl Deliver for Nowhere {
+impl EventSink for Nowhere {
     fn enqueue(&self, _inbox: &Arc<EventQueue>, _kind: EventKind, _now: Instant) {}
 }
 

@@ -10,8 +10,8 @@ use wafergate::id::TunnelId;
 use wafergate::protocol::wafer::PushAction;
 use wafergate::protocol::wafer::PushPacket;
 use wafergate::protocol::wafer::Target;
-use wafergate::webhook::Deliver;
 use wafergate::webhook::EventQueue;
+use wafergate::webhook::EventSink;
 
 use crate::support::bare_gateway;
 
@@ -20,7 +20,7 @@ const MANY: usize = 3_200;
 
 struct NoEvents;
 
-impl Deliver for NoEvents {
+impl EventSink for NoEvents {
     fn enqueue(&self, _inbox: &Arc<EventQueue>, kind: EventKind, _now: Instant) {
         panic!("{kind:?} of no tunnel");
     }

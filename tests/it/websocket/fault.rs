@@ -15,8 +15,8 @@ use wafergate::protocol::close::CloseReason;
 use wafergate::protocol::content::Content;
 use wafergate::protocol::content::Profile;
 use wafergate::protocol::subprotocol::Offer;
-use wafergate::webhook::Deliver;
 use wafergate::webhook::EventQueue;
+use wafergate::webhook::EventSink;
 use wafergate::ws;
 use wafergate::ws::TcpSocket;
 
@@ -36,7 +36,7 @@ impl Recorder {
     }
 }
 
-impl Deliver for Recorder {
+impl EventSink for Recorder {
     fn enqueue(&self, event_queue: &Arc<EventQueue>, kind: EventKind, _now: Instant) {
         assert_ne!(kind, message("fault"), "the fault that the test is about");
         self.0.lock().push((event_queue.tunnel, kind));
