@@ -8,7 +8,7 @@ use crate::gateway::Gateway;
 use crate::options;
 use crate::shutdown::Shutdown;
 use crate::webhook::Dispatcher;
-use crate::webhook::Left;
+use crate::webhook::Undelivered;
 
 /// On the memory engine all sockets are released in this time: there is no other node, and Wafer clients look for the successor
 /// for about 16 s only.
@@ -51,14 +51,14 @@ pub(super) async fn when_told(
     let left = dispatcher.give_up(has_others);
     gateway.engine().leave().await;
     match left {
-        Left { lost: 0, to_others: 0 } => tracing::info!("drained"),
-        Left { lost, to_others } if has_others => tracing::warn!(
+        Undelivered { lost: 0, to_others: 0 } => tracing::info!("drained"),
+        Undelivered { lost, to_others } if has_others => tracing::warn!(
             events = lost + to_others,
             lost,
             flush_secs = options.flush_secs,
             "drained, but these events could not be delivered in time: close events are left to the other nodes, others are lost",
         ),
-        Left { lost, .. } => tracing::error!(
+        Undelivered { lost, .. } => tracing::error!(
             events = lost,
             flush_secs = options.flush_secs,
             "drained, but these events could not be delivered in time and are lost",

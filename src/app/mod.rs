@@ -51,7 +51,7 @@ use crate::server::Refusal;
 use crate::server::Timeouts;
 use crate::shutdown::Shutdown;
 use crate::webhook::Dispatcher;
-use crate::webhook::Upkeep;
+use crate::webhook::DispatcherHooks;
 pub use reload::Prepared;
 pub use reload::Reloaded;
 pub use reload::Reloader;
@@ -360,10 +360,10 @@ fn redis(options: &Options, clock: &Arc<dyn Clock>, metrics: &Metrics) -> anyhow
     Ok(Some(RedisEngine::new(&settings, metrics.clone()).context("engine.redis_url")?))
 }
 
-fn upkeep(engine: &Arc<dyn Engine>) -> Upkeep {
+fn upkeep(engine: &Arc<dyn Engine>) -> DispatcherHooks {
     let lease_guard = Arc::clone(engine.lease_guard());
     let engine = Arc::clone(engine);
-    Upkeep { lease_guard, settled: Box::new(move |tunnel| engine.settled(tunnel)) }
+    DispatcherHooks { lease_guard, settled: Box::new(move |tunnel| engine.settled(tunnel)) }
 }
 
 /// On the memory engine connect URLs are good for this process only: it forgets with it which of them have been used.

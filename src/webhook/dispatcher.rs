@@ -67,14 +67,14 @@ struct Inner {
     pending: AtomicUsize,
     /// How many of them there are of each kind, in the order of [`kind_index`].
     pending_by_kind: [AtomicUsize; 3],
-    /// Told when nothing waits any more.
+    /// EncodedEvents when nothing waits any more.
     flushed: Notify,
-    upkeep: Upkeep,
+    upkeep: DispatcherHooks,
 }
 
 /// What still waits when a node ends.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Left {
+pub struct Undelivered {
     /// Events that nobody will deliver.
     pub lost: usize,
     /// `close` events that other nodes deliver.
@@ -82,10 +82,10 @@ pub struct Left {
 }
 
 /// Who is asked before this node speaks for a tunnel, and who hears that a tunnel's story is over.
-pub struct Upkeep {
+pub struct DispatcherHooks {
     /// Asked before each attempt.
     pub lease_guard: Arc<LeaseGuard>,
-    /// Told when a `close` event is delivered or given up.
+    /// EncodedEvents when a `close` event is delivered or given up.
     pub settled: Box<dyn Fn(TunnelId) + Send + Sync>,
 }
 
@@ -97,7 +97,7 @@ impl Dispatcher {
         clock: Arc<dyn Clock>,
         metrics: Metrics,
         jitter: fn() -> f64,
-        upkeep: Upkeep,
+        upkeep: DispatcherHooks,
     ) -> Self {
         Self(Arc::new(Inner {
             client,
@@ -140,13 +140,13 @@ impl Dispatcher {
     }
 
     /// Counts what still waits as given up, since the process ends; not the `close` events if other nodes take them over.
-    pub fn give_up(&self, has_others: bool) -> Left {
+    pub fn give_up(&self, has_others: bool) -> Undelivered {
         let [connects, messages, closes] = self.0.pending_by_kind.each_ref().map(|count| count.load(Ordering::Acquire));
         let (lost_closes, to_others) = if has_others { (0, closes) } else { (closes, 0) };
         for (event, count) in [("connect", connects), ("message", messages), ("close", lost_closes)] {
             (0..count).for_each(|_| self.0.metrics.webhook(event, WebhookResult::Expired));
         }
-        Left { lost: connects + messages + lost_closes, to_others }
+        Undelivered { lost: connects + messages + lost_closes, to_others }
     }
 }
 
@@ -246,7 +246,7 @@ impl Drop for Settled<'_> {
     fn drop(&mut self) {
         for event in std::iter::once(self.event).chain(self.companions) {
             self.inner.settle(self.tunnel, event);
-            self.inner.one_less(event);
+            self.inner.decrement_pending(event);
         }
     }
 }
@@ -259,7 +259,7 @@ struct Taken<'a> {
 
 impl Drop for Taken<'_> {
     fn drop(&mut self) {
-        self.inner.one_less(&self.event);
+        self.inner.decrement_pending(&self.event);
     }
 }
 
@@ -462,7 +462,7 @@ impl Inner {
         });
         let events = abandoned.len() + usize::from(matches!(next, Next::Expired(_)));
         tracing::debug!(tunnel.id = %event_queue.tunnel, events, "events left to others");
-        abandoned.iter().for_each(|event| self.one_less(event));
+        abandoned.iter().for_each(|event| self.decrement_pending(event));
     }
 
     /// An event is delivered or given up.
@@ -472,7 +472,7 @@ impl Inner {
         }
     }
 
-    fn one_less(&self, event: &Event) {
+    fn decrement_pending(&self, event: &Event) {
         self.metrics.webhook_queue.dec();
         self.pending_by_kind[kind_index(&event.kind)].fetch_sub(1, Ordering::AcqRel);
         if self.pending.fetch_sub(1, Ordering::AcqRel) == 1 {

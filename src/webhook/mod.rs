@@ -19,13 +19,13 @@ use crate::delivery::EventKind;
 use crate::protocol::native::Action;
 
 pub use dispatcher::Dispatcher;
-pub use dispatcher::Left;
-pub use dispatcher::Upkeep;
+pub use dispatcher::DispatcherHooks;
+pub use dispatcher::Undelivered;
 pub use endpoint::Demand;
 pub use endpoint::Endpoint;
 pub use endpoint::Endpoints;
 pub use event_queue::EventQueue;
-pub use native::Known;
+pub use native::TunnelInfo;
 
 /// Takes the events of tunnels.
 pub trait EventSink: Send + Sync + 'static {

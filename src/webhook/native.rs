@@ -46,7 +46,7 @@ impl Native {
 
 /// What can be told of an open tunnel beside its queues.
 #[derive(Clone, Debug, Default)]
-pub struct Known {
+pub struct TunnelInfo {
     /// What the business server wants to find again, if it gave anything.
     pub metadata: Option<Metadata>,
     /// Why the last failed attempt to deliver an event failed, or the last event was given up.
@@ -90,9 +90,9 @@ impl EventQueue {
     }
 
     /// What can be told of it.
-    pub fn known(&self) -> Known {
+    pub fn known(&self) -> TunnelInfo {
         let state = self.state.lock();
-        Known {
+        TunnelInfo {
             metadata: state.native().and_then(|native| native.requested.metadata.clone()),
             last_error: state.about.as_ref().and_then(|about| about.last_error.as_deref()).map(str::to_owned),
         }
@@ -126,14 +126,19 @@ impl State {
 }
 
 /// Events as one request: its content type, its body and the trace that it belongs to.
-pub(super) struct Told {
+pub(super) struct EncodedEvents {
     pub(super) content_type: &'static str,
     pub(super) body: Bytes,
     pub(super) traceparent: String,
 }
 
 /// Tells the events of a native tunnel: as one, or as a batch; `id` makes the id of each.
-pub(super) fn tell(event_queue: &EventQueue, events: &[Event], is_batch: bool, id: impl Fn(&Event) -> String) -> Told {
+pub(super) fn tell(
+    event_queue: &EventQueue,
+    events: &[Event],
+    is_batch: bool,
+    id: impl Fn(&Event) -> String,
+) -> EncodedEvents {
     let state = event_queue.state.lock();
     let native = state.native();
     let trace =
@@ -146,7 +151,7 @@ pub(super) fn tell(event_queue: &EventQueue, events: &[Event], is_batch: bool, i
         false => (event::CONTENT_TYPE, bodies.remove(0)),
         true => (event::BATCH_CONTENT_TYPE, event::batch(&bodies)),
     };
-    Told { content_type, body: body.into(), traceparent }
+    EncodedEvents { content_type, body: body.into(), traceparent }
 }
 
 fn tell_one(event_queue: &EventQueue, event: &Event, native: Option<&Native>, trace: &Trace, id: &str) -> String {

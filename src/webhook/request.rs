@@ -67,7 +67,7 @@ pub(super) fn sign(
         return sign_wafer(event_queue, event, &settings, key, unix_secs);
     }
     let events: Vec<Event> = std::iter::once(event).chain(companions).cloned().collect();
-    let native::Told { content_type, body, traceparent } =
+    let native::EncodedEvents { content_type, body, traceparent } =
         native::tell(event_queue, &events, together.is_some(), |event| webhook_id(event_queue, event));
     let id = match together {
         Some((first, last)) => format!("msg_{}_{first}-{last}", event_queue.tunnel),

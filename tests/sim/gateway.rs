@@ -44,7 +44,7 @@ use wafergate::protocol::wafer::Target;
 use wafergate::server::Descriptors;
 use wafergate::tenant::Tenant;
 use wafergate::webhook::Dispatcher;
-use wafergate::webhook::Upkeep;
+use wafergate::webhook::DispatcherHooks;
 use wafergate::ws;
 
 use crate::drawn;
@@ -108,7 +108,7 @@ pub(crate) async fn run(shared: Rc<Shared>, shops: Rc<Vec<IpAddr>>) -> turmoil::
         lease_guard: Arc::clone(engine.lease_guard()),
     });
     let settled = Arc::clone(&engine);
-    let upkeep = Upkeep {
+    let upkeep = DispatcherHooks {
         lease_guard: Arc::clone(engine.lease_guard()),
         settled: Box::new(move |tunnel| settled.settled(tunnel)),
     };

@@ -27,11 +27,11 @@ use crate::tenant::Settings;
 use crate::tenant::Tenant;
 use crate::webhook::Act;
 use crate::webhook::Dispatcher;
+use crate::webhook::DispatcherHooks;
 use crate::webhook::Endpoint;
 use crate::webhook::Endpoints;
 use crate::webhook::EventQueue;
 use crate::webhook::EventSink;
-use crate::webhook::Upkeep;
 
 /// Panics when it is asked next after it was armed.
 #[derive(Debug)]
@@ -73,7 +73,7 @@ fn dispatcher(network: &Arc<Network>, clock: Arc<Faulty>) -> Dispatcher {
         deny_networks: vec![],
         allow_ports: vec![],
     };
-    let upkeep = Upkeep { lease_guard: Arc::new(LeaseGuard::forever()), settled: Box::new(|_| {}) };
+    let upkeep = DispatcherHooks { lease_guard: Arc::new(LeaseGuard::forever()), settled: Box::new(|_| {}) };
     Dispatcher::new(network.client(), &options, clock, Metrics::default(), || 0.0, upkeep)
 }
 
