@@ -2,8 +2,8 @@
 
 mod certificate;
 mod drain;
+mod monotonic_clock;
 mod reload;
-mod steady;
 mod watch;
 
 use std::net::SocketAddr;
@@ -52,10 +52,10 @@ use crate::server::Timeouts;
 use crate::shutdown::Shutdown;
 use crate::webhook::Dispatcher;
 use crate::webhook::DispatcherHooks;
+use monotonic_clock::MonotonicClock;
 pub use reload::Prepared;
 pub use reload::Reloaded;
 pub use reload::Reloader;
-use steady::SteadyClock;
 use watch::Watch;
 
 /// How long requests that are under way may take when everything else has ended.
@@ -145,7 +145,7 @@ impl App {
         // clock of what they share.
         let ticket_clock: Arc<dyn Clock> = redis
             .as_ref()
-            .map_or_else(|| Arc::new(SteadyClock::new(clock.as_ref())) as Arc<dyn Clock>, |redis| redis.clock());
+            .map_or_else(|| Arc::new(MonotonicClock::new(clock.as_ref())) as Arc<dyn Clock>, |redis| redis.clock());
         let gateway = Arc::new(Gateway::new(Parts {
             sealer: sealer(&options),
             options,

@@ -268,7 +268,7 @@ impl Gateway {
         // Its client must not learn that it is open before others can find it.
         connection.queue(&first, self.options.outbox_bytes, now);
         let shared: Arc<Connection<dyn Socket>> = connection.clone();
-        self.silence.watch(Arc::downgrade(&shared), profile, self.now_ms());
+        self.idle_timeouts.watch(Arc::downgrade(&shared), profile, self.now_ms());
         self.open.insert(ticket.tunnel, shared);
         self.join_first(&connection.event_queue, &groups, user.as_ref());
         connection.flush_queued();

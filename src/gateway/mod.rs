@@ -3,21 +3,21 @@
 mod attach;
 mod audience;
 mod batch;
+mod close_pacer;
 mod cluster;
 mod command;
 mod connection;
 mod describe;
 mod drain;
 mod execute;
+mod idle_timeouts;
 mod issue;
 mod members;
 mod native;
 mod push;
 mod sealing;
-mod silence;
 mod socket;
 mod turns;
-mod turnstile;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -69,11 +69,11 @@ use crate::tenant::Reservations;
 use crate::webhook::Endpoints;
 use crate::webhook::EventSink;
 use batch::Batch;
+use close_pacer::ClosePacer;
 use cluster::LocationCache;
+use idle_timeouts::IdleTimeouts;
 use sealing::Sealing;
-use silence::Silence;
 use turns::shared_turns;
-use turnstile::Turnstile;
 
 /// What a gateway is made of.
 pub struct Parts {
@@ -127,7 +127,7 @@ pub struct Gateway {
     /// Clients who have a connect URL and have not come yet.
     expected: Mutex<Reservations>,
     open: DashMap<TunnelId, Arc<Connection<dyn Socket>>>,
-    silence: Silence,
+    idle_timeouts: IdleTimeouts,
     batch: Batch,
     locations: Mutex<LocationCache>,
     /// Names this process among the others.
@@ -144,7 +144,7 @@ pub struct Gateway {
     arrivals: TaskTracker,
     /// No client is let in any more.
     shut: CancellationToken,
-    leaving: Turnstile,
+    close_pacer: ClosePacer,
     /// The turns of work on many tunnels.
     turns: FairSemaphore<TenantId>,
 }
@@ -174,7 +174,7 @@ impl Gateway {
             descriptors,
             expected: Mutex::default(),
             open: DashMap::new(),
-            silence: Silence::new(options.tunnel.silence_limit()),
+            idle_timeouts: IdleTimeouts::new(options.tunnel.silence_limit()),
             batch: Batch::default(),
             locations: Mutex::default(),
             process: rand::random(),
@@ -187,7 +187,7 @@ impl Gateway {
             connections: TaskTracker::new(),
             arrivals: TaskTracker::new(),
             shut: CancellationToken::new(),
-            leaving: Turnstile::default(),
+            close_pacer: ClosePacer::default(),
             turns: shared_turns(),
         }
     }
@@ -232,7 +232,7 @@ impl Gateway {
 
     /// Completes when a client that is gone may be seen to: at once, unless thousands have vanished together.
     pub async fn turn_to_leave(&self) {
-        self.leaving.pass().await;
+        self.close_pacer.pass().await;
     }
 
     /// The settings of tunnels.

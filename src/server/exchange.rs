@@ -44,16 +44,16 @@ use super::connections::Wait;
 use super::connections::Waiting;
 use super::handshakes::Awaited;
 use super::handshakes::Place;
-use super::patience::Patient;
+use super::hold_upgrade_response::HoldUpgradeResponse;
 use super::refusal::Refusal;
 use super::refuse::answer;
 use super::refuse::note;
 use super::refuse::part_with;
-use super::switching::Switching;
 use super::timeouts::Activity;
 use super::timeouts::Timeouts;
 use super::watched::Observer;
 use super::watched::Watched;
+use super::write_timeout::WriteTimeout;
 
 /// Answers the requests of one connection.
 pub(super) struct Exchange {
@@ -95,7 +95,7 @@ impl Exchange {
         entry.is_now(Arc::downgrade(&closable));
         let mut watch = Watch::new(&context, Arc::clone(&shared), is_evicted);
         let exchange = Self { handler: context.handler, peer, shared: Arc::clone(&shared) };
-        let io = Switching::new(Watched::new(Patient::new(io), Arc::clone(&shared)));
+        let io = HoldUpgradeResponse::new(Watched::new(WriteTimeout::new(io), Arc::clone(&shared)));
         let mut connection = http1::Builder::new()
             // The deadlines are kept by `watch`.
             .header_read_timeout(None)

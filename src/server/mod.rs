@@ -7,16 +7,16 @@ mod connections;
 mod descriptors;
 mod exchange;
 mod handshakes;
+mod hold_upgrade_response;
 mod introduction;
-mod patience;
 mod proxied;
 mod refusal;
 mod refuse;
 mod request_body;
-mod switching;
 mod timeouts;
 mod tls;
 mod watched;
+mod write_timeout;
 
 use std::future::Future;
 use std::net::SocketAddr;

@@ -18,12 +18,12 @@ use super::refuse::is_the_parsers_own;
 const SWITCHING_PROTOCOLS: &[u8] = b"HTTP/1.1 101 ";
 
 /// Writes everything but a 101, which goes to whoever takes the connection over, and the parser's own answers.
-pub(super) struct Switching<I> {
+pub(super) struct HoldUpgradeResponse<I> {
     io: I,
     kept: Vec<u8>,
 }
 
-impl<I> Switching<I> {
+impl<I> HoldUpgradeResponse<I> {
     pub(super) fn new(io: I) -> Self {
         Self { io, kept: vec![] }
     }
@@ -45,13 +45,13 @@ impl<I> Switching<I> {
     }
 }
 
-impl<I: AsyncRead + Unpin> AsyncRead for Switching<I> {
+impl<I: AsyncRead + Unpin> AsyncRead for HoldUpgradeResponse<I> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.io).poll_read(cx, buffer)
     }
 }
 
-impl<I: AsyncWrite + Unpin> AsyncWrite for Switching<I> {
+impl<I: AsyncWrite + Unpin> AsyncWrite for HoldUpgradeResponse<I> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self.keeps([bytes].into_iter()) {
             Some(kept) => Poll::Ready(Ok(kept)),
@@ -93,7 +93,7 @@ mod tests {
     #[tokio::test]
     async fn the_parsers_own_answer_is_not_written() {
         let (near, mut far) = tokio::io::duplex(100);
-        let mut near = Switching::new(near);
+        let mut near = HoldUpgradeResponse::new(near);
 
         near.write_all(b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\n\r\n")
             .await
@@ -110,10 +110,11 @@ mod tests {
     #[tokio::test]
     async fn only_a_101_is_kept() {
         let (near, mut far) = tokio::io::duplex(100);
-        let mut near = Switching::new(near);
+        let mut near = HoldUpgradeResponse::new(near);
 
         near.write_all(b"HTTP/1.1 200 OK\r\n\r\nHTTP/1.1 101 ").await.expect("written");
-        let pieces = [IoSlice::new(b""), IoSlice::new(b"HTTP/1.1 101 Switching"), IoSlice::new(b" Protocols\r\n")];
+        let pieces =
+            [IoSlice::new(b""), IoSlice::new(b"HTTP/1.1 101 HoldUpgradeResponse"), IoSlice::new(b" Protocols\r\n")];
         assert_eq!(near.write_vectored(&pieces).await.expect("kept"), 34);
         near.write_all(b"\r\n").await.expect("kept");
         let (near, kept) = near.into_parts();
@@ -122,6 +123,6 @@ mod tests {
         let mut written = String::new();
         far.read_to_string(&mut written).await.expect("read");
         assert_eq!(written, "HTTP/1.1 200 OK\r\n\r\nHTTP/1.1 101 ");
-        assert_eq!(kept, "HTTP/1.1 101 Switching Protocols\r\n\r\n");
+        assert_eq!(kept, "HTTP/1.1 101 HoldUpgradeResponse Protocols\r\n\r\n");
     }
 }

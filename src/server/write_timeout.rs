@@ -17,13 +17,13 @@ use tokio::time::sleep_until;
 use super::WRITE_TIMEOUT;
 
 /// Fails a write that makes no progress for [`WRITE_TIMEOUT`].
-pub(super) struct Patient<I> {
+pub(super) struct WriteTimeout<I> {
     io: I,
     /// Runs while the peer has no room.
     stalled: Option<Pin<Box<Sleep>>>,
 }
 
-impl<I> Patient<I> {
+impl<I> WriteTimeout<I> {
     pub(super) fn new(io: I) -> Self {
         Self { io, stalled: None }
     }
@@ -42,13 +42,13 @@ impl<I> Patient<I> {
     }
 }
 
-impl<I: AsyncRead + Unpin> AsyncRead for Patient<I> {
+impl<I: AsyncRead + Unpin> AsyncRead for WriteTimeout<I> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.io).poll_read(cx, buffer)
     }
 }
 
-impl<I: AsyncWrite + Unpin> AsyncWrite for Patient<I> {
+impl<I: AsyncWrite + Unpin> AsyncWrite for WriteTimeout<I> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let progress = Pin::new(&mut self.io).poll_write(cx, bytes);
         self.check(cx, progress)
@@ -88,7 +88,7 @@ mod tests {
     async fn a_peer_that_never_reads_is_given_up() {
         let (near, _far) = tokio::io::duplex(10);
 
-        let error = Patient::new(near).write_all(&[0; 100]).await.expect_err("nobody reads");
+        let error = WriteTimeout::new(near).write_all(&[0; 100]).await.expect_err("nobody reads");
 
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
     }
@@ -102,7 +102,7 @@ mod tests {
                 far.read_exact(&mut [0; 10]).await.expect("written");
             }
         };
-        let mut near = Patient::new(near);
+        let mut near = WriteTimeout::new(near);
 
         let (written, ()) = tokio::join!(near.write_all(&[0; 100]), reader);
 

@@ -29,14 +29,14 @@ const TICK: Duration = Duration::from_millis(250);
 const LATE: Duration = Duration::from_millis(100);
 
 /// Every open connection, in the slot in which its silence would be over the limit.
-pub(super) struct Silence {
+pub(super) struct IdleTimeouts {
     limit: Duration,
     /// How long this node has not been listening to anybody, in milliseconds.
     stopped_ms: AtomicU64,
     wheel: Mutex<Wheel<Weak<Connection<dyn Socket>>>>,
 }
 
-impl Silence {
+impl IdleTimeouts {
     pub(super) fn new(limit: Duration) -> Self {
         Self { limit, stopped_ms: AtomicU64::new(0), wheel: Mutex::default() }
     }
@@ -73,7 +73,7 @@ impl Gateway {
             let now = Instant::now();
             let late = (now - last).saturating_sub(TICK);
             if late > LATE {
-                self.silence.stopped_ms.fetch_add(millis(late), Ordering::Relaxed);
+                self.idle_timeouts.stopped_ms.fetch_add(millis(late), Ordering::Relaxed);
             }
             last = now;
             self.end_silent(self.now_ms());
@@ -81,7 +81,7 @@ impl Gateway {
     }
 
     fn end_silent(&self, now_ms: u64) {
-        let due = self.silence.wheel.lock().expire(now_ms / millis(TICK));
+        let due = self.idle_timeouts.wheel.lock().expire(now_ms / millis(TICK));
         for weak in due {
             let Some(connection) = weak.upgrade() else { continue };
             let heard_ms = connection.last_heard_ms(now_ms);
@@ -90,15 +90,15 @@ impl Gateway {
                 connection.heard(now_ms);
             }
             let heard_ms = heard_ms.min(now_ms);
-            let limit_ms = heard_ms + millis(self.silence.limit);
+            let limit_ms = heard_ms + millis(self.idle_timeouts.limit);
             if limit_ms <= now_ms {
                 connection.close(CloseReason::Heartbeat, Instant::now());
-            } else if heard_ms + self.silence.ping_after_ms(connection.profile) <= now_ms {
+            } else if heard_ms + self.idle_timeouts.ping_after_ms(connection.profile) <= now_ms {
                 // No client is closed for want of room for a ping: what is queued before it asks the same.
                 connection.send(&frame::ping(), self.options.outbox_bytes, Instant::now());
-                self.silence.watch_until(weak, limit_ms);
+                self.idle_timeouts.watch_until(weak, limit_ms);
             } else {
-                self.silence.watch(weak, connection.profile, heard_ms);
+                self.idle_timeouts.watch(weak, connection.profile, heard_ms);
             }
         }
     }
@@ -112,6 +112,6 @@ impl Gateway {
 
     /// The same, at `now`.
     pub fn ms_at(&self, now: Instant) -> u64 {
-        millis(now - self.start).saturating_sub(self.silence.stopped_ms.load(Ordering::Relaxed))
+        millis(now - self.start).saturating_sub(self.idle_timeouts.stopped_ms.load(Ordering::Relaxed))
     }
 }

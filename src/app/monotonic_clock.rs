@@ -9,19 +9,19 @@ use crate::clock::Clock;
 /// The time of day when it was made, and what has passed since. With a clock that is set back, a connect URL would last longer
 /// than it is remembered that it was used; with one that is set forward, clients that are on their way would come too late.
 #[derive(Debug)]
-pub(super) struct SteadyClock {
+pub(super) struct MonotonicClock {
     unix_start: Duration,
     start: Instant,
 }
 
-impl SteadyClock {
+impl MonotonicClock {
     /// Goes on from what `clock` shows now.
     pub(super) fn new(clock: &dyn Clock) -> Self {
         Self { unix_start: clock.unix_time(), start: Instant::now() }
     }
 }
 
-impl Clock for SteadyClock {
+impl Clock for MonotonicClock {
     fn unix_time(&self) -> Duration {
         self.unix_start + self.start.elapsed()
     }
@@ -36,7 +36,7 @@ mod tests {
     async fn it_goes_on_whatever_the_time_of_day_does() {
         let wall = ManualClock::default();
         wall.set_secs(1_700_000_000);
-        let steady = SteadyClock::new(&wall);
+        let steady = MonotonicClock::new(&wall);
 
         for jump in [1_700_003_600, 1_699_996_400] {
             wall.set_secs(jump);

@@ -11,18 +11,18 @@ use tokio::task::yield_now;
 const AT_A_TIME: usize = 8;
 
 /// Those who come pass in order; after every few of them all others who are ready have their turn.
-pub(super) struct Turnstile {
+pub(super) struct ClosePacer {
     room: Arc<Semaphore>,
     passed: AtomicUsize,
 }
 
-impl Default for Turnstile {
+impl Default for ClosePacer {
     fn default() -> Self {
         Self { room: Arc::new(Semaphore::new(AT_A_TIME)), passed: AtomicUsize::new(0) }
     }
 }
 
-impl Turnstile {
+impl ClosePacer {
     /// Completes when it is the caller's turn.
     pub(super) async fn pass(&self) {
         // It is never closed.
@@ -44,12 +44,12 @@ mod tests {
 
     #[tokio::test]
     async fn others_have_their_turn_between_those_who_pass() {
-        let turnstile = Arc::new(Turnstile::default());
+        let pacer = Arc::new(ClosePacer::default());
         let passed = Arc::new(AtomicUsize::new(0));
         for _ in 0..100 * AT_A_TIME {
-            let (turnstile, passed) = (Arc::clone(&turnstile), Arc::clone(&passed));
+            let (pacer, passed) = (Arc::clone(&pacer), Arc::clone(&passed));
             tokio::spawn(async move {
-                turnstile.pass().await;
+                pacer.pass().await;
                 passed.fetch_add(1, Ordering::Relaxed);
             });
         }
