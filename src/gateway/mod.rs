@@ -1,7 +1,6 @@
 //! Use cases: ask for a tunnel, connect to it, push to it, end it. The edges hold one [`Gateway`] and call it.
 
 mod attach;
-mod audience;
 mod batch;
 mod close_pacer;
 mod cluster;
@@ -10,9 +9,9 @@ mod connection;
 mod describe;
 mod drain;
 mod execute;
+mod groups;
 mod idle_timeouts;
 mod issue;
-mod members;
 mod native;
 mod push;
 mod sealing;

@@ -2,16 +2,16 @@
 
 use std::sync::Arc;
 
-use super::Gateway;
-use super::NativeError;
-use super::cluster::Joined;
-use super::cluster::NodeRequest;
-use super::cluster::PendingTarget;
-use super::cluster::TargetOutcome;
-use super::cluster::read_answer;
-use super::command::Command;
-use super::native::not_open;
 use crate::engine::EngineError;
+use crate::gateway::Gateway;
+use crate::gateway::NativeError;
+use crate::gateway::cluster::Joined;
+use crate::gateway::cluster::NodeRequest;
+use crate::gateway::cluster::PendingTarget;
+use crate::gateway::cluster::TargetOutcome;
+use crate::gateway::cluster::read_answer;
+use crate::gateway::command::Command;
+use crate::gateway::native::not_open;
 use crate::id::NodeId;
 use crate::id::TunnelId;
 use crate::protocol::native::Audience;
@@ -57,7 +57,7 @@ impl Gateway {
     }
 
     /// Puts a tunnel of this node into a group.
-    pub(super) async fn join_here(
+    pub(in crate::gateway) async fn join_here(
         &self,
         tenant: &Arc<Tenant>,
         tunnel: TunnelId,
@@ -70,14 +70,19 @@ impl Gateway {
     }
 
     /// Takes a tunnel of this node out of a group.
-    pub(super) fn leave_here(&self, tenant: &Arc<Tenant>, tunnel: TunnelId, group: &Name) -> Result<(), NativeError> {
+    pub(in crate::gateway) fn leave_here(
+        &self,
+        tenant: &Arc<Tenant>,
+        tunnel: TunnelId,
+        group: &Name,
+    ) -> Result<(), NativeError> {
         self.find(tenant, tunnel).ok_or_else(|| not_open(tunnel))?;
         self.emptied(tenant, tenant.groups.leave(tunnel, group));
         Ok(())
     }
 
     /// Makes a tunnel of this node this user's.
-    pub(super) async fn set_user(&self, event_queue: &EventQueue, user: &Name) -> Result<(), NativeError> {
+    pub(in crate::gateway) async fn set_user(&self, event_queue: &EventQueue, user: &Name) -> Result<(), NativeError> {
         let (tenant, tunnel) = (&event_queue.tenant, event_queue.tunnel);
         let audience = Audience::User(user.clone());
         let _entered = self.engine.announce(tenant.id.as_str(), &audience).await.map_err(away)?;
@@ -90,7 +95,7 @@ impl Gateway {
     }
 
     /// Gives a tunnel that opens what it was requested with. If it has ended meanwhile there is nothing to give.
-    pub(super) fn join_first(&self, event_queue: &EventQueue, groups: &[Name], user: Option<&Name>) {
+    pub(in crate::gateway) fn join_first(&self, event_queue: &EventQueue, groups: &[Name], user: Option<&Name>) {
         let is_open = || self.open.contains_key(&event_queue.tunnel);
         for group in groups {
             // A tunnel opens in fewer groups than it may be in.
@@ -102,7 +107,7 @@ impl Gateway {
     }
 
     /// A tunnel has ended: it is in no group and nobody's.
-    pub(super) fn leave_all(&self, event_queue: &EventQueue) {
+    pub(in crate::gateway) fn leave_all(&self, event_queue: &EventQueue) {
         self.emptied(&event_queue.tenant, event_queue.tenant.groups.remove(event_queue.tunnel));
     }
 
@@ -130,7 +135,7 @@ impl Gateway {
     }
 
     /// The other node that has this tunnel.
-    pub(super) async fn owner(&self, tenant: &Tenant, tunnel: TunnelId) -> Result<NodeId, NativeError> {
+    pub(in crate::gateway) async fn owner(&self, tenant: &Tenant, tunnel: TunnelId) -> Result<NodeId, NativeError> {
         let open = vec![PendingTarget { packet: 0, tunnel }];
         match self.decide(tenant.id.as_str(), &[Command::Nothing], open).await[..] {
             [TargetOutcome::Accepted] => {

@@ -5,18 +5,18 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::future::join_all;
 
-use super::Gateway;
-use super::NativeError;
-use super::Report;
-use super::Sent;
-use super::cluster::Ids;
-use super::cluster::Listed;
-use super::cluster::NodeRequest;
-use super::cluster::Reached;
-use super::cluster::read_answer;
-use super::command::Command;
-use super::command::EncodedCommand;
-use super::turns::Turns;
+use crate::gateway::Gateway;
+use crate::gateway::NativeError;
+use crate::gateway::Report;
+use crate::gateway::Sent;
+use crate::gateway::cluster::Ids;
+use crate::gateway::cluster::Listed;
+use crate::gateway::cluster::NodeRequest;
+use crate::gateway::cluster::Reached;
+use crate::gateway::cluster::read_answer;
+use crate::gateway::command::Command;
+use crate::gateway::command::EncodedCommand;
+use crate::gateway::turns::Turns;
 use crate::id::NodeId;
 use crate::id::TunnelId;
 use crate::marks::Mark;
@@ -26,7 +26,7 @@ use crate::tenant::Page;
 use crate::tenant::Tenant;
 
 /// The tunnels that an order is not for, ascending: those of a long list that another node sends are in order already.
-pub(super) struct Except(Vec<TunnelId>);
+pub(in crate::gateway) struct Except(Vec<TunnelId>);
 
 impl FromIterator<TunnelId> for Except {
     fn from_iter<I: IntoIterator<Item = TunnelId>>(tunnels: I) -> Self {
@@ -45,7 +45,7 @@ impl Except {
 
 impl Gateway {
     /// Has all tunnels of `audience` do what `command` says, but those in `except`.
-    pub(super) async fn command_audience(
+    pub(in crate::gateway) async fn command_audience(
         &self,
         tenant: &Arc<Tenant>,
         audience: &Audience,
@@ -73,7 +73,7 @@ impl Gateway {
     }
 
     /// The same for this node's own tunnels.
-    pub(super) async fn command_members(
+    pub(in crate::gateway) async fn command_members(
         &self,
         tenant: &Arc<Tenant>,
         audience: &Audience,
