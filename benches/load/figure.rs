@@ -4,8 +4,8 @@ use serde::Serialize;
 
 use crate::latency::Latency;
 use crate::latency::Percentiles;
-use crate::mark::Faults;
-use crate::stage::Usage;
+use crate::sequence::Faults;
+use crate::setup::Usage;
 
 /// One number, and what was seen beside it.
 #[derive(Clone, Debug)]

@@ -14,9 +14,9 @@ use mio::Token;
 use mio::net::TcpListener;
 use mio::net::TcpStream;
 
+use crate::connections::dial;
 use crate::frame;
 use crate::http;
-use crate::lines::dial;
 
 /// How many connections there are to the business server.
 const HOOKS: usize = 64;

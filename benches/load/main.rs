@@ -3,27 +3,27 @@
 //! Everything works, in seconds: `cargo bench --profile dev --bench load -- all --smoke`
 //! All figures, with pictures: `cargo bench --bench load -- all --json benches/results/load.json --svg benches/results`
 
+mod arrivals;
 mod clock;
+mod connections;
 mod cpu;
-mod crowd;
-mod dialect;
 mod far;
 mod figure;
 mod floor;
 mod frame;
 mod http;
 mod latency;
-mod lines;
 mod machine;
-mod mark;
 mod modes;
 mod options;
 mod place;
 mod report;
 mod segments;
+mod sequence;
 mod server;
-mod stage;
+mod setup;
 mod svg;
+mod wire;
 mod world;
 
 use std::io::IsTerminal;

@@ -12,9 +12,9 @@ use crate::figure::Figure;
 use crate::figure::Target;
 use crate::latency::Percentiles;
 use crate::machine::Machine;
-use crate::mark::Faults;
 use crate::modes::grouped;
 use crate::options::Subject;
+use crate::sequence::Faults;
 use crate::svg;
 use crate::svg::Bars;
 

@@ -20,15 +20,15 @@ use mio::net::TcpStream;
 use socket2::SockRef;
 
 use crate::clock::now;
-use crate::dialect::Dialect;
-use crate::dialect::Event;
+use crate::connections::Line;
+use crate::connections::Lines;
+use crate::connections::dial_from;
 use crate::frame;
 use crate::http;
-use crate::lines::Line;
-use crate::lines::Lines;
-use crate::lines::dial_from;
 use crate::place::Place;
 use crate::segments;
+use crate::wire::Dialect;
+use crate::wire::Event;
 
 /// The answer to every event.
 pub(crate) const ACCEPTED: &[u8] =

@@ -4,7 +4,7 @@ mod dispatcher;
 mod endpoint;
 mod event_queue;
 mod native;
-mod outcome;
+pub(crate) mod outcome;
 mod request;
 mod resign;
 mod said;

@@ -19,28 +19,28 @@ const SHOWN_BODY_BYTES: usize = 200;
 
 /// What was sent.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Sent {
-    pub(super) is_native: bool,
-    pub(super) is_close: bool,
+pub(crate) struct Sent {
+    pub(crate) is_native: bool,
+    pub(crate) is_close: bool,
     /// Whether several events were sent together.
-    pub(super) is_batch: bool,
+    pub(crate) is_batch: bool,
 }
 
 /// An attempt, judged.
 #[derive(Debug, Eq, PartialEq)]
-pub(super) struct Judgement {
-    pub(super) verdict: Verdict,
-    pub(super) health: Health,
+pub(crate) struct Judgement {
+    pub(crate) verdict: Verdict,
+    pub(crate) health: Health,
     /// Whether it counts towards the tenant's `max_attempts`: it was answered, if only with nonsense, or its time was over.
-    pub(super) counts: bool,
+    pub(crate) counts: bool,
     /// Whether the business server may have done what it was asked for all the same.
-    pub(super) is_unknown: bool,
+    pub(crate) is_unknown: bool,
     /// Empty if all went well.
-    pub(super) reason: Cow<'static, str>,
+    pub(crate) reason: Cow<'static, str>,
 }
 
 /// Judges an attempt. The status decides first; on 2xx the answer of a Wafer tunnel must be JSON with `code` 0.
-pub(super) fn judge(result: &Result<Answer, AttemptError>, sent: Sent) -> Judgement {
+pub(crate) fn judge(result: &Result<Answer, AttemptError>, sent: Sent) -> Judgement {
     match result {
         Ok(answer) => judge_answer(answer, sent),
         Err(error) => judge_error(error),

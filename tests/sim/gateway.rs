@@ -48,8 +48,8 @@ use wafergate::webhook::DispatcherHooks;
 use wafergate::ws;
 
 use crate::drawn;
+use crate::network;
 use crate::socket::SimSocket;
-use crate::wire;
 use crate::world::Shared;
 
 /// Where the gateway listens for clients: a line with a ticket, answered by a line, then WebSocket frames.
@@ -82,7 +82,7 @@ pub(crate) fn options(shops: &[IpAddr]) -> Options {
     let mut options = config::load(None, settings).expect("usable settings").options;
     // Below what an operator may set.
     options.tunnel.heartbeat_secs = 2;
-    options.webhook.timeout_ms = crate::judge::TIMEOUT.as_millis() as u64;
+    options.webhook.timeout_ms = crate::oracle::TIMEOUT.as_millis() as u64;
     options.tunnel.inbox_bytes = 1_000;
     options.tunnel.outbox_bytes = 6_000;
     options.tunnel.outbox_age_secs = 4;
@@ -162,7 +162,7 @@ pub(crate) async fn run(shared: Rc<Shared>, shops: Rc<Vec<IpAddr>>) -> turmoil::
 
 async fn open(shared: Rc<Shared>, gateway: Arc<Gateway>, mut stream: TcpStream) {
     let mut early = vec![];
-    let Ok(Ok(ticket)) = timeout(Duration::from_secs(5), wire::read_line(&mut stream, &mut early)).await else {
+    let Ok(Ok(ticket)) = timeout(Duration::from_secs(5), network::read_line(&mut stream, &mut early)).await else {
         return;
     };
     let Ok(admission) = gateway.admit(&ticket, &Offer::default()).await else {
@@ -182,7 +182,7 @@ async fn open(shared: Rc<Shared>, gateway: Arc<Gateway>, mut stream: TcpStream) 
 
 async fn serve_api(gateway: Arc<Gateway>, shops: Rc<Vec<IpAddr>>, mut stream: TcpStream) {
     let mut buffer = vec![];
-    while let Ok(line) = wire::read_line(&mut stream, &mut buffer).await {
+    while let Ok(line) = network::read_line(&mut stream, &mut buffer).await {
         let answer = answer(&gateway, &shops, &line).await;
         if stream.write_all(format!("{answer}\n").as_bytes()).await.is_err() {
             return;

@@ -1,17 +1,17 @@
 //! Whole simulations: one gateway, two business servers and 24 clients, with crashes, delays and partitions by seed.
 
+mod client;
 mod dice;
 mod drawn;
 mod gateway;
-mod journal;
-mod judge;
-mod phone;
+mod history;
+mod oracle;
 mod plan;
 #[macro_use]
 mod seeds;
-mod shop;
+mod business_server;
+mod network;
 mod socket;
-mod wire;
 mod world;
 
 use std::cell::Cell;
@@ -19,7 +19,7 @@ use std::panic;
 use std::panic::AssertUnwindSafe;
 use std::sync::Once;
 
-use judge::Report;
+use oracle::Report;
 
 thread_local! {
     /// Panics on this thread: one in a task of the gateway would otherwise end only that task.

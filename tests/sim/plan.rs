@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use crate::business_server::BAD_MOODS;
+use crate::business_server::Mood;
 use crate::dice::Dice;
-use crate::shop::BAD_MOODS;
-use crate::shop::Mood;
 use crate::world::PHONE_HOSTS;
 use crate::world::SHOPS;
 
@@ -32,7 +32,7 @@ pub(crate) struct Fault {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Machine {
     Gateway,
-    Shop(usize),
+    BusinessServer(usize),
     /// One that runs several clients.
     Phones(usize),
 }
@@ -60,7 +60,7 @@ impl Machine {
     pub(crate) fn name(self) -> String {
         match self {
             Self::Gateway => "gateway".to_owned(),
-            Self::Shop(number) => format!("shop-{number}"),
+            Self::BusinessServer(number) => format!("shop-{number}"),
             Self::Phones(number) => format!("phones-{number}"),
         }
     }
@@ -83,7 +83,7 @@ impl Plan {
 impl Fault {
     fn new(dice: &mut Dice) -> Self {
         let machine = match dice.index(2) {
-            0 => Machine::Shop(dice.index(SHOPS)),
+            0 => Machine::BusinessServer(dice.index(SHOPS)),
             _ => Machine::Phones(dice.index(PHONE_HOSTS)),
         };
         let kind = match (dice.index(8), machine) {
@@ -92,7 +92,7 @@ impl Fault {
             (3, _) => dice.pick(&[Kind::Deaf, Kind::Dumb]),
             (4, _) => Kind::Hold,
             (5, _) => Kind::Lag(dice.range(100, 1_200)),
-            (_, Machine::Shop(_)) => Kind::Mood(dice.pick(&BAD_MOODS)),
+            (_, Machine::BusinessServer(_)) => Kind::Mood(dice.pick(&BAD_MOODS)),
             _ => Kind::Crash,
         };
         let from = dice.millis(300, 6_000);

@@ -10,20 +10,20 @@ use tokio::sync::Notify;
 use turmoil::Builder;
 use turmoil::Sim;
 
+use crate::business_server;
+use crate::business_server::Mood;
+use crate::client;
 use crate::drawn;
 use crate::gateway;
 use crate::gateway::Node;
-use crate::journal::Journal;
-use crate::judge;
-use crate::judge::Report;
-use crate::phone;
+use crate::history::History;
+use crate::oracle;
+use crate::oracle::Report;
 use crate::plan::Fault;
 use crate::plan::HEALED_AT;
 use crate::plan::Kind;
 use crate::plan::Machine;
 use crate::plan::Plan;
-use crate::shop;
-use crate::shop::Mood;
 
 /// Business servers, each a tenant.
 pub(crate) const SHOPS: usize = 2;
@@ -49,7 +49,7 @@ const PATIENCE: Duration = Duration::from_secs(180);
 pub(crate) struct Shared {
     pub(crate) seed: u64,
     pub(crate) plan: Plan,
-    pub(crate) journal: RefCell<Journal>,
+    pub(crate) journal: RefCell<History>,
     pub(crate) moods: RefCell<Vec<Mood>>,
     /// Told when a business server has something to push.
     pub(crate) queued: Vec<Notify>,
@@ -72,7 +72,7 @@ pub(crate) fn simulate(seed: u64) -> Report {
     let shared = Rc::new(Shared {
         seed,
         plan: Plan::new(seed),
-        journal: RefCell::new(Journal::new(SHOPS, PHONES)),
+        journal: RefCell::new(History::new(SHOPS, PHONES)),
         moods: RefCell::new(vec![Mood::Good; SHOPS]),
         queued: (0..SHOPS).map(|_| Notify::new()).collect(),
         node: RefCell::default(),
@@ -87,18 +87,18 @@ pub(crate) fn simulate(seed: u64) -> Report {
         .max_message_latency(Duration::from_millis(40))
         .simulation_duration(Duration::from_secs(3_600))
         .build();
-    let shops: Rc<Vec<_>> = Rc::new((0..SHOPS).map(|shop| sim.lookup(Machine::Shop(shop).name())).collect());
+    let shops: Rc<Vec<_>> = Rc::new((0..SHOPS).map(|shop| sim.lookup(Machine::BusinessServer(shop).name())).collect());
     sim.host("gateway", {
         let (shared, shops) = (Rc::clone(&shared), Rc::clone(&shops));
         move || gateway::run(Rc::clone(&shared), Rc::clone(&shops))
     });
     for shop in 0..SHOPS {
         let shared = Rc::clone(&shared);
-        sim.host(Machine::Shop(shop).name(), move || shop::run(Rc::clone(&shared), shop));
+        sim.host(Machine::BusinessServer(shop).name(), move || business_server::run(Rc::clone(&shared), shop));
     }
     for host in 0..PHONE_HOSTS {
         let shared = Rc::clone(&shared);
-        sim.host(Machine::Phones(host).name(), move || phone::run(Rc::clone(&shared), host));
+        sim.host(Machine::Phones(host).name(), move || client::run(Rc::clone(&shared), host));
     }
 
     go_wrong(&mut sim, &shared);
@@ -109,11 +109,11 @@ pub(crate) fn simulate(seed: u64) -> Report {
     if shared.plan.ends_with_drain {
         shared.drain.notify_one();
     }
-    let is_over = until(&mut sim, healed + 2 * PATIENCE, || judge::is_at_rest(&shared));
+    let is_over = until(&mut sim, healed + 2 * PATIENCE, || oracle::is_at_rest(&shared));
     // Tickets that nobody used expire, and clients that nobody heard are given up.
     let end = sim.elapsed() + Duration::from_secs(10);
     until(&mut sim, end, || false);
-    let report = judge::judge(&shared, &shops, sim.elapsed(), is_quiet && is_over);
+    let report = oracle::judge(&shared, &shops, sim.elapsed(), is_quiet && is_over);
     // Connections are dropped with their machines, while those still know their network.
     shared.node.replace(None);
     report
@@ -141,7 +141,7 @@ fn begin(sim: &mut Sim<'_>, shared: &Shared, fault: &Fault) {
         Kind::Crash => {
             if fault.machine == Machine::Gateway {
                 shared.node.replace(None);
-                judge::gateway_was_killed(shared);
+                oracle::gateway_was_killed(shared);
             }
             sim.crash(name.as_str());
         }
@@ -167,7 +167,7 @@ fn end(sim: &mut Sim<'_>, shared: &Shared, fault: &Fault) {
 }
 
 fn set_mood(shared: &Shared, machine: Machine, mood: Mood) {
-    if let Machine::Shop(shop) = machine {
+    if let Machine::BusinessServer(shop) = machine {
         shared.moods.borrow_mut()[shop] = mood;
     }
 }

@@ -17,8 +17,8 @@ use super::front::Front;
 use super::front::Stand;
 use super::netstat;
 use crate::clock::now;
+use crate::connections::begin_to_dial;
 use crate::cpu::Cores;
-use crate::lines::begin_to_dial;
 use crate::modes::grouped;
 use crate::options::Options;
 

@@ -26,8 +26,8 @@ use rustls::ClientConnection;
 use rustls_pki_types::ServerName;
 
 use crate::clock::now;
+use crate::connections::begin_to_dial;
 use crate::cpu;
-use crate::lines::begin_to_dial;
 
 /// How many clients share an address.
 const CLIENTS_AN_ADDRESS: usize = 2_000;

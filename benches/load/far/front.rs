@@ -29,11 +29,11 @@ use super::speech::Speech;
 use crate::clock::now;
 use crate::cpu;
 use crate::cpu::Cores;
-use crate::dialect::Dialect;
 use crate::http;
 use crate::options::Options;
 use crate::options::Subject;
 use crate::server::Server;
+use crate::wire::Dialect;
 
 /// What the gateway is told besides: connect URLs outlive the longest measurement.
 const LONG: &str = "connect_ttl_secs = 600\n";

@@ -27,7 +27,7 @@ use rustls_pki_types::ServerName;
 use socket2::SockRef;
 
 use crate::clock::now;
-use crate::lines::begin_to_dial;
+use crate::connections::begin_to_dial;
 
 /// The first 31 bytes of a ClientHello that says it has 512.
 const HALF_HELLO: &[u8] = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03aaaaaaaaaaaaaaaaaaaa";

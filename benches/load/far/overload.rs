@@ -17,10 +17,10 @@ use super::slow::Capacity;
 use super::slow::Slow;
 use crate::clock::now;
 use crate::cpu::Cores;
-use crate::dialect::Dialect;
 use crate::options::Options;
 use crate::options::Subject;
 use crate::server::Server;
+use crate::wire::Dialect;
 use crate::world::Load;
 use crate::world::World;
 

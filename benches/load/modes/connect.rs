@@ -1,15 +1,15 @@
 //! `connect`: setting up connections, from the request for a tunnel to the connect event, and closing them, event included.
 
 use super::grouped;
+use crate::arrivals::Arrival;
+use crate::arrivals::Departure;
 use crate::cpu::Cores;
-use crate::crowd::Arrival;
-use crate::crowd::Departure;
 use crate::figure::Chart;
 use crate::figure::Figure;
 use crate::figure::Target;
 use crate::options::Options;
 use crate::options::Subject;
-use crate::stage::Stage;
+use crate::setup::Stage;
 
 /// Connections on which tunnels are asked for.
 const LINES: usize = 64;

@@ -14,11 +14,11 @@ use crate::figure::Chart;
 use crate::figure::Figure;
 use crate::figure::Target;
 use crate::latency::Latency;
-use crate::mark::Faults;
 use crate::options::Options;
 use crate::options::Subject;
-use crate::stage::Rest;
-use crate::stage::Stage;
+use crate::sequence::Faults;
+use crate::setup::Rest;
+use crate::setup::Stage;
 use crate::world::Load;
 use crate::world::World;
 

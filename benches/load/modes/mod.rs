@@ -1,10 +1,10 @@
 //! What can be measured, and with which numbers.
 
 mod connect;
+mod echo;
 mod idle;
+mod mass_disconnect;
 mod push;
-mod storm;
-mod talk;
 
 use crate::cpu::Cores;
 use crate::figure::Figure;
@@ -12,10 +12,10 @@ use crate::options::Mode;
 use crate::options::Options;
 use crate::options::Subject;
 use connect::Connect;
+use echo::Talk;
 use idle::Idle;
+use mass_disconnect::Storm;
 use push::Push;
-use storm::Storm;
-use talk::Talk;
 
 /// Files that are open beside the clients.
 const OTHER_FILES: usize = 500;
@@ -72,10 +72,10 @@ pub(crate) fn cases(mode: Mode, options: &Options, files: usize) -> Vec<Case> {
         cases.push(Case::Push(push::burst(options)));
     }
     if is_wanted(Mode::Upstream) {
-        cases.extend(talk::upstream(options).map(Case::Talk));
+        cases.extend(echo::upstream(options).map(Case::Talk));
     }
     if is_wanted(Mode::Echo) {
-        cases.extend(talk::echo(options).map(Case::Talk));
+        cases.extend(echo::echo(options).map(Case::Talk));
     }
     if is_wanted(Mode::Connect) {
         cases.push(Case::Connect(Connect::new(options)));

@@ -14,11 +14,11 @@ use tokio_tungstenite::tungstenite::Error;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 
+use super::connection::Granted;
+use super::connection::Way;
 use super::logs::ClientLog;
 use super::logs::content;
 use super::logs::number;
-use super::way::Granted;
-use super::way::Way;
 use crate::support::Gate;
 use crate::support::Issued;
 use crate::support::raw;

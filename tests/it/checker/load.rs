@@ -14,12 +14,12 @@ use super::client;
 use super::client::Leave;
 use super::client::Meanwhile;
 use super::client::Script;
+use super::connection::Granted;
+use super::connection::Way;
 use super::logs::ClientLog;
 use super::logs::Push;
 use super::logs::content;
 use super::seed::Seed;
-use super::way::Granted;
-use super::way::Way;
 use crate::support::Gate;
 
 /// How many tunnels a push goes to.

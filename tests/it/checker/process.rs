@@ -12,7 +12,7 @@ use std::thread;
 use parking_lot::Mutex;
 use tempfile::TempDir;
 
-use super::given_up;
+use super::dead_letters;
 use super::logs::GivenUp;
 use crate::support::metrics::Metrics;
 use crate::support::request;
@@ -53,7 +53,7 @@ impl Process {
         let log = Arc::clone(&given_up);
         thread::spawn(move || {
             for line in lines.map_while(Result::ok) {
-                log.lock().extend(given_up::parse(&line));
+                log.lock().extend(dead_letters::parse(&line));
             }
         });
         Self { address, admin, child, given_up, _directory: directory }

@@ -18,7 +18,7 @@ use tokio::net::TcpListener;
 use tokio::net::TcpStream;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::checker::given_up;
+use crate::checker::dead_letters;
 use crate::support::KEY;
 use crate::support::TestClient;
 use crate::support::TestGateway;
@@ -313,7 +313,7 @@ async fn happened(
         acted,
         is_delivered: metric(delivered).await - before.0 == 2.0,
         invalid: metric(invalid).await - before.1,
-        logged: given_up::reasons(&client.tunnel),
+        logged: dead_letters::reasons(&client.tunnel),
     }
 }
 
@@ -340,7 +340,7 @@ fn fault(variant: &Variant, is_native: bool, happened: &Happened) -> Option<Stri
 
 #[tokio::test(flavor = "multi_thread")]
 async fn behind_a_2xx_status_line_nothing_is_asked_for_again() {
-    given_up::watch();
+    dead_letters::watch();
     let server = RawServer::new().await;
     let gateway = TestGateway::with(&[
         ("webhook.timeout_ms", "300"),

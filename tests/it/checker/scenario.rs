@@ -8,7 +8,7 @@ use tokio::task::JoinHandle;
 use wafergate::app::Ended;
 use wafergate::app::Outside;
 
-use super::given_up;
+use super::dead_letters;
 use super::load::Roster;
 use super::load::Talk;
 use super::logs::Counted;
@@ -57,7 +57,7 @@ impl Stage {
 
     /// The same with certificate authorities and a resolver of the test's own.
     pub(crate) async fn with_outside(settings: &[(&str, &str)], outside: Outside) -> Self {
-        given_up::watch();
+        dead_letters::watch();
         let before = Resources::now();
         let mut all: Vec<_> =
             BASE.into_iter().filter(|(base, _)| settings.iter().all(|(name, _)| name != base)).collect();
@@ -100,8 +100,8 @@ impl Stage {
         let mut logs = Logs {
             clients: talk.clients,
             pushes: talk.pushes,
-            given_up: given_up::lines(|tunnel| tunnels.contains(tunnel)),
-            failures: given_up::failures(|tunnel| tunnels.contains(tunnel)),
+            given_up: dead_letters::lines(|tunnel| tunnels.contains(tunnel)),
+            failures: dead_letters::failures(|tunnel| tunnels.contains(tunnel)),
             counted,
             rules: self.rules,
             ..Logs::default()

@@ -11,11 +11,11 @@ use wafergate::protocol::signature;
 use wafergate::protocol::text::hex;
 use wafergate::protocol::text::md5_hex;
 
-use crate::mark::BLANK;
-use crate::mark::MARK_BYTES;
-use crate::mark::Mark;
-use crate::mark::Pattern;
 use crate::options::Subject;
+use crate::sequence::BLANK;
+use crate::sequence::MARK_BYTES;
+use crate::sequence::Mark;
+use crate::sequence::Pattern;
 use crate::server::KEY;
 
 /// How every webhook of a Wafer tunnel begins.

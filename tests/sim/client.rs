@@ -19,9 +19,9 @@ use turmoil::net::tcp::OwnedWriteHalf;
 use crate::dice::Dice;
 use crate::gateway::API;
 use crate::gateway::DOOR;
-use crate::journal::End;
-use crate::wire;
-use crate::wire::Lines;
+use crate::history::End;
+use crate::network;
+use crate::network::Lines;
 use crate::world::PHONES_PER_HOST;
 use crate::world::SHOPS;
 use crate::world::Shared;
@@ -122,13 +122,13 @@ async fn listen(shared: &Shared, session: &RefCell<Session>, mut read: OwnedRead
     let mut is_first = true;
     let mut is_sent_away = false;
     loop {
-        while let Some((first, payload)) = wire::take_frame(&mut buffer) {
+        while let Some((first, payload)) = network::take_frame(&mut buffer) {
             let mut journal = shared.journal.borrow_mut();
             let mut session = session.borrow_mut();
             let packet = String::from_utf8_lossy(&payload);
             assert_eq!(is_first, packet.starts_with("timeout:"), "{packet}");
             is_first = false;
-            if first == wire::CLOSE {
+            if first == network::CLOSE {
                 let code = u16::from_be_bytes([payload[0], payload[1]]);
                 return if session.is_leaving && !is_sent_away && code == 1000 {
                     End::Confirmed
@@ -136,11 +136,11 @@ async fn listen(shared: &Shared, session: &RefCell<Session>, mut read: OwnedRead
                     End::Closed(code)
                 };
             }
-            if first == wire::PING {
+            if first == network::PING {
                 // It is too old to know this.
                 continue;
             }
-            assert_eq!(first, wire::TEXT);
+            assert_eq!(first, network::TEXT);
             if packet == "pong" {
                 let count = session.pings.pop_front().expect("an answer to a ping");
                 journal.acked(&session.tunnel, count);
@@ -191,7 +191,7 @@ async fn talk(shared: &Shared, session: &RefCell<Session>, mut write: OwnedWrite
             for _ in 0..dice.range(1, 3) {
                 let mut journal = shared.journal.borrow_mut();
                 let content = format!("{}.{}", journal.fresh(), "y".repeat(dice.pick(&[0, 10, 130, 400])));
-                bytes.extend(wire::masked(wire::TEXT, format!("message:{content}").as_bytes()));
+                bytes.extend(network::masked(network::TEXT, format!("message:{content}").as_bytes()));
                 journal.tunnel(&session.borrow().tunnel).sent.push(content);
             }
         }
@@ -200,7 +200,7 @@ async fn talk(shared: &Shared, session: &RefCell<Session>, mut write: OwnedWrite
             let mut session = session.borrow_mut();
             let count = shared.journal.borrow().tunnels[&session.tunnel].sent.len();
             session.pings.push_back(count);
-            bytes.extend(wire::masked(wire::TEXT, b"ping"));
+            bytes.extend(network::masked(network::TEXT, b"ping"));
         }
         let written = async {
             if dice.once_in(3) {
@@ -233,8 +233,8 @@ async fn leave(session: &RefCell<Session>, mut write: OwnedWriteHalf, manner: Ma
             sleep(Duration::from_secs(6)).await;
             return End::Lost;
         }
-        Manner::ClosePacket => say(&mut write, wire::masked(wire::TEXT, b"close")).await,
-        Manner::CloseFrame => say(&mut write, wire::masked(wire::CLOSE, &1000_u16.to_be_bytes())).await,
+        Manner::ClosePacket => say(&mut write, network::masked(network::TEXT, b"close")).await,
+        Manner::CloseFrame => say(&mut write, network::masked(network::CLOSE, &1000_u16.to_be_bytes())).await,
         Manner::HalfClose => {
             session.borrow_mut().is_half_closed = true;
             write.shutdown().await

@@ -5,10 +5,10 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::gateway;
-use crate::journal::Attempt;
-use crate::journal::End;
-use crate::journal::Journal;
-use crate::journal::Tunnel;
+use crate::history::Attempt;
+use crate::history::End;
+use crate::history::History;
+use crate::history::Tunnel;
 use crate::plan::Machine;
 use crate::plan::Plan;
 use crate::world;
@@ -71,7 +71,7 @@ pub(crate) fn judge(shared: &Shared, shops: &[IpAddr], took: Duration, is_over: 
     report
 }
 
-fn judge_tunnel(journal: &Journal, plan: &Plan, id: &str, tunnel: &Tunnel, report: &mut Report) {
+fn judge_tunnel(journal: &History, plan: &Plan, id: &str, tunnel: &Tunnel, report: &mut Report) {
     let violations = &mut report.violations;
     let mut complain = |what: String| {
         let attempts: Vec<_> = journal.attempts.iter().filter(|attempt| attempt.tunnel == id).collect();
@@ -142,7 +142,7 @@ fn judge_tunnel(journal: &Journal, plan: &Plan, id: &str, tunnel: &Tunnel, repor
 }
 
 /// What was pushed arrives in order and without gaps, up to the end of the tunnel. Says whether all of it did.
-fn judge_pushes(journal: &Journal, id: &str, tunnel: &Tunnel, complain: &mut impl FnMut(String)) -> bool {
+fn judge_pushes(journal: &History, id: &str, tunnel: &Tunnel, complain: &mut impl FnMut(String)) -> bool {
     let mut accepted = vec![];
     let mut unknown = BTreeSet::new();
     let mut is_invalid = false;
@@ -181,7 +181,7 @@ fn is_undisturbed(attempt: &Attempt, plan: &Plan) -> bool {
     let (from, until) = (attempt.began.saturating_sub(2 * TIMEOUT), attempt.began + 2 * TIMEOUT);
     !attempt.is_spoilt
         && !plan.faults.iter().any(|fault| {
-            [Machine::Gateway, Machine::Shop(attempt.shop)].contains(&fault.machine)
+            [Machine::Gateway, Machine::BusinessServer(attempt.shop)].contains(&fault.machine)
                 && fault.from < until
                 && fault.until > from
         })

@@ -15,8 +15,8 @@ use turmoil::net::TcpStream;
 
 use crate::dice::Dice;
 use crate::gateway::API;
-use crate::journal::Attempt;
-use crate::wire::Lines;
+use crate::history::Attempt;
+use crate::network::Lines;
 use crate::world::Shared;
 
 /// How it answers webhooks for a while.
@@ -226,7 +226,7 @@ fn next_round(shared: &Shared, shop: usize) -> Vec<(usize, String)> {
         }
         busy.extend(tunnels.iter().cloned());
         round.push((journal.pushes.len(), line));
-        journal.pushes.push(crate::journal::Push { tunnels, content, invalid: None });
+        journal.pushes.push(crate::history::Push { tunnels, content, invalid: None });
     }
     round
 }

@@ -10,12 +10,12 @@ pub(crate) const QUOTA: usize = 12;
 
 /// The journal of one simulation.
 #[derive(Debug, Default)]
-pub(crate) struct Journal {
+pub(crate) struct History {
     pub(crate) tunnels: BTreeMap<String, Tunnel>,
     pub(crate) attempts: Vec<Attempt>,
     pub(crate) pushes: Vec<Push>,
-    pub(crate) shops: Vec<Shop>,
-    pub(crate) phones: Vec<Phone>,
+    pub(crate) shops: Vec<BusinessServer>,
+    pub(crate) phones: Vec<Client>,
     counter: u64,
 }
 
@@ -76,7 +76,7 @@ pub(crate) struct Push {
 
 /// What a business server knows.
 #[derive(Debug, Default)]
-pub(crate) struct Shop {
+pub(crate) struct BusinessServer {
     /// Tunnels between their `connect` and their `close`.
     pub(crate) open: BTreeSet<String>,
     /// What it is about to push: tunnels and content.
@@ -85,24 +85,24 @@ pub(crate) struct Shop {
 
 /// How far a phone has come, over all its tunnels.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Phone {
+pub(crate) struct Client {
     pub(crate) acked: usize,
     pub(crate) received: usize,
     /// How often its machine has started.
     pub(crate) starts: u64,
 }
 
-impl Phone {
+impl Client {
     pub(crate) fn is_done(&self) -> bool {
         self.acked >= QUOTA && self.received >= QUOTA
     }
 }
 
-impl Journal {
+impl History {
     pub(crate) fn new(shops: usize, phones: usize) -> Self {
         let mut journal = Self::default();
-        journal.shops.resize_with(shops, Shop::default);
-        journal.phones.resize(phones, Phone::default());
+        journal.shops.resize_with(shops, BusinessServer::default);
+        journal.phones.resize(phones, Client::default());
         journal
     }
 

@@ -6,10 +6,10 @@ use std::time::Instant;
 use anyhow::bail;
 
 use crate::clock::now;
-use crate::dialect::Event;
-use crate::dialect::Kind;
 use crate::latency::Latency;
-use crate::mark::Faults;
+use crate::sequence::Faults;
+use crate::wire::Event;
+use crate::wire::Kind;
 use crate::world::Load;
 use crate::world::World;
 

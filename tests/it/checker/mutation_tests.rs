@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use super::liar::Liar;
-use super::liar::Lie;
 use super::load::Load;
 use super::logs::Logs;
 use super::logs::What;
+use super::lying_server::Liar;
+use super::lying_server::Lie;
+use super::scenario::Stage;
 use super::seed::Seed;
-use super::stage::Stage;
 use super::verdict::Fault;
 use super::verdict::Verdict;
 use super::verdict::judge;

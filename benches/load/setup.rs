@@ -4,13 +4,13 @@ use std::net::TcpListener;
 use std::time::Duration;
 use std::time::Instant;
 
+use crate::arrivals::Arrival;
 use crate::clock::now;
 use crate::cpu::Cores;
-use crate::crowd::Arrival;
-use crate::dialect::Dialect;
 use crate::options::Options;
 use crate::options::Subject;
 use crate::server::Server;
+use crate::wire::Dialect;
 use crate::world::Load;
 use crate::world::World;
 

@@ -7,20 +7,20 @@ use anyhow::bail;
 
 use super::OTHER_FILES;
 use super::grouped;
+use crate::arrivals::Arrival;
 use crate::clock::now;
 use crate::cpu::Cores;
-use crate::crowd::Arrival;
-use crate::dialect::Event;
-use crate::dialect::Kind;
 use crate::figure::Chart;
 use crate::figure::Figure;
 use crate::figure::Target;
 use crate::latency::Latency;
-use crate::mark::Faults;
 use crate::options::Options;
 use crate::options::Subject;
-use crate::stage::Stage;
-use crate::stage::Usage;
+use crate::sequence::Faults;
+use crate::setup::Stage;
+use crate::setup::Usage;
+use crate::wire::Event;
+use crate::wire::Kind;
 use crate::world::Load;
 use crate::world::World;
 
