@@ -35,9 +35,15 @@ fn anchor(line: &str) -> Option<String> {
 #[test]
 fn links_lead_to_what_is_there() {
     let mut links = 0;
-    for document in
-        ["README.md", "README.zh-CN.md", "CONTRIBUTING.md", "SECURITY.md", "deploy/README.md", "docs/configuration.md"]
-    {
+    for document in [
+        "README.md",
+        "README.zh-CN.md",
+        "CONTRIBUTING.md",
+        "SECURITY.md",
+        "deploy/README.md",
+        "docs/architecture.md",
+        "docs/configuration.md",
+    ] {
         let folder = Path::new(document).parent().expect("a folder");
         let text = text(document);
         for target in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
