@@ -85,8 +85,8 @@ const WAITS: &[(&str, &[(&str, Why)])] = &[
     (
         "src/webhook/resign.rs",
         &[
-            ("self.send(client, signed)", Nothing("the client asks the lease_guard before each request")),
-            ("self.post_again(", Nothing("the client asks the lease_guard before each request")),
+            ("self.send(client, signed)", Nothing("the client asks the lease guard before each request")),
+            ("self.post_again(", Nothing("the client asks the lease guard before each request")),
             ("self.send(client, signed)", Nothing("which key was taken is true whoever speaks for the tunnel")),
             ("client.post(", Nothing("see its callers")),
         ],
@@ -103,7 +103,7 @@ const WAITS: &[(&str, &[(&str, Why)])] = &[
         ],
     ),
     (
-        "src/webhook/client.rs",
+        "src/http_client/client.rs",
         &[
             ("timeout_at(deadline, self.attempt(caller, &outgoing, &progress))", Nothing("nothing is sent behind it")),
             ("timeout_at(deadline, begun.body.read())", Nothing("nothing is sent behind it")),
@@ -191,7 +191,7 @@ fn is_code(line: &&str) -> bool {
 fn whoever_waits_says_what_makes_it_harmless() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut marked = String::new();
-    for path in ["src/webhook", "src/gateway", "src/engine/redis"] {
+    for path in ["src/webhook", "src/http_client", "src/gateway", "src/engine/redis"] {
         for entry in fs::read_dir(root.join(path)).expect("a directory") {
             marked += &fs::read_to_string(entry.expect("readable").path()).unwrap_or_default();
         }

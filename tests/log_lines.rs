@@ -25,7 +25,7 @@ const OWN: &[(&str, usize, &str)] = &[
     ("src/engine/redis/mod.rs", 4, "Redis"),
     ("src/engine/redis/own_keys.rs", 1, "Redis"),
     ("src/engine/redis/time.rs", 2, "clocks"),
-    ("src/gateway/nodes/member.rs", 1, "a node that died"),
+    ("src/gateway/cluster/node.rs", 1, "a node that died"),
     ("src/http/native/idempotency.rs", 1, "Redis; one kind"),
     ("src/server/accept.rs", 1, "has a pace of its own"),
     ("src/telemetry/mod.rs", 1, "an error in the gateway"),

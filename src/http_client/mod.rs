@@ -5,7 +5,7 @@ pub mod answer;
 mod chunked;
 pub mod client;
 #[cfg(test)]
-mod client_tests;
+pub(crate) mod client_tests;
 pub mod connect;
 pub mod dial;
 pub mod error;

@@ -113,8 +113,7 @@ mod tests {
         let mut near = HoldUpgradeResponse::new(near);
 
         near.write_all(b"HTTP/1.1 200 OK\r\n\r\nHTTP/1.1 101 ").await.expect("written");
-        let pieces =
-            [IoSlice::new(b""), IoSlice::new(b"HTTP/1.1 101 HoldUpgradeResponse"), IoSlice::new(b" Protocols\r\n")];
+        let pieces = [IoSlice::new(b""), IoSlice::new(b"HTTP/1.1 101 Switching"), IoSlice::new(b" Protocols\r\n")];
         assert_eq!(near.write_vectored(&pieces).await.expect("kept"), 34);
         near.write_all(b"\r\n").await.expect("kept");
         let (near, kept) = near.into_parts();
@@ -123,6 +122,6 @@ mod tests {
         let mut written = String::new();
         far.read_to_string(&mut written).await.expect("read");
         assert_eq!(written, "HTTP/1.1 200 OK\r\n\r\nHTTP/1.1 101 ");
-        assert_eq!(kept, "HTTP/1.1 101 HoldUpgradeResponse Protocols\r\n\r\n");
+        assert_eq!(kept, "HTTP/1.1 101 Switching Protocols\r\n\r\n");
     }
 }

@@ -1,10 +1,14 @@
 //! Events on their way to business servers: each tunnel's event queue, and the dispatcher that empties it.
 
+#[cfg(test)]
+mod answer_tests;
 mod dispatcher;
 mod endpoint;
 mod event_queue;
 mod native;
-pub(crate) mod outcome;
+mod outcome;
+#[cfg(test)]
+mod panic_tests;
 mod request;
 mod resign;
 mod said;

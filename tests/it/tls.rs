@@ -231,7 +231,7 @@ async fn a_full_inbox_holds_the_client_back_and_loses_nothing() {
     for number in 0..60 {
         client.send(&message(number)).await;
     }
-    within("a full event_queue", async { while world.gateway.metric("messages_received_total").await < 4.0 {} }).await;
+    within("a full event queue", async { while world.gateway.metric("messages_received_total").await < 4.0 {} }).await;
     client.shutdown().await;
     let invalid = within("the hang-up", async { while world.wafer.push(&[&issued.tunnel], "x").await.is_empty() {} });
     tokio::time::timeout(Duration::from_secs(1), invalid).await.expect("it is noticed at once");

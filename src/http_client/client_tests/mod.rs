@@ -2,13 +2,11 @@
 
 mod addresses;
 mod ages;
-mod answers;
 mod connections;
 mod http2;
-mod memory;
-mod panics;
+pub(crate) mod memory;
 mod pool;
-mod server;
+pub(crate) mod server;
 mod tls;
 
 use std::io;
@@ -45,10 +43,10 @@ use crate::id::TenantId;
 use crate::lease_guard::LeaseGuard;
 
 /// Longer than anything here takes.
-const LONG: Duration = Duration::from_secs(20);
+pub(crate) const LONG: Duration = Duration::from_secs(20);
 
 /// For attempts that must run out of time.
-const SHORT: Duration = Duration::from_millis(100);
+pub(crate) const SHORT: Duration = Duration::from_millis(100);
 
 /// Sun, 06 Nov 1994 08:49:37 GMT.
 fn wall_clock() -> SystemTime {
@@ -78,7 +76,7 @@ fn ours() -> Caller<'static> {
 }
 
 /// A client that may reach loopback, for which every name is this machine.
-fn client() -> Client {
+pub(crate) fn client() -> Client {
     client_with(&["127.0.0.0/8"], OneAnswer::new(&["127.0.0.1"]), Vec::new())
 }
 
@@ -86,26 +84,26 @@ fn trusting(root: CertificateDer<'static>) -> Client {
     client_with(&["127.0.0.0/8"], OneAnswer::new(&["127.0.0.1"]), vec![root])
 }
 
-async fn post(client: &Client, url: &ReceiveUrl, limit: Duration) -> Result<Answer, AttemptError> {
+pub(crate) async fn post(client: &Client, url: &ReceiveUrl, limit: Duration) -> Result<Answer, AttemptError> {
     let headers = [(CONTENT_TYPE, HeaderValue::from_static("application/json"))];
     client.post(ours(), url, &headers, Bytes::from_static(b"{\"data\":\"{}\"}"), limit).await
 }
 
 /// Posts to a server that must not answer, and gives the label, the words and whether the outcome is unknown.
-async fn failure(client: &Client, url: &ReceiveUrl, limit: Duration) -> (&'static str, String, bool) {
+pub(crate) async fn failure(client: &Client, url: &ReceiveUrl, limit: Duration) -> (&'static str, String, bool) {
     let error = post(client, url, limit).await.expect_err("no answer");
     (error.label(), error.reason().into_owned(), error.is_unknown_outcome())
 }
 
 /// Asserts that nobody connected: a connection of the test's own is the first one that the server accepts.
-async fn assert_untouched(mut accepted: mpsc::Receiver<usize>, server: &TestServer) {
+pub(crate) async fn assert_untouched(mut accepted: mpsc::Receiver<usize>, server: &TestServer) {
     let _probe = TcpStream::connect(server.address).await.expect("connects");
     assert_eq!(accepted.recv().await, Some(0));
     assert_eq!(server.connections(), 1);
 }
 
 /// A server that answers nothing and reports each connection's number.
-async fn reporting() -> (TestServer, mpsc::Receiver<usize>) {
+pub(crate) async fn reporting() -> (TestServer, mpsc::Receiver<usize>) {
     let (report, accepted) = mpsc::channel(16);
     let server = TestServer::new(move |mut stream, number| {
         let report = report.clone();
@@ -119,7 +117,7 @@ async fn reporting() -> (TestServer, mpsc::Receiver<usize>) {
 }
 
 /// A server that runs `answer` on its one connection and reports when the client has closed it.
-async fn watched(answer: &'static [u8]) -> (TestServer, mpsc::Receiver<()>) {
+pub(crate) async fn watched(answer: &'static [u8]) -> (TestServer, mpsc::Receiver<()>) {
     let (report, closed) = mpsc::channel(1);
     let server = TestServer::new(move |mut stream, _| {
         let report = report.clone();

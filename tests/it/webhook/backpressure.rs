@@ -65,7 +65,7 @@ async fn the_client_is_not_read_and_goes_on_without_loss() {
         assert!(sent < 20_000, "the gateway takes everything");
     }
     let read = world.gateway.metric("messages_received_total").await;
-    assert!(read <= 2.0, "4 KiB of event_queue and one read of 16 KiB, not {read} messages");
+    assert!(read <= 2.0, "4 KiB of event queue and one read of 16 KiB, not {read} messages");
     assert!(world.wafer.push(&[&issued.tunnel], "still open").await.is_empty());
     assert_eq!(client.frame().await, (TEXT, b"message:still open".to_vec()));
 
@@ -90,7 +90,7 @@ async fn paused(world: &World) -> (RawClient, String) {
         client.send(&message(number, SHORT)).await;
     }
     // Read before the pause: as much as the event queue holds at least.
-    within("a full event_queue", async { while world.gateway.metric("messages_received_total").await < 4.0 {} }).await;
+    within("a full event queue", async { while world.gateway.metric("messages_received_total").await < 4.0 {} }).await;
     for number in 10..20 {
         client.send(&message(number, SHORT)).await;
     }
