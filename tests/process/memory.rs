@@ -38,6 +38,9 @@ const CLOSES: usize = 3_000;
 /// What a close with a receive URL of its own may take beside that one: what is known of the URL, and of a server of its own.
 const OWN_URL_BYTES: usize = 1_024;
 
+/// And for a host that no other has.
+const OWN_HOST_BYTES: usize = 256;
+
 /// What the allocator may keep for itself, whatever the tunnels do.
 const FIXED_BYTES: usize = 4 * 1_024 * 1_024;
 
@@ -179,7 +182,7 @@ fn a_close_with_a_long_receive_url_keeps_it_once() {
 
 #[test]
 fn a_close_with_a_business_server_of_its_own_costs_little_more() {
-    assert_closes_take(1_024 + OWN_URL_BYTES, |_, number| {
+    assert_closes_take(1_024 + OWN_URL_BYTES + OWN_HOST_BYTES, |_, number| {
         format!("http://127.1.{}.{}:9/tunnel", number / 250, number % 250 + 1)
     });
 }
