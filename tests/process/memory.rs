@@ -35,7 +35,7 @@ const LARGE_BYTES: usize = 30_000;
 /// Tunnels whose `close` event nobody takes.
 const CLOSES: usize = 3_000;
 
-/// What a close with a receive URL of its own may take beside that one: what is known of the URL, and of a server of its own.
+/// What a close with a receive URL of its own may take beside that one: what is known of the URL.
 const OWN_URL_BYTES: usize = 1_024;
 
 /// And for a host that no other has.
