@@ -1,5 +1,6 @@
 // What one tenant, or a stranger without a key, does to take all there is of something. Each runs until it is told to stop.
 
+import { once } from "node:events";
 import { randomBytes, randomUUID } from "node:crypto";
 import { createServer } from "node:net";
 import { setTimeout } from "node:timers/promises";
@@ -56,10 +57,11 @@ async function speak(attack, urls) {
 /** Pushes to a group of one tunnel with as long an `except` as a call may have. */
 async function pushWithLongExcept(attack, width) {
   const loud = attack.caller(attack.loud, { sockets: width });
-  const except = ids(attack.smoke ? 1_000 : 90_000);
+  const except = ids(attack.smoke ? 1_000 : 9_999);
   const { body } = await loud.call("POST", "/v1/tunnels", { groups: ["all"] });
   const client = new WebSocket(JSON.parse(body).connectUrl);
   client.on("error", () => {});
+  await once(client, "open");
   await flood(attack, width, () => loud.call("POST", "/v1/push", { to: { group: "all" }, except, content: "x" }));
   client.terminate();
 }
