@@ -1,4 +1,4 @@
-//! On which nodes groups and users have tunnels: the port.
+//! The port that finds the nodes with tunnels of a group or user.
 
 use std::fmt;
 
@@ -8,41 +8,41 @@ use super::EngineError;
 use crate::id::NodeId;
 use crate::protocol::native::Audience;
 
-/// Who finds whom.
+/// Finds the nodes that may hold tunnels of a group or user.
 ///
-/// A node that is named may have nobody: it is asked, and says so. A node that has somebody is named.
+/// May name a node that has none; never omits one that has.
 #[async_trait]
 pub trait GroupIndex: Send + Sync + 'static {
-    /// Makes this node known as one that has tunnels of `audience`, before one of them is in it. It stays known at least until what
-    /// is returned is dropped.
+    /// Lists this node for `audience` before its first tunnel joins. The entry stays at least until the announcement is
+    /// dropped.
     ///
     /// # Errors
     ///
-    /// If the other nodes cannot know: nobody may be let in then.
+    /// If the other nodes cannot see the entry: the tunnel must not join then.
     async fn announce(&self, tenant: &str, audience: &Audience) -> Result<Announcement, EngineError>;
 
-    /// The last one has left.
+    /// Removes the entry after the last tunnel has left.
     fn withdraw(&self, tenant: &str, audience: &Audience);
 
     /// The other nodes that may have tunnels of `audience`.
     ///
     /// # Errors
     ///
-    /// If that cannot be said for sure.
+    /// If the answer may be incomplete.
     async fn nodes_with(&self, tenant: &str, audience: &Audience) -> Result<Vec<NodeId>, EngineError>;
 }
 
-/// Keeps a place until its first tunnel is in it.
+/// Keeps an index entry until its first tunnel has joined.
 #[must_use]
 pub struct Announcement(Option<Box<dyn FnOnce() + Send + Sync>>);
 
 impl Announcement {
-    /// Where there is nobody to be told.
+    /// An announcement without effect, for a single node.
     pub(super) fn alone() -> Self {
         Self(None)
     }
 
-    /// Does this when it is dropped.
+    /// Runs `release` on drop.
     pub(super) fn releasing(release: impl FnOnce() + Send + Sync + 'static) -> Self {
         Self(Some(Box::new(release)))
     }

@@ -1,4 +1,4 @@
-//! What must not happen twice: nonces, and calls with an `Idempotency-Key`. The port, and its adapter for one process.
+//! Nonces and calls with an `Idempotency-Key`: the port, and its adapter in process memory.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,23 +15,23 @@ use super::Token;
 use crate::share::Shares;
 use crate::tunnel::Wheel;
 
-/// Most bytes that one node keeps, of which no tenant may have more than are left.
+/// Memory limit of one node; one tenant may hold half of what the others leave.
 const KEPT_BYTES: u64 = 256 * 1024 * 1024;
-/// What a name takes beside its text, and beside an answer: measured, with the room that growing tables leave.
+/// Measured overhead of a name beside its text, with slack of growing tables.
 const NAME_BYTES: u64 = 192;
-/// The same for a call.
+/// The same for a call, beside its answer.
 const CALL_BYTES: u64 = 320;
 
-/// How long the answer of a call is kept, at most.
+/// How long an answer is kept, at most.
 pub const RESPONSE_TTL: Duration = Duration::from_secs(300);
 
-/// How long a call that was never finished counts as running: its node may have died, and no call takes longer.
+/// How long an unfinished call counts as running; no call takes longer, and its node may have died.
 pub const RUNNING_TTL: Duration = Duration::from_secs(30);
 
-/// What a call with an `Idempotency-Key` finds.
+/// Result of beginning a call with an `Idempotency-Key`.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum BeginResult {
-    /// Nobody has called under this name: go on, and finish or abandon it.
+    /// The first call under this name: run it, then finish or abandon it.
     First,
     /// The first call is still running.
     Running,
@@ -39,31 +39,31 @@ pub enum BeginResult {
     Reused,
     /// The first call's answer.
     Done(Bytes),
-    /// There is no room for more at present.
+    /// The memory limit is reached.
     Full,
 }
 
-/// What all nodes remember for a while. Names are short, and begin with the tenant in braces.
+/// Short-lived memory shared by all nodes. Names are short, and begin with the tenant in braces.
 #[async_trait]
 pub trait IdempotencyStore: Send + Sync + 'static {
     /// Claims the nonce `name` for `life`.
     ///
-    /// Atomic, and with a token, as [`Engine::claim`](super::Engine::claim) is. Where what the nodes share is away, each of them
-    /// asks its own memory.
+    /// Atomic and retryable by token, as [`Engine::claim`](super::Engine::claim). While the engine is away each node
+    /// checks its own memory only.
     ///
     /// # Errors
     ///
-    /// If there is no room for more.
+    /// If the memory limit is reached.
     async fn claim_nonce(&self, name: &str, token: Token, life: Duration) -> Result<Claim, EngineError>;
 
-    /// Begins a call whose body has this `fingerprint`; its answer, of `answer_bytes` at most, is remembered for `life`, [`RESPONSE_TTL`]
-    /// at most.
+    /// Begins a call with this body `fingerprint`; its answer, at most `answer_bytes`, is kept for `life`, at most
+    /// [`RESPONSE_TTL`].
     ///
-    /// Atomic, and with a token, as well.
+    /// Atomic and retryable by token.
     ///
     /// # Errors
     ///
-    /// If what the nodes share is away: nobody can say whether it is the first.
+    /// If the engine is away: whether it is the first call is unknown.
     async fn begin(
         &self,
         name: &str,
@@ -73,14 +73,16 @@ pub trait IdempotencyStore: Send + Sync + 'static {
         answer_bytes: u64,
     ) -> Result<BeginResult, EngineError>;
 
-    /// The call that [`begin`](Self::begin) found to be the first has been answered.
+    /// Stores the answer of a call that [`begin`](Self::begin) reported as first.
     ///
     /// # Errors
     ///
-    /// If nobody knows whether that is kept: for [`RUNNING_TTL`] a repeat is told that the first call still runs, and then it is made.
+    /// If the answer may not be stored: repeats see [`Running`](BeginResult::Running) for [`RUNNING_TTL`], then the
+    /// call runs again.
     async fn finish(&self, name: &str, token: Token, answer: Bytes) -> Result<(), EngineError>;
 
-    /// The call that [`begin`](Self::begin) found to be the first has done nothing: the next one is the first again.
+    /// Forgets a call that [`begin`](Self::begin) reported as first and that had no effect: the next one is the first
+    /// again.
     ///
     /// # Errors
     ///
@@ -88,17 +90,17 @@ pub trait IdempotencyStore: Send + Sync + 'static {
     async fn abandon(&self, name: &str, token: Token) -> Result<(), EngineError>;
 }
 
-/// Whether a node knows of something that must not happen twice.
+/// Whether this node remembers a claim or call.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Known {
     No,
     Yes,
-    /// It is being found out.
+    /// Not decided yet.
     Soon,
 }
 
 impl From<Option<bool>> for Known {
-    /// None if nothing is known of it, and whether it is sure.
+    /// `None` if nothing is stored, else whether it is confirmed.
     fn from(is_sure: Option<bool>) -> Self {
         match is_sure {
             None => Self::No,
@@ -108,20 +110,20 @@ impl From<Option<bool>> for Known {
     }
 }
 
-/// What is remembered under one name.
+/// A stored nonce or call.
 #[derive(Clone, Debug)]
 pub(super) struct Remembered {
     pub(super) name: Arc<str>,
     pub(super) token: Token,
     pub(super) fingerprint: [u8; 32],
     pub(super) answer: Option<Bytes>,
-    /// For how long.
+    /// Time to expiry.
     pub(super) left: Duration,
-    /// For how long an answer is.
+    /// How long an answer is kept.
     pub(super) life: Duration,
 }
 
-/// Remembers in this process.
+/// The store in process memory.
 #[derive(Debug)]
 pub(super) struct MemoryIdempotencyStore {
     start: Instant,
@@ -137,27 +139,27 @@ struct State {
 
 #[derive(Debug)]
 struct Entry {
-    /// The second in which it ends, since the start.
+    /// Seconds from start to expiry.
     ends_secs: u64,
     token: Token,
-    /// Whether it is known that this was the first.
+    /// Whether the claim or call is confirmed.
     is_sure: bool,
-    /// What a call has beyond a nonce.
+    /// Data of a call; `None` for a nonce.
     call: Option<Box<Call>>,
 }
 
 #[derive(Debug)]
 struct Call {
     fingerprint: [u8; 32],
-    /// How long it is remembered when there is an answer.
+    /// How long it is kept once it has an answer.
     life: Duration,
     answer: Option<Bytes>,
-    /// What its answer may take, or takes.
+    /// Bytes reserved for the answer, or its size.
     answer_bytes: u64,
 }
 
 impl Entry {
-    /// What it takes of the tenant's share.
+    /// Bytes counted against the tenant's share.
     fn bytes(&self, name: &str) -> u64 {
         let call = self.call.as_ref().map_or(0, |call| CALL_BYTES + call.answer_bytes);
         NAME_BYTES + name.len() as u64 + call
@@ -172,16 +174,16 @@ impl Default for MemoryIdempotencyStore {
 }
 
 impl MemoryIdempotencyStore {
-    /// [`IdempotencyStore::claim_nonce`], which needs no waiting here.
+    /// [`IdempotencyStore::claim_nonce`] without waiting.
     pub(super) fn claim_nonce(&self, name: &str, token: Token, life: Duration) -> Result<Claim, EngineError> {
-        match self.enter(&nonce(name), token, life, None) {
+        match self.begin_entry(&nonce(name), token, life, None) {
             BeginResult::First => Ok(Claim::Granted),
             BeginResult::Full => Err(EngineError),
             BeginResult::Running | BeginResult::Reused | BeginResult::Done(_) => Ok(Claim::Used),
         }
     }
 
-    /// [`IdempotencyStore::begin`], which needs no waiting here.
+    /// [`IdempotencyStore::begin`] without waiting.
     pub(super) fn begin(
         &self,
         name: &str,
@@ -191,10 +193,10 @@ impl MemoryIdempotencyStore {
         answer_bytes: u64,
     ) -> BeginResult {
         let call = Call { fingerprint, life, answer: None, answer_bytes };
-        self.enter(name, token, life.min(RUNNING_TTL), Some(Box::new(call)))
+        self.begin_entry(name, token, life.min(RUNNING_TTL), Some(Box::new(call)))
     }
 
-    fn enter(&self, name: &str, token: Token, life: Duration, call: Option<Box<Call>>) -> BeginResult {
+    fn begin_entry(&self, name: &str, token: Token, life: Duration, call: Option<Box<Call>>) -> BeginResult {
         let now = self.start.elapsed();
         let mut state = self.state.lock();
         state.forget(now.as_secs());
@@ -217,12 +219,12 @@ impl MemoryIdempotencyStore {
         BeginResult::First
     }
 
-    /// What was claimed under this token was granted, or else never was.
+    /// Confirms the claim of this token, or removes it unless already confirmed.
     pub(super) fn settle_nonce(&self, name: &str, token: Token, is_granted: bool) {
         self.settle(&nonce(name), token, is_granted);
     }
 
-    /// The call that was begun with this token was the first one, or else never was.
+    /// Confirms the call of this token, or removes it unless already confirmed.
     pub(super) fn settle(&self, name: &str, token: Token, is_first: bool) {
         let mut state = self.state.lock();
         if let Some(entry) = state.entries.get_mut(name).filter(|entry| entry.token == token) {
@@ -233,7 +235,7 @@ impl MemoryIdempotencyStore {
         }
     }
 
-    /// [`IdempotencyStore::finish`], which needs no waiting here.
+    /// [`IdempotencyStore::finish`] without waiting.
     pub(super) fn finish(&self, name: &str, token: Token, answer: Bytes) {
         let now = self.start.elapsed();
         let mut state = self.state.lock();
@@ -247,7 +249,7 @@ impl MemoryIdempotencyStore {
         expiry.insert(entry.ends_secs, name.into());
     }
 
-    /// [`IdempotencyStore::abandon`], which needs no waiting here.
+    /// [`IdempotencyStore::abandon`] without waiting.
     pub(super) fn abandon(&self, name: &str, token: Token) {
         let mut state = self.state.lock();
         if state.entries.get(name).is_some_and(|entry| entry.token == token) {
@@ -255,20 +257,20 @@ impl MemoryIdempotencyStore {
         }
     }
 
-    /// Whether a nonce has been used here.
+    /// Whether a nonce is stored here.
     pub(super) fn knows_nonce(&self, name: &str) -> Known {
         self.knows(&nonce(name))
     }
 
-    /// Whether a call has been made here.
+    /// Whether a call is stored here.
     pub(super) fn knows(&self, name: &str) -> Known {
         let mut state = self.state.lock();
         state.forget(self.start.elapsed().as_secs());
         Known::from(state.entries.get(name).map(|entry| entry.is_sure))
     }
 
-    /// What is remembered longer than until `second`, one second's worth: the next second, and all that ends in it. The names of nonces
-    /// begin with [`NONCE`].
+    /// The confirmed entries of the next second of expiry after `second`, and that second. Names of nonces begin with
+    /// [`NONCE`].
     pub(super) fn remembered_after(&self, second: u64) -> Option<(u64, Vec<Remembered>)> {
         let now = self.start.elapsed();
         let state = self.state.lock();
@@ -293,7 +295,7 @@ impl MemoryIdempotencyStore {
 impl State {
     fn forget(&mut self, now_secs: u64) {
         for key in self.expiry.expire(now_secs) {
-            // It may have been abandoned and begun again.
+            // The call may have been abandoned and begun again, with a later expiry.
             if self.entries.get(&key).is_some_and(|entry| entry.ends_secs <= now_secs) {
                 self.remove(&key);
             }
@@ -307,14 +309,14 @@ impl State {
     }
 }
 
-/// What stands before the names of nonces; those of calls begin with a brace.
+/// Prefix of nonce names; names of calls begin with a brace.
 pub(super) const NONCE: &str = "nonce:";
 
 fn nonce(name: &str) -> String {
     format!("{NONCE}{name}")
 }
 
-/// The tenant that stands in braces in a name.
+/// The tenant in braces in a name.
 fn tenant(name: &str) -> &str {
     let name = name.strip_prefix(NONCE).unwrap_or(name);
     name.split_once('}').map_or("", |(tenant, _)| tenant)
@@ -330,101 +332,101 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_nonce_is_new_once_in_its_life() {
-        let memo = MemoryIdempotencyStore::default();
+        let store = MemoryIdempotencyStore::default();
 
-        assert_eq!(memo.claim_nonce("a", ONE, LIFE), Ok(Claim::Granted));
-        assert_eq!(memo.claim_nonce("b", ONE, LIFE), Ok(Claim::Granted));
+        assert_eq!(store.claim_nonce("a", ONE, LIFE), Ok(Claim::Granted));
+        assert_eq!(store.claim_nonce("b", ONE, LIFE), Ok(Claim::Granted));
         tokio::time::advance(LIFE).await;
-        assert_eq!(memo.claim_nonce("a", TWO, LIFE), Ok(Claim::Used));
+        assert_eq!(store.claim_nonce("a", TWO, LIFE), Ok(Claim::Used));
 
         tokio::time::advance(Duration::from_secs(2)).await;
-        assert_eq!(memo.claim_nonce("a", TWO, LIFE), Ok(Claim::Granted));
-        assert_eq!(memo.state.lock().entries.len(), 1, "nothing is kept for ever");
+        assert_eq!(store.claim_nonce("a", TWO, LIFE), Ok(Claim::Granted));
+        assert_eq!(store.state.lock().entries.len(), 1, "nothing is kept for ever");
     }
 
     #[tokio::test(start_paused = true)]
     async fn answers_are_forgotten_with_their_names() {
-        let memo = MemoryIdempotencyStore::default();
-        assert_eq!(memo.begin("k", ONE, [1; 32], LIFE, 0), BeginResult::First);
-        memo.finish("k", ONE, Bytes::from_static(b"answer"));
+        let store = MemoryIdempotencyStore::default();
+        assert_eq!(store.begin("k", ONE, [1; 32], LIFE, 0), BeginResult::First);
+        store.finish("k", ONE, Bytes::from_static(b"answer"));
 
         tokio::time::advance(LIFE + Duration::from_secs(2)).await;
-        assert_eq!(memo.begin("k", TWO, [2; 32], LIFE, 0), BeginResult::First);
-        assert_eq!(memo.state.lock().shares.held(), NAME_BYTES + CALL_BYTES + 1);
+        assert_eq!(store.begin("k", TWO, [2; 32], LIFE, 0), BeginResult::First);
+        assert_eq!(store.state.lock().shares.held(), NAME_BYTES + CALL_BYTES + 1);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_call_that_was_abandoned_and_made_again_has_a_life_of_its_own() {
-        let memo = MemoryIdempotencyStore::default();
-        assert_eq!(memo.begin("k", ONE, [1; 32], LIFE, 0), BeginResult::First);
-        memo.abandon("k", ONE);
+        let store = MemoryIdempotencyStore::default();
+        assert_eq!(store.begin("k", ONE, [1; 32], LIFE, 0), BeginResult::First);
+        store.abandon("k", ONE);
         tokio::time::advance(Duration::from_secs(20)).await;
-        assert_eq!(memo.begin("k", TWO, [2; 32], LIFE, 0), BeginResult::First);
+        assert_eq!(store.begin("k", TWO, [2; 32], LIFE, 0), BeginResult::First);
 
         tokio::time::advance(Duration::from_secs(15)).await;
-        assert_eq!(memo.begin("k", ONE, [2; 32], LIFE, 0), BeginResult::Running);
+        assert_eq!(store.begin("k", ONE, [2; 32], LIFE, 0), BeginResult::Running);
         tokio::time::advance(RUNNING_TTL).await;
-        assert_eq!(memo.begin("k", ONE, [2; 32], LIFE, 0), BeginResult::First, "it was never finished");
+        assert_eq!(store.begin("k", ONE, [2; 32], LIFE, 0), BeginResult::First, "it was never finished");
     }
 
     #[tokio::test(start_paused = true)]
     async fn one_tenant_leaves_room_for_the_others() {
-        let memo = MemoryIdempotencyStore::default();
+        let store = MemoryIdempotencyStore::default();
         let mut calls = 0;
-        let begin = |name: &str| memo.begin(name, ONE, [1; 32], LIFE, 4 * 1024 * 1024);
+        let begin = |name: &str| store.begin(name, ONE, [1; 32], LIFE, 4 * 1024 * 1024);
         while begin(&format!("{{loud}}:{calls}")) == BeginResult::First {
             calls += 1;
         }
 
         assert_eq!(calls, 31, "what their answers may take counts while they run: half of what there is");
         assert_eq!(begin("{quiet}:k"), BeginResult::First);
-        assert_eq!(memo.claim_nonce("{quiet}:n", ONE, LIFE), Ok(Claim::Granted));
+        assert_eq!(store.claim_nonce("{quiet}:n", ONE, LIFE), Ok(Claim::Granted));
         for call in 0..calls {
-            memo.finish(&format!("{{loud}}:{call}"), ONE, Bytes::from_static(b"short"));
+            store.finish(&format!("{{loud}}:{call}"), ONE, Bytes::from_static(b"short"));
         }
         assert_eq!(begin("{loud}:l"), BeginResult::First, "short answers take little");
 
         tokio::time::advance(LIFE + Duration::from_secs(2)).await;
         assert_eq!(begin("{loud}:l"), BeginResult::First);
-        assert_eq!(memo.state.lock().entries.len(), 1, "nothing is kept for ever");
-        memo.abandon("{loud}:l", ONE);
-        assert_eq!(memo.state.lock().shares.held(), 0);
+        assert_eq!(store.state.lock().entries.len(), 1, "nothing is kept for ever");
+        store.abandon("{loud}:l", ONE);
+        assert_eq!(store.state.lock().shares.held(), 0);
     }
 
     #[tokio::test(start_paused = true)]
     async fn nonces_leave_room_for_the_others() {
-        let memo = MemoryIdempotencyStore::default();
-        let claim = |name: &str| memo.claim_nonce(name, ONE, LIFE);
+        let store = MemoryIdempotencyStore::default();
+        let claim = |name: &str| store.claim_nonce(name, ONE, LIFE);
         let nonces = (0_u32..).take_while(|n| claim(&format!("{{loud}}:{n:032x}")).is_ok()).count();
 
         assert!(nonces > 500_000, "{nonces}");
         assert_eq!(claim("{quiet}:n"), Ok(Claim::Granted));
-        assert_eq!(memo.begin("{quiet}:k", ONE, [1; 32], LIFE, 4 * 1024 * 1024), BeginResult::First);
+        assert_eq!(store.begin("{quiet}:k", ONE, [1; 32], LIFE, 4 * 1024 * 1024), BeginResult::First);
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_is_sure_can_be_told_again_until_it_is_forgotten() {
-        let memo = MemoryIdempotencyStore::default();
-        memo.claim_nonce("{t}:n", ONE, LIFE).expect("room");
-        assert_eq!(memo.knows_nonce("{t}:n"), Known::Soon);
-        memo.settle_nonce("{t}:n", ONE, true);
-        memo.begin("{t}:k", ONE, [1; 32], LIFE, 0);
-        memo.settle("{t}:k", ONE, true);
-        memo.finish("{t}:k", ONE, Bytes::from_static(b"answer"));
-        memo.begin("{t}:l", ONE, [1; 32], LIFE, 0);
-        memo.settle("{t}:l", ONE, false);
-        assert_eq!([memo.knows_nonce("{t}:n"), memo.knows("{t}:k")], [Known::Yes; 2]);
-        assert_eq!(memo.knows("{t}:l"), Known::No);
+        let store = MemoryIdempotencyStore::default();
+        store.claim_nonce("{t}:n", ONE, LIFE).expect("room");
+        assert_eq!(store.knows_nonce("{t}:n"), Known::Soon);
+        store.settle_nonce("{t}:n", ONE, true);
+        store.begin("{t}:k", ONE, [1; 32], LIFE, 0);
+        store.settle("{t}:k", ONE, true);
+        store.finish("{t}:k", ONE, Bytes::from_static(b"answer"));
+        store.begin("{t}:l", ONE, [1; 32], LIFE, 0);
+        store.settle("{t}:l", ONE, false);
+        assert_eq!([store.knows_nonce("{t}:n"), store.knows("{t}:k")], [Known::Yes; 2]);
+        assert_eq!(store.knows("{t}:l"), Known::No);
 
-        let (mut told, mut after) = (vec![], 0);
-        while let Some((second, remembered)) = memo.remembered_after(after) {
+        let (mut entries, mut after) = (vec![], 0);
+        while let Some((second, remembered)) = store.remembered_after(after) {
             after = second;
-            told.extend(remembered.into_iter().map(|entry| (entry.name, entry.answer.is_some())));
+            entries.extend(remembered.into_iter().map(|entry| (entry.name, entry.answer.is_some())));
         }
-        told.sort();
-        assert_eq!(told, [("nonce:{t}:n".into(), false), ("{t}:k".into(), true)]);
+        entries.sort();
+        assert_eq!(entries, [("nonce:{t}:n".into(), false), ("{t}:k".into(), true)]);
         tokio::time::advance(LIFE + Duration::from_secs(2)).await;
-        assert!(memo.remembered_after(0).is_none());
-        assert_eq!(memo.knows("{t}:k"), Known::No);
+        assert!(store.remembered_after(0).is_none());
+        assert_eq!(store.knows("{t}:k"), Known::No);
     }
 }

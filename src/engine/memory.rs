@@ -1,4 +1,4 @@
-//! The engine of a single node: nothing beside the process, nothing kept beyond it.
+//! The engine of a single node: state of this process only, lost when it ends.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -30,16 +30,16 @@ use crate::protocol::native::Audience;
 use crate::protocol::native::Name;
 use crate::tunnel::Wheel;
 
-/// Remembers in this process which tickets have been used.
+/// Keeps claims, nonces and idempotent calls in process memory.
 #[derive(Debug)]
 pub struct MemoryEngine {
     start: Instant,
     tickets: Mutex<Tickets>,
-    pub(super) memo: MemoryIdempotencyStore,
+    pub(super) idempotency: MemoryIdempotencyStore,
     lease_guard: Arc<LeaseGuard>,
 }
 
-/// The tickets that have been used, by whom, and when they are forgotten.
+/// Used tickets with their tokens and expiry times.
 #[derive(Debug, Default)]
 struct Tickets {
     used: BTreeMap<TunnelId, Used>,
@@ -49,9 +49,9 @@ struct Tickets {
 #[derive(Debug)]
 struct Used {
     token: Token,
-    /// The second in which it is forgotten, since the start.
+    /// Seconds from start to expiry.
     ends_secs: u64,
-    /// Whether it is known that the claim was granted.
+    /// Whether the claim is confirmed.
     is_sure: bool,
 }
 
@@ -71,7 +71,7 @@ impl Tickets {
 
     fn forget(&mut self, now: Duration) {
         for expired in self.expiry.expire(now.as_secs()) {
-            // It may have been given up and claimed again.
+            // The claim may have been released and made again, with a later expiry.
             if self.used.get(&expired).is_some_and(|used| used.ends_secs <= now.as_secs()) {
                 self.used.remove(&expired);
             }
@@ -84,19 +84,19 @@ impl Default for MemoryEngine {
         Self {
             start: Instant::now(),
             tickets: Mutex::default(),
-            memo: MemoryIdempotencyStore::default(),
+            idempotency: MemoryIdempotencyStore::default(),
             lease_guard: Arc::new(LeaseGuard::forever()),
         }
     }
 }
 
 impl MemoryEngine {
-    /// [`Engine::claim`], which needs no waiting here; it is [`settled`](Self::settle_claim) when it is known whether it was granted.
+    /// [`Engine::claim`] without waiting; [`settle_claim`](Self::settle_claim) confirms or removes it.
     pub(super) fn claim_now(&self, tunnel: TunnelId, token: Token, ticket_life: Duration) -> Claim {
         self.tickets.lock().take(tunnel, token, self.start.elapsed(), ticket_life)
     }
 
-    /// The claim with this token was granted, or else never was.
+    /// Confirms the claim of this token, or removes it unless already confirmed.
     pub(super) fn settle_claim(&self, tunnel: TunnelId, token: Token, is_granted: bool) {
         let mut tickets = self.tickets.lock();
         if let Some(used) = tickets.used.get_mut(&tunnel).filter(|used| used.token == token) {
@@ -114,7 +114,7 @@ impl MemoryEngine {
         Known::from(tickets.used.get(&tunnel).map(|used| used.is_sure))
     }
 
-    /// The claim of a ticket, if it was granted here: its token, and for how long it is remembered.
+    /// The token and remaining time of a confirmed claim.
     pub(super) fn sure_claim(&self, tunnel: TunnelId) -> Option<(Token, Duration)> {
         let now = self.start.elapsed();
         let tickets = self.tickets.lock();
@@ -123,7 +123,7 @@ impl MemoryEngine {
         (!left.is_zero()).then_some((used.token, left))
     }
 
-    /// All claims that were granted here, and for how long they are remembered.
+    /// All confirmed claims with their remaining time.
     pub(super) fn claims(&self) -> Vec<(TunnelId, Token, Duration)> {
         let now = self.start.elapsed();
         let tickets = self.tickets.lock();
@@ -174,7 +174,7 @@ impl Engine for MemoryEngine {
 #[async_trait]
 impl IdempotencyStore for MemoryEngine {
     async fn claim_nonce(&self, name: &str, token: Token, life: Duration) -> Result<Claim, EngineError> {
-        self.memo.claim_nonce(name, token, life)
+        self.idempotency.claim_nonce(name, token, life)
     }
 
     async fn begin(
@@ -185,21 +185,21 @@ impl IdempotencyStore for MemoryEngine {
         life: Duration,
         answer_bytes: u64,
     ) -> Result<BeginResult, EngineError> {
-        Ok(self.memo.begin(name, token, fingerprint, life, answer_bytes))
+        Ok(self.idempotency.begin(name, token, fingerprint, life, answer_bytes))
     }
 
     async fn finish(&self, name: &str, token: Token, answer: Bytes) -> Result<(), EngineError> {
-        self.memo.finish(name, token, answer);
+        self.idempotency.finish(name, token, answer);
         Ok(())
     }
 
     async fn abandon(&self, name: &str, token: Token) -> Result<(), EngineError> {
-        self.memo.abandon(name, token);
+        self.idempotency.abandon(name, token);
         Ok(())
     }
 }
 
-/// Nobody has to be told.
+/// A single node needs no index.
 #[async_trait]
 impl GroupIndex for MemoryEngine {
     async fn announce(&self, _tenant: &str, _audience: &Audience) -> Result<Announcement, EngineError> {

@@ -1,4 +1,4 @@
-//! What the nodes of a gateway share: the port, and the adapters behind it.
+//! What the nodes of a gateway share: the ports and their adapters.
 
 mod group_index;
 mod idempotency;
@@ -39,153 +39,153 @@ use crate::lease_guard::LeaseGuard;
 use crate::protocol::native::Audience;
 use crate::protocol::native::Name;
 
-/// Whose something became.
+/// Result of claiming a single-use token.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Claim {
-    /// The caller's: it is the first one.
+    /// The caller holds it.
     Granted,
-    /// Somebody's already: it has been used.
+    /// Another caller has used it.
     Used,
 }
 
-/// Names one claim: random, so that a claim whose answer was lost can be made again.
+/// Identifies one claim; random, so that a retry after a lost response matches the first attempt.
 pub type Token = [u8; 16];
 
-/// Nodes that share an engine: one gateway, and none beside it, even if that has the same `ticket_key`.
+/// The nodes that share one engine. Another gateway with the same `ticket_key` is a different installation.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Installation {
-    /// It is this process only.
+    /// A single process.
     Alone,
-    /// The engine has not said yet.
+    /// The engine has not returned the id yet.
     Unknown,
-    /// It has.
+    /// The id is known.
     Known {
-        /// Its id, and the one it had before if that has changed.
+        /// The current id, then the previous one if it has changed.
         ids: Vec<Arc<str>>,
-        /// Whether all nodes that live know it: those of the last release do not.
+        /// Whether all live nodes know the id; nodes of the last release do not.
         is_known_to_all: bool,
-        /// Whether connect URLs may still be about that such a node has issued.
+        /// Whether connect URLs issued by such a node may still be valid.
         may_be_unknown: bool,
     },
 }
 
-/// The engine, or another node, could not be asked.
+/// The engine or another node did not answer.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("the engine does not answer")]
 pub struct EngineError;
 
-/// What all nodes of a gateway share.
+/// State and operations shared by all nodes of a gateway.
 #[async_trait]
 pub trait Engine: IdempotencyStore + Peers + GroupIndex {
-    /// Makes the caller the owner of `tunnel`, if nobody has claimed it before.
+    /// Claims `tunnel` for the caller, unless it has been claimed before.
     ///
-    /// Atomic: of any number of concurrent claims exactly one is granted; the same token is granted again, since the first answer
-    /// may have been lost. A claim is remembered for `ticket_life` at least, after which the ticket has expired anyway.
+    /// Atomic: one of any concurrent claims is granted; a retry with the same token is granted again. The claim is kept
+    /// for at least `ticket_life`, after which the ticket has expired.
     async fn claim(&self, tunnel: TunnelId, token: Token, ticket_life: Duration) -> Result<Claim, EngineError>;
 
-    /// Takes back what `token` has claimed, or is about to: its client went away before it got an answer, and may come again.
+    /// Releases the claim of `token`, even one still in flight, so that the client can connect again.
     fn release(&self, tunnel: TunnelId, token: Token, ticket_life: Duration);
 
-    /// Notes a tunnel that is about to open, so that others can end its story if this node dies. Returns the life of this node
-    /// that the tunnel belongs to.
+    /// Stores the record of a tunnel before it opens, so that another node can send its close event. Returns the
+    /// incarnation of this node that owns the tunnel.
     async fn register(&self, tunnel: TunnelId, record: Record) -> Result<u32, EngineError>;
 
-    /// Notes whose a registered native tunnel is now.
+    /// Stores the new user of a registered native tunnel.
     fn belongs_to(&self, tunnel: TunnelId, user: &Name);
 
-    /// Notes why a registered tunnel ended. It is kept until it is [`settled`](Self::settled).
+    /// Stores why a registered tunnel ended, until [`settled`](Self::settled).
     fn closing(&self, tunnel: TunnelId, closed: Closed);
 
-    /// Forgets a registered tunnel: nobody has to hear of it any more.
+    /// Deletes the record of a tunnel: its close event is finished.
     fn settled(&self, tunnel: TunnelId);
 
     /// Whether the engine answers.
     fn is_up(&self) -> bool;
 
-    /// Completes when a connect URL that is issued now can be used everywhere: at once, but for the first moments of a node whose engine
-    /// has just lost data, or is new. Does not wait for an engine that is away.
+    /// Waits until all nodes will accept a connect URL issued now. Returns at once except shortly after start or data
+    /// loss, and while the engine is away.
     async fn issues_good_urls(&self) {}
 
-    /// Why this node cannot do all that is asked of it at present, for people; none if it can.
+    /// Why this node cannot serve all requests, as text for operators; `None` if it can.
     fn obstacle(&self) -> Option<&'static str> {
         None
     }
 
-    /// Which installation this node belongs to.
+    /// The installation of this node.
     fn installation(&self) -> Installation;
 
-    /// Whether this node may still speak for its tunnels.
+    /// The lease guard of this node's tunnels.
     fn lease_guard(&self) -> &Arc<LeaseGuard>;
 
-    /// Leaves in order: what is not settled is left to the others. Nothing may be asked of the engine afterwards.
+    /// Leaves the cluster in order; unfinished close events pass to other nodes. No further calls are allowed.
     async fn leave(&self);
 }
 
 /// The other nodes.
 #[async_trait]
 pub trait Peers: Send + Sync + 'static {
-    /// The nodes that were alive a moment ago; costs nothing.
+    /// The last known live nodes, without I/O.
     fn others(&self) -> Vec<NodeId>;
 
     /// Every node that may hold a tunnel at this moment.
     ///
     /// # Errors
     ///
-    /// If that cannot be said for sure.
+    /// If the answer may be incomplete.
     async fn all_others(&self) -> Result<Vec<NodeId>, EngineError>;
 
-    /// Asks one node something about `tenant`, and waits for its answer: a second at most, or for as long as the node says that it
-    /// works on it. Tenants take turns with each other, here and there.
-    async fn ask(&self, node: NodeId, tenant: &str, question: Bytes) -> Result<Bytes, EngineError>;
+    /// Sends a request about `tenant` to one node and waits at most a second, longer while the node reports progress.
+    /// Tenants share both ends fairly.
+    async fn ask(&self, node: NodeId, tenant: &str, request: Bytes) -> Result<Bytes, EngineError>;
 }
 
-/// Who tells of the end of a dead node's tunnel.
+/// Which node sends the close event of a dead node's tunnel.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Heir {
     /// This node.
     This,
-    /// A node that knows the tunnel's tenant, which this one does not; the end that is to be told of.
+    /// A node that knows the tenant, which this one does not; with the end to record.
     Another(Closed),
-    /// No node: there was none in time.
-    Nobody,
+    /// No node: none knew the tenant in time.
+    None,
 }
 
-/// What the engine and the other nodes want from this one.
+/// What the engine calls on this node.
 pub trait ClusterNode: Send + Sync + 'static {
-    /// Answers another node's question; none if it cannot be understood. What can be done without waiting is done when the answer is
-    /// first asked for.
-    fn answer(self: Arc<Self>, question: Bytes) -> BoxFuture<'static, Option<Vec<u8>>>;
+    /// Answers a request of another node; `None` if it cannot be parsed. The first poll does all work that needs no
+    /// waiting.
+    fn answer(self: Arc<Self>, request: Bytes) -> BoxFuture<'static, Option<Vec<u8>>>;
 
-    /// Which tenant a question is about, as far as it says so: tenants are answered in turn.
-    fn tenant_of<'a>(&self, question: &'a [u8]) -> Option<&'a str> {
-        let _ = question;
+    /// The tenant of a request, if it names one, for fair scheduling.
+    fn tenant_of<'a>(&self, request: &'a [u8]) -> Option<&'a str> {
+        let _ = request;
         None
     }
 
     /// Whether this node has tunnels of a tenant's group or user.
     fn has_tunnels(&self, tenant: &str, audience: &Audience) -> bool;
 
-    /// What the other nodes have to know once a second: a short text.
+    /// The status sent to the other nodes once a second: a short text.
     fn status(&self) -> String;
 
-    /// What [`status`](Self::status) says on each of the other nodes. Unless `is_complete`, the engine may have lost what some of them have
-    /// said.
+    /// Receives the [`status`](Self::status) of each other node. Unless `is_complete`, some may be missing after data
+    /// loss.
     fn heard(&self, others: &[String], is_complete: bool);
 
-    /// Whose it is to tell of the end of a dead node's tunnel.
+    /// Decides which node sends the close event of a dead node's tunnel.
     fn heir(&self, record: &Record) -> Heir {
         let _ = record;
         Heir::This
     }
 
-    /// The number of the configuration: with another one, [`heir`](Self::heir) may say something else.
+    /// The configuration version; [`heir`](Self::heir) may decide differently after it changes.
     fn configuration(&self) -> u64 {
         0
     }
 
-    /// Takes over a tunnel of a node that has died: its business server is still to be told.
+    /// Takes over the pending close event of a dead node's tunnel.
     fn adopt(&self, tunnel: TunnelId, record: Record);
 
-    /// This node was declared dead: its tunnels are others' to end, and its clients must look for another node.
+    /// Handles that this node was declared dead: other nodes own its tunnels, and its clients must reconnect elsewhere.
     fn cut_off(&self);
 }

@@ -1,4 +1,4 @@
-//! What a survivor needs to know to end the story of a dead node's tunnel.
+//! What another node needs to send the close event of a dead node's tunnel.
 
 use serde::Deserialize;
 use serde::Serialize;
@@ -7,22 +7,22 @@ use crate::protocol::close::CloseReason;
 use crate::protocol::native::Name;
 use crate::protocol::native::Trace;
 
-/// A tunnel that is open, or whose end its business server has not heard of.
+/// An open tunnel, or a closed one with a pending close event.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Record {
-    /// Whose it is.
+    /// Its tenant.
     pub tenant: String,
-    /// Where its events go.
+    /// The URL for its events.
     pub receive_url: String,
-    /// Which of the tenant's keys signs them.
+    /// The tenant key that signs them.
     pub key_fingerprint: u32,
-    /// What a native tunnel's events tell beside it.
+    /// Extra data in the events of a native tunnel.
     pub native: Option<Native>,
     /// Why and when it ended, if it has.
     pub closed: Option<Closed>,
 }
 
-/// Whose a native tunnel is, and the trace of its events.
+/// User and trace of a native tunnel.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Native {
     /// Its user.
@@ -42,7 +42,7 @@ pub struct Closed {
     pub unix_ms: u64,
 }
 
-/// The written form. Fields that another version has added are passed over.
+/// The JSON form; unknown fields of newer versions are ignored.
 #[derive(Deserialize, Serialize)]
 struct Written {
     tenant: String,
@@ -70,7 +70,7 @@ impl Record {
         serde_json::to_vec(&written).expect("strings and numbers always serialise")
     }
 
-    /// Reads what [`write`](Self::write) wrote; none if it is something else.
+    /// Parses JSON of [`write`](Self::write); `None` if it is invalid.
     pub fn read(bytes: &[u8]) -> Option<Self> {
         let written: Written = serde_json::from_slice(bytes).ok()?;
         let closed = written.reason.map(|word| Closed {

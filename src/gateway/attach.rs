@@ -1,4 +1,4 @@
-//! A client comes with its connect URL, once; and leaves, once.
+//! Opens a tunnel for a connect URL, once, and closes it, once.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -39,10 +39,10 @@ use crate::tenant::Tenant;
 use crate::webhook::Endpoint;
 use crate::webhook::EventQueue;
 
-/// How long to wait before the engine is asked again for a client that waits at the door.
+/// Delay before a waiting client's ticket is checked again while the engine is away.
 const ENGINE_RETRY: Duration = Duration::from_millis(500);
 
-/// A client that may be upgraded: its ticket has been used up for it.
+/// A client that may be upgraded: its ticket is claimed.
 pub struct Admission {
     ticket: Ticket,
     tenant: Arc<Tenant>,
@@ -53,14 +53,14 @@ pub struct Admission {
     arriving: TaskTrackerToken,
 }
 
-/// A connect URL that is being used up: it is good again if its client never comes through the door.
+/// The claim of a connect URL; released on drop unless the tunnel opens.
 struct Claimed {
     engine: Arc<dyn Engine>,
     tunnel: TunnelId,
     token: Token,
-    /// How long the URL lasts.
+    /// Remaining life of the URL.
     life: Duration,
-    /// Whether there is nothing to be taken back.
+    /// Whether there is nothing to release.
     is_kept: bool,
 }
 
@@ -72,15 +72,15 @@ impl Drop for Claimed {
     }
 }
 
-/// A tunnel that the engine knows of: forgotten again if its client never comes through the door.
+/// The registration of a tunnel; removed on drop unless the tunnel opens.
 struct Registration {
     engine: Arc<dyn Engine>,
     tunnel: TunnelId,
-    /// The life of this node that it belongs to.
+    /// The incarnation of this node that owns it.
     incarnation: u32,
     is_kept: bool,
-    /// Its places in groups, until it is in them.
-    entered: Vec<Announcement>,
+    /// Index entries of its groups and user, held until the tunnel has joined.
+    announcements: Vec<Announcement>,
 }
 
 impl Drop for Registration {
@@ -92,63 +92,62 @@ impl Drop for Registration {
 }
 
 impl Admission {
-    /// What the socket will speak.
+    /// The protocol of the socket.
     pub fn profile(&self) -> Profile {
         if self.ticket.native.is_some() { Profile::Native } else { Profile::Wafer }
     }
 
-    /// Keeps this node from ending as long as it is held, for a moment.
+    /// Delays shutdown while it is held.
     pub fn arriving(&self) -> TaskTrackerToken {
         self.arriving.clone()
     }
 
-    /// What of the client's offer is spoken, if it offered anything.
+    /// The subprotocol chosen from the client's offer, if any.
     pub fn subprotocol(&self) -> Option<&str> {
         self.subprotocol.as_deref()
     }
 }
 
-/// Why a connect URL does not open a tunnel.
+/// Why a connect URL opens no tunnel.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum Refusal {
-    /// Not issued here, or changed.
+    /// Not issued by this installation, or altered.
     #[error("this connect URL was not issued by this gateway, or it has been changed: ask for a new tunnel")]
     Unknown,
-    /// Its tenant is no longer configured.
+    /// Its tenant is not configured any more.
     #[error("the tenant of this connect URL is gone")]
     TenantGone,
-    /// The client offers subprotocols, and none that its tenant speaks.
+    /// The client offers only subprotocols that its tenant does not support.
     #[error(transparent)]
     Subprotocol(#[from] Unacceptable),
-    /// A client has been there before.
+    /// A client has used it.
     #[error("this connect URL has been used: it is good for one connection, ask for a new tunnel")]
     Used,
-    /// Nobody came in time.
+    /// It expired before use.
     #[error("this connect URL has expired: ask for a new tunnel")]
     Expired,
-    /// The engine could not be asked before the ticket expired.
+    /// The engine did not answer before the ticket expired.
     #[error("the gateway cannot check this connect URL at present: ask for a new tunnel")]
     EngineAway,
-    /// The process may not open more sockets.
+    /// The process has no descriptors left.
     #[error("this gateway has no descriptors left for more tunnels, try again")]
     NoDescriptors,
-    /// The process is about to end: nothing that comes now would have its `close` delivered.
+    /// The process is ending: the `close` event of a new tunnel could not be delivered.
     #[error("this gateway ends: ask for a new tunnel")]
     Draining,
 }
 
 impl Gateway {
-    /// Checks a connect URL and uses it up. To be called only for a complete and valid WebSocket handshake, which offers these
-    /// subprotocols.
+    /// Checks and claims a connect URL, for a complete and valid WebSocket handshake with these subprotocols.
     ///
-    /// While the engine is away this waits until the ticket expires. If it is given up meanwhile, or the admission is dropped, the URL
-    /// is not used up.
+    /// While the engine is away it waits until the ticket expires. Dropping the future or the admission releases the
+    /// URL.
     ///
     /// # Errors
     ///
-    /// If the URL opens no tunnel; then it is not used up either.
+    /// If the URL opens no tunnel; it is not claimed then.
     pub async fn admit(&self, ticket: &str, offer: &Offer) -> Result<Admission, Refusal> {
-        // Before it is asked whether this node still takes clients: it waits for those that have one.
+        // Taken before the check of `shut`, since shutdown waits for these tokens.
         let arriving = self.arrivals.token();
         tokio::select! {
             biased;
@@ -167,14 +166,14 @@ impl Gateway {
         let subprotocol = offer.choose(&tenant.settings().subprotocols)?;
         let (tunnel, token) = (ticket.tunnel, rand::random());
         let (engine, mut was_away) = (Arc::clone(&self.engine), false);
-        let life = self.engine.lease_guard().incarnation();
+        let incarnation = self.engine.lease_guard().incarnation();
         let mut claimed = Claimed { engine, tunnel, token, life: Duration::ZERO, is_kept: true };
         loop {
             let left = Duration::from_millis(ticket.expires_unix_ms).saturating_sub(self.ticket_clock.unix_time());
             if left.is_zero() {
                 return Err(if was_away { Refusal::EngineAway } else { Refusal::Expired });
             }
-            // From here on whoever gives up leaves something behind.
+            // From here on a cancelled call leaves a claim to release.
             (claimed.life, claimed.is_kept) = (left, false);
             let registration = match self.engine.claim(tunnel, token, left).await {
                 Ok(Claim::Used) => {
@@ -187,8 +186,8 @@ impl Gateway {
             if let Ok(registration) = registration {
                 return Ok(Admission { ticket, tenant, endpoint, subprotocol, claimed, registration, arriving });
             }
-            if self.engine.lease_guard().incarnation() != life {
-                // Others may have found its record, and told of its end.
+            if self.engine.lease_guard().incarnation() != incarnation {
+                // Other nodes may have adopted its record and sent a close event.
                 claimed.is_kept = true;
                 return Err(Refusal::EngineAway);
             }
@@ -197,7 +196,7 @@ impl Gateway {
         }
     }
 
-    /// Opens a ticket; a node that has just started hears from the engine first which installation it belongs to, and what time it is.
+    /// Opens a ticket; a new node first waits for the installation id and the engine's time.
     async fn open_ticket(&self, text: &str) -> Result<Ticket, Refusal> {
         let patience = Instant::now() + self.options.connect_ttl();
         loop {
@@ -224,18 +223,18 @@ impl Gateway {
         let groups = about.into_iter().flat_map(|about| about.groups.iter().cloned().map(Audience::Group));
         let user = about.and_then(|about| about.user.clone()).map(Audience::User);
         let audiences: Vec<Audience> = groups.chain(user).collect();
-        let life = self.engine.lease_guard().incarnation();
-        let entering = audiences.iter().map(|audience| self.engine.announce(&ticket.tenant, audience));
-        let entered = try_join_all(entering).await?;
+        let current = self.engine.lease_guard().incarnation();
+        let announcing = audiences.iter().map(|audience| self.engine.announce(&ticket.tenant, audience));
+        let announcements = try_join_all(announcing).await?;
         let incarnation = self.engine.register(ticket.tunnel, record).await?;
         let engine = Arc::clone(&self.engine);
-        let registration = Registration { engine, tunnel: ticket.tunnel, incarnation, is_kept: false, entered };
-        // Its places are known in the name that the node had then.
-        if incarnation == life { Ok(registration) } else { Err(EngineError) }
+        let registration = Registration { engine, tunnel: ticket.tunnel, incarnation, is_kept: false, announcements };
+        // The index entries carry the node name of the incarnation before.
+        if incarnation == current { Ok(registration) } else { Err(EngineError) }
     }
 
-    /// Opens the tunnel of a client whose handshake is complete, but for the `answer` to it: it can be pushed to before its
-    /// `connect` event is sent.
+    /// Opens the tunnel of a client after its handshake; `answer` is the handshake response. Pushes can reach it before
+    /// its `connect` event is sent.
     pub fn attach<S: Socket>(
         &self,
         admission: Admission,
@@ -265,14 +264,14 @@ impl Gateway {
             }
             Profile::Native => answer,
         };
-        // Its client must not learn that it is open before others can find it.
+        // Queue the response until other nodes can find the tunnel.
         connection.queue(&first, self.options.outbox_bytes, now);
         let shared: Arc<Connection<dyn Socket>> = connection.clone();
         self.idle_timeouts.watch(Arc::downgrade(&shared), profile, self.now_ms());
         self.open.insert(ticket.tunnel, shared);
         self.join_first(&connection.event_queue, &groups, user.as_ref());
         connection.flush_queued();
-        registration.entered.clear();
+        registration.announcements.clear();
         self.metrics.connections.inc();
         tracing::debug!(tunnel.id = %ticket.tunnel, tenant.id = %connection.event_queue.tenant.id, "tunnel open");
         self.events.enqueue(&connection.event_queue, EventKind::Connect { subprotocol }, now);
@@ -285,9 +284,9 @@ impl Gateway {
         connection
     }
 
-    /// The tunnel is no longer open, whatever its socket still has to say. Idempotent; returns why it ended.
+    /// Removes a closing connection from the open tunnels. Idempotent; returns why it ended.
     ///
-    /// Its `close` event is left to the connection's own task, so that no message comes after it.
+    /// The connection's own task sends the `close` event, so that no message follows it.
     pub fn detach<S: Socket + ?Sized>(&self, connection: &Connection<S>) -> Option<CloseReason> {
         let Phase::Closing(reason) = connection.phase() else {
             return None;
@@ -297,7 +296,7 @@ impl Gateway {
             self.leave_all(&connection.event_queue);
             self.metrics.connections.dec();
             if reason != CloseReason::CutOff {
-                // Others tell of that one, and count it.
+                // Another node sends its event and counts it.
                 self.metrics.close(reason);
                 let closed = Closed { reason, unix_ms: millis(self.clock.unix_time()) };
                 self.engine.closing(connection.event_queue.tunnel, closed);
@@ -307,13 +306,13 @@ impl Gateway {
         Some(reason)
     }
 
-    /// Sends a frame to an open tunnel; a client that has no room for it is closed.
+    /// Sends a frame to an open tunnel; closes a client with a full outbox.
     pub fn send<S: Socket + ?Sized>(&self, connection: &Connection<S>, frame: &bytes::Bytes, now: Instant) -> Sent {
         close_if_slow(connection, connection.send(frame, self.options.outbox_bytes, now), now)
     }
 }
 
-/// Closes a client that had no room for a frame.
+/// Closes a client with a full outbox.
 pub(super) fn close_if_slow<S: Socket + ?Sized>(connection: &Connection<S>, sent: Sent, now: Instant) -> Sent {
     if sent == Sent::Slow {
         connection.close(CloseReason::SlowConsumer, now);

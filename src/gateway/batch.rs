@@ -1,8 +1,7 @@
-//! Pushes that come together: each client's frames leave in one write instead of one each.
+//! Pushes that arrive together leave in one write for each client.
 //!
-//! A push of one packet that comes alone is written straight to its sockets, which is the cheapest there is. Requests that have
-//! arrived at the same time as it are told apart only by letting the runtime look at them: so the first one yields once, and does
-//! all that have come meanwhile, in the order in which they came. What goes to many tunnels is done in turns, behind what goes to few.
+//! A lone push of one packet is written at once, the cheapest case. The first push yields once to the runtime, and then
+//! runs all that arrived meanwhile, in order. Pushes to many tunnels run in turns, after pushes to few.
 
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
@@ -32,11 +31,11 @@ use crate::protocol::wafer::PushPacket;
 use crate::protocol::wafer::Target;
 use crate::tenant::Tenant;
 
-/// Connections that have frames to be written when the batch is done: when it is dropped.
+/// Connections with frames to write; flushed on drop, at the end of the batch.
 #[derive(Default)]
 pub(super) struct Queued(Vec<Arc<Connection<dyn Socket>>>);
 
-/// Pushes that wait for the first among them.
+/// Pushes waiting for the batch leader.
 #[derive(Default)]
 pub(super) struct Batch {
     waiting: Mutex<Vec<Push>>,
@@ -48,15 +47,15 @@ struct Push {
     done: oneshot::Sender<Done>,
 }
 
-/// A target of a push that is no open tunnel of this node.
+/// A target that is not an open tunnel of this node.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Miss {
-    /// The place of its packet in the push.
+    /// The index of its packet in the push.
     pub(super) packet: usize,
     pub(super) target: Target,
 }
 
-/// A push that has been done here, and what of it is to be done elsewhere.
+/// The packets of a finished push, and its targets on other nodes.
 pub(super) type Done = (Vec<PushPacket>, Vec<Miss>);
 
 impl Push {
@@ -65,11 +64,11 @@ impl Push {
     }
 }
 
-/// Does the batch when it is dropped: also when the first push's request is given up by its sender.
+/// Runs the batch on drop, so that it runs even if the first push is cancelled.
 struct Leader<'a>(&'a Arc<Gateway>);
 
 impl Gateway {
-    /// Does a push together with those that come at the same time; none if it could not be done to its end.
+    /// Runs a push together with those that arrive at the same time; `None` if it failed midway.
     pub(super) async fn push_together(self: &Arc<Self>, tenant: Arc<Tenant>, packets: Vec<PushPacket>) -> Option<Done> {
         let (done, is_done) = oneshot::channel();
         let is_first = {
@@ -89,7 +88,7 @@ impl Gateway {
         let is_one_packet = matches!(&batch[..], [push] if push.packets.len() == 1);
         let mut queued = (!is_one_packet).then(Queued::default);
         let targets = batch.iter().map(Push::targets).sum();
-        // All of it is one tenant's, unless it is done in one turn.
+        // Larger batches hold pushes of one tenant only.
         let tenant = batch.first().map(|push| Arc::clone(&push.tenant));
         let mut turns = match &tenant {
             Some(tenant) if targets > TURN => {
@@ -99,23 +98,23 @@ impl Gateway {
         };
         let mut answers = Vec::with_capacity(batch.len());
         for Push { tenant, packets, mut done } in batch {
-            // Until its sender hangs up: nothing else bounds how much is at work that nobody waits for.
+            // Stops when the caller hangs up: nothing else bounds abandoned work.
             let push = self.push_here(&tenant, &packets, &mut turns, queued.as_mut());
             match AssertUnwindSafe(unless(push, done.closed())).catch_unwind().await {
                 Ok(Some(misses)) => answers.push((done, (packets, misses))),
                 Ok(None) => {}
-                // Its own request learns that it failed; the others have nothing to do with it.
+                // Only the failed push returns an error; the others continue.
                 Err(_) => tracing::error!(tenant.id = %tenant.id, "a push has failed by an error in the gateway"),
             }
         }
         drop(queued);
         for (done, answer) in answers {
-            // Whoever asked may have gone.
+            // The caller may have gone.
             let _ = done.send(answer);
         }
     }
 
-    /// Queues a frame to be written when the batch is done; a client that has no room for it is closed.
+    /// Queues a frame until the end of the batch; closes a client with a full outbox.
     pub(super) fn queue(
         &self,
         connection: Arc<Connection<dyn Socket>>,
@@ -136,7 +135,7 @@ impl Drop for Queued {
     fn drop(&mut self) {
         for connection in self.0.drain(..) {
             if catch_unwind(AssertUnwindSafe(|| connection.flush_queued())).is_err() {
-                tracing::error!(tunnel.id = %connection.event_queue.tunnel, "a client could not be written to by an error in the gateway");
+                tracing::error!(tunnel.id = %connection.event_queue.tunnel, "a write to a client has failed by an error in the gateway");
             }
         }
     }
@@ -146,10 +145,10 @@ impl Drop for Leader<'_> {
     fn drop(&mut self) {
         let batch = std::mem::take(&mut *self.0.batch.waiting.lock());
         if batch.iter().map(Push::targets).sum::<usize>() <= TURN && self.0.engine.lease_guard().is_valid() {
-            // It is done in one turn. If the lease guard closes at this very moment nothing is done, and all are told so.
+            // It fits into one turn. If the lease guard expires right now, nothing runs and all callers get an error.
             return self.0.do_together(batch).now_or_never().unwrap_or_default();
         }
-        // What goes to few waits for nothing that goes to many, and no tenant for another one.
+        // Small pushes do not wait for large ones, nor tenants for each other.
         let mut batches: HashMap<(bool, TenantId), Vec<Push>> = HashMap::new();
         for push in batch {
             batches.entry((push.targets() > TURN, push.tenant.id.clone())).or_default().push(push);
@@ -161,7 +160,7 @@ impl Drop for Leader<'_> {
     }
 }
 
-/// The result of `work`, as far as it comes before `given_up` is ready.
+/// The result of `work`, unless `given_up` completes first.
 async fn unless<T>(work: impl Future<Output = T>, given_up: impl Future) -> Option<T> {
     match select(pin!(work), pin!(given_up)).await {
         Either::Left((result, _)) => Some(result),

@@ -1,4 +1,4 @@
-//! Lets clients that are gone be seen to a few at a time: when thousands vanish at once, whoever comes is served between them.
+//! Paces clean-up after mass disconnects, so that new clients are served in between.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -7,10 +7,10 @@ use std::sync::atomic::Ordering;
 use tokio::sync::Semaphore;
 use tokio::task::yield_now;
 
-/// How many pass before the runtime looks for others who are ready. Seeing to one takes about 20 µs.
+/// Clean-ups before the runtime runs other ready tasks; one takes about 20 µs.
 const AT_A_TIME: usize = 8;
 
-/// Those who come pass in order; after every few of them all others who are ready have their turn.
+/// Lets callers pass in order, and yields to other tasks after every few of them.
 pub(super) struct ClosePacer {
     room: Arc<Semaphore>,
     passed: AtomicUsize,
@@ -23,9 +23,9 @@ impl Default for ClosePacer {
 }
 
 impl ClosePacer {
-    /// Completes when it is the caller's turn.
+    /// Waits for the caller's turn.
     pub(super) async fn pass(&self) {
-        // It is never closed.
+        // The semaphore is never closed.
         let Ok(permit) = self.room.acquire().await else { return };
         permit.forget();
         if self.passed.fetch_add(1, Ordering::Relaxed) % AT_A_TIME == AT_A_TIME - 1 {

@@ -1,4 +1,4 @@
-//! What a tunnel is told to do, and the frames that carry it: each is encoded at most once, however many targets there are.
+//! Commands for tunnels and their frames: each is encoded at most once for all targets.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -13,21 +13,21 @@ use crate::protocol::native::Payload;
 use crate::protocol::packet;
 use crate::protocol::wafer;
 
-/// What is done to each target of a push or a close.
+/// What is done to each target of a push or close.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub(super) enum Command<'a> {
     /// Send this text, byte for byte.
     Text(&'a str),
     /// Send these bytes; a Wafer tunnel gets them as Base64.
     Binary(&'a [u8]),
-    /// Close it for good; the close frame says this, or the usual.
+    /// Close for good, with this reason or the default in the close frame.
     Close(Option<&'a str>),
-    /// Nothing: it is only asked who has it.
+    /// No effect: only finds the owner.
     Nothing,
 }
 
 impl Command<'_> {
-    /// How long its content is.
+    /// Length of the content.
     pub(super) fn bytes(&self) -> usize {
         match self {
             Self::Text(text) => text.len(),
@@ -55,14 +55,13 @@ impl<'a> From<&'a Payload> for Command<'a> {
     }
 }
 
-/// A command on its way to its targets. When it is dropped it counts those that did as they were told, also if whoever gave it has
-/// hung up before the last of them had its turn.
+/// A command with its encoded frames. On drop it counts the targets that accepted it, even if the caller has gone.
 pub(super) struct EncodedCommand<'a> {
     pub(super) command: Command<'a>,
     metrics: &'a Metrics,
     wafer: Option<Bytes>,
     native: Option<Bytes>,
-    /// How many targets did as they were told.
+    /// Targets that accepted it.
     pub(super) accepted: u64,
 }
 
@@ -71,7 +70,7 @@ impl<'a> EncodedCommand<'a> {
         Self { command, metrics, wafer: None, native: None, accepted: 0 }
     }
 
-    /// The frame for a socket that speaks `profile`; none for a command that sends nothing.
+    /// The frame for `profile`; `None` for a command without a frame.
     pub(super) fn frame(&mut self, profile: Profile) -> Option<&Bytes> {
         let frame = match profile {
             Profile::Wafer => &mut self.wafer,

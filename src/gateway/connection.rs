@@ -1,4 +1,4 @@
-//! One open tunnel's socket as everybody may use it: the publisher writes straight to it, and queues only what did not fit.
+//! The shared socket of an open tunnel: publishers write to it directly, and queue only what did not fit.
 
 use std::io;
 use std::io::IoSlice;
@@ -24,21 +24,21 @@ use crate::protocol::packet;
 use crate::tunnel::Outbox;
 use crate::webhook::EventQueue;
 
-/// Most frames that leave in one write.
+/// Frames per write.
 const MAX_PIECES: usize = 64;
 
-/// `heard` while the client is deliberately not read: its silence clock stands still.
+/// `heard_ms` while the client is deliberately not read: its idle clock is paused.
 const NOT_LISTENING: u64 = u64::MAX;
 
 /// One open tunnel.
 pub struct Connection<S: ?Sized> {
-    /// Its events; also its id, its tenant and its receive URL.
+    /// Its events, tunnel id, tenant and receive URL.
     pub event_queue: Arc<EventQueue>,
-    /// What its socket speaks.
+    /// The protocol of the socket.
     pub profile: Profile,
-    /// When it opened, in seconds since 1970: four bytes that lie idle beside the profile anyway.
+    /// When it opened, in seconds since 1970; four bytes that are padding otherwise.
     opened_unix_secs: u32,
-    /// When the client was last heard, in milliseconds since the gateway's start.
+    /// When the client last sent anything, in milliseconds since the gateway's start.
     heard_ms: AtomicU64,
     writer: Mutex<Writer>,
     socket: S,
@@ -48,33 +48,33 @@ pub struct Connection<S: ?Sized> {
 struct Writer {
     outbox: Outbox,
     phase: Phase,
-    /// The task that reads: it also writes what did not fit, and notices the end.
+    /// The reading task, which also writes queued frames and notices the end.
     reader: Option<Waker>,
 }
 
-/// How far a connection's life has come.
+/// The phase of a connection.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Phase {
-    /// EncodedCommand go both ways.
+    /// Frames go both ways.
     #[default]
     Open,
-    /// It has been ended for this reason; the last frames are on their way.
+    /// It has ended for this reason; the last frames may still be queued.
     Closing(CloseReason),
 }
 
-/// What became of a frame.
+/// Result of sending a frame.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Sent {
-    /// It is written, or queued in order.
+    /// Written, or queued in order.
     Accepted,
-    /// There is no room for it: the client does not read.
+    /// The outbox is full: the client does not read.
     Slow,
     /// The connection has ended.
     Closed,
 }
 
 impl<S: Socket> Connection<S> {
-    /// The connection of a client that was heard just now: `opened` is the time since 1970, `now_ms` since the gateway's start.
+    /// A connection of a client seen just now: `opened` is the time since 1970, `now_ms` since the gateway's start.
     pub fn new(event_queue: Arc<EventQueue>, profile: Profile, socket: S, opened: Duration, now_ms: u64) -> Self {
         let opened_unix_secs = u32::try_from(opened.as_secs()).unwrap_or(u32::MAX);
         Self {
@@ -89,7 +89,7 @@ impl<S: Socket> Connection<S> {
 }
 
 impl<S: Socket + ?Sized> Connection<S> {
-    /// Its socket.
+    /// The socket.
     pub fn socket(&self) -> &S {
         &self.socket
     }
@@ -99,12 +99,12 @@ impl<S: Socket + ?Sized> Connection<S> {
         Duration::from_secs(self.opened_unix_secs.into())
     }
 
-    /// How far its life has come.
+    /// The current phase.
     pub fn phase(&self) -> Phase {
         self.writer.lock().phase
     }
 
-    /// Sends one frame, after all that were sent before: written at once if nothing waits, else queued.
+    /// Sends a frame after all earlier ones: written at once if nothing is queued, else queued.
     pub fn send(&self, frame: &Bytes, limit_bytes: usize, now: Instant) -> Sent {
         let mut writer = self.writer.lock();
         if writer.phase != Phase::Open {
@@ -129,10 +129,10 @@ impl<S: Socket + ?Sized> Connection<S> {
         sent
     }
 
-    /// Queues one frame, after all that were sent before, and says whether it is the first one there: then the caller must flush,
-    /// when it has queued more for others too.
+    /// Queues a frame after all earlier ones; true if it is the first in the queue, which the caller must then flush
+    /// after its last frame.
     ///
-    /// If there is no room for it, what is queued is written first.
+    /// If the outbox is full, queued frames are written first.
     pub fn queue(&self, frame: &Bytes, limit_bytes: usize, now: Instant) -> (Sent, bool) {
         let mut writer = self.writer.lock();
         if writer.phase != Phase::Open {
@@ -142,32 +142,32 @@ impl<S: Socket + ?Sized> Connection<S> {
         (self.queue_or_write(&mut writer, frame, limit_bytes, now), is_first)
     }
 
-    /// Writes what is queued, as far as the client has room; the rest, and errors, are left to the reading task.
+    /// Writes queued frames as far as the client reads; the reading task handles the rest and errors.
     pub fn flush_queued(&self) {
         if !matches!(self.flush(), Ok(true)) {
             self.writer.lock().wake_reader();
         }
     }
 
-    /// Ends the connection, if nothing has ended it yet, and says whether it was this call.
+    /// Ends the connection unless it has ended; true if this call did.
     ///
-    /// What has been accepted is still written, unless the client does not read anyway; then a close frame with the reason's code,
-    /// behind Wafer's `close` packet if the business server wants the client to stay away.
+    /// Queued frames are still written, unless the client does not read; then a close frame with the reason's code,
+    /// after Wafer's `close` packet if the business server wants the client to stay away.
     pub fn close(&self, reason: CloseReason, now: Instant) -> bool {
         self.close_saying(reason, reason.text(), now)
     }
 
-    /// The same with this text in the close frame, of at most 123 bytes.
+    /// As [`close`](Self::close), with this text of at most 123 bytes in the close frame.
     pub fn close_saying(&self, reason: CloseReason, text: &str, now: Instant) -> bool {
         self.end(reason, reason.code().map(|code| frame::close(Some(code), text)), now)
     }
 
-    /// The same for a client that says goodbye, which is answered.
+    /// Ends the connection with a close frame in reply to the client's.
     pub fn answer_goodbye(&self, goodbye: Goodbye, now: Instant) -> bool {
         self.end(CloseReason::ClientClose, Some(frame::close(goodbye.code(), goodbye.text())), now)
     }
 
-    /// Ends it with this last frame.
+    /// Ends the connection with this last frame.
     fn end(&self, reason: CloseReason, last: Option<Bytes>, now: Instant) -> bool {
         let mut writer = self.writer.lock();
         if writer.phase != Phase::Open {
@@ -183,13 +183,13 @@ impl<S: Socket + ?Sized> Connection<S> {
         if let Some(last) = last {
             writer.outbox.push_last(last, now.into_std());
         }
-        // The reader finds out about errors by itself.
+        // The reading task sees errors on its own.
         let _ = self.write_some(&mut writer.outbox);
         writer.wake_reader();
         true
     }
 
-    /// Ready when the reading task has something to do beside reading: the connection was ended, or what is queued can be written.
+    /// Ready when the reading task has more to do than read: the connection has ended, or queued frames can be written.
     pub fn poll_writer(&self, cx: &mut Context<'_>) -> Poll<io::Result<Phase>> {
         let mut writer = self.writer.lock();
         if writer.reader.as_ref().is_none_or(|waker| !waker.will_wake(cx.waker())) {
@@ -204,7 +204,7 @@ impl<S: Socket + ?Sized> Connection<S> {
         self.socket.poll_write_ready(cx).map_ok(|()| Phase::Open)
     }
 
-    /// Writes what is queued, as far as the client has room, and says whether all of it went out.
+    /// Writes queued frames as far as the client reads; true if all went out.
     ///
     /// # Errors
     ///
@@ -215,7 +215,7 @@ impl<S: Socket + ?Sized> Connection<S> {
         Ok(writer.outbox.is_empty() && self.socket.try_flush()?)
     }
 
-    /// Ready when all that is queued has been written. To be called by the reading task only.
+    /// Ready when all queued frames are written. Called by the reading task only.
     pub fn poll_flushed(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
             if self.flush()? {
@@ -225,27 +225,27 @@ impl<S: Socket + ?Sized> Connection<S> {
         }
     }
 
-    /// Since when the oldest queued byte waits.
+    /// When the oldest queued byte was queued.
     pub fn oldest_queued(&self) -> Option<Instant> {
         self.writer.lock().outbox.oldest().map(Instant::from_std)
     }
 
-    /// How much is queued, in bytes.
+    /// Queued bytes.
     pub fn queued_bytes(&self) -> usize {
         self.writer.lock().outbox.bytes()
     }
 
-    /// The client was heard.
+    /// Notes that the client sent something.
     pub fn heard(&self, now_ms: u64) {
         self.heard_ms.store(now_ms, Ordering::Relaxed);
     }
 
-    /// The client is not read from now on until [`heard`](Self::heard).
+    /// Pauses the idle clock until [`heard`](Self::heard): the client is not read.
     pub fn stop_listening(&self) {
         self.heard_ms.store(NOT_LISTENING, Ordering::Relaxed);
     }
 
-    /// When the client was last heard, in milliseconds since the gateway's start: now, while nobody listens.
+    /// When the client last sent anything, in milliseconds since the gateway's start; now, while the clock is paused.
     pub fn last_heard_ms(&self, now_ms: u64) -> u64 {
         match self.heard_ms.load(Ordering::Relaxed) {
             NOT_LISTENING => now_ms,
@@ -253,7 +253,7 @@ impl<S: Socket + ?Sized> Connection<S> {
         }
     }
 
-    /// Queues a frame; if there is no room for it, what is queued is written first: others may not have come to that yet.
+    /// Queues a frame; if the outbox is full, writes queued frames first, which a batch may not have flushed yet.
     fn queue_or_write(&self, writer: &mut Writer, frame: &Bytes, limit_bytes: usize, now: Instant) -> Sent {
         match writer.queue(frame, 0, limit_bytes, now) {
             Sent::Slow => match self.write_some(&mut writer.outbox) {

@@ -1,4 +1,4 @@
-//! What can be told of one open tunnel.
+//! Describes an open tunnel.
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ use crate::protocol::native::request::Metadata;
 use crate::tenant::Tenant;
 use crate::webhook::Demand;
 
-/// One open tunnel, as its business server sees it.
+/// An open tunnel, as its business server sees it.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Description {
@@ -32,13 +32,13 @@ pub struct Description {
     node: String,
     connected_since: String,
     queues: Queues,
-    /// Nodes of an earlier version do not tell it.
+    /// Missing from nodes of an earlier version.
     #[serde(default)]
     endpoint: Endpoint,
     last_error: Option<String>,
 }
 
-/// What waits.
+/// Queue lengths.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Queues {
@@ -47,7 +47,7 @@ struct Queues {
     push_bytes: usize,
 }
 
-/// What is asked of its receive URL by all of its tenant's tunnels of its node.
+/// Load of its receive URL by all tunnels of its tenant on its node.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Endpoint {
@@ -57,11 +57,11 @@ struct Endpoint {
 }
 
 impl Gateway {
-    /// Tells of an open tunnel of `tenant`, wherever it is.
+    /// Describes an open tunnel of `tenant` on any node.
     ///
     /// # Errors
     ///
-    /// If there is none with this id, or other nodes cannot be asked.
+    /// If it is not open, or another node does not answer.
     pub async fn describe(&self, tenant: &Arc<Tenant>, tunnel: TunnelId) -> Result<Description, NativeError> {
         self.engine.lease_guard().while_valid(|| self.describe_once(tenant, tunnel)).await
     }
@@ -82,7 +82,7 @@ impl Gateway {
         serde_json::from_slice(&answer).map_err(|_| NativeError::NodeAway)
     }
 
-    /// Tells of an open tunnel of this node.
+    /// Describes an open tunnel of this node.
     pub(super) fn describe_here(&self, connection: &Connection<dyn Socket>) -> Description {
         let event_queue = &connection.event_queue;
         let (user, groups) = event_queue.tenant.groups.of(event_queue.tunnel);

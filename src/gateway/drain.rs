@@ -1,4 +1,4 @@
-//! The orderly end: no new tunnels, then the sockets are released evenly over a window.
+//! Graceful shutdown: no new tunnels, then sockets close evenly over a window.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -12,14 +12,14 @@ use crate::id::TunnelId;
 use crate::protocol::close::CloseReason;
 
 impl Gateway {
-    /// Refuses new tunnels from now on. Connect URLs already issued stay good.
+    /// Refuses new tunnels from now on. Issued connect URLs stay valid.
     pub fn begin_drain(&self) {
         self.is_draining.store(true, Ordering::Release);
     }
 
-    /// Closes all tunnels with 1001, evenly over `window`, and those that open meanwhile or later at once after it.
+    /// Closes all tunnels with 1001, evenly over `window`; tunnels that open later are closed at once.
     ///
-    /// There is no `close` packet: Wafer clients come back, to another node or to this one's successor.
+    /// Without a `close` packet, so that Wafer clients reconnect, to another node or the next process.
     pub async fn release_sockets(&self, window: Duration) {
         let begin = Instant::now();
         let tunnels = self.open_ids();
@@ -35,8 +35,8 @@ impl Gateway {
         self.open_ids().into_iter().for_each(|tunnel| self.release(tunnel));
     }
 
-    /// Closes this node's tunnels of a tenant that has been taken out of the configuration, as its business server could have done;
-    /// returns how many, or none if the tenant is configured.
+    /// Closes this node's tunnels of a tenant removed from the configuration, as by its business server. Returns their
+    /// number; `None` if the tenant is configured.
     pub fn end_tunnels_of(&self, tenant: &str) -> Option<usize> {
         if self.tenants.tenant(tenant).is_some() {
             return None;
@@ -50,11 +50,11 @@ impl Gateway {
         Some(connections.len())
     }
 
-    /// Waits until the tasks of all connections have ended, each time `patience` at most. Clients that come meanwhile are let in and
-    /// released, so that they look for another node; when this returns, no more are.
+    /// Waits for the tasks of all connections, at most `patience` in each step. Clients that arrive meanwhile are
+    /// closed again with 1001; once this returns, none is accepted.
     pub async fn connections_ended(&self, patience: Duration) {
         self.connections.close();
-        // What is late is dropped with the process; its events have been queued.
+        // Late tasks end with the process; their events are queued.
         let _ = timeout(patience, self.connections.wait()).await;
         self.shut.cancel();
         self.arrivals.close();
@@ -62,7 +62,7 @@ impl Gateway {
         let _ = timeout(patience, self.connections.wait()).await;
     }
 
-    /// The open tunnels, in an order that does not change from run to run.
+    /// The open tunnels in a stable order.
     fn open_ids(&self) -> Vec<TunnelId> {
         let mut ids: Vec<_> = self.open.iter().map(|entry| *entry.key()).collect();
         ids.sort_unstable();

@@ -1,4 +1,4 @@
-//! Having one open tunnel do what it is told.
+//! Executes a command on one open tunnel.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use crate::protocol::close::CloseReason;
 use crate::protocol::content::Profile;
 
 impl Gateway {
-    /// Has an open tunnel do what a command asks for; [`Sent::Closed`] if it has ended.
+    /// Executes a command on an open tunnel; [`Sent::Closed`] if it has ended.
     pub(super) fn execute(
         &self,
         connection: Arc<Connection<dyn Socket>>,
@@ -26,7 +26,7 @@ impl Gateway {
     ) -> Sent {
         let sent = match (frames.command, frames.frame(connection.profile)) {
             (_, Some(frame)) => self.send_or_queue(connection, frame, now, queued),
-            (Command::Close(said), None) => self.close_saying(&connection, said, now),
+            (Command::Close(text), None) => self.close_saying(&connection, text, now),
             (_, None) => return Sent::Accepted,
         };
         match sent {
@@ -55,9 +55,9 @@ impl Gateway {
         sent
     }
 
-    fn close_saying(&self, connection: &Connection<dyn Socket>, said: Option<&str>, now: Instant) -> Sent {
+    fn close_saying(&self, connection: &Connection<dyn Socket>, text: Option<&str>, now: Instant) -> Sent {
         let reason = CloseReason::PushedClose;
-        if !connection.close_saying(reason, said.unwrap_or(reason.text()), now) {
+        if !connection.close_saying(reason, text.unwrap_or(reason.text()), now) {
             return Sent::Closed;
         }
         self.detach(connection);

@@ -1,7 +1,7 @@
-//! Ends tunnels whose clients have been silent for too long, with one timer for all of them.
+//! Closes tunnels of idle clients, with one timer wheel for all.
 //!
-//! Native clients cannot all ping (a browser cannot): they are pinged after half of that time. Wafer clients ping by themselves, but
-//! the timers of a hidden page hardly run, while its WebSocket still answers: a silent one is pinged after three quarters.
+//! A native client is pinged after half of the limit, since browsers cannot ping. A Wafer client pings by itself, but
+//! timers of hidden pages hardly run while its WebSocket still answers: it is pinged after three quarters.
 
 use std::sync::Weak;
 use std::sync::atomic::AtomicU64;
@@ -22,16 +22,16 @@ use crate::protocol::content::Profile;
 use crate::protocol::frame;
 use crate::tunnel::Wheel;
 
-/// How exactly silence is measured.
+/// Resolution of the wheel.
 const TICK: Duration = Duration::from_millis(250);
 
-/// A tick that is later than this means that the node itself could not listen.
+/// A later tick means that the node itself was paused.
 const LATE: Duration = Duration::from_millis(100);
 
-/// Every open connection, in the slot in which its silence would be over the limit.
+/// Every open connection, in the slot of its next check.
 pub(super) struct IdleTimeouts {
     limit: Duration,
-    /// How long this node has not been listening to anybody, in milliseconds.
+    /// Total time in which this node was paused, in milliseconds.
     stopped_ms: AtomicU64,
     wheel: Mutex<Wheel<Weak<Connection<dyn Socket>>>>,
 }
@@ -41,17 +41,17 @@ impl IdleTimeouts {
         Self { limit, stopped_ms: AtomicU64::new(0), wheel: Mutex::default() }
     }
 
-    /// Watches a connection from now on.
+    /// Adds a connection.
     pub(super) fn watch(&self, connection: Weak<Connection<dyn Socket>>, profile: Profile, now_ms: u64) {
         self.watch_until(connection, now_ms + self.ping_after_ms(profile));
     }
 
-    /// Looks at a connection again at the first tick that is not before `due_ms`.
+    /// Checks a connection at the first tick not before `due_ms`.
     fn watch_until(&self, connection: Weak<Connection<dyn Socket>>, due_ms: u64) {
         self.wheel.lock().insert(due_ms.div_ceil(millis(TICK)), connection);
     }
 
-    /// After how much silence a client is pinged, once: a whole heartbeat, or one and a half.
+    /// Idle time before the one ping: half of the limit, or three quarters.
     fn ping_after_ms(&self, profile: Profile) -> u64 {
         match profile {
             Profile::Native => millis(self.limit) / 2,
@@ -61,9 +61,9 @@ impl IdleTimeouts {
 }
 
 impl Gateway {
-    /// Watches over all tunnels until it is dropped.
+    /// Checks all tunnels, until dropped.
     ///
-    /// While the node itself is stopped (a paused machine, no processor to run on) silence does not count: nobody could be heard.
+    /// Time in which the node is paused does not count as idle: it could not receive anything.
     pub async fn watch_silence(&self) {
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
@@ -86,7 +86,7 @@ impl Gateway {
             let Some(connection) = weak.upgrade() else { continue };
             let heard_ms = connection.last_heard_ms(now_ms);
             if heard_ms > now_ms {
-                // It was heard before a stop was noticed, when this clock was ahead.
+                // It was seen before a pause was noticed, when this clock was ahead.
                 connection.heard(now_ms);
             }
             let heard_ms = heard_ms.min(now_ms);
@@ -94,7 +94,7 @@ impl Gateway {
             if limit_ms <= now_ms {
                 connection.close(CloseReason::Heartbeat, Instant::now());
             } else if heard_ms + self.idle_timeouts.ping_after_ms(connection.profile) <= now_ms {
-                // No client is closed for want of room for a ping: what is queued before it asks the same.
+                // A full outbox closes no client here: the queued frames test it as well as a ping.
                 connection.send(&frame::ping(), self.options.outbox_bytes, Instant::now());
                 self.idle_timeouts.watch_until(weak, limit_ms);
             } else {
@@ -103,14 +103,14 @@ impl Gateway {
         }
     }
 
-    /// Milliseconds since the gateway's start in which it was listening: the clock of silence.
+    /// Milliseconds since the gateway's start without pauses: the idle clock.
     ///
-    /// It is set back when a stop is noticed.
+    /// It goes back when a pause is noticed.
     pub fn now_ms(&self) -> u64 {
         self.ms_at(Instant::now())
     }
 
-    /// The same, at `now`.
+    /// The idle clock at `now`.
     pub fn ms_at(&self, now: Instant) -> u64 {
         millis(now - self.start).saturating_sub(self.idle_timeouts.stopped_ms.load(Ordering::Relaxed))
     }

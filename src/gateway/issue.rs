@@ -1,4 +1,4 @@
-//! Asking for a tunnel. Nothing is stored: all there is to know stands in the connect URL.
+//! Issues tunnels. Nothing is stored: the connect URL holds all data.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::protocol::ticket::Ticket;
 use crate::tenant::Key;
 use crate::tenant::Tenant;
 
-/// A tunnel that waits for its client.
+/// A tunnel without a client yet.
 #[derive(Debug)]
 pub struct Issued {
     /// The tunnel.
@@ -24,10 +24,10 @@ pub struct Issued {
 /// Why no tunnel was issued.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum IssueError {
-    /// It is no URL that events could go to.
+    /// Not a valid URL for events.
     #[error("{0}")]
     NotAUrl(String),
-    /// It is somebody else's.
+    /// The host is not one of this tenant.
     #[error(
         "host {authority} does not belong to this tenant: ServerHost in the SDK must be the host of the receive URL, \
          or list it in receive_hosts"
@@ -36,51 +36,51 @@ pub enum IssueError {
         /// Host and port, as the URL has them.
         authority: String,
     },
-    /// It is an address that must not be reached.
+    /// The address is not allowed.
     #[error("{0}")]
     Forbidden(String),
-    /// The tenant has as many tunnels as it may have.
+    /// The tenant has reached its connection limit.
     #[error("this tenant has {open} of {limit} allowed tunnels open or asked for (limits.connections)")]
     TooManyTunnels {
-        /// How many are open or have been asked for.
+        /// Tunnels open or issued.
         open: u64,
-        /// How many may be.
+        /// The limit.
         limit: u64,
     },
-    /// Too many close events wait for the tenant's business server.
+    /// Too many tunnels without an accepted close event.
     #[error(
         "{pending} tunnels are asked for, open or wait for their close event to be accepted (webhook.max_pending_closes)"
     )]
     TooManyPending {
-        /// How many there are.
+        /// Their number.
         pending: u64,
     },
-    /// The process may not open more sockets.
+    /// The process has no descriptors left.
     #[error("this gateway has no descriptors left for more tunnels (its limit of open files), try again")]
     NoDescriptors,
-    /// This node takes no new tunnels.
+    /// This node is draining.
     #[error("this gateway is draining, try again")]
     Draining,
-    /// Nobody could tell whether a connect URL has been used.
+    /// Without the engine a connect URL could be used twice.
     #[error("this gateway is cut off from its engine, try again")]
     EngineAway,
 }
 
 impl Gateway {
-    /// Issues a tunnel of `tenant` whose events go to `receive_url`; `key` is the one that the request was signed with.
+    /// Issues a tunnel of `tenant` with events to `receive_url`; `key` signed the request.
     ///
     /// # Errors
     ///
-    /// With a sentence that says what to change. Under load this is the place to refuse: a Wafer client tries again.
+    /// With a message that says what to change. Refusing here is best under load: a Wafer client tries again.
     pub fn issue(&self, tenant: &Arc<Tenant>, key: &Key, receive_url: &str) -> Result<Issued, IssueError> {
         self.issue_as(tenant, key, receive_url, None)
     }
 
-    /// Issues a native tunnel that is requested with `about`, or a Wafer tunnel: see [`issue`](Self::issue).
+    /// Issues a native tunnel with `about`, or a Wafer tunnel: see [`issue`](Self::issue).
     ///
     /// # Errors
     ///
-    /// As there.
+    /// As [`issue`](Self::issue).
     pub fn issue_as(
         &self,
         tenant: &Arc<Tenant>,
@@ -124,7 +124,7 @@ impl Gateway {
         Ok(Issued { tunnel: ticket.tunnel, path, expires_unix_ms: ticket.expires_unix_ms })
     }
 
-    /// The connect URL of an issued tunnel: at the public address; without one, at the `origin` that the request came to.
+    /// The connect URL of an issued tunnel: at the public address, or else at the `origin` of the request.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! Use cases: ask for a tunnel, connect to it, push to it, end it. The edges hold one [`Gateway`] and call it.
+//! Use cases: issue, connect, push to and close a tunnel. The edges call one [`Gateway`].
 
 mod attach;
 mod batch;
@@ -74,44 +74,44 @@ use idle_timeouts::IdleTimeouts;
 use sealing::Sealing;
 use turns::shared_turns;
 
-/// What a gateway is made of.
+/// The parts of a gateway.
 pub struct Parts {
     /// The effective configuration.
     pub options: Options,
     /// Seals and opens connect URLs.
     pub sealer: Sealer,
-    /// What all nodes share.
+    /// The shared engine.
     pub engine: Arc<dyn Engine>,
-    /// Where events go.
+    /// The sink for events.
     pub events: Arc<dyn EventSink>,
     /// The wall clock.
     pub clock: Arc<dyn Clock>,
-    /// The clock that connect URLs are judged by.
+    /// The clock for connect URLs.
     pub ticket_clock: Arc<dyn Clock>,
-    /// Draws what tunnel ids are made of.
+    /// Source of random tunnel ids.
     pub random_id: fn() -> [u8; 16],
     /// The node's metrics.
     pub metrics: Metrics,
-    /// What the process has left for more clients.
+    /// Descriptor budget of the process.
     pub descriptors: Arc<Descriptors>,
-    /// All requests to business servers.
+    /// Limits requests to business servers.
     pub flights: Flights,
 }
 
-/// One node's tunnels, and all that can be done with them.
+/// The tunnels of one node and all operations on them.
 pub struct Gateway {
-    /// Who may ask.
+    /// The tenants.
     pub tenants: Directory,
     /// The node's metrics.
     pub metrics: Metrics,
     /// The wall clock.
     pub clock: Arc<dyn Clock>,
-    /// The name of this node, for people.
+    /// The name of this node for operators.
     pub node: String,
     options: options::Tunnel,
     max_unsettled: u64,
     close_ttl: Duration,
-    /// How often the configuration was taken over.
+    /// The number of reloads.
     reloads: AtomicU64,
     public_url: String,
     sealing: Sealing,
@@ -123,28 +123,28 @@ pub struct Gateway {
     endpoints: Endpoints,
     guard: ArcSwap<Guard>,
     descriptors: Arc<Descriptors>,
-    /// Clients who have a connect URL and have not come yet.
+    /// Issued tunnels without a client yet.
     expected: Mutex<Reservations>,
     open: DashMap<TunnelId, Arc<Connection<dyn Socket>>>,
     idle_timeouts: IdleTimeouts,
     batch: Batch,
     locations: Mutex<LocationCache>,
-    /// Names this process among the others.
+    /// Identifies this process in its status for the other nodes.
     process: i64,
-    /// What tenants use on the others.
+    /// Usage of tenants on other nodes.
     other_nodes: Mutex<OtherNodes>,
-    /// How many nodes there are, this one included.
+    /// The number of live nodes, this one included.
     nodes: AtomicU32,
     start: Instant,
     is_draining: AtomicBool,
     is_released: AtomicBool,
     connections: TaskTracker,
-    /// Clients that are being let in.
+    /// Clients being admitted.
     arrivals: TaskTracker,
-    /// No client is let in any more.
+    /// Cancelled when no more clients are admitted.
     shut: CancellationToken,
     close_pacer: ClosePacer,
-    /// The turns of work on many tunnels.
+    /// Fair turns for work on many tunnels.
     turns: FairSemaphore<TenantId>,
 }
 
@@ -191,11 +191,11 @@ impl Gateway {
         }
     }
 
-    /// Takes over tenants, keys, limits and what receive URLs may reach, and says what has changed. No socket is dropped.
+    /// Applies tenants, keys, limits and allowed receive addresses; returns the changes. No socket is closed.
     ///
     /// # Errors
     ///
-    /// If tenants would be taken out as if by mistake; nothing is changed then.
+    /// If it would remove tenants in a way that looks like a mistake; nothing changes then.
     pub fn reload(&self, options: &Options) -> Result<Changes, Removal> {
         let changes = self.tenants.reload(options)?;
         self.guard.store(Arc::new(Guard::of(&options.webhook)));
@@ -203,58 +203,58 @@ impl Gateway {
         Ok(changes)
     }
 
-    /// How many tunnels are open on this node.
+    /// The number of open tunnels on this node.
     pub fn open_tunnels(&self) -> usize {
         self.open.len()
     }
 
-    /// Whether it has no tunnel, and none that was asked for here waits for its client.
+    /// Whether no tunnel is open and none issued here waits for its client.
     pub fn is_idle(&self) -> bool {
         self.open.is_empty() && self.expected.lock().count(self.ticket_clock.unix_time().as_secs()) <= 0
     }
 
-    /// Whether this node is on its way out.
+    /// Whether this node is draining.
     pub fn is_draining(&self) -> bool {
         self.is_draining.load(Ordering::Acquire)
     }
 
-    /// Whether there are descriptors for more tunnels than those that are open or have been asked for.
+    /// Whether descriptors suffice for more tunnels than those open or issued.
     pub fn has_room(&self) -> bool {
         let expected = self.expected.lock().count(self.ticket_clock.unix_time().as_secs());
         self.descriptors.has_room(self.open.len() as u64, u64::try_from(expected).unwrap_or(0))
     }
 
-    /// The tasks of this node's connections: new ones are spawned here, so that a drain can wait for them.
+    /// The tasks of this node's connections, for a drain to wait for.
     pub fn connections(&self) -> &TaskTracker {
         &self.connections
     }
 
-    /// Completes when a client that is gone may be seen to: at once, unless thousands have vanished together.
+    /// Paces clean-up after mass disconnects; returns at once otherwise.
     pub async fn turn_to_leave(&self) {
         self.close_pacer.pass().await;
     }
 
-    /// The settings of tunnels.
+    /// The options of tunnels.
     pub fn tunnel_options(&self) -> &options::Tunnel {
         &self.options
     }
 
-    /// This node's share of what all nodes together may let through.
+    /// This node's share of a limit for all nodes.
     pub fn share(&self, rate: Option<Rate>) -> Option<Rate> {
         rate.map(|rate| rate.divided(self.nodes.load(Ordering::Relaxed)))
     }
 
-    /// What all nodes share.
+    /// The shared engine.
     pub fn engine(&self) -> &dyn Engine {
         self.engine.as_ref()
     }
 
-    /// Whether what the peer at `address` says about its own client is believed.
+    /// Whether forwarded headers of the peer at `address` are trusted.
     pub fn trusts(&self, address: IpAddr) -> bool {
         self.trusted_proxies.iter().any(|network| network.contains(&address.to_canonical()))
     }
 
-    /// Where events go.
+    /// The sink for events.
     pub fn events(&self) -> &dyn EventSink {
         self.events.as_ref()
     }

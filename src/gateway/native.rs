@@ -1,4 +1,4 @@
-//! What native calls do: push and close by tunnel, group or user; and what the answers to events ask for.
+//! Native calls and response actions: push and close by tunnel, group or user.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -29,28 +29,28 @@ use crate::tenant::TooManyGroups;
 use crate::webhook::Act;
 use crate::webhook::EventQueue;
 
-/// What became of the targets of a push or a close. Those not named were reached.
+/// Result of a push or close. Targets not named were reached.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Report {
-    /// How many targets there were.
+    /// The number of targets.
     pub targets: usize,
-    /// How many of them were reached.
+    /// Targets reached.
     pub accepted: usize,
     /// Not open: unknown, closed, never connected, another tenant's.
     pub gone: Vec<Target>,
-    /// Closed, since their clients do not read.
+    /// Closed because their clients do not read.
     pub slow: Vec<Target>,
     /// On a node that does not answer.
     pub unreachable: Vec<Target>,
 }
 
-/// Why nothing was done.
+/// Why a call was refused.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum NativeError {
     /// A limit forbids it.
     #[error(transparent)]
     Limit(#[from] PushError),
-    /// Nobody is in the group.
+    /// The group has no open tunnel.
     #[error(
         "no open tunnel is in the group \"{0}\": tunnels join when they open, by PUT /v1/groups/{{group}}/tunnels/{{id}}, or by a join action"
     )]
@@ -64,40 +64,40 @@ pub enum NativeError {
     /// The tunnel is in too many groups.
     #[error(transparent)]
     TooManyGroups(#[from] TooManyGroups),
-    /// What the nodes share does not answer; nothing has been done.
+    /// The engine does not answer; nothing has been done.
     #[error("the gateway cannot ask its engine at present, nothing has been done: try again")]
     EngineAway,
-    /// A node did not answer; the others have done what they had to do.
+    /// A node did not answer; the others have executed the command.
     #[error(
         "a node that may have some of these tunnels did not answer; where something was to be done, the other nodes have done it: \
-         try again (it is given up within seconds)"
+         try again (within seconds it answers or is declared dead)"
     )]
     NodeAway,
 }
 
 impl Gateway {
-    /// Pushes to all targets, each once.
+    /// Pushes to all targets, once each.
     ///
     /// # Errors
     ///
-    /// If a limit forbids it, or nobody is meant; nothing has been sent then.
+    /// If a limit forbids it, or there are no targets; nothing has been sent then.
     pub async fn push_native(&self, tenant: &Arc<Tenant>, to: To, push: &PushRequest) -> Result<Report, NativeError> {
         self.check_push(tenant, named(&to) + push.except.len(), push.payload.len(), Instant::now())?;
-        self.order_all(tenant, to, &push.except, Command::from(&push.payload)).await
+        self.command_all(tenant, to, &push.except, Command::from(&push.payload)).await
     }
 
     /// Closes all targets.
     ///
     /// # Errors
     ///
-    /// If a limit forbids it, or nobody is meant; nothing has been closed then.
+    /// If a limit forbids it, or there are no targets; nothing has been closed then.
     pub async fn close_native(&self, tenant: &Arc<Tenant>, close: CloseRequest) -> Result<Report, NativeError> {
         let CloseRequest { to, except, reason } = close;
         self.check_push(tenant, named(&to) + except.len(), 0, Instant::now())?;
-        self.order_all(tenant, to, &except, close_order(reason.as_ref())).await
+        self.command_all(tenant, to, &except, close_command(reason.as_ref())).await
     }
 
-    async fn order_all(
+    async fn command_all(
         &self,
         tenant: &Arc<Tenant>,
         to: To,
@@ -112,7 +112,7 @@ impl Gateway {
         }
     }
 
-    /// Has each of `targets` do once what `command` says, wherever it is.
+    /// Executes `command` once on each of `targets`, on any node.
     async fn command_tunnels(
         &self,
         tenant: &Arc<Tenant>,
@@ -125,7 +125,7 @@ impl Gateway {
         let mut turns = Turns::shared(self.engine.lease_guard(), &self.turns, &tenant.id, targets.len());
         let mut frames = EncodedCommand::new(command, &self.metrics);
         let mut outcomes: Vec<Option<TargetOutcome>> = vec![];
-        let mut open = vec![];
+        let mut pending = vec![];
         for target in &targets {
             let Target::Tunnel(tunnel) = *target else {
                 outcomes.push(Some(TargetOutcome::Gone));
@@ -136,14 +136,14 @@ impl Gateway {
                 Sent::Accepted => Some(TargetOutcome::Accepted),
                 Sent::Slow => Some(TargetOutcome::Slow),
                 Sent::Closed => {
-                    open.push(PendingTarget { packet: 0, tunnel });
+                    pending.push(PendingTarget { packet: 0, tunnel });
                     None
                 }
             });
         }
-        // Others have their turn while the other nodes are asked.
+        // Other tenants get their turn while nodes are queried.
         drop((frames, turns));
-        let mut decided = self.decide(tenant.id.as_str(), &[command], open).await.into_iter();
+        let mut decided = self.decide(tenant.id.as_str(), &[command], pending).await.into_iter();
         let mut report = Report { targets: targets.len(), ..Report::default() };
         for (target, outcome) in targets.into_iter().zip(outcomes) {
             let outcome = outcome.unwrap_or_else(|| decided.next().expect("one for each that is not open here"));
@@ -166,7 +166,7 @@ impl Gateway {
             Action::User(user) => self.set_user(event_queue, &user).await,
             Action::Close(close) => {
                 self.check_push(tenant, 1, 0, Instant::now())?;
-                self.command_itself(event_queue, close_order(close.reason.as_ref()))
+                self.command_itself(event_queue, close_command(close.reason.as_ref()))
             }
             Action::Push(mut push) => match push.to.take() {
                 Some(to) => self.push_native(tenant, to, &push).await.map(drop),
@@ -178,7 +178,7 @@ impl Gateway {
         }
     }
 
-    /// Has the tunnel of `event_queue`, which is this node's, do what `command` says.
+    /// Executes `command` on the tunnel of `event_queue`, which is on this node.
     fn command_itself(&self, event_queue: &EventQueue, command: Command<'_>) -> Result<(), NativeError> {
         let mut frames = EncodedCommand::new(command, &self.metrics);
         let sent = self.push_one(&event_queue.tenant, event_queue.tunnel, &mut frames, Instant::now(), None);
@@ -196,17 +196,17 @@ impl Act for Gateway {
                 tunnel.id = %event_queue.tunnel,
                 tenant.id = %event_queue.tenant.id,
                 actions = actions.len(),
-                "actions of an answer are not done: the tenant has been taken out of the configuration",
+                "actions in a webhook response ignored: the tenant was removed from the configuration",
             );
         }
         for action in actions {
             Mark::Action.pass();
             if !lease_guard.valid_for(event_queue.incarnation).await {
-                // The tunnel is others' now, and so is what its business server asks for.
+                // Another node owns the tunnel now, with its actions.
                 return;
             }
             let word = action.as_str();
-            // In the middle of it, its tunnel may become others', who do what is asked for themselves.
+            // If another node takes the tunnel over midway, it repeats the action.
             let done = tokio::select! {
                 biased;
                 () = lease_guard.expired(event_queue.incarnation) => return,
@@ -221,7 +221,7 @@ impl Act for Gateway {
                         tenant.id = %event_queue.tenant.id,
                         action = word,
                         reason = %error,
-                        "an action of an answer could not be done",
+                        "an action in a webhook response failed",
                     );
                 }
             }
@@ -229,7 +229,7 @@ impl Act for Gateway {
     }
 }
 
-/// How many targets a request names.
+/// The number of targets that a request names.
 fn named(to: &To) -> usize {
     match to {
         To::Tunnels(tunnels) => tunnels.len(),
@@ -237,7 +237,7 @@ fn named(to: &To) -> usize {
     }
 }
 
-fn close_order(reason: Option<&Reason>) -> Command<'_> {
+fn close_command(reason: Option<&Reason>) -> Command<'_> {
     Command::Close(reason.map(|reason| reason.0.as_str()))
 }
 

@@ -1,4 +1,4 @@
-//! Pushing to tunnels, and closing them: every target is decided before the answer.
+//! Pushes to tunnels and closes them: the response comes after every target is decided.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -21,48 +21,48 @@ use crate::protocol::wafer::PushPacket;
 use crate::protocol::wafer::Target;
 use crate::tenant::Tenant;
 
-/// Why nothing of a push was done.
+/// Why a push failed.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum PushError {
     /// Too many tunnel ids in one request.
     #[error("{targets} tunnel ids in one push, the limit is {limit} (limits.max_push_targets): split it")]
     TooManyTargets {
-        /// How many there are.
+        /// Targets in the request.
         targets: usize,
-        /// How many there may be.
+        /// The limit.
         limit: usize,
     },
     /// The content does not fit into half an outbox.
     #[error("content of {actual_bytes} bytes, the limit is {limit_bytes} (half of tunnel.outbox_bytes)")]
     TooLarge {
-        /// How long it is.
+        /// Length of the content.
         actual_bytes: usize,
-        /// How long it may be.
+        /// The limit.
         limit_bytes: usize,
     },
-    /// Somebody who may have some of the targets could not be asked; what was done for the others is done.
+    /// A node that may hold some targets did not answer; the other targets have been served.
     #[error("{targets} targets could not be decided: a node or the engine does not answer, try again")]
     Unreachable {
-        /// How many.
+        /// Undecided targets.
         targets: usize,
     },
     /// Too many requests.
     #[error("more pushes than limits.pushes_per_sec allows, try again in {wait_ms} ms")]
     TooFast {
-        /// When there will be room, in milliseconds.
+        /// Time until there is room, in milliseconds.
         wait_ms: u64,
     },
 }
 
 impl Gateway {
-    /// Does what `packets` ask for, in order, and returns the ids that are no open tunnels of `tenant`: as they were given, in the
-    /// order given, once each.
+    /// Executes `packets` in order and returns the ids that are not open tunnels of `tenant`, as given, in order,
+    /// without repeats.
     ///
-    /// Pushes that come together are done together, so that each client's frames leave in one write.
+    /// Pushes that arrive together run together, so that each client's frames leave in one write.
     ///
     /// # Errors
     ///
-    /// If a limit forbids it: nothing has been done then. Or if it cannot be said for sure which targets are open elsewhere.
+    /// If a limit forbids it; nothing has been done then. Or if it is uncertain which targets are open on other nodes.
     pub async fn push(
         self: &Arc<Self>,
         tenant: Arc<Tenant>,
@@ -80,20 +80,20 @@ impl Gateway {
         self.push_elsewhere(id.as_str(), &packets, misses).await
     }
 
-    /// Asks the other nodes for what this one does not have, and returns the ids that nobody has, in the order given, once each.
+    /// Sends the rest to other nodes and returns the ids that are open nowhere, in order, without repeats.
     async fn push_elsewhere(
         &self,
         tenant: &str,
         packets: &[PushPacket],
         misses: Vec<Miss>,
     ) -> Result<Vec<Target>, PushError> {
-        let open = misses.iter().filter_map(|miss| match miss.target {
+        let pending = misses.iter().filter_map(|miss| match miss.target {
             Target::Tunnel(tunnel) => Some(PendingTarget { packet: miss.packet, tunnel }),
             Target::Foreign(_) => None,
         });
-        let open = open.collect();
+        let pending = pending.collect();
         let commands: Vec<Command<'_>> = packets.iter().map(|packet| Command::from(&packet.action)).collect();
-        let mut outcomes = self.decide(tenant, &commands, open).await.into_iter();
+        let mut outcomes = self.decide(tenant, &commands, pending).await.into_iter();
 
         let mut seen = HashSet::new();
         let mut invalid = vec![];
@@ -114,7 +114,7 @@ impl Gateway {
         if unreachable > 0 { Err(PushError::Unreachable { targets: unreachable }) } else { Ok(invalid) }
     }
 
-    /// Counts a target that was not reached here; who did reach it has counted it.
+    /// Counts a target that was not reached here; the node that reached it has counted it.
     pub(super) fn count_outcome(&self, outcome: TargetOutcome) {
         let deliveries = &self.metrics.deliveries;
         match outcome {
@@ -124,8 +124,8 @@ impl Gateway {
         }
     }
 
-    /// Does one push, as far as this node has its targets, and returns those that it has not. What it sends is written at once, or
-    /// queued for the connections that it adds to `queued`.
+    /// Runs a push on this node's tunnels and returns the other targets. Frames are written at once, or queued for the
+    /// connections added to `queued`.
     pub(super) async fn push_here(
         &self,
         tenant: &Arc<Tenant>,
@@ -155,7 +155,7 @@ impl Gateway {
         misses
     }
 
-    /// Has one tunnel do what a command asks for; [`Sent::Closed`] if it is not open here.
+    /// Executes a command on one tunnel; [`Sent::Closed`] if it is not open here.
     pub(super) fn push_one(
         &self,
         tenant: &Arc<Tenant>,
@@ -167,10 +167,10 @@ impl Gateway {
         self.find(tenant, id).map_or(Sent::Closed, |connection| self.execute(connection, frames, now, queued))
     }
 
-    /// An open tunnel of `tenant`. Another tenant's is as unknown as one that never was.
+    /// An open tunnel of `tenant`; a tunnel of another tenant counts as unknown.
     pub(super) fn find(&self, tenant: &Arc<Tenant>, id: TunnelId) -> Option<Arc<Connection<dyn Socket>>> {
         let connection = self.open.get(&id)?;
-        // One of an earlier life of this node is about to be closed: it is others'.
+        // Tunnels of an earlier incarnation belong to other nodes and are about to close.
         let is_own = Arc::ptr_eq(&connection.event_queue.tenant, tenant)
             && connection.event_queue.incarnation == self.engine.lease_guard().incarnation();
         is_own.then(|| Arc::clone(&connection))
@@ -182,7 +182,7 @@ impl Gateway {
         self.check_push(tenant, targets, longest.max().unwrap_or(0), now)
     }
 
-    /// Whether `tenant` may push so many bytes to so many named targets now.
+    /// Checks size, target and rate limits of a push.
     pub(super) fn check_push(
         &self,
         tenant: &Tenant,

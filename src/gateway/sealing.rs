@@ -1,7 +1,7 @@
-//! Connect URLs are sealed for one installation: another one with the same `ticket_key` does not open them.
+//! Seals connect URLs for one installation; another one with the same `ticket_key` cannot open them.
 //!
-//! The last release sealed them for all that have the key. While a node of it lives that is done here too, and what it has issued is
-//! good until it expires; the release after this one takes that away.
+//! The last release sealed with the shared key. While its nodes are alive this node does too, and it accepts such URLs
+//! until they expire; the next release removes this.
 
 use std::sync::Arc;
 
@@ -15,25 +15,25 @@ use crate::protocol::ticket::Ticket;
 /// Why a text cannot be opened.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Sealed {
-    /// It was sealed elsewhere, or changed.
+    /// Sealed by another installation, or altered.
     Elsewhere,
-    /// It is not known yet which installation this is.
+    /// The installation is not known yet.
     Perhaps,
 }
 
-/// The keys of this installation.
+/// The sealing keys of this installation.
 pub(super) struct Sealing {
     shared: Sealer,
     last: ArcSwapOption<(Arc<str>, Sealer)>,
 }
 
 impl Sealing {
-    /// Begins with the key that is derived from `ticket_key` only.
+    /// Starts with the key derived from `ticket_key` only.
     pub(super) fn new(shared: Sealer) -> Self {
         Self { shared, last: ArcSwapOption::empty() }
     }
 
-    /// The ticket as text.
+    /// Seals a ticket.
     pub(super) fn seal(&self, ticket: &Ticket, installation: &Installation) -> String {
         match installation {
             Installation::Known { ids, is_known_to_all: true, .. } => self.of(&ids[0]).seal(ticket),
@@ -41,7 +41,7 @@ impl Sealing {
         }
     }
 
-    /// Opens what a node of this installation has sealed.
+    /// Opens a ticket of this installation.
     pub(super) fn open(&self, text: &str, installation: &Installation) -> Result<Ticket, Sealed> {
         let shared = || self.shared.open(text);
         let opened = match installation {

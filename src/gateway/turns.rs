@@ -1,4 +1,4 @@
-//! Work on many tunnels is done in turns, so that one push to ten thousand holds up nobody else's; and tenants share the turns.
+//! Fair turns for work on many tunnels, so that a push to ten thousand delays no other tenant.
 
 use std::num::NonZero;
 
@@ -13,22 +13,22 @@ use crate::id::TenantId;
 use crate::lease_guard::LeaseGuard;
 use crate::marks::Mark;
 
-/// Tunnels that are served in one turn: a few hundred microseconds.
+/// Tunnels per turn: a few hundred microseconds.
 pub(super) const TURN: usize = 64;
-/// What goes to more tunnels than these shares turns with other tenants from the first one on.
+/// Work on more tunnels than these shares turns with other tenants from the start.
 const FEW: usize = 8;
 
-/// How many turns of long work there may be at a time, so that one tenant alone has as many as there are processors.
+/// Limit of concurrent turns; one tenant alone gets one per processor.
 pub(super) fn shared_turns() -> FairSemaphore<TenantId> {
     let processors = std::thread::available_parallelism().map_or(2, NonZero::get);
     FairSemaphore::of(2 * processors.max(2) as u64)
 }
 
-/// From so many bytes on, reading a request takes as long as a turn.
+/// From this size on, parsing a request takes as long as a turn.
 const LONG_BYTES: usize = 16 * 1024;
 
 impl Gateway {
-    /// Reads so many bytes that a tenant has sent: what takes long is done beside the tasks that serve all, in the tenant's turn.
+    /// Parses bytes of a tenant's request; a long one on a blocking thread, in the tenant's turn.
     pub async fn read<T: Send + 'static>(
         &self,
         tenant: &TenantId,
@@ -40,20 +40,20 @@ impl Gateway {
         }
         let turn = self.turns.acquire(tenant.clone(), 1).await;
         let done = spawn_blocking(move || {
-            // Also when its sender has hung up meanwhile, its turn lasts until it is done.
+            // The turn lasts until parsing is done, even if the sender has gone.
             let _turn = turn;
             read()
         });
         match done.await {
             Ok(read) => read,
             Err(failed) if failed.is_panic() => std::panic::resume_unwind(failed.into_panic()),
-            // The process ends, and with it the task that waits here.
+            // The runtime is shutting down, and this task with it.
             Err(_) => std::future::pending().await,
         }
     }
 }
 
-/// Where long work stands.
+/// Progress of long work.
 pub(super) struct Turns<'a> {
     lease_guard: &'a LeaseGuard,
     shared: Option<(&'a FairSemaphore<TenantId>, &'a TenantId)>,
@@ -63,12 +63,12 @@ pub(super) struct Turns<'a> {
 }
 
 impl<'a> Turns<'a> {
-    /// Before the first turn of work that is done in one.
+    /// Starts work that fits into one turn.
     pub(super) fn begin(lease_guard: &'a LeaseGuard) -> Self {
         Self { lease_guard, shared: None, turn: None, served: 0, now: Instant::now() }
     }
 
-    /// Before the first turn of a tenant's work on so many tunnels.
+    /// Starts a tenant's work on so many tunnels.
     pub(super) fn shared(
         lease_guard: &'a LeaseGuard,
         semaphore: &'a FairSemaphore<TenantId>,
@@ -78,8 +78,8 @@ impl<'a> Turns<'a> {
         Self { shared: (tunnels > FEW).then_some((semaphore, tenant)), ..Self::begin(lease_guard) }
     }
 
-    /// Waits until the next tunnel may be served, and returns the time: all others have their turn after each [`TURN`]. The node may
-    /// have been stopped before each turn, so that it has to ask whether its tunnels are still its own.
+    /// Waits until the next tunnel may be served and returns the time; yields after each [`TURN`]. The node may have
+    /// been paused before a turn, so the lease is checked again.
     pub(super) async fn next(&mut self) -> Instant {
         if self.served == TURN {
             self.turn = None;

@@ -1,30 +1,30 @@
-//! What tenants use on the other nodes: what those tell once a second, and what is remembered of nodes that are gone.
+//! Usage of tenants on other nodes: their per-second reports, and what is remembered of dead nodes.
 //!
-//! A node tells it as a JSON object of numbers. A name that begins with a space is no tenant's, and older versions pass it over.
+//! A report is a JSON object of numbers. Names that begin with a space are not tenants; older versions ignore them.
 
 use std::collections::HashMap;
 
-/// Tells which process it is, so that its connect URLs count for as long as they are good, also when it is gone.
+/// The process that reports: its connect URLs count until they expire, even after it is gone.
 const NODE: &str = " node";
-/// The tenant behind it has so many tunnels that are open, asked for, or wait for their close event to be settled.
+/// Tunnels of the tenant that are open, issued, or have a pending close event.
 const PENDING: &str = " pending ";
-/// So many connect URLs of the tenant behind it expire at the second that stands before it, those used up for others taken off.
+/// Connect URLs of the tenant by second of expiry, minus those used here for other nodes.
 const ISSUED: &str = " issued ";
-/// What is less than such a part of a limit, divided by the number of nodes, may be left out.
+/// Counts below this part of a limit, divided by the number of nodes, may be left out.
 const SMALL_PART: u64 = 64;
 
-/// What a tenant uses on one node.
+/// Usage of a tenant on one node.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct TenantUsage {
-    /// Tunnels that are open or have been asked for; see [`Usage::tunnels`](super::Usage::tunnels).
+    /// Tunnels open or issued; see [`Usage::tunnels`](super::Usage::tunnels).
     pub tunnels: i64,
-    /// The same, and those that wait for their close event to be settled.
+    /// The same, plus tunnels with a pending close event.
     pub pending: i64,
-    /// Of these, the connect URLs that wait for their clients, each with the second in which it expires.
+    /// The issued connect URLs among them, with their second of expiry.
     pub issued: Vec<(u64, i64)>,
 }
 
-/// What all tenants use on one node.
+/// Usage of all tenants on one node.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct NodeUsage {
     node: Option<i64>,
@@ -43,39 +43,39 @@ struct Known {
     is_gone: bool,
 }
 
-/// What a tenant uses on all other nodes.
+/// Usage of a tenant on all other nodes.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Elsewhere {
-    /// Tunnels that are open or have been asked for.
+    /// Tunnels open or issued.
     pub tunnels: i64,
-    /// The same, and those that wait for their close event to be settled.
+    /// The same, plus tunnels with a pending close event.
     pub pending: i64,
 }
 
-/// Whether `count` is worth telling, when all nodes together may have `limit`.
+/// Whether `count` must be reported, under a `limit` for all nodes together.
 pub fn matters(count: i64, limit: u64, nodes: u32) -> bool {
     count != 0 && count.unsigned_abs().saturating_mul(SMALL_PART * u64::from(nodes)) >= limit
 }
 
 impl NodeUsage {
-    /// Of the process `node`, so far nothing.
+    /// An empty report of process `node`.
     pub fn of(node: i64) -> Self {
         Self { node: Some(node), tenants: HashMap::new() }
     }
 
-    /// Whether it is of the process `node`.
+    /// Whether it is a report of process `node`.
     pub fn is_of(&self, node: i64) -> bool {
         self.node == Some(node)
     }
 
-    /// Adds what a tenant uses there.
+    /// Adds the usage of a tenant.
     pub fn add(&mut self, tenant: &str, usage: TenantUsage) {
         if usage != TenantUsage::default() {
             self.tenants.insert(tenant.to_owned(), usage);
         }
     }
 
-    /// As the other nodes read it.
+    /// Encodes the report.
     pub fn write(&self) -> String {
         let mut numbers: HashMap<String, i64> = self.node.map(|node| (NODE.to_owned(), node)).into_iter().collect();
         for (tenant, TenantUsage { tunnels, pending, issued }) in &self.tenants {
@@ -86,7 +86,7 @@ impl NodeUsage {
         serde_json::to_string(&numbers).expect("strings and numbers always serialise")
     }
 
-    /// Reads what [`write`](Self::write) wrote, here or in another version; nothing of what is something else.
+    /// Parses a report of this or another version; invalid parts are ignored.
     pub fn read(text: &str) -> Self {
         let numbers: HashMap<String, i64> = serde_json::from_str(text).unwrap_or_default();
         let mut usage = Self::default();
@@ -110,7 +110,7 @@ impl NodeUsage {
         self.tenants.entry(tenant.to_owned()).or_default()
     }
 
-    /// Nothing is left but the connect URLs that have not expired.
+    /// Keeps only connect URLs that have not expired.
     fn keep_issued(&mut self, now_unix_secs: u64) {
         self.tenants.retain(|_, usage| {
             usage.issued.retain(|(expiry, _)| *expiry >= now_unix_secs);
@@ -122,17 +122,17 @@ impl NodeUsage {
 }
 
 impl OtherNodes {
-    /// Takes what the others tell, and returns what tenants use there. A node that does not tell any more is gone, and its tunnels
-    /// with it, if `is_complete`; else the others have a moment to tell again what the engine has lost.
+    /// Takes the reports of other nodes and returns the usage per tenant. If `is_complete`, a node without a report is
+    /// dead and its tunnels are gone; else it may still report again after a loss of data.
     pub fn hear(
         &mut self,
-        told: impl IntoIterator<Item = NodeUsage>,
+        reports: impl IntoIterator<Item = NodeUsage>,
         is_complete: bool,
         now_unix_secs: u64,
     ) -> HashMap<String, Elsewhere> {
         let mut elsewhere = HashMap::new();
         let mut present = Vec::new();
-        for usage in told {
+        for usage in reports {
             sum(&usage, &mut elsewhere);
             if let Some(node) = usage.node {
                 present.push(node);
@@ -198,11 +198,11 @@ mod tests {
     #[test]
     fn connect_urls_of_a_node_that_is_gone_count_until_they_expire() {
         let mut others = OtherNodes::default();
-        // Of its seven tunnels two are open, and five wait for their clients.
+        // Two of its seven tunnels are open, and five are issued.
         others.hear([node(1, 7, 9, &[(160, 3), (168, 2)])], true, 100);
 
         assert_eq!(shop(&others.hear([], true, 108)), (5, 5));
-        // One of them has opened on another node, where it is one less until its URL expires.
+        // One of them has opened on another node, which counts -1 until its URL expires.
         assert_eq!(shop(&others.hear([node(2, 0, 0, &[(160, -1)])], true, 109)), (5, 5));
         assert_eq!(shop(&others.hear([], true, 161)), (2, 2));
         assert_eq!(shop(&others.hear([], true, 169)), (0, 0));

@@ -1,4 +1,4 @@
-//! Records on their way to Redis, and those of the dead on their way to a survivor.
+//! Writes this node's records to Redis, and takes over those of dead nodes.
 
 use std::time::Duration;
 
@@ -19,13 +19,13 @@ use crate::id::TunnelId;
 use crate::metrics::WebhookResult;
 use crate::protocol::close::CloseReason;
 
-/// How long to wait before changes that were not taken are offered again, if nobody says that Redis is back.
+/// Wait before unwritten changes are tried again, unless Redis comes back earlier.
 pub(super) const WRITE_RETRY: Duration = Duration::from_millis(500);
-/// Longest that the renewal of the lease is kept waiting by records of the dead; the rest is read after the next one.
+/// Time limit for taking over dead nodes' records per renewal; the rest follows after the next one.
 const ADOPT_FOR: Duration = Duration::from_secs(1);
 
 impl RedisEngine {
-    /// Writes changes of this node's records as they come, until it is dropped.
+    /// Writes record changes of this node, until dropped.
     pub(super) async fn write_records(&self) {
         loop {
             let changed = self.records.changed.notified();
@@ -33,13 +33,13 @@ impl RedisEngine {
                 changed.await;
             }
             if !self.holds_lease() || !self.find_surplus().await || !self.holds_lease() || !self.write_some().await {
-                // Either way it is tried again.
+                // A timeout and a notification both lead to a retry.
                 let _ = timeout(WRITE_RETRY, self.came_back.notified()).await;
             }
         }
     }
 
-    /// Finds what Redis has again of this node's records, and says whether it could be looked for.
+    /// Reads this node's records in Redis, to find those that must be deleted; false if that failed.
     async fn find_surplus(&self) -> bool {
         if !self.records.has_surplus() {
             return true;
@@ -67,7 +67,7 @@ impl RedisEngine {
         }
     }
 
-    /// Reads a part of a hash: where it goes on, 0 at its end, and fields with their values.
+    /// Reads part of a hash: the next cursor, 0 at the end, and fields with values.
     pub(super) async fn scan<T: FromRedisValue>(
         &self,
         hash: &str,
@@ -78,7 +78,7 @@ impl RedisEngine {
         self.call(&scan).await
     }
 
-    /// Writes some of what is to be written, and says whether Redis took it.
+    /// Writes a batch of changes; false if that failed.
     pub(super) async fn write_some(&self) -> bool {
         let changes =
             InHand { engine: self, changes: self.records.take(), incarnation: self.lease_guard.incarnation() };
@@ -112,7 +112,7 @@ impl RedisEngine {
         Ok(())
     }
 
-    /// Takes over the records of the dead, one set after the other. What fails is left for the next renewal.
+    /// Takes over the records of dead nodes, set by set. The next renewal repeats what failed.
     pub(super) async fn adopt(&self, sets: &[NodeId], member: &dyn ClusterNode) {
         let adopted = async {
             for set in sets {
@@ -122,24 +122,26 @@ impl RedisEngine {
                 }
                 if self.leftover.is_for_others(*set, member.configuration(), Instant::now()) {
                     if let Err(error) = self.hand_on(*set).await {
-                        tracing::debug!(node = %set, %error, "what is left of a node is not handed on yet");
+                        tracing::debug!(node = %set, %error, "the rest of a dead node's records is not handed on yet");
                     }
                     continue;
                 }
                 match self.adopt_set(*set, member).await {
                     Ok(0) => {}
-                    Ok(tunnels) => tracing::warn!(node = %set, tunnels, "ended the tunnels of a node that is gone"),
-                    Err(error) => tracing::warn!(node = %set, %error, "could not take over the tunnels of a node yet"),
+                    Ok(tunnels) => tracing::warn!(node = %set, tunnels, "closed the tunnels of a dead node"),
+                    Err(error) => {
+                        tracing::warn!(node = %set, %error, "could not take over the tunnels of a dead node yet")
+                    }
                 }
             }
         };
         if timeout(ADOPT_FOR, adopted).await.is_err() {
-            tracing::debug!("the records of a dead node take longer");
+            tracing::debug!("the records of a dead node take more than one renewal");
         }
     }
 
-    /// Moves the records of a set into this node's own, a chunk at a time, and has their tunnels' stories ended. Those whose tenants it
-    /// does not know are left to a node that does.
+    /// Moves the records of a set into this node's own, in batches, and finishes their close events. Records of unknown
+    /// tenants stay for a node that knows them.
     async fn adopt_set(&self, set: NodeId, member: &dyn ClusterNode) -> Result<usize, RedisError> {
         self.past.takes_over(set);
         let key = self.keys.records(set);
@@ -153,8 +155,8 @@ impl RedisEngine {
             }
             tunnels += chunk.adopted.len();
             pass.left += chunk.left;
-            // First they are written in this node's name, then they are taken from the dead one's: if this node dies in between, the
-            // next one finds them twice, with one id for the close event.
+            // Write before deleting: if this node dies in between, the next one finds both copies, with the same id of
+            // the close event.
             chunk.adopted.into_iter().for_each(|(tunnel, record)| member.adopt(tunnel, record));
             self.write_adopted().await?;
             if !chunk.done.is_empty() {
@@ -173,29 +175,29 @@ impl RedisEngine {
             if next == 0 {
                 break;
             }
-            // What is left stays there: a renewal that has no time for all of it does not begin again.
+            // Remaining records stay in place: the next renewal resumes here.
             self.leftover.reached(set, pass);
         }
         if pass.left == 0 {
             self.dismiss(set).await?;
             return Ok(tunnels);
         }
-        self.clear_places(set).await?;
+        self.clear_entries(set).await?;
         self.hand_on(set).await?;
         if self.leftover.left(set, pass.configuration, Instant::now()) {
             tracing::warn!(
                 node = %set,
                 tunnels = pass.left,
-                "this node does not know the tenants of these tunnels of a node that is gone: their closes are left to one that does",
+                "tenants of these tunnels of a dead node are unknown here: their close events are left to other nodes",
             );
         }
         Ok(tunnels)
     }
 
-    /// Finds out what is to be done with a record.
+    /// Decides what to do with a record.
     fn sort_in(&self, tunnel: String, bytes: &[u8], member: &dyn ClusterNode, chunk: &mut Chunk) {
         let (Ok(id), Some(record)) = (tunnel.parse::<TunnelId>(), Record::read(bytes)) else {
-            tracing::error!(tunnel, "the record of a tunnel cannot be read: its close event is lost");
+            tracing::error!(tunnel, "invalid record of a tunnel: its close event is lost");
             self.metrics.webhook("close", WebhookResult::Final);
             return chunk.done.push(tunnel);
         };
@@ -212,24 +214,24 @@ impl RedisEngine {
                     chunk.ended.push((tunnel, Record { closed: Some(closed), ..record }));
                 }
             }
-            Heir::Nobody => {
-                tracing::warn!(tunnel.id = %id, tenant.id = record.tenant, "event given up: no node has known its tenant in time");
+            Heir::None => {
+                tracing::warn!(tunnel.id = %id, tenant.id = record.tenant, "event given up: no node knew its tenant in time");
                 self.metrics.webhook("close", WebhookResult::Expired);
                 chunk.done.push(tunnel);
             }
         }
     }
 
-    /// Others may know what this node does not.
+    /// Releases a set for nodes that may know its tenants.
     async fn hand_on(&self, set: NodeId) -> Result<(), RedisError> {
         let mut hand_on = self.nodes_script(scripts::HAND_ON);
         hand_on.arg(self.me().to_string()).arg(set.to_string());
         self.call::<i64>(&hand_on).await.map(drop)
     }
 
-    /// Nothing is left of the records of `set`.
+    /// Removes a set without records.
     async fn dismiss(&self, set: NodeId) -> Result<(), RedisError> {
-        self.clear_places(set).await?;
+        self.clear_entries(set).await?;
         let mut dismiss = self.nodes_script(scripts::DISMISS);
         dismiss.arg(self.me().to_string()).arg(set.to_string());
         self.call::<i64>(&dismiss).await?;
@@ -238,7 +240,7 @@ impl RedisEngine {
         Ok(())
     }
 
-    /// Forgets a set that had been emptied before, and is there again since Redis went back.
+    /// Deletes a set that was emptied before, and is back since Redis went back in time.
     async fn clear_past(&self, set: NodeId) {
         let cleared = async {
             self.call::<i64>(redis::cmd("DEL").arg(self.keys.records(set))).await?;
@@ -246,10 +248,10 @@ impl RedisEngine {
         };
         match cleared.await {
             Ok(()) => {
-                tracing::info!(node = %set, "Redis went back: what it has again of a node that is gone is deleted");
+                tracing::info!(node = %set, "Redis went back: deleted restored records of a dead node");
             }
             Err(error) => {
-                tracing::debug!(node = %set, %error, "what is there again of a node that is gone is still there");
+                tracing::debug!(node = %set, %error, "restored records of a dead node could not be deleted");
             }
         }
     }
@@ -265,20 +267,20 @@ impl RedisEngine {
     }
 }
 
-/// Some records of a dead node.
+/// A batch of records of a dead node.
 #[derive(Default)]
 struct Chunk {
-    /// Those that are this node's now.
+    /// Records that this node takes over.
     adopted: Vec<(TunnelId, Record)>,
-    /// Those that need not stand there any more.
+    /// Tunnels to delete from the set.
     done: Vec<String>,
-    /// How many are left to other nodes.
+    /// The number of records left to other nodes.
     left: usize,
-    /// Those of them whose end is to be noted.
+    /// Records left to others that still need their end recorded.
     ended: Vec<(String, Record)>,
 }
 
-/// Changes that are being written: they go back if they are not.
+/// Changes being written; returned on drop unless done.
 struct InHand<'a> {
     engine: &'a RedisEngine,
     changes: Changes,

@@ -1,4 +1,4 @@
-//! What an operator can do about an error of Redis: in words, and without the password.
+//! Explains errors of Redis to operators, without the password.
 
 use std::fmt;
 
@@ -7,10 +7,10 @@ use redis::RedisError;
 use super::sentinel;
 use crate::tls::failure;
 
-/// An error with advice.
+/// Displays an error with advice.
 pub(super) struct Advised<'a>(pub(super) &'a RedisError);
 
-/// What errors have in common that no kind tells, and the advice.
+/// Known parts of error texts that have no error kind, with advice.
 const ADVICE: [(&str, &str); 8] = [
     (
         sentinel::WANTS_PASSWORD,
@@ -22,14 +22,14 @@ const ADVICE: [(&str, &str); 8] = [
     ("no permissions", LACKS_RIGHT),
     ("user executing the script can't", LACKS_RIGHT),
     ("Parse error", "what is there does not speak Redis (without TLS, or with it: redis:// or rediss://)"),
-    // Of the nodes of a cluster the client tells the words only; the rest of them says what is wrong.
+    // A Cluster error holds only text; the full text says what is wrong.
     ("invalid peer certificate", "the certificate of a Redis node cannot be verified"),
 ];
 
 const LACKS_RIGHT: &str = "the user in engine.redis_url lacks a right, deploy/README.md names all it needs";
 
 impl Advised<'_> {
-    /// Whether Redis is there and says no to this user.
+    /// Whether Redis denies this user a command.
     pub(super) fn is_right_missing(&self) -> bool {
         advice(&self.0.to_string()) == Some(LACKS_RIGHT)
     }

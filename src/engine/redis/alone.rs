@@ -1,40 +1,39 @@
-//! Whether a node goes on that gets no answer from its engine.
+//! Whether a node keeps serving while its engine does not answer.
 //!
-//! It cannot know whether the engine is away for all, and nobody has been declared dead, or for itself alone, and others end its
-//! tunnels after a lease. Nodes share nothing else, so it has to be one or the other: it goes on, since an engine that is away must
-//! stop no tunnel, and what it says behind the `close` of another node is the price in the second case. That is so only for a node
-//! that never fell silent: one that was stopped for longer than its lease says nothing before it has an answer.
+//! The node cannot tell an outage of Redis from its own isolation, after which others take over its tunnels. It keeps
+//! serving, so that an outage closes no tunnel; the cost is events after another node's `close`. A node that was paused
+//! for longer than its lease stays silent until Redis answers.
 
 use std::time::Duration;
 
 use crate::lease_guard::LeaseGuard;
 
-/// How long such a node goes on after it has asked in vain: longer than until it knows about the next time, shorter than a lease.
+/// Grace period after a failed renewal: longer than one renewal interval plus its timeout, shorter than the lease.
 const ALONE_FOR: Duration = Duration::from_secs(5);
 
-/// A question to the engine.
+/// The start of one renewal.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Asked {
-    /// In which life of this node.
+pub(super) struct RenewalStart {
+    /// The incarnation of this node.
     pub(super) incarnation: u32,
-    /// When, as [`LeaseGuard::now`] counts. What happens afterwards may come after a long time: the process may be stopped.
+    /// Start time as [`LeaseGuard::now`] counts; the process may be paused afterwards.
     pub(super) at: Duration,
-    /// Whether the node might speak then.
-    was_open: bool,
+    /// Whether the lease guard was valid then.
+    was_valid: bool,
 }
 
-impl Asked {
-    /// It is asked now.
+impl RenewalStart {
+    /// Records the start of a renewal.
     pub(super) fn now(lease_guard: &LeaseGuard) -> Self {
         let at = lease_guard.now();
-        Self { incarnation: lease_guard.incarnation(), at, was_open: lease_guard.is_valid() }
+        Self { incarnation: lease_guard.incarnation(), at, was_valid: lease_guard.is_valid() }
     }
 }
 
-/// Whether this node is on its own.
+/// Tracks renewals without an answer.
 #[derive(Debug)]
 pub(super) struct Alone {
-    /// Whether it has gone on without a break since the engine last answered; so it does when it has nothing to speak for yet.
+    /// Whether the lease guard has stayed valid since the last answer; also true before the first lease.
     has_gone_on: bool,
 }
 
@@ -45,16 +44,16 @@ impl Default for Alone {
 }
 
 impl Alone {
-    /// The engine has not answered, or does not know whether this node lives.
-    pub(super) fn goes_on(&mut self, lease_guard: &LeaseGuard, asked: &Asked) {
-        let until = asked.at + ALONE_FOR;
-        self.has_gone_on |= asked.was_open && lease_guard.now() < until;
+    /// Extends the lease guard by the grace period after a failed or doubtful renewal.
+    pub(super) fn goes_on(&mut self, lease_guard: &LeaseGuard, start: &RenewalStart) {
+        let until = start.at + ALONE_FOR;
+        self.has_gone_on |= start.was_valid && lease_guard.now() < until;
         if self.has_gone_on {
-            lease_guard.extend(asked.incarnation, until);
+            lease_guard.extend(start.incarnation, until);
         }
     }
 
-    /// The engine has answered that it lives.
+    /// Resets after a confirmed renewal.
     pub(super) fn is_over(&mut self) {
         self.has_gone_on = false;
     }
@@ -66,7 +65,7 @@ mod tests {
 
     const LEASE: Duration = Duration::from_secs(8);
 
-    /// A node whose lease has just been renewed.
+    /// A node with a fresh lease.
     fn living() -> (LeaseGuard, Alone) {
         let (lease_guard, mut alone) = (LeaseGuard::expired_already(), Alone::default());
         alone.is_over();
@@ -74,18 +73,18 @@ mod tests {
         (lease_guard, alone)
     }
 
-    /// The engine is asked, in vain, which takes a second.
-    async fn asks_in_vain(lease_guard: &LeaseGuard, alone: &mut Alone) {
-        let asked = Asked::now(lease_guard);
+    /// A renewal that fails after a second.
+    async fn fails_to_renew(lease_guard: &LeaseGuard, alone: &mut Alone) {
+        let start = RenewalStart::now(lease_guard);
         tokio::time::advance(Duration::from_secs(1)).await;
-        alone.goes_on(lease_guard, &asked);
+        alone.goes_on(lease_guard, &start);
     }
 
     #[tokio::test(start_paused = true)]
     async fn one_that_asks_in_vain_goes_on() {
         let (lease_guard, mut alone) = living();
         for _ in 0..100 {
-            asks_in_vain(&lease_guard, &mut alone).await;
+            fails_to_renew(&lease_guard, &mut alone).await;
             assert!(lease_guard.is_valid());
             tokio::time::advance(Duration::from_secs(1)).await;
         }
@@ -96,23 +95,23 @@ mod tests {
         let (lease_guard, mut alone) = living();
         tokio::time::advance(2 * LEASE).await;
         for _ in 0..10 {
-            asks_in_vain(&lease_guard, &mut alone).await;
+            fails_to_renew(&lease_guard, &mut alone).await;
             assert!(!lease_guard.is_valid());
         }
 
         let (lease_guard, mut alone) = living();
-        let asked = Asked::now(&lease_guard);
+        let start = RenewalStart::now(&lease_guard);
         tokio::time::advance(2 * LEASE).await;
-        alone.goes_on(&lease_guard, &asked);
+        alone.goes_on(&lease_guard, &start);
         assert!(!lease_guard.is_valid(), "it was stopped while it waited");
-        asks_in_vain(&lease_guard, &mut alone).await;
+        fails_to_renew(&lease_guard, &mut alone).await;
         assert!(!lease_guard.is_valid());
     }
 
     #[tokio::test(start_paused = true)]
     async fn one_that_has_no_tunnels_yet_answers_what_it_is_asked() {
         let (lease_guard, mut alone) = (LeaseGuard::expired_already(), Alone::default());
-        asks_in_vain(&lease_guard, &mut alone).await;
+        fails_to_renew(&lease_guard, &mut alone).await;
         assert!(lease_guard.is_valid());
     }
 }

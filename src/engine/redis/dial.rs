@@ -1,4 +1,4 @@
-//! Connections to Redis that are no sockets: in a simulation the network is simulated too, and Redis at its other end.
+//! Connections to a simulated Redis, without sockets.
 
 use std::fmt;
 use std::io;
@@ -7,17 +7,17 @@ use std::sync::Arc;
 use tokio::io::AsyncRead;
 use tokio::io::AsyncWrite;
 
-/// What carries one connection.
+/// The byte stream of one connection.
 pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
-/// Makes connections.
+/// Opens connections.
 #[derive(Clone)]
 pub struct Dial(Arc<dyn Fn() -> io::Result<Box<dyn Stream>> + Send + Sync>);
 
 impl Dial {
-    /// Each connection is what `dial` returns.
+    /// Opens each connection with `dial`.
     pub fn new(dial: impl Fn() -> io::Result<Box<dyn Stream>> + Send + Sync + 'static) -> Self {
         Self(Arc::new(dial))
     }

@@ -1,4 +1,4 @@
-//! Which nodes have tunnels of a group or a user, in Redis: each node writes its own part, and who takes over a dead one clears that.
+//! The group index in Redis: each node writes its own entries, and the successor of a dead node clears them.
 
 use std::collections::HashSet;
 use std::sync::atomic::Ordering;
@@ -15,7 +15,7 @@ use super::SETTLED_AFTER;
 use super::adoption::WRITE_RETRY;
 use super::away;
 use super::group_index_state::Changes;
-use super::group_index_state::Place;
+use super::group_index_state::IndexEntry;
 use super::link::CALL_TIMEOUT;
 use super::scripts;
 use crate::engine::Announcement;
@@ -31,7 +31,7 @@ impl GroupIndex for RedisEngine {
         if self.has_left.load(Ordering::Acquire) {
             return Err(EngineError);
         }
-        let (hold, is_written) = self.places.enter((tenant.into(), audience.clone()));
+        let (hold, is_written) = self.index.reserve((tenant.into(), audience.clone()));
         if let Some(is_written) = is_written {
             let written = timeout(CALL_TIMEOUT, is_written).await;
             written.map_err(|_| EngineError)?.map_err(|_| EngineError)?;
@@ -40,116 +40,117 @@ impl GroupIndex for RedisEngine {
     }
 
     fn withdraw(&self, tenant: &str, audience: &Audience) {
-        self.places.emptied((tenant.into(), audience.clone()));
+        self.index.vacate((tenant.into(), audience.clone()));
     }
 
     async fn nodes_with(&self, tenant: &str, audience: &Audience) -> Result<Vec<NodeId>, EngineError> {
         let mut command = redis::cmd("HKEYS");
-        command.arg(self.keys.homes(&self.keys.place(tenant, audience)));
-        let homes: Vec<String> = self.call(&command).await.map_err(away)?;
-        // Asked for afterwards: if the data was lost before, its age tells.
+        command.arg(self.keys.index(&self.keys.index_entry(tenant, audience)));
+        let nodes_listed: Vec<String> = self.call(&command).await.map_err(away)?;
+        // Read the nodes last: their data age shows a loss before the first read.
         let (nodes, unsure) = self.living().await?;
         if self.past.is_doubtful(Instant::now(), SETTLED_AFTER) || self.is_on_another_connection() {
-            // What a node has written last may be missing.
+            // Recent entries may be missing, so return all nodes.
             return Ok(nodes);
         }
-        let homes: HashSet<NodeId> = homes.iter().filter_map(|home| home.parse().ok()).chain(unsure).collect();
-        Ok(nodes.into_iter().filter(|node| homes.contains(node)).collect())
+        let nodes_listed: HashSet<NodeId> =
+            nodes_listed.iter().filter_map(|node| node.parse().ok()).chain(unsure).collect();
+        Ok(nodes.into_iter().filter(|node| nodes_listed.contains(node)).collect())
     }
 }
 
 impl RedisEngine {
-    /// Writes where this node has tunnels as they come and go, until it is dropped.
-    pub(super) async fn write_homes(&self, member: &dyn ClusterNode) {
+    /// Writes index changes of this node, until dropped.
+    pub(super) async fn write_index(&self, member: &dyn ClusterNode) {
         loop {
-            let changed = self.places.changed.notified();
-            if self.places.is_idle() {
+            let changed = self.index.changed.notified();
+            if self.index.is_idle() {
                 changed.await;
             }
-            while let Some((dead, places)) = self.places.withdrawn() {
-                self.withdraw(dead, &self.names(&places)).await;
+            while let Some((dead, entries)) = self.index.withdrawn() {
+                self.withdraw(dead, &self.names(&entries)).await;
             }
-            if self.places.look_for_surplus()
-                && let Err(error) = self.find_places().await
+            if self.index.look_for_surplus()
+                && let Err(error) = self.scan_entries().await
             {
                 tracing::debug!(%error, "groups and users could not be compared");
-                self.places.surplus_is_left();
+                self.index.surplus_is_left();
                 self.wait_to_retry().await;
             }
-            let changes = self.places.take(|(tenant, audience)| member.has_tunnels(tenant, audience));
+            let changes = self.index.take(|(tenant, audience)| member.has_tunnels(tenant, audience));
             let way = self.way();
-            match self.write_places(&changes).await {
-                Ok(()) if self.way() == way => self.places.done(changes),
-                // Half of it may be in one Redis and half in another, which has the rest as it was before.
-                Ok(()) => self.places.back(changes),
+            match self.write_entries(&changes).await {
+                Ok(()) if self.way() == way => self.index.done(changes),
+                // A failover in between may have split the write over two servers.
+                Ok(()) => self.index.back(changes),
                 Err(error) => {
                     tracing::debug!(%error, "groups and users could not be written");
-                    self.places.back(changes);
+                    self.index.back(changes);
                     self.wait_to_retry().await;
                 }
             }
         }
     }
 
-    /// Takes back what was written in the name of a life that was over: whoever took over may have cleared its places before.
-    async fn withdraw(&self, dead: NodeId, places: &[String]) {
-        while self.remove(dead, places).await.is_err() {
+    /// Removes entries written in the name of an ended incarnation, which its successor may have missed.
+    async fn withdraw(&self, dead: NodeId, entries: &[String]) {
+        while self.remove(dead, entries).await.is_err() {
             self.wait_to_retry().await;
         }
     }
 
     pub(super) async fn wait_to_retry(&self) {
-        // Either way it is tried again.
+        // A timeout and a notification both lead to a retry.
         let _ = timeout(WRITE_RETRY, self.came_back.notified()).await;
     }
 
-    /// Completes when Redis knows all there is to know of places.
-    pub(super) async fn until_places_are_written(&self) {
+    /// Waits until all index changes are written.
+    pub(super) async fn until_index_is_written(&self) {
         loop {
-            let written = self.places.written.notified();
-            if self.places.is_written() {
+            let written = self.index.written.notified();
+            if self.index.is_written() {
                 return;
             }
             written.await;
         }
     }
 
-    /// What is in the index of places stands in the node's own list too, so that it can be cleared when the node dies.
-    async fn write_places(&self, changes: &Changes) -> Result<(), RedisError> {
+    /// Writes the node's own list before the index and deletes from it after, so that a successor finds every entry.
+    async fn write_entries(&self, changes: &Changes) -> Result<(), RedisError> {
         let (me, number) = (self.me(), changes.number);
-        let list = self.keys.places(me);
+        let list = self.keys.index_entries(me);
         let (put, delete) = (self.names(&changes.put), self.names(&changes.delete));
         if !put.is_empty() {
             let mut command = redis::cmd("HSET");
             command.arg(&list);
-            for place in &put {
-                command.arg(place).arg(number);
+            for entry in &put {
+                command.arg(entry).arg(number);
             }
             self.call::<i64>(&command).await?;
-            let commands = put.iter().map(|place| {
+            let commands = put.iter().map(|entry| {
                 let mut command = redis::cmd("HSET");
-                command.arg(self.keys.homes(place)).arg(me.to_string()).arg(number);
+                command.arg(self.keys.index(entry)).arg(me.to_string()).arg(number);
                 command
             });
             self.call_all(commands.collect()).await?;
         }
         if !delete.is_empty() {
             let me = [me.to_string()];
-            let commands = delete.iter().map(|place| take_out(&self.keys.homes(place), number, &me));
+            let commands = delete.iter().map(|entry| take_out(&self.keys.index(entry), number, &me));
             self.call_all(commands.collect()).await?;
             self.call::<i64>(&take_out(&list, number, &delete)).await?;
         }
         Ok(())
     }
 
-    /// Forgets where a dead node had tunnels.
-    pub(super) async fn clear_places(&self, dead: NodeId) -> Result<(), RedisError> {
-        let list = self.keys.places(dead);
+    /// Deletes the index entries of a dead node.
+    pub(super) async fn clear_entries(&self, dead: NodeId) -> Result<(), RedisError> {
+        let list = self.keys.index_entries(dead);
         let mut cursor = 0;
         loop {
             let (next, fields) = self.scan::<u64>(&list, cursor).await?;
-            let places: Vec<String> = fields.into_iter().map(|(place, _)| place).collect();
-            self.remove(dead, &places).await?;
+            let entries: Vec<String> = fields.into_iter().map(|(entry, _)| entry).collect();
+            self.remove(dead, &entries).await?;
             cursor = next;
             if cursor == 0 {
                 return Ok(());
@@ -157,13 +158,16 @@ impl RedisEngine {
         }
     }
 
-    /// Finds what Redis has again of this node's places.
-    async fn find_places(&self) -> Result<(), RedisError> {
-        let list = self.keys.places(self.me());
+    /// Reads this node's list in Redis, to find entries that must be deleted.
+    async fn scan_entries(&self) -> Result<(), RedisError> {
+        let list = self.keys.index_entries(self.me());
         let mut cursor = 0;
         loop {
             let (next, fields) = self.scan::<u64>(&list, cursor).await?;
-            fields.iter().filter_map(|(place, _)| self.keys.read_place(place)).for_each(|at| self.places.found(at));
+            fields
+                .iter()
+                .filter_map(|(entry, _)| self.keys.read_index_entry(entry))
+                .for_each(|at| self.index.found(at));
             cursor = next;
             if cursor == 0 {
                 return Ok(());
@@ -171,23 +175,23 @@ impl RedisEngine {
         }
     }
 
-    /// Removes `places` of a dead node, whenever they were written.
-    async fn remove(&self, dead: NodeId, places: &[String]) -> Result<(), RedisError> {
-        if places.is_empty() {
+    /// Removes `entries` of a dead node, whatever change wrote them.
+    async fn remove(&self, dead: NodeId, entries: &[String]) -> Result<(), RedisError> {
+        if entries.is_empty() {
             return Ok(());
         }
-        let commands = places.iter().map(|place| {
+        let commands = entries.iter().map(|entry| {
             let mut command = redis::cmd("HDEL");
-            command.arg(self.keys.homes(place)).arg(dead.to_string());
+            command.arg(self.keys.index(entry)).arg(dead.to_string());
             command
         });
         self.call_all(commands.collect()).await?;
-        self.call::<i64>(redis::cmd("HDEL").arg(self.keys.places(dead)).arg(places)).await?;
+        self.call::<i64>(redis::cmd("HDEL").arg(self.keys.index_entries(dead)).arg(entries)).await?;
         Ok(())
     }
 
-    fn names(&self, places: &[Place]) -> Vec<String> {
-        places.iter().map(|(tenant, audience)| self.keys.place(tenant, audience)).collect()
+    fn names(&self, entries: &[IndexEntry]) -> Vec<String> {
+        entries.iter().map(|(tenant, audience)| self.keys.index_entry(tenant, audience)).collect()
     }
 
     async fn call_all(&self, commands: Vec<Cmd>) -> Result<(), RedisError> {

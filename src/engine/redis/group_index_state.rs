@@ -1,5 +1,5 @@
-//! Which groups and users have tunnels on this node, and what Redis knows of it: bookkeeping, written by one task in the order of
-//! its changes.
+//! The groups and users with tunnels on this node, and which of them Redis lists. Pure bookkeeping; one task writes
+//! changes in order.
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -12,142 +12,142 @@ use tokio::sync::oneshot;
 use crate::id::NodeId;
 use crate::protocol::native::Audience;
 
-/// Most places that travel in one go.
+/// Index entries per batch.
 const CHUNK: usize = 200;
 
-/// A group or a user, and whose.
-pub(super) type Place = (Box<str>, Audience);
+/// A group or user of a tenant.
+pub(super) type IndexEntry = (Box<str>, Audience);
 
-/// The places of one life of this node.
+/// The index entries of one incarnation of this node.
 #[derive(Default)]
-pub(super) struct Places {
+pub(super) struct IndexState {
     state: Mutex<State>,
-    /// Told when there is something to write.
+    /// Notified when there are changes to write.
     pub(super) changed: Notify,
-    /// Told when something has been written.
+    /// Notified when changes have been written.
     pub(super) written: Notify,
 }
 
 #[derive(Default)]
 struct State {
-    /// Which life of the node it is.
-    life: u64,
-    /// Whether Redis may have lost what is not written again yet.
+    /// The number of the incarnation.
+    incarnation: u64,
+    /// Whether entries that Redis may have lost are not all rewritten yet.
     is_rewriting: bool,
-    /// Whether Redis may have again what was deleted.
+    /// Whether Redis may hold deleted entries again.
     has_surplus: bool,
-    /// How many changes have been taken, and the last one that is no longer in hand.
+    /// The number of the last batch taken, and of the last one finished.
     taken: u64,
     finished: u64,
-    /// What was put in since this node was last known to live, and by which change: whoever takes over may have missed it.
-    recent: BTreeMap<Place, u64>,
-    /// What is to be withdrawn, since it was written in the name of a life that was over.
-    withdrawn: Vec<(NodeId, Vec<Place>)>,
-    /// What Redis may have: whether it has it for sure.
-    known: BTreeMap<Place, bool>,
-    /// Who is about to come in.
-    held: BTreeMap<Place, usize>,
-    /// Where somebody came or left.
-    unwritten: BTreeSet<Place>,
-    /// What of that has its turn before the rest: nobody waits behind those who come later.
-    in_turn: Vec<Place>,
-    /// Who waits until Redis has it.
-    waiting: BTreeMap<Place, Vec<oneshot::Sender<()>>>,
+    /// Entries added since this node was last known to be alive, with their batch: a successor may have missed them.
+    recent: BTreeMap<IndexEntry, u64>,
+    /// Entries to remove because they were written in the name of an ended incarnation.
+    withdrawn: Vec<(NodeId, Vec<IndexEntry>)>,
+    /// Entries that Redis may hold, and whether that is certain.
+    known: BTreeMap<IndexEntry, bool>,
+    /// Announcements in progress, counted per entry.
+    held: BTreeMap<IndexEntry, usize>,
+    /// Entries whose first tunnel joined or whose last one left.
+    unwritten: BTreeSet<IndexEntry>,
+    /// The batch being written now; later changes wait for the next one, so that none starves.
+    in_turn: Vec<IndexEntry>,
+    /// Announcements waiting for the write.
+    waiting: BTreeMap<IndexEntry, Vec<oneshot::Sender<()>>>,
 }
 
-/// Some changes, to be written in one go.
+/// Changes to write in one batch.
 #[derive(Debug, Default, Eq, PartialEq)]
 pub(super) struct Changes {
-    life: u64,
-    /// Grows from one to the next: what is written late takes back nothing that came after it.
+    incarnation: u64,
+    /// Grows with each batch, so that a late deletion cannot undo a newer write.
     pub(super) number: u64,
-    pub(super) put: Vec<Place>,
-    pub(super) delete: Vec<Place>,
+    pub(super) put: Vec<IndexEntry>,
+    pub(super) delete: Vec<IndexEntry>,
 }
 
-/// Somebody is about to come in.
+/// Keeps an entry listed until its first tunnel has joined.
 pub(super) struct Hold {
-    places: Arc<Places>,
-    place: Place,
+    index: Arc<IndexState>,
+    entry: IndexEntry,
 }
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        let mut state = self.places.state.lock();
-        if let Some(count) = state.held.get_mut(&self.place) {
+        let mut state = self.index.state.lock();
+        if let Some(count) = state.held.get_mut(&self.entry) {
             *count -= 1;
             if *count == 0 {
-                state.held.remove(&self.place);
-                // Maybe nobody came.
-                state.unwritten.insert(self.place.clone());
-                self.places.changed.notify_one();
+                state.held.remove(&self.entry);
+                // The tunnel may not have joined.
+                state.unwritten.insert(self.entry.clone());
+                self.index.changed.notify_one();
             }
         }
     }
 }
 
-impl Places {
-    /// Somebody is about to come in; what is returned beside it completes when Redis has the place, none if it has already.
-    pub(super) fn enter(self: &Arc<Self>, place: Place) -> (Hold, Option<oneshot::Receiver<()>>) {
+impl IndexState {
+    /// Reserves an entry. The receiver resolves once Redis lists it; `None` if it already does.
+    pub(super) fn reserve(self: &Arc<Self>, entry: IndexEntry) -> (Hold, Option<oneshot::Receiver<()>>) {
         let mut state = self.state.lock();
-        *state.held.entry(place.clone()).or_default() += 1;
-        let is_written = if state.known.get(&place) == Some(&true) {
+        *state.held.entry(entry.clone()).or_default() += 1;
+        let is_written = if state.known.get(&entry) == Some(&true) {
             None
         } else {
             let (sender, is_written) = oneshot::channel();
-            state.waiting.entry(place.clone()).or_default().push(sender);
-            state.unwritten.insert(place.clone());
+            state.waiting.entry(entry.clone()).or_default().push(sender);
+            state.unwritten.insert(entry.clone());
             self.changed.notify_one();
             Some(is_written)
         };
         drop(state);
-        (Hold { places: Arc::clone(self), place }, is_written)
+        (Hold { index: Arc::clone(self), entry }, is_written)
     }
 
-    /// The last one has left.
-    pub(super) fn emptied(&self, place: Place) {
-        self.state.lock().unwritten.insert(place);
+    /// Schedules the removal of an entry without tunnels.
+    pub(super) fn vacate(&self, entry: IndexEntry) {
+        self.state.lock().unwritten.insert(entry);
         self.changed.notify_one();
     }
 
-    /// Redis may have lost anything, or have again what was deleted: all is to be written again, and the rest to be found.
+    /// Schedules all entries to be written again, and a search for deleted ones that are back.
     pub(super) fn write_all(&self) {
         let mut state = self.state.lock();
         let State { known, unwritten, is_rewriting, has_surplus, .. } = &mut *state;
         *has_surplus = true;
         *is_rewriting |= !known.is_empty();
-        for (place, is_sure) in known {
+        for (entry, is_sure) in known {
             *is_sure = false;
-            unwritten.insert(place.clone());
+            unwritten.insert(entry.clone());
         }
         self.changed.notify_one();
     }
 
-    /// Whether Redis may have places that are no longer here; they are being looked for from now on.
+    /// Whether Redis may hold surplus entries; the caller searches for them now.
     pub(super) fn look_for_surplus(&self) -> bool {
         std::mem::take(&mut self.state.lock().has_surplus)
     }
 
-    /// They could not be looked for.
+    /// Repeats the search later.
     pub(super) fn surplus_is_left(&self) {
         self.state.lock().has_surplus = true;
     }
 
-    /// Redis has this place: it is deleted if there is nobody.
-    pub(super) fn found(&self, place: Place) {
+    /// Adds an entry found in Redis; it is deleted unless tunnels need it.
+    pub(super) fn found(&self, entry: IndexEntry) {
         let mut state = self.state.lock();
-        if !state.known.contains_key(&place) {
-            state.known.insert(place.clone(), false);
-            state.unwritten.insert(place);
+        if !state.known.contains_key(&entry) {
+            state.known.insert(entry.clone(), false);
+            state.unwritten.insert(entry);
         }
     }
 
-    /// The life of this node as `dead` is over, and another one begins: nothing is known of it, and who waits does so in vain. Where
-    /// somebody is about to come in is written in the new name.
+    /// Starts a new incarnation after `dead`: pending announcements fail, and reserved entries are written under the
+    /// new name.
     pub(super) fn begin_again(&self, dead: NodeId) {
         let mut state = self.state.lock();
         let before = std::mem::take(&mut *state);
-        state.life = before.life + 1;
+        state.incarnation = before.incarnation + 1;
         state.taken = before.taken;
         state.finished = before.finished;
         state.unwritten = before.held.keys().cloned().collect();
@@ -159,83 +159,84 @@ impl Places {
         self.changed.notify_one();
     }
 
-    /// What is to be withdrawn of a life that is over, some of it.
-    pub(super) fn withdrawn(&self) -> Option<(NodeId, Vec<Place>)> {
+    /// A batch of entries to remove of an ended incarnation.
+    pub(super) fn withdrawn(&self) -> Option<(NodeId, Vec<IndexEntry>)> {
         let mut state = self.state.lock();
-        let (dead, mut places) = state.withdrawn.pop()?;
-        if places.len() > CHUNK {
-            let rest = places.split_off(CHUNK);
+        let (dead, mut entries) = state.withdrawn.pop()?;
+        if entries.len() > CHUNK {
+            let rest = entries.split_off(CHUNK);
             state.withdrawn.push((dead, rest));
         }
-        Some((dead, places))
+        Some((dead, entries))
     }
 
-    /// The last change that is no longer in hand.
+    /// The number of the last finished batch.
     pub(super) fn finished(&self) -> u64 {
         self.state.lock().finished
     }
 
-    /// This node was alive after change `number` had been written: if it dies, whoever takes over finds that.
+    /// Confirms that this node was alive after batch `number`: a successor finds its entries.
     pub(super) fn was_alive_after(&self, number: u64) {
         self.state.lock().recent.retain(|_, put_by| *put_by > number);
     }
 
-    /// Whether Redis knows all there is to know.
+    /// Whether all changes are written.
     pub(super) fn is_written(&self) -> bool {
         let state = self.state.lock();
         state.unwritten.is_empty() && state.in_turn.is_empty() && state.known.values().all(|is_sure| *is_sure)
     }
 
-    /// The places that Redis has for sure.
-    pub(super) fn sure(&self) -> Vec<Place> {
+    /// The entries that Redis certainly holds.
+    pub(super) fn sure(&self) -> Vec<IndexEntry> {
         let state = self.state.lock();
-        state.known.iter().filter(|(_, is_sure)| **is_sure).map(|(place, _)| place.clone()).collect()
+        state.known.iter().filter(|(_, is_sure)| **is_sure).map(|(entry, _)| entry.clone()).collect()
     }
 
-    /// Whether it has this one.
-    pub(super) fn is_sure(&self, place: &Place) -> bool {
-        self.state.lock().known.get(place) == Some(&true)
+    /// Whether Redis certainly holds this entry.
+    pub(super) fn is_sure(&self, entry: &IndexEntry) -> bool {
+        self.state.lock().known.get(entry) == Some(&true)
     }
 
-    /// Whether there is nothing to write at present.
+    /// Whether there is nothing to write.
     pub(super) fn is_idle(&self) -> bool {
         let state = self.state.lock();
         let is_written = state.unwritten.is_empty() && state.in_turn.is_empty();
         is_written && state.withdrawn.is_empty() && !state.has_surplus
     }
 
-    /// Whether Redis has nothing of this node.
+    /// Whether Redis holds no entries of this node.
     pub(super) fn is_empty(&self) -> bool {
         self.state.lock().known.is_empty()
     }
 
-    /// Whether Redis may still lack what it once had: the others must not rely on it.
+    /// Whether entries may still be missing in Redis, so that other nodes must not rely on them.
     pub(super) fn is_rewriting(&self) -> bool {
         self.state.lock().is_rewriting
     }
 
-    /// Some of what is to be written, by who is where now; it is [`done`](Self::done) afterwards, or goes [`back`](Self::back).
-    pub(super) fn take(&self, has: impl Fn(&Place) -> bool) -> Changes {
+    /// Takes a batch of changes, by which entries have tunnels now; the caller ends it with [`done`](Self::done) or
+    /// [`back`](Self::back).
+    pub(super) fn take(&self, has: impl Fn(&IndexEntry) -> bool) -> Changes {
         let mut state = self.state.lock();
         let state = &mut *state;
         state.taken += 1;
-        let mut changes = Changes { life: state.life, number: state.taken, ..Changes::default() };
+        let mut changes = Changes { incarnation: state.incarnation, number: state.taken, ..Changes::default() };
         if state.in_turn.is_empty() {
             state.in_turn = std::mem::take(&mut state.unwritten).into_iter().collect();
         }
         let rest = state.in_turn.len().saturating_sub(CHUNK);
-        for place in state.in_turn.split_off(rest) {
-            let is_wanted = state.held.contains_key(&place) || has(&place);
-            match (is_wanted, state.known.get(&place)) {
-                (true, Some(true)) => tell(state.waiting.remove(&place)),
+        for entry in state.in_turn.split_off(rest) {
+            let is_wanted = state.held.contains_key(&entry) || has(&entry);
+            match (is_wanted, state.known.get(&entry)) {
+                (true, Some(true)) => notify(state.waiting.remove(&entry)),
                 (true, _) => {
-                    state.known.insert(place.clone(), false);
-                    state.recent.insert(place.clone(), changes.number);
-                    changes.put.push(place);
+                    state.known.insert(entry.clone(), false);
+                    state.recent.insert(entry.clone(), changes.number);
+                    changes.put.push(entry);
                 }
                 (false, Some(_)) => {
-                    state.known.insert(place.clone(), false);
-                    changes.delete.push(place);
+                    state.known.insert(entry.clone(), false);
+                    changes.delete.push(entry);
                 }
                 (false, None) => {}
             }
@@ -243,19 +244,19 @@ impl Places {
         changes
     }
 
-    /// Redis has taken the changes.
+    /// Confirms that a batch was written.
     pub(super) fn done(&self, changes: Changes) {
         let mut state = self.state.lock();
         state.finished = changes.number;
-        if state.life == changes.life {
-            for place in changes.delete {
-                state.known.remove(&place);
+        if state.incarnation == changes.incarnation {
+            for entry in changes.delete {
+                state.known.remove(&entry);
             }
-            for place in changes.put {
-                tell(state.waiting.remove(&place));
-                // It may have been lost again meanwhile.
-                if !state.unwritten.contains(&place) {
-                    state.known.insert(place, true);
+            for entry in changes.put {
+                notify(state.waiting.remove(&entry));
+                // The entry may have been lost again meanwhile.
+                if !state.unwritten.contains(&entry) {
+                    state.known.insert(entry, true);
                 }
             }
         }
@@ -266,19 +267,19 @@ impl Places {
         self.written.notify_waiters();
     }
 
-    /// Nobody knows whether Redis has taken the changes.
+    /// Returns a batch that may not have been written.
     pub(super) fn back(&self, changes: Changes) {
         let mut state = self.state.lock();
         state.finished = changes.number;
-        if state.life == changes.life {
+        if state.incarnation == changes.incarnation {
             state.unwritten.extend(changes.put.into_iter().chain(changes.delete));
         }
     }
 }
 
-fn tell(waiting: Option<Vec<oneshot::Sender<()>>>) {
+fn notify(waiting: Option<Vec<oneshot::Sender<()>>>) {
     for sender in waiting.into_iter().flatten() {
-        // Who waited may have gone.
+        // The receiver may be gone.
         let _ = sender.send(());
     }
 }

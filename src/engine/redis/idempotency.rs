@@ -1,4 +1,4 @@
-//! What must not happen twice, on whatever node: kept by Redis.
+//! Nonces and idempotent calls in Redis, shared by all nodes.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -22,7 +22,7 @@ use crate::engine::RUNNING_TTL;
 use crate::engine::Token;
 
 impl RedisEngine {
-    /// A script on the memory of one call.
+    /// A script on the key of one call.
     fn call_script(&self, script: &str, name: &str, token: Token) -> Cmd {
         let mut command = redis::cmd("EVAL");
         command.arg(script).arg(1).arg(self.keys.call(name)).arg(&token[..]);
@@ -33,12 +33,12 @@ impl RedisEngine {
 #[async_trait]
 impl IdempotencyStore for RedisEngine {
     async fn claim_nonce(&self, name: &str, token: Token, life: Duration) -> Result<Claim, EngineError> {
-        if self.own.memo.claim_nonce(name, token, life)? == Claim::Used {
+        if self.own.idempotency.claim_nonce(name, token, life)? == Claim::Used {
             return Ok(Claim::Used);
         }
         let once = Once::Nonce(name);
         let mine = Mine::new(&self.own, once, token);
-        // While the engine is away nonces are checked by each node for itself, and nobody waits.
+        // While the engine is away each node checks nonces on its own, without waiting.
         let claim = if self.is_up.load(Ordering::Acquire) {
             match self.claim_key(once, token, life).await {
                 Ok(Claim::Granted) if self.is_known_elsewhere(once, None).await? => Claim::Used,
@@ -62,7 +62,7 @@ impl IdempotencyStore for RedisEngine {
         answer_bytes: u64,
     ) -> Result<BeginResult, EngineError> {
         self.is_registered()?;
-        let begun = self.own.memo.begin(name, token, fingerprint, life, answer_bytes);
+        let begun = self.own.idempotency.begin(name, token, fingerprint, life, answer_bytes);
         if begun != BeginResult::First {
             return Ok(begun);
         }
@@ -86,7 +86,7 @@ impl IdempotencyStore for RedisEngine {
                 Ok(BeginResult::First)
             }
             known => {
-                // Whoever has made the call writes it again, where this one stands now.
+                // Remove this entry: the node that ran the call writes it back under the same key.
                 self.call::<i64>(&self.call_script(scripts::ABANDON, name, token)).await.map_err(away)?;
                 known.map(|_| BeginResult::Running)
             }
@@ -94,7 +94,7 @@ impl IdempotencyStore for RedisEngine {
     }
 
     async fn finish(&self, name: &str, token: Token, answer: Bytes) -> Result<(), EngineError> {
-        self.own.memo.finish(name, token, answer.clone());
+        self.own.idempotency.finish(name, token, answer.clone());
         let _turn = self.bus.turn_to_write(tenant_of(name), answer.len()).await?;
         let mut command = self.call_script(scripts::FINISH, name, token);
         command.arg(&answer[..]);
@@ -103,13 +103,13 @@ impl IdempotencyStore for RedisEngine {
     }
 
     async fn abandon(&self, name: &str, token: Token) -> Result<(), EngineError> {
-        self.own.memo.abandon(name, token);
+        self.own.idempotency.abandon(name, token);
         self.call::<i64>(&self.call_script(scripts::ABANDON, name, token)).await.map_err(away)?;
         Ok(())
     }
 }
 
-/// Whose a name is.
+/// The tenant of a name.
 fn tenant_of(name: &str) -> &str {
     name.strip_prefix('{').and_then(|name| name.split_once('}')).map_or("", |(tenant, _)| tenant)
 }

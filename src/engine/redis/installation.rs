@@ -1,4 +1,4 @@
-//! The id of this installation, which its first node has made: what this node remembers of it. Pure bookkeeping.
+//! The installation id, created by its first node, as this node knows it. Pure bookkeeping.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,37 +9,37 @@ use tokio::time::Instant;
 use crate::engine::Installation;
 use crate::protocol::text::hex;
 
-/// What this node knows.
+/// What this node knows of the id.
 #[derive(Debug)]
 pub(super) struct Identity {
-    /// What this node proposes in case there is none. Redis puts the time before it: the oldest id stays.
+    /// The proposal of this node. Redis prefixes the time, and the oldest id wins.
     pub(super) candidate: String,
     state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    /// The present one first, then the one before.
+    /// The current id, then the previous one.
     ids: Vec<Arc<str>>,
-    /// Whether Redis had none when this node came: others may remember one, and have a moment to say so.
+    /// Whether this node proposed the id; other nodes may remember an older one and report it.
     is_proposed: bool,
     is_known_to_all: bool,
-    /// When a node of the last release may have issued a connect URL last.
+    /// When a node of the last release was last seen to issue connect URLs.
     unknown_at: Option<Instant>,
 }
 
 impl Identity {
-    /// Of a node that proposes an id made of these random bytes.
+    /// Proposes an id made of these random bytes.
     pub(super) fn new(random: [u8; 16]) -> Self {
         Self { candidate: hex(&random), state: Mutex::default() }
     }
 
-    /// The id that Redis must have; empty if none is known yet.
+    /// The id that Redis must hold; empty if none is known yet.
     pub(super) fn id(&self) -> Arc<str> {
         self.state.lock().ids.first().cloned().unwrap_or_default()
     }
 
-    /// Takes the id that Redis has, and whether all nodes know it.
+    /// Takes the id in Redis, and whether all nodes know it.
     pub(super) fn hear(&self, id: &str, is_known_to_all: bool, now: Instant) {
         let mut state = self.state.lock();
         if state.ids.is_empty() || !is_known_to_all {
@@ -55,7 +55,7 @@ impl Identity {
         }
     }
 
-    /// Which installation it is, if connect URLs are good for `connect_ttl`.
+    /// The installation, if connect URLs are valid for `connect_ttl`.
     pub(super) fn installation(&self, now: Instant, connect_ttl: Duration) -> Installation {
         let state = self.state.lock();
         if state.ids.is_empty() {

@@ -1,4 +1,4 @@
-//! The life of this node among the others: a lease that is renewed every second, and what it means when it is not.
+//! The lease of this node: renewed every second, with recovery from loss of data or of the lease.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use super::RedisEngine;
 use super::SETTLED_AFTER;
 use super::advice::Advised;
 use super::alone::Alone;
-use super::alone::Asked;
+use super::alone::RenewalStart;
 use super::past::Burial;
 use super::past::Heard;
 use super::scripts;
@@ -22,73 +22,73 @@ use crate::engine::ClusterNode;
 use crate::engine::Engine as _;
 use crate::id::NodeId;
 
-/// How long a node is believed to live without a word from it.
+/// How long a node counts as alive after a renewal.
 pub(super) const LEASE: Duration = Duration::from_secs(8);
-/// How often it says a word.
+/// Interval of renewals.
 const RENEW_EVERY: Duration = Duration::from_secs(1);
-/// After so long without a renewal of any node it was the engine that was away.
+/// After a gap this long without a renewal of any node, the engine was away.
 const ALL_QUIET: Duration = Duration::from_secs(3);
-/// How long the dead are remembered.
+/// How long dead nodes are remembered.
 pub(super) const DEAD_FOR: Duration = Duration::from_secs(24 * 3_600);
-/// After how many failures in a row the log tells of them again: about a minute.
-const TELL_AGAIN_AFTER: u32 = 30;
+/// A repeated failure is logged again after so many: about a minute.
+const LOG_AGAIN_AFTER: u32 = 30;
 
-/// What a renewal told.
+/// The result of a renewal.
 #[derive(Debug)]
 pub(super) struct Renewal {
     standing: Standing,
     age: Duration,
-    /// Whose records this node looks after beside its own.
+    /// Sets that this node owns beside its own.
     mine: Vec<NodeId>,
     nodes: Vec<NodeId>,
     statuses: Vec<String>,
     lease_end_ms: u64,
-    /// Whose records there are.
+    /// All sets of records in Redis.
     sets: Vec<NodeId>,
-    /// Who has not written all of its part.
+    /// Nodes that have not finished rewriting their data.
     unsure: Vec<NodeId>,
-    /// Who answers what it has used up.
+    /// Nodes that answer requests about used tokens.
     answering: Vec<NodeId>,
     installation: String,
-    /// By how much the clock of Redis has been set back.
+    /// How far the clock of Redis has been set back.
     set_back_ms: u64,
-    /// Who has died or left since the renewal before, and some longer ago, and how long ago that was.
+    /// Nodes that have died or left, with the time since then.
     died: Vec<(NodeId, Duration)>,
 }
 
 impl Renewal {
-    /// Whether all is there that this node knows of.
+    /// Whether Redis still knows this node.
     fn is_whole(&self) -> bool {
         !matches!(self.standing, Standing::Lost | Standing::Doubtful)
     }
 }
 
-/// How the others see this node.
+/// The state of this node in Redis.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Standing {
-    /// It was there, and is.
+    /// Its lease was renewed.
     Renewed,
     /// It is new.
     Registered,
-    /// It was there, and Redis does not know: it has lost data, or went back to what it had before.
+    /// Its lease is missing: Redis has lost data or went back to an older state.
     Lost,
-    /// So it is, and it was away for so long that it may have been declared dead in what is lost.
+    /// As `Lost`, and the gap was so long that this node may have been declared dead in the lost data.
     Doubtful,
     /// It has been declared dead.
     Dead,
 }
 
 impl RedisEngine {
-    /// Renews the lease until it is dropped, or this node has left.
+    /// Renews the lease, until dropped or this node has left.
     pub(super) async fn keep_lease(&self, member: &dyn ClusterNode) {
         let mut ticks = interval(RENEW_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut alone = Alone::default();
         loop {
             ticks.tick().await;
-            // The lease counts from before it was asked for: the clock of Redis began later.
-            let (asked, began) = (Asked::now(&self.lease_guard), Instant::now());
-            let written = self.places.finished();
+            // Take the time before the call: the lease in Redis starts later, so it ends later too.
+            let (start, began) = (RenewalStart::now(&self.lease_guard), Instant::now());
+            let written = self.index.finished();
             let renewal = self.renew(member.status()).await;
             if self.has_left.load(Ordering::Acquire) {
                 return std::future::pending().await;
@@ -100,26 +100,27 @@ impl RedisEngine {
                     ticks.reset_immediately();
                 }
                 Ok(renewal) => {
-                    self.time.shown(asked.at, renewal.lease_end_ms - millis(LEASE), renewal.set_back_ms);
+                    self.time.shown(start.at, renewal.lease_end_ms - millis(LEASE), renewal.set_back_ms);
                     self.hear(&renewal, began);
-                    *self.confirmed.lock() = Confirmed { incarnation: asked.incarnation, until: asked.at + LEASE };
+                    *self.confirmed.lock() = Confirmed { incarnation: start.incarnation, until: start.at + LEASE };
                     if self.past.may_be_dead() {
-                        alone.goes_on(&self.lease_guard, &asked);
+                        alone.goes_on(&self.lease_guard, &start);
                     } else {
                         alone.is_over();
-                        self.lease_guard.extend(asked.incarnation, asked.at + LEASE);
-                        self.places.was_alive_after(written);
+                        self.lease_guard.extend(start.incarnation, start.at + LEASE);
+                        self.index.was_alive_after(written);
                     }
                     self.renewed(&renewal, began, member).await;
                     self.settle(&renewal).await;
-                    // Whoever ends a tunnel's story already says so again first, if Redis has forgotten that.
+                    // Wait until the data is settled: nodes claim their sets again first if Redis has forgotten the
+                    // owners.
                     if renewal.age >= SETTLED_AFTER && !self.past.may_be_dead() {
                         self.adopt(&renewal.mine, member).await;
                     }
                 }
                 Err(error) => {
                     self.went_away(&error);
-                    alone.goes_on(&self.lease_guard, &asked);
+                    alone.goes_on(&self.lease_guard, &start);
                 }
             }
         }
@@ -128,7 +129,7 @@ impl RedisEngine {
     async fn renew(&self, status: String) -> Result<Renewal, RedisError> {
         let mut command = self.nodes_script(scripts::RENEW);
         command.arg(self.me().to_string()).arg(millis(LEASE)).arg(millis(ALL_QUIET)).arg(millis(DEAD_FOR)).arg(status);
-        let is_unsure = self.places.is_rewriting() || self.past.losses_to_mend().is_some() || self.past.is_haunted();
+        let is_unsure = self.index.is_rewriting() || self.past.losses_to_mend().is_some() || self.past.is_haunted();
         command.arg(u8::from(is_unsure)).arg(self.past.lease_end_ms());
         command.arg(&*self.identity.id()).arg(&self.identity.candidate);
         type Names = Vec<String>;
@@ -172,8 +173,8 @@ impl RedisEngine {
         })
     }
 
-    /// Remembers what a renewal told of the others, and of what is missing.
-    fn hear(&self, renewal: &Renewal, asked: Instant) {
+    /// Stores what a renewal reports about other nodes and missing data.
+    fn hear(&self, renewal: &Renewal, started: Instant) {
         self.past.hear(
             &Heard {
                 is_whole: renewal.is_whole(),
@@ -187,30 +188,30 @@ impl RedisEngine {
                 is_unsure: renewal.unsure.iter().any(|node| *node != self.me()),
                 may_have_died: renewal.standing == Standing::Doubtful,
             },
-            asked,
+            started,
         );
     }
 
-    async fn renewed(&self, renewal: &Renewal, asked: Instant, member: &dyn ClusterNode) {
+    async fn renewed(&self, renewal: &Renewal, started: Instant, member: &dyn ClusterNode) {
         let is_another_connection = self.is_another_connection();
         match renewal.standing {
             Standing::Registered => {
                 tracing::info!(node = %self.me(), nodes = renewal.nodes.len(), "joined the other nodes");
             }
             Standing::Lost | Standing::Doubtful => tracing::warn!(
-                "Redis has lost data or went back to an older state: this node writes its part again (evicted keys are lost too: Redis \
+                "Redis has lost data or went back to an older state: writing this node's data again (evicted keys are lost too: Redis \
                  needs maxmemory-policy noeviction)"
             ),
             Standing::Renewed | Standing::Dead => {}
         }
-        // A server that took the place of another one may not have the last that was written.
+        // A promoted replica may miss the last writes.
         if !renewal.is_whole() || is_another_connection {
-            self.past.doubt(asked);
+            self.past.doubt(started);
             self.write_all_again();
         }
         self.bury_the_dead().await;
         let is_known_to_all = renewal.nodes.iter().all(|node| renewal.answering.contains(node));
-        self.identity.hear(&renewal.installation, is_known_to_all, asked);
+        self.identity.hear(&renewal.installation, is_known_to_all, started);
         self.bus.belongs_to(self.installation(), &renewal.installation);
         self.leftover.retain(&renewal.sets);
         *self.others.lock() = renewal.nodes.iter().copied().filter(|node| *node != self.me()).collect();
@@ -223,16 +224,16 @@ impl RedisEngine {
         self.came_back.notify_waiters();
     }
 
-    /// Something that this node has written may be missing, or be there again that it had deleted.
+    /// Writes all data of this node again, and looks for deleted data that is back.
     pub(super) fn write_all_again(&self) {
         self.records.write_all();
-        self.places.write_all();
+        self.index.write_all();
         self.past.haunt();
         self.past.lose();
         self.lost.notify_one();
     }
 
-    /// Redis may know nodes as living again that are dead, or not know that they are: one that comes back must hear it.
+    /// Tells Redis which nodes are dead, in case it lost or reverted that: a returning node must see it.
     async fn bury_the_dead(&self) {
         let dead = self.past.to_bury(Instant::now());
         if dead.is_empty() {
@@ -250,11 +251,11 @@ impl RedisEngine {
         }
         match self.call::<i64>(&command).await {
             Ok(_) => self.past.are_buried(),
-            Err(error) => tracing::debug!(%error, "nodes that are dead could not be buried yet"),
+            Err(error) => tracing::debug!(%error, "dead nodes could not be written to Redis yet"),
         }
     }
 
-    /// Notes whether it can be said for sure which nodes there are. It can at once if this is the first one.
+    /// Updates whether the list of nodes is complete; for the first node it is at once.
     async fn settle(&self, renewal: &Renewal) {
         let is_settled = renewal.age >= SETTLED_AFTER
             || self.is_first(&renewal.nodes).await.unwrap_or_else(|error| {
@@ -262,14 +263,14 @@ impl RedisEngine {
                 false
             });
         if self.is_settled.swap(is_settled, Ordering::AcqRel) != is_settled && !is_settled {
-            tracing::info!("the data in Redis is new: the other nodes have a moment to come back");
+            tracing::info!("the data in Redis is new: waiting a few seconds for the other nodes to renew their leases");
         }
     }
 
-    /// Whether there is surely no other node, and nothing of this one that Redis has lost: Redis has run for so long that any would
-    /// listen by now, and none does. It is noted there then.
+    /// Whether this is the only node and has lost nothing: Redis has run long enough for others to subscribe, and none
+    /// has. Records that in Redis.
     async fn is_first(&self, nodes: &[NodeId]) -> Result<bool, RedisError> {
-        if !self.is_single || nodes.len() != 1 || self.records.len() > 0 || !self.places.is_empty() {
+        if !self.is_single || nodes.len() != 1 || self.records.len() > 0 || !self.index.is_empty() {
             return Ok(false);
         }
         let server: String = self.call(redis::cmd("INFO").arg("server")).await?;
@@ -288,44 +289,44 @@ impl RedisEngine {
         Ok(true)
     }
 
-    /// Whether the engine is reached in another way than when the lease was last renewed, if it was.
+    /// Whether the connection has changed since the last renewal.
     fn is_another_connection(&self) -> bool {
         let Some(number) = self.link.number() else {
-            // The next one will be another one.
+            // The next connection will have another number.
             return false;
         };
         let last = self.last_connection.swap(number, Ordering::AcqRel);
         last != 0 && last != number
     }
 
-    /// Tells of the first failure, also when Redis was never there, and now and then of further ones.
+    /// Logs the first failure of an outage, and every thirtieth after it.
     fn went_away(&self, error: &RedisError) {
         self.is_up.store(false, Ordering::Release);
         self.metrics.engine_up.set(0);
         let error = Advised(error);
-        if self.failures.fetch_add(1, Ordering::AcqRel).is_multiple_of(TELL_AGAIN_AFTER) {
+        if self.failures.fetch_add(1, Ordering::AcqRel).is_multiple_of(LOG_AGAIN_AFTER) {
             tracing::error!(%error, servers = self.servers, "the engine is away: open tunnels go on, new ones are refused");
         } else {
-            tracing::debug!(%error, "the engine is still away");
+            tracing::debug!(%error, "the engine still does not answer");
         }
     }
 
-    /// Others have taken over what this node had: it begins another life with nothing. What they could not find, since Redis had lost
-    /// it before, is this node's to end.
+    /// Starts a new, empty incarnation after this node was declared dead. Its tunnels belong to others, except those
+    /// whose records Redis had lost before.
     fn begin_again(&self, renewal: &Renewal, member: &dyn ClusterNode) {
         let dead = self.me();
         let unknown = if self.was_forgotten_before(renewal) { self.records.all() } else { vec![] };
         self.lease_guard.expire();
         self.records.clear();
-        self.places.begin_again(dead);
+        self.index.begin_again(dead);
         self.past.begin_again(dead);
-        // It cannot compare any more what Redis has with what it was told of last.
+        // The group index cannot be compared with Redis any more.
         self.past.doubt(Instant::now());
         self.me.send_replace(NodeId::from_bytes((self.draw)()));
         tracing::error!(
             node = %dead,
             unknown = unknown.len(),
-            "this node was not heard of for too long, and the others have ended its tunnels: its clients are sent away"
+            "lease expired: other nodes have closed this node's tunnels, disconnecting its clients"
         );
         member.cut_off();
         for (tunnel, record) in unknown {
@@ -335,7 +336,7 @@ impl RedisEngine {
         }
     }
 
-    /// Whether Redis had lost what this node had written before it was declared dead, and it was away in between.
+    /// Whether Redis had lost this node's data before it was declared dead, while it was away.
     fn was_forgotten_before(&self, renewal: &Renewal) -> bool {
         let renewed_ms = self.past.lease_end_ms().saturating_sub(millis(LEASE));
         let born_ms = renewal.lease_end_ms.saturating_sub(millis(LEASE)).saturating_sub(millis(renewal.age));
@@ -343,7 +344,7 @@ impl RedisEngine {
     }
 }
 
-/// A node, and how long ago it died: it did so at the second of a pair, and the lease that was renewed just now ends at `lease_end_ms`.
+/// A node and the time since its death, from its name and time of death; the lease just renewed ends at `lease_end_ms`.
 fn read_death([node, died_ms]: &[String; 2], lease_end_ms: u64) -> Option<(NodeId, Duration)> {
     let now_ms = lease_end_ms.checked_sub(millis(LEASE))?;
     let ago_ms = now_ms.saturating_sub(died_ms.parse().ok()?);

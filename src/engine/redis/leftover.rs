@@ -1,5 +1,5 @@
-//! Sets of dead nodes in which something is left whose tenants this node does not know: they go from node to node, until one of them
-//! knows them, or their time is over.
+//! Sets of dead nodes with records of tenants unknown to this node. They pass between nodes until one knows the
+//! tenants, or the records expire.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -9,63 +9,63 @@ use tokio::time::Instant;
 
 use crate::id::NodeId;
 
-/// How often a set is looked through again although no tenant has come: for what is over by then.
+/// A set without known tenants is scanned again after this time, for expired records.
 const LOOK_AGAIN: Duration = Duration::from_secs(60);
 
-/// What this node knows of such sets.
+/// The sets that this node has scanned.
 #[derive(Debug, Default)]
 pub(super) struct Leftover(Mutex<HashMap<NodeId, Looked>>);
 
 #[derive(Debug, Default)]
 struct Looked {
-    /// When this node was last through, and which configuration it had then.
+    /// When this node last completed a scan, and with which configuration.
     through: Option<(Instant, u64)>,
-    /// How far it has come since, if it did not come to the end in one renewal.
+    /// Progress of an unfinished scan.
     pass: Option<Pass>,
 }
 
-/// How far a set has been looked through.
+/// Progress of a scan.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Pass {
-    /// The configuration with which it was begun.
+    /// The configuration at its start.
     pub(super) configuration: u64,
-    /// Where it goes on.
+    /// Where it resumes.
     pub(super) cursor: u64,
-    /// How much is left for others so far.
+    /// Records left for other nodes so far.
     pub(super) left: usize,
 }
 
 impl Leftover {
-    /// Whether there is nothing in `set` for this node, which has the configuration of this number.
+    /// Whether a recent scan with this configuration has found only records for other nodes.
     pub(super) fn is_for_others(&self, set: NodeId, configuration: u64, now: Instant) -> bool {
         let through = self.0.lock().get(&set).and_then(|looked| looked.through);
         through.is_some_and(|(at, then)| then == configuration && now.saturating_duration_since(at) < LOOK_AGAIN)
     }
 
-    /// Where to go on in `set`: at its beginning if the configuration is another one by now.
+    /// Where to resume in `set`: at its start if the configuration has changed.
     pub(super) fn pass(&self, set: NodeId, configuration: u64) -> Pass {
         let pass = self.0.lock().get(&set).and_then(|looked| looked.pass);
         let begin = Pass { configuration, cursor: 0, left: 0 };
         pass.filter(|pass| pass.configuration == configuration).unwrap_or(begin)
     }
 
-    /// This node has come so far.
+    /// Stores progress.
     pub(super) fn reached(&self, set: NodeId, pass: Pass) {
         self.0.lock().entry(set).or_default().pass = Some(pass);
     }
 
-    /// This node has taken what it knows out of `set`, and left the rest; says whether that is the first time.
+    /// Stores a completed scan that has left records; true for the first one of this set.
     pub(super) fn left(&self, set: NodeId, configuration: u64, now: Instant) -> bool {
         let looked = Looked { through: Some((now, configuration)), pass: None };
         self.0.lock().insert(set, looked).is_none_or(|looked| looked.through.is_none())
     }
 
-    /// Nothing is left in `set`.
+    /// Forgets a set without records.
     pub(super) fn forget(&self, set: NodeId) {
         self.0.lock().remove(&set);
     }
 
-    /// Only these sets are there.
+    /// Forgets all other sets.
     pub(super) fn retain(&self, sets: &[NodeId]) {
         self.0.lock().retain(|set, _| sets.contains(set));
     }

@@ -1,4 +1,4 @@
-//! A connection to Redis that comes back by itself: every call has a deadline, and a broken connection is replaced.
+//! A reconnecting connection to Redis: every call has a deadline, and a broken connection is replaced.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -26,27 +26,27 @@ use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::sentinel;
-use super::url::Form;
-use super::url::Place;
+use super::url::RedisUrl;
+use super::url::Topology;
 
-/// Longest duration of one call, waiting for a connection included.
+/// Deadline of one call, including the wait for a connection.
 pub(super) const CALL_TIMEOUT: Duration = Duration::from_secs(1);
-/// Longest duration of one attempt to connect.
+/// Deadline of one connection attempt.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(1_500);
-/// Waits between attempts to connect.
+/// Delays between connection attempts.
 const BACKOFF: [Duration; 3] = [Duration::from_millis(50), Duration::from_millis(200), Duration::from_millis(500)];
 
-/// What is told of messages that Redis sends by itself, with the number of their connection.
+/// Receives push messages of Redis, with their connection number.
 pub(super) type OnPush = Arc<dyn Fn(u64, PushInfo) + Send + Sync>;
 
-/// One connection, whatever is at its other end. Cheap to clone.
+/// One connection to a server or Cluster. Cheap to clone.
 #[derive(Clone)]
 pub(super) enum Connection {
     One(MultiplexedConnection),
     Cluster(ClusterConnection),
 }
 
-/// Makes connections and keeps one of them.
+/// Connects in the background and keeps one connection.
 pub(super) struct Link {
     current: Arc<Current>,
     refusal: Arc<Refusal>,
@@ -54,7 +54,7 @@ pub(super) struct Link {
     connecting: Mutex<AbortOnDropHandle<()>>,
 }
 
-/// The connection that there is at present, with its number. Calls that wait for one go on in the order in which they came.
+/// The current connection with its number. Waiting calls resume in their order.
 #[derive(Default)]
 struct Current {
     connection: Mutex<Option<(u64, Connection)>>,
@@ -75,7 +75,7 @@ impl Current {
         self.changed.notify_waiters();
     }
 
-    /// Waits until `found` finds what it looks for.
+    /// Waits until `found` returns a value.
     async fn wait_for<T>(&self, found: impl Fn(&Self) -> Option<T>) -> T {
         loop {
             let changed = self.changed.notified();
@@ -87,42 +87,42 @@ impl Current {
     }
 }
 
-/// Why there is none, if the last attempt to connect told.
+/// The error of the last connection attempt.
 type Refusal = Mutex<Option<RedisError>>;
 
 impl Link {
-    /// A link to `place`; connections are made in the background from now on.
-    pub(super) fn new(place: Place, on_push: Option<OnPush>) -> Self {
+    /// A link to `url`; connects in the background at once.
+    pub(super) fn new(url: RedisUrl, on_push: Option<OnPush>) -> Self {
         let current = Arc::new(Current::default());
         let refusal = Arc::new(Refusal::default());
-        let is_tls = place.is_tls;
-        let connecting = tokio::spawn(connect_for_ever(place, on_push, Arc::clone(&current), Arc::clone(&refusal)));
+        let is_tls = url.is_tls;
+        let connecting = tokio::spawn(connect_for_ever(url, on_push, Arc::clone(&current), Arc::clone(&refusal)));
         Self { current, refusal, is_tls, connecting: Mutex::new(AbortOnDropHandle::new(connecting)) }
     }
 
-    /// Completes if no more connections are made, which should never be.
+    /// Completes if the background task fails, which is a bug.
     pub(super) async fn ended(&self) {
         poll_fn(|cx| Pin::new(&mut *self.connecting.lock()).poll(cx)).await.unwrap_or_else(|error| {
             tracing::error!(%error, "no more connections to Redis are made");
         });
     }
 
-    /// The connection, as soon as there is one, with its number.
+    /// Waits for a connection; returns it with its number.
     pub(super) async fn connection(&self) -> (u64, Connection) {
         self.current.wait_for(Current::get).await
     }
 
-    /// The number of the present connection, or of none.
+    /// The number of the current connection.
     pub(super) fn number(&self) -> Option<u64> {
         self.current.number()
     }
 
-    /// Waits until connection `number` is no longer the present one.
+    /// Waits until connection `number` is no longer current.
     pub(super) async fn replaced(&self, number: u64) {
         self.current.wait_for(|current| (current.number() != Some(number)).then_some(())).await;
     }
 
-    /// Gives up connection `number`: another one is made.
+    /// Drops connection `number`, so that another one is made.
     pub(super) fn replace(&self, number: u64) {
         let is_present = |(present, _): &mut (u64, Connection)| *present == number;
         if self.current.connection.lock().take_if(is_present).is_some() {
@@ -130,8 +130,7 @@ impl Link {
         }
     }
 
-    /// Sends a command and reads its answer. The command must do no harm if it is carried out twice: when a connection breaks
-    /// under it, it is sent once more.
+    /// Sends a command and reads its answer. It must be safe to run twice: after a broken connection it is sent again.
     pub(super) async fn call<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, RedisError> {
         let calls = async {
             match self.call_once(command).await {
@@ -145,12 +144,12 @@ impl Link {
         }
     }
 
-    /// Why there is no connection, if that is known.
+    /// The last connection error, if any.
     fn refusal(&self) -> Option<RedisError> {
         self.refusal.lock().clone()
     }
 
-    /// The error of a call without an answer. A Redis without TLS waits for the end of what it takes for a line.
+    /// The error of a call without an answer. A Redis without TLS waits for more of what it reads as a line.
     fn silence(&self) -> RedisError {
         if self.is_tls && self.number().is_none() {
             let words = "Redis did not answer within a second, and with rediss:// in engine.redis_url it must speak TLS on that port";
@@ -168,7 +167,7 @@ impl Link {
     }
 }
 
-/// A call whose answer has not come: when it is given up, so is its connection, which may be hanging.
+/// A call without an answer yet; on drop its connection is replaced, since it may hang.
 struct Unanswered<'a> {
     link: &'a Link,
     number: u64,
@@ -176,7 +175,7 @@ struct Unanswered<'a> {
 }
 
 impl Unanswered<'_> {
-    /// A broken connection, and a server that is not the one that takes writes, are left.
+    /// Keeps the connection unless it is broken or its server does not accept writes.
     fn judge<T>(mut self, result: &Result<T, RedisError>) {
         self.is_answered = match result {
             Ok(_) => true,
@@ -212,7 +211,7 @@ impl Connection {
         }
     }
 
-    /// Takes messages of `channel` from now on.
+    /// Subscribes to `channel`.
     pub(super) async fn subscribe(&mut self, channel: &str) -> Result<(), RedisError> {
         let subscribed = async {
             match self {
@@ -223,7 +222,7 @@ impl Connection {
         timeout(CALL_TIMEOUT, subscribed).await.unwrap_or_else(|_| Err(timed_out()))
     }
 
-    /// Takes messages of `channel` no longer.
+    /// Unsubscribes from `channel`.
     pub(super) async fn unsubscribe(&mut self, channel: &str) -> Result<(), RedisError> {
         let unsubscribed = async {
             match self {
@@ -239,18 +238,18 @@ fn timed_out() -> RedisError {
     std::io::Error::new(std::io::ErrorKind::TimedOut, "Redis did not answer within a second").into()
 }
 
-async fn connect_for_ever(place: Place, on_push: Option<OnPush>, current: Arc<Current>, refusal: Arc<Refusal>) {
+async fn connect_for_ever(url: RedisUrl, on_push: Option<OnPush>, current: Arc<Current>, refusal: Arc<Refusal>) {
     let mut failures = 0;
     let mut number = 0;
     loop {
         current.wait_for(|current| current.number().is_none().then_some(())).await;
-        match timeout(CONNECT_TIMEOUT, connect(&place, number + 1, on_push.clone())).await {
+        match timeout(CONNECT_TIMEOUT, connect(&url, number + 1, on_push.clone())).await {
             Ok(Ok(connection)) => {
                 *refusal.lock() = None;
                 failures = 0;
                 number += 1;
                 current.set(Some((number, connection)));
-                // A connection that breaks at once is not made again without end.
+                // Limits reconnects of a connection that breaks at once.
                 sleep(BACKOFF[0]).await;
             }
             Ok(Err(error)) => {
@@ -267,7 +266,7 @@ async fn connect_for_ever(place: Place, on_push: Option<OnPush>, current: Arc<Cu
     }
 }
 
-async fn connect(place: &Place, number: u64, on_push: Option<OnPush>) -> Result<Connection, RedisError> {
+async fn connect(url: &RedisUrl, number: u64, on_push: Option<OnPush>) -> Result<Connection, RedisError> {
     let sender = on_push.map(|on_push| {
         move |info: PushInfo| {
             on_push(number, info);
@@ -277,8 +276,8 @@ async fn connect(place: &Place, number: u64, on_push: Option<OnPush>) -> Result<
     let mut config = AsyncConnectionConfig::new()
         .set_connection_timeout(Some(CONNECT_TIMEOUT))
         .set_response_timeout(Some(CALL_TIMEOUT));
-    if place.form == Form::Cluster {
-        let mut builder: ClusterClientBuilder = ClusterClient::builder(place.hosts()?)
+    if url.topology == Topology::Cluster {
+        let mut builder: ClusterClientBuilder = ClusterClient::builder(url.hosts()?)
             .use_protocol(ProtocolVersion::RESP3)
             .connection_timeout(CALL_TIMEOUT / 2)
             .response_timeout(CALL_TIMEOUT)
@@ -292,17 +291,17 @@ async fn connect(place: &Place, number: u64, on_push: Option<OnPush>) -> Result<
     if let Some(sender) = sender {
         config = config.set_push_sender(sender);
     }
-    if let Some(dial) = &place.dial {
-        let (connection, driver) = MultiplexedConnection::new_with_config(&place.login(), dial.dial()?, config).await?;
+    if let Some(dial) = &url.dial {
+        let (connection, driver) = MultiplexedConnection::new_with_config(&url.login(), dial.dial()?, config).await?;
         tokio::spawn(driver);
         return Ok(Connection::One(connection));
     }
-    let client = match &place.form {
-        Form::Sentinel(service) => sentinel::client(place, service).await?,
-        Form::Single | Form::Cluster => place.client()?,
+    let client = match &url.topology {
+        Topology::Sentinel(service) => sentinel::client(url, service).await?,
+        Topology::Single | Topology::Cluster => url.client()?,
     };
     let mut connection = client.get_multiplexed_async_connection_with_config(&config).await?;
-    // A server that takes connections but answers nothing is not there.
+    // Check that the server answers, not only accepts.
     connection.req_packed_command(&redis::cmd("PING")).await?;
     Ok(Connection::One(connection))
 }

@@ -1,7 +1,7 @@
-//! Marks that this node leaves all over a Cluster: of many servers each can lose data for itself.
+//! Marks that detect data loss on any server of a Cluster.
 //!
-//! A mark is a number that grows. What is there before it is written must be what was written last; where it is less, the server that
-//! has it has lost data, or went back. A single server needs none: the lease tells.
+//! A mark is a growing number in each part of the slots. A lower number than last written shows that its server lost
+//! data or went back. A single server needs none: its lease shows that.
 
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
@@ -20,19 +20,19 @@ use super::keys::Keys;
 use crate::clock::millis;
 use crate::id::NodeId;
 
-/// How many there are: a server that has fewer than a 64th of the slots in a row may have none.
+/// Number of marks; a server with fewer than 1/64 of the slots may hold none.
 const MARKS: u16 = 64;
 const SLOTS: u16 = 16_384;
-/// How often they are written.
+/// Interval of writes.
 const WRITE_EVERY: Duration = Duration::from_secs(1);
-/// How long they are kept: a node that was stopped for longer takes it for a loss, and writes its part again.
+/// Expiry of marks; a node paused for longer takes it for a loss, and rewrites its data.
 const KEPT_FOR: Duration = Duration::from_secs(60);
 
 /// The marks of this process.
 pub(super) struct Marks {
     keys: Vec<String>,
     written: Mutex<Written>,
-    /// How many connections to servers have broken, and how many of these this node has taken notice of.
+    /// Broken connections to servers, and how many of them have been handled.
     broken: AtomicU64,
     noticed: AtomicU64,
     pub(super) changed: Notify,
@@ -41,7 +41,7 @@ pub(super) struct Marks {
 #[derive(Default)]
 struct Written {
     number: u64,
-    /// Of each mark, the number that is there for sure.
+    /// The last number confirmed for each mark.
     sure: Vec<u64>,
 }
 
@@ -53,29 +53,29 @@ impl Marks {
         Self { keys, written: Mutex::new(written), broken, noticed, changed: Notify::new() }
     }
 
-    /// A connection to a server has broken: another one, or the same without its data, may be in its place.
+    /// Counts a broken connection; the server may have been replaced, or have lost its data.
     pub(super) fn has_broken(&self) {
         self.broken.fetch_add(1, Ordering::AcqRel);
         self.changed.notify_one();
     }
 
-    /// How often that has happened.
+    /// The number of broken connections.
     pub(super) fn breaks(&self) -> u64 {
         self.broken.load(Ordering::Acquire)
     }
 
-    /// Whether that has happened and nothing was done about it.
+    /// Whether a broken connection has not been handled yet.
     pub(super) fn is_broken(&self) -> bool {
         self.broken.load(Ordering::Acquire) != self.noticed.load(Ordering::Acquire)
     }
 
-    /// Whether that has happened; it is noticed now.
+    /// Whether a broken connection was not handled yet; marks it as handled.
     fn notice(&self) -> bool {
         let broken = self.broken.load(Ordering::Acquire);
         self.noticed.swap(broken, Ordering::AcqRel) != broken
     }
 
-    /// What to write next, and its number.
+    /// The next number, and the commands that write it.
     fn next(&self) -> (u64, Vec<Cmd>) {
         let mut written = self.written.lock();
         written.number += 1;
@@ -87,12 +87,12 @@ impl Marks {
         (written.number, commands.collect())
     }
 
-    /// What was there before `number` was written; whether any of it was less than it had to be.
+    /// Compares the previous values with the confirmed ones; true if any is lower.
     fn found(&self, number: u64, before: &[Option<u64>]) -> bool {
         let mut written = self.written.lock();
         let mut is_lost = false;
         for (sure, before) in written.sure.iter_mut().zip(before) {
-            // Where there is no answer nothing is known.
+            // No answer: the mark may or may not be written.
             let Some(before) = before else { continue };
             is_lost |= before < sure;
             *sure = number;
@@ -102,12 +102,12 @@ impl Marks {
 }
 
 impl RedisEngine {
-    /// Writes marks and looks after them, until it is dropped.
+    /// Writes and checks marks, until dropped.
     pub(super) async fn keep_marks(&self) {
         let Some(marks) = &self.marks else { return std::future::pending().await };
         loop {
             if marks.notice() {
-                tracing::debug!("a connection to a server of the Cluster has broken: this node writes its part again");
+                tracing::debug!("a connection to a server of the Cluster has broken: writing this node's data again");
                 self.past.doubt(Instant::now());
                 self.write_all_again();
             }
@@ -116,23 +116,23 @@ impl RedisEngine {
             let before: Vec<Option<u64>> = answers.into_iter().map(|answer| known(&answer)).collect();
             if marks.found(number, &before) {
                 tracing::warn!(
-                    "a server of the Redis Cluster has lost data or went back to an older state: this node writes its part again"
+                    "a server of the Redis Cluster has lost data or went back to an older state: writing this node's data again"
                 );
                 self.past.doubt(Instant::now());
                 self.write_all_again();
             }
-            // Either way it is time to look again.
+            // A timeout and a notification both lead to the next write.
             let _ = timeout(WRITE_EVERY, marks.changed.notified()).await;
         }
     }
 }
 
-/// The number that was there, 0 if none; nothing if that is not known.
+/// The previous number, 0 if there was none; `None` if the call failed.
 fn known(answer: &Result<Option<u64>, RedisError>) -> Option<u64> {
     answer.as_ref().ok().map(|number| number.unwrap_or(0))
 }
 
-/// Hash tags whose slots are spread evenly.
+/// Hash tags with evenly spread slots.
 fn tags() -> Vec<String> {
     let mut tags = vec![None; usize::from(MARKS)];
     let mut missing = tags.len();
@@ -150,7 +150,7 @@ fn tags() -> Vec<String> {
     tags.into_iter().flatten().collect()
 }
 
-/// The slot of a hash tag: its CRC-16, as the Cluster's specification has it.
+/// The slot of a hash tag: its CRC-16, as the Cluster specification defines it.
 fn slot(tag: &str) -> u16 {
     let crc = tag.bytes().fold(0_u16, |crc, byte| {
         (0..8).fold(crc ^ u16::from(byte) << 8, |crc, _| if crc & 0x8000 == 0 { crc << 1 } else { crc << 1 ^ 0x1021 })
@@ -186,7 +186,7 @@ mod tests {
         };
         assert!(!pass(&all(Some(0))));
         assert!(!pass(&all(Some(1))));
-        assert!(!pass(&all(None)), "nobody answers");
+        assert!(!pass(&all(None)), "no server answers");
         assert!(!pass(&all(Some(3))), "it had been written all the same");
 
         let mut before = all(Some(4));

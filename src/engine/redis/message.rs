@@ -1,7 +1,7 @@
-//! Messages between nodes: their form, their signature, and the rule that each is taken once.
+//! Messages between nodes: encoding, signature, replay protection.
 //!
-//! A byte for the version and one for the kind; sender and receiver, 16 bytes each; the sender's counter and the number of the
-//! question, in which stands when it was asked, 8 bytes each; the body; 32 bytes of HMAC-SHA256 over all of it. Numbers are big-endian.
+//! Version and kind, 1 byte each; sender and receiver, 16 bytes each; the sender's sequence and the request number with
+//! its time, 8 bytes each; the body; 32 bytes of HMAC-SHA256 over all. Numbers are big-endian.
 
 use bytes::Bytes;
 use hkdf::Hkdf;
@@ -15,32 +15,32 @@ use crate::id::NodeId;
 const VERSION: u8 = 1;
 const HEAD_BYTES: usize = 50;
 const MAC_BYTES: usize = 32;
-/// How far messages of one sender may overtake each other.
+/// How far messages of one sender may be reordered.
 const WINDOW: u64 = 4_096;
 
-/// What a message is.
+/// The kind of a message.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Kind {
-    /// A node to itself: whether messages arrive.
+    /// A node to itself: tests whether messages arrive.
     Probe,
-    /// It wants an answer.
-    Question,
-    /// To the question with the same number.
+    /// A request; expects an answer.
+    Request,
+    /// The answer to the request with the same number.
     Answer,
-    /// The question with the same number is being worked on.
+    /// The request with the same number is in progress.
     Working,
-    /// Whether the receiver has used something up, see `once.rs`; it wants an answer.
+    /// Whether the receiver remembers a used token, see `once.rs`; expects an answer.
     Known,
 }
 
-/// So many low bits of a question's number count; the others say when it was asked, in the engine's milliseconds since 1970.
+/// The low bits of a request number are a count; the others hold its time, in the engine's milliseconds since 1970.
 const COUNT_BITS: u32 = 20;
-/// No question was asked before this time, of 2001: what a number says before it, of an older version or of a node that does not know
-/// the engine's time, is no time.
+/// Times before this one, of 2001, are invalid: the number is of an older version, or its sender did not know the
+/// engine's time.
 const EARLIEST_MS: u64 = 1_000_000_000_000;
 
-/// The number of a question that is asked now, if the engine's time is known; `count` makes it the only one.
-pub(super) fn question_number(now_ms: Option<u64>, count: u64) -> u64 {
+/// A request number with the engine's time, if known; `count` makes it unique.
+pub(super) fn request_number(now_ms: Option<u64>, count: u64) -> u64 {
     now_ms.unwrap_or(0) << COUNT_BITS | count & ((1 << COUNT_BITS) - 1)
 }
 
@@ -52,13 +52,13 @@ pub(super) struct Message {
     pub(super) receiver: NodeId,
     /// Grows with each message of a sender.
     pub(super) sequence: u64,
-    /// Which question it is, or answers.
+    /// The number of the request, or of the one it answers.
     pub(super) number: u64,
     pub(super) body: Bytes,
 }
 
 impl Message {
-    /// When this question was asked, in the engine's milliseconds since 1970, if it says so.
+    /// When the request was made, in the engine's milliseconds since 1970, if known.
     pub(super) fn asked_ms(&self) -> Option<u64> {
         Some(self.number >> COUNT_BITS).filter(|asked_ms| *asked_ms >= EARLIEST_MS)
     }
@@ -67,15 +67,15 @@ impl Message {
 /// Why a message is dropped.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Rejection {
-    /// It is cut off, or of another version.
+    /// Truncated, or of another version.
     Version,
-    /// It was not signed by a node of this gateway.
+    /// Not signed by a node of this gateway.
     Signature,
-    /// It is for another node, or for an earlier life of this one.
+    /// For another node, or an earlier incarnation of this one.
     Receiver,
-    /// It has been taken before, or is too old for that to be known.
+    /// A repeat, or too old to tell.
     Repeated,
-    /// More come than can be handled.
+    /// Too many messages to handle.
     Overload,
 }
 
@@ -92,7 +92,7 @@ impl Rejection {
     }
 }
 
-/// Signs messages, and checks signatures.
+/// Signs messages and verifies signatures.
 #[derive(Clone)]
 pub(super) struct Signer {
     mac: Hmac<Sha256>,
@@ -105,7 +105,8 @@ impl Signer {
         Self::derive(Hkdf::new(None, ticket_key), &[b"wafergate between nodes v1"])
     }
 
-    /// Derives another key, for the installation with this id: others with the same `server.ticket_key` understand nothing of it.
+    /// Derives the key of the installation with this id; other installations with the same `server.ticket_key` cannot
+    /// verify it.
     pub(super) fn of_installation(&self, id: &str) -> Self {
         Self::derive(self.ticket_key.clone(), &[b"wafergate between nodes of installation ", id.as_bytes()])
     }
@@ -116,12 +117,12 @@ impl Signer {
         Self { mac: Hmac::new_from_slice(&key).expect("every length is a valid key"), ticket_key }
     }
 
-    /// The message as bytes.
+    /// Encodes and signs a message.
     pub(super) fn seal(&self, message: &Message) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(HEAD_BYTES + message.body.len() + MAC_BYTES);
         let kind = match message.kind {
             Kind::Probe => 0,
-            Kind::Question => 1,
+            Kind::Request => 1,
             Kind::Answer => 2,
             Kind::Working => 3,
             Kind::Known => 4,
@@ -138,11 +139,11 @@ impl Signer {
         bytes
     }
 
-    /// Reads what another node has sealed.
+    /// Verifies and decodes a message.
     ///
     /// # Errors
     ///
-    /// If it is no message of this version, or nobody of us has signed it.
+    /// If the version is unknown or the signature is invalid.
     pub(super) fn open(&self, bytes: &Bytes) -> Result<Message, Rejection> {
         if bytes.len() < HEAD_BYTES + MAC_BYTES || bytes[0] != VERSION {
             return Err(Rejection::Version);
@@ -153,7 +154,7 @@ impl Signer {
         mac.verify_slice(signature).map_err(|_| Rejection::Signature)?;
         let kind = match signed[1] {
             0 => Kind::Probe,
-            1 => Kind::Question,
+            1 => Kind::Request,
             2 => Kind::Answer,
             3 => Kind::Working,
             4 => Kind::Known,
@@ -172,7 +173,7 @@ impl Signer {
     }
 }
 
-/// Which messages of one sender have been taken: the newest, and a bit for each of those before it.
+/// Received messages of one sender: the newest sequence, and a bit for each one before it.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Taken {
     newest: u64,
@@ -180,7 +181,7 @@ pub(super) struct Taken {
 }
 
 impl Taken {
-    /// Whether message `sequence`, counted from 1, is taken now for the first time.
+    /// Whether message `sequence`, counted from 1, arrives for the first time; marks it as received.
     pub(super) fn take(&mut self, sequence: u64) -> bool {
         if self.bits.is_empty() {
             self.bits = vec![0; usize::try_from(WINDOW / 64).expect("small")];
@@ -212,7 +213,7 @@ mod tests {
 
     fn message() -> Message {
         Message {
-            kind: Kind::Question,
+            kind: Kind::Request,
             sender: NodeId::from_bytes([1; 16]),
             receiver: NodeId::from_bytes([2; 16]),
             sequence: 7,
@@ -224,7 +225,7 @@ mod tests {
     #[test]
     fn a_message_is_read_back_as_it_was_sealed() {
         let signer = Signer::new(b"secret");
-        for kind in [Kind::Probe, Kind::Question, Kind::Answer, Kind::Working, Kind::Known] {
+        for kind in [Kind::Probe, Kind::Request, Kind::Answer, Kind::Working, Kind::Known] {
             for body in [Bytes::new(), Bytes::from_static(b"body")] {
                 let message = Message { kind, body, ..message() };
                 assert_eq!(signer.open(&signer.seal(&message).into()), Ok(message));
@@ -233,14 +234,14 @@ mod tests {
     }
 
     #[test]
-    fn a_question_says_when_it_was_asked_if_that_is_known() {
-        let asked = |now_ms, count| Message { number: question_number(now_ms, count), ..message() }.asked_ms();
+    fn a_request_says_when_it_was_asked_if_that_is_known() {
+        let asked = |now_ms, count| Message { number: request_number(now_ms, count), ..message() }.asked_ms();
 
         assert_eq!(asked(Some(1_900_000_000_123), 1), Some(1_900_000_000_123));
         assert_eq!(asked(Some(1_900_000_000_123), u64::MAX), Some(1_900_000_000_123));
         assert_eq!(asked(None, 5), None);
         assert_eq!(Message { number: 5_000_000, ..message() }.asked_ms(), None, "of an older version");
-        assert_ne!(question_number(Some(1_900_000_000_123), 1), question_number(Some(1_900_000_000_123), 2));
+        assert_ne!(request_number(Some(1_900_000_000_123), 1), request_number(Some(1_900_000_000_123), 2));
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! The engine of many nodes: Redis holds leases, claims and what a survivor needs; what a node owns is in its own memory.
+//! The engine of many nodes: Redis holds leases, claims and records for failover; each node keeps its own state in
+//! memory.
 
 mod adoption;
 mod advice;
@@ -67,7 +68,7 @@ use advice::Advised;
 use bus::ANSWER_TIMEOUT;
 use bus::Bus;
 use bus::Way;
-use group_index_state::Places;
+use group_index_state::IndexState;
 use installation::Identity;
 use keys::Keys;
 use leftover::Leftover;
@@ -83,136 +84,135 @@ use records::Records;
 use releases::Releases;
 use signing::Signing;
 use time::EngineTime;
-use url::Form;
-use url::Place;
+use url::RedisUrl;
+use url::Topology;
 
 #[doc(hidden)]
 pub use dial::Dial;
 pub use url::UrlError;
 
-/// How young Redis' data may be before it is believed that a node that is not there is not: after a loss of all data every node
-/// needs a moment to come back.
+/// Minimum age of Redis' data before a missing node counts as absent: after a total loss every node needs time to come
+/// back.
 const SETTLED_AFTER: Duration = Duration::from_secs(4);
-/// How long a node that leaves waits for its last changes to be written.
+/// How long a leaving node waits for its last writes.
 const LAST_WRITES: Duration = Duration::from_secs(2);
 
-/// Where Redis is, and who may talk to this node.
+/// Location and keys of Redis.
 pub struct Settings<'a> {
     /// `engine.redis_url`.
     pub url: &'a str,
-    /// `engine.sentinel_password`; empty: the Sentinels want none.
+    /// `engine.sentinel_password`; empty if the Sentinels need none.
     pub sentinel_password: &'a str,
     /// `engine.redis_prefix`.
     pub prefix: &'a str,
-    /// `server.ticket_key`, from which the key between the nodes is derived.
+    /// `server.ticket_key`, from which the signing key between nodes is derived.
     pub ticket_key: &'a [u8],
-    /// How long a connect URL is good.
+    /// Lifetime of a connect URL.
     pub connect_ttl: Duration,
     /// The wall clock.
     pub clock: Arc<dyn Clock>,
 }
 
-/// Draws what the names of nodes are made of.
+/// Source of random node names.
 #[doc(hidden)]
 pub type Draw = dyn Fn() -> [u8; 16] + Send + Sync;
 
-/// Until when a life of this node lives for sure.
+/// Until when an incarnation holds its lease.
 #[derive(Clone, Copy, Debug, Default)]
 struct Confirmed {
     incarnation: u32,
     until: Duration,
 }
 
-/// A node of many that share one Redis.
+/// The engine of a node that shares Redis with others.
 pub struct RedisEngine {
     keys: Keys,
     link: Arc<Link>,
-    /// Hosts and ports of `engine.redis_url`, for people.
+    /// Hosts and ports of `engine.redis_url`, for logs.
     servers: String,
     bus: Arc<Bus>,
     lease_guard: Arc<LeaseGuard>,
-    /// What this node itself has used up, also when Redis has lost it.
+    /// Tokens used on this node, also those that Redis has lost.
     own: Arc<MemoryEngine>,
-    /// For how long after Redis may have lost data the other nodes are asked what they have used up.
+    /// How long after a possible loss the other nodes are queried about used tokens.
     ask_for: Duration,
-    /// In a Cluster, what tells of a loss on any of its servers.
+    /// In a Cluster: detects data loss on any server.
     marks: Option<Arc<Marks>>,
-    /// Told when Redis may have lost data.
+    /// Notified when Redis may have lost data.
     lost: Notify,
     records: Records,
     leftover: Leftover,
     releases: Releases,
-    places: Arc<Places>,
+    index: Arc<IndexState>,
     past: Past,
     identity: Identity,
     draw: Arc<Draw>,
     me: watch::Sender<NodeId>,
     others: Mutex<Vec<NodeId>>,
-    /// Until when nobody can have declared this life of the node dead, as [`LeaseGuard::now`] counts.
+    /// The lease of this incarnation as Redis has confirmed it, as [`LeaseGuard::now`] counts.
     confirmed: Mutex<Confirmed>,
     is_up: AtomicBool,
-    /// The number of the connection over which the lease was last renewed.
+    /// The connection number of the last renewal.
     last_connection: AtomicU64,
-    /// Whether it can be said for sure which nodes there are.
+    /// Whether the list of nodes is complete.
     is_settled: AtomicBool,
-    /// Whether Redis is one server.
+    /// Whether Redis is a single server.
     is_single: bool,
     time: Arc<EngineTime>,
-    /// How many renewals have failed since Redis last answered.
+    /// Failed renewals since Redis last answered.
     failures: AtomicU32,
     has_left: AtomicBool,
-    /// Told when Redis has answered after it had not.
+    /// Notified when Redis answers again.
     came_back: Notify,
     metrics: Metrics,
 }
 
 impl RedisEngine {
-    /// Whether `text` is an address of a Redis, as [`new`](Self::new) takes it.
+    /// Checks a Redis URL, as [`new`](Self::new) does.
     ///
     /// # Errors
     ///
-    /// With advice that does not repeat the text.
+    /// If the URL is invalid; the error does not repeat it.
     pub fn check_url(text: &str) -> Result<(), UrlError> {
-        Place::parse(text).map(drop)
+        RedisUrl::parse(text).map(drop)
     }
 
-    /// An engine at this place, which is connected to in the background. It does nothing before [`run`](Self::run).
+    /// An engine that connects in the background. It does nothing before [`run`](Self::run).
     ///
     /// # Errors
     ///
-    /// If the URL is none.
+    /// If the URL is invalid.
     pub fn new(settings: &Settings<'_>, metrics: Metrics) -> Result<Arc<Self>, UrlError> {
-        let mut place = Place::parse(settings.url)?;
-        place.sentinel_password = Some(settings.sentinel_password.to_owned()).filter(|password| !password.is_empty());
-        Ok(Self::at(place, Arc::new(rand::random), settings, metrics))
+        let mut url = RedisUrl::parse(settings.url)?;
+        url.sentinel_password = Some(settings.sentinel_password.to_owned()).filter(|password| !password.is_empty());
+        Ok(Self::at(url, Arc::new(rand::random), settings, metrics))
     }
 
-    /// An engine whose connections are made by `dial`, and whose names by `draw`: nothing else of it is another one than that of
-    /// [`new`](Self::new).
+    /// As [`new`](Self::new), with connections from `dial` and node names from `draw`, for simulations.
     ///
     /// # Errors
     ///
-    /// If the URL is none.
+    /// If the URL is invalid.
     #[doc(hidden)]
     pub fn over(dial: Dial, draw: Arc<Draw>, settings: &Settings<'_>, metrics: Metrics) -> Result<Arc<Self>, UrlError> {
-        let mut place = Place::parse(settings.url)?;
-        place.dial = Some(dial);
-        Ok(Self::at(place, draw, settings, metrics))
+        let mut url = RedisUrl::parse(settings.url)?;
+        url.dial = Some(dial);
+        Ok(Self::at(url, draw, settings, metrics))
     }
 
-    fn at(place: Place, draw: Arc<Draw>, settings: &Settings<'_>, metrics: Metrics) -> Arc<Self> {
-        let servers = place.names();
+    fn at(url: RedisUrl, draw: Arc<Draw>, settings: &Settings<'_>, metrics: Metrics) -> Arc<Self> {
+        let servers = url.names();
         let keys = Keys::new(settings.prefix);
         let (me, my_name) = watch::channel(NodeId::from_bytes(draw()));
-        let marks = (place.form == Form::Cluster).then(|| Arc::new(Marks::new(&keys, *my_name.borrow())));
-        let link = Arc::new(Link::new(place.clone(), marks.clone().map(tell_of_breaks)));
+        let marks = (url.topology == Topology::Cluster).then(|| Arc::new(Marks::new(&keys, *my_name.borrow())));
+        let link = Arc::new(Link::new(url.clone(), marks.clone().map(tell_of_breaks)));
         let signing = Signing::new(settings.ticket_key);
         let own = Arc::new(MemoryEngine::default());
-        let is_single = place.form == Form::Single;
+        let is_single = url.topology == Topology::Single;
         let lease_guard = Arc::new(LeaseGuard::expired_already());
         let time = Arc::new(EngineTime::new(Arc::clone(&lease_guard), Arc::clone(&settings.clock)));
         let way = Way { keys: keys.clone(), signing, sending: Arc::clone(&link), time: Arc::clone(&time) };
-        let bus = Bus::new(place, way, my_name, Arc::clone(&own), metrics.clone());
+        let bus = Bus::new(url, way, my_name, Arc::clone(&own), metrics.clone());
         metrics.engine_up.set(0);
         Arc::new(Self {
             keys,
@@ -227,7 +227,7 @@ impl RedisEngine {
             records: Records::default(),
             leftover: Leftover::default(),
             releases: Releases::default(),
-            places: Arc::default(),
+            index: Arc::default(),
             past: Past::default(),
             identity: Identity::new(draw()),
             draw,
@@ -246,13 +246,13 @@ impl RedisEngine {
         })
     }
 
-    /// Keeps this node among the others until it is dropped. If it returns, something in it has failed.
+    /// Runs all background work of this node, until dropped. It returns only if a part has failed.
     pub async fn run(self: Arc<Self>, member: Arc<dyn ClusterNode>) {
-        // In a task of its own: a push to many tunnels takes its time, and the lease is not to wait for it.
+        // A task of its own: a push to many tunnels must not delay the lease.
         let (engine, answering) = (Arc::clone(&self), Arc::clone(&member));
         let receiving = async move { engine.bus.receive(&answering, &engine.lease_guard).await };
         let receiving = AbortOnDropHandle::new(tokio::spawn(receiving));
-        // Whichever ends: none of them must.
+        // None of these ends unless it fails.
         tokio::select! {
             biased;
             _ = receiving => {}
@@ -262,30 +262,30 @@ impl RedisEngine {
             () = self.write_once_again() => {}
             () = self.keep_marks() => {}
             () = self.watch_own_keys() => {}
-            () = self.write_homes(member.as_ref()) => {}
+            () = self.write_index(member.as_ref()) => {}
             () = self.bus.stay_subscribed() => {}
             () = self.link.ended() => {}
         }
     }
 
-    /// The time that all nodes share.
+    /// The engine's time, shared by all nodes.
     pub fn clock(&self) -> Arc<dyn Clock> {
         self.time.clone()
     }
 
-    /// The name of this node's present life.
+    /// The name of the current incarnation.
     fn me(&self) -> NodeId {
         *self.me.borrow()
     }
 
-    /// Whether nobody can have declared this node dead: only then may it add records, since whoever took over would not look for
-    /// them any more, or would tell of them twice. The lease guard may be open for longer: it is while Redis is away.
+    /// Whether no node can have declared this one dead. Only then may it add records: its successor would miss them, or
+    /// send close events twice. The lease guard may be valid for longer, while Redis is away.
     fn is_confirmed(&self) -> bool {
         self.holds_lease() && self.lease_guard.is_valid() && !self.past.may_be_dead()
     }
 
-    /// Whether Redis has given this life a lease that is not over: what it has may be written again then, also while it is not clear
-    /// whether an earlier lease of this life has run out, since whoever took over knows what has been told.
+    /// Whether Redis has granted this incarnation a lease that still runs. Existing records may then be rewritten, even
+    /// while `may_be_dead`: a successor knows which close events are finished.
     fn holds_lease(&self) -> bool {
         let confirmed = *self.confirmed.lock();
         self.lease_guard.incarnation() == confirmed.incarnation && self.lease_guard.now() < confirmed.until
@@ -295,7 +295,7 @@ impl RedisEngine {
         self.link.call(command).await
     }
 
-    /// A script on the keys that all nodes change.
+    /// A script on the keys shared by all nodes.
     fn nodes_script(&self, script: &str) -> Cmd {
         let keys = self.keys.nodes();
         let mut command = redis::cmd("EVAL");
@@ -303,7 +303,7 @@ impl RedisEngine {
         command
     }
 
-    /// The other nodes that live, and who has not written all of its part.
+    /// The other live nodes, and those that have not rewritten all their data.
     async fn living(&self) -> Result<(Vec<NodeId>, Vec<NodeId>), EngineError> {
         let mut nodes = self.nodes_script(scripts::NODES);
         nodes.arg(self.me().to_string()).arg(self.past.lease_end_ms());
@@ -321,7 +321,7 @@ impl RedisEngine {
 impl Engine for RedisEngine {
     async fn claim(&self, tunnel: TunnelId, token: Token, ticket_life: Duration) -> Result<Claim, EngineError> {
         if self.has_left.load(Ordering::Acquire) {
-            // Nobody will serve the client here: another node may.
+            // This node is leaving; another one can serve the client.
             return Err(EngineError);
         }
         let life = ticket_life + CLOCK_SKEW;
@@ -351,7 +351,7 @@ impl Engine for RedisEngine {
         {
             return Err(EngineError);
         }
-        // The caller may go away at any time from here on.
+        // The caller may be cancelled from here on.
         let added = Added { records: &self.records, tunnel };
         self.records.add(tunnel, &record);
         let mut command = redis::cmd("HSET");
@@ -391,13 +391,11 @@ impl Engine for RedisEngine {
         if !self.is_up() {
             Some("cut off from its engine: Redis does not answer, or takes no writes")
         } else if !self.lease_guard.is_valid() {
-            Some(
-                "it was stopped for longer than the other nodes wait, and has to find out whether its tunnels are still its own",
-            )
+            Some("paused for longer than its lease: it must check whether its tunnels still belong to it")
         } else if !self.is_settled.load(Ordering::Acquire) {
-            Some("the data in Redis is new: the other nodes have some seconds to come back")
+            Some("the data in Redis is new: waiting a few seconds for the other nodes to renew their leases")
         } else if !self.bus.is_reached() {
-            Some("the other nodes do not reach it: what it subscribes to in Redis does not arrive")
+            Some("not reachable by other nodes: messages on its channel in Redis do not arrive")
         } else {
             None
         }
@@ -406,7 +404,7 @@ impl Engine for RedisEngine {
     fn installation(&self) -> Installation {
         let installation = self.identity.installation(Instant::now(), self.ask_for);
         match installation {
-            // A node that has come after a loss of data does not know at once what the others remember.
+            // A node that joined after a loss does not know yet what the others remember.
             Installation::Known { ids, is_known_to_all, .. } if self.past.is_doubtful(Instant::now(), self.ask_for) => {
                 Installation::Known { ids, is_known_to_all, may_be_unknown: true }
             }
@@ -424,23 +422,23 @@ impl Engine for RedisEngine {
             while !self.records.is_written() {
                 self.write_some().await;
             }
-            self.until_places_are_written().await;
+            self.until_index_is_written().await;
         };
         if tokio::time::timeout(LAST_WRITES, written).await.is_err() {
-            tracing::warn!("the engine does not take this node's last changes");
+            tracing::warn!("could not write this node's last changes to Redis");
         }
         let left_behind = self.records.len();
-        // From here on the others speak for what is left.
+        // From here on other nodes own the remaining tunnels.
         self.lease_guard.expire();
         let mut command = self.nodes_script(scripts::LEAVE);
-        let needs_an_heir = left_behind > 0 || !self.places.is_empty();
+        let needs_an_heir = left_behind > 0 || !self.index.is_empty();
         command.arg(self.me().to_string()).arg(u8::from(needs_an_heir));
         match self.call::<i64>(&command).await {
             Ok(_) if left_behind == 0 => {}
-            Ok(_) => tracing::info!(tunnels = left_behind, "left; the other nodes end these tunnels"),
+            Ok(_) => tracing::info!(tunnels = left_behind, "left the cluster; the other nodes close these tunnels"),
             Err(error) => {
                 let error = Advised(&error);
-                tracing::warn!(%error, "could not leave in order: the other nodes find out in some seconds");
+                tracing::warn!(%error, "could not announce leaving: the other nodes detect it in some seconds");
             }
         }
     }
@@ -456,20 +454,21 @@ impl Peers for RedisEngine {
         Ok(self.living().await?.0)
     }
 
-    async fn ask(&self, node: NodeId, tenant: &str, question: Bytes) -> Result<Bytes, EngineError> {
-        let asked = Instant::now();
-        let turn = self.bus.turn(node, tenant.into(), question.len()).await?;
+    async fn ask(&self, node: NodeId, tenant: &str, request: Bytes) -> Result<Bytes, EngineError> {
+        let started = Instant::now();
+        let turn = self.bus.turn(node, tenant.into(), request.len()).await?;
         Mark::Ask.pass();
         self.lease_guard.valid().await;
-        // This node was stopped, or had to wait: in another life its answer may not find it, and what is asked for would be done all the same.
-        if asked.elapsed() >= ANSWER_TIMEOUT {
+        // The node was paused or waited too long: the asker's incarnation may have ended, and the answer would be lost
+        // while the request takes effect.
+        if started.elapsed() >= ANSWER_TIMEOUT {
             return Err(EngineError);
         }
-        self.bus.ask(node, question, turn).await
+        self.bus.ask(node, request, turn).await
     }
 }
 
-/// Tells of connections to single servers of a Cluster that break.
+/// Reports broken connections to servers of a Cluster.
 fn tell_of_breaks(marks: Arc<Marks>) -> OnPush {
     Arc::new(move |_, info| {
         if info.kind == PushKind::Disconnection {
@@ -478,7 +477,7 @@ fn tell_of_breaks(marks: Arc<Marks>) -> OnPush {
     })
 }
 
-/// A record that goes again when this is dropped: nobody serves its tunnel.
+/// Removes a record on drop, unless its tunnel is served.
 struct Added<'a> {
     records: &'a Records,
     tunnel: TunnelId,
@@ -490,7 +489,7 @@ impl Drop for Added<'_> {
     }
 }
 
-/// The nodes of a list, without `me`.
+/// The parsed nodes without `me`.
 fn others(nodes: &[String], me: NodeId) -> Vec<NodeId> {
     nodes.iter().filter_map(|node| node.parse().ok()).filter(|node| *node != me).collect()
 }

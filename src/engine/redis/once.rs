@@ -1,5 +1,5 @@
-//! What was used up on this node: connect URLs, nonces, calls. Redis says who is first; where it may have forgotten, the nodes
-//! ask each other, and each of them writes again what it remembers.
+//! Single use of connect URLs, nonces and calls. Redis decides which is first; after a possible loss nodes ask each
+//! other, and each writes its own memory back.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -28,31 +28,31 @@ use crate::engine::idempotency::Remembered;
 use crate::id::NodeId;
 use crate::id::TunnelId;
 
-/// How much longer than a connect URL is good its claim is remembered: clocks differ, and are set.
+/// A claim outlives its connect URL by this margin for clock differences.
 pub(super) const CLOCK_SKEW: Duration = Duration::from_secs(60);
-/// By how much a connect URL may be older than its end tells: clocks of the engine are read, and drift.
+/// Margin for clock drift when the issue time of a connect URL is computed from its expiry.
 const ISSUED_BEFORE: Duration = Duration::from_secs(2);
-/// How often it is looked at whether connect URLs that are issued now are good.
+/// Interval of checks whether new connect URLs will be accepted.
 pub(super) const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(50);
-/// How often, and after how long, a node is asked again that is just finding it out.
+/// How often, and after how long, a node with an undecided claim is queried again.
 const SOON: u32 = 20;
 const ASK_AGAIN_AFTER: Duration = Duration::from_millis(50);
-/// How many are written again at a time.
+/// Entries per batch of writes.
 const AT_A_TIME: usize = 100;
 
-/// What must not happen twice.
+/// A token for single use.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Once<'a> {
-    /// A connect URL is used.
+    /// A connect URL.
     Claim(TunnelId),
-    /// A signed request is taken.
+    /// The nonce of a signed request.
     Nonce(&'a str),
-    /// A call with an `Idempotency-Key` is made.
+    /// A call with an `Idempotency-Key`.
     Call(&'a str),
 }
 
 impl<'a> Once<'a> {
-    /// As one node asks another.
+    /// Encodes the query sent to another node.
     pub(super) fn write(self) -> Bytes {
         match self {
             Self::Claim(tunnel) => [b"c", &tunnel.to_bytes()[..]].concat(),
@@ -74,12 +74,12 @@ impl<'a> Once<'a> {
     }
 }
 
-/// Answers another node from `own` memory; none if it asks for what only a newer version knows.
-pub(super) fn answer(own: &MemoryEngine, question: &[u8]) -> Option<Bytes> {
-    let known = match Once::read(question)? {
+/// Answers a query of another node from local memory; `None` for an unknown kind of a newer version.
+pub(super) fn answer(own: &MemoryEngine, request: &[u8]) -> Option<Bytes> {
+    let known = match Once::read(request)? {
         Once::Claim(tunnel) => own.knows_claim(tunnel),
-        Once::Nonce(name) => own.memo.knows_nonce(name),
-        Once::Call(name) => own.memo.knows(name),
+        Once::Nonce(name) => own.idempotency.knows_nonce(name),
+        Once::Call(name) => own.idempotency.knows(name),
     };
     Some(Bytes::from_static(match known {
         Known::No => b"n",
@@ -88,14 +88,14 @@ pub(super) fn answer(own: &MemoryEngine, question: &[u8]) -> Option<Bytes> {
     }))
 }
 
-/// How far this node has come in writing what it remembers once more.
+/// Progress of rewriting remembered entries in rounds.
 #[derive(Debug, Default)]
 pub(super) struct Turn {
     claims: Vec<TunnelId>,
     second: u64,
 }
 
-/// A claim of this node's own memory that is given up again unless it is granted.
+/// An entry of local memory that is removed on drop unless granted.
 pub(super) struct Mine<'a> {
     own: &'a Arc<MemoryEngine>,
     once: Once<'a>,
@@ -114,21 +114,21 @@ impl<'a> Mine<'a> {
     fn settle(&self, is_granted: bool) {
         match self.once {
             Once::Claim(tunnel) => self.own.settle_claim(tunnel, self.token, is_granted),
-            Once::Nonce(name) => self.own.memo.settle_nonce(name, self.token, is_granted),
-            Once::Call(name) => self.own.memo.settle(name, self.token, is_granted),
+            Once::Nonce(name) => self.own.idempotency.settle_nonce(name, self.token, is_granted),
+            Once::Call(name) => self.own.idempotency.settle(name, self.token, is_granted),
         }
     }
 }
 
 impl Drop for Mine<'_> {
     fn drop(&mut self) {
-        // What was granted stays.
+        // A granted entry stays.
         self.settle(false);
     }
 }
 
 impl RedisEngine {
-    /// Takes a key for a token, if nobody has taken it before as far as Redis knows.
+    /// Takes a key for a token, unless Redis has it already.
     pub(super) async fn claim_key(&self, once: Once<'_>, token: Token, life: Duration) -> Result<Claim, EngineError> {
         self.is_registered()?;
         match self.call::<i64>(&self.claim_command(once, token, life)).await.map_err(away)? {
@@ -151,7 +151,8 @@ impl RedisEngine {
         command
     }
 
-    /// A script on `key` that also finds out whether Redis still knows this node: not in a Cluster, where that is on another server.
+    /// A script on `key` that also checks that Redis knows this node; not in a Cluster, where those keys are on another
+    /// server.
     pub(super) fn script_beside_lease(&self, script: &str, key: String) -> Cmd {
         let mut command = redis::cmd("EVAL");
         command.arg(script);
@@ -164,65 +165,66 @@ impl RedisEngine {
         command
     }
 
-    /// What such a script compares, behind its own arguments.
+    /// Appends the arguments for that check.
     pub(super) fn with_lease(&self, command: &mut Cmd) {
         let lease_end_ms = self.past.lease_end_ms();
         let renewed_ms = lease_end_ms.checked_sub(millis(LEASE)).unwrap_or(u64::MAX >> 16);
         command.arg(self.me().to_string()).arg(lease_end_ms).arg(renewed_ms);
     }
 
-    /// Before this life has a lease it could not be seen that Redis has lost data.
+    /// Without a lease this incarnation cannot detect data loss.
     ///
     /// # Errors
     ///
-    /// If it has none yet.
+    /// If this incarnation has no lease yet.
     pub(super) fn is_registered(&self) -> Result<(), EngineError> {
         if self.past.lease_end_ms() == 0 { Err(EngineError) } else { Ok(()) }
     }
 
-    /// When a connect URL was issued that is good for so long, or earlier; none if that is not known.
+    /// The earliest issue time of a connect URL with this remaining life; `None` if unknown.
     pub(super) fn issued_at(&self, life: Duration) -> Option<Instant> {
-        // A node whose clock was a little ahead may have issued it: that much is in what is taken off below.
+        // The issuing clock may have been ahead; the margin is subtracted below.
         let age = (self.ask_for - CLOCK_SKEW + ISSUED_BEFORE / 2).checked_sub(life)?.saturating_sub(ISSUED_BEFORE / 2);
         Instant::now().checked_sub(age + ISSUED_BEFORE)
     }
 
-    /// When a connect URL that is issued now will be taken to have been issued.
+    /// The issue time that [`issued_at`](Self::issued_at) computes for a connect URL issued now.
     pub(super) fn issued_at_latest(&self) -> Instant {
         let now = Instant::now();
         now.checked_sub(ISSUED_BEFORE).unwrap_or(now)
     }
 
-    /// Whether another node knows that this has happened, at `since` or later if that is known, and Redis may have forgotten.
+    /// Whether another node remembers this token and Redis may have forgotten it; `since` is its earliest time, if
+    /// known.
     ///
     /// # Errors
     ///
-    /// If that cannot be said for sure.
+    /// If the answer is not certain.
     pub(super) async fn is_known_elsewhere(&self, once: Once<'_>, since: Option<Instant>) -> Result<bool, EngineError> {
         if !self.may_have_forgotten(since) {
             return Ok(false);
         }
-        // Of a connect URL each node has to say that it has not been used, also one that is dead: what was issued after the loss is
-        // good anyway, so not much waits for that.
+        // For a connect URL every node must answer, even a dead one; URLs issued after the loss are not affected, so
+        // few wait.
         let (others, are_all) = match (once, since) {
             (Once::Claim(_), Some(since)) => self.past.lived_since(since, self.me()),
             (Once::Claim(_), None) => (self.past.may_remember(self.me()), false),
             _ => (self.past.may_remember(self.me()), true),
         };
-        let question = once.write();
-        let asked = join_all(others.into_iter().map(|node| self.is_known_to(node, &question))).await;
-        if asked.contains(&Ok(true)) {
+        let request = once.write();
+        let replies = join_all(others.into_iter().map(|node| self.is_known_to(node, &request))).await;
+        if replies.contains(&Ok(true)) {
             return Ok(true);
         }
-        if are_all && asked.iter().all(Result::is_ok) { Ok(false) } else { Err(EngineError) }
+        if are_all && replies.iter().all(Result::is_ok) { Ok(false) } else { Err(EngineError) }
     }
 
-    async fn is_known_to(&self, node: NodeId, question: &Bytes) -> Result<bool, EngineError> {
+    async fn is_known_to(&self, node: NodeId, request: &Bytes) -> Result<bool, EngineError> {
         for _ in 0..SOON {
-            match self.bus.ask_known(node, question.clone()).await?.as_ref() {
+            match self.bus.ask_known(node, request.clone()).await?.as_ref() {
                 b"y" => return Ok(true),
                 b"n" => return Ok(false),
-                // Redis is about to tell it.
+                // The node is still waiting for Redis.
                 _ => sleep(ASK_AGAIN_AFTER).await,
             }
         }
@@ -235,7 +237,7 @@ impl RedisEngine {
         is_doubtful || self.past.is_unsure() || self.is_on_another_connection()
     }
 
-    /// Whether the engine is reached in another way than when the lease was last renewed.
+    /// Whether the connection has changed since the last renewal.
     pub(super) fn is_on_another_connection(&self) -> bool {
         if let Some(marks) = &self.marks {
             return marks.is_broken();
@@ -243,12 +245,12 @@ impl RedisEngine {
         self.link.number().is_some_and(|number| number != self.last_connection.load(Ordering::Acquire))
     }
 
-    /// Changes when the engine may be reached in another way.
+    /// Identifies the current connection; changes with every reconnect.
     pub(super) fn way(&self) -> (Option<u64>, u64) {
         (self.link.number(), self.marks.as_ref().map_or(0, |marks| marks.breaks()))
     }
 
-    /// Writes again what this node remembers, whenever Redis may have forgotten it, until it is dropped.
+    /// Writes remembered entries back after each possible loss, until dropped.
     pub(super) async fn write_once_again(&self) {
         loop {
             let losses = self.past.losses_to_mend();
@@ -259,7 +261,7 @@ impl RedisEngine {
             match self.write_remembered().await {
                 Ok(()) => self.past.mended(losses),
                 Err(error) => {
-                    tracing::debug!(%error, "what was used up could not be written again yet");
+                    tracing::debug!(%error, "used tokens could not be written back yet");
                     self.wait_to_retry().await;
                 }
             }
@@ -275,7 +277,7 @@ impl RedisEngine {
             .collect();
         self.write_commands(&claims).await?;
         let mut second = 0;
-        while let Some((next, remembered)) = self.own.memo.remembered_after(second) {
+        while let Some((next, remembered)) = self.own.idempotency.remembered_after(second) {
             let commands: Vec<Cmd> = remembered.iter().map(|entry| self.remember(entry)).collect();
             self.write_commands(&commands).await?;
             second = next;
@@ -283,19 +285,19 @@ impl RedisEngine {
         Ok(())
     }
 
-    /// Writes some of what this node remembers once more, in turn: a single key that Redis has lost is noticed nowhere else.
+    /// Rewrites a batch of remembered entries, in rounds: nothing else detects the loss of a single key.
     pub(super) async fn remind(&self, turn: &mut Turn) -> Result<(), RedisError> {
         if turn.claims.is_empty() {
             turn.claims = self.own.claims().into_iter().map(|(tunnel, ..)| tunnel).collect();
         }
         let some = turn.claims.split_off(turn.claims.len().saturating_sub(AT_A_TIME));
         let claim = |tunnel: &TunnelId| {
-            // It may have been given back meanwhile.
+            // The claim may have been released meanwhile.
             let (token, left) = self.own.sure_claim(*tunnel)?;
             Some(self.claim_command(Once::Claim(*tunnel), token, left))
         };
         let mut commands: Vec<Cmd> = some.iter().filter_map(claim).collect();
-        match self.own.memo.remembered_after(turn.second) {
+        match self.own.idempotency.remembered_after(turn.second) {
             Some((second, remembered)) => {
                 turn.second = second;
                 commands.extend(remembered.iter().take(AT_A_TIME).map(|entry| self.remember(entry)));
@@ -356,7 +358,7 @@ mod tests {
         drop(mine);
         assert_eq!(asked(Once::Claim(tunnel)), "y");
 
-        assert_eq!(own.memo.claim_nonce("{t}:n", token, life), Ok(Claim::Granted));
+        assert_eq!(own.idempotency.claim_nonce("{t}:n", token, life), Ok(Claim::Granted));
         drop(Mine::new(&own, Once::Nonce("{t}:n"), token));
         assert_eq!(asked(Once::Nonce("{t}:n")), "n", "it was given up");
     }

@@ -1,4 +1,4 @@
-//! Redis may lose single keys, as it does when it makes room: each node looks now and then whether its own are still there.
+//! Detects the loss of single keys in Redis, as by eviction, by checking this node's own.
 
 use std::time::Duration;
 
@@ -8,50 +8,50 @@ use tokio::time::Instant;
 use tokio::time::sleep;
 
 use super::RedisEngine;
-use super::group_index_state::Place;
+use super::group_index_state::IndexEntry;
 use super::once::Turn;
 use crate::id::TunnelId;
 
-/// How often a node looks.
+/// Interval of checks.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// At so many groups and users at a time, one after the other.
-const PLACES: usize = 100;
+/// Groups and users per check.
+const ENTRIES: usize = 100;
 
 impl RedisEngine {
-    /// Writes all again whenever a key of this node is missing, until it is dropped.
+    /// Writes all data again whenever a key of this node is missing, until dropped.
     pub(super) async fn watch_own_keys(&self) {
-        let (mut witness, mut places, mut turn) = (None, vec![], Turn::default());
+        let (mut witness, mut entries, mut turn) = (None, vec![], Turn::default());
         loop {
             sleep(LOOK_EVERY).await;
             self.records.write_again();
-            let asked = Instant::now();
-            // Redis has the record of a tunnel that was there a moment ago, too.
+            let started = Instant::now();
+            // Check a record that was confirmed in the last round.
             let tunnel = witness.take().filter(|tunnel| self.records.is_kept(*tunnel));
-            if places.is_empty() {
-                places = self.places.sure();
+            if entries.is_empty() {
+                entries = self.index.sure();
             }
-            let some = places.split_off(places.len().saturating_sub(PLACES));
+            let some = entries.split_off(entries.len().saturating_sub(ENTRIES));
             let looked = async {
                 if let Some(tunnel) = tunnel
                     && self.is_record_missing(tunnel).await?
                 {
                     return Ok(true);
                 }
-                self.is_a_place_missing(&some).await
+                self.is_any_entry_missing(&some).await
             };
             match looked.await {
                 Ok(true) => {
                     tracing::warn!(
-                        "Redis has lost a key of this node: it writes its part again (Redis needs maxmemory-policy noeviction)"
+                        "Redis has lost a key of this node: writing its data again (Redis needs maxmemory-policy noeviction)"
                     );
-                    self.past.doubt(asked);
+                    self.past.doubt(started);
                     self.write_all_again();
                 }
                 Ok(false) => {}
-                Err(error) => tracing::debug!(%error, "it could not be seen whether the keys of this node are there"),
+                Err(error) => tracing::debug!(%error, "could not check the keys of this node"),
             }
             if let Err(error) = self.remind(&mut turn).await {
-                tracing::debug!(%error, "what was used up could not be written once more");
+                tracing::debug!(%error, "used tokens could not be rewritten");
             }
             witness = tunnel.or_else(|| self.records.any_kept());
         }
@@ -63,21 +63,21 @@ impl RedisEngine {
         Ok(!is_there && self.records.is_kept(tunnel) && key == self.keys.records(self.me()))
     }
 
-    async fn is_a_place_missing(&self, places: &[Place]) -> Result<bool, RedisError> {
-        let looks = places.iter().map(|place| self.is_place_missing(place));
+    async fn is_any_entry_missing(&self, entries: &[IndexEntry]) -> Result<bool, RedisError> {
+        let looks = entries.iter().map(|entry| self.is_entry_missing(entry));
         Ok(try_join_all(looks).await?.contains(&true))
     }
 
-    async fn is_place_missing(&self, place: &Place) -> Result<bool, RedisError> {
-        let (tenant, audience) = place;
-        let name = self.keys.place(tenant, audience);
-        // The last one may leave, and another one come, while Redis answers.
+    async fn is_entry_missing(&self, entry: &IndexEntry) -> Result<bool, RedisError> {
+        let (tenant, audience) = entry;
+        let name = self.keys.index_entry(tenant, audience);
+        // The last tunnel may leave and another one join between the two reads.
         for _ in 0..2 {
             let me = self.me();
-            let is_sure = self.places.is_sure(place);
-            let (list, homes) = (self.keys.places(me), self.keys.homes(&name));
-            let is_there = self.has(&list, &name).await? && self.has(&homes, &me.to_string()).await?;
-            if is_there || !is_sure || !self.places.is_sure(place) || me != self.me() {
+            let is_sure = self.index.is_sure(entry);
+            let (list, nodes_listed) = (self.keys.index_entries(me), self.keys.index(&name));
+            let is_there = self.has(&list, &name).await? && self.has(&nodes_listed, &me.to_string()).await?;
+            if is_there || !is_sure || !self.index.is_sure(entry) || me != self.me() {
                 return Ok(false);
             }
         }

@@ -30,7 +30,7 @@ fn a_node_is_gone_when_nothing_is_left_of_it() {
     let (past, now) = (Past::default(), Instant::now());
     past.hear(&heard(&[node(1), node(2)], &[node(1), node(2)]), now);
     past.hear(&Heard { dead: &[(node(2), Duration::ZERO)], ..heard(&[node(1)], &[node(1), node(2)]) }, now);
-    assert!(!past.is_gone(node(2)), "it is dead, and its tunnels are not all told of");
+    assert!(!past.is_gone(node(2)), "it is dead, and its close events are not finished");
     past.haunt();
     assert_eq!(buried(&past), [(node(2), Burial::Dead)]);
     past.takes_over(node(2));
@@ -40,7 +40,7 @@ fn a_node_is_gone_when_nothing_is_left_of_it() {
     past.hear(&heard(&[node(1)], &[node(1)]), now);
     assert!(past.is_gone(node(2)));
     past.hear(&heard(&[node(1), node(2)], &[node(1), node(2)]), now);
-    assert!(past.is_gone(node(2)), "nobody comes back from there");
+    assert!(past.is_gone(node(2)), "its name is not used again");
 
     assert!(buried(&past).is_empty());
     past.haunt();

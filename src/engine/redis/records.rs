@@ -1,4 +1,4 @@
-//! What this node has registered: kept here too, so that it can be written again, and written by one task in the order of its changes.
+//! The records of this node, kept in memory for rewriting; one task writes changes in order.
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -12,40 +12,41 @@ use super::super::Record;
 use crate::id::TunnelId;
 use crate::protocol::native::Name;
 
-/// Most records that travel in one command.
+/// Records per command.
 pub(super) const CHUNK: usize = 500;
 
-/// Most adopted tunnels that are remembered after they were settled.
+/// Adopted tunnels remembered after they are settled.
 const MAX_ADOPTED: usize = 100_000;
 
-/// So many times a record is written again that is there after it was given up, once a second: its deletion may be under way for so long.
+/// How often, once a second, a record is rewritten after its tunnel was given up and came back: the deletion may still
+/// be in flight.
 const WRITTEN_AGAIN: u8 = 3;
 
-/// The records of one life of this node.
+/// The records of one incarnation of this node.
 #[derive(Default)]
 pub(super) struct Records {
     state: Mutex<State>,
-    /// Told when there is something to write.
+    /// Notified when there are changes to write.
     pub(super) changed: Notify,
 }
 
 #[derive(Default)]
 struct State {
     all: BTreeMap<TunnelId, Box<[u8]>>,
-    /// What Redis may not know: of each tunnel its record as it is in `all`, or that it is gone from there.
+    /// Tunnels with a change to write: the record in `all`, or its deletion.
     unwritten: BTreeSet<TunnelId>,
-    /// Whether Redis may have records that are no longer in `all`.
+    /// Whether Redis may hold records that are no longer in `all`.
     has_surplus: bool,
-    /// What was adopted, also when it is settled: a set of the dead that comes back from the past is not told of again.
+    /// Adopted tunnels, also settled ones: a set restored from the past must not be adopted again.
     adopted: BTreeSet<TunnelId>,
     adopted_in_turn: VecDeque<TunnelId>,
-    /// Records that nobody could be sure were written, and that are to be deleted.
+    /// Tunnels whose record may be written and must be deleted.
     given_up: BTreeSet<TunnelId>,
-    /// Those of them that are there again, and how often they are still to be written.
+    /// Given-up tunnels that came back, with the number of rewrites left.
     again: BTreeMap<TunnelId, u8>,
 }
 
-/// Some changes, to be written in one go.
+/// Changes to write in one batch.
 #[derive(Debug, Default, Eq, PartialEq)]
 pub(super) struct Changes {
     pub(super) put: Vec<(TunnelId, Box<[u8]>)>,
@@ -59,7 +60,7 @@ impl Changes {
 }
 
 impl Records {
-    /// Adds a record; whether it is written is for the caller to see to.
+    /// Adds a record that the caller writes.
     pub(super) fn add(&self, tunnel: TunnelId, record: &Record) {
         let mut state = self.state.lock();
         state.all.insert(tunnel, record.write().into());
@@ -68,7 +69,7 @@ impl Records {
         }
     }
 
-    /// Forgets a tunnel whose record may be written or not. Its client may come again, and be there before it is deleted.
+    /// Forgets a tunnel whose record may be written. Its client may come back before the deletion.
     pub(super) fn give_up(&self, tunnel: TunnelId) {
         self.remove(tunnel);
         let mut state = self.state.lock();
@@ -79,7 +80,7 @@ impl Records {
         }
     }
 
-    /// Has records written again whose deletion may have come behind them; to be called once a second.
+    /// Schedules the rewrite of records that a late deletion may have removed; called once a second.
     pub(super) fn write_again(&self) {
         let mut state = self.state.lock();
         let State { again, unwritten, all, .. } = &mut *state;
@@ -93,7 +94,7 @@ impl Records {
         }
     }
 
-    /// Adds a record that is to be written by and by; false if it is there already, or was.
+    /// Adds a record to be written later; false if it is or was here.
     pub(super) fn adopt(&self, tunnel: TunnelId, record: &Record) -> bool {
         let mut state = self.state.lock();
         if state.all.contains_key(&tunnel) || !state.adopted.insert(tunnel) {
@@ -110,12 +111,12 @@ impl Records {
         true
     }
 
-    /// Notes why a tunnel ended.
+    /// Stores why a tunnel ended.
     pub(super) fn close(&self, tunnel: TunnelId, closed: Closed) {
         self.change(tunnel, |record| record.closed = Some(closed));
     }
 
-    /// Notes whose a native tunnel is now.
+    /// Stores the user of a native tunnel.
     pub(super) fn belongs_to(&self, tunnel: TunnelId, user: &Name) {
         self.change(tunnel, |record| {
             if let Some(native) = &mut record.native {
@@ -134,7 +135,7 @@ impl Records {
         self.changed.notify_one();
     }
 
-    /// Forgets a tunnel.
+    /// Deletes the record of a tunnel.
     pub(super) fn remove(&self, tunnel: TunnelId) {
         let mut state = self.state.lock();
         if state.all.remove(&tunnel).is_some() {
@@ -143,7 +144,7 @@ impl Records {
         }
     }
 
-    /// Redis may have lost anything, or have again what was deleted: all is to be written again, and the rest to be found.
+    /// Schedules all records to be written again, and a search for deleted ones that are back.
     pub(super) fn write_all(&self) {
         let mut state = self.state.lock();
         let state = &mut *state;
@@ -152,22 +153,22 @@ impl Records {
         self.changed.notify_one();
     }
 
-    /// Whether Redis may have records that are no longer here.
+    /// Whether Redis may hold records that are no longer here.
     pub(super) fn has_surplus(&self) -> bool {
         self.state.lock().has_surplus
     }
 
-    /// They are being looked for from now on.
+    /// Starts the search for surplus records.
     pub(super) fn look_for_surplus(&self) {
         self.state.lock().has_surplus = false;
     }
 
-    /// They could not be looked for.
+    /// Repeats the search later.
     pub(super) fn surplus_is_left(&self) {
         self.state.lock().has_surplus = true;
     }
 
-    /// Redis has a record of `tunnel`: it is to be deleted if there is none here.
+    /// Schedules the deletion of a record found in Redis, unless it is here too.
     pub(super) fn found(&self, tunnel: TunnelId) {
         let mut state = self.state.lock();
         if !state.all.contains_key(&tunnel) {
@@ -175,40 +176,40 @@ impl Records {
         }
     }
 
-    /// All of them.
+    /// All records.
     pub(super) fn all(&self) -> Vec<(TunnelId, Record)> {
         let state = self.state.lock();
         state.all.iter().filter_map(|(tunnel, bytes)| Some((*tunnel, Record::read(bytes)?))).collect()
     }
 
-    /// The node begins another life: these records are others' now.
+    /// Clears all for a new incarnation.
     pub(super) fn clear(&self) {
         *self.state.lock() = State::default();
     }
 
-    /// How many there are.
+    /// The number of records.
     pub(super) fn len(&self) -> usize {
         self.state.lock().all.len()
     }
 
-    /// Whether there is a record of `tunnel`, and nothing of it to be written.
+    /// Whether the record of `tunnel` is written and unchanged.
     pub(super) fn is_kept(&self, tunnel: TunnelId) -> bool {
         let state = self.state.lock();
         state.all.contains_key(&tunnel) && !state.unwritten.contains(&tunnel)
     }
 
-    /// Any such tunnel.
+    /// Any tunnel whose record is written and unchanged.
     pub(super) fn any_kept(&self) -> Option<TunnelId> {
         let state = self.state.lock();
         state.all.keys().find(|tunnel| !state.unwritten.contains(tunnel)).copied()
     }
 
-    /// Whether Redis knows all there is to know.
+    /// Whether all changes are taken for writing.
     pub(super) fn is_written(&self) -> bool {
         self.state.lock().unwritten.is_empty()
     }
 
-    /// Some of what is to be written; whoever takes it and fails gives it [`back`](Self::back).
+    /// Takes a batch of changes; after a failure the caller returns it with [`back`](Self::back).
     pub(super) fn take(&self) -> Changes {
         let mut state = self.state.lock();
         let chosen: Vec<_> = state.unwritten.iter().copied().take(CHUNK).collect();
@@ -223,7 +224,7 @@ impl Records {
         changes
     }
 
-    /// Takes back what could not be written.
+    /// Returns changes that could not be written.
     pub(super) fn back(&self, changes: Changes) {
         let tunnels = changes.put.into_iter().map(|(tunnel, _)| tunnel).chain(changes.delete);
         self.state.lock().unwritten.extend(tunnels);
@@ -250,7 +251,7 @@ mod tests {
         let records = Records::default();
         records.add(tunnel(1), &record());
         records.add(tunnel(2), &record());
-        assert!(records.take().is_empty(), "whoever adds one writes it");
+        assert!(records.take().is_empty(), "the caller of add writes it");
 
         records.close(tunnel(1), CLOSED);
         records.close(tunnel(2), CLOSED);
@@ -316,7 +317,7 @@ mod tests {
         changes.delete.sort();
         assert_eq!(changes.delete, [tunnel(2), tunnel(3)]);
         assert_eq!(changes.put.len(), 1);
-        assert!(!records.adopt(tunnel(2), &record()), "its story has been told");
+        assert!(!records.adopt(tunnel(2), &record()), "its close event is finished");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Connect URLs that were used up for clients who went away before they got an answer: they are good again.
+//! Releases connect URLs of clients that left before they got a response.
 
 use std::time::Duration;
 
@@ -16,23 +16,23 @@ use super::scripts;
 use crate::engine::Token;
 use crate::id::TunnelId;
 
-/// Most claims that are given back in one go.
+/// Releases per batch.
 const CHUNK: usize = 100;
-/// A claim may still be on its way when it is given back, on a connection that hangs: so that is done once more after so long.
+/// A release is repeated after this time: its claim may still be in flight on a hanging connection.
 const AGAIN_AFTER: Duration = CALL_TIMEOUT;
 
-/// A claim that is to be given back.
+/// A claim to release.
 #[derive(Clone, Copy, Debug)]
 struct Release {
     tunnel: TunnelId,
     token: Token,
-    /// Then the URL has expired.
+    /// When the URL expires.
     until: Instant,
-    /// Whether it has been given back once.
+    /// Whether this is the repetition.
     is_second: bool,
 }
 
-/// Claims that wait to be given back.
+/// Claims waiting for release.
 #[derive(Debug, Default)]
 pub(super) struct Releases {
     waiting: Mutex<Vec<Release>>,
@@ -40,7 +40,7 @@ pub(super) struct Releases {
 }
 
 impl Releases {
-    /// Gives back what `token` has claimed, unless the URL has expired before that.
+    /// Releases the claim of `token`, unless the URL expires first.
     pub(super) fn add(&self, tunnel: TunnelId, token: Token, life: Duration) {
         self.put([Release { tunnel, token, until: Instant::now() + life, is_second: false }]);
     }
@@ -60,7 +60,7 @@ impl Releases {
 }
 
 impl RedisEngine {
-    /// Gives back claims as they come, until it is dropped.
+    /// Sends releases to Redis, until dropped.
     pub(super) async fn give_back(&self) {
         loop {
             let changed = self.releases.changed.notified();
@@ -81,7 +81,7 @@ impl RedisEngine {
                 }
             }
             if is_away {
-                // Either way it is tried again.
+                // A timeout and a notification both lead to a retry.
                 let _ = timeout(WRITE_RETRY, self.came_back.notified()).await;
             } else if !again.is_empty() {
                 sleep(AGAIN_AFTER).await;

@@ -1,4 +1,4 @@
-//! Asks Sentinels where the master is. They may want a password of their own, and say no in the same words as Redis does.
+//! Finds the master through Sentinels. Their password may differ from Redis', with the same error texts.
 
 use redis::Client;
 use redis::ErrorKind;
@@ -7,35 +7,35 @@ use redis::sentinel::SentinelClient;
 use redis::sentinel::SentinelClientBuilder;
 use redis::sentinel::SentinelServerType;
 
-use super::url::Place;
+use super::url::RedisUrl;
 
-/// A Sentinel wants a password, and there is none.
+/// Error text: a Sentinel needs a password, and none is set.
 pub(super) const WANTS_PASSWORD: &str = "a Sentinel wants a password";
-/// A Sentinel wants another password.
+/// Error text: a Sentinel refuses the password.
 pub(super) const WRONG_PASSWORD: &str = "a Sentinel refuses the password";
 
 /// A client of the master of `service`.
-pub(super) async fn client(place: &Place, service: &str) -> Result<Client, RedisError> {
-    match builder(place, service)?.async_get_client().await {
-        Err(error) if of_login(&error).is_some() => Err(blamed(place, service, error).await),
+pub(super) async fn client(url: &RedisUrl, service: &str) -> Result<Client, RedisError> {
+    match builder(url, service)?.async_get_client().await {
+        Err(error) if of_login(&error).is_some() => Err(blamed(url, service, error).await),
         result => result,
     }
 }
 
-/// A login that failed, as an error that says whether it was the Sentinels'.
-async fn blamed(place: &Place, service: &str, error: RedisError) -> RedisError {
-    let Ok(mut sentinels) = builder(place, service) else { return error };
+/// Marks a failed login as one of the Sentinels, if it was.
+async fn blamed(url: &RedisUrl, service: &str, error: RedisError) -> RedisError {
+    let Ok(mut sentinels) = builder(url, service) else { return error };
     match sentinels.async_get_sentinel_client().await {
         Err(of_sentinel) => match of_login(&of_sentinel) {
             Some(words) => (ErrorKind::AuthenticationFailed, words, of_sentinel.to_string()).into(),
             None => error,
         },
-        // They let this node in: it is Redis that does not.
+        // The Sentinels accept the login, so Redis refused it.
         Ok(_) => error,
     }
 }
 
-/// What is wrong with the login, if that is what an error is about.
+/// The login problem behind an error, if any.
 fn of_login(error: &RedisError) -> Option<&'static str> {
     let said = error.to_string();
     if said.contains("NOAUTH") {
@@ -47,12 +47,12 @@ fn of_login(error: &RedisError) -> Option<&'static str> {
     }
 }
 
-fn builder(place: &Place, service: &str) -> Result<SentinelClient, RedisError> {
-    let login = place.login();
-    let mut builder = SentinelClientBuilder::new(place.addresses(), service, SentinelServerType::Master)?
+fn builder(url: &RedisUrl, service: &str) -> Result<SentinelClient, RedisError> {
+    let login = url.login();
+    let mut builder = SentinelClientBuilder::new(url.addresses(), service, SentinelServerType::Master)?
         .set_client_to_redis_db(login.db())
         .set_client_to_redis_protocol(login.protocol());
-    if place.is_tls {
+    if url.is_tls {
         builder = builder.set_client_to_redis_tls_mode(redis::TlsMode::Secure);
     }
     if let Some(user) = login.username() {
@@ -61,8 +61,8 @@ fn builder(place: &Place, service: &str) -> Result<SentinelClient, RedisError> {
     if let Some(password) = login.password() {
         builder = builder.set_client_to_redis_password(password);
     }
-    if let Some(password) = &place.sentinel_password {
-        // By the newer protocol, in which a Sentinel that wants none does not mind one.
+    if let Some(password) = &url.sentinel_password {
+        // RESP3 login, since a Sentinel without a password accepts one there.
         builder = builder.set_client_to_sentinel_password(password).set_client_to_sentinel_protocol(login.protocol());
     }
     builder.build()

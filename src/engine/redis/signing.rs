@@ -1,7 +1,8 @@
-//! Messages between nodes are signed for one installation: another one with the same `server.ticket_key` is not listened to.
+//! Signs messages between nodes for one installation; other installations with the same `server.ticket_key` are
+//! ignored.
 //!
-//! The last release signed them for all that have the key. While a node of it lives that is done here too, and understood for as long
-//! as one may not be known; the release after this one takes that away.
+//! The last release signed with the shared key. While its nodes are alive this node does too, and it accepts that key
+//! as long as such a node may exist; the next release removes this.
 
 use std::sync::Arc;
 
@@ -13,22 +14,22 @@ use super::message::Rejection;
 use super::message::Signer;
 use crate::engine::Installation;
 
-/// The keys of this installation.
+/// The signing keys of this installation.
 pub(super) struct Signing {
     shared: Signer,
     keys: ArcSwap<Keys>,
 }
 
 struct Keys {
-    /// What they were derived for.
+    /// What the keys were derived from.
     of: (Installation, String),
     writes: Signer,
-    /// The likeliest one first.
+    /// Most likely key first.
     reads: Vec<Signer>,
 }
 
 impl Signing {
-    /// Begins with the key that is derived from `server.ticket_key` only.
+    /// Starts with the key derived from `server.ticket_key` only.
     pub(super) fn new(ticket_key: &[u8]) -> Self {
         let shared = Signer::new(ticket_key);
         let (writes, reads) = (shared.clone(), vec![shared.clone()]);
@@ -36,7 +37,8 @@ impl Signing {
         Self { shared, keys }
     }
 
-    /// Redis has the id `heard`; this node belongs to `installation` for now. The others may know already what it does not yet.
+    /// Updates the keys: this node belongs to `installation`, and Redis has the id `heard`, which others may already
+    /// use.
     pub(super) fn hear(&self, installation: Installation, heard: &str) {
         let of = (installation, heard.to_owned());
         if self.keys.load().of == of {
@@ -60,12 +62,12 @@ impl Signing {
         self.keys.store(Arc::new(Keys { of, writes, reads }));
     }
 
-    /// The message as bytes.
+    /// Encodes and signs a message.
     pub(super) fn seal(&self, message: &Message) -> Vec<u8> {
         self.keys.load().writes.seal(message)
     }
 
-    /// Reads what a node of this installation has sealed.
+    /// Verifies and decodes a message of this installation.
     ///
     /// # Errors
     ///
@@ -96,7 +98,7 @@ mod tests {
     #[test]
     fn who_understands_whom() {
         let message = Message {
-            kind: Kind::Question,
+            kind: Kind::Request,
             sender: NodeId::from_bytes([1; 16]),
             receiver: NodeId::from_bytes([2; 16]),
             sequence: 7,

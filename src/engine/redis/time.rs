@@ -1,5 +1,5 @@
-//! The time of the engine, which all nodes share: from it a node knows how old a question is, and whether a connect URL has expired,
-//! whatever its own clock shows.
+//! The engine's time, shared by all nodes: it decides the age of requests and the expiry of connect URLs, whatever the
+//! local clock shows.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -12,30 +12,30 @@ use crate::clock::Clock;
 use crate::clock::millis;
 use crate::lease_guard::LeaseGuard;
 
-/// How far apart two clocks may drift: a thousandth, far more than any does.
+/// Assumed clock drift: at most one in a thousand, far more than real clocks.
 const DRIFT: i64 = 1_000;
-/// A node whose time of day differs by more from the engine's says so.
+/// A larger difference between the engine's time and the local clock is logged.
 const TOLERATED: Duration = Duration::from_secs(5);
 
-/// What the engine's clock shows beyond this node's own steady one: between these bounds, in milliseconds.
+/// Bounds in milliseconds for the engine's time minus this node's monotonic time.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 struct Bounds {
     low: i64,
     high: i64,
-    /// When that was found out.
+    /// When they were measured.
     at: i64,
 }
 
 impl Bounds {
-    /// The engine showed `engine_ms` at some time between `asked` and `answered`.
-    fn new(asked: Duration, answered: Duration, engine_ms: u64) -> Self {
-        let (asked, answered, engine) =
-            (signed(asked), signed(answered), i64::try_from(engine_ms).unwrap_or(i64::MAX / 4));
-        Self { low: engine - answered, high: engine - asked + 1, at: answered }
+    /// Bounds from one call: the engine showed `engine_ms` between `began` and `answered`.
+    fn new(began: Duration, answered: Duration, engine_ms: u64) -> Self {
+        let (began, answered, engine) =
+            (signed(began), signed(answered), i64::try_from(engine_ms).unwrap_or(i64::MAX / 4));
+        Self { low: engine - answered, high: engine - began + 1, at: answered }
     }
 
-    /// These bounds, narrowed by what was known before: a slow answer makes nothing worse. What contradicts it means that a clock has
-    /// been set, or that another server answers.
+    /// Narrows these bounds by earlier ones, so that a slow answer does no harm. A contradiction means that a clock was
+    /// set or the server changed; the new bounds win.
     fn after(self, known: Self) -> Self {
         let drift = (self.at - known.at) / DRIFT + 1;
         let (low, high) = (self.low.max(known.low - drift), self.high.min(known.high + drift));
@@ -47,7 +47,7 @@ impl Bounds {
     }
 }
 
-/// The engine's clock, as far as this node knows it; before it has been asked, the time of day.
+/// The engine's clock as this node knows it; the local clock until the first answer.
 #[derive(Debug)]
 pub(super) struct EngineTime {
     steady: Arc<LeaseGuard>,
@@ -57,28 +57,28 @@ pub(super) struct EngineTime {
 }
 
 impl EngineTime {
-    /// Unknown yet; `steady` counts this node's own time.
+    /// Unknown time; `steady` counts monotonic time.
     pub(super) fn new(steady: Arc<LeaseGuard>, time_of_day: Arc<dyn Clock>) -> Self {
         Self { steady, time_of_day, known: Mutex::default(), has_warned: AtomicBool::new(false) }
     }
 
-    /// The engine has shown this time, which is by `ahead_ms` later than its clock shows, since that was set back; it was asked at
-    /// `asked`, as [`LeaseGuard::now`] counts.
-    pub(super) fn shown(&self, asked: Duration, engine_ms: u64, ahead_ms: u64) {
-        let found = Bounds::new(asked, self.steady.now(), engine_ms);
+    /// Takes the engine's time from a call that started at `began`, as [`LeaseGuard::now`] counts; it is `ahead_ms`
+    /// ahead of Redis' clock, which was set back.
+    pub(super) fn shown(&self, began: Duration, engine_ms: u64, ahead_ms: u64) {
+        let found = Bounds::new(began, self.steady.now(), engine_ms);
         let mut known = self.known.lock();
         *known = Some(known.map_or(found, |known| found.after(known)));
         drop(known);
         self.compare(ahead_ms);
     }
 
-    /// The time in milliseconds since 1970, if it is known.
+    /// Milliseconds since 1970, if known.
     pub(super) fn now_ms(&self) -> Option<u64> {
         let known = (*self.known.lock())?;
         u64::try_from(signed(self.steady.now()) + known.middle()).ok()
     }
 
-    /// Tells once if the time of day is another one here.
+    /// Logs once when the local clock starts or stops to differ.
     fn compare(&self, ahead_ms: u64) {
         let Some(engine_ms) = self.now_ms() else { return };
         let differs_ms = engine_ms.saturating_sub(ahead_ms).abs_diff(millis(self.time_of_day.unix_time()));
@@ -87,11 +87,11 @@ impl EngineTime {
             if is_off {
                 tracing::warn!(
                     differs_ms,
-                    "the clock of this machine and that of its engine differ: signatures of requests and webhooks are judged by the \
-                     time of day, run NTP on both"
+                    "the clocks of this machine and Redis differ: signatures of requests and webhooks depend on the local clock, \
+                     run NTP on both"
                 );
             } else {
-                tracing::info!(differs_ms, "the clock of this machine agrees with that of its engine again");
+                tracing::info!(differs_ms, "the clocks of this machine and Redis agree again");
             }
         }
     }

@@ -13,9 +13,9 @@ use url::Host;
 use super::dial::Dial;
 
 mod percent {
-    //! `%40` in a user or password.
+    //! Decodes `%40` and the like in a user or password.
 
-    /// The text with its percent escapes resolved, if the result is text.
+    /// Resolves percent escapes; `None` unless the result is valid UTF-8.
     pub(super) fn decoded(text: &str) -> Option<String> {
         let mut bytes = Vec::with_capacity(text.len());
         let mut rest = text.bytes();
@@ -31,33 +31,33 @@ mod percent {
     }
 }
 
-/// Why a text is no address of a Redis, and what to write. It may hold a password, so it is not repeated.
+/// Why a Redis URL is invalid, and the correct topology. The text is not repeated, since it may hold a password.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum UrlError {
-    /// It begins with something else.
+    /// Unknown scheme.
     #[error("must begin with redis://, rediss://, redis[s]+sentinel:// or redis[s]+cluster://")]
     Scheme,
-    /// What stands before the @ cannot be read.
+    /// Invalid escapes before the @.
     #[error("has a user or password with a % that begins no escape; write % as %25, @ as %40 and / as %2F in them")]
     Login,
-    /// A single server needs one host.
+    /// Not exactly one host.
     #[error("must name one host and port: redis[s]://[user:pass@]host:port[/db]")]
     Host,
-    /// What follows the host is no number.
+    /// The database is not a number.
     #[error("must end with a database number or nothing: redis[s]://[user:pass@]host:port[/db]")]
     Database,
-    /// Sentinels and the service they know.
+    /// Missing hosts or service.
     #[error("must be redis[s]+sentinel://[user:pass@]host1:port1,host2:port2/service[/db]")]
     Sentinels,
-    /// A Cluster has no databases.
+    /// A database, which a Cluster does not have.
     #[error("must be redis[s]+cluster://[user:pass@]host1:port1,host2:port2, without a database")]
     Cluster,
 }
 
-/// Where Redis is.
+/// Location of Redis and login.
 #[derive(Clone, Debug)]
-pub(super) struct Place {
-    pub(super) form: Form,
+pub(super) struct RedisUrl {
+    pub(super) topology: Topology,
     pub(super) is_tls: bool,
     hosts: Vec<(String, u16)>,
     user: Option<String>,
@@ -65,13 +65,13 @@ pub(super) struct Place {
     database: i64,
     /// The password of the Sentinels.
     pub(super) sentinel_password: Option<String>,
-    /// How connections are made, if they are no sockets.
+    /// How connections are opened without sockets.
     pub(super) dial: Option<Dial>,
 }
 
-/// What is there.
+/// The topology of Redis.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) enum Form {
+pub(super) enum Topology {
     /// One server.
     Single,
     /// Sentinels, which know the master of this service.
@@ -80,8 +80,8 @@ pub(super) enum Form {
     Cluster,
 }
 
-impl Place {
-    /// Reads a `redis_url`.
+impl RedisUrl {
+    /// Parses a `redis_url`.
     pub(super) fn parse(text: &str) -> Result<Self, UrlError> {
         let (scheme, rest) = text.split_once("://").ok_or(UrlError::Scheme)?;
         let (transport, kind) = scheme.split_once('+').unwrap_or((scheme, ""));
@@ -91,12 +91,12 @@ impl Place {
             _ => return Err(UrlError::Scheme),
         };
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
-        let (form, database, defect) = match kind {
-            "" => (Form::Single, path, UrlError::Host),
-            "cluster" => (Form::Cluster, path, UrlError::Cluster),
+        let (topology, database, defect) = match kind {
+            "" => (Topology::Single, path, UrlError::Host),
+            "cluster" => (Topology::Cluster, path, UrlError::Cluster),
             "sentinel" => {
                 let (service, database) = path.split_once('/').unwrap_or((path, ""));
-                (Form::Sentinel(service.to_owned()), database, UrlError::Sentinels)
+                (Topology::Sentinel(service.to_owned()), database, UrlError::Sentinels)
             }
             _ => return Err(UrlError::Scheme),
         };
@@ -114,26 +114,26 @@ impl Place {
         let default_port = if kind == "sentinel" { 26_379 } else { 6_379 };
         let hosts: Option<Vec<_>> = hosts.split(',').map(|host| host_and_port(host, default_port)).collect();
         let hosts = hosts.ok_or(defect)?;
-        let is_right = match &form {
-            Form::Single => hosts.len() == 1,
-            Form::Sentinel(service) => !service.is_empty(),
-            Form::Cluster => database.is_empty(),
+        let is_right = match &topology {
+            Topology::Single => hosts.len() == 1,
+            Topology::Sentinel(service) => !service.is_empty(),
+            Topology::Cluster => database.is_empty(),
         };
         if !is_right {
             return Err(defect);
         }
-        let of_database = |_| if form == Form::Single { UrlError::Database } else { defect };
+        let of_database = |_| if topology == Topology::Single { UrlError::Database } else { defect };
         let database = if database.is_empty() { 0 } else { database.parse::<u16>().map_err(of_database)?.into() };
-        Ok(Self { form, is_tls, hosts, user, password, database, sentinel_password: None, dial: None })
+        Ok(Self { topology, is_tls, hosts, user, password, database, sentinel_password: None, dial: None })
     }
 
-    /// Hosts and ports, for people.
+    /// Hosts and ports for logs.
     pub(super) fn names(&self) -> String {
         let names: Vec<String> = self.hosts.iter().map(|(host, port)| format!("{host}:{port}")).collect();
         names.join(",")
     }
 
-    /// The hosts as the client library wants them.
+    /// The hosts in the topology of the client library.
     pub(super) fn addresses(&self) -> Vec<ConnectionAddr> {
         let address = |(host, port): &(String, u16)| {
             let (host, port) = (host.clone(), *port);
@@ -145,8 +145,8 @@ impl Place {
         self.hosts.iter().map(address).collect()
     }
 
-    /// Who logs in, and to which database. Messages from other nodes need version 3 of the protocol; the library's name would
-    /// need one right more.
+    /// User, password and database. Messages of other nodes need RESP3; setting the library name would need one more
+    /// permission.
     pub(super) fn login(&self) -> RedisConnectionInfo {
         let mut login = RedisConnectionInfo::default()
             .set_protocol(ProtocolVersion::RESP3)
@@ -161,13 +161,13 @@ impl Place {
         login
     }
 
-    /// Everything about each host.
+    /// Connection details of each host.
     pub(super) fn hosts(&self) -> Result<Vec<ConnectionInfo>, RedisError> {
         let addresses = self.addresses().into_iter();
         addresses.map(|address| Ok(address.into_connection_info()?.set_redis_settings(self.login()))).collect()
     }
 
-    /// A client of the one server.
+    /// A client of the single server.
     pub(super) fn client(&self) -> Result<Client, RedisError> {
         let first = self.hosts()?.swap_remove(0);
         Client::open(first)
@@ -182,7 +182,7 @@ fn host_and_port(text: &str, default_port: u16) -> Option<(String, u16)> {
         None => (text, default_port),
     };
     let host = match Host::parse(host).ok()? {
-        // As it is written: a name may have a meaning to the resolver.
+        // Kept as written: a name may mean something to the resolver.
         Host::Domain(_) => host.to_owned(),
         Host::Ipv4(address) => address.to_string(),
         Host::Ipv6(address) => address.to_string(),
@@ -196,21 +196,21 @@ mod tests {
 
     #[test]
     fn the_three_forms_are_told_apart() {
-        let single = Place::parse("redis://u:p%40ss@h:7000/3").expect("read");
-        assert_eq!((single.form.clone(), single.is_tls, single.database), (Form::Single, false, 3));
+        let single = RedisUrl::parse("redis://u:p%40ss@h:7000/3").expect("read");
+        assert_eq!((single.topology.clone(), single.is_tls, single.database), (Topology::Single, false, 3));
         assert_eq!(single.hosts, [("h".to_owned(), 7_000)]);
         assert_eq!((single.user.as_deref(), single.password.as_deref()), (Some("u"), Some("p@ss")));
 
-        let sentinel = Place::parse("rediss+sentinel://:secret@a,b:1/main/2").expect("read");
+        let sentinel = RedisUrl::parse("rediss+sentinel://:secret@a,b:1/main/2").expect("read");
         assert_eq!(
-            (sentinel.form.clone(), sentinel.is_tls, sentinel.database),
-            (Form::Sentinel("main".into()), true, 2)
+            (sentinel.topology.clone(), sentinel.is_tls, sentinel.database),
+            (Topology::Sentinel("main".into()), true, 2)
         );
         assert_eq!(sentinel.hosts, [("a".to_owned(), 26_379), ("b".to_owned(), 1)]);
         assert_eq!((sentinel.user.as_deref(), sentinel.password.as_deref()), (None, Some("secret")));
 
-        let cluster = Place::parse("redis+cluster://a:1,[::1]:2").expect("read");
-        assert_eq!(cluster.form, Form::Cluster);
+        let cluster = RedisUrl::parse("redis+cluster://a:1,[::1]:2").expect("read");
+        assert_eq!(cluster.topology, Topology::Cluster);
         assert_eq!(cluster.hosts, [("a".to_owned(), 1), ("::1".to_owned(), 2)]);
     }
 
@@ -244,7 +244,7 @@ mod tests {
             ("redis+cluster://h:1/2", UrlError::Cluster),
             ("redis+cluster://h:1,", UrlError::Cluster),
         ] {
-            assert_eq!(Place::parse(text).err(), Some(error), "{text}");
+            assert_eq!(RedisUrl::parse(text).err(), Some(error), "{text}");
         }
     }
 
@@ -261,7 +261,7 @@ mod tests {
             "redis+cluster://h1:1,h2:2",
             "rediss+cluster://u:p@h1:1",
         ] {
-            assert!(Place::parse(text).is_ok(), "{text}");
+            assert!(RedisUrl::parse(text).is_ok(), "{text}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What this node answers to the requests of others.
+//! Handles requests of other nodes.
 
 use std::sync::Arc;
 
@@ -20,10 +20,10 @@ use crate::tenant::Page;
 use crate::tenant::Tenant;
 
 impl Gateway {
-    /// Does what is asked, and answers.
+    /// Executes a request and encodes its answer.
     pub(in crate::gateway) async fn handle_request(&self, request: NodeRequest<'_>) -> Vec<u8> {
         let Some(tenant) = self.tenants.tenant_of_tunnels(request.tenant()) else {
-            return answer_for_nobody(&request);
+            return answer_without_tunnels(&request);
         };
         match request {
             NodeRequest::Tunnels { commands, .. } => write_answer(&self.execute_all(&tenant, commands).await),
@@ -53,24 +53,24 @@ impl Gateway {
     async fn execute_all(&self, tenant: &Arc<Tenant>, commands: Vec<(Command<'_>, Ids)>) -> Vec<OwnerReply> {
         let tunnels = commands.iter().map(|(_, tunnels)| tunnels.len()).sum();
         let mut turns = Turns::shared(self.engine.lease_guard(), &self.turns, &tenant.id, tunnels);
-        let mut said = vec![];
+        let mut replies = vec![];
         for (command, tunnels) in commands {
             let mut frames = EncodedCommand::new(command, &self.metrics);
             for tunnel in tunnels.iter() {
                 let now = turns.next().await;
-                said.push(match self.push_one(tenant, tunnel, &mut frames, now, None) {
+                replies.push(match self.push_one(tenant, tunnel, &mut frames, now, None) {
                     Sent::Accepted => OwnerReply::Accepted,
                     Sent::Slow => OwnerReply::Slow,
                     Sent::Closed => OwnerReply::NotMine,
                 });
             }
         }
-        said
+        replies
     }
 }
 
-/// The answer of a node that has never known the tenant, or has none of its tunnels any more: a reload has not reached all nodes yet.
-fn answer_for_nobody(request: &NodeRequest<'_>) -> Vec<u8> {
+/// The answer for a tenant without tunnels here, or unknown because a reload has not reached all nodes yet.
+fn answer_without_tunnels(request: &NodeRequest<'_>) -> Vec<u8> {
     match request {
         NodeRequest::Tunnels { commands, .. } => {
             let tunnels: usize = commands.iter().map(|(_, tunnels)| tunnels.len()).sum();

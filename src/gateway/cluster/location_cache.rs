@@ -1,24 +1,24 @@
-//! Which node a tunnel was last found on: saves asking all of them. Bounded, and allowed to be wrong. When there are too many, the tenant
-//! that has most forgets.
+//! Remembers on which node a tunnel was last found, to avoid querying all nodes. Bounded, and may be stale. When it is
+//! full, the tenant with the most entries loses its older half.
 
 use std::collections::HashMap;
 
 use crate::id::NodeId;
 use crate::id::TunnelId;
 
-/// How many locations all tenants have together.
+/// Limit for all tenants together.
 const ALL: usize = 131_072;
-/// How many locations a generation of a tenant's holds; there are two.
+/// Entries in one of the two generations of a tenant.
 const GENERATION: usize = ALL / 2;
 
-/// The locations of all tenants.
+/// The cache of all tenants.
 #[derive(Debug, Default)]
 pub(in crate::gateway) struct LocationCache {
     tenants: HashMap<Box<str>, TenantHints>,
     count: usize,
 }
 
-/// One tenant's locations; the older half is forgotten when there are too many.
+/// The cache of one tenant in two generations.
 #[derive(Debug, Default)]
 struct TenantHints {
     new: HashMap<TunnelId, NodeId>,
@@ -30,20 +30,20 @@ impl TenantHints {
         self.new.len() + self.old.len()
     }
 
-    /// Forgets the older half.
+    /// Drops the older generation.
     fn age(&mut self) {
         self.old = std::mem::take(&mut self.new);
     }
 }
 
 impl LocationCache {
-    /// Where `tunnel` of `tenant` was last found.
+    /// The node on which `tunnel` of `tenant` was last found.
     pub(in crate::gateway) fn get(&self, tenant: &str, tunnel: TunnelId) -> Option<NodeId> {
         let locations = self.tenants.get(tenant)?;
         locations.new.get(&tunnel).or_else(|| locations.old.get(&tunnel)).copied()
     }
 
-    /// `tunnel` of `tenant` was found on `node`.
+    /// Stores that `tunnel` of `tenant` is on `node`.
     pub(in crate::gateway) fn learn(&mut self, tenant: &str, tunnel: TunnelId, node: NodeId) {
         if !self.tenants.contains_key(tenant) {
             self.tenants.insert(tenant.into(), TenantHints::default());
@@ -63,7 +63,7 @@ impl LocationCache {
         }
     }
 
-    /// `tunnel` of `tenant` was not found where it was thought to be.
+    /// Removes the entry of a tunnel that was not found there.
     pub(in crate::gateway) fn forget(&mut self, tenant: &str, tunnel: TunnelId) {
         let Some(locations) = self.tenants.get_mut(tenant) else { return };
         let before = locations.len();

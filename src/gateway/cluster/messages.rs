@@ -1,4 +1,4 @@
-//! What nodes ask each other, and what they answer, as bytes.
+//! Encoding of requests and answers between nodes.
 
 use bytes::Bytes;
 use serde::Deserialize;
@@ -11,16 +11,16 @@ use crate::protocol::native::Audience;
 use crate::protocol::native::Name;
 use crate::tenant::Page;
 
-/// A request about a tenant's tunnels. Its variants keep their places: nodes of different versions talk to each other.
+/// A request about a tenant's tunnels. The order of variants is part of the wire format between versions.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub(in crate::gateway) enum NodeRequest<'a> {
-    /// Carry out these commands, each for its tunnels. Answer: a [`OwnerReply`] for each tunnel, in the same order.
+    /// Execute these commands, each on its tunnels. Answer: an [`OwnerReply`] for each tunnel, in order.
     Tunnels {
         tenant: &'a str,
         #[serde(borrow)]
         commands: Vec<(Command<'a>, Ids)>,
     },
-    /// Carry out an order for your tunnels of a group or a user. Answer: [`Reached`].
+    /// Execute a command on your tunnels of a group or user. Answer: [`Reached`].
     Audience {
         tenant: &'a str,
         audience: Audience,
@@ -28,13 +28,13 @@ pub(in crate::gateway) enum NodeRequest<'a> {
         command: Command<'a>,
         except: Ids,
     },
-    /// Put your tunnel into a group. Answer: [`Joined`].
+    /// Add your tunnel to a group. Answer: [`Joined`].
     Join { tenant: &'a str, tunnel: [u8; 16], group: Name },
-    /// Take your tunnel out of a group. Answer: [`Joined`].
+    /// Remove your tunnel from a group. Answer: [`Joined`].
     Leave { tenant: &'a str, tunnel: [u8; 16], group: Name },
-    /// Tell of your tunnel. Answer: a `Description` as JSON; nothing if it is not open.
+    /// Describe your tunnel. Answer: a `Description` as JSON; empty if it is not open.
     Describe { tenant: &'a str, tunnel: [u8; 16] },
-    /// List your tunnels of a group or a user. Answer: [`Listed`].
+    /// List your tunnels of a group or user. Answer: [`Listed`].
     List { tenant: &'a str, audience: Audience, after: Option<[u8; 16]>, limit: u32 },
 }
 
@@ -42,41 +42,41 @@ pub(in crate::gateway) enum NodeRequest<'a> {
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub(in crate::gateway) struct Ids(#[serde(with = "serde_bytes")] Vec<u8>);
 
-/// What a node says about one target.
+/// Reply of a node for one target.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub(in crate::gateway) enum OwnerReply {
-    /// It is not open there.
+    /// Not open on this node.
     NotMine,
-    /// It has it, and did what was asked.
+    /// Open, and the command is done.
     Accepted,
-    /// It has it, but its client does not read: it is closed.
+    /// Closed because the client does not read.
     Slow,
 }
 
-/// What became of one node's tunnels of a group or a user.
+/// Result of a command for the tunnels of a group or user on one node.
 #[derive(Debug, Default, Deserialize, Serialize)]
 pub(in crate::gateway) struct Reached {
-    /// How many there are, those left out included.
+    /// All tunnels, excluded ones included.
     pub(in crate::gateway) members: u64,
-    /// How many did what was asked.
+    /// Tunnels that executed the command.
     pub(in crate::gateway) accepted: u64,
-    /// They did not read, and are closed.
+    /// Tunnels closed because their clients do not read.
     pub(in crate::gateway) slow: Ids,
-    /// They ended at that moment.
+    /// Tunnels that ended meanwhile.
     pub(in crate::gateway) gone: Ids,
 }
 
-/// What became of a change of a tunnel's groups.
+/// Result of a change of a tunnel's groups.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub(in crate::gateway) enum Joined {
     Done,
     NotMine,
     TooManyGroups,
-    /// The other nodes cannot be told.
+    /// The index of the other nodes cannot be updated.
     EngineAway,
 }
 
-/// A part of one node's list.
+/// A page of one node's list.
 #[derive(Debug, Deserialize, Serialize)]
 pub(in crate::gateway) struct Listed {
     count: u64,
@@ -89,18 +89,17 @@ impl<'a> NodeRequest<'a> {
         write_answer(self).into()
     }
 
-    /// Reads what [`write`](Self::write) wrote; none if it is something else, which a newer version may ask.
+    /// Parses a request; `None` if it is invalid or of a newer version.
     pub(in crate::gateway) fn read(bytes: &'a [u8]) -> Option<Self> {
         read_all(bytes)
     }
 
-    /// Whose tunnels the request is about that was written as `bytes`, which costs less than to read all of it: the tenant stands first
-    /// in each.
+    /// The tenant of an encoded request, without parsing the rest: it is the first field of each variant.
     pub(in crate::gateway) fn tenant_in(bytes: &'a [u8]) -> Option<&'a str> {
         postcard::take_from_bytes::<(u32, &str)>(bytes).ok().map(|((_, tenant), _)| tenant)
     }
 
-    /// Whose tunnels it is about.
+    /// The tenant of the request.
     pub(in crate::gateway) fn tenant(&self) -> &'a str {
         match self {
             Self::Tunnels { tenant, .. }
@@ -113,17 +112,17 @@ impl<'a> NodeRequest<'a> {
     }
 }
 
-/// An answer as bytes.
+/// Encodes an answer.
 pub(in crate::gateway) fn write_answer<T: Serialize>(answer: &T) -> Vec<u8> {
     postcard::to_stdvec(answer).expect("memory has room, and all lengths are known")
 }
 
-/// Reads an answer; none if it is something else.
+/// Decodes an answer; `None` if it is invalid.
 pub(in crate::gateway) fn read_answer<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
     read_all(bytes)
 }
 
-/// Reads all of `bytes`: what a newer version has put behind is not passed over, since it may change what is meant.
+/// Decodes all of `bytes`. Extra bytes are an error: they may change the meaning.
 fn read_all<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Option<T> {
     postcard::take_from_bytes(bytes).ok().filter(|(_, rest)| rest.is_empty()).map(|(value, _)| value)
 }

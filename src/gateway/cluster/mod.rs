@@ -1,4 +1,4 @@
-//! This node among the others: what it asks them, and what they want from it. Owners decide; nobody keeps a table of tunnels.
+//! Requests between nodes. The owner of a tunnel decides; there is no shared table of tunnels.
 
 mod handler;
 mod location_cache;

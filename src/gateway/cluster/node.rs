@@ -1,4 +1,4 @@
-//! What the engine and the other nodes want from this one: answers, figures, and the last word for those who have died.
+//! Requests from other nodes, per-second status, and failover of dead nodes' tunnels.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -25,7 +25,7 @@ use crate::tenant::TenantUsage;
 use crate::tenant::matters;
 use crate::webhook::EventQueue;
 
-/// In so many groups the others hear when connect URLs expire.
+/// Groups into which the status sums connect URLs by expiry.
 const ISSUED_GROUPS: u64 = 8;
 
 impl ClusterNode for Gateway {
@@ -38,7 +38,7 @@ impl ClusterNode for Gateway {
     }
 
     fn has_tunnels(&self, tenant: &str, audience: &Audience) -> bool {
-        // A tenant that comes back finds its tunnels in their groups.
+        // A tenant that is configured again finds its tunnels in their groups.
         self.tenants.tenant_of_tunnels(tenant).is_some_and(|tenant| tenant.groups.has(audience))
     }
 
@@ -65,9 +65,9 @@ impl ClusterNode for Gateway {
     fn heard(&self, others: &[String], is_complete: bool) {
         let nodes = u32::try_from(others.len()).unwrap_or(u32::MAX - 1) + 1;
         self.nodes.store(nodes, Ordering::Relaxed);
-        // This process may have been another node before, and the engine may have gone back to that time.
-        let told = others.iter().map(|status| NodeUsage::read(status)).filter(|usage| !usage.is_of(self.process));
-        let elsewhere = self.other_nodes.lock().hear(told, is_complete, self.ticket_clock.unix_time().as_secs());
+        // This process may have had another node name, which a restored engine may list.
+        let reports = others.iter().map(|status| NodeUsage::read(status)).filter(|usage| !usage.is_of(self.process));
+        let elsewhere = self.other_nodes.lock().hear(reports, is_complete, self.ticket_clock.unix_time().as_secs());
         self.tenants.each(|tenant| {
             tenant.usage.set_elsewhere(elsewhere.get(tenant.id.as_str()).copied().unwrap_or_default());
         });
@@ -80,7 +80,7 @@ impl ClusterNode for Gateway {
         let now = self.clock.unix_time();
         let closed = record.closed.unwrap_or(Closed { reason: CloseReason::NodeLost, unix_ms: millis(now) });
         let age = now.saturating_sub(Duration::from_millis(closed.unix_ms));
-        if age < self.close_ttl { Heir::Another(closed) } else { Heir::Nobody }
+        if age < self.close_ttl { Heir::Another(closed) } else { Heir::None }
     }
 
     fn configuration(&self) -> u64 {
@@ -89,11 +89,11 @@ impl ClusterNode for Gateway {
 
     fn adopt(&self, tunnel: TunnelId, record: Record) {
         let Some(tenant) = self.tenants.tenant_of_tunnels(&record.tenant) else {
-            tracing::error!(tunnel.id = %tunnel, tenant.id = record.tenant, "the tenant of a dead node's tunnel is gone");
+            tracing::error!(tunnel.id = %tunnel, tenant.id = record.tenant, "the tenant of a dead node's tunnel is no longer configured");
             return self.give_up_close(tunnel);
         };
         let Ok(endpoint) = self.endpoints.endpoint(&tenant.id, &record.receive_url) else {
-            tracing::error!(tunnel.id = %tunnel, "a dead node's tunnel has no receive URL");
+            tracing::error!(tunnel.id = %tunnel, "a dead node's tunnel has no valid receive URL");
             return self.give_up_close(tunnel);
         };
         let (reason, ago) = match record.closed {
@@ -132,7 +132,7 @@ impl ClusterNode for Gateway {
 }
 
 impl Gateway {
-    /// Nobody can be told of the end of a dead node's tunnel.
+    /// Gives up the close event of a dead node's tunnel.
     fn give_up_close(&self, tunnel: TunnelId) {
         self.metrics.webhook("close", WebhookResult::Final);
         self.engine.settled(tunnel);

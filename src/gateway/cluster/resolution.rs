@@ -1,6 +1,6 @@
-//! Targets of a push that this node does not have, until the others have said what became of them. Pure bookkeeping.
+//! Resolves push targets that are not on this node from the replies of others. Pure bookkeeping.
 //!
-//! A target is invalid only if every node that may have it has said that it has not.
+//! A target is invalid only if every node that may hold it has denied it.
 
 use std::collections::HashSet;
 
@@ -12,51 +12,51 @@ use crate::id::TunnelId;
 /// One target of one packet.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(in crate::gateway) struct PendingTarget {
-    /// The packet's place in the push.
+    /// The index of the packet in the push.
     pub(in crate::gateway) packet: usize,
     pub(in crate::gateway) tunnel: TunnelId,
 }
 
-/// What became of a target.
+/// Outcome for a target.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(in crate::gateway) enum TargetOutcome {
-    /// Its owner took it.
+    /// Its owner accepted it.
     Accepted,
-    /// Its client had no room for it, and is closed.
+    /// Its client does not read, and was closed.
     Slow,
-    /// Nobody has it.
+    /// No node has it.
     Gone,
-    /// Nobody who answered has it, and not all did.
+    /// No node that answered has it, but some did not answer.
     Unreachable,
 }
 
-/// The targets, in the order of the push, with what is known of them.
+/// The targets in the order of the push, with the replies so far.
 #[derive(Debug)]
 pub(in crate::gateway) struct Resolution {
     targets: Vec<PendingTarget>,
-    /// Of each target what its owner said, if anybody owned up.
-    said: Vec<Option<TargetOutcome>>,
-    /// Of each target, the nodes that have said that they do not have it.
+    /// Per target, the outcome reported by its owner.
+    decided: Vec<Option<TargetOutcome>>,
+    /// Per target, the nodes that denied it.
     denied_by: Vec<Vec<NodeId>>,
     /// Nodes that did not answer.
     silent: HashSet<NodeId>,
 }
 
-/// What to ask one node: places in the list of targets, in its order.
+/// The targets to query on one node, as indexes in order.
 pub(in crate::gateway) type Share = (NodeId, Vec<usize>);
 
 impl Resolution {
     pub(in crate::gateway) fn new(targets: Vec<PendingTarget>) -> Self {
-        let said = vec![None; targets.len()];
+        let decided = vec![None; targets.len()];
         let denied_by = vec![vec![]; targets.len()];
-        Self { targets, said, denied_by, silent: HashSet::new() }
+        Self { targets, decided, denied_by, silent: HashSet::new() }
     }
 
     pub(in crate::gateway) fn targets(&self) -> &[PendingTarget] {
         &self.targets
     }
 
-    /// What to ask first: of the node that a hint names, or of all.
+    /// The first queries: to the cached node of each target, or to all nodes.
     pub(in crate::gateway) fn first_round(
         &self,
         tenant: &str,
@@ -76,7 +76,7 @@ impl Resolution {
         shares
     }
 
-    /// What to ask next of `nodes`, so that each of them has been asked for everything that is resolution.
+    /// The next queries, so that each of `nodes` has been queried for every pending target.
     pub(in crate::gateway) fn next_round(&self, nodes: &[NodeId]) -> Vec<Share> {
         let speaking = nodes.iter().filter(|node| !self.silent.contains(node));
         let shares = speaking.map(|node| {
@@ -85,50 +85,50 @@ impl Resolution {
         shares.filter(|(_, places)| !places.is_empty()).collect()
     }
 
-    /// Takes the answer of a node to its share.
-    pub(in crate::gateway) fn answered(&mut self, node: NodeId, places: &[usize], said: &[OwnerReply]) {
-        for (place, said) in places.iter().zip(said) {
-            match said {
-                OwnerReply::Accepted => self.said[*place] = Some(TargetOutcome::Accepted),
-                OwnerReply::Slow => self.said[*place] = Some(TargetOutcome::Slow),
+    /// Stores the replies of a node.
+    pub(in crate::gateway) fn answered(&mut self, node: NodeId, places: &[usize], replies: &[OwnerReply]) {
+        for (place, reply) in places.iter().zip(replies) {
+            match reply {
+                OwnerReply::Accepted => self.decided[*place] = Some(TargetOutcome::Accepted),
+                OwnerReply::Slow => self.decided[*place] = Some(TargetOutcome::Slow),
                 OwnerReply::NotMine => self.denied_by[*place].push(node),
             }
         }
     }
 
-    /// A node did not answer.
+    /// Notes that a node did not answer.
     pub(in crate::gateway) fn was_silent(&mut self, node: NodeId) {
         self.silent.insert(node);
     }
 
-    /// Only these nodes may have anything: who is not among them may be silent.
+    /// Limits the nodes that may hold targets; silence of any other node does not matter.
     pub(in crate::gateway) fn only(&mut self, nodes: &[NodeId]) {
         self.silent.retain(|node| nodes.contains(node));
     }
 
-    /// Whether anything is still to be found out.
+    /// Whether any target is pending.
     pub(in crate::gateway) fn is_pending(&self) -> bool {
         self.pending().next().is_some()
     }
 
-    /// Whether a node that did not answer may have what is resolution.
+    /// Whether a silent node may hold a pending target.
     pub(in crate::gateway) fn is_unsure(&self) -> bool {
         self.is_pending() && !self.silent.is_empty()
     }
 
-    /// Whether all of `nodes` have said that they do not have what is resolution.
+    /// Whether all of `nodes` have denied every pending target.
     pub(in crate::gateway) fn is_denied_by(&self, nodes: &[NodeId]) -> bool {
         self.next_round(nodes).is_empty() && !self.is_unsure()
     }
 
-    /// What became of each target, now that `is_sure` says whether all have been asked.
+    /// The outcome of each target; `is_sure` says whether all nodes have replied.
     pub(in crate::gateway) fn outcomes(self, is_sure: bool) -> Vec<TargetOutcome> {
         let otherwise = if is_sure { TargetOutcome::Gone } else { TargetOutcome::Unreachable };
-        self.said.into_iter().map(|said| said.unwrap_or(otherwise)).collect()
+        self.decided.into_iter().map(|outcome| outcome.unwrap_or(otherwise)).collect()
     }
 
     fn pending(&self) -> impl Iterator<Item = usize> + '_ {
-        self.said.iter().enumerate().filter(|(_, said)| said.is_none()).map(|(place, _)| place)
+        self.decided.iter().enumerate().filter(|(_, outcome)| outcome.is_none()).map(|(place, _)| place)
     }
 }
 
@@ -179,7 +179,7 @@ mod tests {
         resolution.answered(node(2), &[0], &[NO]);
         resolution.answered(node(3), &[0], &[NO]);
         assert!(resolution.is_denied_by(&nodes));
-        assert_eq!(resolution.next_round(&[node(1), node(4)]), [(node(4), vec![0])], "who came later is asked too");
+        assert_eq!(resolution.next_round(&[node(1), node(4)]), [(node(4), vec![0])], "a newcomer is queried too");
     }
 
     #[test]

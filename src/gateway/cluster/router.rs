@@ -1,4 +1,4 @@
-//! Commands to tunnels on other nodes: their owners are asked, each once for all of its tunnels.
+//! Routes commands to tunnels on other nodes, in one request to each owner.
 
 use futures_util::future::join_all;
 
@@ -13,21 +13,21 @@ use crate::gateway::Gateway;
 use crate::gateway::command::Command;
 use crate::id::NodeId;
 
-/// Longest request, so that what a push may name by default is one; a longer push is asked in several, one after the other, and other
-/// tenants have their turn between them.
+/// Limit of a request: a push of default size fits into one. A longer push takes several, in sequence, with other
+/// tenants' turns in between.
 const MAX_REQUEST_BYTES: usize = 384 * 1024;
 
 impl Gateway {
-    /// Has the other nodes do what `commands` say to the tunnels that are not open here.
+    /// Executes `commands` on tunnels that are not open here, through other nodes.
     ///
-    /// Nothing is ever called gone unless all nodes have said so.
+    /// A target counts as gone only if all nodes have denied it.
     pub(in crate::gateway) async fn decide(
         &self,
         tenant: &str,
         commands: &[Command<'_>],
-        open: Vec<PendingTarget>,
+        pending: Vec<PendingTarget>,
     ) -> Vec<TargetOutcome> {
-        let mut resolution = Resolution::new(open);
+        let mut resolution = Resolution::new(pending);
         if resolution.is_pending() {
             let nodes = self.engine.others();
             let shares = resolution.first_round(tenant, &nodes, &self.locations.lock());
@@ -38,7 +38,7 @@ impl Gateway {
         resolution.outcomes(is_sure)
     }
 
-    /// Makes sure that all nodes there are have been asked for what nobody has.
+    /// Makes sure that every live node has been queried for the pending targets.
     async fn is_sure(&self, tenant: &str, commands: &[Command<'_>], resolution: &mut Resolution) -> bool {
         let Ok(nodes) = self.engine.all_others().await else { return false };
         resolution.only(&nodes);
@@ -48,48 +48,48 @@ impl Gateway {
 
     async fn ask_all(&self, tenant: &str, commands: &[Command<'_>], shares: Vec<Share>, resolution: &mut Resolution) {
         let targets = resolution.targets();
-        let asked = shares.into_iter().map(async |(node, places)| {
-            let mut said = Vec::with_capacity(places.len());
+        let requests = shares.into_iter().map(async |(node, places)| {
+            let mut replies = Vec::with_capacity(places.len());
             for part in parts(commands, targets, &places) {
                 let request = request(tenant, commands, targets, part).write();
                 let answer = self.engine.ask(node, tenant, request).await.ok();
                 let answer = answer.and_then(|answer| messages::read_answer::<Vec<OwnerReply>>(&answer));
                 let Some(answer) = answer.filter(|answer| answer.len() == part.len()) else { break };
-                said.extend(answer);
+                replies.extend(answer);
             }
-            (node, places, said)
+            (node, places, replies)
         });
-        for (node, places, said) in join_all(asked).await {
-            self.take_answer(tenant, node, &places, &said, resolution);
+        for (node, places, replies) in join_all(requests).await {
+            self.take_replies(tenant, node, &places, &replies, resolution);
         }
     }
 
-    fn take_answer(
+    fn take_replies(
         &self,
         tenant: &str,
         node: NodeId,
         places: &[usize],
-        said: &[OwnerReply],
+        replies: &[OwnerReply],
         resolution: &mut Resolution,
     ) {
         let mut locations = self.locations.lock();
-        for (place, said) in places.iter().zip(said) {
+        for (place, reply) in places.iter().zip(replies) {
             let tunnel = resolution.targets()[*place].tunnel;
-            if *said != OwnerReply::NotMine {
+            if *reply != OwnerReply::NotMine {
                 locations.learn(tenant, tunnel, node);
             } else if locations.get(tenant, tunnel) == Some(node) {
                 locations.forget(tenant, tunnel);
             }
         }
         drop(locations);
-        resolution.answered(node, &places[..said.len()], said);
-        if said.len() < places.len() {
+        resolution.answered(node, &places[..replies.len()], replies);
+        if replies.len() < places.len() {
             resolution.was_silent(node);
         }
     }
 }
 
-/// The request about the targets at `places`, order by order.
+/// The request about the targets at `places`, grouped by command.
 fn request<'a>(
     tenant: &'a str,
     commands: &[Command<'a>],
@@ -104,7 +104,7 @@ fn request<'a>(
     NodeRequest::Tunnels { tenant, commands: commands.collect() }
 }
 
-/// Cuts `places` so that no request is too long, unless a single packet is.
+/// Splits `places` so that no request exceeds the limit, unless a single packet does.
 fn parts<'a>(commands: &[Command<'_>], targets: &[PendingTarget], places: &'a [usize]) -> Vec<&'a [usize]> {
     let mut parts = vec![];
     let mut begin = 0;

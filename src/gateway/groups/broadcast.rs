@@ -1,4 +1,4 @@
-//! Commands for all tunnels of a group or a user, and lists of them: every node that may have some is asked once.
+//! Commands and lists for all tunnels of a group or user: every node that may hold some gets one request.
 
 use std::sync::Arc;
 
@@ -25,7 +25,7 @@ use crate::protocol::wafer::Target;
 use crate::tenant::Page;
 use crate::tenant::Tenant;
 
-/// The tunnels that an order is not for, ascending: those of a long list that another node sends are in order already.
+/// Tunnels excluded from a command, ascending; a list from another node is sorted already.
 pub(in crate::gateway) struct Except(Vec<TunnelId>);
 
 impl FromIterator<TunnelId> for Except {
@@ -44,7 +44,7 @@ impl Except {
 }
 
 impl Gateway {
-    /// Has all tunnels of `audience` do what `command` says, but those in `except`.
+    /// Executes `command` on all tunnels of `audience`, except those in `except`.
     pub(in crate::gateway) async fn command_audience(
         &self,
         tenant: &Arc<Tenant>,
@@ -53,16 +53,16 @@ impl Gateway {
         command: Command<'_>,
     ) -> Result<Report, NativeError> {
         let except: Except = except.iter().filter_map(Target::tunnel).collect();
-        let homes = self.homes(tenant, audience).await?;
+        let nodes = self.nodes(tenant, audience).await?;
         let mut all = self.command_members(tenant, audience, command, &except).await;
-        if !homes.is_empty() {
+        if !nodes.is_empty() {
             let request = NodeRequest::Audience {
                 tenant: tenant.id.as_str(),
                 audience: audience.clone(),
                 command,
                 except: except.0.into_iter().collect(),
             };
-            for answer in self.ask_each(tenant, homes, request.write()).await? {
+            for answer in self.ask_each(tenant, nodes, request.write()).await? {
                 all.add(&read_answer(&answer).ok_or(NativeError::NodeAway)?);
             }
         }
@@ -72,7 +72,7 @@ impl Gateway {
         Ok(all.report())
     }
 
-    /// The same for this node's own tunnels.
+    /// As [`command_audience`](Self::command_audience), for this node's tunnels only.
     pub(in crate::gateway) async fn command_members(
         &self,
         tenant: &Arc<Tenant>,
@@ -98,11 +98,11 @@ impl Gateway {
         reached
     }
 
-    /// At most `limit` tunnels of `audience` that come behind `after`, and how many there are on all nodes.
+    /// At most `limit` tunnels of `audience` after `after`, and the total on all nodes.
     ///
     /// # Errors
     ///
-    /// If nobody is there, or it cannot be said for sure who is.
+    /// If there are none, or the answer may be incomplete.
     pub async fn list(
         &self,
         tenant: &Arc<Tenant>,
@@ -120,16 +120,16 @@ impl Gateway {
         after: Option<TunnelId>,
         limit: usize,
     ) -> Result<Page, NativeError> {
-        let homes = self.homes(tenant, audience).await?;
+        let nodes = self.nodes(tenant, audience).await?;
         let mut pages = vec![tenant.groups.page(audience, after, limit)];
-        if !homes.is_empty() {
+        if !nodes.is_empty() {
             let request = NodeRequest::List {
                 tenant: tenant.id.as_str(),
                 audience: audience.clone(),
                 after: after.map(TunnelId::to_bytes),
                 limit: u32::try_from(limit).unwrap_or(u32::MAX),
             };
-            for answer in self.ask_each(tenant, homes, request.write()).await? {
+            for answer in self.ask_each(tenant, nodes, request.write()).await? {
                 pages.push(read_answer::<Listed>(&answer).ok_or(NativeError::NodeAway)?.into());
             }
         }
@@ -138,16 +138,17 @@ impl Gateway {
         if page.count == 0 { Err(unknown(audience)) } else { Ok(page) }
     }
 
-    async fn homes(&self, tenant: &Tenant, audience: &Audience) -> Result<Vec<NodeId>, NativeError> {
+    async fn nodes(&self, tenant: &Tenant, audience: &Audience) -> Result<Vec<NodeId>, NativeError> {
         self.engine.nodes_with(tenant.id.as_str(), audience).await.map_err(|_| NativeError::EngineAway)
     }
 
-    /// Asks all of `nodes` the same. A node that does not answer, but is gone, has nothing to say.
+    /// Sends a request to all of `nodes`. A silent node that is dead holds no tunnels.
     async fn ask_each(&self, tenant: &Tenant, nodes: Vec<NodeId>, request: Bytes) -> Result<Vec<Bytes>, NativeError> {
-        let asked = nodes.into_iter();
-        let asked = asked.map(async |node| (node, self.engine.ask(node, tenant.id.as_str(), request.clone()).await));
+        let requests = nodes.into_iter();
+        let requests =
+            requests.map(async |node| (node, self.engine.ask(node, tenant.id.as_str(), request.clone()).await));
         let (mut answers, mut silent) = (vec![], vec![]);
-        for (node, answer) in join_all(asked).await {
+        for (node, answer) in join_all(requests).await {
             match answer {
                 Ok(answer) => answers.push(answer),
                 Err(_) => silent.push(node),

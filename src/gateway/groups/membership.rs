@@ -1,4 +1,4 @@
-//! Groups and users of open tunnels: each change is made where the tunnel is, when all nodes can know of it.
+//! Groups and users of open tunnels: the owner makes each change, after the other nodes can see it.
 
 use std::sync::Arc;
 
@@ -21,11 +21,11 @@ use crate::tenant::TooManyGroups;
 use crate::webhook::EventQueue;
 
 impl Gateway {
-    /// Puts a tunnel into a group, wherever it is.
+    /// Adds a tunnel on any node to a group.
     ///
     /// # Errors
     ///
-    /// If it is not open, or in too many groups, or other nodes cannot be asked or told.
+    /// If it is not open, or in too many groups, or another node or the engine does not answer.
     pub async fn join(&self, tenant: &Arc<Tenant>, tunnel: TunnelId, group: &Name) -> Result<(), NativeError> {
         self.engine.lease_guard().while_valid(|| self.join_once(tenant, tunnel, group)).await
     }
@@ -35,14 +35,14 @@ impl Gateway {
             return self.join_here(tenant, tunnel, group).await;
         }
         let request = NodeRequest::Join { tenant: tenant.id.as_str(), tunnel: tunnel.to_bytes(), group: group.clone() };
-        self.ask_to_join(tenant, tunnel, &request).await
+        self.change_on_owner(tenant, tunnel, &request).await
     }
 
-    /// Takes a tunnel out of a group, if it is in it.
+    /// Removes a tunnel on any node from a group, if it is in it.
     ///
     /// # Errors
     ///
-    /// If it is not open, or other nodes cannot be asked.
+    /// If it is not open, or another node does not answer.
     pub async fn leave(&self, tenant: &Arc<Tenant>, tunnel: TunnelId, group: &Name) -> Result<(), NativeError> {
         self.engine.lease_guard().while_valid(|| self.leave_once(tenant, tunnel, group)).await
     }
@@ -53,10 +53,10 @@ impl Gateway {
         }
         let request =
             NodeRequest::Leave { tenant: tenant.id.as_str(), tunnel: tunnel.to_bytes(), group: group.clone() };
-        self.ask_to_join(tenant, tunnel, &request).await
+        self.change_on_owner(tenant, tunnel, &request).await
     }
 
-    /// Puts a tunnel of this node into a group.
+    /// Adds a tunnel of this node to a group.
     pub(in crate::gateway) async fn join_here(
         &self,
         tenant: &Arc<Tenant>,
@@ -64,12 +64,12 @@ impl Gateway {
         group: &Name,
     ) -> Result<(), NativeError> {
         let audience = Audience::Group(group.clone());
-        let _entered = self.engine.announce(tenant.id.as_str(), &audience).await.map_err(away)?;
+        let _announcement = self.engine.announce(tenant.id.as_str(), &audience).await.map_err(away)?;
         let is_open = || self.find(tenant, tunnel).is_some();
         if tenant.groups.join(tunnel, group, is_open)? { Ok(()) } else { Err(not_open(tunnel)) }
     }
 
-    /// Takes a tunnel of this node out of a group.
+    /// Removes a tunnel of this node from a group.
     pub(in crate::gateway) fn leave_here(
         &self,
         tenant: &Arc<Tenant>,
@@ -81,11 +81,11 @@ impl Gateway {
         Ok(())
     }
 
-    /// Makes a tunnel of this node this user's.
+    /// Sets the user of a tunnel of this node.
     pub(in crate::gateway) async fn set_user(&self, event_queue: &EventQueue, user: &Name) -> Result<(), NativeError> {
         let (tenant, tunnel) = (&event_queue.tenant, event_queue.tunnel);
         let audience = Audience::User(user.clone());
-        let _entered = self.engine.announce(tenant.id.as_str(), &audience).await.map_err(away)?;
+        let _announcement = self.engine.announce(tenant.id.as_str(), &audience).await.map_err(away)?;
         let is_open = || self.find(tenant, tunnel).is_some();
         let emptied = tenant.groups.set_user(tunnel, user, is_open).ok_or_else(|| not_open(tunnel))?;
         self.emptied(tenant, emptied);
@@ -94,11 +94,11 @@ impl Gateway {
         Ok(())
     }
 
-    /// Gives a tunnel that opens what it was requested with. If it has ended meanwhile there is nothing to give.
+    /// Adds a new tunnel to its requested groups and user. No effect if it has ended meanwhile.
     pub(in crate::gateway) fn join_first(&self, event_queue: &EventQueue, groups: &[Name], user: Option<&Name>) {
         let is_open = || self.open.contains_key(&event_queue.tunnel);
         for group in groups {
-            // A tunnel opens in fewer groups than it may be in.
+            // A new tunnel has fewer groups than the limit.
             let _ = event_queue.tenant.groups.join(event_queue.tunnel, group, is_open);
         }
         if let Some(user) = user {
@@ -106,7 +106,7 @@ impl Gateway {
         }
     }
 
-    /// A tunnel has ended: it is in no group and nobody's.
+    /// Removes an ended tunnel from all groups and its user.
     pub(in crate::gateway) fn leave_all(&self, event_queue: &EventQueue) {
         self.emptied(&event_queue.tenant, event_queue.tenant.groups.remove(event_queue.tunnel));
     }
@@ -117,7 +117,7 @@ impl Gateway {
         }
     }
 
-    async fn ask_to_join(
+    async fn change_on_owner(
         &self,
         tenant: &Arc<Tenant>,
         tunnel: TunnelId,
@@ -134,10 +134,10 @@ impl Gateway {
         }
     }
 
-    /// The other node that has this tunnel.
+    /// The other node that holds this tunnel.
     pub(in crate::gateway) async fn owner(&self, tenant: &Tenant, tunnel: TunnelId) -> Result<NodeId, NativeError> {
-        let open = vec![PendingTarget { packet: 0, tunnel }];
-        match self.decide(tenant.id.as_str(), &[Command::Nothing], open).await[..] {
+        let pending = vec![PendingTarget { packet: 0, tunnel }];
+        match self.decide(tenant.id.as_str(), &[Command::Nothing], pending).await[..] {
             [TargetOutcome::Accepted] => {
                 self.locations.lock().get(tenant.id.as_str(), tunnel).ok_or(NativeError::NodeAway)
             }

@@ -1,4 +1,4 @@
-//! Groups and users: which tunnels are in them, and what is sent to all of them.
+//! Groups and users: membership of tunnels, and commands for all of them.
 
 mod broadcast;
 mod membership;

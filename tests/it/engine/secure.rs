@@ -169,9 +169,9 @@ async fn who_is_not_let_in_is_told_why() {
         ("-eval", "'eval' command", "the engine is away"),
         ("-zadd", "user executing the script can't run this command", "the engine is away"),
         ("resetkeys", "one of the keys", "the engine is away"),
-        ("-subscribe", "'subscribe' command", "the other nodes do not reach this one"),
-        ("-publish", "'publish' command", "the other nodes do not reach this one"),
-        ("resetchannels", "one of the channels", "the other nodes do not reach this one"),
+        ("-subscribe", "'subscribe' command", "not reachable by other nodes"),
+        ("-publish", "'publish' command", "not reachable by other nodes"),
+        ("resetchannels", "one of the channels", "not reachable by other nodes"),
     ] {
         let mut rule = rule(Kind::Single);
         rule.push(taken.to_owned());

@@ -1,4 +1,4 @@
-//! What comes from the other nodes: sorted, checked, and answered: of each tenant in the order in which it comes, tenants in turn.
+//! Receives messages of other nodes: verifies and answers them, in order for each tenant and fairly between tenants.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -27,11 +27,11 @@ use crate::id::NodeId;
 use crate::lease_guard::LeaseGuard;
 use crate::marks::Mark;
 
-/// No question is begun that was asked so long ago: what is done and not answered in time is asked for again, and done twice.
+/// Requests of this age are not started: a late answer would make the sender retry, and run them twice.
 const TOO_OLD: Duration = Duration::from_millis(800);
-/// How often a node says that it works on an answer.
+/// How often a node reports that it works on an answer.
 const WORKING_EVERY: Duration = Duration::from_millis(300);
-/// How often it is told that a node has another key.
+/// How often a wrong signature is logged.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
 
 impl Bus {
@@ -48,13 +48,13 @@ impl Bus {
                 }
             };
             match self.check(&bytes, &mut senders) {
-                // Whoever asked has given up.
+                // The sender has timed out.
                 Ok(message) if message.kind == Kind::Known && self.is_too_old(&message, came) => {
                     self.metrics.node_message_dropped(Rejection::Overload.as_str());
                 }
-                Ok(message) if message.kind == Kind::Question => {
+                Ok(message) if message.kind == Kind::Request => {
                     let tenant = member.tenant_of(&message.body).unwrap_or_default().into();
-                    if !self.questions.put(tenant, message, came) {
+                    if !self.requests.put(tenant, message, came) {
                         self.metrics.node_message_dropped(Rejection::Overload.as_str());
                     }
                 }
@@ -65,8 +65,8 @@ impl Bus {
                     {
                         last_stranger = Some(Instant::now());
                         tracing::warn!(
-                            "a node on this Redis signs with another server.ticket_key, or for another installation: no push of it reaches tunnels here, and none from \
-                             here reaches its tunnels (or somebody else writes to our channel)"
+                            "a node on this Redis uses another server.ticket_key or installation: pushes between it and this node fail \
+                             (or another program writes to this node's channel)"
                         );
                     }
                     self.metrics.node_message_dropped(reason.as_str());
@@ -105,39 +105,39 @@ impl Bus {
                     return self.metrics.node_message_dropped(Rejection::Version.as_str());
                 };
                 let bus = Arc::clone(self);
-                // If it does not arrive, the other node says so.
+                // A lost answer times out at the sender.
                 tokio::spawn(async move { bus.send(Kind::Answer, message.sender, message.number, answer).await });
             }
-            // They have a queue of their own.
-            Kind::Question => {}
+            // Requests are queued by the caller.
+            Kind::Request => {}
         }
     }
 
-    /// Answers questions while this node may speak, those of each tenant in the order in which they came.
+    /// Answers requests while the lease is valid, in order for each tenant.
     pub(super) async fn answer(self: &Arc<Self>, member: &Arc<dyn ClusterNode>, lease_guard: &Arc<LeaseGuard>) {
         loop {
-            let (flow, message, came) = self.questions.next().await;
+            let (flow, message, came) = self.requests.next().await;
             Mark::Asked.pass();
             lease_guard.valid().await;
             let incarnation = lease_guard.incarnation();
             if message.receiver != *self.me.borrow() {
                 self.metrics.node_message_dropped(Rejection::Receiver.as_str());
             } else if self.is_too_old(&message, came) {
-                // Nobody waits for its answer any more. What it asks for has been called undone, and whoever works on such questions is
-                // late for the next ones too.
+                // The sender has timed out and reported failure; working on expired requests would delay the next ones
+                // too.
                 self.metrics.node_message_dropped(Rejection::Overload.as_str());
             } else {
                 self.answer_one(message, member, lease_guard, incarnation, flow);
             }
-            // What has come meanwhile may be another tenant's, whose turn it is then.
+            // Requests of other tenants may have arrived meanwhile.
             yield_now().await;
         }
     }
 
-    /// Whether the node that asked has given up by now, by when the question was asked, or else by when it came.
-    fn is_too_old(&self, question: &Message, came: Instant) -> bool {
+    /// Whether the sender has timed out, by the request's own time or that of its arrival.
+    fn is_too_old(&self, request: &Message, came: Instant) -> bool {
         let age =
-            question.asked_ms().zip(self.way.time.now_ms()).map(|(asked_ms, now_ms)| now_ms.saturating_sub(asked_ms));
+            request.asked_ms().zip(self.way.time.now_ms()).map(|(asked_ms, now_ms)| now_ms.saturating_sub(asked_ms));
         age.is_some_and(|age_ms| age_ms >= millis(TOO_OLD)) || came.elapsed() >= TOO_OLD
     }
 
@@ -153,11 +153,11 @@ impl Bus {
         let answer = Arc::clone(member).answer(message.body);
         let mut answer = AssertUnwindSafe(answer).catch_unwind().map(|answer| {
             answer.unwrap_or_else(|_| {
-                tracing::error!("the answer to another node's question has failed by an error in the gateway");
+                tracing::error!("a request of another node has failed by an error in the gateway");
                 None
             })
         });
-        // BeginResult here, so that a tenant's questions are answered in the order in which they came.
+        // The first poll runs here, so that a tenant's requests start in order.
         let at_once = (&mut answer).now_or_never();
         let mut work = self.works.share(Arc::clone(&flow));
         if at_once.is_none() && !work.grow_to(1) {
@@ -171,28 +171,28 @@ impl Bus {
             };
             drop(work);
             let bytes = answer.as_ref().map_or(0, Vec::len);
-            // If it takes longer than that, the other node has given up.
+            // After that the sender has timed out.
             let turn = timeout(ANSWER_TIMEOUT, bus.turns.write(flow, bytes)).await;
             Mark::Answer.pass();
             match answer {
                 Some(_) if turn.is_err() => bus.metrics.node_message_dropped(Rejection::Overload.as_str()),
-                // What this node has seen may be others' now: silence says that it is not known.
+                // Another node may own these tunnels now: no answer means unknown.
                 Some(_) if !lease_guard.is_valid_for(incarnation) => {
                     bus.metrics.node_message_dropped(Rejection::Receiver.as_str())
                 }
-                // If it does not arrive, the other node says so.
+                // A lost answer times out at the sender.
                 Some(answer) => drop(bus.send(Kind::Answer, asker, number, answer.into()).await),
                 None => bus.metrics.node_message_dropped(Rejection::Version.as_str()),
             }
         });
     }
 
-    /// Waits for an answer, and tells who asked for it that it is being worked on.
+    /// Waits for an answer, and reports progress to the sender.
     async fn work_on<T>(&self, answer: impl Future<Output = T>, asker: NodeId, number: u64) -> T {
         let tell = async {
             loop {
                 sleep(WORKING_EVERY).await;
-                // If it does not arrive, the other node waits in vain, and says so.
+                // A lost report lets the sender time out.
                 let _ = self.send(Kind::Working, asker, number, Bytes::new()).await;
             }
         };

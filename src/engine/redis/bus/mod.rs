@@ -1,8 +1,8 @@
-//! Questions between nodes, over a channel for each: whoever asks learns the answer, or within a second that there is none. A node
-//! that takes longer says so now and then.
+//! Requests between nodes, over one channel per node: an answer or a progress report arrives within a second, or the
+//! request fails.
 
 mod answering;
-mod questions;
+mod requests;
 mod senders;
 mod turns;
 
@@ -37,8 +37,8 @@ use super::message::Message;
 use super::message::Rejection;
 use super::signing::Signing;
 use super::time::EngineTime;
-use super::url::Form;
-use super::url::Place;
+use super::url::RedisUrl;
+use super::url::Topology;
 use crate::engine::ClusterNode;
 use crate::engine::EngineError;
 use crate::engine::Installation;
@@ -48,75 +48,75 @@ use crate::id::NodeId;
 use crate::lease_guard::LeaseGuard;
 use crate::metrics::Metrics;
 use crate::share::Pot;
-use questions::Questions;
+use requests::Requests;
 pub(super) use turns::Flow;
 use turns::Turns;
 
-/// Longest wait for an answer, or for a word that it is being worked on.
+/// Timeout for an answer or a progress report.
 pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
-/// Longest work on an answer: less than a call with an `Idempotency-Key` may run.
+/// Time limit of work on an answer: less than a call with an `Idempotency-Key` may run.
 const LONGEST_WORK: Duration = Duration::from_secs(20);
-/// Most answers that are being worked on, of which one tenant alone may have half, beside those that are known at once. With more of
-/// them none would be done in time.
+/// Answers in progress, beside those ready at once; one tenant may hold half of what the others leave. More would finish too
+/// late.
 const WORKS: u64 = 512;
-/// How often a node asks itself whether it is reached.
+/// Interval of probes from a node to itself.
 const PROBE_EVERY: Duration = Duration::from_secs(1);
-/// Most messages that wait to be handled.
+/// Capacity of the receive queue.
 const BACKLOG: usize = 1_024;
 
-/// What Redis says on the receiving connection.
+/// An event on the receiving connection.
 enum Pushed {
-    /// A message, and when it came.
+    /// A message with its time of arrival.
     Message(Bytes, Instant),
-    /// The connection with this number is gone.
+    /// The connection with this number has closed.
     Disconnected(u64),
 }
 
-/// How the other nodes are reached, and how they know what comes from whom and when.
+/// How messages are addressed, signed, sent and dated.
 pub(super) struct Way {
     pub(super) keys: Keys,
     pub(super) signing: Signing,
-    /// The engine's own link, which is not slowed down by what is received.
+    /// The engine's sending link, separate from the receiving one.
     pub(super) sending: Arc<Link>,
     pub(super) time: Arc<EngineTime>,
 }
 
-/// The channel of this node, and the way to the others'.
+/// The channel of this node, and the way to the others.
 pub(super) struct Bus {
     way: Way,
     receiving: Link,
     pushed: Mutex<Option<mpsc::Receiver<Pushed>>>,
     is_cluster: bool,
     me: watch::Receiver<NodeId>,
-    /// What this node has used up.
+    /// Tokens used on this node.
     own: Arc<MemoryEngine>,
     sequence: AtomicU64,
-    /// Who waits for an answer; it changes to none when it is being worked on.
+    /// Pending requests by number; a change to `None` reports progress.
     waiting: DashMap<u64, watch::Sender<Option<Bytes>>>,
     turns: Turns,
-    /// What others have asked this node.
-    questions: Questions,
-    /// Room for answers to be worked on.
+    /// Requests received from other nodes.
+    requests: Requests,
+    /// Budget of answers in progress.
     works: Pot<Flow>,
-    /// The number of the last probe that arrived.
+    /// The number of the last probe received.
     probed: AtomicU64,
-    /// Told when one has.
+    /// Notified when a probe arrives.
     has_probed: Notify,
-    /// Whether messages to this node arrive.
+    /// Whether messages reach this node.
     is_reached: AtomicBool,
     metrics: Metrics,
 }
 
 impl Bus {
     pub(super) fn new(
-        place: Place,
+        url: RedisUrl,
         way: Way,
         me: watch::Receiver<NodeId>,
         own: Arc<MemoryEngine>,
         metrics: Metrics,
     ) -> Self {
         let (sender, pushed) = mpsc::channel(BACKLOG);
-        let is_cluster = place.form == Form::Cluster;
+        let is_cluster = url.topology == Topology::Cluster;
         let dropped = metrics.clone();
         let on_push: OnPush = Arc::new(move |number, info| {
             if let Some(pushed) = read_push(number, info)
@@ -127,7 +127,7 @@ impl Bus {
         });
         Self {
             way,
-            receiving: Link::new(place, Some(on_push)),
+            receiving: Link::new(url, Some(on_push)),
             pushed: Mutex::new(Some(pushed)),
             is_cluster,
             me,
@@ -135,7 +135,7 @@ impl Bus {
             sequence: AtomicU64::new(0),
             waiting: DashMap::new(),
             turns: Turns::default(),
-            questions: Questions::default(),
+            requests: Requests::default(),
             works: Pot::of(WORKS),
             probed: AtomicU64::new(0),
             has_probed: Notify::new(),
@@ -144,26 +144,26 @@ impl Bus {
         }
     }
 
-    /// Redis has the id `heard`; this node belongs to `installation` for now.
+    /// Updates the signing keys for `installation`; Redis has the id `heard`.
     pub(super) fn belongs_to(&self, installation: Installation, heard: &str) {
         self.way.signing.hear(installation, heard);
     }
 
-    /// Whether messages to this node arrive.
+    /// Whether messages reach this node.
     pub(super) fn is_reached(&self) -> bool {
         self.is_reached.load(Ordering::Acquire)
     }
 
-    /// Waits until it is this tenant's turn to ask `node` something of so many bytes.
+    /// Waits for the tenant's turn to send a request of so many bytes to `node`.
     ///
     /// # Errors
     ///
-    /// If that takes so long that the answer would come too late.
+    /// If the turn comes too late for an answer.
     pub(super) async fn turn(&self, node: NodeId, flow: Flow, bytes: usize) -> Result<FairPermit<Flow>, EngineError> {
         timeout(ANSWER_TIMEOUT, self.turns.ask(node, flow, bytes)).await.map_err(|_| EngineError)
     }
 
-    /// Waits until it is this tenant's turn to have Redis take so many bytes.
+    /// Waits for the tenant's turn to write so many bytes to Redis.
     ///
     /// # Errors
     ///
@@ -172,43 +172,38 @@ impl Bus {
         timeout(ANSWER_TIMEOUT, self.turns.write(tenant.into(), bytes)).await.map_err(|_| EngineError)
     }
 
-    /// Asks `node`, and waits for its answer; `turn` is over with its first word.
-    pub(super) async fn ask(
-        &self,
-        node: NodeId,
-        question: Bytes,
-        turn: FairPermit<Flow>,
-    ) -> Result<Bytes, EngineError> {
-        self.ask_as(Kind::Question, node, question, Some(turn)).await
+    /// Sends a request to `node` and waits for its answer; the first response releases `turn`.
+    pub(super) async fn ask(&self, node: NodeId, request: Bytes, turn: FairPermit<Flow>) -> Result<Bytes, EngineError> {
+        self.ask_as(Kind::Request, node, request, Some(turn)).await
     }
 
-    /// Asks `node` what it has used up, and waits for its answer.
-    pub(super) async fn ask_known(&self, node: NodeId, question: Bytes) -> Result<Bytes, EngineError> {
-        self.ask_as(Kind::Known, node, question, None).await
+    /// Queries the used tokens of `node`.
+    pub(super) async fn ask_known(&self, node: NodeId, request: Bytes) -> Result<Bytes, EngineError> {
+        self.ask_as(Kind::Known, node, request, None).await
     }
 
     async fn ask_as(
         &self,
         kind: Kind,
         node: NodeId,
-        question: Bytes,
+        request: Bytes,
         mut turn: Option<FairPermit<Flow>>,
     ) -> Result<Bytes, EngineError> {
-        let asked = Instant::now();
-        let mut deadline = asked + ANSWER_TIMEOUT;
-        let number = message::question_number(self.way.time.now_ms(), self.next());
+        let started = Instant::now();
+        let mut deadline = started + ANSWER_TIMEOUT;
+        let number = message::request_number(self.way.time.now_ms(), self.next());
         let (sender, mut reply) = watch::channel(None);
         self.waiting.insert(number, sender);
         let _forget = Forget(self, number);
-        match timeout_at(deadline, self.send(kind, node, number, question)).await {
-            // In a Cluster the count is that of one server only.
+        match timeout_at(deadline, self.send(kind, node, number, request)).await {
+            // In a Cluster the count covers only one server.
             Ok(Ok(0)) if !self.is_cluster => return Err(EngineError),
             Ok(Ok(_)) => {}
             Ok(Err(_)) | Err(_) => return Err(EngineError),
         }
         loop {
             match timeout_at(deadline, reply.changed()).await {
-                Ok(Ok(())) => deadline = (Instant::now() + ANSWER_TIMEOUT).min(asked + LONGEST_WORK),
+                Ok(Ok(())) => deadline = (Instant::now() + ANSWER_TIMEOUT).min(started + LONGEST_WORK),
                 Ok(Err(_)) | Err(_) => return Err(EngineError),
             }
             drop(turn.take());
@@ -218,7 +213,7 @@ impl Bus {
         }
     }
 
-    /// Sends a message, and says how many received it, as far as Redis knows.
+    /// Sends a message; returns the number of receivers known to Redis.
     async fn send(&self, kind: Kind, receiver: NodeId, number: u64, body: Bytes) -> Result<u64, RedisError> {
         let sender = *self.me.borrow();
         let message = Message { kind, sender, receiver, sequence: self.next(), number, body };
@@ -231,10 +226,9 @@ impl Bus {
         self.sequence.fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    /// Handles what comes from the other nodes, each tenant's questions in the order in which they come, until it is dropped. To be
-    /// called once.
+    /// Handles messages of other nodes, in order for each tenant, until dropped. Called once.
     ///
-    /// Questions have a queue of their own: what this node has asked itself is answered also while it may not speak.
+    /// Requests have a queue of their own, so that answers to this node arrive even without a valid lease.
     pub(super) async fn receive(self: &Arc<Self>, member: &Arc<dyn ClusterNode>, lease_guard: &Arc<LeaseGuard>) {
         tokio::select! {
             biased;
@@ -257,20 +251,20 @@ impl Bus {
         timeout_at(deadline, arrived).await.is_ok()
     }
 
-    /// Sees to it that this node is reached on the channel of its present life, until it is dropped.
+    /// Keeps the channel of the current incarnation subscribed, until dropped.
     ///
-    /// A subscription can be lost without a word, so the node writes to itself now and then.
+    /// A subscription can be lost silently, so the node probes itself.
     pub(super) async fn stay_subscribed(&self) {
         let mut me = self.me.clone();
         let mut subscribed = None;
-        // Nothing is said before it is known that it is not.
+        // Log only after a known failure.
         let mut has_told = false;
         loop {
             let (number, mut connection) = self.receiving.connection().await;
             let node = *me.borrow_and_update();
             if subscribed != Some((number, node)) {
                 if let Some((_, old)) = subscribed.filter(|(same, _)| *same == number) {
-                    // What still comes there is dropped anyway.
+                    // Late messages there would be dropped anyway.
                     let _ = connection.unsubscribe(&self.way.keys.channel(old)).await;
                 }
                 subscribed = match connection.subscribe(&self.way.keys.channel(node)).await {
@@ -300,7 +294,7 @@ impl Bus {
             match &sent {
                 Ok(_) if arrived && has_told => {
                     has_told = false;
-                    tracing::info!("the other nodes reach this one again");
+                    tracing::info!("reachable by other nodes again");
                 }
                 Err(error) => tell_once(&mut has_told, error),
                 Ok(_) => {}
@@ -313,7 +307,7 @@ impl Bus {
     }
 }
 
-/// Forgets a question when it is answered or given up.
+/// Removes a pending request on drop.
 struct Forget<'a>(&'a Bus, u64);
 
 impl Drop for Forget<'_> {
@@ -322,13 +316,13 @@ impl Drop for Forget<'_> {
     }
 }
 
-/// Says that the other nodes do not reach this one, unless that was said before.
+/// Logs once that other nodes do not reach this one.
 fn tell_once(has_told: &mut bool, error: &RedisError) {
     let error = Advised(error);
     if !std::mem::replace(has_told, true) {
-        tracing::warn!(%error, "the other nodes do not reach this one: what they push to its tunnels fails");
+        tracing::warn!(%error, "not reachable by other nodes: their pushes to tunnels here fail");
     } else {
-        tracing::debug!(%error, "the other nodes still do not reach this one");
+        tracing::debug!(%error, "still not reachable by other nodes");
     }
 }
 

@@ -1,30 +1,30 @@
-//! Which messages of which node have been taken, so that none is taken twice.
+//! Replay protection per sender.
 
 use std::collections::HashMap;
 
 use crate::engine::redis::message::Taken;
 use crate::id::NodeId;
 
-/// Of how many nodes it is remembered which of their messages have been taken.
+/// Number of senders remembered.
 const SENDERS: usize = 1_024;
 
-/// What has been taken of each sender: of so many nodes, and of all that were heard not long ago.
+/// Received sequences per sender; the one silent for longest is forgotten first.
 #[derive(Default)]
 pub(super) struct Senders {
     taken: HashMap<NodeId, (Taken, u64)>,
-    /// How many messages have come.
+    /// Messages received so far.
     count: u64,
 }
 
 impl Senders {
-    /// Whether message `sequence` of `sender` is taken now for the first time.
+    /// Whether message `sequence` of `sender` arrives for the first time.
     pub(super) fn take(&mut self, sender: NodeId, sequence: u64) -> bool {
         self.count += 1;
         if self.taken.len() >= SENDERS
             && !self.taken.contains_key(&sender)
             && let Some(silent) = self.taken.iter().min_by_key(|(_, (_, heard))| *heard).map(|(node, _)| *node)
         {
-            // One that has come and gone since the start, most likely: the others' messages are still known.
+            // Most likely a node that has left.
             self.taken.remove(&silent);
         }
         let (taken, heard) = self.taken.entry(sender).or_default();

@@ -1,5 +1,5 @@
-//! Whose message goes next: tenants share the room on the way to each node, which is taken from the question to the first word of an
-//! answer, so that no more is on its way than what is dealt with soon.
+//! Fair sending between tenants: each node has a window, held from the request to the first response, so that queues
+//! stay short.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,45 +10,45 @@ use crate::fair_semaphore::FairPermit;
 use crate::fair_semaphore::FairSemaphore;
 use crate::id::NodeId;
 
-/// Whose messages take turns with others': a tenant's id.
+/// The tenant id that messages are scheduled by.
 pub(in crate::engine::redis) type Flow = Arc<str>;
 
-/// How much may be on its way to one node, in bytes: what it deals with in about a millisecond.
+/// Bytes in flight to one node: what it handles in about a millisecond.
 const WINDOW_BYTES: u64 = 512 * 1024;
-/// What a message takes beside its body.
+/// Overhead of a message beside its body.
 const MESSAGE_BYTES: u64 = 256;
-/// From so many nodes on those are forgotten that nothing is on its way to.
+/// From this number of nodes on, idle windows are removed.
 const NODES: usize = 64;
 
-/// The rooms.
+/// The windows.
 pub(super) struct Turns {
-    questions: Mutex<HashMap<NodeId, FairSemaphore<Flow>>>,
+    requests: Mutex<HashMap<NodeId, FairSemaphore<Flow>>>,
     writes: FairSemaphore<Flow>,
 }
 
 impl Default for Turns {
     fn default() -> Self {
-        Self { questions: Mutex::default(), writes: FairSemaphore::of(WINDOW_BYTES) }
+        Self { requests: Mutex::default(), writes: FairSemaphore::of(WINDOW_BYTES) }
     }
 }
 
 impl Turns {
-    /// Waits until a question with so many bytes may be asked of `node`; what it returns is held until `node` has said a word.
+    /// Waits until a request of so many bytes may go to `node`; the permit is held until its first response.
     pub(super) async fn ask(&self, node: NodeId, flow: Flow, bytes: usize) -> FairPermit<Flow> {
         let semaphore = self.to(node);
         semaphore.acquire(flow, MESSAGE_BYTES + bytes as u64).await
     }
 
-    /// Waits until so many bytes that are no question may be sent; what it returns is held until Redis has them.
+    /// Waits until so many other bytes may be sent; the permit is held until Redis has them.
     pub(super) async fn write(&self, flow: Flow, bytes: usize) -> FairPermit<Flow> {
         self.writes.acquire(flow, MESSAGE_BYTES + bytes as u64).await
     }
 
     fn to(&self, node: NodeId) -> FairSemaphore<Flow> {
-        let mut questions = self.questions.lock();
-        if questions.len() >= NODES && !questions.contains_key(&node) {
-            questions.retain(|_, semaphore| !semaphore.is_idle());
+        let mut requests = self.requests.lock();
+        if requests.len() >= NODES && !requests.contains_key(&node) {
+            requests.retain(|_, semaphore| !semaphore.is_idle());
         }
-        questions.entry(node).or_insert_with(|| FairSemaphore::of(WINDOW_BYTES)).clone()
+        requests.entry(node).or_insert_with(|| FairSemaphore::of(WINDOW_BYTES)).clone()
     }
 }
