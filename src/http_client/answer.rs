@@ -1,4 +1,4 @@
-//! What a business server answered, as far as the gateway reads it.
+//! The parts of a response that the gateway reads.
 
 use std::time::Duration;
 use std::time::SystemTime;
@@ -8,69 +8,69 @@ use hyper::StatusCode;
 
 use crate::http_client::error::AttemptError;
 
-/// Most of an answer's body that is read.
+/// Bytes of a body that are read at most.
 pub const MAX_BODY_BYTES: usize = 64 * 1024;
 
-/// Longest head of an answer.
+/// Limit of a response head.
 pub(crate) const MAX_HEAD_BYTES: usize = 64 * 1024;
 
-/// Longest pause that a business server can ask for.
+/// Limit of a `Retry-After`.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
 
-/// The answer to one attempt: there is one as soon as its status line is complete, whatever goes wrong behind that.
+/// The response to one attempt; it exists once its status line is complete, whatever fails afterwards.
 #[derive(Clone, Debug)]
 pub struct Answer {
-    /// The status, which decides first.
+    /// The status, which decides the outcome first.
     pub status: StatusCode,
     /// How long to wait before the next attempt, at most an hour.
     pub retry_after: Option<Duration>,
-    /// How the body is coded.
+    /// The content coding of the body.
     pub coding: Coding,
-    /// What has come of the body, at most [`MAX_BODY_BYTES`].
+    /// The body read so far, at most [`MAX_BODY_BYTES`].
     pub body: Bytes,
-    /// How it ended.
+    /// How the response ended.
     pub end: End,
 }
 
-/// How the body of an answer is coded, although the gateway asks for no coding.
+/// The content coding of a response, although the gateway accepts none.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Coding {
-    /// It is not.
+    /// Not coded.
     #[default]
     None,
-    /// By gzip.
+    /// gzip.
     Gzip,
-    /// By zlib, or by bare deflate.
+    /// zlib or raw deflate.
     Deflate,
-    /// In another manner, or more than once.
+    /// Another coding, or more than one.
     Unknown,
 }
 
-/// How an answer ended.
+/// How a response ended.
 #[derive(Clone, Debug)]
 pub enum End {
-    /// As it should.
+    /// Complete.
     Whole,
-    /// At [`MAX_BODY_BYTES`]; the rest was not read.
+    /// Cut at [`MAX_BODY_BYTES`]; the rest was not read.
     Cut,
-    /// Too early, or in a way that it should not.
+    /// Incomplete or invalid.
     Broken(AttemptError),
 }
 
 impl Answer {
-    /// An answer of which only the status is known.
+    /// A response of which only the status is known.
     pub(crate) fn broken(status: StatusCode, error: AttemptError) -> Self {
         Self { status, retry_after: None, coding: Coding::None, body: Bytes::new(), end: End::Broken(error) }
     }
 
-    /// Whether the rest of it did not come within the limit of the attempt.
+    /// Whether the rest missed the attempt's deadline.
     pub(crate) fn has_timed_out(&self) -> bool {
         matches!(self.end, End::Broken(AttemptError::Timeout { .. }))
     }
 }
 
 impl Coding {
-    /// The coding of a body that is coded by this one and then by the one called `name`.
+    /// The coding after one more layer called `name`.
     pub(crate) fn within(self, name: &[u8]) -> Self {
         let is = |wanted: &[u8]| name.eq_ignore_ascii_case(wanted);
         match self {
@@ -82,7 +82,7 @@ impl Coding {
     }
 }
 
-/// What is wrong with an answer.
+/// What is wrong with a response.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum Malformed {
     /// Too many or too long header lines.
@@ -91,26 +91,26 @@ pub enum Malformed {
     /// No status line.
     #[error("the answer is not HTTP: it has no status line")]
     NotHttp,
-    /// A Content-Length that is no number, or several that differ.
+    /// A Content-Length that is not a number, or several that differ.
     #[error("the answer has no valid Content-Length")]
     Length,
-    /// A chunk that is not framed as it should be.
+    /// Invalid chunk framing.
     #[error("the answer is not chunked as it says")]
     Chunk,
-    /// More bytes than it may have, or than its Content-Length says.
+    /// More bytes than allowed, or than Content-Length.
     #[error("the answer has more than its head says")]
     Excess,
-    /// One 1xx after the other.
+    /// Too many 1xx responses.
     #[error("too many interim answers")]
     Interim,
 }
 
-/// How long a `Retry-After` of either form asks to wait. A date is judged by the answer's own `Date`, since the clock that it was made by
-/// may be wrong; `now` is asked for only where there is none.
+/// The wait that a `Retry-After` of either form asks for. A date is compared with the response's own `Date`, since the
+/// server's clock may be wrong; `now` is used only without one.
 pub(crate) fn retry_after(text: &str, date: Option<&str>, now: impl FnOnce() -> SystemTime) -> Option<Duration> {
     let text = text.trim();
     let wait = if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
-        // Digits that do not fit are a very long time.
+        // Digits that overflow mean a very long time.
         Duration::from_secs(text.parse().unwrap_or(u64::MAX))
     } else {
         let until = httpdate::parse_http_date(text).ok()?;

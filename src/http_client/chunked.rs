@@ -1,4 +1,4 @@
-//! Takes a chunked body apart. Pure: it is fed with bytes.
+//! Decodes a chunked body. Pure: the caller feeds bytes.
 
 use bytes::Buf;
 use bytes::Bytes;
@@ -6,43 +6,43 @@ use bytes::BytesMut;
 
 use crate::http_client::answer::Malformed;
 
-/// Longest line that begins a chunk, extensions included.
+/// Limit of a chunk-size line, with extensions.
 const MAX_LINE_BYTES: usize = 4 * 1024;
 
-/// Most bytes of framing and trailers, for a body of any size.
+/// Limit of framing and trailers of one body.
 const MAX_FRAMING_BYTES: usize = 512 * 1024;
 
-/// A chunked body on its way.
+/// The decoder of one body.
 #[derive(Debug)]
 pub(crate) struct Chunked {
     data: BytesMut,
     max_data: usize,
     framing_bytes: usize,
     state: State,
-    /// Whether all lines were as they should be, and not only such that they can be read.
+    /// Whether all framing was strictly valid, and not only readable.
     is_clean: bool,
 }
 
-/// What comes next.
+/// The decoder state: what comes next.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum State {
     Size,
     Data(u64),
     DataEnd,
     Trailer,
-    /// The last chunk and the trailers have come.
+    /// The last chunk and the trailers are complete.
     Whole,
-    /// There is more, which nobody reads.
+    /// The body was cut at its limit.
     Cut,
 }
 
 impl Chunked {
-    /// A body of which `max_data` bytes are kept.
+    /// A decoder that keeps at most `max_data` bytes.
     pub(crate) fn new(max_data: usize) -> Self {
         Self { data: BytesMut::new(), max_data, framing_bytes: 0, state: State::Size, is_clean: true }
     }
 
-    /// Takes from `buffer` what belongs to the body; true once nothing more is wanted.
+    /// Consumes bytes of the body from `buffer`; true once the body has ended or is cut.
     pub(crate) fn decode(&mut self, buffer: &mut BytesMut) -> Result<bool, Malformed> {
         loop {
             self.state = match self.state {
@@ -75,27 +75,27 @@ impl Chunked {
         }
     }
 
-    /// Whether the body has come to its end as it should, so that another answer may follow.
+    /// Whether the body ended validly, so that the connection can be reused.
     pub(crate) fn is_clean(&self) -> bool {
         self.is_clean && self.state == State::Whole
     }
 
-    /// Whether all of the data has come: the last chunk has, if not the line behind it.
+    /// Whether all data has arrived: the last chunk has, if not the trailers.
     pub(crate) fn has_all(&self) -> bool {
         matches!(self.state, State::Trailer | State::Whole)
     }
 
-    /// Whether it was cut at its cap.
+    /// Whether the body was cut at its limit.
     pub(crate) fn is_at_cap(&self) -> bool {
         self.state == State::Cut
     }
 
-    /// The data that has come.
+    /// The decoded data.
     pub(crate) fn into_data(self) -> Bytes {
         self.data.freeze()
     }
 
-    /// Takes a line off `buffer`, without its end, once it is complete.
+    /// Removes the next complete line from `buffer`, without its end.
     fn take_line(&mut self, buffer: &mut BytesMut) -> Result<Option<BytesMut>, Malformed> {
         let searched = &buffer[..buffer.len().min(MAX_LINE_BYTES)];
         let Some(end) = searched.iter().position(|byte| *byte == b'\n') else {
@@ -111,12 +111,12 @@ impl Chunked {
         Ok(Some(line))
     }
 
-    /// What comes after a line of the framing.
+    /// The state after a framing line.
     fn after(&mut self, line: &[u8]) -> Result<State, Malformed> {
         match self.state {
             State::Size => {
                 let size = line.split(|byte| *byte == b';').next().unwrap_or_default();
-                // Some servers pad it.
+                // Some servers pad the size.
                 self.is_clean &= !size.iter().any(u8::is_ascii_whitespace);
                 match parse_size(size.trim_ascii()).ok_or(Malformed::Chunk)? {
                     0 => Ok(State::Trailer),
@@ -131,9 +131,9 @@ impl Chunked {
     }
 }
 
-/// The size of a chunk, without what stands around it.
+/// Parses a chunk size.
 fn parse_size(size: &[u8]) -> Option<u64> {
-    // Rust would also take a sign.
+    // `from_str_radix` would also accept a sign.
     let is_number = !size.is_empty() && size.iter().all(u8::is_ascii_hexdigit);
     let size = str::from_utf8(size).ok().filter(|_| is_number)?;
     u64::from_str_radix(size, 16).ok()
@@ -143,7 +143,7 @@ fn parse_size(size: &[u8]) -> Option<u64> {
 mod tests {
     use super::*;
 
-    /// Feeds `body` in pieces of `size` bytes; gives the data, whether it was whole, and what was left over.
+    /// Feeds `body` in pieces of `size` bytes; returns the data, whether it was complete, and the rest.
     fn decode(body: &str, size: usize, max_data: usize) -> Result<(Bytes, bool, usize), Malformed> {
         let mut chunked = Chunked::new(max_data);
         let mut buffer = BytesMut::new();

@@ -1,4 +1,5 @@
-//! Posts requests to receive URLs over kept-alive connections. No redirects, no decompression, everything bounded.
+//! Posts requests to receive URLs over persistent connections. No redirects, no decompression; every wait and size is
+//! bounded.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -43,43 +44,43 @@ use crate::id::TenantId;
 use crate::lease_guard::LeaseGuard;
 use crate::marks::Mark;
 
-/// A request that has surely not been taken is sent so many times at most, the last time on a new connection.
+/// Attempts to send a request that was surely not processed; the last one uses a new connection.
 const MAX_TRIES: u32 = 3;
 
-/// What a client is made of.
+/// The parts of a client.
 pub struct Settings {
-    /// What may be reached.
+    /// Addresses and ports that may be reached.
     pub guard: Guard,
-    /// Whom to trust on https.
+    /// Trusted certificate authorities for https.
     pub roots: Roots,
-    /// Where addresses come from.
+    /// Resolves host names.
     pub resolver: Arc<dyn Resolve>,
-    /// How connections are made.
+    /// Opens connections.
     pub dial: Arc<dyn Dial>,
-    /// The time of day, for answers that name a date.
+    /// Local time, for responses with a date.
     pub wall_clock: WallClock,
-    /// Asked before anything is sent.
+    /// Checked before anything is sent.
     pub lease_guard: Arc<LeaseGuard>,
-    /// All requests of this process: what they do not need may be kept for connections that wait for their next one.
+    /// The request budget of this process; its rest may go to idle connections.
     pub flights: Flights,
 }
 
-/// Whose a request is.
+/// The owner of a request.
 #[derive(Clone, Copy, Debug)]
 pub struct Caller<'a> {
-    /// The tenant: its share of look-ups and of connections that are kept is used.
+    /// The tenant, for fair shares of look-ups and idle connections.
     pub tenant: &'a TenantId,
-    /// The life of this node that it belongs to.
+    /// The incarnation of this node that it belongs to.
     pub incarnation: u32,
 }
 
-/// Tells the time of day.
+/// Returns the local time.
 pub type WallClock = Arc<dyn Fn() -> SystemTime + Send + Sync>;
 
-/// Posts to business servers. Share one, in an `Arc`: it owns the connections.
+/// Posts to business servers. Owns the connections; share one in an `Arc`.
 pub struct Client {
     pool: ArcSwap<Pool>,
-    /// The policy under which the pool's connections are made.
+    /// The policy of the pool's connections.
     guard: Mutex<Guard>,
     look_ups: Arc<LookUps>,
     dial: Arc<dyn Dial>,
@@ -105,12 +106,12 @@ impl Client {
         Self { pool, guard: Mutex::new(guard), look_ups, dial, tls, wall_clock, lease_guard, flights }
     }
 
-    /// Whether https can work at all: there is a root certificate to trust.
+    /// Whether https can work: there is at least one trusted root.
     pub fn has_roots(&self) -> bool {
         self.tls.has_roots()
     }
 
-    /// Changes what may be reached. No connection made under another policy is used again; if it is the same, all are kept.
+    /// Replaces the policy. Connections made under another policy are not reused; an equal policy keeps them.
     pub fn set_policy(&self, guard: impl Into<Guard>) {
         let (guard, mut current) = (guard.into(), self.guard.lock());
         if *current == guard {
@@ -122,12 +123,12 @@ impl Client {
         *current = guard;
     }
 
-    /// Makes one attempt for `caller`, which takes at most `limit` with everything in it. No byte leaves when the life of this node that it
-    /// belongs to is over, or may be.
+    /// Makes one attempt for `caller` within `limit`. Nothing is sent unless the caller's incarnation holds a valid
+    /// lease.
     ///
-    /// A request that met a stale connection before any of it left, or a server that says that it did nothing about it, is sent once more
-    /// on another one. Whatever begins with a complete status line is an answer, also if all behind it is missing. `headers` need neither
-    /// `Host` nor `Content-Length`.
+    /// A request is sent again on another connection if a stale connection broke before any byte left, or the server
+    /// says that it did not process it. A complete status line makes a response, whatever follows. `headers` need
+    /// neither `Host` nor `Content-Length`.
     pub async fn post(
         &self,
         caller: Caller<'_>,
@@ -139,21 +140,21 @@ impl Client {
         let deadline = Instant::now() + limit;
         let progress = Progress::default();
         let outgoing = Outgoing { url, headers, body: &body };
-        let begun = match timeout_at(deadline, self.attempt(caller, &outgoing, &progress)).await {
-            Ok(begun) => begun,
+        let received = match timeout_at(deadline, self.attempt(caller, &outgoing, &progress)).await {
+            Ok(received) => received,
             Err(_) => Err(AttemptError::Timeout { limit, was_sent: progress.was_sent.load(Ordering::Relaxed) }),
         };
-        let mut begun = match (begun, progress.status.get()) {
-            (Ok(begun), _) => begun,
+        let mut received = match (received, progress.status.get()) {
+            (Ok(received), _) => received,
             (Err(error), Some(status)) => return Ok(Answer::broken(*status, error)),
             (Err(error), None) => return Err(error),
         };
-        let end = match timeout_at(deadline, begun.body.read()).await {
+        let end = match timeout_at(deadline, received.body.read()).await {
             Ok(Ok(end)) => end,
             Ok(Err(error)) => End::Broken(error),
             Err(_) => End::Broken(AttemptError::Timeout { limit, was_sent: true }),
         };
-        let body = match begun.body {
+        let body = match received.body {
             Unread::Http1(exchange, pool) => {
                 let (body, connection) = exchange.finish();
                 if let Some(connection) = connection {
@@ -163,7 +164,7 @@ impl Client {
             }
             Unread::Http2 { read, .. } => read.freeze(),
         };
-        Ok(Answer { body, end, ..begun.answer })
+        Ok(Answer { body, end, ..received.answer })
     }
 
     async fn attempt(
@@ -171,7 +172,7 @@ impl Client {
         caller: Caller<'_>,
         outgoing: &Outgoing<'_>,
         progress: &Progress,
-    ) -> Result<BeginResult, AttemptError> {
+    ) -> Result<Received, AttemptError> {
         let Caller { tenant, incarnation } = caller;
         let pool = self.pool.load_full();
         let mut tries = 1;
@@ -198,18 +199,18 @@ impl Client {
         incarnation: u32,
         &Outgoing { url, headers, body }: &Outgoing<'_>,
         progress: &Progress,
-    ) -> Result<BeginResult, AttemptError> {
+    ) -> Result<Received, AttemptError> {
         Mark::EventConnected.pass();
-        // The connection asks the same for the life that it was made in, each time it is written to.
+        // The connection checks its own incarnation again on each write.
         self.may_speak(incarnation)?;
         match connection {
             Connection::Http1(connection) => {
                 let (head, exchange) = connection.send(url, headers, body, progress).await?;
                 if let Some(defect) = head.defect {
-                    tracing::debug!(%url, defect, "the head of an answer has a defect: its connection is not used again");
+                    tracing::debug!(%url, defect, "invalid head of a webhook response: its connection is not reused");
                 }
                 let answer = self.answer(head.status, head.coding, head.retry_after.as_deref(), head.date.as_deref());
-                Ok(BeginResult { answer, body: Unread::Http1(exchange, Arc::clone(pool)) })
+                Ok(Received { answer, body: Unread::Http1(exchange, Arc::clone(pool)) })
             }
             Connection::Http2(mut connection) => {
                 let sent = connection.send(url, headers, body, &progress.was_sent).await;
@@ -218,12 +219,12 @@ impl Client {
                 let codings = head.headers.get_all(CONTENT_ENCODING).iter().flat_map(|value| list(value.as_bytes()));
                 let coding = codings.fold(Coding::None, Coding::within);
                 let answer = self.answer(head.status, coding, text(RETRY_AFTER), text(DATE));
-                Ok(BeginResult { answer, body: Unread::Http2 { body, read: BytesMut::new(), place: connection } })
+                Ok(Received { answer, body: Unread::Http2 { body, read: BytesMut::new(), place: connection } })
             }
         }
     }
 
-    /// Whether anything may be sent for what belongs to this node's life `incarnation`.
+    /// Fails unless this incarnation holds a valid lease.
     fn may_speak(&self, incarnation: u32) -> Result<(), AttemptError> {
         match self.lease_guard.is_valid_for(incarnation) {
             true => Ok(()),
@@ -231,7 +232,7 @@ impl Client {
         }
     }
 
-    /// An answer of which the body has not come yet.
+    /// A response without its body.
     fn answer(&self, status: StatusCode, coding: Coding, retry_after: Option<&str>, date: Option<&str>) -> Answer {
         let retry_after = retry_after.and_then(|text| answer::retry_after(text, date, || (self.wall_clock)()));
         Answer { status, retry_after, coding, body: Bytes::new(), end: End::Whole }
@@ -245,17 +246,17 @@ struct Outgoing<'a> {
     body: &'a Bytes,
 }
 
-/// An answer of which the head has come.
-struct BeginResult {
+/// A response whose head has arrived.
+struct Received {
     answer: Answer,
     body: Unread,
 }
 
-/// The body of an answer, still to be read.
+/// The unread body of a response.
 enum Unread {
-    /// With the pool that its connection came from.
+    /// With the pool of its connection.
     Http1(Exchange, Arc<Pool>),
-    /// With what has been read of it, and its place on its connection.
+    /// With the bytes read so far, and its slot on the connection.
     Http2 { body: RecvStream, read: BytesMut, place: Place },
 }
 

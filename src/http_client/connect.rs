@@ -1,4 +1,4 @@
-//! The way to a business server: resolve, judge every address, connect to one that was judged, shake hands.
+//! Connects to a business server: resolve, check every address, connect to an allowed one, TLS handshake.
 
 use std::io;
 use std::net::IpAddr;
@@ -31,14 +31,14 @@ use crate::id::TenantId;
 use crate::lease_guard::LeaseGuard;
 use crate::marks::Mark;
 
-/// No connection is used for longer than a time between these, so that a name that has moved is followed.
+/// Connections retire at an age between these, so that DNS changes take effect.
 const SHORTEST_LIFE: Duration = Duration::from_secs(45);
 const LONGEST_LIFE: Duration = Duration::from_secs(75);
 
-/// Longest wait for one address.
+/// Connect timeout for one address.
 const ADDRESS_DEADLINE: Duration = Duration::from_secs(2);
 
-/// Makes connections under one policy.
+/// Opens connections under one policy.
 pub struct Connector {
     guard: Guard,
     refusals: Refusals,
@@ -46,12 +46,12 @@ pub struct Connector {
     dial: Arc<dyn Dial>,
     tls: Tls,
     lease_guard: Arc<LeaseGuard>,
-    /// Connections made so far.
+    /// Connections opened so far.
     made: AtomicU32,
 }
 
 impl Connector {
-    /// A connector that reaches what `guard` admits, for as long as `lease_guard` permits.
+    /// A connector for addresses that `guard` allows, while `lease_guard` is valid.
     pub(crate) fn new(
         guard: Guard,
         look_ups: Arc<LookUps>,
@@ -62,8 +62,8 @@ impl Connector {
         Self { guard, refusals: Refusals::default(), look_ups, dial, tls, lease_guard, made: AtomicU32::new(0) }
     }
 
-    /// Connects to the host of `url` for a request of `tenant`, by TLS if it is an https URL. Of several addresses each is the first in
-    /// its `turn`.
+    /// Connects to the host of `url` for a request of `tenant`, with TLS for https. `turn` rotates which address is
+    /// tried first.
     pub(crate) async fn connect(
         &self,
         tenant: &TenantId,
@@ -71,7 +71,7 @@ impl Connector {
         turn: usize,
     ) -> Result<Stream, AttemptError> {
         let incarnation = self.lease_guard.incarnation();
-        // What it finds is no fresher than this.
+        // Age counts from before the look-up.
         let retires_at = Instant::now() + life(self.made.fetch_add(1, Ordering::Relaxed));
         let mut addresses = self.admitted(tenant, url.host(), url.port()).await?;
         if !addresses.is_empty() {
@@ -89,7 +89,7 @@ impl Connector {
         Ok(Stream { transport, lease_guard: Arc::clone(&self.lease_guard), incarnation, retires_at })
     }
 
-    /// The addresses of `host`, an address itself or a name, that may be connected to. Those that may not are left out.
+    /// The allowed addresses of `host`, a name or an address.
     async fn admitted(&self, tenant: &TenantId, host: &Host<String>, port: u16) -> Result<Vec<IpAddr>, AttemptError> {
         let judge = |address| self.guard.admits_at(SocketAddr::new(address, port));
         let literal = |address| judge(address).map(|()| vec![address]).map_err(AttemptError::Refused);
@@ -105,7 +105,7 @@ impl Connector {
         admitted.retain(|address| judge(*address).map_err(|refused| refusal = Some(refused)).is_ok());
         match refusal {
             Some(refusal) if admitted.is_empty() => {
-                // Another port of the same name may be allowed.
+                // The name may be allowed at another port.
                 if !matches!(refusal.why, Why::Port(_)) {
                     self.refusals.add(tenant, name, refusal, Instant::now().into_std());
                 }
@@ -118,13 +118,13 @@ impl Connector {
         }
     }
 
-    /// Forgets what was not asked for long.
+    /// Forgets unused names.
     pub(crate) fn sweep(&self) {
         self.look_ups.sweep();
         self.refusals.sweep(Instant::now().into_std());
     }
 
-    /// Connects to the first address that takes the connection; the error is the last one's.
+    /// Connects to the first address that accepts; the error is that of the last one.
     async fn connect_to_one(&self, addresses: &[IpAddr], port: u16) -> io::Result<Transport> {
         let mut failure = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
         for address in addresses {
@@ -139,9 +139,9 @@ impl Connector {
     }
 }
 
-/// How long the connection of this number is used: all between the bounds, neighbours far from each other.
+/// The maximum age of connection `number`: spread over the bounds, far apart for neighbours.
 fn life(number: u32) -> Duration {
-    // By the golden ratio, numbers in a row are spread evenly.
+    // Multiples of the golden ratio spread evenly.
     let share = f64::from(number.wrapping_mul(2_654_435_769)) / 2_f64.powi(32);
     SHORTEST_LIFE + (LONGEST_LIFE - SHORTEST_LIFE).mul_f64(share)
 }
@@ -151,8 +151,8 @@ fn no_connection_within(limit: Duration) -> io::Error {
     io::Error::new(io::ErrorKind::TimedOut, words)
 }
 
-/// A connection to a business server. It takes bytes only while the life of this node that made it goes on: requests of another one are
-/// others' to make, also those that wait in a buffer.
+/// A connection to a business server. It writes only while the incarnation that opened it is valid: another node makes
+/// the requests of an ended one, also those still in a buffer.
 pub struct Stream {
     transport: Secured,
     lease_guard: Arc<LeaseGuard>,
@@ -168,7 +168,7 @@ enum Secured {
 }
 
 impl Stream {
-    /// Whether HTTP/2 was agreed on.
+    /// Whether HTTP/2 was negotiated.
     pub(crate) fn is_http2(&self) -> bool {
         match &self.transport {
             Secured::Plain(_) => false,
@@ -176,23 +176,20 @@ impl Stream {
         }
     }
 
-    /// When it takes no request any more.
+    /// When it stops taking requests.
     pub(crate) fn retires_at(&self) -> Instant {
         self.retires_at
     }
 
-    /// The last question before bytes leave.
+    /// The last lease check before bytes leave.
     fn may_speak(&self) -> io::Result<()> {
         if self.lease_guard.is_valid_for(self.incarnation) { Ok(()) } else { Err(must_not_speak()) }
     }
 }
 
-/// Why nothing is sent.
+/// The error of a write without a valid lease.
 pub(crate) fn must_not_speak() -> io::Error {
-    io::Error::new(
-        io::ErrorKind::PermissionDenied,
-        "this node was away for too long to speak for its tunnels without asking",
-    )
+    io::Error::new(io::ErrorKind::PermissionDenied, "the lease of this node has expired: it may not send events")
 }
 
 impl AsyncRead for Stream {

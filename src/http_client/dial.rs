@@ -1,4 +1,4 @@
-//! The network under the client: the system's TCP, or one that a test simulates.
+//! The network of the client: TCP, or a simulation in tests.
 
 use std::io;
 use std::net::SocketAddr;
@@ -19,11 +19,11 @@ pub trait Dial: Send + Sync {
     ///
     /// # Errors
     ///
-    /// If nobody takes the connection; the caller sets the deadline.
+    /// If the connection fails; the caller sets the deadline.
     async fn dial(&self, address: SocketAddr) -> io::Result<Transport>;
 }
 
-/// TCP, without waiting for full packets.
+/// TCP with Nagle's algorithm off.
 #[derive(Clone, Copy, Debug)]
 pub struct TcpDial;
 
@@ -36,7 +36,7 @@ impl Dial for TcpDial {
     }
 }
 
-/// Reads and writes.
+/// A bidirectional stream.
 pub trait Duplex: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Sync + Unpin> Duplex for T {}
@@ -45,7 +45,7 @@ impl<T: AsyncRead + AsyncWrite + Send + Sync + Unpin> Duplex for T {}
 pub enum Transport {
     /// Over the system's network.
     Tcp(TcpStream),
-    /// Over another one.
+    /// Over a simulated network.
     Other(Box<dyn Duplex>),
 }
 

@@ -1,4 +1,4 @@
-//! Why an attempt got no answer: by what the caller can do about it, and in words for a person.
+//! Why an attempt got no response: variants by what the caller can do, with text for operators.
 
 use std::borrow::Cow;
 use std::error::Error;
@@ -14,57 +14,57 @@ use crate::http_client::answer::Malformed;
 use crate::http_client::guard::Refusal;
 use crate::tls::failure;
 
-/// How far an attempt has come, for when it ends early.
+/// Progress of an attempt, for when it ends early.
 #[derive(Debug, Default)]
 pub(crate) struct Progress {
-    /// Whether any of the request may have left.
+    /// Whether any byte of the request may have left.
     pub(crate) was_sent: AtomicBool,
-    /// What a complete status line says.
+    /// The status of a complete status line.
     pub(crate) status: OnceLock<StatusCode>,
 }
 
-/// An attempt that ended without an answer.
+/// An attempt without a response.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum AttemptError {
-    /// The policy forbids the address that the receive URL names. Nothing was sent, and trying again helps only when the policy changes.
+    /// The policy denies the address in the receive URL. Nothing was sent; a retry helps only after a policy change.
     #[error("the receive URL is not allowed")]
     Refused(Refusal),
-    /// The policy forbids every address that the host's name has at present. Nothing was sent.
+    /// The policy denies every current address of the host's name. Nothing was sent.
     #[error("no address of the host is allowed")]
     NoneAllowed(Refusal),
-    /// The host's addresses could not be found. Nothing was sent.
+    /// The host name did not resolve. Nothing was sent.
     #[error("the host cannot be resolved")]
     Resolve(#[source] Arc<io::Error>),
-    /// No address of the host took the connection. Nothing was sent.
+    /// No address of the host accepted the connection. Nothing was sent.
     #[error("the host cannot be connected to")]
     Connect(#[source] Arc<io::Error>),
-    /// The server could not prove who it is, or speaks no TLS. Nothing was sent.
+    /// The server has no valid certificate, or no TLS. Nothing was sent.
     #[error("the TLS handshake failed")]
     Tls(#[source] Arc<io::Error>),
-    /// The time was over.
+    /// The attempt timed out.
     #[error("no answer within {} ms", limit.as_millis())]
     Timeout {
-        /// How long the attempt was allowed to take.
+        /// The time limit of the attempt.
         limit: Duration,
-        /// Whether the request may have left.
+        /// Whether any byte of the request may have left.
         was_sent: bool,
     },
-    /// The connection ended before the answer did.
+    /// The connection ended before the response did.
     #[error("the connection was lost")]
     Lost {
-        /// What the connection ended with.
+        /// The error of the connection.
         #[source]
         source: Arc<dyn Error + Send + Sync>,
-        /// Whether the request may have left.
+        /// Whether any byte of the request may have left.
         was_sent: bool,
     },
-    /// What came back is not HTTP, or its head is too large.
+    /// The response is not HTTP, or its head is too large.
     #[error("the answer is not valid")]
     BadAnswer(#[source] Malformed),
 }
 
 impl AttemptError {
-    /// Whether the business server may have seen the event; otherwise it surely has not.
+    /// Whether the business server may have processed the event.
     pub fn is_unknown_outcome(&self) -> bool {
         match self {
             Self::Refused(_) | Self::NoneAllowed(_) | Self::Resolve(_) | Self::Connect(_) | Self::Tls(_) => false,
@@ -73,7 +73,7 @@ impl AttemptError {
         }
     }
 
-    /// A word for logs and counters.
+    /// A label for logs and metrics.
     pub fn label(&self) -> &'static str {
         match self {
             Self::Refused(_) | Self::NoneAllowed(_) => "refused",
@@ -86,7 +86,7 @@ impl AttemptError {
         }
     }
 
-    /// What happened, in words for a person.
+    /// What happened, as text for operators.
     pub fn reason(&self) -> Cow<'static, str> {
         match self {
             Self::Refused(refusal) | Self::NoneAllowed(refusal) => refusal.to_string().into(),
@@ -100,19 +100,19 @@ impl AttemptError {
     }
 }
 
-/// The first `E` among `error` and its sources.
+/// The first `E` in the error chain.
 fn find<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a E> {
     chain(error).find_map(|error| error.downcast_ref())
 }
 
-/// `error`, its source, the source's source and so on.
+/// The error chain.
 fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     std::iter::successors(Some(error), |error: &&'a (dyn Error + 'static)| (*error).source())
 }
 
 fn resolve_words(error: &io::Error) -> String {
     let words = error.to_string();
-    // The standard library puts the same sentence before the words of every failed look-up.
+    // The standard library prefixes every failed look-up with the same sentence.
     let words = words.rsplit_once("address information: ").map_or(words.as_str(), |(_, words)| words);
     words.to_owned()
 }
@@ -140,7 +140,7 @@ fn tls_words(error: &io::Error) -> Cow<'static, str> {
 }
 
 fn lost_words(source: &(dyn Error + Send + Sync + 'static)) -> Cow<'static, str> {
-    // With TLS 1.3 a server refuses a client when that thinks the handshake over.
+    // With TLS 1.3 a server rejects a client only after the client considers the handshake complete.
     if let Some(tls) = failure::find(source) {
         return format!("TLS: {}", failure::words(tls)).into();
     }

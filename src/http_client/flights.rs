@@ -1,4 +1,4 @@
-//! How many requests may be in flight: each may hold a descriptor of this process, and no tenant may have them all.
+//! Limits requests in flight, each of which may hold a descriptor, and shares them between tenants.
 
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -12,20 +12,20 @@ use crate::delivery::Places;
 use crate::id::TenantId;
 use crate::server::Room;
 
-/// A tenant with fewer finds room beside however many others whose answers hang.
+/// Requests that a tenant gets even while many others hold slots with hanging responses.
 const FEW: RangeInclusive<u64> = 2..=16;
 
-/// All requests of this process to business servers. Cheap to clone.
+/// The request budget of this process. Cheap to clone.
 #[derive(Clone)]
 pub struct Flights(Arc<Inner>);
 
 struct Inner {
     places: Mutex<Places<TenantId, oneshot::Sender<Flight>>>,
-    /// How many there may be at present.
+    /// The current limits.
     room: Box<dyn Fn() -> Room + Send + Sync>,
 }
 
-/// The right to have one request in flight; dropping it gives it back.
+/// A slot for one request; released on drop.
 #[derive(Debug)]
 pub(crate) struct Flight {
     flights: Flights,
@@ -33,7 +33,7 @@ pub(crate) struct Flight {
 }
 
 impl Flights {
-    /// None in flight so far; there may be as many as `room` says whenever it is asked.
+    /// An empty budget; `room` returns the limits each time.
     pub fn within(room: impl Fn() -> Room + Send + Sync + 'static) -> Self {
         Self(Arc::new(Inner {
             places: Mutex::new(Places::new(Bounds { all: 0, each: 0, few: 0 })),
@@ -41,23 +41,23 @@ impl Flights {
         }))
     }
 
-    /// As many as there are descriptors in a world without end, for tests.
+    /// An unlimited budget, for tests.
     pub fn unbounded() -> Self {
         Self::within(|| Room { all: u64::MAX, each: u64::MAX })
     }
 
-    /// How many there may be at present.
+    /// The current limit of all tenants together.
     pub(crate) fn all(&self) -> u64 {
         (self.0.room)().all
     }
 
-    /// How many further descriptors there may be for connections that wait for their next request.
+    /// Descriptors left for idle connections.
     pub(crate) fn spare(&self) -> u64 {
         let held = self.0.places.lock().held();
         self.all().saturating_sub(held)
     }
 
-    /// One more request of `tenant`, if there may be one now.
+    /// Takes a slot for `tenant`, if one is free.
     pub(crate) fn take(&self, tenant: &TenantId) -> Option<Flight> {
         let bounds = self.bounds();
         let mut places = self.0.places.lock();
@@ -65,7 +65,7 @@ impl Flights {
         places.take(tenant).then(|| self.flight(tenant.clone()))
     }
 
-    /// Waits for it, behind the tenant's others; one that is `late` behind those, too, that come after it.
+    /// Waits for a slot, in the tenant's order; with `is_late` after its other requests, later ones included.
     pub(crate) async fn wait(&self, tenant: &TenantId, is_late: bool) -> Option<Flight> {
         let (call, called) = oneshot::channel();
         self.0.places.lock().wait(tenant, call, is_late, oneshot::Sender::is_closed);
@@ -82,7 +82,7 @@ impl Flights {
         Flight { flights: self.clone(), tenant }
     }
 
-    /// Calls as many of those that wait as may come.
+    /// Grants free slots to waiting requests.
     fn call(&self) {
         loop {
             let bounds = self.bounds();
@@ -92,7 +92,7 @@ impl Flights {
                 places.next(oneshot::Sender::is_closed)
             };
             match next {
-                // One that has gone just now gives its place back at once.
+                // A waiter that has just gone releases its slot at once.
                 Some((tenant, call)) => drop(call.send(self.flight(tenant))),
                 None => return,
             }
@@ -135,7 +135,7 @@ mod tests {
             async move { flights.wait(&loud, false).await.is_some() }
         });
         tokio::task::yield_now().await;
-        assert!(flights.take(&tenant("quiet")).is_some(), "whoever waits there");
+        assert!(flights.take(&tenant("quiet")).is_some(), "one with few slots gets one");
         assert!(!waiting.is_finished());
 
         held.pop();
@@ -165,7 +165,7 @@ mod tests {
         assert!(waiting.await.expect("no panic"));
     }
 
-    /// Their servers do not answer.
+    /// Their servers never respond.
     #[tokio::test]
     async fn very_many_greedy_tenants_leave_room_for_others() {
         let flights = Flights::within(|| Room { all: 5_000, each: 1_250 });

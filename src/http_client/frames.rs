@@ -1,49 +1,49 @@
-//! What a server may say on an HTTP/2 connection beside answers: each PING, SETTINGS or reset costs, and none of them is asked for.
+//! Limits HTTP/2 frames beside bodies: PING, SETTINGS and resets cost time, and a server can send them unasked.
 
 use std::time::Duration;
 use std::time::Instant;
 
-/// A frame's header.
+/// Size of a frame header.
 const HEADER_BYTES: usize = 9;
 
-/// Frames of this type carry bodies; flow control bounds them, unless they are empty.
+/// Frames with bodies, which flow control bounds unless they are empty.
 const DATA: u8 = 0;
 
-/// Frames that may come at once.
+/// Frames allowed in a burst.
 const BURST: i64 = 1_000;
 
-/// Frames that may come in a second.
+/// Frames allowed per second.
 const PER_SECOND: i64 = 100;
 
-/// Frames that each request may bring with it: its answer's head, interim ones, window updates, a reset.
+/// Frames allowed for each request: the response head, interim ones, window updates, a reset.
 const FOR_EACH_REQUEST: i64 = 16;
 
-/// Finds the frames in what is read, and says when they are too many.
+/// Counts frames in the bytes read, and pauses reading when there are too many.
 #[derive(Debug)]
 pub(super) struct Frames {
     header: [u8; HEADER_BYTES],
-    /// How many bytes of the header are there.
+    /// Bytes of the header read so far.
     filled: usize,
-    /// How many bytes of the payload follow.
+    /// Bytes of the payload still to come.
     payload: usize,
-    /// Whether the first frame is there: it says what the server allows.
+    /// Whether the first frame has arrived: the server's SETTINGS.
     has_first: bool,
     allowed: i64,
     since: Instant,
 }
 
 impl Frames {
-    /// A connection that begins now.
+    /// A new connection.
     pub(super) fn new(now: Instant) -> Self {
         Self { header: [0; HEADER_BYTES], filled: 0, payload: 0, has_first: false, allowed: BURST, since: now }
     }
 
-    /// Whether the first frame is there: it says what the server allows.
+    /// Whether the first frame has arrived: the server's SETTINGS.
     pub(super) fn has_first(&self) -> bool {
         self.has_first
     }
 
-    /// Takes what has been read, and how many requests have been sent since; returns when more may be read, if not at once.
+    /// Counts the bytes read and the requests sent since; returns when reading may resume, unless at once.
     pub(super) fn read(&mut self, bytes: &[u8], requests: u32, now: Instant) -> Option<Instant> {
         let costly = self.count(bytes);
         let passed_ms = i64::try_from(now.saturating_duration_since(self.since).as_millis()).unwrap_or(i64::MAX);
@@ -56,7 +56,7 @@ impl Frames {
         (self.allowed < 0).then(|| now + Duration::from_millis((-self.allowed * 1_000 / PER_SECOND) as u64))
     }
 
-    /// How many frames begin in `bytes` that carry nothing of a body.
+    /// The number of frames in `bytes` that carry no body data.
     fn count(&mut self, mut bytes: &[u8]) -> i64 {
         let mut costly = 0;
         while !bytes.is_empty() {

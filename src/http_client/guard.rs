@@ -1,4 +1,4 @@
-//! Which addresses and ports a receive URL may reach: public ones, and what the operator allows. Judges addresses, opens nothing.
+//! Which addresses and ports a receive URL may reach: public ones, and those that the operator allows. Pure checks.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -15,11 +15,11 @@ use super::platform::PLATFORMS;
 use super::ports;
 use crate::options;
 
-/// Every block that is not public, the more exact ones first, with its meaning in words.
+/// Every block that is not public, most specific first, with a description.
 ///
-/// Source: the IANA IPv4 and IPv6 Special-Purpose Address Registries, where everything listed counts, also what they call
-/// globally reachable. Beyond them: multicast, and the withdrawn IPv6 site-local and IPv4-compatible blocks. IPv4-mapped
-/// addresses are missing here because they are judged as the IPv4 address that they stand for.
+/// Source: the IANA IPv4 and IPv6 Special-Purpose Address Registries, with all entries, even globally reachable ones;
+/// also multicast and the withdrawn IPv6 site-local and IPv4-compatible blocks. IPv4-mapped addresses are checked as
+/// IPv4.
 const SPECIAL: &[(IpNet, &str)] = &[
     (v4([0, 0, 0, 0], 8), "this network"),
     (v4([10, 0, 0, 0], 8), "private"),
@@ -63,10 +63,10 @@ const SPECIAL: &[(IpNet, &str)] = &[
     (v6([0xff00, 0, 0, 0, 0, 0, 0, 0], 8), "multicast"),
 ];
 
-/// The only IPv6 block from which public addresses are given out.
+/// The only IPv6 block with public addresses.
 const GLOBAL_UNICAST: Ipv6Net = Ipv6Net::new_assert(Ipv6Addr::new(0x2000, 0, 0, 0, 0, 0, 0, 0), 3);
 
-/// The policy: public addresses and ports of web servers, what the operator allows beside them, and what he denies.
+/// The policy: public addresses and web ports, plus what the operator allows, minus what the operator denies.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Guard {
     allow: Vec<IpNet>,
@@ -74,33 +74,33 @@ pub struct Guard {
     allow_ports: Vec<u16>,
 }
 
-/// Why an address may not be reached.
+/// Why an address is denied.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("{address} {why}")]
 pub struct Refusal {
-    /// The address that was judged, an IPv4-mapped one as IPv4.
+    /// The denied address, an IPv4-mapped one as IPv4.
     pub address: IpAddr,
-    /// What is against it.
+    /// The reason.
     pub why: Why,
 }
 
-/// What is against an address.
+/// Why an address is denied.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Why {
-    /// It is not public.
+    /// Not public.
     Special {
-        /// The block that it belongs to.
+        /// Its block.
         network: IpNet,
-        /// What that block is, in words.
+        /// The description of the block.
         block: &'static str,
     },
-    /// The operator denies it.
+    /// Denied by the operator.
     Denied(IpNet),
-    /// Its port belongs to others.
+    /// A port of another kind of service.
     Port(BadPort),
 }
 
-/// The port of a receive URL belongs to other services than web servers.
+/// A port of another kind of service than a web server.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("port {0} belongs to another service than a web server; add it to webhook.allow_ports to allow it")]
 pub struct BadPort(pub u16);
@@ -118,12 +118,12 @@ impl fmt::Display for Why {
 }
 
 impl Guard {
-    /// A guard that admits public addresses and those in `allow`.
+    /// A guard that allows public addresses and those in `allow`.
     pub fn new(allow: Vec<IpNet>) -> Self {
         Self { allow: canonical(&allow), ..Self::default() }
     }
 
-    /// The guard that `options` describe.
+    /// The guard for `options`.
     pub fn of(options: &options::Webhook) -> Self {
         Self {
             allow: canonical(&options.allow_networks),
@@ -132,7 +132,7 @@ impl Guard {
         }
     }
 
-    /// Whether `address` may be connected to, at a port of web servers.
+    /// Checks `address` for a web port.
     pub fn admits(&self, address: IpAddr) -> Result<(), Refusal> {
         let address = address.to_canonical();
         if let Some(network) = self.deny.iter().find(|network| network.contains(&address)) {
@@ -147,7 +147,7 @@ impl Guard {
         }
     }
 
-    /// Whether an address may be connected to at this port.
+    /// Checks an address with its port.
     pub fn admits_at(&self, address: SocketAddr) -> Result<(), Refusal> {
         let (address, port) = (address.ip().to_canonical(), address.port());
         self.admits(address)?;
@@ -157,7 +157,7 @@ impl Guard {
         self.admits_port(port).map_err(|port| Refusal { address, why: Why::Port(port) })
     }
 
-    /// Whether a host may be named in a receive URL: addresses are judged, names pass until they are resolved.
+    /// Checks the host of a receive URL: addresses now, names after they resolve.
     pub fn admits_literal<S>(&self, host: &Host<S>) -> Result<(), Refusal> {
         match host {
             Host::Domain(_) => Ok(()),
@@ -166,7 +166,7 @@ impl Guard {
         }
     }
 
-    /// Whether a receive URL may name this port of `host`. A name passes that may be one of an allowed network.
+    /// Checks the port of a receive URL. A name that may resolve into an allowed network passes.
     pub fn admits_port_of<S>(&self, host: &Host<S>, port: u16) -> Result<(), BadPort> {
         let may_be_allowed = match host {
             Host::Domain(_) => !self.allow.is_empty(),
@@ -186,13 +186,13 @@ impl Guard {
 }
 
 impl From<Vec<IpNet>> for Guard {
-    /// A guard that admits public addresses and these.
+    /// A guard that allows public addresses and these.
     fn from(allow: Vec<IpNet>) -> Self {
         Self::new(allow)
     }
 }
 
-/// The block that keeps `address` from being public, if there is one.
+/// The block that makes `address` non-public, if any.
 fn special(address: IpAddr) -> Option<(IpNet, &'static str)> {
     let listed = SPECIAL.iter().find(|(network, _)| network.contains(&address)).copied();
     let platform = || {
@@ -211,7 +211,7 @@ fn canonical(networks: &[IpNet]) -> Vec<IpNet> {
     networks.iter().copied().map(canonical_net).collect()
 }
 
-/// A network of IPv4-mapped addresses as the IPv4 network that it stands for, any other unchanged.
+/// The IPv4 network for one of IPv4-mapped addresses; others unchanged.
 fn canonical_net(network: IpNet) -> IpNet {
     let mapped = match network.addr().to_canonical() {
         IpAddr::V4(address) => network.prefix_len().checked_sub(96).map(|length| (address, length)),

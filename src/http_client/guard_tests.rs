@@ -1,4 +1,4 @@
-//! Which addresses and ports are admitted: verdicts only, nothing is ever sent.
+//! Allowed and denied addresses and ports; nothing is sent.
 
 use url::Url;
 

@@ -1,6 +1,6 @@
-//! Takes the head of an answer apart, as tolerantly as curl and browsers do. Pure: it is fed with bytes.
+//! Parses the head of a response, as tolerantly as curl and browsers do. Pure: the caller feeds bytes.
 //!
-//! Nothing can be smuggled past it: a connection has one request in flight, and one whose answer had a defect takes no other.
+//! Tolerance allows no request smuggling: a connection has one request in flight, and is closed after a defect.
 
 use std::borrow::Cow;
 
@@ -10,40 +10,40 @@ use crate::http_client::answer::Coding;
 use crate::http_client::answer::MAX_HEAD_BYTES;
 use crate::http_client::answer::Malformed;
 
-/// Most lines behind the status line.
+/// Limit of header lines.
 const MAX_LINES: usize = 256;
 
-/// What the gateway wants from the head of an answer.
+/// The fields of a response head that the gateway needs.
 #[derive(Debug, Eq, PartialEq)]
 pub(crate) struct Head {
     pub(crate) status: StatusCode,
-    /// `Retry-After`, as it came.
+    /// `Retry-After` as received.
     pub(crate) retry_after: Option<String>,
-    /// `Date`, as it came, if there is a `Retry-After` to be judged by it.
+    /// `Date` as received, if there is a `Retry-After`.
     pub(crate) date: Option<String>,
     pub(crate) framing: Framing,
     pub(crate) coding: Coding,
-    /// Whether the connection may take another request behind this answer.
+    /// Whether the connection can be reused after this response.
     pub(crate) may_be_kept: bool,
-    /// What is wrong with it and was read all the same.
+    /// A defect that was tolerated.
     pub(crate) defect: Option<&'static str>,
-    /// How many bytes it has.
+    /// Length of the head in bytes.
     pub(crate) length: usize,
 }
 
-/// Where the body of an answer ends.
+/// Where the body of a response ends.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Framing {
     Length(u64),
     Chunked,
     UntilClose,
-    /// What the head says of it cannot be read, and the connection stays open.
+    /// The length is unreadable, and the connection stays open.
     Unclear,
-    /// There must be none, and the head says that there is one.
+    /// A body where none is allowed.
     Forbidden,
 }
 
-/// The head at the beginning of `bytes`, once it is complete.
+/// Parses the head at the start of `bytes`, once it is complete.
 pub(crate) fn parse(bytes: &[u8]) -> Result<Option<Head>, Malformed> {
     let mut lines = Lines { bytes, at: 0, defect: None };
     let Some(line) = lines.first() else {
@@ -84,8 +84,8 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Option<Head>, Malformed> {
     Err(Malformed::HeadTooLarge)
 }
 
-/// The status of an answer whose head is not complete, or never will be: once its own line is complete, or longer than a whole head may
-/// be. None of an interim answer, behind which another one comes.
+/// The status of an incomplete head, once its status line is complete or longer than a whole head may be. `None` for an
+/// interim response.
 pub(crate) fn status(bytes: &[u8]) -> Option<StatusCode> {
     let mut lines = Lines { bytes, at: 0, defect: None };
     let line = match lines.first() {
@@ -97,12 +97,12 @@ pub(crate) fn status(bytes: &[u8]) -> Option<StatusCode> {
     (!is_interim(status)).then_some(status)
 }
 
-/// Whether another answer follows this one.
+/// Whether another response follows this one.
 pub(crate) fn is_interim(status: StatusCode) -> bool {
     status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS
 }
 
-/// Status, and whether the server speaks HTTP/1.1.
+/// The status, and whether the server uses HTTP/1.1.
 fn status_line(line: &[u8], defect: &mut Option<&'static str>) -> Option<(StatusCode, bool)> {
     let (name, rest) = line.split_at_checked(5)?;
     let (version, rest) = split_while(rest, |byte| byte.is_ascii_digit() || byte == b'.');
@@ -121,7 +121,7 @@ fn status_line(line: &[u8], defect: &mut Option<&'static str>) -> Option<(Status
     Some((StatusCode::from_bytes(code).ok()?, version == b"1.1"))
 }
 
-/// Name and value of a line; none if it has no name.
+/// Name and value of a line; `None` without a name.
 fn split_field<'a>(line: &'a [u8], defect: &mut Option<&'static str>) -> Option<(&'a [u8], Cow<'a, [u8]>)> {
     let colon = line.iter().position(|byte| *byte == b':');
     let (name, value) = line.split_at(colon.unwrap_or(0));
@@ -147,7 +147,7 @@ fn has_control(bytes: &[u8]) -> bool {
     bytes.iter().any(|byte| byte.is_ascii_control() && *byte != b'\t')
 }
 
-/// Takes lines off the bytes of a head.
+/// Splits a head into lines.
 struct Lines<'a> {
     bytes: &'a [u8],
     at: usize,
@@ -182,26 +182,26 @@ impl<'a> Lines<'a> {
     }
 }
 
-/// What the lines of a head say.
+/// The header fields.
 #[derive(Default)]
 struct Fields<'a> {
     retry_after: Option<Cow<'a, [u8]>>,
     date: Option<Cow<'a, [u8]>>,
     length: Length,
     is_chunked: bool,
-    /// Whether the body is coded for its way in another manner than in chunks: then it ends with its connection.
+    /// Whether the transfer coding is not chunked: the body then ends with the connection.
     is_recoded: bool,
     coding: Coding,
     closes: bool,
 }
 
-/// What `Content-Length` says.
+/// The state of `Content-Length`.
 #[derive(Clone, Copy, Default, Eq, PartialEq)]
 enum Length {
     #[default]
     Absent,
     Known(u64),
-    /// No number, or several that differ.
+    /// Not a number, or several that differ.
     Unclear,
 }
 
@@ -278,7 +278,7 @@ impl<'a> Fields<'a> {
             retry_after,
             framing,
             coding: self.coding,
-            // HTTP/1.0 closes, and a server that switches to another protocol speaks no HTTP any more.
+            // HTTP/1.0 closes, and after a protocol switch the server no longer speaks HTTP.
             may_be_kept: is_http11
                 && !self.closes
                 && defect.is_none()
@@ -294,13 +294,13 @@ fn text(value: Cow<'_, [u8]>) -> Option<String> {
     String::from_utf8(value.into_owned()).ok()
 }
 
-/// The parts of a list that are not empty.
+/// The non-empty elements of a list.
 pub(crate) fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii).filter(|part| !part.is_empty())
 }
 
 fn parse_length(value: &[u8]) -> Option<u64> {
-    // Rust would also take a sign.
+    // `parse` would also accept a sign.
     let is_number = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
     str::from_utf8(value).ok().filter(|_| is_number)?.parse().ok()
 }

@@ -1,4 +1,4 @@
-//! Heads of answers, right and wrong.
+//! Response heads, valid and invalid.
 
 use super::*;
 
@@ -6,7 +6,7 @@ fn whole(text: &[u8]) -> Head {
     parse(text).expect("readable").unwrap_or_else(|| panic!("not complete: {}", text.escape_ascii()))
 }
 
-/// Framing and whether the connection may be kept.
+/// Framing, and whether the connection can be reused.
 fn read(lines: &str) -> (Framing, bool) {
     let head = whole(format!("HTTP/1.1 200 OK\r\n{lines}\r\n").as_bytes());
     assert_eq!(head.status, StatusCode::OK);

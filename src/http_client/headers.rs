@@ -1,4 +1,4 @@
-//! The lines of a request's head that the caller gives.
+//! Request headers set by the caller.
 
 use hyper::header::CONNECTION;
 use hyper::header::CONTENT_LENGTH;
@@ -7,13 +7,13 @@ use hyper::header::HeaderName;
 use hyper::header::HeaderValue;
 use hyper::header::TRANSFER_ENCODING;
 
-/// A line of a request's head.
+/// A request header.
 pub type Header = (HeaderName, HeaderValue);
 
-/// Lines that say where a request goes and where it ends. They are ours alone, whoever asks for others.
+/// Headers for routing and framing, which only this client sets.
 const FRAMING: [HeaderName; 4] = [HOST, CONTENT_LENGTH, TRANSFER_ENCODING, CONNECTION];
 
-/// Those of `headers` that go out as they are.
+/// The headers of the caller without routing and framing.
 pub(crate) fn sendable(headers: &[Header]) -> impl Iterator<Item = &Header> {
     headers.iter().filter(|(name, _)| !FRAMING.contains(name))
 }

@@ -1,10 +1,10 @@
-//! One HTTP/1.1 connection to a business server: a request out, an answer in, both bounded. It has no task: whoever
-//! waits for the answer reads it, since waking another task twice costs more than all the rest of an exchange.
+//! One HTTP/1.1 connection to a business server: one request, one response, both bounded. The caller's task reads it,
+//! since waking a task of its own twice costs more than the rest of an exchange.
 //!
-//! hyper's `client::conn::http1`, polled in the same way, is no replacement. With all of its tolerance switched on (1.12) it has an error and
-//! no status for 14 of the 87 answers of `tests/it/webhook/answers.rs`, such as a head that breaks off or that has a NUL or two different
-//! lengths in it, so that their events would be repeated; it waits for the end of the connection at `Transfer-Encoding: identity`; and it
-//! uses a connection again whose answer had a defect.
+//! hyper's `client::conn::http1` cannot replace it. Even with all its tolerance (1.12) it fails without a status for 14
+//! of the 87 responses in `tests/it/webhook/answers.rs`, such as a truncated head, a NUL or two lengths, so that events
+//! would be repeated; with `Transfer-Encoding: identity` it waits for the connection to end; and it reuses connections
+//! after a defect.
 
 use std::future::Future;
 use std::future::poll_fn;
@@ -46,24 +46,24 @@ use crate::http_client::headers::Header;
 use crate::http_client::headers::sendable;
 use crate::http_client::receive_url::ReceiveUrl;
 
-/// Most bytes of interim answers (1xx) before the real one: as many as its own head may have.
+/// Limit of interim responses (1xx) before the final one.
 const MAX_INTERIM_BYTES: usize = MAX_HEAD_BYTES;
 
-/// Room for one read; most answers are far smaller.
+/// Buffer space for one read; most responses are far smaller.
 const READ_BYTES: usize = 2048;
 
-/// Bodies up to this size are copied behind the head, to leave in one write.
+/// Bodies up to this size are copied behind the head, for a single write.
 const COPY_BYTES: usize = 16 * 1024;
 
-/// An open connection; nothing is in flight on it.
+/// An idle connection.
 pub(crate) struct Http1 {
     stream: Stream,
 }
 
-/// An exchange of which the answer's head has arrived.
+/// An exchange whose response head has arrived.
 pub(crate) struct Exchange {
     stream: Stream,
-    /// What was read and not used yet.
+    /// Bytes read but not used yet.
     buffer: BytesMut,
     framing: Framing,
     chunked: Chunked,
@@ -73,11 +73,11 @@ pub(crate) struct Exchange {
 /// Why an exchange failed.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// The connection had ended before any of the request left.
+    /// The connection ended before any byte of the request left.
     Unsent(io::Error),
     /// The connection ended later.
     Lost(io::Error),
-    /// What came is not an answer.
+    /// The response is invalid.
     Malformed(Malformed),
 }
 
@@ -92,26 +92,26 @@ impl From<Failure> for AttemptError {
 }
 
 impl Http1 {
-    /// Speaks HTTP/1.1 on `stream`.
+    /// A connection over `stream`.
     pub(crate) fn new(stream: Stream) -> Self {
         Self { stream }
     }
 
-    /// When it takes no request any more.
+    /// When it stops taking requests.
     pub(crate) fn retires_at(&self) -> Instant {
         self.stream.retires_at()
     }
 
-    /// Whether a request may be sent: the server has neither closed the connection nor said anything unasked.
+    /// Whether a request may be sent: the server has neither closed the connection nor sent anything.
     pub(crate) fn is_idle(&mut self) -> bool {
         let mut byte = [MaybeUninit::uninit(); 1];
         let read = poll_fn(|cx| Pin::new(&mut self.stream).poll_read(cx, &mut ReadBuf::uninit(&mut byte)));
-        // Pending must mean that nothing has come, and not that this task has had its share of the thread.
+        // Without the budget of tokio, `Pending` means that nothing has arrived.
         let mut read = pin!(unconstrained(read));
         read.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending()
     }
 
-    /// Sends a request and waits for the head of its answer. Notes in `progress` how far it came, for when it is dropped or fails.
+    /// Sends a request and waits for the response head. Updates `progress`, for when it fails or is dropped.
     pub(crate) async fn send(
         self,
         url: &ReceiveUrl,
@@ -147,7 +147,7 @@ impl Http1 {
 }
 
 impl Exchange {
-    /// Reads the body, up to its cap. What has come when it fails or is dropped is kept.
+    /// Reads the body up to its limit. Received bytes are kept when it fails or is dropped.
     pub(crate) async fn read_body(&mut self) -> Result<End, Failure> {
         let is_cut = match self.framing {
             Framing::Length(length) => {
@@ -178,7 +178,7 @@ impl Exchange {
         Ok(if is_cut { End::Cut } else { End::Whole })
     }
 
-    /// What has come of the body; and the connection, if it can be used again.
+    /// The body read so far, and the connection if it can be reused.
     pub(crate) fn finish(mut self) -> (Bytes, Option<Http1>) {
         let mut take = |length: usize| self.buffer.split_to(length.min(self.buffer.len())).freeze();
         let (body, is_complete) = match self.framing {
@@ -198,7 +198,7 @@ impl Exchange {
         (body, is_reusable.then_some(Http1 { stream: self.stream }))
     }
 
-    /// Reads until `wanted` bytes are in the buffer; false if the connection ended before.
+    /// Reads until the buffer has `wanted` bytes; false if the connection ends before.
     async fn fill(&mut self, wanted: usize) -> Result<bool, Failure> {
         while self.buffer.len() < wanted {
             if !self.read_more().await? {
@@ -208,14 +208,14 @@ impl Exchange {
         Ok(true)
     }
 
-    /// Reads what there is; false at the end of the connection.
+    /// Reads once; false at the end of the connection.
     async fn read_more(&mut self) -> Result<bool, Failure> {
         self.buffer.reserve(READ_BYTES);
         let read = self.stream.read_buf(&mut self.buffer).await;
         read.map(|length| length > 0).map_err(Failure::Lost)
     }
 
-    /// Writes all of `bytes`, or stops as soon as the server answers: it may refuse without reading it all.
+    /// Writes `bytes`, or stops when the server responds: it may reject a request without reading it.
     async fn write(&mut self, mut bytes: &[u8], progress: &Progress) -> io::Result<()> {
         poll_fn(|cx| {
             let written = self.poll_write_all(cx, &mut bytes, &progress.was_sent);
@@ -224,7 +224,7 @@ impl Exchange {
             }
             match (self.poll_early_answer(cx, progress), written) {
                 (Poll::Ready(Ok(())), _) => Poll::Ready(Ok(())),
-                // The rest of an answer that has begun may still come.
+                // A partial response may still be completed.
                 (_, Poll::Ready(Err(_))) if !self.buffer.is_empty() => Poll::Ready(Ok(())),
                 (_, Poll::Ready(result)) => Poll::Ready(result),
                 (early, Poll::Pending) => early,
@@ -250,7 +250,7 @@ impl Exchange {
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 
-    /// Ready once the head of an answer is in the buffer, or what is none. An interim one is no reason to stop writing.
+    /// Ready once the buffer holds a response head or invalid bytes. Interim responses do not stop the writing.
     fn poll_early_answer(&mut self, cx: &mut Context<'_>, progress: &Progress) -> Poll<io::Result<()>> {
         loop {
             match self.parse_head(progress) {
@@ -276,7 +276,7 @@ impl Exchange {
         let mut parsed = 0;
         let mut interim_bytes = 0;
         loop {
-            // Whoever sends its head byte by byte is parsed once a line, and not once a byte.
+            // Parse once per line, not once per byte of a slow head.
             if parsed == 0 && !self.buffer.is_empty()
                 || self.buffer[parsed..].contains(&b'\n')
                 || self.buffer.len() >= MAX_HEAD_BYTES
@@ -303,7 +303,7 @@ impl Exchange {
         }
     }
 
-    /// The head at the beginning of the buffer, once it is complete. Until then, and if it never is, its status counts alone.
+    /// Parses the head in the buffer, once it is complete; stores its status even before that.
     fn parse_head(&self, progress: &Progress) -> Result<Option<Head>, Malformed> {
         let parsed = head::parse(&self.buffer);
         if !matches!(parsed, Ok(Some(_)))
@@ -315,7 +315,7 @@ impl Exchange {
     }
 }
 
-/// The head of a request with a body of `length` bytes, with room behind it for a small body.
+/// Encodes the request head for a body of `length` bytes, with space for a small body.
 fn encode_head(url: &ReceiveUrl, headers: &[Header], length: usize) -> Vec<u8> {
     let mut head = Vec::with_capacity(512 + if length <= COPY_BYTES { length } else { 0 });
     url.write_request_head(&mut head);
@@ -331,8 +331,7 @@ fn encode_head(url: &ReceiveUrl, headers: &[Header], length: usize) -> Vec<u8> {
     head
 }
 
-/// Whether an answer goes on in these bytes, which come behind its end: an empty line and a second answer, or as much of one as has come,
-/// are none of it.
+/// Whether bytes after the end of a response belong to it; an empty line or the start of another response does not.
 fn goes_on(behind: &[u8]) -> bool {
     const NEXT: &[u8] = b"HTTP/";
     let behind = behind.trim_ascii_start();

@@ -1,4 +1,4 @@
-//! One HTTP/2 connection to a business server, shared by exchanges with it and run by a task of its own.
+//! One HTTP/2 connection to a business server, shared by exchanges and driven by its own task.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -48,52 +48,52 @@ use crate::http_client::headers::Header;
 use crate::http_client::headers::sendable;
 use crate::http_client::receive_url::ReceiveUrl;
 
-/// What one exchange may send ahead of us: no more than we read of a body.
+/// Receive window of a stream: the limit of a body.
 const STREAM_WINDOW_BYTES: u32 = MAX_BODY_BYTES as u32;
 
-/// What all exchanges may send ahead of us.
+/// Receive window of the connection.
 const CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
 
-/// How often a busy connection is asked whether it still lives, and how long it has to answer. Many requests to a host
-/// share it, so a dead one would fail their attempts until TCP gives up.
+/// Interval and timeout of pings on a busy connection. Many requests share it, so that a dead one would fail them all
+/// until TCP gives up.
 const PING: Duration = Duration::from_secs(5);
 
-/// A connection that has not answered for so long gets no more requests until it does.
+/// A connection silent for this long gets no more requests until it responds.
 const SILENT_AFTER: Duration = Duration::from_secs(1);
 
-/// Most streams on one connection, whatever the server allows.
+/// Limit of streams on one connection, whatever the server allows.
 const MAX_STREAMS: usize = 1_000;
 
-/// A connection; it ends when this and all streams are dropped.
+/// A connection; it closes when this and all streams are dropped.
 pub(crate) struct Http2 {
     sender: SendRequest<Bytes>,
     load: Arc<Load>,
     retires_at: Instant,
 }
 
-/// What is on a connection at present.
+/// The current load of a connection.
 #[derive(Default)]
 struct Load {
     streams: Mutex<Streams>,
-    /// Requests that the reader has not heard of.
+    /// Requests not yet seen by the reader.
     requests: AtomicU32,
     is_silent: AtomicBool,
-    /// Whether the server has said so much unasked that it is not read for a while.
+    /// Whether reading is paused because the server sent too many frames.
     is_held: AtomicBool,
-    /// Whether the server has said what it allows.
+    /// Whether the server's SETTINGS have arrived.
     is_settled: AtomicBool,
-    /// Whether it was given up, since its server did not answer.
+    /// Whether the connection was given up because the server is silent.
     is_given_up: AtomicBool,
 }
 
 #[derive(Default)]
 struct Streams {
     all: usize,
-    /// By receive URL.
+    /// Streams by receive URL.
     each: HashMap<usize, usize>,
 }
 
-/// A place for one exchange on a connection.
+/// A slot for one exchange on a connection.
 pub(crate) struct Place {
     sender: SendRequest<Bytes>,
     load: Arc<Load>,
@@ -102,11 +102,11 @@ pub(crate) struct Place {
 
 /// Why an exchange failed.
 pub(crate) enum Failure {
-    /// The server has seen nothing of the request, or has said that it did nothing about it.
+    /// The server has not seen the request, or says that it did not process it.
     Unsent(h2::Error),
     /// The exchange ended later.
     Lost(h2::Error),
-    /// The server has gone silent.
+    /// The server is silent.
     Silent,
 }
 
@@ -134,7 +134,7 @@ impl Http2 {
             .await
             .map_err(Failure::Unsent)?;
         let pings = connection.ping_pong();
-        // Before its first words, nobody knows how many streams it allows.
+        // The stream limit is unknown before the server's SETTINGS.
         poll_fn(|cx| match Pin::new(&mut connection).poll(cx) {
             Poll::Ready(Err(error)) => Poll::Ready(Err(Failure::Unsent(error).into())),
             Poll::Ready(Ok(())) => Poll::Ready(Err(hung_up())),
@@ -142,22 +142,22 @@ impl Http2 {
             Poll::Pending => Poll::Pending,
         })
         .await?;
-        // What ends the connection reaches every exchange on it as that exchange's error.
+        // A connection error reaches every exchange as its own error.
         tokio::spawn(drive(connection, pings, Arc::clone(&load)));
         Ok(Self { sender, load, retires_at })
     }
 
-    /// Whether it takes no request any more: it has ended, its server says goodbye, or it is old.
+    /// Whether it takes no more requests: ended, closing or too old.
     pub(crate) fn is_retired(&mut self) -> bool {
         Instant::now() >= self.retires_at || is_ended(&mut self.sender)
     }
 
-    /// Whether no exchange is on it.
+    /// Whether it has no streams.
     pub(crate) fn is_unused(&self) -> bool {
         self.load.streams.lock().all == 0
     }
 
-    /// A place for a request to `url`, if there is one: a URL takes no more than half of them, so that others find one.
+    /// A slot for a request to `url`, if one is free. One URL takes at most half, so that others find room.
     pub(crate) fn place(&self, url: &ReceiveUrl) -> Option<Place> {
         let limit = self.sender.current_max_send_streams().min(MAX_STREAMS);
         let mut streams = self.load.streams.lock();
@@ -167,7 +167,7 @@ impl Http2 {
         is_free.then(|| self.take(&mut streams, url))
     }
 
-    /// A place for a request to `url`, for whoever made the connection for it.
+    /// A slot for the request that opened the connection, whatever the limits.
     pub(crate) fn first_place(&self, url: &ReceiveUrl) -> Place {
         self.take(&mut self.load.streams.lock(), url)
     }
@@ -193,7 +193,7 @@ impl Drop for Place {
 }
 
 impl Place {
-    /// Sends a request and waits for the head of its answer. Sets `was_sent` as soon as any of it may have left.
+    /// Sends a request and waits for the response head. Sets `was_sent` once any byte may have left.
     pub(crate) async fn send(
         &mut self,
         url: &ReceiveUrl,
@@ -212,8 +212,8 @@ impl Place {
             stream.send_data(body.clone(), true).map_err(Failure::Unsent)?;
         }
         self.load.requests.fetch_add(1, Ordering::Relaxed);
-        // The server may have taken streams back meanwhile: then this one waits, and nothing of it has left. What ends that is told by
-        // its answer.
+        // The server may have lowered its stream limit: then this waits with nothing sent. Errors are reported by the
+        // response.
         let _ = poll_fn(|cx| self.sender.poll_ready(cx)).await;
         was_sent.store(true, Ordering::Relaxed);
         answer.await.map_err(|error| match is_refusal(&error) {
@@ -225,19 +225,19 @@ impl Place {
         })
     }
 
-    /// Why an exchange broke off: a connection that this side has given up ends as if it were lost.
+    /// The error of an exchange; `Silent` if this side has given the connection up.
     fn broken(&self, error: h2::Error) -> Failure {
         if self.load.is_given_up.load(Ordering::Relaxed) { Failure::Silent } else { Failure::Lost(error) }
     }
 
-    /// Reads the body of an answer into `read`, up to its cap. What has come when it fails or is dropped is there.
+    /// Reads a body into `read`, up to its limit. Received bytes are kept when it fails or is dropped.
     pub(crate) async fn read_body(&self, body: &mut RecvStream, read: &mut BytesMut) -> Result<End, Failure> {
         while read.len() < MAX_BODY_BYTES && !body.is_end_stream() {
             let Some(data) = body.data().await else {
                 break;
             };
             let data = data.map_err(|error| self.broken(error))?;
-            // An error here is the connection's, which the next read tells.
+            // The next read reports a connection error.
             let _ = body.flow_control().release_capacity(data.len());
             read.extend_from_slice(&data[..data.len().min(MAX_BODY_BYTES - read.len())]);
         }
@@ -245,12 +245,12 @@ impl Place {
     }
 }
 
-/// Whether the server says that it did nothing about a request: it refuses the stream, or left before it came to it.
+/// Whether the server says that it did not process a request: a refused stream, or GOAWAY before it.
 fn is_refusal(error: &h2::Error) -> bool {
     error.is_remote() && (error.is_go_away() || error.reason() == Some(Reason::REFUSED_STREAM))
 }
 
-/// The server has hung up without a word.
+/// The server closed the connection without an error.
 fn hung_up() -> AttemptError {
     let source = io::Error::from(io::ErrorKind::UnexpectedEof);
     AttemptError::Lost { source: Arc::new(source), was_sent: false }
@@ -260,7 +260,7 @@ fn is_ended(sender: &mut SendRequest<Bytes>) -> bool {
     matches!(sender.poll_ready(&mut Context::from_waker(Waker::noop())), Poll::Ready(Err(_)))
 }
 
-/// Runs a connection until it ends, or its server no longer answers while something is asked of it.
+/// Drives a connection until it ends, or its server is silent while requests are pending.
 async fn drive(connection: Connection<Metered, Bytes>, pings: Option<PingPong>, load: Arc<Load>) {
     let mut connection = pin!(connection);
     let Some(mut pings) = pings else { return };
@@ -290,7 +290,7 @@ async fn drive(connection: Connection<Metered, Bytes>, pings: Option<PingPong>, 
                 None => {
                     if pings.send_ping(Ping::opaque()).is_ok() {
                         pinged = Some(now);
-                        // It leaves with the next turn of the connection.
+                        // The ping leaves at the next poll of the connection.
                         cx.waker().wake_by_ref();
                     }
                     now + SILENT_AFTER
@@ -303,12 +303,12 @@ async fn drive(connection: Connection<Metered, Bytes>, pings: Option<PingPong>, 
     .await;
 }
 
-/// A stream of which no more is read at a time than a decent server says.
+/// A stream with a limit on frames from the server.
 struct Metered {
     stream: Stream,
     frames: Frames,
     load: Arc<Load>,
-    /// Nothing is read until then.
+    /// Reading is paused until then.
     pause: Option<Pin<Box<Sleep>>>,
 }
 

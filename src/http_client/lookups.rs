@@ -1,5 +1,5 @@
-//! Look-ups of names: each tenant has its share of them, names that answer slowly have places of their own, and one whose name servers
-//! have gone silent is reached where it was a while ago.
+//! DNS look-ups with fair shares for tenants and separate slots for slow names. When name servers are silent, recent
+//! addresses are used.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -22,22 +22,22 @@ use crate::http_client::names::Names;
 use crate::http_client::resolve::Resolve;
 use crate::id::TenantId;
 
-/// Longest wait for one look-up.
+/// Timeout of one look-up.
 const DEADLINE: Duration = Duration::from_secs(5);
 
-/// After this time a name is reached where it was found a while ago.
+/// After this time recent addresses are used.
 const PATIENCE: Duration = Duration::from_millis(500);
 
-/// A look-up that takes longer is a slow one.
+/// From this duration on a look-up counts as slow.
 const SLOW_AFTER: Duration = Duration::from_secs(1);
 
-/// Most look-ups at once. They block threads, of which tokio keeps 512, and may hold a descriptor each.
+/// Limit of concurrent look-ups. Each blocks one of tokio's 512 threads, and may hold a descriptor.
 const QUICK: Bounds = Bounds { all: 384, each: 64, few: 2 };
 
-/// Most of names that have been slow before, beside those. A dead name server makes each of its look-ups last for many seconds.
+/// Limit for names known to be slow, beside those: with a dead name server each takes many seconds.
 const SLOW: Bounds = Bounds { all: 64, each: 16, few: 1 };
 
-/// Looks names up for tenants.
+/// Looks up names for tenants.
 pub(crate) struct LookUps(Arc<Shared>);
 
 struct Shared {
@@ -46,7 +46,7 @@ struct Shared {
 }
 
 struct State {
-    /// Places of names that are not known to be slow, and of those that are.
+    /// Slots of names not known to be slow, and of slow ones.
     quick: Waiting,
     slow: Waiting,
     running: HashMap<Arc<str>, watch::Sender<Found>>,
@@ -55,11 +55,11 @@ struct State {
 
 type Waiting = Places<TenantId, oneshot::Sender<Place>>;
 
-/// What a look-up found; `None` while it runs.
+/// The result of a look-up; `None` while it runs.
 type Found = Option<Result<Vec<IpAddr>, Arc<io::Error>>>;
 
 impl LookUps {
-    /// Looks names up by `resolver`; where there are descriptors for few `requests`, fewer at a time.
+    /// Look-ups by `resolver`; fewer at a time if descriptors allow few `requests`.
     pub(crate) fn new(resolver: Arc<dyn Resolve>, requests: u64) -> Arc<Self> {
         let state = State {
             quick: Places::new(at_most(requests / 4, QUICK)),
@@ -74,19 +74,19 @@ impl LookUps {
     ///
     /// # Errors
     ///
-    /// If there are none, or not in time.
+    /// If there are none, or on timeout.
     pub(crate) async fn find(&self, tenant: &TenantId, host: &str) -> io::Result<Vec<IpAddr>> {
         let deadline = Instant::now() + DEADLINE;
-        let mut asked = pin!(self.ask(tenant, host));
-        let found = match timeout(PATIENCE, &mut asked).await {
+        let mut look_up = pin!(self.ask(tenant, host));
+        let found = match timeout(PATIENCE, &mut look_up).await {
             Ok(found) => found,
             Err(_) => {
                 let known = self.0.state.lock().names.addresses(host, Instant::now().into_std());
                 if let Some(addresses) = known {
-                    tracing::debug!(tenant.id = %tenant, host, "no answer of a name server yet: the host is where it was before");
+                    tracing::debug!(tenant.id = %tenant, host, "no response from a name server yet: using the previous addresses of the host");
                     return Ok(addresses);
                 }
-                timeout_at(deadline, asked).await.map_err(|_| {
+                timeout_at(deadline, look_up).await.map_err(|_| {
                     let words = format!("no answer within {} ms", DEADLINE.as_millis());
                     io::Error::new(io::ErrorKind::TimedOut, words)
                 })?
@@ -102,12 +102,12 @@ impl LookUps {
         }
     }
 
-    /// Forgets what was not asked for long.
+    /// Forgets unused names.
     pub(crate) fn sweep(&self) {
         self.0.state.lock().names.sweep(Instant::now().into_std());
     }
 
-    /// Joins the running look-up of `host`, or begins one when `tenant` may.
+    /// Joins the running look-up of `host`, or starts one when `tenant` gets a slot.
     async fn ask(&self, tenant: &TenantId, host: &str) -> Found {
         let joined = self.0.state.lock().running.get(host).map(watch::Sender::subscribe);
         let mut found = match joined {
@@ -120,7 +120,7 @@ impl LookUps {
         found.wait_for(Option::is_some).await.ok()?.clone()
     }
 
-    /// Waits until `tenant` may have one more look-up.
+    /// Waits for a slot for `tenant`.
     async fn place(&self, tenant: &TenantId, host: &str) -> Option<Place> {
         let called = {
             let mut state = self.0.state.lock();
@@ -133,13 +133,13 @@ impl LookUps {
             places.wait(tenant, call, false, oneshot::Sender::is_closed);
             called
         };
-        // Places may have been left to those that have gone.
+        // Slots may have been granted to cancelled waiters.
         self.0.call(true);
         self.0.call(false);
         called.await.ok()
     }
 
-    /// Begins a look-up, unless another one has begun meanwhile: that one is joined.
+    /// Starts a look-up, or joins one that has started meanwhile.
     fn begin(&self, place: Place, host: &str) -> watch::Receiver<Found> {
         let mut state = self.0.state.lock();
         if let Some(found) = state.running.get(host) {
@@ -152,7 +152,7 @@ impl LookUps {
         let (found, receiver) = watch::channel(None);
         state.running.insert(Arc::clone(&host), found.clone());
         drop(state);
-        // A task, since a blocking look-up cannot be cancelled: its place must outlive the callers that give up.
+        // In a task, since a blocking look-up cannot be cancelled: its slot must outlive callers that give up.
         tokio::spawn(look_up(Running { place, host }, found));
         receiver
     }
@@ -170,12 +170,12 @@ impl State {
 }
 
 impl Shared {
-    /// Calls as many of those that wait as may come.
+    /// Grants free slots to waiting look-ups.
     fn call(self: &Arc<Self>, is_slow: bool) {
         loop {
             let next = self.state.lock().places(is_slow).next(oneshot::Sender::is_closed);
             let Some((tenant, call)) = next else { return };
-            // One that has gone just now gives its place back at once.
+            // A waiter that has just gone releases its slot at once.
             drop(call.send(Place { shared: Arc::clone(self), tenant, is_slow }));
         }
     }
@@ -196,12 +196,12 @@ async fn look_up(mut running: Running, found: watch::Sender<Found>) {
     let now = Instant::now().into_std();
     let Place { shared, tenant, .. } = &running.place;
     shared.state.lock().names.found(tenant, &host, addresses.map(Vec::as_slice), was_slow, now);
-    // Whoever comes now begins anew.
+    // Callers from here on start a new look-up.
     drop(running);
     found.send_replace(Some(result.map_err(Arc::new)));
 }
 
-/// A look-up that runs; it is off the list when this is dropped, however it ends.
+/// A running look-up; removed from the list on drop.
 struct Running {
     place: Place,
     host: Arc<str>,
@@ -213,7 +213,7 @@ impl Drop for Running {
     }
 }
 
-/// The right to one look-up; dropping it gives it back.
+/// A slot for one look-up; released on drop.
 struct Place {
     shared: Arc<Shared>,
     tenant: TenantId,
@@ -221,7 +221,7 @@ struct Place {
 }
 
 impl Place {
-    /// It takes long: if there is a place for that, newcomers get the one that it had.
+    /// Marks a running look-up as slow: it moves to a slow slot, if one is free, and releases its quick one.
     fn become_slow(&mut self, host: &str) {
         {
             let mut state = self.shared.state.lock();

@@ -1,4 +1,4 @@
-//! Look-ups with a resolver that answers when the test says so.
+//! Look-ups with a scripted resolver.
 
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
@@ -10,7 +10,7 @@ use super::*;
 
 const ADDRESS: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(203, 0, 113, 7));
 
-/// Answers as many look-ups as it has been allowed, by the name's first letter; those of quick names at once.
+/// Answers as many look-ups as allowed, by the first letter of the name; quick names at once.
 #[derive(Clone)]
 struct Scripted {
     allowed: Arc<Semaphore>,
@@ -105,7 +105,7 @@ async fn look_ups_that_were_given_up_still_count_until_they_end() {
     assert_eq!((state.quick.takers_waiting(), state.slow.takers_waiting()), (0, 0));
 }
 
-/// The names of 64 tenants are dead, 200 of each; they ask again and again. Whoever comes does not wait behind them.
+/// 64 tenants with 200 dead names each, which retry for ever. A newcomer does not wait behind them.
 #[tokio::test(start_paused = true)]
 async fn dead_names_of_many_tenants_leave_places_for_others() {
     let scripted = Scripted::new();
@@ -134,7 +134,7 @@ async fn dead_names_of_many_tenants_leave_places_for_others() {
         let running = scripted.running.load(Ordering::SeqCst);
         assert!(running >= 64 && running as u64 <= QUICK.all + SLOW.all, "{running}");
         dead.shutdown().await;
-        // What is under way ends, and nothing is left of it but that it was slow.
+        // Running look-ups end, and only their slowness is remembered.
         scripted.allowed.add_permits(scripted.running.load(Ordering::SeqCst));
         settle().await;
         assert_eq!(scripted.running.load(Ordering::SeqCst), 0);

@@ -1,5 +1,5 @@
-//! An HTTP client for servers that are not trusted: it checks the address that it connects to, bounds what it reads and how long it waits, and
-//! knows of each failed request whether it may have been done.
+//! An HTTP client for untrusted servers: it checks every address, bounds sizes and waits, and reports for each failed
+//! request whether it may have been processed.
 
 pub mod answer;
 mod chunked;

@@ -1,4 +1,4 @@
-//! What is known of names that were looked up: where they were found, and whether that takes long. Pure: time is given.
+//! Known names: their last addresses, and whether look-ups are slow. Pure: time is an argument.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -8,13 +8,13 @@ use std::time::Instant;
 use crate::id::TenantId;
 use crate::share::Shares;
 
-/// How long it is remembered where a name was found, and that its look-ups take long.
+/// How long addresses and slowness are remembered.
 const REMEMBERED: Duration = Duration::from_secs(600);
 
-/// Most names that are remembered. One tenant has at most as many of them as are left.
+/// Limit of remembered names; one tenant may hold half of what the others leave.
 const MAX_NAMES: u64 = 8_192;
 
-/// The names.
+/// The remembered names.
 #[derive(Debug)]
 pub(super) struct Names {
     by_name: HashMap<Box<str>, Name>,
@@ -23,12 +23,12 @@ pub(super) struct Names {
 
 #[derive(Debug)]
 struct Name {
-    /// Whose share it counts to.
+    /// The tenant whose share it counts against.
     tenant: TenantId,
-    /// Where it was found last, and when.
+    /// The last addresses, and when they were found.
     addresses: Vec<IpAddr>,
     found: Instant,
-    /// When a look-up of it took long, if that was so the last time.
+    /// When the last look-up was slow, if it was.
     slow: Option<Instant>,
 }
 
@@ -39,26 +39,26 @@ impl Default for Names {
 }
 
 impl Names {
-    /// Where `name` was found not long ago; nowhere, if that is not known.
+    /// Recent addresses of `name`, if known.
     pub(super) fn addresses(&self, name: &str, now: Instant) -> Option<Vec<IpAddr>> {
         let known = self.by_name.get(name)?;
         let is_known = !known.addresses.is_empty() && now.saturating_duration_since(known.found) < REMEMBERED;
         is_known.then(|| known.addresses.clone())
     }
 
-    /// Whether the last look-up of `name` took long, not long ago.
+    /// Whether the last look-up of `name` was slow, if recent.
     pub(super) fn is_slow(&self, name: &str, now: Instant) -> bool {
         self.by_name.get(name).is_some_and(|known| known.is_slow(now))
     }
 
-    /// A look-up of `name` for `tenant` takes long, however it will end.
+    /// Notes that a look-up of `name` for `tenant` is slow.
     pub(super) fn slow(&mut self, tenant: &TenantId, name: &str, now: Instant) {
         if let Some(known) = self.entry(tenant, name, now) {
             known.slow = Some(now);
         }
     }
 
-    /// A look-up of `name` for `tenant` has found these addresses, or none; `was_slow` if it took long.
+    /// Stores the result of a look-up of `name` for `tenant`; `was_slow` if it was slow.
     pub(super) fn found(
         &mut self,
         tenant: &TenantId,
@@ -75,13 +75,13 @@ impl Names {
                     known.slow = was_slow.then_some(now);
                 }
             }
-            // No answer from a name server says nothing about where it was.
+            // A timeout does not invalidate the last addresses.
             None if was_slow => self.slow(tenant, name, now),
             None => self.forget(name),
         }
     }
 
-    /// Forgets what was not heard of for long.
+    /// Forgets names not looked up for long.
     pub(super) fn sweep(&mut self, now: Instant) {
         let Self { by_name, shares } = self;
         by_name.retain(|_, known| {
@@ -107,7 +107,7 @@ impl Names {
         }
     }
 
-    /// What is known of `name`, if there is room for it.
+    /// The entry of `name`, created if there is room.
     fn entry(&mut self, tenant: &TenantId, name: &str, now: Instant) -> Option<&mut Name> {
         if !self.by_name.contains_key(name) {
             if !self.shares.take(tenant, 1) {

@@ -1,10 +1,11 @@
-//! Addresses by which clouds serve the machines in them: metadata, agents, name servers. From inside they answer whoever asks, as
-//! addresses of private networks do, although no registry says so of these.
+//! Addresses by which clouds serve their machines: metadata, agents, name servers. They answer from inside the cloud
+//! like private networks, although no registry lists them.
 //!
-//! Only what a cloud documents stands here. Most of them use link-local, carrier-shared or unique local addresses, which are no public ones
-//! anyway: those of AWS (169.254.169.254, 169.254.170.2, fd00:ec2::254), Google (169.254.169.254, fd20:ce::254), Oracle (169.254.169.254,
-//! fd00:c1::a9fe:a9fe), Alibaba (100.100.100.200), Tencent (169.254.0.23), Huawei (169.254.169.254, 100.125.0.0/16), Volcengine (100.96.0.96),
-//! Scaleway (169.254.42.42, fd00:42::42), Akamai (fd00:a9fe:a9fe::1), OpenStack (fe80::a9fe:a9fe) and Oracle's old one, 192.0.0.192.
+//! Only documented addresses are listed. Most clouds use link-local, carrier-shared or unique local addresses, which
+//! are not public anyway: AWS (169.254.169.254, 169.254.170.2, fd00:ec2::254), Google (169.254.169.254, fd20:ce::254),
+//! Oracle (169.254.169.254, fd00:c1::a9fe:a9fe), Alibaba (100.100.100.200), Tencent (169.254.0.23), Huawei
+//! (169.254.169.254, 100.125.0.0/16), Volcengine (100.96.0.96), Scaleway (169.254.42.42, fd00:42::42), Akamai
+//! (fd00:a9fe:a9fe::1), OpenStack (fe80::a9fe:a9fe) and Oracle's old one, 192.0.0.192.
 
 use std::net::IpAddr;
 
@@ -13,11 +14,11 @@ use ipnet::IpNet;
 use super::guard::v4;
 use super::guard::v6;
 
-/// A block, what it is in words, and where its cloud says so.
+/// A block, its description, and the documentation of its cloud.
 pub(super) struct Platform {
     pub(super) network: IpNet,
     pub(super) block: &'static str,
-    #[cfg_attr(not(test), expect(dead_code, reason = "for whoever keeps this list"))]
+    #[cfg_attr(not(test), expect(dead_code, reason = "for maintainers of this list"))]
     source: &'static str,
 }
 
@@ -32,7 +33,7 @@ const IBM: &str = "https://cloud.ibm.com/docs/vpc?topic=vpc-service-endpoints-fo
 const HETZNER: &str = "https://docs.hetzner.com/dns-console/dns/general/recursive-name-servers/";
 const UPCLOUD: &str = "https://upcloud.com/resources/tutorials/dns-servers";
 
-/// What is no special address by the registries of IANA.
+/// Blocks that the IANA registries do not list.
 pub(super) const PLATFORMS: &[Platform] = &[
     platform(v4([168, 63, 129, 16], 32), "the platform of Azure: agents, name servers, probes", AZURE),
     platform(v4([199, 36, 153, 4], 30), "Google's services for machines in its cloud", GOOGLE),
@@ -53,7 +54,7 @@ pub(super) const PLATFORMS: &[Platform] = &[
     platform(v6([0x2a04, 0x3544, 0x53, 0, 0, 0, 0, 1], 128), "a name server for machines at UpCloud", UPCLOUD),
 ];
 
-/// Addresses at which a machine's own credentials are given out to whoever asks there, in networks that an operator may well allow.
+/// Addresses that serve machine credentials to any local process, in networks that an operator may allow.
 pub const METADATA: &[(&str, &str)] = &[
     ("169.254.169.254", "most clouds"),
     ("169.254.170.2", "AWS"),
@@ -73,7 +74,7 @@ pub const METADATA: &[(&str, &str)] = &[
     ("fe80::a9fe:a9fe", "OpenStack"),
 ];
 
-/// The first metadata service that is in `network`: its address, and the cloud it belongs to.
+/// The first metadata service in `network`: its address and cloud.
 pub fn metadata_in(network: &IpNet) -> Option<(IpAddr, &'static str)> {
     let services = METADATA.iter().filter_map(|(address, cloud)| Some((address.parse().ok()?, *cloud)));
     services.into_iter().find(|(address, _)| network.contains(address))

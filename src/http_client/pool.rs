@@ -1,4 +1,4 @@
-//! Connections that wait for their next request, all made under one policy.
+//! Idle and shared connections, all made under one policy.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -23,25 +23,25 @@ use crate::http_client::http2::Place;
 use crate::http_client::receive_url::ReceiveUrl;
 use crate::id::TenantId;
 
-/// Most connections kept for one host while nobody uses them.
+/// Limit of idle connections to one host.
 const MAX_IDLE_PER_HOST: usize = 256;
 
-/// How often unused connections are looked at.
+/// Interval of sweeps.
 const SWEEP_EVERY: Duration = Duration::from_secs(5);
 
-/// A connection that nobody used between so many looks is closed: after about 30 s.
+/// An idle connection is closed after so many sweeps: about 30 s.
 const SWEEPS_KEPT: u64 = 6;
 
-/// What is known of a host that nobody asks is forgotten after about two minutes.
+/// An unused host is forgotten after so many sweeps: about two minutes.
 const SWEEPS_KNOWN: u64 = 24;
 
-/// Makes connections and keeps them. Dropping it closes the ones that nobody uses.
+/// Makes connections and keeps them. Dropping it closes idle ones.
 pub(crate) struct Pool {
     connector: Connector,
     hosts: DashMap<Arc<str>, Host>,
-    /// How many connections it has, those aside that HTTP/1 has in use.
+    /// Connections held, except HTTP/1 ones in use.
     kept: AtomicUsize,
-    /// Held while some are closed for want of descriptors.
+    /// Held while idle connections are closed for lack of descriptors.
     closing: Mutex<()>,
     flights: Flights,
     sweeps: AtomicU64,
@@ -50,53 +50,53 @@ pub(crate) struct Pool {
 
 /// A connection that can take a request now.
 pub(crate) enum Connection {
-    /// For this exchange alone, until it is given back.
+    /// Exclusive to this exchange until it is returned.
     Http1(Http1),
-    /// A place on one that is shared with other exchanges; it is not given back.
+    /// A slot on a shared connection.
     Http2(Place),
 }
 
-/// What is kept for one scheme, host and port.
+/// The connections of one scheme, host and port.
 #[derive(Default)]
 struct Host {
     idle: Vec<Kept<Http1>>,
     shared: Vec<Kept<Http2>>,
-    /// Whether it spoke HTTP/2 the last time: then a crowd makes one connection, and not one each.
+    /// Whether it used HTTP/2 last time: then concurrent requests share one new connection.
     is_shared: bool,
-    /// The connection that is being made for such a crowd, which is one tenant's: how long that takes depends on its share of look-ups.
+    /// The shared connection being made, and its tenant, whose share of look-ups delays it.
     dialing: Option<(TenantId, watch::Receiver<Dialled>)>,
-    /// Connections begun, so that its addresses are used in turn.
+    /// Connections started, to rotate addresses.
     turn: usize,
     used: u64,
 }
 
-/// A connection that can be used again.
+/// A connection kept for reuse.
 struct Kept<C> {
     connection: C,
-    /// The tenant that used it last; of those that many share, the one it was made for.
+    /// The tenant that used it last; for a shared one, the tenant it was made for.
     tenant: TenantId,
-    /// In which sweep it was used last.
+    /// The sweep in which it was last used.
     used: u64,
 }
 
 impl Host {
-    /// How many connections are kept.
+    /// The number of connections kept.
     fn kept(&self) -> usize {
         self.idle.len() + self.shared.len()
     }
 
-    /// Whether there is nothing to lose with it but whose turn it is.
+    /// Whether dropping it loses nothing but its address rotation.
     fn is_empty(&self) -> bool {
         self.kept() == 0 && self.dialing.is_none()
     }
 
-    /// The tenants of connections that are not in use, the one first that has waited longest.
+    /// The tenants of idle connections, longest idle first.
     fn unused(&self) -> impl Iterator<Item = &TenantId> {
         let shared = self.shared.iter().filter(|kept| kept.connection.is_unused()).map(|kept| &kept.tenant);
         self.idle.iter().map(|kept| &kept.tenant).chain(shared)
     }
 
-    /// Takes out up to so many connections of `tenant` that are not in use.
+    /// Takes up to `most` idle connections of `tenant`.
     fn take_unused(&mut self, tenant: &TenantId, most: usize) -> (Vec<Kept<Http1>>, Vec<Kept<Http2>>) {
         let mut left = most;
         let mut is_taken = |is_unused: bool, of: &TenantId| {
@@ -110,26 +110,26 @@ impl Host {
     }
 }
 
-/// How making a connection ended; `None` while that goes on.
+/// The result of making a connection; `None` while that goes on.
 type Dialled = Option<Result<(), AttemptError>>;
 
-/// A connection that is being made for all who wait for it. If it is given up half-way, another of them makes one.
+/// A connection in the making, for all that wait. If it is cancelled, another waiter starts over.
 struct Dialing<'a> {
     pool: &'a Pool,
     url: &'a ReceiveUrl,
-    told: watch::Sender<Dialled>,
+    done: watch::Sender<Dialled>,
 }
 
 impl Dialing<'_> {
     fn end(self, result: Result<(), AttemptError>) {
-        // Whoever comes now begins anew.
+        // Callers from here on start a new connection.
         self.forget();
-        self.told.send_replace(Some(result));
+        self.done.send_replace(Some(result));
     }
 
     fn forget(&self) {
         if let Some(mut host) = self.pool.hosts.get_mut(self.url.origin()) {
-            host.dialing.take_if(|(_, dialing)| dialing.same_channel(&self.told.subscribe()));
+            host.dialing.take_if(|(_, dialing)| dialing.same_channel(&self.done.subscribe()));
         }
     }
 }
@@ -141,7 +141,7 @@ impl Drop for Dialing<'_> {
 }
 
 impl Pool {
-    /// An empty pool, swept in the background. It keeps no more connections than `flights` leave descriptors.
+    /// An empty pool, swept in the background. It keeps only as many connections as `flights` leaves descriptors for.
     pub(crate) fn new(connector: Connector, flights: Flights) -> Arc<Self> {
         Arc::new_cyclic(|pool| Self {
             connector,
@@ -154,7 +154,7 @@ impl Pool {
         })
     }
 
-    /// A kept connection that still lives, and is not too old.
+    /// A kept connection that is alive and not too old.
     pub(crate) fn take(&self, url: &ReceiveUrl) -> Option<Connection> {
         let mut host = self.hosts.get_mut(url.origin())?;
         let sweeps = self.sweeps.load(Ordering::Relaxed);
@@ -180,13 +180,13 @@ impl Pool {
         None
     }
 
-    /// A new connection for `tenant`; for HTTP/2 possibly one that has just been made for another request.
+    /// A new connection for `tenant`; with HTTP/2 possibly one just made for another request.
     pub(crate) async fn connect(&self, tenant: &TenantId, url: &ReceiveUrl) -> Result<Connection, AttemptError> {
         loop {
             let (dialing, turn) = match self.join(tenant, url) {
                 Join::First(dialing, turn) => (dialing, turn),
                 Join::Wait(mut dialled) => {
-                    // One that was given up has told nothing.
+                    // A cancelled attempt sends no result.
                     if let Ok(ended) = dialled.wait_for(Option::is_some).await
                         && let Some(Err(error)) = &*ended
                     {
@@ -210,7 +210,7 @@ impl Pool {
         }
     }
 
-    /// Joins those that wait for a connection that is being made, or makes one: for all that come meanwhile, if they can share it.
+    /// Joins a connection in the making, or starts one that later callers may share.
     fn join<'a>(&'a self, tenant: &TenantId, url: &'a ReceiveUrl) -> Join<'a> {
         let mut host = self.hosts.entry(Arc::clone(url.origin())).or_default();
         host.used = self.sweeps.load(Ordering::Relaxed);
@@ -223,9 +223,9 @@ impl Pool {
         if !host.is_shared {
             return Join::First(None, turn);
         }
-        let (told, dialled) = watch::channel(None);
+        let (done, dialled) = watch::channel(None);
         host.dialing = Some((tenant.clone(), dialled));
-        Join::First(Some(Dialing { pool: self, url, told }), turn)
+        Join::First(Some(Dialing { pool: self, url, done }), turn)
     }
 
     async fn dial(&self, tenant: &TenantId, url: &ReceiveUrl, turn: usize) -> Result<Connection, AttemptError> {
@@ -242,7 +242,7 @@ impl Pool {
         Ok(Connection::Http2(place))
     }
 
-    /// Keeps a connection whose exchange for `tenant` is complete for the next one.
+    /// Keeps a connection after an exchange for `tenant`.
     pub(crate) fn keep(&self, tenant: &TenantId, url: &ReceiveUrl, connection: Http1) {
         if Instant::now() >= connection.retires_at() {
             return;
@@ -265,18 +265,18 @@ impl Pool {
         self.hosts.len()
     }
 
-    /// How many connections more are kept than there are descriptors for.
+    /// Connections kept beyond the spare descriptors.
     fn excess(&self) -> usize {
         let spare = usize::try_from(self.flights.spare()).unwrap_or(usize::MAX);
         self.kept.load(Ordering::Relaxed).saturating_sub(spare)
     }
 
-    /// Closes connections that are not in use until there are descriptors for the rest: those of the tenant first that has most of them.
+    /// Closes idle connections until descriptors suffice, starting with the tenant that has most.
     fn make_room(&self) {
         if self.excess() == 0 {
             return;
         }
-        // One look at all of them is enough at a time.
+        // One pass at a time is enough.
         let Some(_closing) = self.closing.try_lock() else { return };
         loop {
             let excess = self.excess();
@@ -288,7 +288,7 @@ impl Pool {
             else {
                 return;
             };
-            // Some more than that, so that it is not looked for them again at once.
+            // Close some more, to avoid another pass soon.
             self.close_unused(&tenant, excess.max(count / 8));
         }
     }
@@ -305,7 +305,7 @@ impl Pool {
         }
     }
 
-    /// Closes what has ended, is old or was not used for long.
+    /// Closes connections that have ended, are too old or idle for too long.
     pub(crate) fn sweep(&self) {
         let sweeps = self.sweeps.fetch_add(1, Ordering::Relaxed) + 1;
         let is_fresh = |used: u64| sweeps - used < SWEEPS_KEPT;
@@ -327,11 +327,11 @@ impl Pool {
     }
 }
 
-/// Who makes a connection.
+/// How a caller gets a connection.
 enum Join<'a> {
-    /// The one that asks; with those that may join it meanwhile, and with the host's next turn.
+    /// Makes it, with those that may share it and the host's next turn.
     First(Option<Dialing<'a>>, usize),
-    /// Another one, which will tell.
+    /// Waits for another caller's result.
     Wait(watch::Receiver<Dialled>),
 }
 

@@ -1,4 +1,4 @@
-//! Ports that no receive URL reaches by itself: what listens there speaks something else than HTTP, and may take a webhook for it.
+//! Ports that receive URLs may not use by default: other protocols listen there, and may misread a webhook.
 
 /// The bad ports of the Fetch standard, <https://fetch.spec.whatwg.org/#port-blocking>.
 const BAD_PORTS: [u16; 83] = [
@@ -8,10 +8,10 @@ const BAD_PORTS: [u16; 83] = [
     5061, 6000, 6566, 6665, 6666, 6667, 6668, 6669, 6679, 6697, 10080,
 ];
 
-/// Docker, etcd, MySQL, PostgreSQL, Redis, Elasticsearch, memcached and MongoDB: what a business server has beside it.
+/// Docker, etcd, MySQL, PostgreSQL, Redis, Elasticsearch, memcached and MongoDB: services near a business server.
 const SERVICES: [u16; 8] = [2375, 2379, 3306, 5432, 6379, 9200, 11211, 27017];
 
-/// Whether receive URLs do not reach `port` by themselves.
+/// Whether receive URLs may not use `port` by default.
 pub(super) fn is_refused(port: u16) -> bool {
     BAD_PORTS.contains(&port) || SERVICES.contains(&port)
 }

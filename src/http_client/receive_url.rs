@@ -1,4 +1,4 @@
-//! Receive URLs: parsed once, judged by what they say, kept as they were sent.
+//! Receive URLs: parsed once, kept as sent.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -16,13 +16,13 @@ use url::Url;
 use super::site::Site;
 use super::site::Sites;
 
-/// Longest receive URL.
+/// Limit of a receive URL.
 const MAX_BYTES: usize = 2048;
 
 /// Where a business server receives events: an absolute http or https URL. Clones share one value.
 ///
-/// Scheme, port, percent-escapes and query go out as they were sent. The host is read as browsers read it, once, and
-/// what is judged is what is connected to.
+/// Scheme, port, percent-escapes and query go out as sent. The host is parsed once, as browsers do; the checked address
+/// is the connected one.
 ///
 /// ```
 /// use wafergate::http_client::receive_url::ReceiveUrl;
@@ -37,18 +37,18 @@ const MAX_BYTES: usize = 2048;
 #[derive(Clone)]
 pub struct ReceiveUrl(Arc<Parts>);
 
-/// All else that a URL says is read from its text when it is needed: a great many may wait, each with one of its own.
+/// Other parts are read from the text on demand, to keep memory small: many tunnels have a URL of their own.
 struct Parts {
     text: Box<str>,
-    /// Where the authority begins and ends in it.
+    /// Start and end of the authority in the text.
     authority: (u16, u16),
     site: Arc<Site>,
 }
 
-/// Why a text is not a receive URL, and what to change.
+/// Why a text is not a valid receive URL, and what to change.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum ReceiveUrlError {
-    /// Longer than a receive URL may be.
+    /// Too long.
     #[error("the receive URL is longer than {MAX_BYTES} bytes; shorten its path or query")]
     TooLong,
     /// White space, a control character or a backslash.
@@ -60,10 +60,10 @@ pub enum ReceiveUrlError {
     /// `user:password@` before the host.
     #[error("the receive URL contains a user name or password; remove everything up to the @")]
     UserInfo,
-    /// Nothing where the host should be.
+    /// An empty host.
     #[error("the receive URL names no host; write it after the //")]
     NoHost,
-    /// What the node1 and csharp SDKs make of a host with a port.
+    /// The form in which the node1 and csharp SDKs send a host with a port.
     #[error(
         "an SDK put the port inside brackets: the host [host:port] is not valid; use a server_host without port \
          and listen on port 80 (443 for https), or an SDK that can carry a port"
@@ -80,7 +80,7 @@ pub enum ReceiveUrlError {
 }
 
 impl ReceiveUrl {
-    /// Reads a receive URL. A fragment is dropped, since it is never sent.
+    /// Parses a receive URL. A fragment is dropped, since it is never sent.
     pub fn parse(text: &str) -> Result<Self, ReceiveUrlError> {
         if text.len() > MAX_BYTES {
             return Err(ReceiveUrlError::TooLong);
@@ -102,17 +102,17 @@ impl ReceiveUrl {
         Ok(Self(Arc::new(Parts { text: text.into(), authority, site })))
     }
 
-    /// The same, with what other URLs at its site have too.
+    /// The same URL, sharing its site with other URLs.
     pub(crate) fn sharing(self, sites: &Sites) -> Self {
         let site = self.0.site.shared(sites);
         match Arc::try_unwrap(self.0) {
             Ok(parts) => Self(Arc::new(Parts { site, ..parts })),
-            // It is in use already.
+            // It is shared already.
             Err(parts) => Self(parts),
         }
     }
 
-    /// The text that was parsed, without its fragment. It may hold secrets in its query: log the `Display` form.
+    /// The parsed text without fragment. The query may hold secrets: log the `Display` form.
     pub fn as_str(&self) -> &str {
         &self.0.text
     }
@@ -128,12 +128,12 @@ impl ReceiveUrl {
         split_port(self.authority_as_written()).0
     }
 
-    /// The host as it is judged and connected to.
+    /// The host as checked and connected to.
     pub fn host(&self) -> &Host<String> {
         self.0.site.host()
     }
 
-    /// The port, also where the text leaves it to the scheme.
+    /// The port, explicit or of the scheme.
     pub fn port(&self) -> u16 {
         self.0.site.port()
     }
@@ -143,12 +143,12 @@ impl ReceiveUrl {
         self.0.site.is_https()
     }
 
-    /// The absolute URI that a request is for.
+    /// The absolute URI of a request.
     pub fn uri(&self) -> Uri {
         uri(&self.0.site, &self.target()).expect("it was read before")
     }
 
-    /// Writes how a request over HTTP/1.1 begins: the request line and the `Host` header.
+    /// Writes the request line and the `Host` header of HTTP/1.1.
     pub(crate) fn write_request_head(&self, head: &mut Vec<u8>) {
         let (target, authority) = (self.target(), self.0.site.authority());
         for part in ["POST ", &target, " HTTP/1.1\r\nhost: ", authority, "\r\n"] {
@@ -156,17 +156,17 @@ impl ReceiveUrl {
         }
     }
 
-    /// Path and query as they go into the request line.
+    /// Path and query of the request line.
     fn target(&self) -> Cow<'_, str> {
         request_target(&self.0.text[self.0.authority.1.into()..])
     }
 
-    /// Tells it from all others in memory, also from those with the same text that are another tenant's.
+    /// The identity in memory: equal texts of different tenants differ.
     pub(crate) fn identity(&self) -> usize {
         Arc::as_ptr(&self.0).addr()
     }
 
-    /// Scheme, host and port: what shares connections.
+    /// Scheme, host and port: URLs with the same origin share connections.
     pub(crate) fn origin(&self) -> &Arc<str> {
         self.0.site.origin()
     }
@@ -218,7 +218,7 @@ fn uri(site: &Site, target: &str) -> Result<Uri, ReceiveUrlError> {
     Uri::from_parts(absolute).map_err(|_| ReceiveUrlError::Path)
 }
 
-/// Host and port of `authority`, read by the WHATWG rules.
+/// Parses host and port of `authority` by the WHATWG rules.
 fn parse_authority(scheme: &Scheme, authority: &str) -> Result<(Host<String>, u16), ReceiveUrlError> {
     if authority.contains('@') {
         return Err(ReceiveUrlError::UserInfo);
@@ -235,7 +235,7 @@ fn parse_authority(scheme: &Scheme, authority: &str) -> Result<(Host<String>, u1
     }
 }
 
-/// Splits `host:port` where the port begins; the colons of an IPv6 address belong to the host.
+/// Splits `host:port`; colons inside an IPv6 address belong to the host.
 fn split_port(authority: &str) -> (&str, Option<&str>) {
     match authority.rsplit_once(':') {
         Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
@@ -243,7 +243,7 @@ fn split_port(authority: &str) -> (&str, Option<&str>) {
     }
 }
 
-/// Whether the brackets hold `host:port`, which the caller knows to be no IPv6 address.
+/// Whether the brackets hold `host:port` instead of an IPv6 address.
 fn has_port_in_brackets(authority: &str) -> bool {
     let inside = authority.strip_prefix('[').and_then(|rest| rest.split_once(']'));
     inside.and_then(|(inside, _)| inside.rsplit_once(':')).is_some_and(|(host, port)| {
@@ -251,7 +251,7 @@ fn has_port_in_brackets(authority: &str) -> bool {
     })
 }
 
-/// Path and query as they go into the request line: as sent, beyond ASCII percent-encoded, never empty.
+/// Path and query of the request line: as sent, except for percent-encoding of non-ASCII characters, never empty.
 fn request_target(sent: &str) -> Cow<'_, str> {
     if sent.starts_with('/') && sent.is_ascii() {
         return Cow::Borrowed(sent);

@@ -1,4 +1,5 @@
-//! Names whose addresses were all refused: each is looked up again once in a while, however many events wait. Pure: time is given.
+//! Names with denied addresses only: each is looked up again after a while, however many events wait. Pure: time is an
+//! argument.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -10,13 +11,13 @@ use crate::http_client::guard::Refusal;
 use crate::id::TenantId;
 use crate::share::Shares;
 
-/// How long a refused name is not looked up again.
+/// How long a denied name is not looked up again.
 const LOOK_UP_EVERY: Duration = Duration::from_secs(10);
 
-/// Most names that are remembered. One tenant has at most as many of them as are left; beyond that its names are looked up each time.
+/// Limit of remembered names; one tenant may hold half of what the others leave. Further names are looked up each time.
 const MAX_NAMES: u64 = 4_096;
 
-/// The names, each with why it was refused and when it may be looked up again.
+/// Denied names with the reason and the time of the next look-up.
 #[derive(Debug)]
 pub(crate) struct Refusals(Mutex<Names>);
 
@@ -28,7 +29,7 @@ struct Names {
 
 #[derive(Debug)]
 struct Refused {
-    /// Whose share it counts to.
+    /// The tenant whose share it counts against.
     tenant: TenantId,
     refusal: Refusal,
     /// When it may be looked up again.
@@ -42,7 +43,8 @@ impl Default for Refusals {
 }
 
 impl Refusals {
-    /// Asks to look `name` up. The attempt that may do so does it for all: others get the old refusal meanwhile.
+    /// Whether to look up `name`. The first attempt after the wait may; the others get the last refusal until it is
+    /// done.
     pub(crate) fn may_look_up(&self, name: &str, now: Instant) -> Result<(), Refusal> {
         match self.0.lock().refused.get_mut(name) {
             Some(refused) if now < refused.at => Err(refused.refusal),
@@ -54,7 +56,7 @@ impl Refusals {
         }
     }
 
-    /// Notes that no address of `name` may be reached, which a look-up for `tenant` has found.
+    /// Stores that a look-up of `name` for `tenant` found denied addresses only.
     pub(crate) fn add(&self, tenant: &TenantId, name: &str, refusal: Refusal, now: Instant) {
         let Names { refused, shares } = &mut *self.0.lock();
         let at = now + LOOK_UP_EVERY;
@@ -67,7 +69,7 @@ impl Refusals {
         }
     }
 
-    /// Notes that `name` may be reached.
+    /// Stores that `name` has an allowed address.
     pub(crate) fn remove(&self, name: &str) {
         let Names { refused, shares } = &mut *self.0.lock();
         if let Some(gone) = refused.remove(name) {
@@ -75,7 +77,7 @@ impl Refusals {
         }
     }
 
-    /// Forgets names that were not asked for since they may be looked up again.
+    /// Forgets names that no attempt has needed for a while after their wait.
     pub(crate) fn sweep(&self, now: Instant) {
         let Names { refused, shares } = &mut *self.0.lock();
         refused.retain(|_, known| {

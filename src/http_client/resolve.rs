@@ -1,4 +1,4 @@
-//! From a host's name to its addresses.
+//! Resolves host names.
 
 use std::io;
 use std::net::IpAddr;
@@ -8,11 +8,12 @@ use async_trait::async_trait;
 /// Finds the addresses of a host.
 #[async_trait]
 pub trait Resolve: Send + Sync {
-    /// All addresses of `host`, a name without brackets or port; an error where there are none. It may take as long as it likes.
+    /// All addresses of `host`, a name without brackets or port; an error if there are none. The caller sets the
+    /// deadline.
     async fn resolve(&self, host: &str) -> io::Result<Vec<IpAddr>>;
 }
 
-/// The operating system's resolver: `getaddrinfo`, on a thread of its own, for as long as it takes.
+/// The operating system's resolver: `getaddrinfo` on a thread of its own, without timeout.
 #[derive(Clone, Copy, Debug)]
 pub struct SystemResolver;
 

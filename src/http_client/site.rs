@@ -1,4 +1,4 @@
-//! Scheme, host and port of receive URLs: what shares connections, and is kept once for all URLs there.
+//! Scheme, host and port of receive URLs, shared by all URLs with the same origin.
 
 use std::sync::Arc;
 
@@ -7,22 +7,22 @@ use url::Host;
 use super::table::Listed;
 use super::table::Table;
 
-/// All of them that are in use.
+/// All sites in use.
 pub(crate) type Sites = Table<Site>;
 
 /// One scheme, host and port.
 #[derive(Debug)]
 pub(crate) struct Site {
-    /// In one spelling, whatever was written.
+    /// The normalized origin.
     origin: Arc<str>,
-    /// The host, as it is judged and connected to.
+    /// The host as checked and connected to.
     host: Host<String>,
     port: u16,
     _listed: Option<Listed<Site>>,
 }
 
 impl Site {
-    /// The site of a receive URL, shared with none.
+    /// The site of a receive URL, not shared yet.
     pub(crate) fn new(is_https: bool, host: Host<String>, port: u16) -> Arc<Self> {
         let (scheme, default_port) = if is_https { ("https", 443) } else { ("http", 80) };
         let origin = match port == default_port {
@@ -32,7 +32,7 @@ impl Site {
         Arc::new(Self { origin: origin.into(), host, port, _listed: None })
     }
 
-    /// The one of `sites` that is the same.
+    /// The equal one of `sites`.
     pub(crate) fn shared(&self, sites: &Sites) -> Arc<Self> {
         sites.share(
             &self.origin,
@@ -62,7 +62,7 @@ impl Site {
         &self.origin
     }
 
-    /// Host and port, that one only where the scheme does not say it: the `Host` of requests.
+    /// The `Host` header: host, and port unless it is the default.
     pub(crate) fn authority(&self) -> &str {
         self.origin.split_once("://").map_or("", |(_, authority)| authority)
     }

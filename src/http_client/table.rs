@@ -1,5 +1,5 @@
-//! What is kept for as long as it is used, and shared by all that use the same. Nothing is kept twice: an entry is found by the hash of
-//! what its value holds anyway, and goes with it.
+//! Interns shared values: equal ones are stored once and freed with their last user. An entry is found by a hash of its
+//! value.
 
 use std::fmt;
 use std::hash::BuildHasher;
@@ -13,7 +13,7 @@ use std::sync::atomic::Ordering;
 use dashmap::DashMap;
 use dashmap::Entry;
 
-/// After so many entries have gone, it is asked whether the room of all of them is still needed.
+/// After so many removals the table checks whether it can shrink.
 const SHRINK_EVERY: usize = 1_024;
 
 /// Shared values of one kind.
@@ -24,18 +24,18 @@ pub(crate) struct Table<T> {
 
 struct Entries<T> {
     by_hash: DashMap<u64, Weak<T>>,
-    /// How many have gone.
+    /// Removals so far.
     gone: AtomicUsize,
 }
 
-/// A value's place in its table: the value holds it, so that its entry goes with it.
+/// A value's entry in its table; the value holds it, so that the entry is removed with it.
 pub(crate) struct Listed<T> {
     entries: Arc<Entries<T>>,
     hash: u64,
 }
 
 impl<T> Table<T> {
-    /// The value that `is_it`, or the one that is made if there is none. `key` is what it is found by.
+    /// The value that `is_it`, or a new one. `key` is hashed to find it.
     pub(crate) fn share(
         &self,
         key: impl Hash,
@@ -60,7 +60,7 @@ impl<T> Table<T> {
                 }
             },
         };
-        // Another one with the same hash: this one is not shared, which happens once in the age of the universe.
+        // A hash collision: the value is not shared, once in the age of the universe.
         first.filter(|first| is_it(first)).unwrap_or(made)
     }
 
@@ -69,7 +69,7 @@ impl<T> Table<T> {
         self.at(self.hasher.hash_one(key)).filter(|found| is_it(found))
     }
 
-    /// What has this hash. No value may go while its entry is held: it takes the entry out then.
+    /// The value with this hash. It must not be dropped while the entry is locked, since its drop removes the entry.
     fn at(&self, hash: u64) -> Option<Arc<T>> {
         let entry = self.entries.by_hash.get(&hash);
         entry.and_then(|entry| entry.upgrade())
@@ -95,7 +95,7 @@ impl<T> Default for Table<T> {
 
 impl<T> Drop for Listed<T> {
     fn drop(&mut self) {
-        // The same may have been made anew meanwhile.
+        // An equal value may have been added meanwhile.
         let gone = self.entries.by_hash.remove_if(&self.hash, |_, value| value.strong_count() == 0);
         if gone.is_some() && self.entries.gone.fetch_add(1, Ordering::Relaxed) % SHRINK_EVERY == SHRINK_EVERY - 1 {
             self.entries.shrink();

@@ -1,4 +1,4 @@
-//! TLS towards business servers: whom to trust, and the handshake.
+//! TLS to business servers: trusted roots and the handshake.
 
 use std::io;
 use std::net::IpAddr;
@@ -18,15 +18,15 @@ use url::Host;
 use crate::http_client::dial::Transport;
 use crate::tls::verifier::Explaining;
 
-/// Longest TLS handshake.
+/// Timeout of a TLS handshake.
 const DEADLINE: Duration = Duration::from_secs(5);
 
-/// Which certificate authorities vouch for business servers.
+/// Trusted certificate authorities for business servers.
 #[derive(Clone, Debug)]
 pub enum Roots {
     /// Those of the operating system, or of `SSL_CERT_FILE` and `SSL_CERT_DIR`.
     System,
-    /// These and no others.
+    /// Exactly these.
     Given(Vec<CertificateDer<'static>>),
 }
 
@@ -35,7 +35,7 @@ pub enum Roots {
 pub struct Tls(Option<TlsConnector>);
 
 impl Tls {
-    /// Loads the roots, which may read files. Without any, handshakes fail and say so.
+    /// Loads the roots, which may read files. Without any, handshakes fail with an error.
     pub fn new(roots: Roots) -> Self {
         let certificates = match roots {
             Roots::System => rustls_native_certs::load_native_certs().certs,
@@ -60,12 +60,12 @@ impl Tls {
         Self(Some(TlsConnector::from(Arc::new(config))))
     }
 
-    /// Whether there is at least one root to trust.
+    /// Whether there is at least one trusted root.
     pub fn has_roots(&self) -> bool {
         self.0.is_some()
     }
 
-    /// Shakes hands over `stream` with the server named `host`.
+    /// TLS handshake over `stream` with the server named `host`.
     pub(crate) async fn connect(&self, host: &Host<String>, stream: Transport) -> io::Result<TlsStream<Transport>> {
         let Some(connector) = &self.0 else {
             let words = "no root certificates found: install ca-certificates or set SSL_CERT_FILE";
@@ -82,7 +82,7 @@ impl Tls {
     }
 }
 
-/// What the certificate must be for. A trailing dot is ignored by rustls.
+/// The name that the certificate must have. rustls ignores a trailing dot.
 fn server_name(host: &Host<String>) -> Result<ServerName<'static>, InvalidDnsNameError> {
     match host {
         Host::Ipv4(address) => Ok(ServerName::IpAddress(IpAddr::V4(*address).into())),

@@ -1,4 +1,4 @@
-//! Answers: their framing, their bounds and what is read of them.
+//! Responses: framing, limits and fields.
 
 use std::io;
 use std::time::Duration;
@@ -89,7 +89,7 @@ async fn a_body_may_end_with_its_connection() {
     }
 }
 
-/// The words for what went wrong behind the status line.
+/// The error text of a defect after the status line.
 fn broken(answer: &Answer) -> String {
     match &answer.end {
         End::Broken(error) => error.reason().into_owned(),
@@ -178,7 +178,7 @@ async fn a_complete_status_line_is_an_answer_and_less_is_none() {
     }
 }
 
-/// Guarantee 6: what its status asks for is done all the same.
+/// Guarantee 6: the status still decides.
 #[tokio::test]
 async fn an_attempt_that_ends_by_our_own_timeout_counts_as_down_whatever_its_head_said() {
     let sent = Sent { is_native: true, is_close: false, is_batch: false };
@@ -188,7 +188,7 @@ async fn an_attempt_that_ends_by_our_own_timeout_counts_as_down_whatever_its_hea
             ["", "server: x", "content-length: 9\r\n\r\n{", "transfer-encoding: chunked\r\n\r\n5\r\nab", "\r\n{"]
         {
             let head = format!("HTTP/1.1 {status}\r\n{rest}");
-            // That one has no body.
+            // This response has no body.
             if !(status.starts_with("204") && head.contains("\r\n\r\n")) {
                 said.push(head);
             }
@@ -223,7 +223,7 @@ async fn a_huge_body_is_cut_and_its_connection_dropped() {
     let answer = post(&client, &server.url(), LONG).await.expect("the status counts");
 
     assert_eq!((answer.status, answer.body.len()), (StatusCode::OK, MAX_BODY_BYTES));
-    // The server could not write it all, so its script ended without the report.
+    // The server could not write all of it, so its script ended without the report.
     drop(server);
     assert_eq!(closed.recv().await, None);
 }

@@ -1,4 +1,4 @@
-//! What a panic in the middle of a delivery leaves behind: nothing that waits for ever.
+//! A panic during a delivery leaves nothing waiting for ever.
 
 use std::sync::Arc;
 use std::sync::Weak;
@@ -33,7 +33,7 @@ use crate::webhook::Endpoints;
 use crate::webhook::EventQueue;
 use crate::webhook::EventSink;
 
-/// Panics when it is asked next after it was armed.
+/// Panics at the first resolution after it is armed.
 #[derive(Debug)]
 struct Faulty(AtomicBool);
 
@@ -94,7 +94,7 @@ fn endpoint() -> Arc<Endpoint> {
     endpoints.endpoint(&TenantId::new("x"), "http://shop.test/hook").expect("valid")
 }
 
-/// Gives each of so many tunnels one event.
+/// Queues one event for each of so many tunnels.
 fn enqueue(dispatcher: &Dispatcher, tunnels: u8) -> Vec<Arc<EventQueue>> {
     let (tenant, endpoint) = (tenant(), endpoint());
     let event_queues = (0..tunnels).map(|number| {

@@ -1,4 +1,4 @@
-//! Addresses: what may be connected to, judged where the connection is made.
+//! Address checks at the moment of connecting.
 
 use std::io;
 use std::net::IpAddr;
@@ -68,7 +68,7 @@ async fn a_literal_inner_address_is_refused_without_asking_the_resolver() {
     assert_untouched(accepted, &server).await;
 }
 
-/// Here 127.0.0.1 plays the public address, since nothing may ever connect to a real one.
+/// 127.0.0.1 stands for a public address, so that no test connects to a real one.
 #[tokio::test]
 async fn refused_addresses_are_left_out() {
     let server = TestServer::answering(EMPTY).await;
@@ -92,7 +92,7 @@ async fn refused_addresses_are_left_out() {
     }
 }
 
-/// Notes what is connected to.
+/// Records the addresses connected to.
 #[derive(Default)]
 struct Dialed(Mutex<Vec<SocketAddr>>);
 
@@ -104,7 +104,7 @@ impl Dial for Dialed {
     }
 }
 
-/// Gives a refused address first, and the right one from the second look-up on.
+/// Returns a denied address first, and an allowed one from the second look-up on.
 #[derive(Default)]
 struct Nonsense(AtomicUsize);
 
@@ -178,7 +178,7 @@ async fn the_same_policy_again_keeps_the_connections() {
     assert_eq!(server.connections(), 1);
 }
 
-/// Takes no connection, so that nothing is ever sent to what a test names.
+/// Refuses every connection, so that nothing is sent to the hosts in tests.
 struct NoNetwork;
 
 #[async_trait]

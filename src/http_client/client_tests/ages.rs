@@ -1,4 +1,4 @@
-//! No connection lives for ever, and no dead host makes its waiters wait for one another.
+//! Connections retire by age, and a dead host does not serialize its waiters.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -63,7 +63,7 @@ async fn those_that_wait_for_a_dead_host_fail_together() {
     network.move_to(&["127.0.0.1"]);
     let (client, url) = (Arc::new(network.client()), receive_url(URLS[1]));
     post(&client, &url, LONG).await.expect("answered");
-    // The connection is too old, and the host is known to share one.
+    // The connection is too old, and the host is known to share connections.
     sleep(Duration::from_secs(76)).await;
     *network.is_dead.lock() = true;
 

@@ -47,7 +47,7 @@ use crate::http_client::resolve::Resolve;
 use crate::http_client::tls::Roots;
 use crate::lease_guard::LeaseGuard;
 
-/// Finds this machine, and begins another life of the node meanwhile.
+/// Resolves to loopback, and starts another incarnation of the node meanwhile.
 struct Dying(Arc<LeaseGuard>);
 
 #[async_trait]

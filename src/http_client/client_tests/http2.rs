@@ -1,4 +1,4 @@
-//! HTTP/2: streams are shared fairly, what was not taken is sent again, and no server says more than it should.
+//! HTTP/2: fair sharing of streams, retry of unprocessed requests, limits on server frames.
 
 use std::convert::Infallible;
 use std::io;
@@ -46,7 +46,7 @@ const GOAWAY: u8 = 7;
 const REFUSED_STREAM: u32 = 7;
 const ACK: u8 = 1;
 
-/// Serves HTTP/2 with so many streams at a time; `reached` hears of requests to `/hang`, which have no answer.
+/// Serves HTTP/2 with so many concurrent streams; `reached` counts requests to `/hang`, which get no response.
 async fn serve(stream: TcpStream, acceptor: TlsAcceptor, streams: u32, reached: Arc<AtomicUsize>) -> io::Result<()> {
     let stream = TokioIo::new(acceptor.accept(stream).await?);
     let answer = service_fn(move |request: Request<Incoming>| {
@@ -83,7 +83,7 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     [&length[1..], &[kind, flags], &stream.to_be_bytes()[..], payload].concat()
 }
 
-/// Begins a connection by hand, and reads until a request is there; returns its stream.
+/// Starts a connection by hand and reads up to a request; returns its stream.
 async fn read_request(stream: TcpStream, acceptor: &TlsAcceptor) -> io::Result<(TlsStream<TcpStream>, u32)> {
     let mut stream = acceptor.accept(stream).await?;
     stream.write_all(&frame(SETTINGS, 0, 0, &[])).await?;
@@ -187,7 +187,7 @@ async fn a_request_that_only_waited_for_a_stream_was_not_sent() {
     assert_eq!(failure, ("timeout", "no answer within 500 ms".to_owned(), false));
 }
 
-/// Answers the first request of the first connection with what `answer` makes of its stream, and serves all others.
+/// Answers the first request of the first connection with `answer`, and serves all others.
 async fn refusing(
     answer: impl Fn(u32) -> Vec<u8> + Clone + Send + 'static,
 ) -> (TestServer, crate::http_client::client::Client) {
@@ -203,7 +203,7 @@ async fn refusing(
             loop {
                 let (kind, _, number, _) = read_frame(&mut stream).await?;
                 if kind == HEADERS {
-                    // `:status: 204`, and the end of the stream.
+                    // `:status: 204` and end of stream.
                     stream.write_all(&frame(HEADERS, 5, number, &[0x89])).await?;
                 }
             }
@@ -280,7 +280,7 @@ async fn a_flood_of_pings_is_answered_slowly() {
     };
     let mut asking = vec![ask()];
 
-    // A connection that is held gets no more requests.
+    // A connection on hold gets no more requests.
     while server.connections() < 2 && answered.is_empty() {
         tokio::time::sleep(Duration::from_millis(50)).await;
         asking.push(ask());
@@ -290,11 +290,11 @@ async fn a_flood_of_pings_is_answered_slowly() {
 
     assert!(is_first_open && server.connections() >= 2, "{}", server.connections());
 
-    // A thousand at once, what one read brings, and a hundred a second.
+    // The burst of a thousand, the frames of one read, and a hundred per second.
     assert!((500..=2_200).contains(&pongs), "{pongs}");
 }
 
-/// The first connection says nothing any more once a request is on it.
+/// The first connection is silent once it has a request.
 #[tokio::test]
 async fn a_connection_that_has_gone_silent_gets_no_more_requests() {
     let (root, acceptor) = self_signed("tls.test", &[b"h2"]);
@@ -315,7 +315,7 @@ async fn a_connection_that_has_gone_silent_gets_no_more_requests() {
     while server.connections() == 0 {
         yield_now().await;
     }
-    // Its handshake is over when the next one knows that it may share it.
+    // Its handshake is over when the next request knows that it may share it.
     let begun = Instant::now();
     while post(&client, &url(&server, "/quick"), Duration::from_millis(500)).await.is_err() {
         assert!(begun.elapsed() < Duration::from_secs(9), "a silent connection is used");

@@ -1,4 +1,4 @@
-//! A network in memory, so that tests may let time fly: every address is a server, unless it is dead.
+//! A network in memory, for simulated time: every address is a server, unless it is dead.
 
 use std::convert::Infallible;
 use std::io;
@@ -39,20 +39,20 @@ use crate::lease_guard::LeaseGuard;
 pub(crate) struct Network {
     acceptor: TlsAcceptor,
     root: CertificateDer<'static>,
-    /// What every name stands for.
+    /// The addresses of every name.
     pub(crate) addresses: Mutex<Vec<IpAddr>>,
-    /// Where connections went, those included that nobody took.
+    /// Addresses of all connection attempts, refused ones included.
     pub(crate) dialled: Mutex<Vec<IpAddr>>,
-    /// Where requests went.
+    /// Addresses of all requests.
     pub(crate) asked: Mutex<Vec<IpAddr>>,
-    /// What they are answered.
+    /// The response to them.
     pub(crate) answer: Mutex<(StatusCode, &'static str)>,
-    /// Whether nobody takes connections any more.
+    /// Whether connections are refused.
     pub(crate) is_dead: Mutex<bool>,
 }
 
 impl Network {
-    /// One whose servers speak this over TLS.
+    /// A network of TLS servers with this configuration.
     pub(crate) fn new(alpn: &[&[u8]]) -> Arc<Self> {
         let (root, acceptor) = self_signed("tls.test", alpn);
         Arc::new(Self {
@@ -66,12 +66,12 @@ impl Network {
         })
     }
 
-    /// Every name stands for these addresses from now on.
+    /// Resolves every name to these addresses from now on.
     pub(crate) fn move_to(&self, addresses: &[&str]) {
         *self.addresses.lock() = addresses.iter().map(|text| text.parse().expect("an address")).collect();
     }
 
-    /// A client in it.
+    /// A client in this network.
     pub(crate) fn client(self: &Arc<Self>) -> Client {
         Client::new(Settings {
             guard: nets(&["127.0.0.0/8"]).into(),
@@ -116,7 +116,7 @@ async fn serve(stream: DuplexStream, acceptor: Option<TlsAcceptor>, address: IpA
         *answer.status_mut() = status;
         async { Ok::<_, Infallible>(answer) }
     });
-    // How it ends is the client's business.
+    // The client decides how the connection ends.
     let _ = match acceptor {
         None => http1::Builder::new().serve_connection(TokioIo::new(stream), answer).await,
         Some(acceptor) => {

@@ -42,10 +42,10 @@ use crate::http_client::tls::Roots;
 use crate::id::TenantId;
 use crate::lease_guard::LeaseGuard;
 
-/// Longer than anything here takes.
+/// Longer than any test here.
 pub(crate) const LONG: Duration = Duration::from_secs(20);
 
-/// For attempts that must run out of time.
+/// For attempts that must time out.
 pub(crate) const SHORT: Duration = Duration::from_millis(100);
 
 /// Sun, 06 Nov 1994 08:49:37 GMT.
@@ -69,13 +69,13 @@ fn client_with(allow: &[&str], resolver: Arc<dyn Resolve>, roots: Vec<Certificat
     })
 }
 
-/// Whose the requests of most tests are.
+/// The caller of most requests.
 fn ours() -> Caller<'static> {
     static TENANT: LazyLock<TenantId> = LazyLock::new(|| TenantId::new("ours"));
     Caller { tenant: &TENANT, incarnation: 0 }
 }
 
-/// A client that may reach loopback, for which every name is this machine.
+/// A client that may reach loopback, to which every name resolves.
 pub(crate) fn client() -> Client {
     client_with(&["127.0.0.0/8"], OneAnswer::new(&["127.0.0.1"]), Vec::new())
 }
@@ -89,13 +89,13 @@ pub(crate) async fn post(client: &Client, url: &ReceiveUrl, limit: Duration) -> 
     client.post(ours(), url, &headers, Bytes::from_static(b"{\"data\":\"{}\"}"), limit).await
 }
 
-/// Posts to a server that must not answer, and gives the label, the words and whether the outcome is unknown.
+/// Posts to a server that must not answer; returns label, reason and whether the outcome is unknown.
 pub(crate) async fn failure(client: &Client, url: &ReceiveUrl, limit: Duration) -> (&'static str, String, bool) {
     let error = post(client, url, limit).await.expect_err("no answer");
     (error.label(), error.reason().into_owned(), error.is_unknown_outcome())
 }
 
-/// Asserts that nobody connected: a connection of the test's own is the first one that the server accepts.
+/// Asserts that there was no connection: the test's own one is the first that the server accepts.
 pub(crate) async fn assert_untouched(mut accepted: mpsc::Receiver<usize>, server: &TestServer) {
     let _probe = TcpStream::connect(server.address).await.expect("connects");
     assert_eq!(accepted.recv().await, Some(0));

@@ -1,4 +1,4 @@
-//! The pool: what is kept, for how long, and how many connections a crowd makes.
+//! The pool: which connections are kept, for how long, and how many are made under load.
 
 use std::io;
 use std::net::IpAddr;
@@ -86,7 +86,7 @@ async fn an_unused_connection_is_closed_by_itself() {
     let client = client();
     post(&client, &server.url(), LONG).await.expect("answered");
 
-    // Nothing happens any more, so that time flies.
+    // All tasks are idle, so that simulated time advances.
     tokio::time::pause();
     let since = Instant::now();
     let closed = timeout(Duration::from_secs(300), closed.recv()).await;
@@ -164,7 +164,7 @@ impl Resolve for SomeDead {
     }
 }
 
-/// They name the same server, and one of them may look no more names up.
+/// Both URLs name the same server, and one tenant has no look-ups left.
 #[tokio::test]
 async fn a_tenant_does_not_wait_for_a_connection_that_another_makes() {
     let (root, acceptor) = self_signed("tls.test", &[b"h2"]);
@@ -200,7 +200,7 @@ async fn a_tenant_does_not_wait_for_a_connection_that_another_makes() {
     assert!(waiting.try_join_next().is_none(), "those still wait");
 }
 
-/// Every failed attempt would leave an entry.
+/// Without a limit every failed attempt would leave an entry.
 #[tokio::test]
 async fn a_host_that_takes_no_connection_leaves_nothing_behind() {
     let pool = pool(Tls::new(Roots::Given(Vec::new())));
@@ -235,7 +235,7 @@ async fn a_connection_that_spoke_unasked_is_not_used() {
         assert!(answer.body.is_empty(), "{:?}", answer.body);
         speak.notify_one();
         speaks.notified().await;
-        // Until the runtime has looked at its sockets.
+        // Let the runtime poll its sockets.
         for _ in 0..200 {
             yield_now().await;
         }
@@ -246,7 +246,7 @@ async fn a_connection_that_spoke_unasked_is_not_used() {
 
 #[tokio::test]
 async fn of_very_many_connections_that_have_ended_none_is_used() {
-    // More than tokio lets a task look at in one go.
+    // More than tokio lets a task poll at once.
     const CONNECTIONS: usize = 200;
     let (hang_up, hung_up) = watch::channel(());
     let server = TestServer::new(move |stream, _| {
@@ -269,7 +269,7 @@ async fn of_very_many_connections_that_have_ended_none_is_used() {
     }
 
     drop(hang_up);
-    // Until the runtime has looked at its sockets.
+    // Let the runtime poll its sockets.
     for _ in 0..1_000 {
         yield_now().await;
     }
@@ -280,12 +280,12 @@ async fn of_very_many_connections_that_have_ended_none_is_used() {
 #[tokio::test]
 async fn a_crowd_makes_one_http2_connection_when_the_old_one_ends() {
     let (root, acceptor) = self_signed("tls.test", &[b"h2"]);
-    // The first connection ends after its first words, the others stay.
+    // The first connection ends after its preface, the others stay.
     let server = TestServer::new(move |stream, number| {
         let acceptor = acceptor.clone();
         async move {
             let mut stream = acceptor.accept(stream).await?;
-            // Settings, none of them.
+            // An empty SETTINGS frame.
             stream.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0]).await?;
             if number > 0 {
                 std::future::pending::<()>().await;
@@ -295,7 +295,7 @@ async fn a_crowd_makes_one_http2_connection_when_the_old_one_ends() {
     })
     .await;
     let (pool, url) = (pool(Tls::new(Roots::Given(vec![root]))), server.named("https", "tls.test"));
-    // It may have ended before it is there.
+    // It may end before it is established.
     let _ = pool.connect(ours().tenant, &url).await;
     while pool.take(&url).is_some() {
         yield_now().await;

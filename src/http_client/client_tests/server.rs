@@ -1,4 +1,4 @@
-//! Servers for the client's tests: each listens on 127.0.0.1, counts its connections and handles them by a script.
+//! Test servers on 127.0.0.1: each counts its connections and runs a script on them.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -43,7 +43,7 @@ use crate::http_client::resolve::Resolve;
 /// An answer without a body.
 pub(crate) const EMPTY: &str = "HTTP/1.1 204 No Content\r\n\r\n";
 
-/// A listener with its script; it ends when dropped.
+/// A listener with its script; it closes on drop.
 pub(crate) struct TestServer {
     pub(crate) address: SocketAddr,
     connections: Arc<AtomicUsize>,
@@ -51,7 +51,7 @@ pub(crate) struct TestServer {
 }
 
 impl TestServer {
-    /// Runs `script` for every connection; it also gets the connection's number, from 0.
+    /// Runs `script` with every connection and its number, from 0.
     pub(crate) async fn new<F>(script: impl Fn(TcpStream, usize) -> F + Send + 'static) -> Self
     where
         F: Future<Output = io::Result<()>> + Send + 'static,
@@ -97,7 +97,7 @@ impl TestServer {
         .await
     }
 
-    /// How many connections were made.
+    /// The number of connections accepted.
     pub(crate) fn connections(&self) -> usize {
         self.connections.load(Ordering::SeqCst)
     }
@@ -113,12 +113,12 @@ impl TestServer {
     }
 }
 
-/// Parses what must be a receive URL.
+/// Parses a valid receive URL.
 pub(crate) fn receive_url(text: &str) -> ReceiveUrl {
     ReceiveUrl::parse(text).expect(text)
 }
 
-/// Reads one request with a `Content-Length` and gives its text; `None` at the end of the connection.
+/// Reads one request with a `Content-Length`; returns its text, `None` at the end of the connection.
 pub(crate) async fn read_request(stream: &mut TcpStream) -> io::Result<Option<String>> {
     let mut text = Vec::new();
     loop {
@@ -141,14 +141,14 @@ pub(crate) async fn until_closed(stream: &mut TcpStream) -> io::Result<()> {
     tokio::io::copy(stream, &mut tokio::io::sink()).await.map(|_| ())
 }
 
-/// A certificate for `name`, signed by itself, with what a server needs to show it.
+/// A self-signed certificate for `name`, with its server configuration.
 pub(crate) fn self_signed(name: &str, alpn: &[&[u8]]) -> (CertificateDer<'static>, TlsAcceptor) {
     let mut params = rcgen::CertificateParams::new(vec![name.to_owned()]).expect("a name");
     params.distinguished_name.push(rcgen::DnType::CommonName, name);
     from_params(params, alpn)
 }
 
-/// The same from parameters of the test's own.
+/// The same from given parameters.
 pub(crate) fn from_params(params: rcgen::CertificateParams, alpn: &[&[u8]]) -> (CertificateDer<'static>, TlsAcceptor) {
     let signing_key = rcgen::KeyPair::generate().expect("a key");
     let cert = params.self_signed(&signing_key).expect("a certificate");
@@ -164,7 +164,7 @@ pub(crate) fn from_params(params: rcgen::CertificateParams, alpn: &[&[u8]]) -> (
     (cert.der().clone(), TlsAcceptor::from(Arc::new(config)))
 }
 
-/// A TLS server that answers every request with what `answer` makes of its HTTP version.
+/// A TLS server that answers every request with `answer` of its HTTP version.
 pub(crate) async fn tls_server<F>(
     acceptor: TlsAcceptor,
     answer: impl Fn(Version) -> F + Clone + Send + 'static,
@@ -198,7 +198,7 @@ where
     .await
 }
 
-/// A body whose first byte comes alone, so that the frames after it are not aligned to anything.
+/// A body that starts with a single byte, so that later frames are not aligned.
 struct Pieces(Vec<Bytes>);
 
 impl Pieces {
@@ -217,12 +217,12 @@ impl Body for Pieces {
     }
 }
 
-/// Answers with the version itself.
+/// Answers with the HTTP version itself.
 pub(crate) async fn version(version: Version) -> Bytes {
     format!("{version:?}").into()
 }
 
-/// A resolver that knows one answer, and notes what it was asked.
+/// A resolver with one answer, which records the names looked up.
 pub(crate) struct OneAnswer {
     pub(crate) answer: Vec<IpAddr>,
     pub(crate) asked: Mutex<Vec<String>>,

@@ -1,4 +1,4 @@
-//! TLS and, by it, HTTP/2.
+//! TLS, and HTTP/2 over it.
 
 use std::convert::Infallible;
 use std::io;
@@ -169,35 +169,35 @@ async fn an_http2_request_without_answer_leaves_the_outcome_unknown() {
     let (root, acceptor) = self_signed("tls.test", &[b"h2"]);
     let server = tls_server(acceptor, |_| std::future::pending()).await;
 
-    // Time for the handshake, which needs no CPU of anybody else's.
+    // Time for the handshake alone.
     let limit = 10 * SHORT;
     let failure = failure(&trusting(root), &server.named("https", "tls.test"), limit).await;
 
     assert_eq!(failure, ("timeout", "no answer within 1000 ms".to_owned(), true));
 }
 
-/// How a body breaks off.
+/// How a body is cut off.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Breach {
     /// The stream is reset.
     Reset,
-    /// The connection is gone.
+    /// The connection closes.
     Loss,
-    /// Nothing more comes.
+    /// The server falls silent.
     Silence,
 }
 
-/// A body that begins and breaks off.
-struct BeginResult {
+/// A body that is cut off.
+struct CutBody {
     piece: Option<Bytes>,
-    /// So often the connection may write what it was given before the breach.
+    /// How often the connection is flushed before the cut.
     patience: u32,
     breach: Breach,
-    /// Told when all that will ever come has been given out.
+    /// Notified when all data has been handed over.
     given: Arc<Notify>,
 }
 
-impl Body for BeginResult {
+impl Body for CutBody {
     type Data = Bytes;
     type Error = io::Error;
 
@@ -218,7 +218,7 @@ impl Body for BeginResult {
     }
 }
 
-/// What comes of an attempt with an HTTP/2 server that answers 200 and whose body breaks off.
+/// The result of an attempt with an HTTP/2 server that answers 200 and cuts off its body.
 async fn posted_to(breach: Breach, limit: Duration) -> Answer {
     let (root, acceptor) = self_signed("tls.test", &[b"h2"]);
     let server = TestServer::new(move |stream, _| {
@@ -229,7 +229,7 @@ async fn posted_to(breach: Breach, limit: Duration) -> Answer {
             let told = Arc::clone(&given);
             let answer = service_fn(move |_: Request<Incoming>| {
                 let (piece, given) = (Some(Bytes::from_static(b"{\"code\":0}")), Arc::clone(&told));
-                async move { Ok::<_, Infallible>(Response::new(BeginResult { piece, patience: 100, breach, given })) }
+                async move { Ok::<_, Infallible>(Response::new(CutBody { piece, patience: 100, breach, given })) }
             });
             let lost = async {
                 given.notified().await;
