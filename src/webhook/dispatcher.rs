@@ -1,4 +1,4 @@
-//! Empties event queues: one small task for each tunnel with events, which posts them one at a time.
+//! Empties event queues: one small task per tunnel with events posts them one at a time.
 
 use std::sync::Arc;
 use std::sync::OnceLock;
@@ -43,11 +43,11 @@ use crate::metrics::Metrics;
 use crate::metrics::WebhookResult;
 use crate::options;
 
-/// Why an event is given up that nobody took in time.
+/// The reason of an expired event.
 const EXPIRED: &str = "its time is over (message_ttl_secs or close_ttl_secs)";
-/// How long before the time of a `close` is over it is tried at last, whatever pause was asked for.
+/// A `close` gets a last attempt this long before it expires, whatever pause the server asked for.
 const LAST_CALL: Duration = Duration::from_secs(1);
-/// A task that panicked is followed by another after this time.
+/// Delay before a task that panicked is restarted.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// Delivers the events of all tunnels of a node. Cheap to clone.
@@ -61,43 +61,43 @@ struct Inner {
     jitter: fn() -> f64,
     ttl: Ttl,
     timeout: Duration,
-    /// Who does what answers ask for.
+    /// Executes actions in webhook responses.
     actor: OnceLock<Weak<dyn Act>>,
-    /// Events that wait, those in flight included.
+    /// Queued events, including those in flight.
     pending: AtomicUsize,
-    /// How many of them there are of each kind, in the order of [`kind_index`].
+    /// The same by kind, in the order of [`kind_index`].
     pending_by_kind: [AtomicUsize; 3],
-    /// EncodedEvents when nothing waits any more.
+    /// Notified when no event is queued any more.
     flushed: Notify,
-    upkeep: DispatcherHooks,
+    hooks: DispatcherHooks,
 }
 
-/// What still waits when a node ends.
+/// Events still queued when a node ends.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Undelivered {
-    /// Events that nobody will deliver.
+    /// Events that are lost.
     pub lost: usize,
-    /// `close` events that other nodes deliver.
+    /// `close` events that other nodes will deliver.
     pub to_others: usize,
 }
 
-/// Who is asked before this node speaks for a tunnel, and who hears that a tunnel's story is over.
+/// Callbacks: the lease check, and the end of each `close` event.
 pub struct DispatcherHooks {
-    /// Asked before each attempt.
+    /// Checked before and after each attempt.
     pub lease_guard: Arc<LeaseGuard>,
-    /// EncodedEvents when a `close` event is delivered or given up.
+    /// Called when a `close` event is delivered or given up.
     pub settled: Box<dyn Fn(TunnelId) + Send + Sync>,
 }
 
 impl Dispatcher {
-    /// A dispatcher that posts through `client`; `jitter` draws a number from 0 to 1 for each retry.
+    /// A dispatcher that posts through `client`; `jitter` returns a random number from 0 to 1 for each retry.
     pub fn new(
         client: Client,
         options: &options::Webhook,
         clock: Arc<dyn Clock>,
         metrics: Metrics,
         jitter: fn() -> f64,
-        upkeep: DispatcherHooks,
+        hooks: DispatcherHooks,
     ) -> Self {
         Self(Arc::new(Inner {
             client,
@@ -110,26 +110,26 @@ impl Dispatcher {
             pending: AtomicUsize::new(0),
             pending_by_kind: Default::default(),
             flushed: Notify::new(),
-            upkeep,
+            hooks,
         }))
     }
 
-    /// Names who does what the answers to events ask for; the first one named stays. Before that, answers ask in vain.
+    /// Sets what executes actions in webhook responses; only the first call counts. Until then actions are ignored.
     pub fn set_actor(&self, actor: Weak<dyn Act>) {
         self.0.actor.get_or_init(|| actor);
     }
 
-    /// The client that posts.
+    /// The client for webhooks.
     pub fn client(&self) -> &Client {
         &self.0.client
     }
 
-    /// How many events wait, those in flight included.
+    /// The number of queued events, including those in flight.
     pub fn pending(&self) -> usize {
         self.0.pending.load(Ordering::Acquire)
     }
 
-    /// Waits until no event waits any more, or until `deadline`; returns how many still do.
+    /// Waits until no event is queued, or until `deadline`; returns how many are.
     pub async fn flush(&self, deadline: Instant) -> usize {
         loop {
             let flushed = self.0.flushed.notified();
@@ -139,7 +139,7 @@ impl Dispatcher {
         }
     }
 
-    /// Counts what still waits as given up, since the process ends; not the `close` events if other nodes take them over.
+    /// Counts queued events as expired when the process ends, except `close` events if other nodes take them over.
     pub fn give_up(&self, has_others: bool) -> Undelivered {
         let [connects, messages, closes] = self.0.pending_by_kind.each_ref().map(|count| count.load(Ordering::Acquire));
         let (lost_closes, to_others) = if has_others { (0, closes) } else { (closes, 0) };
@@ -161,10 +161,9 @@ impl EventSink for Dispatcher {
     }
 }
 
-/// Delivers what waits in `event_queue` until it is empty.
+/// Delivers the events in `event_queue` until it is empty.
 ///
-/// While it waits, this future is small: thousands of them wait for a business server that is down. So it holds no event then: the
-/// lane has it.
+/// This future is small while it waits, since thousands may wait for a server that is down: the lane holds the events.
 async fn run(inner: Arc<Inner>, event_queue: Arc<EventQueue>) {
     let at_work = AtWork { inner: &inner, event_queue: &event_queue };
     loop {
@@ -172,13 +171,13 @@ async fn run(inner: Arc<Inner>, event_queue: Arc<EventQueue>) {
         match next {
             Next::Idle => break,
             Next::WaitUntil(at) => {
-                // Apart from the task, which mostly waits for its turn and needs no room for this then.
+                // Boxed: tasks mostly wait for their turn, and then need no timer.
                 Box::pin(sleep_until(at)).await;
                 continue;
             }
             Next::Expired(_) | Next::Send { .. } => {}
         }
-        if !inner.upkeep.lease_guard.valid_for(event_queue.incarnation).await {
+        if !inner.hooks.lease_guard.valid_for(event_queue.incarnation).await {
             inner.abandon(&event_queue, next);
             break;
         }
@@ -195,20 +194,20 @@ async fn run(inner: Arc<Inner>, event_queue: Arc<EventQueue>) {
     std::mem::forget(at_work);
 }
 
-/// A task at work on an event_queue. One that panics is followed by another, so that no tunnel falls silent for ever.
+/// A running delivery task. After a panic another one is started, so that no tunnel is stuck.
 struct AtWork<'a> {
     inner: &'a Arc<Inner>,
     event_queue: &'a Arc<EventQueue>,
 }
 
-/// What an attempt sends.
+/// The content of an attempt.
 struct Prepared {
     event: Event,
-    /// The events that travel with it.
+    /// Further events of the batch.
     companions: Vec<Event>,
-    /// The first and the last of those that set out together.
+    /// The first and last number of the batch.
     together: Option<(u64, u64)>,
-    /// Whether none of them was ever sent.
+    /// Whether none of them was sent before.
     is_untried: bool,
     /// Whether no attempt has failed yet.
     is_first: bool,
@@ -218,13 +217,13 @@ impl Drop for AtWork<'_> {
     fn drop(&mut self) {
         let Ok(runtime) = Handle::try_current() else { return };
         if !std::thread::panicking() {
-            // The runtime ends, and this task with it.
+            // The runtime is shutting down, and this task with it.
             return self.event_queue.update(|state| state.is_running = false);
         }
         tracing::error!(
             tunnel.id = %self.event_queue.tunnel,
             tenant.id = %self.event_queue.tenant.id,
-            "delivering a tunnel's events panicked, which is a fault of the gateway: they are tried again"
+            "delivery of a tunnel's events has failed by an error in the gateway: retrying"
         );
         let (inner, event_queue) = (Arc::clone(self.inner), Arc::clone(self.event_queue));
         runtime.spawn(async move {
@@ -234,7 +233,7 @@ impl Drop for AtWork<'_> {
     }
 }
 
-/// Events that are delivered or given up: that is told when this is dropped, behind all that their answer asked for.
+/// Events that are delivered or given up; settled on drop, after the actions in their response.
 struct Settled<'a> {
     inner: &'a Inner,
     tunnel: TunnelId,
@@ -251,7 +250,7 @@ impl Drop for Settled<'_> {
     }
 }
 
-/// An event that has left its lane, and waits no longer when this is dropped.
+/// An event taken from its lane; no longer counted as queued after the drop.
 struct Taken<'a> {
     inner: &'a Inner,
     event: Box<Event>,
@@ -263,12 +262,12 @@ impl Drop for Taken<'_> {
     }
 }
 
-/// What is to be done next for a tunnel: a [`Step`] that is small.
+/// The next step for a tunnel: a small [`Step`].
 enum Next<'a> {
     Idle,
     WaitUntil(Instant),
     Expired(Taken<'a>),
-    /// Post the lane's first event, which will have expired at this time; a late tunnel lets others go first.
+    /// Post the lane's first event, which expires at `deadline`; a late tunnel lets others go first.
     Send {
         deadline: Instant,
         is_late: bool,
@@ -290,12 +289,13 @@ impl Inner {
         }
     }
 
-    /// Makes one attempt and tells the lane and the breaker how it ended. What the answer asks for is done before the next event.
+    /// Makes one attempt and reports the outcome to lane and breaker. Actions in the response run before the next
+    /// event.
     async fn attempt(&self, event_queue: &EventQueue, permits: Permits<'_>) {
         let started = Instant::now();
-        // It may have waited long for its permits.
+        // The wait for permits may have been long.
         Mark::EventAdmitted.pass();
-        if !self.upkeep.lease_guard.is_valid_for(event_queue.incarnation) {
+        if !self.hooks.lease_guard.is_valid_for(event_queue.incarnation) {
             return;
         }
         let Some(Prepared { event, companions, together, is_untried, is_first }) = self.prepare(event_queue) else {
@@ -323,8 +323,8 @@ impl Inner {
         let reason = judgement.reason.as_ref();
         permits.end(&End { health: judgement.health, strain, tunnel: event_queue.tunnel, reason });
         Mark::EventAnswered.pass();
-        if !self.upkeep.lease_guard.valid_for(event_queue.incarnation).await {
-            // Others tell of the tunnel, and do what their answers ask for.
+        if !self.hooks.lease_guard.valid_for(event_queue.incarnation).await {
+            // Another node owns the tunnel now and repeats the event.
             return;
         }
         let judgement = weigh(event_queue, judgement, now);
@@ -336,10 +336,10 @@ impl Inner {
                 events = 1 + companions.len(),
                 url = %event_queue.endpoint.url,
                 reason = judgement.reason.as_ref(),
-                "a batch is refused, each of its events is sent alone",
+                "batch refused, sending its events one by one",
             );
         }
-        // From here on nothing makes it repeat an event that was answered, not even a panic in what its answer asks for.
+        // From here on an answered event is not repeated, even if an action panics.
         event_queue.update(|state| {
             state.is_late = strain == Strain::TimedOut;
             state.lane.handle(judgement.verdict, now.into_std(), (self.jitter)());
@@ -352,7 +352,7 @@ impl Inner {
             .for_each(|event| self.report(event_queue, event, &judgement, is_first));
         match &result {
             Ok(answer) if judgement.verdict == Verdict::Delivered => self.act(event_queue, event, answer).await,
-            // That it is given up says why.
+            // The reason of its failure covers it.
             Ok(answer) if answer.status.is_success() && said::actions(answer).is_err() => {
                 self.metrics.action("invalid");
             }
@@ -361,7 +361,7 @@ impl Inner {
         drop(settled);
     }
 
-    /// A server may ask for a pause that is longer than a `close` has time: it is tried once more before that is over.
+    /// Shortens a pause that the server asked for, so that a `close` gets a last attempt before it expires.
     fn within_its_time(&self, event: &Event, verdict: Verdict, now: Instant) -> Verdict {
         let left = self.ttl.deadline(event).saturating_duration_since(now.into_std());
         match verdict {
@@ -372,27 +372,27 @@ impl Inner {
         }
     }
 
-    /// What is to be sent.
+    /// The events of the next attempt.
     fn prepare(&self, event_queue: &EventQueue) -> Option<Prepared> {
-        let travel_together = event_queue.is_native() && event_queue.tenant.settings().webhook_batch;
+        let may_batch = event_queue.is_native() && event_queue.tenant.settings().webhook_batch;
         let lane = &mut event_queue.state.lock().lane;
         Some(Prepared {
             event: lane.first()?.clone(),
-            companions: lane.companions(travel_together),
+            companions: lane.companions(may_batch),
             together: lane.together(),
             is_untried: lane.is_untried(),
             is_first: lane.failures() == 0,
         })
     }
 
-    /// Does what the answer to an event asks for.
+    /// Executes the actions in a response.
     async fn act(&self, event_queue: &EventQueue, event: &Event, answer: &Answer) {
         let actions = match said::actions(answer) {
             Ok(actions) if actions.is_empty() => return,
             Ok(actions) => actions,
             Err(defect) => {
                 self.metrics.action("invalid");
-                event_queue.note_error(&format!("the actions in an answer cannot be read: {defect}"));
+                event_queue.note_error(&format!("invalid actions in webhook response: {defect}"));
                 return tracing::warn!(
                     tunnel.id = %event_queue.tunnel,
                     tenant.id = %event_queue.tenant.id,
@@ -400,7 +400,7 @@ impl Inner {
                     event.sequence = event.sequence,
                     url = %event_queue.endpoint.url,
                     reason = defect,
-                    "the actions in an answer cannot be read, none is done",
+                    "invalid actions in webhook response, ignored",
                 );
             }
         };
@@ -454,21 +454,21 @@ impl Inner {
         self.settle(event_queue.tunnel, event);
     }
 
-    /// The tunnel is another node's to speak for, also of an event that has just expired.
+    /// Drops the events of a tunnel that another node owns now, one that has just expired included.
     fn abandon(&self, event_queue: &EventQueue, next: Next<'_>) {
         let abandoned = event_queue.update(|state| {
             state.is_running = false;
             state.lane.drain().collect::<Vec<_>>()
         });
         let events = abandoned.len() + usize::from(matches!(next, Next::Expired(_)));
-        tracing::debug!(tunnel.id = %event_queue.tunnel, events, "events left to others");
+        tracing::debug!(tunnel.id = %event_queue.tunnel, events, "events left to another node");
         abandoned.iter().for_each(|event| self.decrement_pending(event));
     }
 
-    /// An event is delivered or given up.
+    /// Reports the end of a `close` event.
     fn settle(&self, tunnel: TunnelId, event: &Event) {
         if matches!(event.kind, EventKind::Close(_)) {
-            (self.upkeep.settled)(tunnel);
+            (self.hooks.settled)(tunnel);
         }
     }
 
@@ -493,7 +493,7 @@ fn is_close(event: &Event) -> bool {
     matches!(event.kind, EventKind::Close(_))
 }
 
-/// A judgement in the light of the attempts before, with words for what makes it final in the end.
+/// The judgement after earlier attempts, with the reason if that makes it final.
 fn weigh(event_queue: &EventQueue, judgement: Judgement, now: Instant) -> Judgement {
     let max_attempts = match judgement.verdict {
         Verdict::Retry(_) => event_queue.tenant.settings().max_attempts,
@@ -514,7 +514,7 @@ fn weigh(event_queue: &EventQueue, judgement: Judgement, now: Instant) -> Judgem
     Judgement { verdict, reason, ..judgement }
 }
 
-/// What the end of an attempt says about how much its server can do. An error of the application says nothing.
+/// What an attempt says about the capacity of its server; application errors say nothing.
 fn strain(result: &Result<Answer, AttemptError>, took: Duration) -> Strain {
     match result {
         Ok(answer) if answer.has_timed_out() => Strain::TimedOut,

@@ -1,5 +1,4 @@
-//! Receive URLs in use, each with what its tunnels share: how many requests may be in flight, its own and its server's, and a circuit
-//! breaker.
+//! Receive URLs in use, with the state that tunnels share: limits of requests in flight, and a circuit breaker.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,66 +21,66 @@ use crate::http_client::table::Listed;
 use crate::http_client::table::Table;
 use crate::id::TenantId;
 
-/// All receive URLs of a tenant at one server may have so many times as many requests in flight as one of them: a URL for each user or
-/// tunnel is no way to take all descriptors, and a slow URL leaves room for its neighbours.
+/// All receive URLs of a tenant at one server may have this many times the requests in flight of a single URL. A URL
+/// per user cannot use up all descriptors, and a slow URL leaves room for others.
 const URLS_PER_SERVER: usize = 4;
 
 /// One receive URL of a tenant.
 #[derive(Debug)]
 pub struct Endpoint {
-    /// Where events go.
+    /// The URL for events.
     pub url: ReceiveUrl,
     pub(super) gate: Mutex<Gate>,
     pub(super) server: Arc<Server>,
-    /// Held by the one of its requests that waits for the server's permit, so that the URLs of a server take turns.
+    /// Held by the request that waits for the server's slot, so that URLs of a server take turns.
     pub(super) server_turn: tokio::sync::Mutex<()>,
     _listed: Listed<Endpoint>,
 }
 
-/// What the receive URLs of a tenant at one host and port share.
+/// The state shared by a tenant's receive URLs at one host and port.
 #[derive(Debug)]
 pub(super) struct Server {
     pub(super) tenant: TenantId,
     host: Host<String>,
     port: u16,
-    /// One for each request that it may have in flight.
+    /// One permit per request in flight.
     pub(super) permits: Semaphore,
-    /// All requests of the node.
+    /// The request budget of the node.
     pub(super) flights: Flights,
     _listed: Listed<Server>,
 }
 
-/// Who may ask the server now.
+/// Decides which attempt may start.
 #[derive(Debug)]
 pub(super) struct Gate {
     pub(super) allowance: Allowance,
     pub(super) breaker: Breaker,
     pub(super) in_flight: usize,
     pub(super) line: Line<oneshot::Sender<Turn>>,
-    /// Until when a task waits that calls for a probe then.
+    /// When the pending alarm task grants the next probe.
     pub(super) alarm: Option<Instant>,
 }
 
-/// How much is asked of an endpoint.
+/// The load of an endpoint.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Demand {
     /// Requests in flight.
     pub in_flight: usize,
-    /// How many there may be.
+    /// The current limit.
     pub limit: usize,
-    /// Tunnels whose next event waits for its turn.
+    /// Tunnels with an event waiting for its turn.
     pub waiting: usize,
 }
 
 impl Endpoint {
-    /// How much is asked of it at present.
+    /// The current load.
     pub fn demand(&self) -> Demand {
         let gate = self.gate.lock();
         Demand { in_flight: gate.in_flight, limit: gate.allowance.limit(), waiting: gate.line.len() }
     }
 }
 
-/// All receive URLs in use; the tunnels of a tenant with the same one share it.
+/// All receive URLs in use; a tenant's tunnels with the same URL share one.
 #[derive(Debug)]
 pub struct Endpoints {
     endpoints: Table<Endpoint>,
@@ -93,8 +92,8 @@ pub struct Endpoints {
 }
 
 impl Endpoints {
-    /// No endpoints yet; each will allow at most `max_in_flight` requests at a time, which take at most `timeout`, all of a tenant
-    /// at one server four times as many, and all of a tenant as many as `flights` say.
+    /// No endpoints yet. Each allows at most `max_in_flight` requests of at most `timeout`; all of a tenant at one
+    /// server four times as many, and all of a tenant as many as `flights` allows.
     pub fn new(max_in_flight: usize, timeout: Duration, flights: Flights) -> Self {
         Self {
             endpoints: Table::default(),
@@ -106,18 +105,18 @@ impl Endpoints {
         }
     }
 
-    /// The endpoint of a tenant's `url`, shared by its tunnels there.
+    /// The endpoint of a tenant's `url`, shared by its tunnels.
     ///
     /// # Errors
     ///
-    /// If it is no receive URL.
+    /// If it is not a valid receive URL.
     pub fn endpoint(&self, tenant: &TenantId, url: &str) -> Result<Arc<Endpoint>, ReceiveUrlError> {
         let is_it = |endpoint: &Endpoint| endpoint.url.as_str() == url && endpoint.server.tenant == *tenant;
         if let Some(endpoint) = self.endpoints.find((tenant, url), is_it) {
             return Ok(endpoint);
         }
         let parsed = ReceiveUrl::parse(url)?;
-        // Without its fragment it may be another's.
+        // Without its fragment it may equal another one.
         let text = parsed.as_str().to_owned();
         let is_it = |endpoint: &Endpoint| endpoint.url.as_str() == text && endpoint.server.tenant == *tenant;
         Ok(self.endpoints.share((tenant, &*text), is_it, |listed| Endpoint {

@@ -1,4 +1,4 @@
-//! What one tunnel's client has said and its business server has not got yet.
+//! The undelivered events of one tunnel.
 
 use std::sync::Arc;
 use std::task::Context;
@@ -16,18 +16,18 @@ use crate::delivery::Lane;
 use crate::id::TunnelId;
 use crate::tenant::Tenant;
 
-/// The queue of one tunnel's events, and what is needed to deliver them. It outlives the socket until all is settled.
+/// The events of one tunnel and the data to deliver them. It outlives the socket until all events are settled.
 #[derive(Debug)]
 pub struct EventQueue {
     /// The tunnel.
     pub tunnel: TunnelId,
-    /// Whose it is.
+    /// Its tenant.
     pub tenant: Arc<Tenant>,
-    /// Where its events go.
+    /// The endpoint of its events.
     pub endpoint: Arc<Endpoint>,
-    /// Which of the tenant's keys signs them.
+    /// The tenant key that signs them.
     pub key_fingerprint: u32,
-    /// The life of this node that the tunnel belongs to.
+    /// The incarnation of this node that owns the tunnel.
     pub incarnation: u32,
     pub(super) state: Mutex<State>,
 }
@@ -35,20 +35,20 @@ pub struct EventQueue {
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) lane: Lane,
-    /// Whether a task is at work on the lane.
+    /// Whether a delivery task is running.
     pub(super) is_running: bool,
-    /// Whether the last attempt took all of its time: the next one lets others go first.
+    /// Whether the last attempt timed out: the next one lets others go first.
     pub(super) is_late: bool,
     sequence: u64,
-    /// Who waits for room.
+    /// Woken when there is room.
     reader: Option<Waker>,
     is_closed: bool,
-    /// What the tunnel knows of itself.
+    /// Data for CloudEvents and descriptions.
     pub(super) about: Option<Box<About>>,
 }
 
 impl EventQueue {
-    /// The empty event queue of a tunnel that opens.
+    /// An empty queue of a new tunnel.
     pub fn new(tunnel: TunnelId, tenant: Arc<Tenant>, endpoint: Arc<Endpoint>, key_fingerprint: u32) -> Self {
         tenant.usage.add_tunnel();
         let state = State {
@@ -63,20 +63,20 @@ impl EventQueue {
         Self { tunnel, tenant, endpoint, key_fingerprint, incarnation: 0, state: Mutex::new(state) }
     }
 
-    /// The same, of a tunnel that belongs to another life of this node than its first.
+    /// Sets the owning incarnation.
     pub fn of_incarnation(mut self, incarnation: u32) -> Self {
         self.incarnation = incarnation;
         self
     }
 
-    /// The tunnel is no longer open. Its events are still delivered.
+    /// Marks the tunnel as closed. Its events are still delivered.
     pub fn close(&self) {
         if !std::mem::replace(&mut self.state.lock().is_closed, true) {
             self.tenant.usage.close_tunnel();
         }
     }
 
-    /// Whether its client should not be read at present.
+    /// Whether the client must not be read for now.
     pub fn is_full(&self, limit_bytes: usize) -> bool {
         self.state.lock().lane.bytes() >= limit_bytes
     }
@@ -91,22 +91,22 @@ impl EventQueue {
         Poll::Pending
     }
 
-    /// How much waits, in bytes, bookkeeping included.
+    /// Queued bytes, with overhead.
     pub fn bytes(&self) -> usize {
         self.state.lock().lane.bytes()
     }
 
-    /// How many events wait, one in flight included.
+    /// Queued events, including one in flight.
     pub fn len(&self) -> usize {
         self.state.lock().lane.len()
     }
 
-    /// Whether all is delivered or given up.
+    /// Whether all events are delivered or given up.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Queues an event, and says whether the caller must set a task to work.
+    /// Queues an event; true if the caller must start a delivery task.
     pub(super) fn push(&self, kind: EventKind, now: Instant) -> bool {
         let mut state = self.state.lock();
         state.sequence += 1;
@@ -115,7 +115,7 @@ impl EventQueue {
         !std::mem::replace(&mut state.is_running, true)
     }
 
-    /// Changes the lane, and wakes whoever waits for room in it.
+    /// Changes the state, and wakes a reader that waits for room.
     pub(super) fn update<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
         let mut state = self.state.lock();
         let result = change(&mut state);

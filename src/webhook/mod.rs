@@ -1,4 +1,4 @@
-//! Events on their way to business servers: each tunnel's event queue, and the dispatcher that empties it.
+//! Delivers events to business servers: an event queue per tunnel, and the dispatcher that empties it.
 
 #[cfg(test)]
 mod answer_tests;
@@ -31,17 +31,18 @@ pub use endpoint::Endpoints;
 pub use event_queue::EventQueue;
 pub use native::TunnelInfo;
 
-/// Takes the events of tunnels.
+/// Accepts the events of tunnels.
 pub trait EventSink: Send + Sync + 'static {
-    /// Puts an event behind those that wait in `event_queue`. They are delivered one at a time and in this order.
+    /// Appends an event to `event_queue`. Events are delivered one at a time, in order.
     ///
-    /// There is always room; whoever produces events asks [`EventQueue::is_full`] and stops.
+    /// It never refuses: producers check [`EventQueue::is_full`] and stop.
     fn enqueue(&self, event_queue: &Arc<EventQueue>, kind: EventKind, now: Instant);
 }
 
-/// Does what the answers to events ask for. The gateway above is the one who can.
+/// Executes actions in webhook responses; implemented by the gateway above.
 #[async_trait]
 pub trait Act: Send + Sync + 'static {
-    /// Does `actions` in order, for the tunnel of `event_queue`. What cannot be done is counted and logged, and the others are done.
+    /// Executes `actions` in order, for the tunnel of `event_queue`. A failed one is counted and logged, and the rest
+    /// continues.
     async fn act(&self, event_queue: &EventQueue, actions: Vec<Action>);
 }

@@ -1,4 +1,4 @@
-//! What a native tunnel knows of itself, and its events as CloudEvents.
+//! Data of native tunnels, and their events as CloudEvents.
 
 use std::time::Duration;
 
@@ -16,24 +16,24 @@ use crate::protocol::native::event;
 use crate::protocol::native::request::Metadata;
 use crate::protocol::ticket;
 
-/// What a tunnel knows of itself. A Wafer tunnel has none until an attempt fails.
+/// Data of a tunnel. A Wafer tunnel has none until an attempt fails.
 #[derive(Debug, Default)]
 pub(super) struct About {
     native: Option<Box<Native>>,
     last_error: Option<Box<str>>,
 }
 
-/// What only a native tunnel knows.
+/// Data of a native tunnel.
 #[derive(Debug)]
 struct Native {
-    /// What it was requested with.
+    /// The data of its request.
     requested: ticket::About,
     user: Option<Name>,
     /// When it opened, by both clocks.
     opened: Instant,
     opened_unix: Duration,
     messages_out: u64,
-    /// Whether another node has counted its events, and is gone.
+    /// Whether it was adopted from a dead node, which has counted its events.
     is_adopted: bool,
 }
 
@@ -44,22 +44,23 @@ impl Native {
     }
 }
 
-/// What can be told of an open tunnel beside its queues.
+/// The description of an open tunnel besides its queues.
 #[derive(Clone, Debug, Default)]
 pub struct TunnelInfo {
-    /// What the business server wants to find again, if it gave anything.
+    /// Metadata of the business server, if any.
     pub metadata: Option<Metadata>,
-    /// Why the last failed attempt to deliver an event failed, or the last event was given up.
+    /// Why the last attempt failed, or the last event was given up.
     pub last_error: Option<String>,
 }
 
 impl EventQueue {
-    /// The same event queue, of a native tunnel that was requested with `requested`.
+    /// Makes it the queue of a native tunnel with the data of its request.
     pub fn native(self, requested: ticket::About, opened: Instant, opened_unix: Duration) -> Self {
         self.being(Native::new(requested, opened, opened_unix))
     }
 
-    /// The same event queue, of another node's native tunnel that ended at this time, by both clocks: only its end is to be told.
+    /// Makes it the queue of another node's native tunnel that ended at this time, by both clocks, for its `close`
+    /// event only.
     pub fn adopted(self, user: Option<Name>, trace: Option<Trace>, ended: Instant, ended_unix: Duration) -> Self {
         let requested = ticket::About { user, trace, ..ticket::About::default() };
         self.being(Native { is_adopted: true, ..Native::new(requested, ended, ended_unix) })
@@ -70,26 +71,26 @@ impl EventQueue {
         self
     }
 
-    /// Whether events go out as CloudEvents.
+    /// Whether events are CloudEvents.
     pub fn is_native(&self) -> bool {
         self.state.lock().native().is_some()
     }
 
-    /// The tunnel is this user's from now on. A Wafer webhook does not tell it, so a Wafer tunnel does not keep it.
+    /// Sets the user. Wafer webhooks have no user, so a Wafer tunnel does not store it.
     pub fn set_user(&self, user: &Name) {
         if let Some(native) = self.state.lock().native_mut() {
             native.user = Some(user.clone());
         }
     }
 
-    /// A message was pushed to the client.
+    /// Counts a message pushed to the client.
     pub fn count_pushed(&self) {
         if let Some(native) = self.state.lock().native_mut() {
             native.messages_out += 1;
         }
     }
 
-    /// What can be told of it.
+    /// The description of the tunnel.
     pub fn known(&self) -> TunnelInfo {
         let state = self.state.lock();
         TunnelInfo {
@@ -98,12 +99,12 @@ impl EventQueue {
         }
     }
 
-    /// An attempt failed.
+    /// Stores the reason of a failed attempt.
     pub(super) fn note_error(&self, reason: &str) {
         self.state.lock().about.get_or_insert_default().last_error = Some(reason.into());
     }
 
-    /// An event was given up because of its age: why the last attempt failed, if one did, is still told behind that.
+    /// Stores why an event expired, together with the reason of the last failed attempt.
     pub(super) fn note_expired(&self, reason: &str) {
         let mut state = self.state.lock();
         let last_error = &mut state.about.get_or_insert_default().last_error;
@@ -125,15 +126,15 @@ impl State {
     }
 }
 
-/// Events as one request: its content type, its body and the trace that it belongs to.
+/// Events as one request: content type, body and trace.
 pub(super) struct EncodedEvents {
     pub(super) content_type: &'static str,
     pub(super) body: Bytes,
     pub(super) traceparent: String,
 }
 
-/// Tells the events of a native tunnel: as one, or as a batch; `id` makes the id of each.
-pub(super) fn tell(
+/// Encodes the events of a native tunnel as one event or a batch; `id` returns the id of each.
+pub(super) fn encode(
     event_queue: &EventQueue,
     events: &[Event],
     is_batch: bool,
@@ -159,7 +160,7 @@ fn tell_one(event_queue: &EventQueue, event: &Event, native: Option<&Native>, tr
         native.opened_unix + event.received.saturating_duration_since(native.opened.into_std())
     });
     let is_adopted = native.is_some_and(|native| native.is_adopted);
-    let told = event::Event {
+    let event = event::Event {
         id,
         tunnel: event_queue.tunnel,
         tenant: event_queue.tenant.id.as_str(),
@@ -169,7 +170,7 @@ fn tell_one(event_queue: &EventQueue, event: &Event, native: Option<&Native>, tr
         traceparent: &trace.parent(event.sequence),
         kind: kind(event, native),
     };
-    told.to_json()
+    event.to_json()
 }
 
 fn kind<'a>(event: &'a Event, native: Option<&'a Native>) -> event::Kind<'a> {
@@ -180,7 +181,7 @@ fn kind<'a>(event: &'a Event, native: Option<&'a Native>) -> event::Kind<'a> {
             subprotocol: subprotocol.as_deref(),
         },
         EventKind::Message(content) => event::Kind::Message(content),
-        // The first event is the connect, and this is the last.
+        // The connect event is the first one, and this is the last.
         EventKind::Close(reason) => {
             let counted = native.filter(|native| !native.is_adopted);
             event::Kind::Closed {

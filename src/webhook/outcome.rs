@@ -1,4 +1,4 @@
-//! What the end of an attempt means: for its event, for its business server, and in words for a person.
+//! Judges an attempt: the outcome for its event and its business server, with text for operators.
 
 use std::borrow::Cow;
 use std::io;
@@ -14,32 +14,32 @@ use crate::http_client::answer::End;
 use crate::http_client::error::AttemptError;
 use crate::protocol::text::printable;
 
-/// How much of an answer's body is shown in a log, in bytes.
+/// Bytes of a response body shown in a log.
 const SHOWN_BODY_BYTES: usize = 200;
 
-/// What was sent.
+/// The kind of request that was sent.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sent {
     pub(crate) is_native: bool,
     pub(crate) is_close: bool,
-    /// Whether several events were sent together.
+    /// Whether it is a batch of events.
     pub(crate) is_batch: bool,
 }
 
-/// An attempt, judged.
+/// The judgement of an attempt.
 #[derive(Debug, Eq, PartialEq)]
 pub(crate) struct Judgement {
     pub(crate) verdict: Verdict,
     pub(crate) health: Health,
-    /// Whether it counts towards the tenant's `max_attempts`: it was answered, if only with nonsense, or its time was over.
+    /// Whether it counts towards the tenant's `max_attempts`: it was answered, even invalidly, or timed out.
     pub(crate) counts: bool,
-    /// Whether the business server may have done what it was asked for all the same.
+    /// Whether the business server may have processed it all the same.
     pub(crate) is_unknown: bool,
-    /// Empty if all went well.
+    /// Empty on success.
     pub(crate) reason: Cow<'static, str>,
 }
 
-/// Judges an attempt. The status decides first; on 2xx the answer of a Wafer tunnel must be JSON with `code` 0.
+/// Judges an attempt. The status decides first; a 2xx response to a Wafer tunnel must be JSON with `code` 0.
 pub(crate) fn judge(result: &Result<Answer, AttemptError>, sent: Sent) -> Judgement {
     match result {
         Ok(answer) => judge_answer(answer, sent),
@@ -51,7 +51,7 @@ fn judge_answer(answer: &Answer, sent: Sent) -> Judgement {
     let status = answer.status;
     let health = match &answer.end {
         _ if status == StatusCode::SERVICE_UNAVAILABLE => Health::Down,
-        // What else goes wrong behind a status line says nothing about the server as a whole.
+        // Other defects after a status line say nothing about the server as a whole.
         End::Broken(AttemptError::Timeout { .. }) => Health::Down,
         _ => Health::Up,
     };
@@ -72,12 +72,12 @@ fn judge_answer(answer: &Answer, sent: Sent) -> Judgement {
     Judgement { verdict, health, counts, is_unknown: false, reason: reason.into() }
 }
 
-/// What it means to be answered as a proxy answers whose server is being replaced: a `close` can wait for that.
+/// The verdict for a status that a proxy sends while its server is replaced: a `close` can wait for the new one.
 fn refused(sent: Sent) -> Verdict {
     if sent.is_close { Verdict::Refused } else { Verdict::Final }
 }
 
-/// What is wrong with an answer that delivers all the same.
+/// Describes a defect in a response that delivers all the same.
 fn missing(code: u16, answer: &Answer) -> String {
     match &answer.end {
         End::Broken(error) => format!("answered {code}, but the rest is missing: {}", error.reason()),
@@ -89,7 +89,7 @@ fn answered(code: u16, answer: &Answer) -> String {
     format!("answered {code}{}", shown(&answer.body))
 }
 
-/// The beginning of an answer that refuses, for the log: the SDKs say there what they miss.
+/// The start of a response that refuses, for the log: SDKs put their reason there.
 fn shown(body: &[u8]) -> String {
     let text = String::from_utf8_lossy(&body[..body.len().min(SHOWN_BODY_BYTES)]);
     if text.is_empty() { String::new() } else { format!(": {}", printable(&text, SHOWN_BODY_BYTES)) }
@@ -113,7 +113,7 @@ fn judge_error(error: &AttemptError) -> Judgement {
     Judgement { verdict, health, counts, is_unknown: error.is_unknown_outcome(), reason: error.reason() }
 }
 
-/// Whether the gateway could not open a socket at all: no descriptors are left in this process or this system.
+/// Whether the gateway itself could not open a socket: no descriptors are left in the process or system.
 fn is_our_own(error: &io::Error) -> bool {
     let code = error.raw_os_error().map(Errno::from_raw_os_error);
     matches!(code, Some(Errno::MFILE | Errno::NFILE))

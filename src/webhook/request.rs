@@ -1,4 +1,4 @@
-//! An event as a signed request: Wafer's body or a CloudEvent, with the headers of Standard Webhooks beside it.
+//! An event as a signed request: Wafer's body or a CloudEvent, with Standard Webhooks headers.
 
 use bytes::Bytes;
 use hyper::header::CONTENT_TYPE;
@@ -21,13 +21,13 @@ const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
 
-/// One request: headers and body.
+/// A request: headers and body.
 pub(super) struct Signed {
     pub(super) headers: Headers,
     pub(super) body: Bytes,
 }
 
-/// The headers of a request; no list for those that are sent most.
+/// The headers of a request; an array for the most common kind.
 pub(super) enum Headers {
     Wafer([Header; 5]),
     Native([Header; 6]),
@@ -42,9 +42,9 @@ impl Headers {
     }
 }
 
-/// The id of an event: the same for every attempt, and never used for another event.
+/// The id of an event: the same for every attempt, and unique to the event.
 ///
-/// Each node that may have to send a tunnel's `close` gives it the same one.
+/// Every node that may send a tunnel's `close` computes the same id.
 pub(super) fn webhook_id(event_queue: &EventQueue, event: &Event) -> String {
     if matches!(event.kind, EventKind::Close(_)) {
         return format!("msg_{}_close", event_queue.tunnel);
@@ -52,8 +52,8 @@ pub(super) fn webhook_id(event_queue: &EventQueue, event: &Event) -> String {
     format!("msg_{}_{}", event_queue.tunnel, event.sequence)
 }
 
-/// Signs `event`, and those that travel with it, with its tenant's keys as they are now. Events that set out `together`, the first and the
-/// last one by their numbers, have an id of their own at every attempt.
+/// Signs a batch with its tenant's current keys. `together` holds the first and last number of a batch, for an id that
+/// stays the same at every attempt.
 pub(super) fn sign(
     event_queue: &EventQueue,
     event: &Event,
@@ -68,7 +68,7 @@ pub(super) fn sign(
     }
     let events: Vec<Event> = std::iter::once(event).chain(companions).cloned().collect();
     let native::EncodedEvents { content_type, body, traceparent } =
-        native::tell(event_queue, &events, together.is_some(), |event| webhook_id(event_queue, event));
+        native::encode(event_queue, &events, together.is_some(), |event| webhook_id(event_queue, event));
     let id = match together {
         Some((first, last)) => format!("msg_{}_{first}-{last}", event_queue.tunnel),
         None => webhook_id(event_queue, event),
@@ -77,7 +77,7 @@ pub(super) fn sign(
     Signed { headers: Headers::Native([a, b, c, d, e, (TRACEPARENT, ascii(traceparent))]), body }
 }
 
-/// Signs an event of a Wafer tunnel with `key` in its body, and with all keys beside it.
+/// Signs an event of a Wafer tunnel with `key` in the body, and with all keys in the headers.
 pub(super) fn sign_wafer(
     event_queue: &EventQueue,
     event: &Event,

@@ -1,7 +1,7 @@
-//! A Wafer webhook that is refused for its signature is sent again with the tenant's other keys, once each.
+//! Retries a Wafer webhook with the tenant's other keys, once each, after a refusal of its signature.
 //!
-//! While a key is being replaced, business server and gateway do not change at one moment. A webhook with a wrong signature was not
-//! handled, so that it can be sent again at once; the key that is taken signs from then on.
+//! During a key rotation business server and gateway do not switch at the same moment. A webhook with a wrong signature
+//! was not processed, so it can be sent again at once; the accepted key signs from then on.
 
 use std::time::Duration;
 
@@ -23,22 +23,22 @@ use crate::tenant::Settings;
 
 type Posted = Result<Answer, AttemptError>;
 
-/// An event that is about to be posted.
+/// An event about to be posted.
 pub(super) struct Outgoing<'a> {
     pub(super) event_queue: &'a EventQueue,
     pub(super) event: &'a Event,
-    /// Those that travel with it.
+    /// Further events of the batch.
     pub(super) companions: &'a [Event],
-    /// The first and last number of those that travel together, if they may.
+    /// The first and last number of the batch, if there is one.
     pub(super) together: Option<(u64, u64)>,
-    /// The time of day.
+    /// The local time.
     pub(super) unix_secs: u64,
-    /// How long each request may take.
+    /// The timeout of each request.
     pub(super) limit: Duration,
 }
 
 impl Outgoing<'_> {
-    /// What an answer is judged by.
+    /// The kind of request.
     pub(super) fn sent(&self) -> Sent {
         Sent {
             is_native: self.event_queue.is_native(),
@@ -47,7 +47,7 @@ impl Outgoing<'_> {
         }
     }
 
-    /// Posts the event, with those that travel with it, and gives the last word on it. Tells `on_refusal` of each answer before that.
+    /// Posts the event with its batch and returns the final result. Calls `on_refusal` for each earlier one.
     pub(super) async fn post(&self, client: &Client, on_refusal: impl Fn()) -> Posted {
         let settings = self.event_queue.tenant.settings();
         let signed_with = self.event_queue.tenant.signing_key(&settings, self.event_queue.key_fingerprint);
@@ -57,11 +57,11 @@ impl Outgoing<'_> {
             return first;
         }
         let others = settings.keys.iter().filter(|key| key.fingerprint() != signed_with.fingerprint());
-        // Boxed, since it hardly ever comes to this.
+        // Boxed, since it is rare.
         Box::pin(self.post_again(client, &settings, others, on_refusal)).await.unwrap_or(first)
     }
 
-    /// Posts it with one of `others` after the other, until one is not refused for its signature; none if all are.
+    /// Posts it with each of `others` until the signature is accepted; `None` if none is.
     async fn post_again(
         &self,
         client: &Client,

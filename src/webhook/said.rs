@@ -1,5 +1,5 @@
-//! What the body of a 2xx answer says. Servers put things around their JSON: a byte order mark, a notice of PHP, another encoding. It is
-//! read where it can mean one thing only.
+//! Parses the body of a 2xx response. Servers add noise to their JSON: a byte order mark, a PHP notice, another
+//! encoding. The body is accepted only if it has one possible meaning.
 
 use std::borrow::Cow;
 use std::io;
@@ -17,20 +17,20 @@ use crate::http_client::answer::MAX_BODY_BYTES;
 use crate::protocol::native::Action;
 use crate::protocol::wafer;
 
-/// What begins a body that is gzipped, whatever its head says. No text begins so.
+/// The start of a gzip body, whatever its headers say. No text starts with it.
 const GZIP: &[u8] = &[0x1f, 0x8b, 8];
 
-/// What stands in an answer that asks for something.
+/// Contained in every response with actions.
 const ACTIONS: &[u8] = b"actions";
 
-/// What a body says.
+/// The content of a body.
 #[derive(Debug, Eq, PartialEq)]
 enum Said<'a> {
-    /// Nothing that is for the gateway.
+    /// Nothing for the gateway.
     Nothing,
-    /// This, which is one JSON object: there is no other in it.
+    /// The only JSON object in the body.
     Object(Cow<'a, [u8]>),
-    /// Something, for all that can be seen; it cannot be read for this reason.
+    /// Possibly something, but unreadable for this reason.
     Unreadable(Cow<'static, str>),
 }
 
@@ -38,9 +38,9 @@ enum Said<'a> {
 ///
 /// # Errors
 ///
-/// If the answer cannot be read, in words.
+/// If the body cannot be parsed, with the reason.
 pub(super) fn is_accepted(answer: &Answer) -> Result<bool, String> {
-    // What nearly all say costs no second look.
+    // Fast path for the most common body.
     if wafer::is_accepted(&answer.body) {
         return Ok(true);
     }
@@ -51,14 +51,14 @@ pub(super) fn is_accepted(answer: &Answer) -> Result<bool, String> {
     }
 }
 
-/// What an answer asks for.
+/// The actions in a response.
 ///
 /// # Errors
 ///
-/// If that cannot be read, in words; then none of it is to be done.
+/// If they cannot be parsed, with the reason; none must be executed then.
 pub(super) fn actions(answer: &Answer) -> Result<Vec<Action>, String> {
     let body = answer.body.trim_ascii();
-    // Neither does an object in ASCII that never heard of actions.
+    // Fast path: an ASCII object without the word `actions`.
     let is_silent = matches!(body, [] | [b'{', 1..=0xff, ..]) && !contains(body, ACTIONS);
     if is_silent && matches!(answer.end, End::Whole) {
         return Ok(vec![]);
@@ -89,7 +89,7 @@ fn said(answer: &Answer) -> Said<'_> {
         Ok(text) => text,
         Err(reason) => return Said::Unreadable(missing.map_or(reason.into(), Cow::Owned)),
     };
-    // What is missing may hold another object, but not behind a whole one that began the body.
+    // The missing part may hold another object, unless a whole one starts the body.
     match only_object(&text) {
         Ok(Some((start, end))) if !is_cut || start == 0 => Said::Object(match text {
             Cow::Borrowed(text) => Cow::Borrowed(&text[start..end]),
@@ -104,11 +104,11 @@ fn said(answer: &Answer) -> Said<'_> {
     }
 }
 
-/// The body as it was before it was coded, and a little more than may be read of one that is too long.
+/// The decoded body, limited to a little more than the maximum.
 fn decode(coding: Coding, body: &[u8]) -> Result<Cow<'_, [u8]>, &'static str> {
     let unpacked = match coding {
         _ if body.starts_with(GZIP) => unpack(GzDecoder::new(body)),
-        // What says that it is coded and is plain all the same has met a proxy that unpacked it.
+        // A proxy may have decoded the body without updating the header.
         _ if body.is_empty() || body.trim_ascii().starts_with(b"{") => return Ok(Cow::Borrowed(body)),
         Coding::None | Coding::Gzip => return Ok(Cow::Borrowed(body)),
         Coding::Deflate => unpack(ZlibDecoder::new(body)).or_else(|_| unpack(DeflateDecoder::new(body))),
@@ -123,7 +123,8 @@ fn unpack(packed: impl Read) -> io::Result<Vec<u8>> {
     Ok(plain)
 }
 
-/// The body without byte order marks and white space around it, in UTF-8 if it is in UTF-16. Another encoding that has ASCII in it stays.
+/// The body without byte order mark and white space, converted from UTF-16 to UTF-8. Other encodings that contain ASCII
+/// stay as they are.
 fn as_utf8(body: &[u8]) -> Result<Cow<'_, [u8]>, &'static str> {
     let (unit, body): (fn([u8; 2]) -> u16, _) = match *body {
         [0xff, 0xfe, ref body @ ..] => (u16::from_le_bytes, body),
@@ -148,7 +149,7 @@ fn as_utf8(body: &[u8]) -> Result<Cow<'_, [u8]>, &'static str> {
     }
 }
 
-/// Where the JSON object in `text` begins and ends, if there is just one, whatever stands around it.
+/// Start and end of the JSON object in `text`, if there is exactly one.
 fn only_object(text: &[u8]) -> Result<Option<(usize, usize)>, Cow<'static, str>> {
     if !text.starts_with(b"{") && serde_json::from_slice::<IgnoredAny>(text).is_ok() {
         return if text.is_empty() { Ok(None) } else { Err("it is JSON, but no object".into()) };
@@ -157,7 +158,7 @@ fn only_object(text: &[u8]) -> Result<Option<(usize, usize)>, Cow<'static, str>>
     let mut at = 0;
     while let Some(start) = text[at..].iter().position(|byte| *byte == b'{').map(|offset| at + offset) {
         at = start + 1;
-        // Other braces are no JSON: style sheets and dumps have them.
+        // Other braces are not JSON, as in style sheets and dumps.
         if !matches!(text[at..].trim_ascii_start().first(), Some(b'"' | b'}')) {
             continue;
         }
@@ -174,7 +175,7 @@ fn only_object(text: &[u8]) -> Result<Option<(usize, usize)>, Cow<'static, str>>
     Ok(found)
 }
 
-/// Whether a text that is no JSON object seems to ask for actions: it names them before a colon, in whatever quotes.
+/// Whether a text that is not a JSON object seems to contain actions: the word in any quotes before a colon.
 fn asks(text: &[u8]) -> bool {
     text.windows(ACTIONS.len()).enumerate().any(|(at, window)| {
         let behind = &text[at + ACTIONS.len()..];

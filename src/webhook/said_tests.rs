@@ -1,4 +1,4 @@
-//! Bodies as servers really send them.
+//! Response bodies of real servers.
 
 use std::io::Write;
 use std::time::Duration;

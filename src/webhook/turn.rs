@@ -1,4 +1,5 @@
-//! Turns at an endpoint: as many at a time as its allowance says, none while its breaker is open, given in the order of asking.
+//! Turns at an endpoint: as many at a time as its allowance permits, none while its breaker is open, in order of
+//! arrival.
 
 use std::sync::Arc;
 
@@ -19,38 +20,38 @@ use crate::delivery::Strain;
 use crate::http_client::flights::Flight;
 use crate::id::TunnelId;
 
-/// The right to make one attempt. However it goes, also by a panic, the next one has its turn then, and a breaker that waits for the
-/// outcome of a probe hears of one.
+/// The right to one attempt. It is released on drop, even after a panic, and the breaker then gets the outcome of a
+/// probe.
 #[derive(Debug)]
 pub(super) struct Turn {
     endpoint: Arc<Endpoint>,
     is_over: bool,
 }
 
-/// What an attempt holds: its turn, one of the requests that its server may have in flight, and one of those that its tenant may.
+/// The permits of an attempt: a turn, a slot of its server and a slot of its tenant.
 pub(super) struct Permits<'a> {
     turn: Turn,
     server: SemaphorePermit<'a>,
     flight: Flight,
 }
 
-/// How an attempt ended, for those that come after it.
+/// How an attempt ended.
 pub(super) struct End<'a> {
     pub(super) health: Health,
     pub(super) strain: Strain,
     pub(super) tunnel: TunnelId,
-    /// Why it failed, if it did, in words for a person.
+    /// The reason of a failure, as text for operators.
     pub(super) reason: &'a str,
 }
 
-/// What an endpoint does about those that wait.
+/// What to do about waiting attempts.
 enum Next {
     Call(oneshot::Sender<Turn>),
     WaitUntil(Instant),
     Nothing,
 }
 
-/// Waits for a turn, one that is `late` behind the others; none if that did not come before `deadline`.
+/// Waits for a turn, a `late` tunnel behind the others; `None` if `deadline` passes first.
 pub(super) async fn admit(endpoint: &Arc<Endpoint>, is_late: bool, deadline: Instant) -> Option<Permits<'_>> {
     let turn = match endpoint.ask(is_late) {
         Ok(turn) => turn,
@@ -64,7 +65,7 @@ pub(super) async fn admit(endpoint: &Arc<Endpoint>, is_late: bool, deadline: Ins
 }
 
 impl Endpoint {
-    /// A turn at once, or the call for one.
+    /// A turn at once, or a receiver for one.
     fn ask(self: &Arc<Self>, is_late: bool) -> Result<Turn, oneshot::Receiver<Turn>> {
         let mut gate = self.gate.lock();
         if gate.line.is_empty() && matches!(gate.admit(Instant::now()), Admission::Go) {
@@ -78,12 +79,12 @@ impl Endpoint {
         Err(called)
     }
 
-    /// Calls as many of those that wait as may come.
+    /// Grants free turns to waiting attempts.
     fn call(self: &Arc<Self>) {
         loop {
             let next = self.gate.lock().next(Instant::now());
             match next {
-                // One that has gone just now gives its turn back at once.
+                // A waiter that has just gone releases its turn at once.
                 Next::Call(call) => drop(call.send(Turn { endpoint: Arc::clone(self), is_over: false })),
                 Next::WaitUntil(at) => return self.set_alarm(at),
                 Next::Nothing => return,
@@ -91,14 +92,14 @@ impl Endpoint {
         }
     }
 
-    /// Waits until one more request may be in flight at its server, and then until its tenant may have one more.
+    /// Waits for a slot of the server and then for one of the tenant.
     async fn server_permits(&self, is_late: bool) -> Option<(SemaphorePermit<'_>, Flight)> {
         let _turn = self.server_turn.lock().await;
         let permit = self.server.permits.acquire().await.ok()?;
         Some((permit, self.server.flights.wait(&self.server.tenant, is_late).await?))
     }
 
-    /// Calls again at this time. Without a runtime nothing waits any more.
+    /// Calls again at this time. Without a runtime no attempt waits any more.
     fn set_alarm(self: &Arc<Self>, at: Instant) {
         let Ok(runtime) = Handle::try_current() else { return };
         {
@@ -120,7 +121,7 @@ impl Endpoint {
 }
 
 impl Server {
-    /// One more request at once, if there may be one.
+    /// Takes both slots, if they are free.
     fn take(&self) -> Option<(SemaphorePermit<'_>, Flight)> {
         let permit = self.permits.try_acquire().ok()?;
         Some((permit, self.flights.take(&self.tenant)?))
@@ -128,7 +129,7 @@ impl Server {
 }
 
 impl Gate {
-    /// Whether one more may be in flight.
+    /// Whether another request may be in flight.
     fn admit(&mut self, now: Instant) -> Admission {
         match self.in_flight < self.allowance.limit() {
             true => self.breaker.admit(now.into_std()),
@@ -155,10 +156,10 @@ impl Gate {
 }
 
 impl Permits<'_> {
-    /// The attempt has ended so.
+    /// Reports the end of the attempt and releases its permits.
     pub(super) fn end(self, end: &End<'_>) {
         let Self { mut turn, server, flight } = self;
-        // Whoever has the next turn needs them.
+        // The next turn needs them.
         drop((server, flight));
         turn.end(end);
     }
@@ -184,11 +185,11 @@ impl Turn {
         let (tenant, url) = (&self.endpoint.server.tenant, &self.endpoint.url);
         match (was_open, is_open) {
             (false, true) => {
-                tracing::warn!(tenant.id = %tenant, %url, reason, "business server does not answer: its events wait for one probe at a time");
+                tracing::warn!(tenant.id = %tenant, %url, reason, "business server is down: one probe at a time until it responds");
             }
-            (true, false) => tracing::info!(tenant.id = %tenant, %url, "business server answers again"),
+            (true, false) => tracing::info!(tenant.id = %tenant, %url, "business server responds again"),
             _ if is_halved => {
-                tracing::info!(tenant.id = %tenant, %url, limit, reason, "business server has enough to do: fewer requests at a time");
+                tracing::info!(tenant.id = %tenant, %url, limit, reason, "business server is overloaded: fewer requests at a time");
             }
             _ => {}
         }
@@ -202,7 +203,7 @@ impl Turn {
 }
 
 impl Drop for Turn {
-    /// An attempt of which nothing is known: it was not made, or broke off.
+    /// An attempt without an outcome: it was not made, or was cancelled.
     fn drop(&mut self) {
         if !self.is_over {
             self.endpoint.gate.lock().breaker.record(Health::Unknown, Instant::now().into_std());
@@ -343,7 +344,7 @@ mod tests {
         assert!(ends.keys().next().is_some_and(|first| *first >= 1_000));
     }
 
-    /// A URL with many requests that wait for the server's permits does not keep another one from its own.
+    /// A URL with many requests waiting for the server's permits does not block another URL.
     #[tokio::test(start_paused = true)]
     async fn the_urls_of_a_server_take_turns() {
         let endpoints = Endpoints::new(2, Duration::from_secs(10), Flights::unbounded());

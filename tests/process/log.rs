@@ -29,7 +29,7 @@ fn a_business_server_that_does_not_answer_is_named_with_the_reason() {
         })
         .collect();
 
-    let line = gateway.logged("business server does not answer");
+    let line = gateway.logged("business server is down");
     assert!(line.contains(&format!("http://{authority}/tunnel")), "{line}");
     assert!(line.contains("connection refused"), "{line}");
     drop(clients);

@@ -25,7 +25,7 @@ const GIVEN_UP: &str = "event given up";
 const FAILED: &str = "webhook failed, retrying";
 
 /// The words of the line about an answer whose actions cannot be read.
-const UNREADABLE: &str = "the actions in an answer cannot be read, none is done";
+const UNREADABLE: &str = "invalid actions in webhook response, ignored";
 
 /// Lines with their words.
 type Lines = Mutex<Vec<(&'static str, GivenUp)>>;
