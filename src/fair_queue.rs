@@ -1,25 +1,25 @@
-//! A queue of many flows that are served in turn: however much one has put in, the next item of another waits for one of its items.
+//! A queue that serves its flows round robin: a long flow delays the next item of another by one item only.
 
 use std::collections::HashMap;
 use std::collections::VecDeque;
 use std::hash::Hash;
 
-/// What is done with the item whose turn it is.
+/// What to do with the item whose turn it is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Choice {
-    /// It is taken out.
+    /// Remove and serve it.
     Serve,
-    /// It waits, and the next flow has its turn.
+    /// Keep it, and offer the next flow's item.
     PassOver,
-    /// It waits, and so do all others: nothing overtakes it.
+    /// Keep it and stop: no item overtakes it.
     Stop,
 }
 
-/// Items of flows, round robin. Within a flow they keep their order.
+/// Items by flow, served round robin; in order within a flow.
 #[derive(Debug)]
 pub struct FairQueue<K, T> {
     lines: HashMap<K, VecDeque<T>>,
-    /// The flows that have an item, in the order of their turns.
+    /// Non-empty flows in the order of their turns.
     turns: VecDeque<K>,
 }
 
@@ -30,7 +30,7 @@ impl<K, T> Default for FairQueue<K, T> {
 }
 
 impl<K: Clone + Eq + Hash, T> FairQueue<K, T> {
-    /// Puts an item at the end of its flow.
+    /// Appends an item to its flow.
     pub fn push(&mut self, flow: K, item: T) {
         let line = self.lines.entry(flow.clone()).or_default();
         if line.is_empty() {
@@ -39,7 +39,7 @@ impl<K: Clone + Eq + Hash, T> FairQueue<K, T> {
         line.push_back(item);
     }
 
-    /// Takes out the first item that `choose` serves, each flow being asked once.
+    /// Removes the first item that `choose` serves; offers one item of each flow.
     pub fn pop(&mut self, mut choose: impl FnMut(&K, &T) -> Choice) -> Option<(K, T)> {
         for _ in 0..self.turns.len() {
             let flow = self.turns.pop_front()?;
@@ -64,7 +64,7 @@ impl<K: Clone + Eq + Hash, T> FairQueue<K, T> {
         None
     }
 
-    /// Whether nothing waits.
+    /// Whether no item waits.
     pub fn is_empty(&self) -> bool {
         self.turns.is_empty()
     }
@@ -125,7 +125,7 @@ mod tests {
     }
 
     proptest! {
-        /// Between two items of one flow that waits, no other flow is served more than once.
+        /// Between two items of a waiting flow, no other flow is served more than once.
         #[test]
         fn no_flow_is_served_twice_while_another_waits(items in prop::collection::vec(0u8..5, 1..100)) {
             let mut queue = FairQueue::default();

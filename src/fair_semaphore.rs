@@ -1,4 +1,4 @@
-//! A semaphore that flows share: those that wait get permits in turn, and none holds more than what is left.
+//! A semaphore shared by flows: waiters get permits in turn, and no flow holds more than what is left.
 
 use std::hash::Hash;
 use std::sync::Arc;
@@ -10,10 +10,10 @@ use crate::fair_queue::Choice;
 use crate::fair_queue::FairQueue;
 use crate::share::Shares;
 
-/// One permit takes such a part of the room at most: else a large one would wait until no other is held.
+/// A permit takes at most this part of the room; a larger one would wait until no other is held.
 const PARTS: u64 = 4;
 
-/// Gives permits to flows in turn. Cheap to clone.
+/// Grants permits to flows in turn. Cheap to clone.
 #[derive(Debug)]
 pub struct FairSemaphore<K: Clone + Eq + Hash>(Arc<Mutex<State<K>>>);
 
@@ -29,7 +29,7 @@ struct Waiting<K: Clone + Eq + Hash> {
     go: oneshot::Sender<FairPermit<K>>,
 }
 
-/// A part of the room of a [`FairSemaphore`]; dropping it gives it to those that wait.
+/// A part of the room of a [`FairSemaphore`]; dropping it grants it to waiters.
 #[derive(Debug)]
 #[must_use]
 pub struct FairPermit<K: Clone + Eq + Hash> {
@@ -45,12 +45,12 @@ impl<K: Clone + Eq + Hash> Clone for FairSemaphore<K> {
 }
 
 impl<K: Clone + Eq + Hash> FairSemaphore<K> {
-    /// A semaphore with room for `size`, of which nothing is taken.
+    /// A semaphore with room for `size`.
     pub fn of(size: u64) -> Self {
         Self(Arc::new(Mutex::new(State { held: Shares::of(size), waiting: FairQueue::default() })))
     }
 
-    /// Waits until there is room for `amount` more of `flow`; what is larger than a quarter of the room counts as a quarter.
+    /// Waits for room for `amount` of `flow`; more than a quarter of the room counts as a quarter.
     pub async fn acquire(&self, flow: K, amount: u64) -> FairPermit<K> {
         let goes = {
             let mut state = self.0.lock();
@@ -66,13 +66,13 @@ impl<K: Clone + Eq + Hash> FairSemaphore<K> {
         goes.await.expect("its sender lives in the state that is held here until it is sent")
     }
 
-    /// Whether nothing is held, and nothing waits.
+    /// Whether nothing is held or waiting.
     pub fn is_idle(&self) -> bool {
         let state = self.0.lock();
         state.held.held() == 0 && state.waiting.is_empty()
     }
 
-    /// Gives permits to those that there is room for, in turn. A flow that finds none although it holds nothing is not overtaken.
+    /// Grants permits to waiters, in turn. A flow that holds nothing and finds no room is not overtaken.
     fn grant(&self, state: &mut State<K>) {
         let State { held, waiting } = state;
         loop {
@@ -90,11 +90,11 @@ impl<K: Clone + Eq + Hash> FairSemaphore<K> {
             });
             let Some((flow, Waiting { amount, go })) = next else { return };
             if !is_taken {
-                // It has given up.
+                // The waiter is gone.
                 continue;
             }
             if let Err(mut unwanted) = go.send(FairPermit { semaphore: Some(self.clone()), flow, amount }) {
-                // It has given up at this moment. The state is locked here.
+                // The waiter has gone just now. Cleared, since its drop would lock the state, which is locked here.
                 unwanted.semaphore = None;
                 held.give(&unwanted.flow, amount);
             }
@@ -194,7 +194,7 @@ mod tests {
         assert!((&mut last).now_or_never().is_none());
 
         drop(inside);
-        // It has got a permit, and is dropped before it knows.
+        // It has a permit, and is dropped before it is polled.
         drop(last);
 
         assert!(semaphore.is_idle());

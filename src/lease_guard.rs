@@ -1,7 +1,7 @@
-//! Whether this node may still speak for its tunnels.
+//! Whether this node may still act for its tunnels.
 //!
-//! A process that was stopped for long may have been declared dead meanwhile, and others speak for its tunnels then: so it asks first.
-//! It asks between its last wait and each socket that it speaks on: what happened while it waited it cannot know otherwise.
+//! A node that was paused for long may have been declared dead, and others then own its tunnels. So the guard is
+//! checked between the last await and each write to a socket.
 
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
@@ -13,28 +13,29 @@ use tokio::time::Instant;
 use crate::clock::millis;
 use crate::clock::suspended;
 
-/// So many low bits of the state say until when it is open, in milliseconds: 34 years. The rest says which life it is.
+/// The low bits of the state hold the end of the lease in milliseconds, up to 34 years; the high bits hold the
+/// incarnation.
 const TIME_BITS: u32 = 40;
-/// Open for ever.
+/// A lease without end.
 const ALWAYS_MS: u64 = (1 << TIME_BITS) - 1;
 
-/// Opened for a while by each sign of life from the engine; closed when the last one is too old.
+/// The local copy of the lease: extended by each renewal, expired after the last one runs out.
 #[derive(Debug)]
 pub struct LeaseGuard {
     start: Instant,
     suspended_before: Duration,
-    /// Life and time in one: nobody sees a new life through the lease guard that was opened for the old one.
+    /// Incarnation and time in one, so that the time of an old incarnation never applies to a new one.
     state: AtomicU64,
     changed: Notify,
 }
 
 impl LeaseGuard {
-    /// One that is always open: there is nobody who could take over.
+    /// A guard that is always valid, for a node without others.
     pub fn forever() -> Self {
         Self::until(ALWAYS_MS)
     }
 
-    /// One that is closed until it is opened.
+    /// A guard that is invalid until it is extended.
     pub fn expired_already() -> Self {
         Self::until(0)
     }
@@ -48,28 +49,28 @@ impl LeaseGuard {
         }
     }
 
-    /// Which of this node's lives it is: tunnels of an earlier one are others' now.
+    /// The current incarnation; tunnels of earlier ones belong to other nodes.
     pub fn incarnation(&self) -> u32 {
         incarnation(self.state.load(Ordering::Acquire))
     }
 
-    /// Time since the lease guard was made. It goes on while the process is stopped, and while the machine is suspended.
+    /// Time since the guard was made. It counts while the process is paused or the machine suspended.
     pub fn now(&self) -> Duration {
         self.start.elapsed() + suspended().saturating_sub(self.suspended_before)
     }
 
-    /// Whether this node may act without asking.
+    /// Whether the lease is valid.
     pub fn is_valid(&self) -> bool {
         self.is_valid_in(self.state.load(Ordering::Acquire))
     }
 
-    /// Whether this node may act for what belongs to its `incarnation`, without asking. To be asked between the last wait and a socket.
+    /// Whether `incarnation` holds a valid lease. Checked between the last await and a socket.
     pub fn is_valid_for(&self, incarnation: u32) -> bool {
         let state = self.state.load(Ordering::Acquire);
         self::incarnation(state) == incarnation && self.is_valid_in(state)
     }
 
-    /// Waits until this node may act.
+    /// Waits for a valid lease.
     pub async fn valid(&self) {
         loop {
             let changed = self.changed.notified();
@@ -80,13 +81,13 @@ impl LeaseGuard {
         }
     }
 
-    /// Waits until this node may act, and says whether what belongs to its `incarnation` is still its own.
+    /// Waits for a valid lease; true if it belongs to `incarnation`.
     pub async fn valid_for(&self, incarnation: u32) -> bool {
         self.valid().await;
         self.incarnation() == incarnation
     }
 
-    /// Waits until its `incarnation` is over.
+    /// Waits until `incarnation` is over.
     pub async fn expired(&self, incarnation: u32) {
         loop {
             let changed = self.changed.notified();
@@ -97,7 +98,7 @@ impl LeaseGuard {
         }
     }
 
-    /// Waits until this node may act, and does `work` then: again, if it could not speak any more when that was done.
+    /// Waits for a valid lease and runs `work`; repeats it if the lease has expired meanwhile.
     pub async fn while_valid<T, F: Future<Output = T>>(&self, work: impl Fn() -> F) -> T {
         loop {
             self.valid().await;
@@ -109,7 +110,8 @@ impl LeaseGuard {
         }
     }
 
-    /// It may act until `at`, as [`now`](Self::now) counts, if not longer already; unless its `incarnation` is over.
+    /// Extends the lease of `incarnation` to `at`, as [`now`](Self::now) counts; never shortens it. No effect for
+    /// another incarnation.
     pub fn extend(&self, incarnation: u32, at: Duration) {
         let at_ms = millis(at).min(ALWAYS_MS - 1);
         let opened = self.state.fetch_update(Ordering::AcqRel, Ordering::Acquire, |state| {
@@ -120,9 +122,9 @@ impl LeaseGuard {
         }
     }
 
-    /// The node has been declared dead: it is closed at once, and a new life begins when it is opened again.
+    /// Ends the lease and its incarnation: this node was declared dead. The next extension starts the next incarnation.
     pub fn expire(&self) {
-        // The closure always gives a value.
+        // The closure always returns a value.
         let _ = self.state.fetch_update(Ordering::AcqRel, Ordering::Acquire, |state| {
             Some(u64::from(incarnation(state).wrapping_add(1) & (u32::MAX >> (TIME_BITS - 32))) << TIME_BITS)
         });
@@ -188,7 +190,7 @@ mod tests {
         assert_eq!(lease_guard.incarnation(), 1);
         assert!(!lease_guard.is_valid(), "it has not been opened for this life");
 
-        // A sign of life that was asked for in the life before comes late.
+        // A renewal of the earlier incarnation comes late.
         lease_guard.extend(0, lease_guard.now() + LEASE);
         assert!(!lease_guard.is_valid());
         lease_guard.extend(1, lease_guard.now() + LEASE);
@@ -204,7 +206,7 @@ mod tests {
         let done = lease_guard.while_valid(|| async {
             times.set(times.get() + 1);
             if times.get() == 1 {
-                // Stopped for long, declared dead, and alive again.
+                // Paused, declared dead, and alive again.
                 tokio::time::advance(2 * LEASE).await;
                 lease_guard.expire();
                 lease_guard.extend(1, lease_guard.now() + LEASE);

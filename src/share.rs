@@ -1,7 +1,7 @@
-//! A pot that many take from: none may hold more than what is left, so that whoever comes next finds something.
+//! A pot with a dynamic threshold: no taker may hold more than what is left, so that newcomers find something.
 //!
-//! This is the dynamic threshold of shared-memory switches (Choudhury and Hahne, 1998): one taker alone gets half of the pot, and whoever
-//! comes next half of what is left, however greedy those are that came before; takers that give back and take again come to equal parts.
+//! The algorithm is that of shared-memory switches (Choudhury and Hahne, 1998): a single taker gets half of the pot and
+//! the next one half of the rest; takers that return and take again converge to equal shares.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -18,12 +18,12 @@ pub struct Shares<K> {
 }
 
 impl<K: Clone + Eq + Hash> Shares<K> {
-    /// A pot from which nothing is taken.
+    /// A full pot.
     pub fn of(size: u64) -> Self {
         Self { size, held: 0, by: HashMap::new() }
     }
 
-    /// Takes `amount` for `taker`, unless it would hold more than what is left then.
+    /// Takes `amount` for `taker`, unless it would then hold more than what is left.
     #[must_use]
     pub fn take(&mut self, taker: &K, amount: u64) -> bool {
         let fits = self.fits(taker, amount);
@@ -33,13 +33,13 @@ impl<K: Clone + Eq + Hash> Shares<K> {
         fits
     }
 
-    /// Whether `taker` would hold no more than what is left, if it took `amount`.
+    /// Whether `taker` would hold no more than what is left after taking `amount`.
     pub fn fits(&self, taker: &K, amount: u64) -> bool {
         let holds = self.holds(taker).saturating_add(amount);
         holds <= self.size.saturating_sub(self.held.saturating_add(amount))
     }
 
-    /// Takes `amount` for `taker`, whatever is left.
+    /// Takes `amount` for `taker` without a limit.
     pub fn add(&mut self, taker: &K, amount: u64) {
         if amount > 0 {
             self.held += amount;
@@ -47,7 +47,7 @@ impl<K: Clone + Eq + Hash> Shares<K> {
         }
     }
 
-    /// Puts `amount` back, which `taker` has taken.
+    /// Returns `amount` that `taker` holds.
     pub fn give(&mut self, taker: &K, amount: u64) {
         let Some(holds) = self.by.get_mut(taker) else { return };
         let amount = amount.min(*holds);
@@ -58,44 +58,44 @@ impl<K: Clone + Eq + Hash> Shares<K> {
         self.held -= amount;
     }
 
-    /// The pot is of this size from now on. What is taken beyond it stays so until it is given back.
+    /// Changes the size of the pot. Holdings above it stay until they are returned.
     pub fn resize(&mut self, size: u64) {
         self.size = size;
     }
 
-    /// How much `taker` holds.
+    /// The amount that `taker` holds.
     pub fn holds(&self, taker: &K) -> u64 {
         self.by.get(taker).copied().unwrap_or_default()
     }
 
-    /// How much there is for all.
+    /// The size of the pot.
     pub fn size(&self) -> u64 {
         self.size
     }
 
-    /// How much all hold.
+    /// The amount that all takers hold.
     pub fn held(&self) -> u64 {
         self.held
     }
 }
 
-/// [`Shares`] that are given back by themselves.
+/// [`Shares`] that are returned on drop.
 #[derive(Debug)]
 pub struct Pot<K: Clone + Eq + Hash>(Arc<Mutex<Shares<K>>>);
 
 impl<K: Clone + Eq + Hash> Pot<K> {
-    /// A pot from which nothing is taken.
+    /// A full pot.
     pub fn of(size: u64) -> Self {
         Self(Arc::new(Mutex::new(Shares::of(size))))
     }
 
-    /// A share of nothing so far, for `taker`.
+    /// An empty share of `taker`.
     pub fn share(&self, taker: K) -> Share<K> {
         Share { pot: Arc::clone(&self.0), taker, amount: 0 }
     }
 }
 
-/// What one taker has from a [`Pot`]; dropping it gives it back.
+/// The share of one taker in a [`Pot`]; returned on drop.
 #[derive(Debug)]
 pub struct Share<K: Clone + Eq + Hash> {
     pot: Arc<Mutex<Shares<K>>>,
@@ -104,7 +104,7 @@ pub struct Share<K: Clone + Eq + Hash> {
 }
 
 impl<K: Clone + Eq + Hash> Share<K> {
-    /// Takes more until it is `amount` in all; false if that is more than there is for this taker, which changes nothing.
+    /// Grows the share to `amount`; false, without effect, if the pot does not allow it.
     #[must_use]
     pub fn grow_to(&mut self, amount: u64) -> bool {
         let more = amount.saturating_sub(self.amount);
@@ -172,7 +172,7 @@ mod tests {
     }
 
     proptest! {
-        /// However much five greedy ones take: a newcomer finds something.
+        /// A newcomer always gets something, whatever five greedy takers hold.
         #[test]
         fn there_is_always_something_for_a_newcomer(wishes in prop::collection::vec((0u8..5, 0u64..200, any::<bool>()), 0..200)) {
             let mut shares = Shares::of(1_000);

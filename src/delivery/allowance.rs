@@ -1,87 +1,87 @@
-//! How many requests may be in flight towards one receive URL: as many as its server can do, found by trying.
+//! Adaptive limit of requests in flight to one receive URL, found by probing what its server can handle.
 
 use std::time::Duration;
 use std::time::Instant;
 
 use crate::id::TunnelId;
 
-/// Where it begins.
+/// The initial limit.
 const START: usize = 8;
 
-/// After more have not helped, they are tried again after so many rounds of answers at most.
+/// Rounds between attempts to grow, at most, after growth has not helped.
 const LONGEST_PATIENCE: usize = 16;
 
-/// Below this, one more is tried whatever the answers take; and answers that take long make it no smaller.
+/// Below this limit growth is always tried, and slow responses do not reduce it.
 const FEW: usize = START / 2;
 
-/// Fewer answers than these make no round.
+/// The minimum number of responses in a round.
 const SHORTEST_ROUND: usize = 4;
 
-/// Fewer attempts than these say nothing about a share of them.
+/// The minimum number of attempts for a share of troubles.
 const FEWEST_ATTEMPTS: u32 = 4;
 
-/// Troubles that are rarer than this say nothing about what a server can do: among very many requests some hang, or are refused.
+/// Rarer troubles say nothing about capacity: among very many requests some hang or are refused.
 const RARE: f64 = 1.0 / 16.0;
 
-/// Over about so many attempts it is found how rare they are.
+/// Window of attempts over which that share is measured.
 const RECENT: u32 = 64;
 
-/// What the end of an attempt says about how much its server can do.
+/// What the end of an attempt says about the server's capacity.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Strain {
-    /// None: it answered after this time.
+    /// No strain: it responded after this time.
     Answered(Duration),
-    /// It said 503.
+    /// It responded with 503.
     Refused,
-    /// It did not answer in time.
+    /// It timed out.
     TimedOut,
-    /// Nothing.
+    /// Unknown.
     Unknown,
 }
 
 /// An attempt that has ended.
 #[derive(Clone, Copy, Debug)]
 pub struct Ended {
-    /// How.
+    /// How it ended.
     pub strain: Strain,
-    /// Which tunnel's it was.
+    /// Its tunnel.
     pub tunnel: TunnelId,
-    /// How many were in flight until then, itself included.
+    /// Requests in flight until then, itself included.
     pub in_flight: usize,
-    /// Whether more would have been in flight if that had been allowed.
+    /// Whether more requests were waiting for the limit.
     pub is_wanted: bool,
 }
 
-/// How many requests may be in flight: from 1 to a cap, and only as many as are wanted.
+/// The limit of requests in flight: from 1 to a cap, and no more than needed.
 ///
-/// While answers come fast it grows with each of them until the first sign of strain, and by one a round after that. While they come
-/// slowly, a round with more must bring more of them a second, or it is taken back: then the server's own queue only grows. Timeouts and
-/// 503s of several tunnels halve it, unless they are rare.
+/// While responses are fast it grows with each of them until the first strain, then by one per round. While they are
+/// slow, growth must raise the rate of responses, or it is undone: it would only lengthen the server's queue. Timeouts
+/// and 503s of several tunnels halve it, unless they are rare.
 #[derive(Debug)]
 pub struct Allowance {
     limit: usize,
     cap: usize,
-    /// How long an attempt may take.
+    /// The timeout of an attempt.
     timeout: Duration,
-    /// Up to here it grows with each answer, if they come fast.
+    /// Up to here it grows with each fast response.
     good: usize,
-    /// Up to here it does so even if they come slowly: so many have worked.
+    /// Up to here it grows even with slow responses, since it has worked before.
     trusted: usize,
     round: Round,
-    /// What the limit was before it grew, and how many answers came in a second then.
+    /// The limit before the last growth, and the rate of responses per second then.
     before: Option<(usize, f64)>,
-    /// How many rounds it waits until more are tried again.
+    /// Rounds between attempts to grow, and those still to wait.
     patience: usize,
     rest: usize,
-    /// When it was halved last.
+    /// When it was last halved.
     halved: Option<Instant>,
     troubles: Troubles,
-    /// Which part of the recent attempts had trouble, and of how many that is known.
+    /// The share of recent attempts with trouble, and their number.
     share: f64,
     recent: u32,
 }
 
-/// Answers since the limit was changed, or looked at.
+/// Responses since the last evaluation of the limit.
 #[derive(Debug, Default)]
 struct Round {
     since: Option<Instant>,
@@ -89,20 +89,20 @@ struct Round {
     slowest: Duration,
 }
 
-/// What went wrong within one attempt's time.
+/// Troubles within one timeout.
 #[derive(Debug, Default)]
 struct Troubles {
     since: Option<Instant>,
     attempts: u32,
     failed: u32,
-    /// The first tunnel of them.
+    /// The first tunnel with trouble.
     tunnel: Option<TunnelId>,
-    /// Whether another one is among them.
+    /// Whether another tunnel has trouble too.
     is_of_several: bool,
 }
 
 impl Allowance {
-    /// Eight at first, at most `cap`, of attempts that take at most `timeout`.
+    /// Starts with eight, at most `cap`, for attempts of at most `timeout`.
     pub fn new(cap: usize, timeout: Duration) -> Self {
         let cap = cap.max(1);
         Self {
@@ -122,12 +122,12 @@ impl Allowance {
         }
     }
 
-    /// How many may be in flight at present.
+    /// The current limit.
     pub fn limit(&self) -> usize {
         self.limit
     }
 
-    /// The server was left alone for a while: it gets 1, then 2, 4 and so on.
+    /// Restarts after a pause: 1, then 2, 4 and so on.
     pub fn restart(&mut self) {
         self.good = self.cap;
         self.trusted = self.before.map_or(self.limit / 2, |(before, _)| before).max(1);
@@ -135,7 +135,7 @@ impl Allowance {
         self.rest = 0;
     }
 
-    /// Takes how an attempt ended; says whether the limit has been halved.
+    /// Takes the end of an attempt; true if the limit has been halved.
     pub fn handle(&mut self, ended: &Ended, now: Instant) -> bool {
         let is_trouble = matches!(ended.strain, Strain::Refused | Strain::TimedOut);
         self.troubles.count(ended, is_trouble, now, self.timeout);
@@ -161,7 +161,7 @@ impl Allowance {
 
     fn answered(&mut self, latency: Duration, is_wanted: bool, now: Instant) {
         if !is_wanted {
-            // What is not used up says nothing.
+            // An unused limit says nothing.
             self.round = Round::default();
             return;
         }
@@ -187,7 +187,7 @@ impl Allowance {
         }
     }
 
-    /// Answers come fast.
+    /// Growth with fast responses.
     fn grow_by_one(&mut self) {
         self.before = None;
         if self.rest > 0 {
@@ -200,7 +200,7 @@ impl Allowance {
         }
     }
 
-    /// Answers come slowly: since they take long, or since they wait for one another.
+    /// Growth with slow responses, due to slow requests or to a queue.
     fn try_more(&mut self, rate: f64, slowest: Duration) {
         if let Some((before, rate_before)) = self.before.take() {
             let hoped_for = 1.0 + (self.limit as f64 / before as f64 - 1.0) / 2.0;
@@ -222,7 +222,7 @@ impl Allowance {
             self.rest -= 1;
             return;
         }
-        // Even if it does them one after the other, all are to be answered in time.
+        // Even if the server handles requests one by one, all must end before the timeout.
         let most = (self.limit as f64 * 0.85 * self.timeout.as_secs_f64() / slowest.as_secs_f64()) as usize;
         let most = most.max(if self.limit < FEW { self.limit + 1 } else { 0 });
         let step = if self.limit < self.good { self.limit / 2 } else { self.limit / 4 };
@@ -244,7 +244,7 @@ impl Allowance {
         self.before = None;
     }
 
-    /// A 503 speaks of this moment, unlike a timeout: it says how many are too many.
+    /// A 503 reflects this moment, unlike a timeout: it shows how many requests are too many.
     fn refused(&mut self, in_flight: usize, now: Instant) -> bool {
         let before = self.limit;
         if self.halve(now) {
@@ -262,7 +262,7 @@ impl Allowance {
         false
     }
 
-    /// Halves the limit, unless that was done within one attempt's time: what was sent before speaks of what was before.
+    /// Halves the limit, unless that was done within one timeout: earlier requests reflect the old limit.
     fn halve(&mut self, now: Instant) -> bool {
         if self.halved.is_some_and(|halved| now.saturating_duration_since(halved) < self.timeout) {
             return false;
@@ -285,7 +285,7 @@ impl Troubles {
         }
     }
 
-    /// Whether they are more than one tunnel's own: of two, unless they `are_rare`, or a quarter of all attempts.
+    /// Whether the troubles are the server's: of two tunnels and not rare, or a quarter of all attempts.
     fn are_of_the_server(&self, are_rare: bool) -> bool {
         (self.is_of_several && !are_rare)
             || (self.attempts >= FEWEST_ATTEMPTS && self.failed >= self.attempts.div_ceil(4))

@@ -1,4 +1,4 @@
-//! An allowance on explicit time.
+//! The allowance on simulated time.
 #![expect(clippy::disallowed_methods, reason = "a test may pick its start")]
 
 use proptest::collection::vec;
@@ -14,7 +14,7 @@ fn tunnel(number: u8) -> TunnelId {
     TunnelId::from_bytes([number; 16])
 }
 
-/// An attempt among as many as are allowed, while more are wanted.
+/// An attempt at the limit, with more waiting.
 fn ended(allowance: &Allowance, strain: Strain, number: u8) -> Ended {
     Ended { strain, tunnel: tunnel(number), in_flight: allowance.limit(), is_wanted: true }
 }
@@ -53,7 +53,7 @@ fn what_nobody_wants_does_not_grow() {
     assert_eq!(allowance.limit(), 8);
 }
 
-/// What is allowed after so many answers, each of which takes this long with so many in flight.
+/// The limit after so many responses, each with this duration at so many in flight.
 fn after(answers: usize, latency: impl Fn(usize) -> Duration) -> usize {
     let mut now = Instant::now();
     let mut allowance = Allowance::new(CAP, TIMEOUT);
@@ -71,7 +71,7 @@ fn steadily_slow_answers_get_all_and_those_that_wait_for_one_another_do_not() {
     for secs in [1, 3, 6] {
         assert_eq!(after(5_000, |_| Duration::from_secs(secs)), CAP, "{secs} s");
     }
-    // A queue: twice as many take twice as long.
+    // A queue: twice as many requests take twice as long.
     for per_second in [1, 2, 10, 100] {
         let limit = after(5_000, |limit| Duration::from_secs(limit as u64) / per_second);
         let bound = (7 * per_second as usize).max(8);
@@ -130,7 +130,8 @@ fn one_poisonous_message_takes_nothing_from_its_neighbours() {
     assert_eq!(allowance.limit(), CAP);
 }
 
-/// Some requests hang, and some are refused, whatever the others do: with a few places they would be taken by those that hang.
+/// Some requests hang and some are refused, whatever the others do; under a low limit the hanging ones would hold all
+/// slots.
 #[test]
 fn a_few_troubles_among_very_many_take_nothing() {
     let mut now = Instant::now();
@@ -156,7 +157,7 @@ fn refusals_find_how_many_are_too_many() {
     for workers in 1..=64 {
         let mut allowance = Allowance::new(CAP, TIMEOUT);
         let mut refused = 0;
-        // As many as are allowed begin, then each of them ends, and so on.
+        // Start as many as allowed, end each of them, repeat.
         for _ in 0..200 {
             let sent = allowance.limit();
             for number in 0..sent {

@@ -1,4 +1,4 @@
-//! A circuit breaker for one receive URL: leave a business server alone that does not answer at all.
+//! A circuit breaker for one receive URL: pauses requests to a business server that is down.
 
 use std::time::Duration;
 use std::time::Instant;
@@ -11,26 +11,26 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// What an attempt says about the business server as a whole.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Health {
-    /// It answered, if only with an error: one poisonous message must not stop its neighbours.
+    /// It responded, even with an error: one bad message must not stop the others.
     Up,
-    /// It could not be reached, did not answer in time, or said 503.
+    /// It was unreachable, timed out, or responded with 503.
     Down,
-    /// The connection broke on the way: no verdict.
+    /// The connection broke: no verdict.
     Unknown,
 }
 
-/// Whether an attempt may be made.
+/// Whether an attempt may start.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Admission {
     /// Yes.
     Go,
     /// Not before this time.
     WaitUntil(Instant),
-    /// Not before the probe that is under way has ended.
+    /// Not before the current probe has ended.
     WaitForProbe,
 }
 
-/// Closed while all is well; open after too many failures; then one probe at a time decides.
+/// Closed while the server is up; open after too many failures; then one probe at a time decides.
 #[derive(Debug, Default)]
 pub struct Breaker {
     state: State,
@@ -50,7 +50,7 @@ impl Default for State {
 }
 
 impl Breaker {
-    /// Asks to make an attempt. After [`Admission::Go`] its outcome must be recorded.
+    /// Requests an attempt. After [`Admission::Go`] its outcome must be recorded.
     pub fn admit(&mut self, now: Instant) -> Admission {
         match self.state {
             State::Closed { .. } => Admission::Go,
@@ -63,7 +63,7 @@ impl Breaker {
         }
     }
 
-    /// Records how an attempt ended, and says whether those who wait should ask again.
+    /// Records the end of an attempt; true if waiting attempts should ask again.
     pub fn record(&mut self, health: Health, now: Instant) -> bool {
         match (&mut self.state, health) {
             (State::Closed { failures }, Health::Down) => {
@@ -95,7 +95,7 @@ impl Breaker {
         }
     }
 
-    /// Whether attempts are held back at present.
+    /// Whether the breaker is open.
     pub fn is_open(&self) -> bool {
         !matches!(self.state, State::Closed { .. })
     }
@@ -144,7 +144,7 @@ mod tests {
             now += Duration::from_secs(pause_secs);
             assert_eq!(breaker.admit(now), Admission::Go);
             assert_eq!(breaker.admit(now), Admission::WaitForProbe);
-            assert!(breaker.record(Health::Down, now), "those who wait must ask again");
+            assert!(breaker.record(Health::Down, now), "waiting attempts must ask again");
         }
 
         now += LONGEST_PAUSE;

@@ -1,4 +1,4 @@
-//! The events of one tunnel: in order, one in flight, bounded, tried until their time is over.
+//! The event queue of one tunnel: ordered, one request in flight, bounded, retried until expiry.
 
 use std::collections::VecDeque;
 use std::time::Instant;
@@ -9,70 +9,70 @@ use super::Ttl;
 use super::Verdict;
 use super::retry;
 
-/// What an event costs beside its content: its place in a queue that doubles when it grows, and how its content is kept.
+/// Memory of an event beside its content: its slot in a growing queue, and the overhead of its content.
 pub(super) const EVENT_OVERHEAD_BYTES: usize = 2 * size_of::<Event>() + 32;
 
-/// Most events that travel together.
+/// Events of a batch.
 const MAX_BATCH_EVENTS: usize = 100;
-/// Most bytes of events that travel together, unless one alone has more: with what each of them costs on the way that is less than the
-/// 100 kB that Express takes by default.
+/// Bytes of a batch, unless a single event has more; with the overhead on the wire less than the 100 kB that Express
+/// accepts by default.
 const MAX_BATCH_BYTES: usize = 64 * 1024;
 
-/// What is to be done next for a tunnel's events.
+/// The next step for a tunnel's events.
 #[derive(Clone, Debug)]
 pub enum Step {
-    /// Post this event, and report the outcome to [`Lane::handle`].
+    /// Post this event and report the outcome to [`Lane::handle`].
     Send(Event),
-    /// Nothing before this time.
+    /// Wait until this time.
     WaitUntil(Instant),
-    /// Its time is over: the event is given up and gone from the lane.
+    /// The event has expired and is removed from the lane.
     Expired(Event),
-    /// There are no events.
+    /// No events.
     Idle,
 }
 
-/// The queue of one tunnel's events. An empty lane owns no memory.
+/// The events of one tunnel. An empty lane allocates nothing.
 #[derive(Debug, Default)]
 pub struct Lane(Option<Box<Queue>>);
 
 #[derive(Debug)]
 struct Queue {
-    /// It stands alone most of the time, and then for up to a day: the queue behind it owns no memory while it is empty.
+    /// Usually the only event, for up to a day: the queue behind it allocates nothing while empty.
     first: Event,
     others: VecDeque<Event>,
     bytes: usize,
     tried: Tried,
-    /// So many events, the first one included, travel alone, since they were refused together.
+    /// The number of events, first one included, that are sent one by one after a refused batch.
     alone: u32,
-    /// How many attempts each of those had that count, when it still travelled with the others.
+    /// Counted attempts of those events as a batch.
     counted_together: u32,
 }
 
-/// What has become of the first event so far, and of those that travel with it.
+/// Attempts of the first event and its batch.
 #[derive(Debug, Default)]
 struct Tried {
     /// Failed attempts.
     failures: u32,
-    /// Those that count towards the bound of the tenant.
+    /// Attempts that count towards `max_attempts`.
     counted: u32,
-    /// Whether the business server may have done what it was asked for in one of them.
+    /// Whether the business server may have processed one of them.
     is_unknown: bool,
-    /// When the next attempt may be made.
+    /// The earliest time of the next attempt.
     not_before: Option<Instant>,
-    /// What most events never have, apart: a great many may wait.
+    /// Rare data, boxed since very many events may wait.
     rare: Option<Box<Rare>>,
 }
 
 #[derive(Debug, Default)]
 struct Rare {
-    /// The latest failures, if they were all [`Verdict::Refused`]: since when, and how many.
+    /// The current run of [`Verdict::Refused`]: its start and length.
     refused: Option<(Instant, u32)>,
-    /// The numbers of the first and the last event that travel together. They stay the same, and name the request, at every attempt.
+    /// The first and last number of the batch. They name the request and stay the same at every attempt.
     together: Option<(u64, u64)>,
 }
 
 impl Tried {
-    /// Nothing yet, but for so many attempts together with others.
+    /// A fresh start after so many counted attempts in a batch.
     fn after(counted: u32) -> Self {
         Self { counted, ..Self::default() }
     }
@@ -86,17 +86,17 @@ impl Tried {
     }
 }
 
-/// A failed attempt, as far as it matters whether there is another one.
+/// The properties of a failed attempt that decide about another one.
 #[derive(Clone, Copy, Debug)]
 pub struct Failure {
-    /// Whether it counts towards the bound of the tenant.
+    /// Whether it counts towards `max_attempts`.
     pub counts: bool,
-    /// Whether the business server may have done what it was asked for.
+    /// Whether the business server may have processed it.
     pub is_unknown: bool,
 }
 
 impl Lane {
-    /// Puts an event behind the others.
+    /// Appends an event.
     pub fn push(&mut self, event: Event) {
         let bytes = cost(&event);
         match &mut self.0 {
@@ -118,12 +118,12 @@ impl Lane {
         }
     }
 
-    /// How much waits, in bytes, bookkeeping included; an event counts until its last attempt has ended.
+    /// Queued bytes with overhead; an event counts until its last attempt has ended.
     pub fn bytes(&self) -> usize {
         self.0.as_ref().map_or(0, |queue| queue.bytes)
     }
 
-    /// How many events wait, one in flight included.
+    /// Queued events, including one in flight.
     pub fn len(&self) -> usize {
         self.0.as_ref().map_or(0, |queue| 1 + queue.others.len())
     }
@@ -133,12 +133,12 @@ impl Lane {
         self.0.is_none()
     }
 
-    /// The event that is to be sent next, or is in flight.
+    /// The event to send next, or in flight.
     pub fn first(&self) -> Option<&Event> {
         self.0.as_ref().map(|queue| &queue.first)
     }
 
-    /// What to do next. Not to be called while an event is in flight.
+    /// The next step. Not to be called while an event is in flight.
     pub fn poll(&mut self, now: Instant, ttl: &Ttl) -> Step {
         let Some((head, not_before)) = self.head() else {
             return Step::Idle;
@@ -153,8 +153,8 @@ impl Lane {
         }
     }
 
-    /// The events that travel with the one that [`poll`](Self::poll) said to send: those that wait behind it at its first attempt,
-    /// if they may `travel_together` then. A `close` travels alone.
+    /// The other events in the batch of the event from [`poll`](Self::poll): fixed at its first attempt, if it may
+    /// `travel_together`. A `close` is sent alone.
     pub fn companions(&mut self, travel_together: bool) -> Vec<Event> {
         let Some(queue) = &mut self.0 else { return vec![] };
         if queue.tried.failures == 0 {
@@ -173,14 +173,14 @@ impl Lane {
         queue.companions().cloned().collect()
     }
 
-    /// The numbers of the first and the last event that travel together, if several do or did: the first ones may have expired
-    /// meanwhile, and the request is the same.
+    /// The first and last number of the batch, if there is one: the request keeps its name after its first events
+    /// expire.
     pub fn together(&self) -> Option<(u64, u64)> {
         self.0.as_ref()?.tried.together()
     }
 
-    /// What `verdict` means in the end for what was sent: what is refused for too long is final, and so is a failure that is the last of
-    /// `max_attempts` that count (0: there is no bound). A `close` has no such bound.
+    /// The final verdict after earlier attempts: a refusal for too long is final, and so is the last of `max_attempts`
+    /// counted failures (0: no limit). A `close` has no such limit.
     pub fn weigh(&mut self, verdict: Verdict, failure: Failure, now: Instant, max_attempts: u32) -> Verdict {
         let Some(queue) = &mut self.0 else { return verdict };
         let has_companions = queue.companions().next().is_some();
@@ -201,7 +201,8 @@ impl Lane {
                 let is_bounded = failure.counts && max_attempts > 0 && !is_close(&queue.first);
                 match left {
                     0 if is_bounded => Verdict::Final,
-                    // Each has its last attempt alone. It has another id then, which must not happen to what may have been done.
+                    // Each event gets its last attempt alone. That changes its id, so it is not done if the batch may
+                    // have been processed.
                     1 if is_bounded && has_companions && !tried.is_unknown => Verdict::Split,
                     _ => verdict,
                 }
@@ -210,7 +211,7 @@ impl Lane {
         }
     }
 
-    /// Takes the outcome of the attempt that [`poll`](Self::poll) asked for, as it was [weighed](Self::weigh). `jitter` is a random
+    /// Takes the outcome of the attempt from [`poll`](Self::poll) after [`weigh`](Self::weigh). `jitter` is a random
     /// number from 0 to 1.
     pub fn handle(&mut self, verdict: Verdict, now: Instant, jitter: f64) {
         let Some(queue) = &mut self.0 else { return };
@@ -238,28 +239,28 @@ impl Lane {
         }
     }
 
-    /// Takes out all events, first one first.
+    /// Removes all events in order.
     pub fn drain(&mut self) -> impl Iterator<Item = Event> {
         std::iter::from_fn(|| self.pop())
     }
 
-    /// How many attempts of the first event have failed, those aside in which it was refused with others.
+    /// Failed attempts of the first event, without those in a refused batch.
     pub fn failures(&self) -> u32 {
         self.0.as_ref().map_or(0, |queue| queue.tried.failures)
     }
 
-    /// Whether the first event has never been sent.
+    /// Whether the first event was never sent.
     pub fn is_untried(&self) -> bool {
         self.0.as_ref().is_some_and(|queue| queue.tried.failures == 0 && queue.alone == 0)
     }
 
-    /// The first event, and when it may be tried again.
+    /// The first event and the earliest time of its next attempt.
     fn head(&self) -> Option<(&Event, Option<Instant>)> {
         let queue = self.0.as_ref()?;
         Some((&queue.first, queue.tried.not_before))
     }
 
-    /// Takes out the first event, whose time is over. Those that have travelled with it go on as they began.
+    /// Removes the expired first event. The rest of its batch stays a batch.
     fn expire(&mut self) -> Option<Event> {
         let tried = self.0.as_mut().filter(|queue| queue.companions().next().is_some());
         let tried = tried.map(|queue| std::mem::take(&mut queue.tried));
@@ -287,7 +288,7 @@ impl Lane {
 }
 
 impl Queue {
-    /// The events that travel with the first one.
+    /// The other events in the batch of the first one.
     fn companions(&self) -> impl Iterator<Item = &Event> {
         let last = self.tried.together().map_or(0, |(_, last)| last);
         self.others.iter().take_while(move |event| event.sequence <= last)

@@ -1,4 +1,4 @@
-//! Scenarios of a lane on explicit time, against a scripted business server.
+//! Scenarios of a lane on simulated time, against a scripted business server.
 #![expect(clippy::disallowed_methods, reason = "a test may pick its start")]
 
 use std::time::Duration;
@@ -17,7 +17,7 @@ fn message(sequence: u64, received: Instant) -> Event {
     event(sequence, EventKind::Message(Content::Text("hello".into())), received)
 }
 
-/// Drives `lane` until it is idle, answering each attempt by `answer`; returns what was sent and what expired, and when.
+/// Drives `lane` until it is idle, with `answer` for each attempt; returns what was sent and what expired, with times.
 fn drive(lane: &mut Lane, mut now: Instant, mut answer: impl FnMut(u64) -> Verdict) -> (Vec<u64>, Vec<u64>, Instant) {
     let (mut sent, mut expired) = (vec![], vec![]);
     for _ in 0..100_000 {
@@ -191,7 +191,7 @@ const RESPONSE_TTL: Failure = Failure { counts: true, is_unknown: false };
 const TIMED_OUT: Failure = Failure { counts: true, is_unknown: true };
 const NOT_REACHED: Failure = Failure { counts: false, is_unknown: false };
 
-/// Sends what is to be sent at `now`; its numbers, and those that name the request.
+/// Sends the next request at `now`; returns the numbers of its events, and those that name the request.
 fn send(lane: &mut Lane, now: Instant) -> (Vec<u64>, Option<(u64, u64)>) {
     let Step::Send(first) = lane.poll(now, &TTL) else { panic!("must send") };
     let companions = lane.companions(true);

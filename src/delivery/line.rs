@@ -1,19 +1,19 @@
-//! Those that wait for their turn: first come, first served, and behind them those that took too long the last time.
+//! A line of waiters, first come first served; late ones, whose last attempt timed out, wait behind the others.
 
 use std::collections::VecDeque;
 
-/// So many turns go to the others before one that is late has its own.
+/// Turns of prompt waiters before a late one gets a turn.
 const TURNS_BEFORE_LATE: usize = 7;
 
-/// Places of those that are gone are cleared when so many have been added.
+/// Waiters added before gone ones are removed.
 const SWEEP_EVERY: usize = 64;
 
-/// A line of waiters; one that has gone away keeps its place until that is noticed.
+/// A line of waiters; one that is gone keeps its slot until it is noticed.
 #[derive(Debug)]
 pub struct Line<T> {
     prompt: VecDeque<T>,
     late: VecDeque<T>,
-    /// Turns since a late one had its own.
+    /// Turns since the last late waiter.
     turns: usize,
     sweep_at: usize,
 }
@@ -25,17 +25,17 @@ impl<T> Default for Line<T> {
 }
 
 impl<T> Line<T> {
-    /// How many wait, those included that have gone unnoticed.
+    /// The number of waiters, including unnoticed gone ones.
     pub fn len(&self) -> usize {
         self.prompt.len() + self.late.len()
     }
 
-    /// Whether none waits.
+    /// Whether no waiter is left.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Puts a waiter behind the others; a late one behind those, too, that come after it.
+    /// Appends a waiter; a late one waits behind later prompt ones too.
     pub fn push(&mut self, waiter: T, is_late: bool, is_gone: impl Fn(&T) -> bool) {
         if self.len() >= self.sweep_at {
             self.prompt.retain(|waiter| !is_gone(waiter));
@@ -45,19 +45,19 @@ impl<T> Line<T> {
         if is_late { self.late.push_back(waiter) } else { self.prompt.push_back(waiter) }
     }
 
-    /// Whether one waits that has not gone; those in front of it that have are forgotten.
+    /// Whether a live waiter is left; removes gone ones in front of it.
     pub fn is_awaited(&mut self, is_gone: impl Fn(&T) -> bool) -> bool {
         for line in [&mut self.prompt, &mut self.late] {
             while line.pop_front_if(|waiter| is_gone(waiter)).is_some() {}
             if line.is_empty() && line.capacity() > SWEEP_EVERY {
-                // After a crowd it would keep its places for ever.
+                // Releases the memory of a past peak.
                 *line = VecDeque::new();
             }
         }
         !self.is_empty()
     }
 
-    /// Takes out the one whose turn it is.
+    /// Removes the next waiter.
     pub fn next(&mut self, is_gone: impl Fn(&T) -> bool) -> Option<T> {
         self.is_awaited(is_gone);
         let is_late = self.prompt.is_empty() || (self.turns >= TURNS_BEFORE_LATE && !self.late.is_empty());

@@ -1,4 +1,4 @@
-//! Delivery of events to business servers as pure rules: order, retry, giving up, when to leave a server alone.
+//! Pure rules of event delivery: order, retry, expiry, circuit breaking.
 
 mod allowance;
 mod breaker;
@@ -31,7 +31,7 @@ pub use places::Places;
 use crate::protocol::close::CloseReason;
 use crate::protocol::content::Content;
 
-/// One thing that happened on a tunnel.
+/// An event on a tunnel.
 #[derive(Clone, Debug)]
 pub struct Event {
     /// What happened.
@@ -42,22 +42,22 @@ pub struct Event {
     pub received: Instant,
 }
 
-/// What can happen on a tunnel.
+/// The kind of an event.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum EventKind {
     /// The client connected.
     Connect {
-        /// The WebSocket subprotocol that was agreed, if the client offered any.
+        /// The negotiated WebSocket subprotocol, if any.
         subprotocol: Option<Arc<str>>,
     },
-    /// The client said something.
+    /// The client sent a message.
     Message(Content),
     /// The tunnel ended.
     Close(CloseReason),
 }
 
 impl EventKind {
-    /// The word for it in metrics and logs.
+    /// Its label in metrics and logs.
     pub fn as_str(&self) -> &'static str {
         match self {
             Self::Connect { .. } => "connect",
@@ -67,7 +67,7 @@ impl EventKind {
     }
 }
 
-/// How long events are tried.
+/// How long events are retried.
 #[derive(Clone, Copy, Debug)]
 pub struct Ttl {
     /// Connect and message events.
@@ -77,24 +77,24 @@ pub struct Ttl {
 }
 
 impl Ttl {
-    /// When `event` is given up.
+    /// When `event` expires.
     pub fn deadline(&self, event: &Event) -> Instant {
         let ttl = if matches!(event.kind, EventKind::Close(_)) { self.close } else { self.message };
         event.received + ttl
     }
 }
 
-/// What an attempt means for its event.
+/// The verdict on an attempt.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Verdict {
-    /// The business server has it.
+    /// The business server has accepted it.
     Delivered,
-    /// The business server refuses it, and would again.
+    /// The business server refuses it for good.
     Final,
-    /// It refuses several events together, which says nothing about each: they are to be sent again, one by one.
+    /// The business server refuses the batch, which says nothing about each event: send them one by one.
     Split,
-    /// What stands before the business server refuses it, as while that is replaced: it may work within minutes.
+    /// A proxy refuses it, as during a replacement of its server: it may work within minutes.
     Refused,
-    /// It may work later; not before this time has passed, if the server named one.
+    /// It may work later; not before this pause, if the server named one.
     Retry(Option<Duration>),
 }

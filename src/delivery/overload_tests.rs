@@ -1,4 +1,4 @@
-//! A crowd of tunnels against servers of all sizes, on simulated time: how often each event is handled, and how long all take.
+//! Many tunnels against servers of all sizes, on simulated time: deliveries of each event, and the total duration.
 #![expect(clippy::disallowed_methods, reason = "a test may pick its start")]
 
 use std::cmp::Reverse;
@@ -19,21 +19,21 @@ use crate::id::TunnelId;
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 const TTL: Duration = Duration::from_secs(60);
-/// How long a refusal takes.
+/// Duration of a refusal.
 const REFUSAL: Duration = Duration::from_millis(1);
 
-/// A business server with so many workers, that together do so many requests a second.
+/// A business server with so many workers and this total rate.
 #[derive(Clone, Copy, Debug)]
 struct Server {
     per_second: u32,
     workers: usize,
-    /// Whether what it cannot do at once waits there; else it is refused.
+    /// Whether excess requests wait in a queue; else they are refused.
     has_queue: bool,
 }
 
-/// What became of the events.
+/// The results for all events.
 #[derive(Debug, Default)]
-struct Told {
+struct Results {
     handled: usize,
     expired: usize,
     finished: Duration,
@@ -55,22 +55,22 @@ struct World {
     agenda: BinaryHeap<Reverse<(Instant, usize, What)>>,
     count: usize,
     dice: u32,
-    /// Of each request: its tunnel, when it was sent, and whether its answer is still awaited.
+    /// Per request: its tunnel, its start, and whether the client still waits.
     requests: Vec<(usize, Instant, bool)>,
     busy: usize,
     queue: VecDeque<usize>,
-    /// Of each tunnel: how often its event failed, and whether it waits no longer.
+    /// Per tunnel: failures of its event, and whether it is finished.
     tunnels: Vec<(u32, bool)>,
     fixed: Option<usize>,
     allowance: Allowance,
     breaker: Breaker,
     line: Line<usize>,
     in_flight: usize,
-    told: Told,
+    results: Results,
 }
 
-/// `tunnels` have an event each at the same moment; with a `fixed` limit the allowance is not asked.
-fn crowd(tunnels: usize, server: Server, fixed: Option<usize>) -> Told {
+/// One event for each of `tunnels` at the same moment; a `fixed` limit replaces the allowance.
+fn crowd(tunnels: usize, server: Server, fixed: Option<usize>) -> Results {
     let start = Instant::now();
     let mut world = World {
         server,
@@ -88,7 +88,7 @@ fn crowd(tunnels: usize, server: Server, fixed: Option<usize>) -> Told {
         breaker: Breaker::default(),
         line: Line::default(),
         in_flight: 0,
-        told: Told::default(),
+        results: Results::default(),
     };
     (0..tunnels).for_each(|tunnel| world.line.push(tunnel, false, |_| false));
     world.call();
@@ -98,7 +98,7 @@ fn crowd(tunnels: usize, server: Server, fixed: Option<usize>) -> Told {
         world.call();
     }
     assert!(world.tunnels.iter().all(|(_, is_over)| *is_over), "all come to an end");
-    world.told
+    world.results
 }
 
 impl World {
@@ -145,9 +145,9 @@ impl World {
     fn happens(&mut self, what: What) {
         match what {
             What::Done(request) => {
-                self.told.handled += 1;
+                self.results.handled += 1;
                 self.busy -= 1;
-                // It does not know who still waits for the answer.
+                // The server does not know whether the client still waits.
                 if let Some(next) = self.queue.pop_front() {
                     self.begin(next);
                 }
@@ -180,14 +180,14 @@ impl World {
         let (failures, is_over) = &mut self.tunnels[tunnel];
         if health == Health::Up {
             *is_over = true;
-            self.told.finished = self.now - self.start;
+            self.results.finished = self.now - self.start;
             return;
         }
         *failures += 1;
         let at = self.now + retry::wait(*failures, jitter);
         if at >= self.start + TTL {
             *is_over = true;
-            self.told.expired += 1;
+            self.results.expired += 1;
             return;
         }
         self.at(at, What::Retry(tunnel));
@@ -198,7 +198,7 @@ const RATES: [u32; 4] = [1, 10, 100, 1_000];
 
 fn servers() -> impl Iterator<Item = Server> {
     let sizes = RATES.into_iter().flat_map(|per_second| [1, 2, 4, 16].map(|workers| (per_second, workers)));
-    // What takes longer than half of the time that it has is another matter.
+    // Requests that take longer than half of the timeout are out of scope.
     let sizes = sizes.filter(|(per_second, workers)| workers * 2 <= 10 * *per_second as usize);
     sizes.flat_map(|(per_second, workers)| [false, true].map(|has_queue| Server { per_second, workers, has_queue }))
 }
@@ -208,23 +208,23 @@ fn each_event_is_handled_once_about_as_fast_as_its_server_can() {
     let mut seen = 0;
     for server in servers() {
         let tunnels = (40 * server.per_second as usize).min(4_000);
-        let told = crowd(tunnels, server, None);
+        let results = crowd(tunnels, server, None);
         let ideal = Duration::from_secs(tunnels as u64) / server.per_second;
-        assert_eq!((told.handled, told.expired), (tunnels, 0), "{server:?}: {told:?}");
-        // The last ones keep less than all workers busy.
+        assert_eq!((results.handled, results.expired), (tunnels, 0), "{server:?}: {results:?}");
+        // The last requests do not keep all workers busy.
         let last = Duration::from_secs(2 * server.workers as u64) / server.per_second;
-        assert!(told.finished <= ideal.mul_f64(1.2) + last, "{server:?}: {told:?} where {ideal:?} are needed");
+        assert!(results.finished <= ideal.mul_f64(1.2) + last, "{server:?}: {results:?} where {ideal:?} are needed");
         seen += 1;
     }
     assert!(seen > 20, "{seen}");
 }
 
-/// What the gateway did before it looked at how its requests fare.
+/// The behaviour without an adaptive limit.
 #[test]
 fn a_fixed_limit_drowns_a_slow_server() {
     let server = Server { per_second: 10, workers: 4, has_queue: true };
 
-    let told = crowd(400, server, Some(256));
+    let results = crowd(400, server, Some(256));
 
-    assert!(told.handled > 450 && told.expired > 50, "{told:?}");
+    assert!(results.handled > 450 && results.expired > 50, "{results:?}");
 }

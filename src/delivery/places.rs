@@ -1,5 +1,4 @@
-//! Places that many ask for and hold for long: however greedy some are, whoever holds few finds one, and those that wait get theirs in
-//! turn, one taker after the other.
+//! Slots shared by takers: greedy ones cannot exhaust them, and waiters get slots in turn, taker by taker.
 
 use std::collections::HashMap;
 use std::collections::VecDeque;
@@ -8,41 +7,41 @@ use std::hash::Hash;
 use super::Line;
 use crate::share::Shares;
 
-/// How many places there are. Half of them is shared so that none holds more than what is left of it; the other half is for those that
-/// hold few.
+/// Limits of slots. Half of them follow the dynamic threshold of [`Shares`]; the other half is reserved for takers with
+/// few.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Bounds {
-    /// All of them.
+    /// All slots.
     pub all: u64,
-    /// Most that one taker may hold.
+    /// Limit of one taker.
     pub each: u64,
-    /// Whoever holds fewer finds one as long as there is any.
+    /// A taker with fewer gets a slot as long as any is free.
     pub few: u64,
 }
 
-/// Places, and who holds them and waits for them.
+/// Slots with their holders and waiters.
 #[derive(Debug)]
 pub struct Places<K, T> {
     shares: Shares<K>,
     bounds: Bounds,
     waiting: HashMap<K, Line<T>>,
-    /// Those that wait, the one whose turn it is first.
+    /// Takers with waiters, in the order of their turns.
     turns: VecDeque<K>,
 }
 
 impl<K: Clone + Eq + Hash, T> Places<K, T> {
-    /// This many, all of them free.
+    /// All slots free.
     pub fn new(bounds: Bounds) -> Self {
         Self { shares: Shares::of(bounds.all / 2), bounds, waiting: HashMap::new(), turns: VecDeque::new() }
     }
 
-    /// There are so many from now on. Those that are held beyond that stay held until they are given back.
+    /// Changes the limits. Slots held above them stay until they are released.
     pub fn resize(&mut self, bounds: Bounds) {
         self.shares.resize(bounds.all / 2);
         self.bounds = bounds;
     }
 
-    /// Takes a place at once, if there is one for `taker`, and it has no one in line.
+    /// Takes a slot at once, if `taker` may have one and has no waiter.
     #[must_use]
     pub fn take(&mut self, taker: &K) -> bool {
         let is_free = !self.waiting.contains_key(taker) && self.bounds.admit(&self.shares, taker);
@@ -52,7 +51,7 @@ impl<K: Clone + Eq + Hash, T> Places<K, T> {
         is_free
     }
 
-    /// Puts one in line that waits for a place of `taker`.
+    /// Queues a waiter of `taker`.
     pub fn wait(&mut self, taker: &K, waiter: T, is_late: bool, is_gone: impl Fn(&T) -> bool) {
         let line = self.waiting.entry(taker.clone()).or_insert_with(|| {
             self.turns.push_back(taker.clone());
@@ -61,7 +60,7 @@ impl<K: Clone + Eq + Hash, T> Places<K, T> {
         line.push(waiter, is_late, is_gone);
     }
 
-    /// Gives a place to one that waits, if there is one for it. Ask again until there is none.
+    /// Grants a slot to the next waiter that may have one. Repeat until `None`.
     pub fn next(&mut self, is_gone: impl Fn(&T) -> bool) -> Option<(K, T)> {
         for _ in 0..self.turns.len() {
             let taker = self.turns.pop_front()?;
@@ -84,17 +83,17 @@ impl<K: Clone + Eq + Hash, T> Places<K, T> {
         None
     }
 
-    /// Gives a place of `taker` back.
+    /// Releases a slot of `taker`.
     pub fn give(&mut self, taker: &K) {
         self.shares.give(taker, 1);
     }
 
-    /// How many are held.
+    /// The number of held slots.
     pub fn held(&self) -> u64 {
         self.shares.held()
     }
 
-    /// How many takers wait.
+    /// The number of takers with waiters.
     pub fn takers_waiting(&self) -> usize {
         self.turns.len()
     }
@@ -102,7 +101,7 @@ impl<K: Clone + Eq + Hash, T> Places<K, T> {
     fn forget(&mut self, taker: &K) {
         self.waiting.remove(taker);
         if self.waiting.is_empty() {
-            // After a crowd they would keep their room for ever.
+            // Releases the memory of a past peak.
             self.waiting = HashMap::new();
             self.turns = VecDeque::new();
         }
@@ -147,7 +146,7 @@ mod tests {
         assert_eq!((0..16).filter(|_| bounded.take(&"loud")).count(), 3);
     }
 
-    /// They give nothing back for a long time.
+    /// Slots are not released for a long time.
     #[test]
     fn however_many_are_greedy_whoever_holds_few_finds_one() {
         let mut places = Places::<u32, u32>::new(Bounds { all: 384, each: 384, few: 2 });
@@ -220,7 +219,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
 
-        /// However greedy some are: nobody waits for ever for a place, and none is lost.
+        /// However greedy some are: every waiter gets a slot in the end, and none is lost.
         #[test]
         fn all_get_theirs_in_the_end(asked in prop::collection::vec(0u8..40, 1..400), all in 4u64..80, few in 0u64..4) {
             let mut places = Places::<u8, usize>::new(Bounds { all, each: all, few });

@@ -1,4 +1,4 @@
-//! Lane, retry and breaker against models that are too simple to be wrong, on explicit time.
+//! Lane, retry and breaker against trivial models, on simulated time.
 
 use std::collections::HashMap;
 use std::collections::HashSet;
@@ -30,7 +30,7 @@ const TTL: Ttl = Ttl { message: Duration::from_secs(60), close: Duration::from_s
 enum LaneOp {
     Push(Kind),
     Wait(u64),
-    /// Asks what to do, and answers an attempt with this.
+    /// Polls the lane, and answers an attempt with this verdict.
     Poll(Verdict),
 }
 
@@ -57,14 +57,14 @@ fn lane_op() -> impl Strategy<Value = LaneOp> {
     ]
 }
 
-/// One event, as the model keeps it.
+/// An event in the model.
 struct Waiting {
     sequence: u64,
     deadline: Instant,
     content_bytes: usize,
 }
 
-/// The wait after this many failures without jitter: 0, then 100 ms doubling to 10 s.
+/// The pause after so many failures without jitter: 0, then 100 ms doubling to 10 s.
 fn longest_wait(failures: u32) -> Duration {
     let mut wait = Duration::ZERO;
     for failure in 1..failures.min(100) {
@@ -156,7 +156,7 @@ proptest! {
         let mut lane = Lane::default();
         let (mut pushed, mut settled) = (0, 0);
         let mut closes = HashSet::new();
-        // The name under which each event was last sent, and which events were refused together since.
+        // The request name under which each event was last sent, and the events of refused batches since.
         let mut names: HashMap<u64, (u64, u64)> = HashMap::new();
         let mut refused = HashSet::new();
         let mut failed: HashMap<u64, u32> = HashMap::new();
@@ -231,7 +231,7 @@ proptest! {
     ) {
         let mut now = start();
         let mut breaker = Breaker::default();
-        // The model: failures in a row while closed; else when the next probe may be made and how long the pause was.
+        // The model: consecutive failures while closed; else the time of the next probe and the last pause.
         let mut failures = 0;
         let mut open: Option<(Instant, Duration)> = None;
         let mut is_probing = false;
@@ -251,7 +251,7 @@ proptest! {
                 is_probing |= open.is_some() && expected == Admission::Go;
                 continue;
             }
-            // Attempts that began before it opened may end at any time.
+            // Attempts from before the opening may end at any time.
             let health = [Health::Up, Health::Down, Health::Unknown][usize::from(health)];
             let must_tell = open.is_some() && (health == Health::Up || is_probing);
             prop_assert_eq!(breaker.record(health, now), must_tell);

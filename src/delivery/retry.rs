@@ -1,4 +1,4 @@
-//! When a failed attempt is repeated: at once, then after 100 ms, doubling to 10 s, with jitter.
+//! Retry schedule: at once, then after 100 ms, doubling to 10 s, with jitter.
 
 use std::time::Duration;
 
@@ -8,12 +8,12 @@ const LONGEST_WAIT: Duration = Duration::from_secs(10);
 const FIRST_WAIT_REFUSED: Duration = Duration::from_secs(1);
 const LONGEST_WAIT_REFUSED: Duration = Duration::from_secs(60);
 
-/// How long an event is repeated that is refused at each attempt.
+/// How long an event with only refusals is retried.
 pub(super) const REFUSED_FOR: Duration = Duration::from_secs(600);
 
-/// How long to wait after `failures` failed attempts of one event.
+/// The pause after `failures` failed attempts of one event.
 ///
-/// `jitter` is a random number from 0 to 1; it shortens the wait by up to a half, so that many retries do not come together.
+/// `jitter` is a random number from 0 to 1; it shortens the pause by up to half, to spread retries.
 pub(super) fn wait(failures: u32, jitter: f64) -> Duration {
     if failures <= 1 {
         return Duration::ZERO;
@@ -23,7 +23,7 @@ pub(super) fn wait(failures: u32, jitter: f64) -> Duration {
     wait.mul_f64(1.0 - jitter.clamp(0.0, 1.0) / 2.0)
 }
 
-/// How long to wait after `refusals` of one event in a row: 1 s, doubling to 60 s. `jitter` makes it longer by up to a quarter.
+/// The pause after `refusals` in a row: 1 s, doubling to 60 s. `jitter` lengthens it by up to a quarter.
 pub(super) fn wait_refused(refusals: u32, jitter: f64) -> Duration {
     let doublings = refusals.saturating_sub(1).min(16);
     let wait = FIRST_WAIT_REFUSED.saturating_mul(1 << doublings);

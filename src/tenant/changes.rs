@@ -7,35 +7,35 @@ use super::Settings;
 use super::Tenant;
 use crate::id::TenantId;
 
-/// Most tenants that a sentence lists.
+/// Tenants listed in one message.
 const LISTED: usize = 5;
 
-/// What a reload has changed.
+/// The changes of a reload.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Changes {
-    /// Who is new.
+    /// Added tenants.
     pub taken_in: Vec<TenantId>,
-    /// Who is no longer there, with how many tunnels live on.
+    /// Removed tenants, with the number of their remaining tunnels.
     pub taken_out: Vec<(TenantId, u64)>,
-    /// Whose keys are others, or in another order.
+    /// Tenants with changed or reordered keys.
     pub keys: Vec<KeyChange>,
-    /// Whose limits are others.
+    /// Tenants with changed limits.
     pub limits: Vec<TenantId>,
 }
 
-/// Other keys of one tenant, by their fingerprints.
+/// Changed keys of one tenant, by fingerprint.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct KeyChange {
-    /// Whose.
+    /// The tenant.
     pub tenant: TenantId,
-    /// Those that are new.
+    /// Added keys.
     pub added: Vec<u32>,
-    /// Those that are gone.
+    /// Removed keys.
     pub removed: Vec<u32>,
 }
 
 impl Changes {
-    /// The settings of a tenant that stays are replaced.
+    /// Compares the settings of a tenant with its new ones.
     pub(super) fn compare(&mut self, tenant: &Tenant, new: &Settings) {
         let old = tenant.settings();
         if old.limits != new.limits {
@@ -58,17 +58,17 @@ impl Changes {
     }
 }
 
-/// Tenants would be taken out as by a file that was cut or emptied.
+/// A refused reload: it would remove tenants, as a truncated file does.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub struct Removal {
-    /// Who has tunnels, and how many.
+    /// Removed tenants with tunnels, and how many.
     with_tunnels: Vec<(TenantId, u64)>,
-    /// How many tenants would go, if none would be left.
+    /// The number of tenants, if none would be left.
     all: Option<usize>,
 }
 
 impl Removal {
-    /// Whether it looks like a mistake that `leaving` go; `is_none_left` if nobody stays.
+    /// Refuses removals that look like a mistake; `is_none_left` if no tenant stays.
     pub(super) fn check<'a>(leaving: impl Iterator<Item = &'a Tenant>, is_none_left: bool) -> Result<(), Self> {
         let leaving: Vec<_> = leaving.map(|tenant| (tenant.id.clone(), tenant.usage.unsettled())).collect();
         let all = Some(leaving.len()).filter(|count| is_none_left && *count > 0);

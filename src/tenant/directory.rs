@@ -1,4 +1,4 @@
-//! All tenants of a node. Requests are authenticated here and nowhere else.
+//! All tenants of a node, and the only place where requests are authenticated.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -24,34 +24,34 @@ use crate::protocol::text::md5_hex;
 use crate::protocol::wafer::Envelope;
 use crate::secret::Secret;
 
-/// Most tenants that may enrol themselves.
+/// Limit of enrolled tenants.
 const MAX_ENROLLED: usize = 10_000;
-/// How long a tenant that enrolled itself keeps its place without tunnels and requests when others want it: longer than a
-/// connect URL can wait for its client.
+/// An enrolled tenant without tunnels and requests may be removed after this time if there are too many; longer than a
+/// connect URL can wait.
 const ENROLLED_IDLE: Duration = Duration::from_secs(2 * 3_600);
-/// How often such places are looked for.
+/// Interval of the search for idle enrolled tenants.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
-/// Longest tcKey that may be enrolled, in bytes: it is kept, and comes from anybody. The SDKs' keys have 32.
+/// Limit in bytes of a tcKey to enrol, since anyone can send one. SDK keys have 32.
 const MAX_ENROLLED_KEY_BYTES: usize = 256;
 
-/// Why a request is not let in.
+/// Why a request is denied.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum Denied {
-    /// It does not prove to come from a tenant: unknown, wrong signature or wrong key.
+    /// Not authenticated: unknown tenant, wrong signature or wrong key.
     #[error("not authenticated")]
     Stranger,
-    /// Enrolment is open, but there is no place left.
+    /// Enrolment is open, but the limit is reached.
     #[error("{MAX_ENROLLED} tenants have enrolled themselves and no more can: configure this one, or try again later")]
     Full,
 }
 
-/// The tenants by their id.
+/// The tenants by id.
 #[derive(Debug)]
 pub struct Directory {
     state: ArcSwap<State>,
-    /// Those that enrolled themselves, apart from the others: there may be ten thousand, and one more comes at any time.
+    /// Enrolled tenants, kept apart: there may be ten thousand, and more at any time.
     enrolled: RwLock<HashMap<TenantId, Arc<Tenant>>>,
-    /// Held while the state is replaced; when places of idle tenants were looked for.
+    /// Held while the state is replaced; holds the time of the last search for idle tenants.
     change: Mutex<Option<Instant>>,
     max_enrolled: usize,
     /// Verifies requests of unknown tenants, so that they take as long as others.
@@ -60,16 +60,16 @@ pub struct Directory {
 
 #[derive(Debug)]
 struct State {
-    /// Those that are configured.
+    /// Configured tenants.
     tenants: HashMap<TenantId, Arc<Tenant>>,
-    /// Tenants that are no longer configured, as long as they have tunnels: one that comes back finds them.
+    /// Removed tenants that still have tunnels; a tenant that is configured again keeps them.
     retired: HashMap<TenantId, Weak<Tenant>>,
     is_open: bool,
     limits: Limits,
 }
 
 impl Directory {
-    /// The tenants that `options` names.
+    /// The tenants in `options`.
     pub fn new(options: &Options) -> Self {
         let state = State {
             tenants: HashMap::new(),
@@ -84,20 +84,19 @@ impl Directory {
             max_enrolled: MAX_ENROLLED,
             decoy: Key::new(Secret::new("no tenant has this key")),
         };
-        // Nobody is there who could be taken out.
+        // An empty directory has no tenant to remove.
         let _ = directory.reload(options);
         directory
     }
 
-    /// Takes over tenants, keys and limits, and says what that has changed. Tenants that are gone are refused from now on; their open
-    /// tunnels live on with the keys they had. Tenants that enrolled themselves stay while enrolment is open.
+    /// Applies tenants, keys and limits; returns the changes. Removed tenants are denied from now on; their tunnels
+    /// live on with the old keys. Enrolled tenants stay while enrolment is open.
     ///
     /// # Errors
     ///
-    /// If tenants would go that have tunnels, or all of them, and `reload.allow_removal` does not say that this is meant: nothing is
-    /// changed then.
+    /// If it would remove tenants with tunnels, or all tenants, without `reload.allow_removal`; nothing changes then.
     pub fn reload(&self, options: &Options) -> Result<Changes, Removal> {
-        // It takes its time, and those who want to enrol are not to wait for it.
+        // Built before the lock, since it is slow and would delay enrolment.
         let wanted: HashMap<TenantId, Settings> =
             options.tenants.iter().map(|entry| (tenant_id(entry), Settings::new(entry, options.limits))).collect();
         let _change = self.change.lock();
@@ -144,36 +143,36 @@ impl Directory {
         retired
             .retain(|id, tenant| !tenants.contains_key(id) && !staying.contains_key(id) && tenant.strong_count() > 0);
         let (is_open, limits) = (options.enrolment.open, options.limits);
-        // Whoever is in both maps for a moment is found; whoever is in none would be refused.
+        // A tenant may be in both maps for a moment, but never in none.
         self.enrolled.write().extend(staying.iter().map(|(id, tenant)| (id.clone(), Arc::clone(tenant))));
         self.state.store(Arc::new(State { tenants, retired, is_open, limits }));
         *self.enrolled.write() = staying;
         Ok(changes)
     }
 
-    /// The tenant called `id`.
+    /// The tenant with this id.
     pub fn tenant(&self, id: &str) -> Option<Arc<Tenant>> {
         self.state.load().tenants.get(id).cloned().or_else(|| self.enrolled.read().get(id).cloned())
     }
 
-    /// The tenant called `id`, also if it is no longer configured but has open tunnels.
+    /// The tenant with this id, even if it is removed but has open tunnels.
     pub fn tenant_of_tunnels(&self, id: &str) -> Option<Arc<Tenant>> {
         self.tenant(id).or_else(|| self.state.load().retired.get(id)?.upgrade())
     }
 
-    /// Calls `visit` for every tenant.
+    /// Calls `visit` for each tenant.
     pub fn each(&self, visit: impl FnMut(&Arc<Tenant>)) {
         self.state.load().tenants.values().chain(self.enrolled.read().values()).for_each(visit);
     }
 
-    /// Finds out who sent `envelope`, and with which key it is signed. Nothing in `data` is looked at.
+    /// Authenticates `envelope`; returns its tenant and key. `data` is not parsed.
     ///
-    /// `tcKey` is only compared, never learned, unless enrolment is open. It must be there if `needs_key` says so, as it is in
-    /// every SDK's `/get/wsurl`.
+    /// `tcKey` is only compared, never stored, unless enrolment is open. It is required if `needs_key`, as every SDK
+    /// sends it to `/get/wsurl`.
     ///
     /// # Errors
     ///
-    /// One answer for every way to be wrong.
+    /// [`Denied::Stranger`] whatever was wrong, so that callers learn nothing; [`Denied::Full`] for an enrolment without room.
     pub fn authenticate(
         &self,
         envelope: &Envelope,
@@ -200,13 +199,13 @@ impl Directory {
         Ok((tenant, key))
     }
 
-    /// Finds out who sent a native request: the tenant called `id`, if `proves` says of one of its keys that the request proves it.
+    /// Authenticates a native request: the tenant `id`, if `proves` accepts one of its keys.
     ///
     /// An unknown tenant takes as long as a wrong proof.
     ///
     /// # Errors
     ///
-    /// One answer for every way to be wrong.
+    /// [`Denied::Stranger`] whatever was wrong, so that callers learn nothing.
     pub fn authenticate_native(&self, id: &str, proves: impl Fn(&Key) -> bool) -> Result<(Arc<Tenant>, Key), Denied> {
         let Some(tenant) = self.tenant(id) else {
             let _ = std::hint::black_box(proves(&self.decoy));
@@ -217,9 +216,9 @@ impl Directory {
         Ok((tenant, key.clone()))
     }
 
-    /// Accepts an unknown tenant with the key that it brings, if enrolment is open and its request is signed with that key.
+    /// Enrols an unknown tenant with the key in its request, if enrolment is open and that key signs the request.
     ///
-    /// While enrolment is closed this takes as long as a wrong signature of a known tenant does.
+    /// While enrolment is closed this takes as long as a wrong signature of a known tenant.
     fn enrol(&self, envelope: &Envelope, now: Instant) -> Result<(Arc<Tenant>, Key), Denied> {
         let claimed = envelope.tc_key.as_ref().filter(|key| self.state.load().is_open && can_be_enrolled(&key.0));
         let key = claimed.map_or_else(|| self.decoy.clone(), |text| Key::new(Secret::new(text.0.clone())));
@@ -249,7 +248,7 @@ impl Directory {
                 return Err(Denied::Full);
             }
             *change = Some(now);
-            // Those that have not been heard of for long leave their places to others.
+            // Removes idle enrolled tenants.
             enrolled.retain(|_, tenant| tenant.usage.unsettled() > 0 || !tenant.usage.is_idle(ENROLLED_IDLE, now));
         }
         if enrolled.len() >= self.max_enrolled {
@@ -261,12 +260,12 @@ impl Directory {
     }
 }
 
-/// Whether a key that comes with a request can be one: a configuration with an empty one is refused too.
+/// Whether a key can be enrolled; a configuration refuses an empty one too.
 fn can_be_enrolled(key: &str) -> bool {
     key.len() <= MAX_ENROLLED_KEY_BYTES && !signature::hmac_key(key).is_empty()
 }
 
-/// What a tenant may do that has enrolled itself.
+/// The settings of an enrolled tenant.
 fn enrolled_settings(secret: &Secret, limits: Limits) -> Settings {
     let entry = options::Tenant { keys: vec![secret.clone()], ..Default::default() };
     Settings { is_enrolled: true, ..Settings::new(&entry, limits) }

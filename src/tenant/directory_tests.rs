@@ -1,4 +1,4 @@
-//! Who is let in, and who is not.
+//! Which requests are authenticated.
 #![expect(clippy::disallowed_methods, reason = "a test may pick its start")]
 
 use super::*;
@@ -76,7 +76,7 @@ fn envelope(tenant: &str, signed_with: &str, tc_key: Option<&str>) -> Envelope {
     Envelope::parse(body.to_string().as_bytes()).expect("valid")
 }
 
-/// Lets a request in that comes now.
+/// Authenticates a request of now.
 fn authenticate(directory: &Directory, envelope: &Envelope, needs_key: bool) -> Result<(Arc<Tenant>, Key), Denied> {
     directory.authenticate(envelope, needs_key, Instant::now())
 }
@@ -183,7 +183,7 @@ fn a_full_gateway_takes_the_places_of_those_who_left() {
 
     assert_eq!(come("newcomer", later(1)).err(), Some(Denied::Full));
     let wrong = envelope("newcomer", "k", Some("another"));
-    assert_eq!(directory.authenticate(&wrong, true, later(1)).err(), Some(Denied::Stranger), "not told to strangers");
+    assert_eq!(directory.authenticate(&wrong, true, later(1)).err(), Some(Denied::Stranger), "strangers learn nothing");
     come("speaks", later(7_000)).expect("known");
     assert_eq!(come("newcomer", later(7_199)).err(), Some(Denied::Full), "silent for less than two hours");
     assert_eq!(come("newcomer", later(7_200)).err(), Some(Denied::Full), "the places were looked through just now");
@@ -223,7 +223,7 @@ fn tenants_with_tunnels_and_all_tenants_are_taken_out_only_if_that_is_meant() {
     let directory = Directory::new(&options(all, false));
     let cut = |tenants: &[(&str, &[&str])]| directory.reload(&options_with(tenants, false, false));
 
-    let emptied = cut(&[]).expect_err("nobody would be left").to_string();
+    let emptied = cut(&[]).expect_err("no tenant would be left").to_string();
     assert!(emptied.starts_with("all tenants (2) are missing in it; "), "{emptied}");
     assert!(emptied.ends_with("set reload.allow_removal = true in it"), "{emptied}");
 
@@ -237,7 +237,7 @@ fn tenants_with_tunnels_and_all_tenants_are_taken_out_only_if_that_is_meant() {
     assert!(directory.tenant("a").is_none());
     directory.reload(&options(&[("c", &["k"])], false)).expect("it is meant");
     assert!(directory.tenant("b").is_none() && b.is_out());
-    cut(&[("b", &["k"]), ("c", &["k"])]).expect("nobody goes");
+    cut(&[("b", &["k"]), ("c", &["k"])]).expect("no tenant is removed");
     assert!(!directory.tenant("b").expect("back").is_out());
 }
 

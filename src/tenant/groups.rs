@@ -1,4 +1,4 @@
-//! Which of a tenant's open tunnels are in which groups, and whose they are.
+//! Groups and users of a tenant's open tunnels.
 
 use std::collections::BTreeSet;
 use std::collections::HashMap;
@@ -10,15 +10,15 @@ use crate::id::TunnelId;
 use crate::protocol::native::Audience;
 use crate::protocol::native::Name;
 
-/// Most groups that one tunnel may be in.
+/// Limit of groups per tunnel.
 const MAX_GROUPS: usize = 64;
 
-/// The tunnel is in as many groups as it may be.
+/// The tunnel has reached the limit of groups.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("the tunnel is in {MAX_GROUPS} groups, which is the limit: let it leave one first")]
 pub struct TooManyGroups;
 
-/// The groups and users of one tenant. A tunnel that has neither costs nothing here.
+/// The groups and users of one tenant. A tunnel without either costs nothing.
 #[derive(Debug, Default)]
 pub struct Groups(Mutex<State>);
 
@@ -34,25 +34,25 @@ struct ClusterNode {
     groups: BTreeSet<Name>,
 }
 
-/// Some ids of a set, in a stable order, and how many there are altogether.
+/// A page of ids in ascending order, with the total.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Page {
-    /// How many ids the set has.
+    /// The total number of ids.
     pub count: usize,
     /// The ids of this page, ascending.
     pub tunnels: Vec<TunnelId>,
-    /// Whether ids come behind these.
+    /// Whether more ids follow.
     pub has_more: bool,
 }
 
 impl Groups {
-    /// Puts a tunnel into a group, if `is_open` says so then. True if it is open.
+    /// Adds a tunnel to a group if `is_open`; returns that.
     ///
-    /// `is_open` is asked while nothing else can change here, so that a tunnel which has ended is never put in behind its end.
+    /// `is_open` runs under the lock, so that an ended tunnel is never added after its removal.
     ///
     /// # Errors
     ///
-    /// If it is in too many groups.
+    /// If the tunnel has reached the limit of groups.
     pub fn join(&self, tunnel: TunnelId, group: &Name, is_open: impl FnOnce() -> bool) -> Result<bool, TooManyGroups> {
         let mut state = self.0.lock();
         if !is_open() {
@@ -69,7 +69,7 @@ impl Groups {
         Ok(true)
     }
 
-    /// Takes a tunnel out of a group; says where nobody is left.
+    /// Removes a tunnel from a group; returns the group if it is empty now.
     pub fn leave(&self, tunnel: TunnelId, group: &Name) -> Option<Audience> {
         let mut state = self.0.lock();
         if !state.members.get_mut(&tunnel)?.groups.remove(group) {
@@ -79,8 +79,8 @@ impl Groups {
         state.remove(Audience::Group(group.clone()), tunnel)
     }
 
-    /// Makes a tunnel this user's, if `is_open` says so then: see [`join`](Self::join). None if it is not open; else where nobody
-    /// is left.
+    /// Sets the user of a tunnel if `is_open`: see [`join`](Self::join). `None` if it is not open; else the former
+    /// user, if it has no tunnel now.
     pub fn set_user(&self, tunnel: TunnelId, user: &Name, is_open: impl FnOnce() -> bool) -> Option<Option<Audience>> {
         let mut state = self.0.lock();
         if !is_open() {
@@ -92,7 +92,7 @@ impl Groups {
         Some(before.and_then(|before| state.remove(Audience::User(before), tunnel)))
     }
 
-    /// The tunnel has ended; says where nobody is left.
+    /// Removes an ended tunnel; returns the groups and user that are empty now.
     pub fn remove(&self, tunnel: TunnelId) -> Vec<Audience> {
         let mut state = self.0.lock();
         let Some(member) = state.members.remove(&tunnel) else { return vec![] };
@@ -108,17 +108,17 @@ impl Groups {
         member.map_or((None, vec![]), |member| (member.user.clone(), member.groups.iter().cloned().collect()))
     }
 
-    /// Whether anybody is in it.
+    /// Whether the group or user has a tunnel.
     pub fn has(&self, audience: &Audience) -> bool {
         self.0.lock().audiences.contains_key(audience)
     }
 
-    /// All tunnels of a group or a user, ascending.
+    /// All tunnels of a group or user, ascending.
     pub fn tunnels(&self, audience: &Audience) -> Vec<TunnelId> {
         self.0.lock().audiences.get(audience).map_or(vec![], |tunnels| tunnels.iter().copied().collect())
     }
 
-    /// At most `limit` tunnels of a group or a user that come behind `after`.
+    /// At most `limit` tunnels of a group or user after `after`.
     pub fn page(&self, audience: &Audience, after: Option<TunnelId>, limit: usize) -> Page {
         let state = self.0.lock();
         let Some(tunnels) = state.audiences.get(audience) else { return Page::default() };
@@ -130,7 +130,7 @@ impl Groups {
 }
 
 impl Page {
-    /// The page that comes of several lists' pages, each of `limit` ids at most.
+    /// Merges pages of at most `limit` ids each.
     pub fn merge(pages: impl IntoIterator<Item = Self>, limit: usize) -> Self {
         let mut merged = Self::default();
         for page in pages {
@@ -150,7 +150,7 @@ impl State {
         self.audiences.entry(audience).or_default().insert(tunnel);
     }
 
-    /// Gives the audience back if nobody is left in it.
+    /// Removes a tunnel; returns the audience if it is empty now.
     fn remove(&mut self, audience: Audience, tunnel: TunnelId) -> Option<Audience> {
         let tunnels = self.audiences.get_mut(&audience)?;
         tunnels.remove(&tunnel);

@@ -1,4 +1,4 @@
-//! Groups and users against the simplest model there is: a list of facts.
+//! Groups and users against the simplest model: a list of facts.
 
 use std::collections::HashSet;
 
@@ -43,7 +43,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 0..80)
 }
 
-/// Facts: which tunnels are open, who is where, whose is what.
+/// Facts: open tunnels, their groups and their users.
 #[derive(Default)]
 struct Oracle {
     open: HashSet<u8>,
@@ -88,7 +88,7 @@ proptest! {
     fn groups_and_users_are_what_was_said(steps in steps()) {
         let groups = Groups::default();
         let mut oracle = Oracle::default();
-        // Where somebody is, as whoever hears of every end of it thinks.
+        // The audiences with tunnels, as counted from every reported end.
         let mut occupied = HashSet::new();
         for step in &steps {
             oracle.take(step);

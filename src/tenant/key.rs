@@ -1,4 +1,4 @@
-//! One key of a tenant, in the forms in which it signs.
+//! A tenant key in its signing forms.
 
 use std::sync::Arc;
 
@@ -19,24 +19,24 @@ struct Forms {
 }
 
 impl Key {
-    /// The key that an operator wrote as `secret`.
+    /// The key for a configured `secret`.
     pub fn new(secret: Secret) -> Self {
         let digest = Sha256::new().chain_update("wafergate key fingerprint\0").chain_update(secret.expose()).finalize();
         let fingerprint = u32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]]);
         Self(Arc::new(Forms { hmac_key: HmacKey::new(secret.expose()), fingerprint, secret }))
     }
 
-    /// The key as it is written, as Wafer signs with it.
+    /// The key as written, for Wafer signatures.
     pub fn secret(&self) -> &Secret {
         &self.0.secret
     }
 
-    /// The key as it signs webhooks by HMAC.
+    /// The key for HMAC signatures of webhooks.
     pub fn hmac_key(&self) -> &HmacKey {
         &self.0.hmac_key
     }
 
-    /// A number that tells keys apart without telling them.
+    /// A number that identifies the key without revealing it.
     pub fn fingerprint(&self) -> u32 {
         self.0.fingerprint
     }

@@ -1,4 +1,4 @@
-//! Who may ask for tunnels: tenants, their keys, which receive URLs are theirs, and what they may use.
+//! Tenants: keys, receive URLs, limits and usage.
 
 mod changes;
 mod directory;
@@ -40,15 +40,15 @@ use crate::options::Limits;
 use crate::protocol::text::md5_hex;
 use substitutes::Substitutes;
 
-/// How long a quiet connection's or tenant's rate may be made up for.
+/// Burst of rates: how long a quiet connection or tenant saves up tokens.
 const BURST: Duration = Duration::from_secs(2);
 
-/// One tenant. It stays the same object while its settings are reloaded, so that its tunnels see them change.
+/// One tenant. The object survives reloads, so that its tunnels see new settings.
 #[derive(Debug)]
 pub struct Tenant {
     /// Its `tcId`.
     pub id: TenantId,
-    /// What it uses at present.
+    /// Its current usage.
     pub usage: Usage,
     /// The groups and users of its open tunnels on this node.
     pub groups: Groups,
@@ -57,29 +57,29 @@ pub struct Tenant {
     is_out: AtomicBool,
 }
 
-/// What the configuration says about a tenant.
+/// The configuration of a tenant.
 #[derive(Debug)]
 pub struct Settings {
     /// Its keys, the preferred one first; never empty.
     pub keys: Vec<Key>,
-    /// What it may use.
+    /// Its limits.
     pub limits: Limits,
-    /// Which authorities its receive URLs may name.
+    /// Authorities that its receive URLs may name.
     receive_hosts: Vec<String>,
-    /// Whether it is there only because it enrolled itself.
+    /// Whether it exists only by enrolment.
     is_enrolled: bool,
-    /// Where the events of native tunnels go, unless one names another URL.
+    /// The default receive URL of native tunnels.
     pub webhook_url: Option<String>,
-    /// Whether events of native tunnels that wait together travel together.
+    /// Whether waiting events of a native tunnel are sent as a batch.
     pub webhook_batch: bool,
-    /// How many attempts that reach its business server an event has, a `close` aside; 0: any number.
+    /// Limit of attempts that reach the business server, except for a `close`; 0: no limit.
     pub max_attempts: u32,
-    /// Which WebSocket subprotocols are spoken; empty: whatever a client offers first.
+    /// Supported WebSocket subprotocols; empty: the client's first one.
     pub subprotocols: Vec<String>,
 }
 
 impl Tenant {
-    /// A tenant called `id`.
+    /// A tenant with this id.
     pub fn new(id: TenantId, settings: Settings) -> Self {
         Self {
             id,
@@ -91,44 +91,44 @@ impl Tenant {
         }
     }
 
-    /// The settings as they are now.
+    /// The current settings.
     pub fn settings(&self) -> Arc<Settings> {
         self.settings.load_full()
     }
 
-    /// Replaces the settings; tunnels that are open obey the new ones from now on.
+    /// Replaces the settings, also for open tunnels.
     fn set(&self, settings: Settings) {
         self.settings.store(Arc::new(settings));
         self.is_out.store(false, Ordering::Release);
     }
 
-    /// The configuration no longer has it.
+    /// Marks the tenant as removed from the configuration.
     fn take_out(&self) {
         self.is_out.store(true, Ordering::Release);
     }
 
-    /// Whether it has been taken out of the configuration while it had tunnels: their events are still delivered, with the keys that it
-    /// had, and nothing else is done for it.
+    /// Whether the tenant was removed while it had tunnels: their events are still delivered, with the old keys, but
+    /// nothing else is served.
     pub fn is_out(&self) -> bool {
         self.is_out.load(Ordering::Acquire)
     }
 
-    /// The key that signs the Wafer webhooks of a tunnel that was asked for with the key `own`: that one, the first one if it is gone, or
-    /// the one that the business server has [taken](Self::took) in its place.
+    /// The key that signs the Wafer webhooks of a tunnel requested with the key `own`: that key, or the first one if it
+    /// is gone, or the one that the business server has [accepted](Self::took) instead.
     pub fn signing_key<'a>(&self, settings: &'a Settings, own: u32) -> &'a Key {
         self.substitutes.key(settings, own)
     }
 
-    /// The business server has taken a webhook with the signature of the key `taken`, of a tunnel that was asked for with the key `own`.
-    /// Says whether another key has signed such webhooks until now.
+    /// Stores that the business server accepted the key `taken` for a tunnel requested with the key `own`; true if
+    /// another key has signed such webhooks until now.
     pub fn took(&self, settings: &Settings, own: u32, taken: &Key) -> bool {
         self.substitutes.note(settings, own, taken.fingerprint())
     }
 
-    /// Whether a receive URL whose authority is written `authority` (and whose host is `host`) belongs to this tenant.
+    /// Whether the tenant owns a receive URL with this authority and host, as written.
     ///
-    /// Without `receive_hosts` it is the authority, with or without its port, whose MD5 is the tenant id: the Wafer SDKs make
-    /// both of the same ServerHost.
+    /// Without `receive_hosts` it owns the authority, with or without port, whose MD5 is its id: Wafer SDKs derive both
+    /// from ServerHost.
     pub fn owns_authority(&self, authority: &str, host: &str) -> bool {
         let settings = self.settings.load();
         if settings.receive_hosts.is_empty() {
@@ -143,7 +143,7 @@ impl Tenant {
 }
 
 impl Settings {
-    /// What a configured tenant may do.
+    /// The settings of a configured tenant.
     pub fn new(tenant: &options::Tenant, limits: Limits) -> Self {
         let mut receive_hosts = tenant.receive_hosts.clone();
         if let Ok(url) = url::Url::parse(&tenant.webhook_url) {
@@ -170,17 +170,17 @@ impl Settings {
         self.keys.iter().find(|key| key.fingerprint() == fingerprint).unwrap_or(&self.keys[0])
     }
 
-    /// How many messages one client may send.
+    /// Rate limit of messages from one client.
     pub fn message_rate_per_connection(&self) -> Option<Rate> {
         Rate::per_second(self.limits.messages_per_sec_per_connection, BURST)
     }
 
-    /// How many messages all clients together may send.
+    /// Rate limit of messages from all clients together.
     pub fn message_rate(&self) -> Option<Rate> {
         Rate::per_second(self.limits.messages_per_sec, BURST)
     }
 
-    /// How many push requests the business server may make.
+    /// Rate limit of push requests.
     pub fn push_rate(&self) -> Option<Rate> {
         Rate::per_second(self.limits.pushes_per_sec, BURST)
     }

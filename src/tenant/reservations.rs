@@ -1,11 +1,11 @@
-//! Tunnels that have been asked for and wait for their clients, so that a limit counts them before they are open.
+//! Issued tickets without a client yet, so that limits count them before their tunnels open.
 
 use std::collections::BTreeMap;
 
-/// How many tickets are out, by the second in which they expire.
+/// Outstanding tickets by second of expiry.
 ///
-/// A ticket may be used on another node than the one that issued it. There it counts as one less until it expires, so that the
-/// sum over all nodes is right.
+/// A ticket may be used on another node than it was issued on. There it counts as -1 until it expires, so that the sum
+/// over all nodes is right.
 #[derive(Debug, Default)]
 pub struct Reservations {
     by_expiry_secs: BTreeMap<u64, i64>,
@@ -13,17 +13,17 @@ pub struct Reservations {
 }
 
 impl Reservations {
-    /// A ticket has been issued.
+    /// Counts an issued ticket.
     pub fn add(&mut self, expires_unix_secs: u64) {
         self.change(expires_unix_secs, 1);
     }
 
-    /// A ticket has been used.
+    /// Counts a used ticket.
     pub fn remove(&mut self, expires_unix_secs: u64) {
         self.change(expires_unix_secs, -1);
     }
 
-    /// How many tickets are out that have not expired; less than none, if more of other nodes' have been used here.
+    /// Outstanding tickets that have not expired; negative if more tickets of other nodes were used here.
     pub fn count(&mut self, now_unix_secs: u64) -> i64 {
         while let Some(oldest) = self.by_expiry_secs.first_entry().filter(|oldest| *oldest.key() < now_unix_secs) {
             self.total -= oldest.remove();
@@ -31,7 +31,7 @@ impl Reservations {
         self.total
     }
 
-    /// How many tickets are out, in groups that expire within `width_secs`: each with the last second of its group.
+    /// Outstanding tickets in groups of `width_secs` by expiry, with the last second of each group.
     pub fn by_expiry(&mut self, now_unix_secs: u64, width_secs: u64) -> Vec<(u64, i64)> {
         self.count(now_unix_secs);
         let width_secs = width_secs.max(1);

@@ -1,4 +1,4 @@
-//! Which key a tenant's business server takes in place of another one, as its answers have shown.
+//! Keys that a tenant's business server accepts instead of others, learned from its responses.
 
 use std::collections::HashMap;
 
@@ -7,24 +7,24 @@ use parking_lot::RwLock;
 use super::Key;
 use super::Settings;
 
-/// Keys that were refused, each with the one that was taken instead, by their fingerprints. Empty but while a key is being replaced.
+/// Refused keys with the accepted ones, by fingerprint. Empty except during a key rotation.
 #[derive(Debug, Default)]
 pub(super) struct Substitutes(RwLock<HashMap<u32, u32>>);
 
 impl Substitutes {
-    /// The key that signs what the key `own` would.
+    /// The key that signs in place of `own`.
     pub(super) fn key<'a>(&self, settings: &'a Settings, own: u32) -> &'a Key {
         let taken = self.0.read().get(&own).copied();
         taken.and_then(|taken| settings.keys.iter().find(|key| key.fingerprint() == taken)).unwrap_or(settings.key(own))
     }
 
-    /// The key `taken` was taken of what the key `own` would have signed; says whether another one signed it until now.
+    /// Stores that `taken` was accepted in place of `own`; true if another key has signed until now.
     pub(super) fn note(&self, settings: &Settings, own: u32, taken: u32) -> bool {
         if self.key(settings, own).fingerprint() == taken {
             return false;
         }
         let mut substitutes = self.0.write();
-        // Keys that are gone come back with a reload only.
+        // Removed keys return only with a reload.
         substitutes.retain(|_, key| settings.keys.iter().any(|known| known.fingerprint() == *key));
         if settings.key(own).fingerprint() == taken {
             substitutes.remove(&own);

@@ -1,4 +1,4 @@
-//! What a tenant uses at present: tunnels, close events that wait, and its rates.
+//! Current usage of a tenant: tunnels, pending close events and rates.
 
 use std::sync::atomic::AtomicI64;
 use std::sync::atomic::AtomicU64;
@@ -17,11 +17,11 @@ use crate::limit::Rate;
 #[derive(Debug, Default)]
 pub struct Usage {
     open: AtomicU64,
-    /// Tunnels that are open or have been asked for on other nodes.
+    /// Tunnels open or issued on other nodes.
     elsewhere: AtomicI64,
-    /// The same, and those whose close event has not been settled.
+    /// The same, plus tunnels with a pending close event.
     pending_elsewhere: AtomicI64,
-    /// Tunnels that are open or whose close event has not been settled.
+    /// Tunnels that are open or have a pending close event.
     unsettled: AtomicU64,
     reservations: Mutex<Reservations>,
     messages: Mutex<Bucket>,
@@ -30,46 +30,45 @@ pub struct Usage {
 }
 
 impl Usage {
-    /// Counts a tunnel that has been asked for, until it opens or its ticket expires.
+    /// Counts an issued tunnel, until it opens or its ticket expires.
     pub fn reserve(&self, expires_unix_secs: u64) {
         self.reservations.lock().add(expires_unix_secs);
     }
 
-    /// A client has come with its ticket.
+    /// Counts a used ticket.
     pub fn take_reservation(&self, expires_unix_secs: u64) {
         self.reservations.lock().remove(expires_unix_secs);
     }
 
-    /// How many tunnels have been asked for here and may still open; less than none, if more opened here that were asked for elsewhere.
+    /// Issued tunnels that may still open; negative if more tunnels issued by other nodes opened here.
     pub fn reserved(&self, now_unix_secs: u64) -> i64 {
         self.reservations.lock().count(now_unix_secs)
     }
 
-    /// What this node adds to the number of tunnels that are open or have been asked for on all nodes: less than nothing for a
-    /// tunnel that was asked for elsewhere and has ended here, until its ticket expires.
+    /// This node's part of the tunnels open or issued on all nodes; negative for a tunnel issued by another node that
+    /// ended here, until its ticket expires.
     pub fn tunnels(&self, now_unix_secs: u64) -> i64 {
         i64::try_from(self.open()).unwrap_or(i64::MAX).saturating_add(self.reserved(now_unix_secs))
     }
 
-    /// What this node adds to the number of tunnels that are open, have been asked for, or wait for their close event to be settled, on all
-    /// nodes.
+    /// This node's part of the tunnels open, issued or with a pending close event on all nodes.
     pub fn pending(&self, now_unix_secs: u64) -> i64 {
         i64::try_from(self.unsettled()).unwrap_or(i64::MAX).saturating_add(self.reserved(now_unix_secs))
     }
 
-    /// How many tunnels are open, have been asked for, or wait for their close event to be settled: on all nodes, as of a moment ago for
-    /// the others, and at least those of this one.
+    /// Tunnels open, issued or with a pending close event on all nodes, a moment old for the others; at least those of
+    /// this node.
     pub fn pending_everywhere(&self, now_unix_secs: u64) -> u64 {
         let pending = self.pending(now_unix_secs).saturating_add(self.pending_elsewhere.load(Ordering::Relaxed));
         u64::try_from(pending).unwrap_or(0).max(self.unsettled())
     }
 
-    /// How many tunnels have been asked for here and may still open, in groups by when their tickets expire.
+    /// Issued tunnels that may still open, grouped by ticket expiry.
     pub fn issued(&self, now_unix_secs: u64, width_secs: u64) -> Vec<(u64, i64)> {
         self.reservations.lock().by_expiry(now_unix_secs, width_secs)
     }
 
-    /// How many tunnels are open or have been asked for on all nodes, as of a moment ago for the others.
+    /// Tunnels open or issued on all nodes, a moment old for the others.
     pub fn tunnels_everywhere(&self, now_unix_secs: u64) -> u64 {
         let tunnels = self.tunnels(now_unix_secs).saturating_add(self.elsewhere.load(Ordering::Relaxed));
         u64::try_from(tunnels).unwrap_or(0)
@@ -81,56 +80,56 @@ impl Usage {
         self.unsettled.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A tunnel is no longer open; its close event is still to be settled.
+    /// Counts a tunnel that closes; its close event is pending.
     pub fn close_tunnel(&self) {
         self.open.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// All events of a tunnel that was closed are settled.
+    /// Counts a closed tunnel without pending events.
     pub fn settle_tunnel(&self) {
         self.unsettled.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// How many tunnels are open.
+    /// The number of open tunnels.
     pub fn open(&self) -> u64 {
         self.open.load(Ordering::Relaxed)
     }
 
-    /// Notes what the other nodes' [`tunnels`](Self::tunnels) and [`pending`](Self::pending) come to.
+    /// Sets the sums of the other nodes' [`tunnels`](Self::tunnels) and [`pending`](Self::pending).
     pub fn set_elsewhere(&self, elsewhere: Elsewhere) {
         self.elsewhere.store(elsewhere.tunnels, Ordering::Relaxed);
         self.pending_elsewhere.store(elsewhere.pending, Ordering::Relaxed);
     }
 
-    /// How many tunnels are open or wait for their close event to be settled.
+    /// Tunnels that are open or have a pending close event.
     pub fn unsettled(&self) -> u64 {
         self.unsettled.load(Ordering::Relaxed)
     }
 
-    /// Notes that the tenant's business server has made a request.
+    /// Notes a request of the tenant's business server.
     pub fn touch(&self, now: Instant) {
         *self.last_request.lock() = Some(now);
     }
 
-    /// Whether the business server has made no request for so long.
+    /// Whether the business server has made no request for `duration`.
     pub fn is_idle(&self, duration: Duration, now: Instant) -> bool {
         self.last_request.lock().is_none_or(|last| now.saturating_duration_since(last) >= duration)
     }
 
-    /// Takes a token for one client message, or says how long there will be none.
+    /// Takes a token for one client message.
     ///
     /// # Errors
     ///
-    /// How long until there will be one.
+    /// How long until there is a token.
     pub fn take_message(&self, rate: Rate, now: Instant) -> Result<(), Duration> {
         self.messages.lock().take(rate, now)
     }
 
-    /// Takes a token for one push request, or says how long there will be none.
+    /// Takes a token for one push request.
     ///
     /// # Errors
     ///
-    /// How long until there will be one.
+    /// How long until there is a token.
     pub fn take_push(&self, rate: Rate, now: Instant) -> Result<(), Duration> {
         self.pushes.lock().take(rate, now)
     }
