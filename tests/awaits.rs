@@ -34,8 +34,11 @@ const WAITS: &[(&str, &[(&str, Why)])] = &[
             ("self.register(&ticket)", Guard("impl Drop for Registration")),
             ("sleep(left.min(ENGINE_RETRY))", Guard("impl Drop for Claimed")),
             ("sleep(ENGINE_RETRY)", Nothing("nothing is claimed before")),
-            ("try_join_all(entering)", Nothing("each place is a hold that goes when it is dropped")),
-            ("self.engine.register(", Guard("if incarnation == life { Ok(registration) } else { Err(EngineError) }")),
+            ("try_join_all(announcing)", Nothing("each place is a hold that goes when it is dropped")),
+            (
+                "self.engine.register(",
+                Guard("if incarnation == current { Ok(registration) } else { Err(EngineError) }"),
+            ),
         ],
     ),
     (
@@ -103,7 +106,7 @@ const WAITS: &[(&str, &[(&str, Why)])] = &[
         "src/http_client/client.rs",
         &[
             ("timeout_at(deadline, self.attempt(caller, &outgoing, &progress))", Nothing("nothing is sent behind it")),
-            ("timeout_at(deadline, begun.body.read())", Nothing("nothing is sent behind it")),
+            ("timeout_at(deadline, received.body.read())", Nothing("nothing is sent behind it")),
             ("pool.connect(tenant, outgoing.url)", Marked(Mark::EventConnected)),
             (
                 "self.exchange(&pool, connection, incarnation, outgoing, progress)",
@@ -149,19 +152,19 @@ const WAITS: &[(&str, &[(&str, Why)])] = &[
             ("self.engine.lease_guard().valid()", Nothing("nothing is pushed before")),
             ("self.push_together(tenant, packets)", Marked(Mark::PushCollected)),
             ("self.push_elsewhere(", Marked(Mark::Ask)),
-            ("self.decide(tenant, &orders, open)", Marked(Mark::Ask)),
+            ("self.decide(tenant, &commands, pending)", Marked(Mark::Ask)),
             ("turns.next()", Marked(Mark::PushTurn)),
         ],
     ),
     (
         "src/gateway/native.rs",
         &[
-            ("self.order_all(", Nothing("nothing is done behind it")),
-            ("self.order_all(", Nothing("nothing is done behind it")),
+            ("self.command_all(", Nothing("nothing is done behind it")),
+            ("self.command_all(", Nothing("nothing is done behind it")),
             ("self.engine.lease_guard().valid()", Nothing("nothing is pushed before")),
-            ("self.order_tunnels(", Nothing("nothing is done behind it")),
-            ("self.order_audience(", Nothing("nothing is done behind it")),
-            ("self.order_audience(", Nothing("nothing is done behind it")),
+            ("self.command_tunnels(", Nothing("nothing is done behind it")),
+            ("self.command_audience(", Nothing("nothing is done behind it")),
+            ("self.command_audience(", Nothing("nothing is done behind it")),
             ("turns.next()", Marked(Mark::PushTurn)),
             ("self.decide(", Marked(Mark::Ask)),
             ("self.join_here(", Guard("if !lease_guard.valid_for(event_queue.incarnation).await {")),

@@ -130,7 +130,7 @@ impl RedisEngine {
                     Ok(0) => {}
                     Ok(tunnels) => tracing::warn!(node = %set, tunnels, "closed the tunnels of a dead node"),
                     Err(error) => {
-                        tracing::warn!(node = %set, %error, "could not take over the tunnels of a dead node yet")
+                        tracing::warn!(node = %set, %error, "could not take over the tunnels of a dead node yet");
                     }
                 }
             }

@@ -178,7 +178,7 @@ impl Bus {
                 Some(_) if turn.is_err() => bus.metrics.node_message_dropped(Rejection::Overload.as_str()),
                 // Another node may own these tunnels now: no answer means unknown.
                 Some(_) if !lease_guard.is_valid_for(incarnation) => {
-                    bus.metrics.node_message_dropped(Rejection::Receiver.as_str())
+                    bus.metrics.node_message_dropped(Rejection::Receiver.as_str());
                 }
                 // A lost answer times out at the sender.
                 Some(answer) => drop(bus.send(Kind::Answer, asker, number, answer.into()).await),
