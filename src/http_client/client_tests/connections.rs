@@ -82,7 +82,7 @@ async fn nothing_is_sent_for_a_life_that_ends_while_the_connection_is_made() {
     let error = client.post(ours(), &url, &[], Bytes::from_static(b"late"), LONG).await.expect_err("it must not speak");
 
     assert!(!error.is_unknown_outcome(), "{error:?}");
-    assert!(error.reason().contains("without asking"), "{}", error.reason());
+    assert!(error.reason().contains("lease of this node has expired"), "{}", error.reason());
     while server.connections() == 0 {
         tokio::task::yield_now().await;
     }
