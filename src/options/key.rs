@@ -1,34 +1,34 @@
-//! What a setting takes, where it stands and what operators read about it.
+//! Descriptions of settings: value kind, place and documentation text.
 
 /// A section of the configuration.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Section {
     /// Its name.
     pub(crate) name: &'static str,
-    /// What it is for: lines of prose, each behind a blank.
+    /// Its documentation: lines of prose, each with a leading space.
     pub(crate) about: &'static str,
-    /// Its keys, in the order of the documents.
+    /// Its keys, in documentation order.
     pub(crate) keys: &'static [Key],
 }
 
 /// One setting.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Key {
-    /// Its section and its name, with a dot between them; in `[[tenants]]` its name alone, once `config` has taken it apart.
+    /// Section and name, joined by a dot; in `[[tenants]]` the name alone, once `config` has split it.
     pub(crate) name: &'static str,
-    /// The name of the key whose file holds it, if it is a secret.
+    /// For a secret, the name of the key that holds the path of its file.
     pub(crate) file: &'static str,
-    /// What it takes.
+    /// Which values it accepts.
     pub(crate) kind: Kind,
-    /// What operators read: lines of prose, each behind a blank.
+    /// Its documentation: lines of prose, each with a leading space.
     pub(crate) about: &'static str,
     /// Its default, as TOML.
     pub(crate) default: &'static str,
-    /// What the documents show as its value, as TOML.
+    /// The value shown in the documentation, as TOML.
     pub(crate) example: &'static str,
 }
 
-/// What a key takes.
+/// Which values a key accepts.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Kind {
     /// A whole number.
@@ -37,7 +37,7 @@ pub(crate) enum Kind {
         min: i64,
         /// Largest value.
         max: i64,
-        /// What is counted.
+        /// Unit of the number.
         unit: &'static str,
     },
     /// `true` or `false`.
@@ -54,11 +54,11 @@ pub(crate) enum Kind {
     Ports,
     /// A list of texts.
     Texts,
-    /// Text that is never shown.
+    /// Text that is never printed.
     Secret,
-    /// A list of texts that are never shown.
+    /// A list of texts that are never printed.
     Secrets,
-    /// Path of the file in which the secret of the same name without `_file` is kept.
+    /// Path of the file that contains the secret named without `_file`.
     SecretFile,
     /// A table with keys of `[limits]`.
     Limits,
@@ -82,20 +82,20 @@ pub(crate) const DAY_SECS: i64 = 86_400;
 pub(crate) const MIB: i64 = 1 << 20;
 /// Bytes of a GiB.
 pub(crate) const GIB: i64 = 1 << 30;
-/// More than there is of anything.
+/// Upper bound for counts without a natural limit.
 pub(crate) const BILLION: i64 = 1_000_000_000;
 
-/// A whole number of `unit` from `min` to `max`.
+/// A whole number of `unit`, `min` to `max`.
 pub(crate) const fn number(min: i64, max: i64, unit: &'static str) -> Kind {
     Kind::Number { min, max, unit }
 }
 
-/// From `min` to `max` seconds.
+/// `min` to `max` seconds.
 pub(crate) const fn seconds(min: i64, max: i64) -> Kind {
     number(min, max, "seconds")
 }
 
-/// From `min` to `max` bytes.
+/// `min` to `max` bytes.
 pub(crate) const fn bytes(min: i64, max: i64) -> Kind {
     number(min, max, "bytes")
 }

@@ -1,4 +1,4 @@
-//! `[limits]`, and what a tenant says otherwise.
+//! `[limits]`, and the overrides of a tenant.
 
 use serde::Deserialize;
 use serde::Serialize;
@@ -7,7 +7,7 @@ use super::key::BILLION;
 use super::key::number;
 use super::section::section;
 
-/// A section of which a tenant may set each key for itself.
+/// Defines a section whose keys each tenant may override.
 macro_rules! limits {
     (
         $(#[doc = $about:literal])*
@@ -26,7 +26,7 @@ macro_rules! limits {
             }
         }
 
-        /// The limits that a tenant sets for itself; what is absent is taken from `[limits]`.
+        /// Limits that a tenant overrides; absent ones come from `[limits]`.
         #[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
         #[serde(default, deny_unknown_fields)]
         pub struct LimitOverrides {
@@ -38,7 +38,7 @@ macro_rules! limits {
         }
 
         impl LimitOverrides {
-            /// The limits of a tenant that has these overrides.
+            /// Applies these overrides to `base`.
             pub fn over(&self, base: $name) -> $name {
                 $name { $($field: self.$field.unwrap_or(base.$field)),* }
             }
@@ -47,28 +47,30 @@ macro_rules! limits {
 }
 
 limits! {
-    /// What one tenant may use, unless its own `limits` say otherwise. 0 means unlimited. With several nodes the rates are
-    /// divided among them.
+    /// What one tenant may use, unless its own `limits` override it. 0 means unlimited. With several nodes the rates are divided
+    /// among them.
     [limits]
     #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
     #[serde(deny_unknown_fields)]
     pub struct Limits {
-        /// Most tunnels, open or asked for. Beyond it new tunnels are refused. Whatever is set here, they are refused too when the
-        /// process has few descriptors left (its limit of open files): the last ones are for webhooks.
+        /// Largest number of tunnels, open or requested. Further ones are refused. Independently of this limit, new tunnels are
+        /// refused when the process runs short of file descriptors (its open-file limit), because the last ones are reserved for
+        /// webhooks.
         connections: u64 = 0, number(0, BILLION, "tunnels (0 = unlimited)");
 
-        /// Most messages per second from all clients of the tenant. Their sockets are read no faster; none is closed.
+        /// Most messages per second from all clients of the tenant. Above it their sockets are read more slowly; no client is
+        /// closed.
         messages_per_sec: u64 = 0, number(0, BILLION, "messages per second (0 = unlimited)");
 
-        /// Most messages per second from one client. Twice as many at once are tolerated; then it is closed with code 1008. More
-        /// than people produce, less than a loop does. Ten times as many WebSocket frames of any kind (pings, fragments) are let
-        /// through, with the same tolerance and the same end.
+        /// Most messages per second from one client: more than people type, less than a loop sends. A burst of twice as many is
+        /// allowed; beyond it the client is closed with code 1008. WebSocket frames of any kind (pings, fragments) have ten times
+        /// this rate and burst.
         messages_per_sec_per_connection: u64 = 50, number(0, BILLION, "messages per second (0 = unlimited)");
 
         /// Most push requests per second.
         pushes_per_sec: u64 = 0, number(0, BILLION, "requests per second (0 = unlimited)");
 
-        /// Most tunnel ids in one push request, those in `except` too.
+        /// Most tunnel ids in one push request, including those in `except`.
         max_push_targets: usize = 10_000, number(0, BILLION, "tunnel ids (0 = unlimited)");
     }
 }

@@ -7,7 +7,7 @@ use super::key::Kind;
 use super::section::section;
 
 section! {
-    /// What is logged, and how.
+    /// Log level and format.
     [log]
     #[derive(Clone, Debug, Deserialize, Serialize)]
     #[serde(deny_unknown_fields)]
@@ -15,17 +15,17 @@ section! {
         /// error, warn, info, debug, trace or off, or directives as in RUST_LOG: "info,wafergate::webhook=debug".
         level: String = "info", Kind::Text;
 
-        /// "text" for people, "json" for machines: one object a line. Both go to stderr.
+        /// "text" for people, "json" for log collectors, with one object per line. Both go to stderr.
         format: LogFormat = "text", Kind::Choice(&["text", "json"]);
     }
 }
 
-/// The forms of a log line.
+/// The log formats.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
     /// For people.
     Text,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }

@@ -1,7 +1,7 @@
 //! Every setting as typed data, one struct for each section of the configuration file.
 //!
-//! A setting's name, type, default, range and meaning stand beside its field. `config` reads, checks and prints settings by that, and makes
-//! `config/default.toml` and `docs/configuration.md` of it.
+//! Name, type, default, range and documentation of a setting stand beside its field. `config` uses them to read, check and print
+//! settings, and to generate `config/default.toml` and `docs/configuration.md`.
 
 mod drain;
 mod engine;
@@ -63,7 +63,7 @@ pub struct Options {
 }
 
 impl Options {
-    /// Every section but `[[tenants]]`, in the order of the documents.
+    /// Every section except `[[tenants]]`, in documentation order.
     pub(crate) const SECTIONS: [Section; 9] = [
         Server::SECTION,
         Engine::SECTION,

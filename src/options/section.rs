@@ -1,9 +1,9 @@
-//! The form in which a section is written down: everything about a setting in one place.
+//! The macro that declares a section, with everything about a setting in one place.
 
 /// Defines the struct of a section and describes its keys in a `SECTION` constant.
 ///
-/// Each key is `name: type = default, kind;`, the default as TOML, a third part being what documents show in its place. Its comment is what
-/// operators read in `config/default.toml` and `docs/configuration.md`.
+/// Each key is `name: type = default, kind;` with the default as TOML; an optional third part is the value shown in the
+/// documentation instead. Its doc comment is the text of `config/default.toml` and `docs/configuration.md`.
 macro_rules! section {
     (
         $(#[doc = $about:literal])*
@@ -20,7 +20,7 @@ macro_rules! section {
         }
 
         impl $name {
-            /// Its keys, and what they are for.
+            /// Keys and documentation of this section.
             pub(crate) const SECTION: super::key::Section = super::key::Section {
                 name: stringify!($section),
                 about: concat!($($about, "\n"),*),
