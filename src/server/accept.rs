@@ -1,4 +1,4 @@
-//! Accepting connections: never spinning when the system has no more descriptors, and to the last one in the backlog.
+//! Accepts connections, up to the last one in the backlog, without spinning when descriptors run out.
 
 use std::io;
 use std::net::SocketAddr;
@@ -35,39 +35,39 @@ use super::handshakes::Handshakes;
 use super::refusal::Refusal;
 use super::refuse::note;
 
-/// How long to wait when there are no descriptors left, before looking again.
+/// Pause before the next try when no descriptors are left.
 const BACK_OFF: Duration = Duration::from_millis(100);
 
-/// How often that is logged at most.
+/// Shortest time between two log lines about that.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(10);
 
-/// A bound address, and what it takes to serve it.
+/// A bound address and everything needed to serve it.
 pub struct Listener {
     listener: TcpListener,
     certificate: Option<Arc<Certificate>>,
     timeouts: Timeouts,
-    /// Where connections come from that begin with a PROXY header.
+    /// Networks whose connections begin with a PROXY header.
     introduced: Arc<[IpNet]>,
     on_incident: OnIncident,
     connections: Arc<Connections>,
-    /// Proxies: others stand behind them, so that they are not refused for having most connections.
+    /// Proxies: they carry many clients, so a large number of connections is no reason to refuse them.
     trusted: Arc<[IpNet]>,
-    /// Whose reserve it leaves alone; none if it may take the last descriptor.
+    /// The reserve that this listener keeps free; none if it may take the last descriptor.
     descriptors: Option<Arc<Descriptors>>,
 }
 
-/// For how long descriptors count as short after the number of one has shown that they are: those that are given back then have low
-/// numbers, which newcomers get.
+/// How long descriptors count as short after a new one had a high number: those freed meanwhile have low numbers, which new
+/// connections get.
 const SHORT_FOR: Duration = Duration::from_secs(1);
 
-/// Until when descriptors run short.
+/// Whether descriptors run short, and until when.
 #[derive(Default)]
 struct Shortage {
     until: Option<Instant>,
 }
 
 impl Shortage {
-    /// Whether they do at `now`, when the descriptor of one that came shows it or not.
+    /// Whether they run short at `now`; `is_seen` says that the newest descriptor shows it.
     fn goes_on(&mut self, is_seen: bool, now: Instant) -> bool {
         if is_seen {
             self.until = Some(now + SHORT_FOR);
@@ -76,7 +76,7 @@ impl Shortage {
     }
 }
 
-/// Says that connections wait, now and then.
+/// Logs that connections wait, at a limited rate.
 #[derive(Default)]
 struct Complaint {
     last: Option<Instant>,
@@ -96,34 +96,34 @@ impl Listener {
         on_incident: impl Fn(Incident) + Send + Sync + 'static,
     ) -> io::Result<Self> {
         let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-        // A port can be bound again at once after a restart.
+        // Allows binding a port again right after a restart.
         socket.set_reuseaddr(true)?;
         socket.bind(address)?;
         let listener = socket.listen(BACKLOG)?;
-        // Linux gives it to each connection: without it small frames would wait for the peer's acknowledgement.
+        // Accepted sockets inherit it on Linux: without it small frames would wait for the peer's acknowledgement.
         SockRef::from(&listener).set_tcp_nodelay(true)?;
         let (introduced, trusted, connections) = (Arc::default(), Arc::default(), Arc::default());
         let on_incident = Arc::new(on_incident);
         Ok(Self { listener, certificate, timeouts, introduced, on_incident, connections, trusted, descriptors: None })
     }
 
-    /// The same, with a PROXY header required at the beginning of each connection from these networks.
+    /// Requires a PROXY header on connections from these networks.
     pub fn introduced_by(self, proxies: &[IpNet]) -> Self {
         Self { introduced: proxies.into(), ..self }
     }
 
-    /// The same, leaving the reserve of `descriptors` to others: whoever comes when only that is left has to wait.
+    /// Leaves the reserve of `descriptors` to others: a connection waits when only the reserve is left.
     pub fn leaving_a_reserve(self, descriptors: Arc<Descriptors>) -> Self {
         let connections = Arc::new(Connections::counted_in(descriptors.waiting()));
         Self { descriptors: Some(descriptors), connections, ..self }
     }
 
-    /// The same, where others stand behind these networks.
+    /// Treats these networks as proxies with many clients.
     pub fn trusting(self, proxies: &[IpNet]) -> Self {
         Self { trusted: proxies.into(), ..self }
     }
 
-    /// Where it listens, as a URL.
+    /// The bound address as a URL.
     pub fn url(&self) -> io::Result<String> {
         let scheme = if self.certificate.is_some() { "https" } else { "http" };
         Ok(format!("{scheme}://{}", self.listener.local_addr()?))
@@ -134,7 +134,7 @@ impl Listener {
         self.listener.local_addr()
     }
 
-    /// Accepts and serves connections until `stop`, then lets requests that are under way end.
+    /// Accepts and serves connections until `stop`, then lets requests in progress end.
     pub async fn run(self, handler: Arc<dyn Handler>, stop: CancellationToken) {
         let half = self.descriptors.as_ref().map_or(u64::MAX, |descriptors| descriptors.limit() / 2);
         let places = MAX_HANDSHAKES.min(usize::try_from(half).unwrap_or(usize::MAX)).max(1);
@@ -142,7 +142,7 @@ impl Listener {
         let tasks = TaskTracker::new();
         let (mut complaint, mut shortage) = (Complaint::default(), Shortage::default());
         loop {
-            // Whoever waits in the backlog is served before the end, as far as there are descriptors.
+            // Connections in the backlog are served before the end, as far as there are descriptors.
             let (stream, address) = tokio::select! {
                 biased;
                 accepted = self.accept(&mut complaint) => accepted,
@@ -192,8 +192,8 @@ impl Listener {
         }
     }
 
-    /// The same connection under a number that is not reserved, as soon as there is one; those behind it wait in the backlog. None if
-    /// its source has more than its share.
+    /// Moves the connection to a number that is not reserved, as soon as there is one; those behind it wait in the backlog.
+    /// `None` if its source has more than its share.
     async fn below_the_reserve(
         &self,
         mut stream: TcpStream,
@@ -221,7 +221,7 @@ impl Listener {
         Ok(Some(stream))
     }
 
-    /// Makes room for a newcomer from `address`, as far as others have to make room for it.
+    /// Closes other connections if `address` needs their descriptors.
     fn room_for(&self, address: SocketAddr) -> Room {
         let is_of = |networks: &[IpNet]| is_among(networks, address);
         let source = (!is_of(&self.introduced)).then(|| address.ip().into());
@@ -242,12 +242,12 @@ impl Listener {
                 "cannot accept connections, waiting (check the limit of open files)",
             );
         }
-        // One that ends makes room.
+        // A connection that ends makes room.
         let _ = timeout(BACK_OFF, self.connections.departed()).await;
     }
 }
 
-/// Whether the error says only that a client was gone before it was accepted.
+/// Whether the error only means that a client left before it was accepted.
 fn is_of_one_connection(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)

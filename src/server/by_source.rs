@@ -1,11 +1,11 @@
-//! Members grouped by the network they come from, to find the network that has the most of them.
+//! Members grouped by the network they come from, to find the network with the most of them.
 
 use std::collections::BTreeSet;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::net::Ipv6Addr;
 
-/// Where connections come from: an IPv4 address, or the 64 bits of an IPv6 address that one site has for itself.
+/// The origin of a connection: an IPv4 address, or the /64 prefix of an IPv6 address.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Source(IpAddr);
 
@@ -31,12 +31,12 @@ impl BySource {
         self.change(source, |numbers| numbers.insert(number));
     }
 
-    /// Takes a member out, if it is there.
+    /// Removes a member, if present.
     pub(super) fn remove(&mut self, source: Source, number: u64) {
         self.change(source, |numbers| numbers.remove(&number));
     }
 
-    /// The newest member of the source that has most.
+    /// The newest member of the source with the most members.
     pub(super) fn newest_of_the_largest(&self) -> Option<u64> {
         let (_, source) = self.sizes.last()?;
         self.members[source].last().copied()

@@ -48,28 +48,28 @@ pub(super) struct Context {
     pub(super) handler: Arc<dyn Handler>,
     pub(super) handshakes: Arc<Handshakes>,
     pub(super) timeouts: Timeouts,
-    /// Where connections come from that begin with a PROXY header.
+    /// Networks whose connections begin with a PROXY header.
     pub(super) introduced: Arc<[IpNet]>,
     pub(super) on_incident: OnIncident,
     pub(super) stop: CancellationToken,
 }
 
-/// A connection with a place among the handshakes.
+/// A connection with a place in the handshake limit.
 pub(super) struct Guest {
     pub(super) peer: Peer,
-    /// Ends when the socket has.
+    /// The entry in the connection table; dropped with the socket.
     pub(super) entry: Entry,
-    /// What may be closed while no request is being answered.
+    /// Allows closing it while no request is being answered.
     pub(super) visitor: Arc<Visitor>,
     pub(super) place: Place,
-    /// Completes when the place has to be given back.
+    /// Completes when the place must be given back.
     pub(super) is_evicted: oneshot::Receiver<()>,
 }
 
-/// Serves one connection to its end, or until it is taken over.
+/// Serves one connection until it ends or is upgraded.
 ///
-/// A client that sends nothing holds a socket and this small task, until its first deadline; only one that has begun to speak gets a
-/// place among the handshakes, and gives it back with its first request.
+/// A silent client costs a socket and this small task until its first deadline. Only after its first byte does it get a place in
+/// the handshake limit, which it gives back with its first request.
 pub(super) async fn serve(
     entry: Entry,
     visitor: Arc<Visitor>,
@@ -104,7 +104,7 @@ pub(super) async fn serve(
     {
         return refuse(stream, peer, &context, &visitor, refusal, first).await;
     }
-    // It may have to wait for a place, and then for each answer of its client.
+    // It may wait for a place, and then for each flight of its client.
     visitor.awaits(Instant::now().into_std(), SILENCE);
     let entered = visitor.unless_closed(context.handshakes.enter(peer.address.ip(), Instant::now())).await;
     let Some((place, mut is_evicted)) = entered else { return evicted(peer, first) };
@@ -112,7 +112,7 @@ pub(super) async fn serve(
         let guest = Guest { peer, entry, visitor, place, is_evicted };
         return Box::pin(Exchange::run(context, guest, stream, Stream::Plain)).await;
     };
-    // A handshake that comes to nothing is counted before its socket is closed: the metrics have it when its client sees the end.
+    // A failed handshake is counted before its socket closes, so the metrics include it when the client sees the end.
     let mut handshake = Box::pin(secured(stream, certificate, &context.handshakes, &place));
     let accepted = tokio::select! {
         accepted = visitor.unless_closed(timeout(context.timeouts.tls_handshake, &mut handshake)) => accepted,
@@ -133,7 +133,7 @@ pub(super) async fn serve(
             let cause = error.get_ref().and_then(|cause| cause.downcast_ref());
             note(&context.on_incident, peer.address, Refusal::of_tls(first, cause), first, Some(&error));
             if let Some(stream) = stream {
-                // The alert is on its way.
+                // The TLS alert has been sent already.
                 part_with(stream, b"", &visitor).await;
             }
         }
@@ -142,7 +142,7 @@ pub(super) async fn serve(
     }
 }
 
-/// Waits for the first bytes and leaves them where they are. None if the connection ends without a byte, as that of a health check.
+/// Waits for the first bytes without consuming them. `None` if the connection ends without a byte, as health checks do.
 async fn first_bytes<'a>(stream: &TcpStream, peer: Peer, buffer: &'a mut [u8], context: &Context) -> Option<&'a [u8]> {
     let Context { certificate, timeouts, on_incident, stop, .. } = context;
     let (first_timeout, too_slow) = match certificate {
@@ -163,7 +163,7 @@ async fn first_bytes<'a>(stream: &TcpStream, peer: Peer, buffer: &'a mut [u8], c
     }
 }
 
-/// Ends a connection on which nothing has been answered yet.
+/// Ends a connection on which no request was answered.
 async fn refuse(stream: TcpStream, peer: Peer, context: &Context, visitor: &Visitor, refusal: Refusal, began: &[u8]) {
     note(&context.on_incident, peer.address, refusal, began, None);
     part_with(stream, &answer(refusal, began), visitor).await;
@@ -174,7 +174,7 @@ pub(super) fn is_among(networks: &[IpNet], address: SocketAddr) -> bool {
     networks.iter().any(|network| network.contains(&address))
 }
 
-/// The TLS handshake; one that fails gives its socket back. Its cryptography begins when the whole ClientHello is there.
+/// Runs the TLS handshake; a failed one returns its socket. Cryptography starts only when the whole ClientHello has arrived.
 async fn secured(
     stream: TcpStream,
     certificate: &Certificate,
@@ -205,7 +205,7 @@ async fn secured(
     handshakes.step_by_step(place, step).await
 }
 
-/// Completes when no request is read any more: a moment after `stop`, since some are on their way.
+/// Completes when no further requests are read: shortly after `stop`, since some are still in transit.
 pub(super) async fn last_call(stop: &CancellationToken) {
     stop.cancelled().await;
     sleep(LAST_CALL).await;

@@ -1,5 +1,5 @@
-//! All connections of a listener that are no tunnels, by where they come from: those that wait for their clients make room when
-//! descriptors run short, those of the largest source first.
+//! All connections of a listener that are not tunnels, by source. When descriptors run short, those that wait for their clients
+//! are closed, starting with the largest source.
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -18,37 +18,37 @@ use tokio::sync::Notify;
 use super::by_source::Source;
 use super::handshakes::SILENCE;
 
-/// How many are closed at a time at least, since looking for them takes a look at all.
+/// Fewest connections closed at a time, because each search walks all of them.
 const AT_A_TIME: usize = 32;
 
-/// Which part of all is closed at a time.
+/// Divisor: the fraction of all connections closed at a time.
 const PART: usize = 8;
 
-/// For how long it is not looked again when none was found that could make room.
+/// Pause after a search that found no connection to close.
 const IN_VAIN: Duration = Duration::from_millis(20);
 
-/// How many connections of one source are its share in any case.
+/// Connections that each source may have in any case.
 const MANY: usize = 2;
 
-/// How long one may keep others waiting at least: what it waits for may be on its way.
+/// Shortest wait before a connection may be closed for others: what it waits for may be in transit.
 pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 
-/// What a connection waits for its client with.
+/// A wait for the client.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Wait {
-    /// Since when.
+    /// When it began.
     pub(super) since: Instant,
-    /// How long it may while others want its descriptor.
+    /// How long it is tolerated while others need the descriptor.
     pub(super) patience: Duration,
 }
 
 impl Wait {
-    /// One that began at `since`, for a request that nobody has begun.
+    /// A wait since `since` for a request that has not begun.
     pub(super) fn since(since: Instant) -> Self {
         Self { since, patience: PATIENCE }
     }
 
-    /// One that began at `since` in the middle of something: its client may be far away, and a packet of it lost.
+    /// A wait since `since` in the middle of a request: the client may be distant, and a packet lost.
     pub(super) fn midway(since: Instant) -> Self {
         Self { since, patience: SILENCE }
     }
@@ -57,27 +57,27 @@ impl Wait {
         self.since + self.patience <= now
     }
 
-    /// Whether it may be over when there is no other way.
+    /// Whether it may be ended when there is no other way.
     fn is_nearly_over(self, now: Instant) -> bool {
         self.since + self.patience / 4 <= now
     }
 }
 
-/// A connection that may be closed while it waits for its client.
+/// A connection that can be closed while it waits for its client.
 pub(super) trait Closable: Send + Sync {
-    /// Whether it does, and since when.
+    /// The current wait, if any.
     fn waits(&self) -> Option<Wait>;
 
-    /// Ends it, once what has just come of its client is answered.
+    /// Ends it after answering what has already arrived.
     fn close(&self);
 }
 
-/// What becomes of a newcomer for which there is no descriptor.
+/// Outcome for a new connection without a descriptor.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Room {
-    /// Others are closing for it.
+    /// Others are being closed for it.
     Soon,
-    /// Its source has its share: it is not served.
+    /// Its source has its share, so it is refused.
     Refused,
     /// It has to wait.
     None,
@@ -87,7 +87,7 @@ pub(super) enum Room {
 #[derive(Default)]
 pub(super) struct Connections {
     known: Mutex<Known>,
-    /// How many would make room: see [`Descriptors::waiting`](super::Descriptors::waiting).
+    /// Number of connections that would make room: see [`Descriptors::waiting`](super::Descriptors::waiting).
     waiting: Arc<AtomicI64>,
     departed: Notify,
 }
@@ -97,30 +97,30 @@ struct Known {
     next: u64,
     members: HashMap<u64, (Source, Weak<dyn Closable>)>,
     counts: HashMap<Source, usize>,
-    /// How many newcomers have their room already.
+    /// Number of new connections that already have room.
     room: usize,
-    /// Until when it is not looked for those that have waited for too long.
+    /// No search for overdue connections before this time.
     in_vain_until: Option<Instant>,
-    /// How many connections the source of a newcomer had for which none could make room, and until when that is so.
+    /// Connections of a source for which none could be closed, and until when that holds.
     full_until: Option<(usize, Instant)>,
 }
 
-/// A connection's entry, which ends with it.
+/// A connection's entry in the table, removed on drop.
 pub(super) struct Entry {
     connections: Arc<Connections>,
     number: u64,
-    /// Whether it is counted among those that wait.
+    /// Whether it counts as waiting.
     pub(super) waiting: Arc<Waiting>,
 }
 
-/// Whether a connection is counted among those that wait for their clients.
+/// Counts a connection as waiting for its client, or not.
 pub(super) struct Waiting {
     count: Arc<AtomicI64>,
     is_counted: AtomicBool,
 }
 
 impl Connections {
-    /// None so far; those that wait are counted in `waiting`.
+    /// An empty table that counts waiting connections in `waiting`.
     pub(super) fn counted_in(waiting: Arc<AtomicI64>) -> Self {
         Self { waiting, ..Self::default() }
     }
@@ -138,8 +138,8 @@ impl Connections {
         Entry { connections: Arc::clone(self), number, waiting: Arc::new(waiting) }
     }
 
-    /// Closes about as many connections as newcomers call this, if there are any that have waited for too long, of sources that have no
-    /// fewer than that of the newcomer.
+    /// Closes overdue connections of sources that have at least as many connections as `source`. One search serves several new
+    /// connections.
     pub(super) fn make_room(&self, source: Source, now: Instant) {
         let mut known = self.known.lock();
         if known.room > 0 {
@@ -156,8 +156,8 @@ impl Connections {
         closing.iter().for_each(|connection| connection.close());
     }
 
-    /// Closes some connections for a newcomer from `source` that has no descriptor: those of sources that have more than its own, else
-    /// those that have waited for long, and are not of a smaller source. A newcomer whose source is still to be told has none yet.
+    /// Closes connections for a new one from `source` that has no descriptor: those of larger sources first, else overdue ones of
+    /// sources that are not smaller. A source that is not known yet counts as empty.
     pub(super) fn make_room_for(&self, source: Option<Source>, now: Instant) -> Room {
         let mut known = self.known.lock();
         if known.room > 0 {
@@ -165,7 +165,7 @@ impl Connections {
             return Room::Soon;
         }
         let own = known.count(source);
-        // Whoever else comes is behind it in the backlog, and cannot be seen.
+        // Further connections are behind it in the backlog and cannot be seen.
         let is_over_share = own >= MANY && (own + 1) * known.counts.len() > known.members.len();
         let no_room = if is_over_share { Room::Refused } else { Room::None };
         if known.full_until.is_some_and(|(others, until)| own >= others && now < until) {
@@ -188,8 +188,8 @@ impl Connections {
 }
 
 impl Known {
-    /// Chooses some of those that wait as `is_wanted` says of their wait and of how many their source has, but leaves each source
-    /// `floor` of all that it has.
+    /// Selects waiting connections for which `is_wanted` accepts the wait and the size of their source, but leaves each source
+    /// `floor` connections.
     fn choose(&mut self, is_wanted: impl Fn(Wait, usize) -> bool, floor: usize) -> Vec<Arc<dyn Closable>> {
         let waiting = self.members.iter().filter_map(|(number, (source, connection))| {
             let (wait, count) = (connection.upgrade()?.waits()?, self.counts[source]);
@@ -202,14 +202,14 @@ impl Known {
 }
 
 impl Entry {
-    /// The connection is `connection` from now on.
+    /// Replaces the connection of this entry.
     pub(super) fn is_now(&self, connection: Weak<dyn Closable>) {
         if let Some(member) = self.connections.known.lock().members.get_mut(&self.number) {
             member.1 = connection;
         }
     }
 
-    /// It comes from `source`, as has turned out.
+    /// Sets the source, once it is known.
     pub(super) fn comes_from(&self, source: Source) {
         let mut known = self.connections.known.lock();
         let Some((old, connection)) = known.members.remove(&self.number) else { return };
@@ -246,7 +246,7 @@ impl Drop for Entry {
 }
 
 impl Waiting {
-    /// Says whether the connection waits.
+    /// Sets whether the connection waits.
     pub(super) fn set(&self, waits: bool) {
         if self.is_counted.swap(waits, Ordering::Relaxed) != waits {
             self.count.fetch_add(if waits { 1 } else { -1 }, Ordering::Relaxed);
@@ -254,24 +254,24 @@ impl Waiting {
     }
 }
 
-/// A connection on which no request has begun, or that is being parted with.
+/// A connection before its first request, or during its lingering close.
 pub(super) struct Visitor {
     wait: Mutex<Wait>,
     closed: Notify,
 }
 
 impl Visitor {
-    /// One that was accepted at `now`.
+    /// A connection accepted at `now`.
     pub(super) fn new(now: Instant) -> Self {
         Self { wait: Mutex::new(Wait::since(now)), closed: Notify::new() }
     }
 
-    /// It waits for something else from `since` on.
+    /// Starts another wait at `since`.
     pub(super) fn awaits(&self, since: Instant, patience: Duration) {
         *self.wait.lock() = Wait { since, patience };
     }
 
-    /// What `work` comes to; none if the connection has to make room before.
+    /// The result of `work`; `None` if the connection must make room first.
     pub(super) async fn unless_closed<T>(&self, work: impl Future<Output = T>) -> Option<T> {
         tokio::select! {
             result = work => Some(result),
@@ -290,8 +290,8 @@ impl Closable for Visitor {
     }
 }
 
-/// The numbers of at most `count` of these, each with how many its source has: each the one that has waited longest of the source that
-/// has most of those that are left, as long as that is more than `floor`.
+/// Selects at most `count` numbers from connections with the size of their source: always the longest-waiting one of the source
+/// that is largest then, while that source has more than `floor`.
 fn choose(waiting: impl Iterator<Item = (Source, usize, Instant, u64)>, count: usize, floor: usize) -> Vec<u64> {
     let mut sources: BTreeMap<Source, (usize, Vec<(Instant, u64)>)> = BTreeMap::new();
     waiting.for_each(|(source, size, since, number)| {

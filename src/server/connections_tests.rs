@@ -1,4 +1,4 @@
-//! Who makes room for whom.
+//! Which connections are closed for which.
 #![expect(clippy::disallowed_methods, reason = "a test may pick its start")]
 
 use std::sync::atomic::AtomicBool;
@@ -25,7 +25,7 @@ fn source(last: u8) -> Source {
     std::net::IpAddr::from([192, 0, 2, last]).into()
 }
 
-/// Connections of one listener, as a test sees them.
+/// The connections of one listener in a test.
 #[derive(Default)]
 struct Crowd {
     all: Arc<Connections>,
@@ -33,7 +33,7 @@ struct Crowd {
 }
 
 impl Crowd {
-    /// So many more from `from`, which wait since `since`, or do not wait.
+    /// Adds `count` connections from `from`, waiting since `since` or not waiting.
     fn come(&mut self, from: u8, count: usize, since: Option<Instant>) {
         for _ in 0..count {
             let connection = Arc::new(Connection { wait: since.map(Wait::since), is_closed: AtomicBool::new(false) });
@@ -135,7 +135,7 @@ fn who_has_most_displaces_none_but_its_own() {
     assert_eq!([crowd.closed(1), crowd.closed(2)], [0, AT_A_TIME]);
 }
 
-/// As behind a load balancer that names no clients.
+/// A load balancer that does not name its clients.
 #[test]
 fn a_source_that_is_alone_takes_the_places_of_its_own() {
     let start = Instant::now();

@@ -1,7 +1,7 @@
-//! The descriptors of this process, and the part of them that clients cannot take.
+//! The file descriptors of this process, and the part of them reserved from clients.
 //!
-//! The system gives out the lowest number that is free, so one number tells how many are in use, unless one below it has just been
-//! given back. How many tunnels are open is known besides.
+//! The system always hands out the lowest free number, so one number estimates how many are in use, unless a lower one was freed
+//! just before. The number of open tunnels is known exactly.
 
 use std::fs::File;
 use std::io;
@@ -18,111 +18,111 @@ use rustix::process::Rlimit;
 use rustix::process::getrlimit;
 use rustix::process::setrlimit;
 
-/// Fewest and most descriptors that are kept from clients.
+/// Smallest and largest reserve.
 const RESERVE: std::ops::RangeInclusive<u64> = 16..=256;
 
-/// Fewest requests to business servers that may be in flight, however full the node is.
+/// Fewest concurrent requests to business servers, however full the node is.
 const FEWEST_REQUESTS: u64 = 16;
 
-/// How many descriptors there may be, and who may have the last of them.
+/// The descriptor limit and its thresholds.
 ///
-/// From the top: a reserve for webhooks, the admin listener and files; then as many for requests of business servers, so that
-/// they can push to tunnels that are open; below them is room for tunnels.
+/// From the top: a reserve for webhooks, the admin listener and files; then the same number for requests from business servers,
+/// so that they can push to open tunnels; the rest is for tunnels.
 #[derive(Debug)]
 pub struct Descriptors {
     marks: Marks,
-    /// How many were in use at the start.
+    /// Number in use at the start.
     at_start: u64,
-    /// Duplicated to learn which number is free.
+    /// Duplicated to learn the lowest free number.
     probe: OwnedFd,
-    /// The number of the client that came last.
+    /// Descriptor number of the newest client.
     latest: AtomicU64,
-    /// How many connections would make room for tunnels.
+    /// Number of connections that would make room for tunnels.
     waiting: Arc<AtomicI64>,
 }
 
-/// How many descriptors there are for connections to business servers.
+/// Descriptors available for connections to business servers.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Room {
-    /// For those of all tenants.
+    /// For all tenants together.
     pub all: u64,
-    /// For those of one of them.
+    /// For one tenant.
     pub each: u64,
 }
 
-/// Numbers from which on something is over.
+/// Descriptor thresholds, lowest first: stop issuing, stop connecting, stop accepting.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 struct Marks {
     limit: u64,
-    /// No connect URLs are given out.
+    /// No connect URLs are issued.
     issue: u64,
-    /// Nobody is let in with a connect URL.
+    /// No clients with connect URLs are admitted.
     connect: u64,
-    /// Nobody is accepted.
+    /// No connections are accepted.
     accept: u64,
 }
 
 impl Descriptors {
-    /// Those of this process, with the limit that holds now.
+    /// The descriptors of this process, with its current limit.
     ///
     /// # Errors
     ///
-    /// If there is not one left.
+    /// If no descriptor is free.
     pub fn of_this_process() -> io::Result<Self> {
         let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
         Ok(Self::with(limit, File::open("/dev/null")?.into()))
     }
 
-    /// How many there may be.
+    /// The open-file limit.
     pub fn limit(&self) -> u64 {
         self.marks.limit
     }
 
-    /// About how many tunnels there may be.
+    /// Approximate tunnel capacity.
     pub fn tunnels(&self) -> u64 {
         self.marks.issue
     }
 
-    /// Whether one more connect URL may be given out, while so many tunnels are open and so many clients are on their way to theirs.
+    /// Whether one more connect URL may be issued, with `tunnels` open and `expected` clients about to connect.
     pub fn has_room(&self, tunnels: u64, expected: u64) -> bool {
         let beside = |number: u64| number.max(self.at_start + tunnels).saturating_add(expected);
         if beside(self.latest.load(Ordering::Relaxed)) < self.marks.issue / 2 {
-            // Nothing takes half of all descriptors between two clients.
+            // A single client cannot have taken half of all descriptors.
             return true;
         }
-        // As many as that have room of their own.
+        // A range of the same size is set aside for them.
         let reserve = self.marks.accept - self.marks.issue;
         let waiting = u64::try_from(self.waiting.load(Ordering::Relaxed)).unwrap_or(0).saturating_sub(reserve);
         let without = |free: u64| beside(free.saturating_sub(waiting));
         self.probe.try_clone().is_ok_and(|free| without(number(free.as_raw_fd())) < self.marks.issue)
     }
 
-    /// Where those are counted that would make room: connections that are no tunnels and wait for their clients. What they take is no
+    /// Counter of connections that are not tunnels and wait for their clients. They can be closed, so their descriptors are no
     /// reason to refuse a tunnel.
     pub(super) fn waiting(&self) -> Arc<AtomicI64> {
         Arc::clone(&self.waiting)
     }
 
-    /// Whether a client may come in who has a connect URL, while so many tunnels are open. What webhooks need for a moment does
-    /// not count: a client that is refused may hang for ever.
+    /// Whether a client with a connect URL is admitted, with `tunnels` open. The short-lived needs of webhooks do not count: some
+    /// clients hang forever when refused.
     pub fn admits(&self, tunnels: u64) -> bool {
         self.at_start + tunnels < self.marks.connect
     }
 
-    /// How many connections to business servers there may be, while so many tunnels are open: half of what these leave, at most a
-    /// quarter of all. What clients, business servers and operators ask for meanwhile needs the rest.
+    /// Connections to business servers allowed with `tunnels` open: half of the remaining descriptors, at most a quarter of all.
+    /// Requests of clients, business servers and operators need the rest.
     pub fn room_for_requests(&self, tunnels: u64) -> Room {
         let left = self.marks.limit.saturating_sub(self.at_start.saturating_add(tunnels));
         let all = (left / 2).min(self.marks.limit / 4).max(FEWEST_REQUESTS);
         Room { all, each: (self.marks.limit / 16).max(1) }
     }
 
-    /// Whether the descriptor of a client that comes shows that half of all are in use.
+    /// Whether the descriptor of a new client shows that half of all are in use.
     pub(super) fn run_short(&self, descriptor: RawFd) -> bool {
         number(descriptor) >= self.marks.limit / 2
     }
 
-    /// Whether the descriptor of a client that comes is one of those that clients cannot have.
+    /// Whether the descriptor of a new client belongs to the reserve.
     pub(super) fn reserves(&self, descriptor: RawFd) -> bool {
         let number = number(descriptor);
         self.latest.store(number, Ordering::Relaxed);
@@ -148,11 +148,11 @@ fn number(descriptor: RawFd) -> u64 {
     u64::try_from(descriptor).expect("open descriptors are not negative")
 }
 
-/// Lets this process have as many descriptors as it may ask for: what shells give is meant for programs that need few.
+/// Raises the open-file limit to the maximum allowed: the defaults of shells are meant for small programs.
 pub fn raise_limit() {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     if current != maximum {
-        // Then the old limit holds on.
+        // On failure the old limit stays.
         let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
     }
 }
@@ -193,7 +193,7 @@ mod tests {
     fn tunnels_and_those_who_are_expected_need_room_whatever_number_is_free() {
         let descriptors = of(128);
 
-        // What is really in use is far below in a test.
+        // A test process uses far fewer descriptors.
         assert!(!descriptors.reserves(20));
         assert!(descriptors.has_room(0, 0) && descriptors.has_room(85, 0) && descriptors.has_room(43, 42));
         assert!(!descriptors.has_room(86, 0) && !descriptors.has_room(43, 43) && !descriptors.has_room(0, 96));

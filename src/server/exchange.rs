@@ -1,4 +1,4 @@
-//! The requests of one connection, one after the other, and how long it may take for each of them.
+//! The requests of one connection, one after the other, with their deadlines.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -62,29 +62,29 @@ pub(super) struct Exchange {
     shared: Arc<Shared>,
 }
 
-/// What the requests of a connection share with its task.
+/// State shared by the requests of a connection and its task.
 pub(super) struct Shared {
     state: Mutex<State>,
     task: AtomicWaker,
-    /// Whether this connection would make room for others.
+    /// Whether this connection can be closed to make room.
     waiting: Arc<Waiting>,
 }
 
 struct State {
     activity: Activity,
-    /// Since when a request waits for the rest of its body.
+    /// Start of the wait for the rest of a request body.
     body_since: Option<StdInstant>,
-    /// Since when the client has no room for what it has asked for.
+    /// Start of the time in which the client has not read its response.
     unread_since: Option<StdInstant>,
-    /// The place among the handshakes; given back with the first request.
+    /// The place in the handshake limit; given back with the first request.
     place: Option<Place>,
-    /// Whether the connection is to end when it has nothing to do.
+    /// Whether the connection should end when idle.
     is_unwanted: bool,
     takeover: Option<Takeover>,
 }
 
 impl Exchange {
-    /// Serves a connection that has a place among the handshakes, to its end or until it is taken over.
+    /// Serves a connection that has a place in the handshake limit, until it ends or is upgraded.
     pub(super) async fn run<I>(context: Context, guest: Guest, io: I, stream: impl FnOnce(I) -> Stream)
     where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -97,7 +97,7 @@ impl Exchange {
         let exchange = Self { handler: context.handler, peer, shared: Arc::clone(&shared) };
         let io = HoldUpgradeResponse::new(Watched::new(WriteTimeout::new(io), Arc::clone(&shared)));
         let mut connection = http1::Builder::new()
-            // The deadlines are kept by `watch`.
+            // `Watch` enforces the deadlines.
             .header_read_timeout(None)
             .max_headers(MAX_HEADERS)
             .max_header_size(MAX_HEAD_BYTES)
@@ -161,7 +161,7 @@ impl Shared {
         Self { state: Mutex::new(state), task: AtomicWaker::new(), waiting }
     }
 
-    /// A request waits for more of its body, or no longer.
+    /// Sets whether a request waits for more of its body.
     pub(super) fn awaits_body(&self, is_awaited: bool) {
         self.change(|state| {
             state.body_since = is_awaited.then(|| state.body_since.unwrap_or_else(|| Instant::now().into_std()));
@@ -174,8 +174,8 @@ impl Shared {
         self.waiting.set(state.waits().is_some());
     }
 
-    /// Gives back what the connection holds, and says what is still to be written to it: nothing if all is answered. None if it
-    /// is dropped at once.
+    /// Releases what the connection holds and returns the bytes still to be written: empty if all is answered, `None` if it is
+    /// dropped at once.
     fn last_words(&self, peer: Peer, end: End, head: &[u8], on_incident: &OnIncident) -> Option<Vec<u8>> {
         let (is_first, is_unwanted) = {
             let mut state = self.state.lock();
@@ -185,14 +185,14 @@ impl Shared {
             tracing::debug!(peer = %peer.address, error = error as &dyn std::error::Error, "connection ended");
         }
         let Some(refusal) = self.refusal(end, head) else { return (!is_unwanted).then(Vec::new) };
-        // What comes behind a request may be the rest of its body.
+        // Bytes behind a request may be the rest of its body.
         note(on_incident, peer.address, refusal, if is_first { head } else { b"" }, None);
-        // A client that has sent nothing has asked nothing.
+        // A client that sent nothing gets no response.
         let is_silent = refusal == Refusal::HeadTooSlow && head.is_empty();
         (refusal != Refusal::Evicted && !is_silent).then(|| answer(refusal, head))
     }
 
-    /// Why a connection was refused that came to this end, if it was; `head` is what has come of a request.
+    /// The refusal that corresponds to this end, if any; `head` is the part of a request that has arrived.
     fn refusal(&self, end: End, head: &[u8]) -> Option<Refusal> {
         match end {
             Ok(Ok(())) => None,
@@ -202,7 +202,7 @@ impl Shared {
                 let is_refused = error.is_parse() || breaks_off && !head.is_empty();
                 is_refused.then(|| Refusal::of_head(head, &error.to_string()))
             }
-            // What looks like another protocol has waited for the wrong thing.
+            // A start that looks like another protocol explains why no head arrived.
             Err(Refusal::HeadTooSlow) => Refusal::of_another_protocol(head).or(Some(Refusal::HeadTooSlow)),
             Err(refusal) => Some(refusal),
         }
@@ -224,7 +224,7 @@ impl Shared {
 }
 
 impl State {
-    /// Whether it waits for its client, and since when.
+    /// The current wait for the client, if any.
     fn waits(&self) -> Option<Wait> {
         match self.activity {
             _ if self.takeover.is_some() => None,
@@ -234,7 +234,7 @@ impl State {
         }
     }
 
-    /// Whether it waits in the middle of something, so that it cannot end in order.
+    /// Whether it waits in the middle of a request or response, so that it cannot end cleanly.
     fn is_stuck(&self) -> bool {
         self.waits().is_some() && (self.activity.idle_since().is_none() || self.unread_since.is_some())
     }
@@ -262,25 +262,25 @@ impl Closable for Shared {
     }
 }
 
-/// How a connection ended: as the HTTP library says, or by a deadline or a lack of room.
+/// How a connection ended: as hyper reports, or by a deadline or a lack of room.
 type End = Result<hyper::Result<()>, Refusal>;
 
-/// Watches a connection from outside its requests.
+/// Watches a connection independently of its requests.
 struct Watch {
     shared: Arc<Shared>,
     timeouts: Timeouts,
     evicted: oneshot::Receiver<()>,
     stopped: Pin<Box<dyn Future<Output = ()> + Send>>,
     is_finishing: bool,
-    /// Goes off at a deadline, or before it.
+    /// Fires at the deadline or before.
     alarm: Pin<Box<Sleep>>,
-    /// Whether the connection itself is without TLS.
+    /// Whether the connection is without TLS.
     is_plain: bool,
 }
 
-/// What has to be done about a connection.
+/// What must happen to a connection.
 enum Notice {
-    /// It ends when the request is answered that it is at, if it is at one. This is said once.
+    /// It ends after the current request, if any. Reported once.
     Finish,
     /// It ends at once.
     Drop(Refusal),
@@ -300,7 +300,7 @@ impl Watch {
         }
     }
 
-    /// To be called when the connection itself has nothing to do at present.
+    /// Called when the connection itself makes no progress.
     fn poll(&mut self, cx: &mut Task<'_>) -> Poll<Notice> {
         self.shared.task.register(cx.waker());
         let (activity, is_unwanted, is_stuck) = {
@@ -334,7 +334,8 @@ impl Watch {
         Poll::Ready(Notice::Finish)
     }
 
-    /// Ready at `deadline`. The alarm is set anew only when it goes off, or would be late: a deadline moves with each request.
+    /// Ready at `deadline`. The alarm is reset only when it fires or would fire late, because the deadline moves with each
+    /// request.
     fn poll_deadline(&mut self, cx: &mut Task<'_>, deadline: Instant) -> Poll<()> {
         if deadline < self.alarm.deadline() {
             self.alarm.as_mut().reset(deadline);

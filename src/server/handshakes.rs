@@ -1,6 +1,6 @@
-//! How many clients may be at their handshake at a time: a bound on memory and on processor time, first come, first served.
+//! Limits concurrent handshakes, to bound memory and processor time. First come, first served.
 //!
-//! A handshake keeps its place however far away its client is. Only one that makes no progress loses it, and only while others wait.
+//! A slow client keeps its place as long as it makes progress; one without progress loses it, but only while others wait.
 
 use std::collections::BTreeSet;
 use std::collections::HashMap;
@@ -25,18 +25,18 @@ use tokio_util::sync::PollSemaphore;
 use super::by_source::BySource;
 use super::by_source::Source;
 
-/// The longest silence of a client that is only far away: a round trip of a second, of which both ways lose a packet once.
+/// Longest silence of a client that is merely distant: a round trip of a second, with one packet lost each way.
 pub(super) const SILENCE: Duration = Duration::from_secs(5);
-/// The longest gap in what clients send in one piece: its second packet may have to be sent again.
+/// Longest gap within one flight: its second packet may need a retransmission.
 const GAP: Duration = Duration::from_millis(500);
 
 /// The handshakes of one listener.
 pub(super) struct Handshakes {
     capacity: usize,
-    /// The first in line holds it until it has a place.
+    /// The first waiter holds it until it has a place.
     line: tokio::sync::Mutex<()>,
     places: Mutex<Places>,
-    /// A place was given back, or can be taken from its holder.
+    /// A place was given back or can be taken from its holder.
     changed: Notify,
     processors: Arc<Semaphore>,
 }
@@ -50,42 +50,42 @@ pub(super) struct Place {
 /// What a handshake waits for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Awaited {
-    /// Nothing of its client: it is this side's turn.
+    /// Nothing: it is this side's turn.
     Nothing,
-    /// The rest of a ClientHello or of a request's head, which clients send in one piece.
+    /// The rest of a ClientHello or of a request head, which clients send in one flight.
     Rest,
     /// The client's answer, which takes a round trip.
     Answer,
 }
 
-/// Who has a place. Time is an argument.
+/// The holders of places. Time is an argument.
 #[derive(Default)]
 struct Places {
     next: u64,
     holders: HashMap<u64, Holder>,
-    /// Those of whose first flight a part is missing, and when that has been so for too long.
+    /// Holders with an incomplete first flight, by the time at which that is overdue.
     partial: BTreeSet<(Instant, u64)>,
-    /// Those of whose first flight a part has been missing for too long.
+    /// Holders whose first flight is overdue.
     stalled: BySource,
-    /// Those that wait for an answer, and when they have done so for too long.
+    /// Holders that wait for an answer, by the time at which it is overdue.
     silent: BTreeSet<(Instant, u64)>,
-    /// How many have been told to go and have not gone yet.
+    /// Number of evicted holders that have not left yet.
     evicted: usize,
 }
 
 struct Holder {
     source: Source,
     awaited: Awaited,
-    /// When it will have waited for too long, for a part of a flight or for an answer.
+    /// When its flight or answer is overdue.
     deadline: Instant,
     /// How long it may still wait for answers.
     patience: Duration,
-    /// Gone when it has been told to go.
+    /// Taken when the holder is evicted.
     evict: Option<oneshot::Sender<()>>,
 }
 
 impl Handshakes {
-    /// At most `capacity` handshakes at a time.
+    /// Allows `capacity` concurrent handshakes.
     pub(super) fn new(capacity: usize) -> Self {
         let processors = available_parallelism().map_or(1, usize::from);
         Self {
@@ -97,7 +97,7 @@ impl Handshakes {
         }
     }
 
-    /// Waits for a place, behind those that came before. The receiver completes when the place has to be given back.
+    /// Waits for a place in order of arrival. The receiver completes when the place must be given back.
     pub(super) async fn enter(self: &Arc<Self>, address: IpAddr, now: Instant) -> (Place, oneshot::Receiver<()>) {
         let _first_in_line = self.line.lock().await;
         let source = Source::from(address);
@@ -123,8 +123,8 @@ impl Handshakes {
         }
     }
 
-    /// Completes with `work`, the steps of which wait for its client's answers and are done while few others work. All tasks that are
-    /// ready have their turn before each step: handshakes must not keep those waiting that serve open tunnels.
+    /// Runs `work` step by step, with few handshakes computing at a time. All other ready tasks run before each step, so that
+    /// handshakes do not delay open tunnels.
     pub(super) async fn step_by_step<F: Future>(&self, place: &Place, work: F) -> F::Output {
         let mut work = pin!(work);
         let mut processors = PollSemaphore::new(Arc::clone(&self.processors));
@@ -150,21 +150,21 @@ impl Handshakes {
 }
 
 impl Place {
-    /// Says what the handshake waits for, from `now` on.
+    /// Sets what the handshake waits for, from `now` on.
     pub(super) fn awaits(&self, awaited: Awaited, now: Instant) {
         let (has_changed, is_full) = {
             let mut places = self.handshakes.places.lock();
             (places.set(self.number, awaited, now), places.holders.len() >= self.handshakes.capacity)
         };
         if has_changed && is_full && awaited != Awaited::Nothing {
-            // The first in line may have looked before.
+            // The first waiter may have checked before this change.
             self.handshakes.changed.notify_one();
         }
     }
 }
 
 impl Place {
-    /// The handshake has come so far that its client may take its time anew, from `now` on.
+    /// Resets the client's time allowance at `now`, after progress.
     pub(super) fn goes_on(&self, now: Instant) {
         let mut places = self.handshakes.places.lock();
         places.set(self.number, Awaited::Nothing, now);
@@ -191,7 +191,7 @@ impl Places {
         (number, evicted)
     }
 
-    /// Says whether that is something new. What drips in does not count as such.
+    /// Returns whether the state changed. Bytes that trickle in do not count as a change.
     fn set(&mut self, number: u64, awaited: Awaited, now: Instant) -> bool {
         if self.holders.get(&number).is_none_or(|holder| holder.awaited == awaited) {
             return false;
@@ -221,8 +221,8 @@ impl Places {
         }
     }
 
-    /// Tells one holder to go, unless one is going already: of those that have stopped in the middle of a flight the newest of the
-    /// source that has most of them, else one that has been silent for too long. If there is none yet, says when to look again.
+    /// Evicts one holder, unless one is leaving already: the newest of the source with most overdue flights, else one with an
+    /// overdue answer. If there is none yet, returns when to look again.
     fn make_room(&mut self, now: Instant) -> Option<Instant> {
         if self.evicted > 0 {
             return None;
@@ -243,13 +243,13 @@ impl Places {
         self.forget(number);
         if let Some(evict) = self.holders.get_mut(&number).and_then(|holder| holder.evict.take()) {
             self.evicted += 1;
-            // It may be going by itself.
+            // It may be leaving by itself.
             let _ = evict.send(());
         }
         None
     }
 
-    /// Takes a holder out of those that can be told to go.
+    /// Removes a holder from those that can be evicted.
     fn forget(&mut self, number: u64) {
         let Some(holder) = self.holders.get(&number) else { return };
         match holder.awaited {
@@ -280,7 +280,7 @@ mod tests {
         handshakes.enter(address(from), Instant::now()).await
     }
 
-    /// Gives the place back as soon as it is asked for, and says when that was.
+    /// Gives the place back as soon as requested and returns the time of that.
     fn yielding((place, evicted): (Place, oneshot::Receiver<()>)) -> tokio::task::JoinHandle<Instant> {
         tokio::spawn(async move {
             evicted.await.expect("told to go");
@@ -378,7 +378,7 @@ mod tests {
         assert_eq!(*order.lock(), (0..10).collect::<Vec<_>>());
     }
 
-    /// A client may hang up while it waits, and when it has just been told to go.
+    /// A client may hang up while it waits, and right after its eviction.
     #[tokio::test(start_paused = true)]
     async fn nothing_is_left_of_those_that_gave_up() {
         let handshakes = Arc::new(Handshakes::new(1));
@@ -422,7 +422,7 @@ mod tests {
         assert_eq!(far.await.expect("no panic") - begin, GAP / 2 + SILENCE);
     }
 
-    /// Its answer lies in the socket, and this side has no time for it.
+    /// The client's answer is in the socket, but this side has no time for it.
     #[tokio::test(start_paused = true)]
     async fn what_waits_for_this_side_is_not_silent() {
         let handshakes = Arc::new(Handshakes::new(1));

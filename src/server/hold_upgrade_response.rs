@@ -1,5 +1,5 @@
-//! A stream that keeps its 101 back: it leaves with the first frame, in one write instead of two. The answers that the HTTP parser
-//! gives by itself are not written at all: they say nothing, and one in words takes their place.
+//! A stream that holds the 101 response back, to send it together with the first frame in one write. Responses that the HTTP
+//! parser makes itself are discarded, because a refusal with an explanation replaces them.
 
 use std::io;
 use std::io::IoSlice;
@@ -14,10 +14,10 @@ use tokio::io::ReadBuf;
 
 use super::refuse::is_the_parsers_own;
 
-/// How an answer begins that hands the connection over.
+/// Start of a response that hands the connection over.
 const SWITCHING_PROTOCOLS: &[u8] = b"HTTP/1.1 101 ";
 
-/// Writes everything but a 101, which goes to whoever takes the connection over, and the parser's own answers.
+/// Writes everything except a 101, which is passed to the new owner of the connection, and the parser's own responses.
 pub(super) struct HoldUpgradeResponse<I> {
     io: I,
     kept: Vec<u8>,
@@ -28,12 +28,12 @@ impl<I> HoldUpgradeResponse<I> {
         Self { io, kept: vec![] }
     }
 
-    /// The stream, and what is still to be written to it.
+    /// The stream, and the bytes still to be written to it.
     pub(super) fn into_parts(self) -> (I, Bytes) {
         (self.io, self.kept.into())
     }
 
-    /// Keeps `pieces` if they are a 101, or what follows one; answers of the parser are taken for written.
+    /// Keeps `pieces` if they are a 101 or follow one, and reports the parser's own responses as written.
     fn keeps<'a>(&mut self, pieces: impl Iterator<Item = &'a [u8]> + Clone) -> Option<usize> {
         let first = pieces.clone().find(|piece| !piece.is_empty())?;
         if self.kept.is_empty() && !first.starts_with(SWITCHING_PROTOCOLS) {

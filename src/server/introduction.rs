@@ -1,4 +1,4 @@
-//! A trusted proxy names its client first: the PROXY header is read, and not a byte more.
+//! Reads the PROXY header in which a trusted proxy names its client, and no byte more.
 
 use std::io;
 use std::net::SocketAddr;
@@ -12,26 +12,26 @@ use super::proxied::Beginning;
 use super::proxied::Source;
 use super::refusal::Refusal;
 
-/// How much is looked at in one go.
+/// Bytes peeked at a time.
 const CHUNK_BYTES: usize = 512;
 
-/// What a proxy has said first.
+/// The first bytes from a proxy.
 #[derive(Debug, Eq, PartialEq)]
 pub(super) enum Introduced {
-    /// For whom it connects.
+    /// A header that names this source.
     As(Source),
     /// Something else, or nothing in time.
     Badly {
         /// What is wrong.
         refusal: Refusal,
-        /// How it began.
+        /// The bytes received.
         began: Vec<u8>,
     },
-    /// Nothing: it has hung up, or this listener ends.
+    /// Nothing: the peer has hung up, or this listener ends.
     Not,
 }
 
-/// Reads the PROXY header with which the proxy at `address` begins.
+/// Reads the PROXY header from the proxy at `address`.
 pub(super) async fn introduced(stream: &TcpStream, address: SocketAddr, context: &Context) -> Introduced {
     let mut began = vec![];
     let read = tokio::select! {
@@ -39,7 +39,7 @@ pub(super) async fn introduced(stream: &TcpStream, address: SocketAddr, context:
         () = last_call(&context.stop) => return Introduced::Not,
     };
     let refusal = match read {
-        // A health check of a simple kind, or the connection is broken.
+        // A simple health check, or the connection is broken.
         Ok(Err(_)) => return Introduced::Not,
         Ok(Ok(Ok(source))) => return Introduced::As(believed(source, address)),
         Ok(Ok(Err(refusal))) => refusal,
@@ -48,7 +48,7 @@ pub(super) async fn introduced(stream: &TcpStream, address: SocketAddr, context:
     Introduced::Badly { refusal, began }
 }
 
-/// Reads a header into `held` as its bytes come; those behind it stay where they are.
+/// Reads a header into `held` as it arrives; the bytes behind it stay in the socket.
 async fn header(stream: &TcpStream, held: &mut Vec<u8>) -> io::Result<Result<Source, Refusal>> {
     let mut chunk = vec![0; CHUNK_BYTES];
     loop {
@@ -73,7 +73,7 @@ async fn header(stream: &TcpStream, held: &mut Vec<u8>) -> io::Result<Result<Sou
     }
 }
 
-/// Takes bytes that have been looked at.
+/// Consumes bytes that have been peeked at.
 async fn take(stream: &TcpStream, mut bytes: &mut [u8]) -> io::Result<()> {
     while !bytes.is_empty() {
         stream.readable().await?;
@@ -87,7 +87,7 @@ async fn take(stream: &TcpStream, mut bytes: &mut [u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// A client on the proxy's own machine has no address that means anything here, unless that is this machine too.
+/// Clears a loopback address that refers to the proxy's machine, unless that is this machine too.
 fn believed(source: Source, proxy: SocketAddr) -> Source {
     let is_loopback = |address: SocketAddr| address.ip().to_canonical().is_loopback();
     match source {

@@ -1,4 +1,4 @@
-//! A listener that speaks HTTP/1.1, with or without TLS: accepting, bounds on what strangers may hold, and an orderly end.
+//! An HTTP/1.1 listener, with or without TLS: accepting, bounds for unauthenticated clients, and a graceful end.
 
 mod accept;
 mod by_source;
@@ -43,14 +43,14 @@ pub use tls::Certificate;
 pub use tls::CertificateError;
 pub use tls::NextCertificate;
 
-/// What is known about the other end of a connection.
+/// What is known about the remote end of a connection.
 #[derive(Clone, Copy, Debug)]
 pub struct Peer {
     /// Its address, as the connection or the PROXY header of a trusted proxy names it.
     pub address: SocketAddr,
-    /// Whether it came through TLS, here or by the word of such a header.
+    /// Whether it used TLS, here or according to that header.
     pub is_tls: bool,
-    /// What such a header said of it.
+    /// Content of the PROXY header.
     pub introduction: Introduction,
 }
 
@@ -59,13 +59,13 @@ pub struct Peer {
 pub enum Introduction {
     /// There was none: the address is that of the connection.
     None,
-    /// It names the client. A loopback address in it is one of the proxy's machine.
+    /// It names the client. A loopback address in it belongs to the proxy's machine.
     Named,
-    /// It names no client, so nothing that is known of the proxy is known of the client.
+    /// It names no client, so the proxy's address says nothing about the client.
     Unknown,
 }
 
-/// A connection as it was accepted.
+/// An accepted connection.
 pub enum Stream {
     /// Plain TCP.
     Plain(TcpStream),
@@ -73,24 +73,24 @@ pub enum Stream {
     Tls(Box<TlsStream<TcpStream>>),
 }
 
-/// A connection that speaks another protocol from now on.
+/// A connection after an upgrade to another protocol.
 pub struct TakenOver {
     /// The connection.
     pub stream: Stream,
-    /// The 101, which is still to be written: what follows it at once can leave with it.
+    /// The 101, not written yet: it can leave together with the first frame.
     pub answer: Bytes,
-    /// What came behind the request.
+    /// Bytes received behind the request.
     pub early: Bytes,
 }
 
-/// Takes over a connection.
+/// Takes over an upgraded connection.
 pub type Takeover = Box<dyn FnOnce(TakenOver) + Send>;
 
 /// The answer to a request.
 pub struct Reply {
     /// What goes out.
     pub response: Response<Full<Bytes>>,
-    /// Who takes over the connection then; only with status 101.
+    /// Takes over the connection afterwards; only with status 101.
     pub takeover: Option<Takeover>,
 }
 
@@ -100,7 +100,7 @@ impl From<Response<Full<Bytes>>> for Reply {
     }
 }
 
-/// A reply that is being worked on.
+/// A reply in progress.
 pub type PendingReply = Pin<Box<dyn Future<Output = Reply> + Send>>;
 
 /// Answers requests.
@@ -112,27 +112,27 @@ pub trait Handler: Send + Sync + 'static {
 /// Why a connection was not served.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Incident {
-    /// It has to wait before it is accepted: there are no descriptors left for it.
+    /// No descriptor is free, so it waits before it is accepted.
     AcceptFailed,
-    /// It ended before anything could be answered that it asked for.
+    /// It ended before any request was answered.
     Refused(Refusal),
 }
 
 type OnIncident = Arc<dyn Fn(Incident) + Send + Sync>;
 
-/// How long requests are still read that were sent just before the listener ended.
+/// How long requests sent just before the end of the listener are still read.
 const LAST_CALL: Duration = Duration::from_millis(100);
-/// How long a client has to read an answer before its connection is dropped.
+/// Time limit for a client to read a response before its connection is dropped.
 const LINGER_TIMEOUT: Duration = Duration::from_secs(5);
-/// How much is read and thrown away meanwhile.
+/// Bytes read and discarded meanwhile.
 const LINGER_BYTES: usize = 2 * 1024 * 1024;
-/// Longest head of a request.
+/// Largest head of a request.
 const MAX_HEAD_BYTES: usize = 16 * 1024;
 /// Most header lines of a request.
 const MAX_HEADERS: usize = 64;
-/// How long a client may leave an answer unread.
+/// Time limit for a client that does not read its response.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
-/// How many clients may be at their handshake or first request at a time; the others wait.
+/// Most clients in their handshake or first request at a time; the others wait.
 const MAX_HANDSHAKES: usize = 4_096;
-/// How many connections the system may keep until they are accepted; it takes no more than `net.core.somaxconn`.
+/// Most connections in the kernel's accept queue; the system caps it at `net.core.somaxconn`.
 const BACKLOG: u32 = 4_096;

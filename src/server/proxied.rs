@@ -1,6 +1,6 @@
-//! The PROXY protocol: what a proxy writes first on a connection, versions 1 and 2. Pure; bytes may come one at a time.
+//! Parses PROXY protocol headers, versions 1 and 2. Pure; bytes may arrive one at a time.
 //!
-//! The library decodes addresses; where a header ends, and which ones carry none, is found out here.
+//! The library decodes addresses; the end of a header and headers without addresses are handled here.
 
 use std::net::SocketAddr;
 
@@ -10,19 +10,19 @@ use proxy_header::ParseConfig;
 use proxy_header::ProxiedAddress;
 use proxy_header::ProxyHeader;
 
-/// How a header of version 1 begins.
+/// Start of a version 1 header.
 const V1: &[u8] = b"PROXY ";
 
-/// How a header of version 2 begins.
+/// Start of a version 2 header.
 const V2: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 
-/// Longest header of version 1, its line break included.
+/// Longest version 1 header, including the line break.
 const V1_BYTES: usize = 107;
 
-/// What stands before the addresses in version 2: signature, version and command, family, length.
+/// Fixed part of a version 2 header: signature, version and command, family, length.
 const V2_FIXED_BYTES: usize = 16;
 
-/// Longest header of version 2 that is taken: addresses and some fields that proxies add, such as names and certificates.
+/// Longest version 2 header accepted: addresses and optional fields such as names and certificates.
 const V2_BYTES: usize = V2_FIXED_BYTES + 4 * 1024;
 
 /// Command of version 2: the proxy itself connects, for a health check.
@@ -31,49 +31,49 @@ const LOCAL: u8 = 0x20;
 /// Command of version 2: the proxy connects for a client.
 const PROXY: u8 = 0x21;
 
-/// How long the addresses of version 2 are, by the upper half of the byte that names their family.
+/// Length of the addresses in version 2, by the upper half of the family byte.
 const V2_ADDRESS_BYTES: [(u8, usize); 3] = [(0x10, 12), (0x20, 36), (0x30, 216)];
 
-/// What stands before the value of a further field of version 2: its kind, and how long it is.
+/// Bytes before the value of an optional field in version 2: its type and length.
 const FIELD_HEAD_BYTES: usize = 3;
 
-/// The kind of the field with a checksum over the whole header.
+/// Type of the field with a checksum over the whole header.
 const CHECKSUM: u8 = 0x03;
 
 /// The checksum of version 2.
 const CRC32C: Crc<u32> = Crc::<u32>::new(&CRC_32_ISCSI);
 
-/// What the first bytes of a connection are, as far as they have come.
+/// What the first bytes of a connection are.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Beginning {
-    /// As long as there are no more bytes, it may still become a header.
+    /// Too few bytes: it may still become a header.
     Incomplete,
-    /// A header of so many bytes.
+    /// A complete header.
     Header {
-        /// How many bytes it takes.
+        /// Its length in bytes.
         length: usize,
-        /// For whom the proxy connects.
+        /// The source that the proxy connects for.
         source: Source,
     },
-    /// It begins like a header, and is none.
+    /// It begins like a header but is invalid.
     Malformed,
     /// Something else.
     Other,
 }
 
-/// For whom a proxy connects.
+/// The source that a proxy connects for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Source {
-    /// For a client.
+    /// A client.
     Client {
         /// Its address.
         address: SocketAddr,
-        /// Whether it came to the proxy through TLS, as far as the proxy says so.
+        /// Whether the client connected to the proxy over TLS, according to the proxy.
         is_tls: bool,
     },
-    /// For itself: a health check.
+    /// The proxy itself: a health check.
     Proxy,
-    /// It does not say: the client has no IP address.
+    /// Unknown: the client has no IP address.
     Unknown,
 }
 
@@ -91,7 +91,7 @@ impl Beginning {
         }
     }
 
-    /// Whether these bytes begin like a header, whatever becomes of it. The HTTP parser skips line breaks.
+    /// Whether these bytes begin like a header. The HTTP parser skips leading line breaks.
     pub(super) fn is_like_a_header(bytes: &[u8]) -> bool {
         let (signature, rest) = (V2.trim_ascii_start(), bytes.trim_ascii_start());
         let compared = rest.len().min(signature.len());
@@ -108,7 +108,7 @@ fn v1(bytes: &[u8]) -> Beginning {
     if !line.ends_with(b"\r\n") {
         return Beginning::Malformed;
     }
-    // A proxy may write anything behind this word.
+    // Anything may follow this word.
     if line[V1.len()..].starts_with(b"UNKNOWN") {
         return Beginning::Header { length: line.len(), source: Source::Unknown };
     }
@@ -127,7 +127,7 @@ fn v2(bytes: &[u8]) -> Beginning {
     let Some(header) = bytes.get(..length) else {
         return Beginning::Incomplete;
     };
-    // The addresses of such a one count for nothing, whatever they are.
+    // Addresses of a LOCAL header are ignored.
     if command == LOCAL {
         return Beginning::Header { length, source: Source::Proxy };
     }
@@ -137,7 +137,7 @@ fn v2(bytes: &[u8]) -> Beginning {
     decoded(header)
 }
 
-/// Whether the checksum of a header of version 2 is right, if it has one. A field that is cut off is no field.
+/// Whether the checksum of a version 2 header is right; `None` if it has none. A truncated field is ignored.
 fn checksum(header: &[u8]) -> Option<bool> {
     let family = header[V2_FIXED_BYTES - 3] & 0xf0;
     let address_bytes = V2_ADDRESS_BYTES.iter().find(|(of, _)| *of == family).map_or(0, |(_, bytes)| *bytes);
@@ -157,7 +157,7 @@ fn checksum(header: &[u8]) -> Option<bool> {
     }
 }
 
-/// A header that is complete.
+/// Decodes a complete header.
 fn decoded(header: &[u8]) -> Beginning {
     let config = ParseConfig { include_tlvs: true, ..ParseConfig::default() };
     match ProxyHeader::parse(header, config) {
@@ -239,7 +239,7 @@ mod tests {
         }
     }
 
-    /// A header with these fields, of which the last one is its checksum, which was made with `seed` in place of zeros.
+    /// A header with these fields, the last of which is its checksum, computed with `seed` in place of zeros.
     fn checked(family: u8, addresses: &[u8], fields: &[u8]) -> Vec<u8> {
         let blank = [&[CHECKSUM, 0, 4][..], &[0; 4]].concat();
         let mut header = v2_header(PROXY, family, &[addresses, fields, &blank].concat());
@@ -319,7 +319,7 @@ mod tests {
     }
 
     proptest! {
-        /// Nothing panics, and what a beginning is does not change any more when further bytes come.
+        /// Nothing panics, and more bytes never change a result once it is decided.
         #[test]
         fn what_is_decided_stays_so(
             begin in prop::sample::select(vec![&b""[..], b"PROXY ", b"PROXY TCP4 1.2.3.4 ", b"PROXY UNKNOWN", V2, b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c"]),

@@ -1,4 +1,4 @@
-//! Refusing what never became a request: counted, logged, and answered with JSON in words, as every refusal is.
+//! Refuses connections without a valid request: counted, logged, and answered with a JSON explanation.
 
 use std::error::Error;
 use std::io;
@@ -35,13 +35,13 @@ struct Body<'a> {
     message: &'a str,
 }
 
-/// How long a client that has been answered may keep its descriptor while others need it.
+/// How long a client may keep its descriptor after the response while others need it.
 const LAST_READ: Duration = Duration::from_millis(500);
 
-/// How an answer begins that the HTTP parser gives by itself.
+/// Start of a response made by the HTTP parser itself.
 const PARSERS_OWN: [&[u8]; 3] = [b"HTTP/1.1 400 ", b"HTTP/1.1 414 ", b"HTTP/1.1 431 "];
 
-/// Counts and logs that `client` was refused; `began` is what came of its request, or of what it sent in place of one.
+/// Counts and logs the refusal of `client`; `began` is what it has sent.
 pub(super) fn note(
     on_incident: &OnIncident,
     client: SocketAddr,
@@ -62,14 +62,14 @@ pub(super) fn note(
     );
 }
 
-/// Writes an answer, and lets the client read it: dropping a socket with unread input resets it, and the answer may be lost.
-/// One that goes on reading has its time, unless others need its descriptor.
+/// Writes a response and lets the client read it: dropping a socket with unread input resets it, and the response may be lost.
+/// The client keeps its time to read unless others need its descriptor.
 pub(super) async fn part_with<I: AsyncRead + AsyncWrite + Unpin>(mut io: I, answer: &[u8], visitor: &Visitor) {
     visitor.awaits(Instant::now().into_std(), LAST_READ);
     let read_by_client = async {
         io.write_all(answer).await?;
         io.shutdown().await?;
-        // Not in the task of a connection, which is there all the time.
+        // On the heap, because the task of a connection exists all the time.
         let mut scrap = vec![0; 4_096];
         let mut total = 0;
         while total < LINGER_BYTES {
@@ -80,11 +80,11 @@ pub(super) async fn part_with<I: AsyncRead + AsyncWrite + Unpin>(mut io: I, answ
         }
         io::Result::Ok(())
     };
-    // Whatever comes of it, the connection is dropped now.
+    // The connection is dropped in any case.
     let _ = visitor.unless_closed(timeout(LINGER_TIMEOUT, read_by_client)).await;
 }
 
-/// The bytes of the answer, if there can be one in HTTP. The body is left out for a `head` that asks so.
+/// The bytes of the response, empty if none is possible in HTTP. Without a body if `head` is a HEAD request.
 pub(super) fn answer(refusal: Refusal, head: &[u8]) -> Vec<u8> {
     let Some(status) = refusal.status().and_then(|status| StatusCode::from_u16(status).ok()) else { return vec![] };
     let body = Body { code: refusal.code(), message: refusal.advice() };
@@ -99,7 +99,7 @@ pub(super) fn answer(refusal: Refusal, head: &[u8]) -> Vec<u8> {
     .into_bytes()
 }
 
-/// Whether the HTTP parser itself has written this, without a word of explanation; answers of the gateway have a body.
+/// Whether the HTTP parser itself made this response; those of the gateway have a body.
 pub(super) fn is_the_parsers_own(written: &[u8]) -> bool {
     let has = |line: &[u8]| written.windows(line.len()).any(|window| window == line);
     PARSERS_OWN.iter().any(|begin| written.starts_with(begin))

@@ -1,4 +1,4 @@
-//! The body of a request, which knows when it waits for its client.
+//! A request body that reports when it waits for its client.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use hyper::body::SizeHint;
 
 use super::exchange::Shared;
 
-/// What a client sends behind the head of its request.
+/// The body of a client's request.
 pub struct RequestBody {
     body: Incoming,
     connection: Arc<Shared>,

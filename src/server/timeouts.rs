@@ -1,9 +1,9 @@
-//! How long a connection may do what it is doing at present. Time is an argument.
+//! The deadline of a connection in each state. Time is an argument.
 
 use std::time::Duration;
 use std::time::Instant;
 
-/// How long clients may take, from the configuration.
+/// Time limits for clients, from the configuration.
 #[derive(Clone, Copy, Debug)]
 pub struct Timeouts {
     /// For a TLS handshake.
@@ -14,32 +14,32 @@ pub struct Timeouts {
     pub keep_alive: Duration,
 }
 
-/// What a connection is doing.
+/// The state of a connection.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Activity {
-    /// It waits for the head of a request, of which it may have read a part.
+    /// It waits for a request head, and may have read a part of it.
     Head {
-        /// Since when.
+        /// Start of the wait.
         since: Instant,
     },
     /// A request is being answered.
     Request,
     /// It waits for the first byte of the next request.
     Idle {
-        /// Since when.
+        /// Start of the wait.
         since: Instant,
     },
 }
 
 impl Activity {
-    /// Bytes of the client have been read.
+    /// Bytes from the client have been read.
     pub(super) fn read(&mut self, now: impl FnOnce() -> Instant) {
         if matches!(self, Self::Idle { .. }) {
             *self = Self::Head { since: now() };
         }
     }
 
-    /// Since when it waits for the next request, if it does.
+    /// When it became idle, if it is.
     pub(super) fn idle_since(self) -> Option<Instant> {
         match self {
             Self::Idle { since } => Some(since),
@@ -47,7 +47,7 @@ impl Activity {
         }
     }
 
-    /// When it will have taken too long.
+    /// The deadline of the current state.
     pub(super) fn deadline(self, timeouts: &Timeouts) -> Option<Instant> {
         match self {
             Self::Head { since } => Some(since + timeouts.header),

@@ -46,7 +46,7 @@ pub enum CertificateError {
         /// What is wrong with it.
         source: PemError,
     },
-    /// The two do not belong together, or cannot be used.
+    /// The two do not match, or cannot be used.
     #[error("server.tls_cert and server.tls_key do not make a usable certificate")]
     Unusable(#[from] rustls::Error),
 }
@@ -58,10 +58,10 @@ pub struct Certificate {
     current: ArcSwap<Current>,
 }
 
-/// A certificate that has been read, and is not in use yet.
+/// A certificate that has been read but is not in use yet.
 pub struct NextCertificate(Current);
 
-/// What was read last.
+/// A certificate as read, with its TLS configuration.
 struct Current {
     public_url: String,
     chain_path: PathBuf,
@@ -74,7 +74,7 @@ impl Certificate {
     ///
     /// # Errors
     ///
-    /// If they are no certificate and its key; the message names the file.
+    /// If they are not a certificate and its key; the message names the file.
     pub fn load(server: &options::Server, clock: Arc<dyn Clock>) -> Result<Self, CertificateError> {
         let ticket_secret = match server.ticket_key.expose() {
             "" => rand::random::<[u8; 32]>().to_vec(),
@@ -84,7 +84,7 @@ impl Certificate {
         Ok(Self { clock, ticket_secret, current })
     }
 
-    /// Reads the files that `server` names now. Nothing is changed until it is [taken over](Self::take_over).
+    /// Reads the files again. Nothing changes until [`take_over`](Self::take_over).
     ///
     /// # Errors
     ///
@@ -93,37 +93,37 @@ impl Certificate {
         read(server, &self.ticket_secret, &self.clock).map(NextCertificate)
     }
 
-    /// Shows what was read again to connections that come from now on, and says whether that is another certificate. Sessions go on.
+    /// Uses `next` for new connections, and returns whether it is another certificate. Sessions stay valid.
     pub fn take_over(&self, next: NextCertificate) -> bool {
         let old = self.current.swap(Arc::new(next.0));
         old.chain != self.current.load().chain
     }
 
-    /// Reads the files that `server` names now, for connections that come from now on.
+    /// Reads the files again and uses them for new connections.
     ///
     /// # Errors
     ///
-    /// As [`load`](Self::load); the old certificate stays in use then.
+    /// As [`load`](Self::load); then the old certificate stays in use.
     pub fn reload(&self, server: &options::Server) -> Result<(), CertificateError> {
         self.take_over(self.read_again(server)?);
         Ok(())
     }
 
-    /// How long the certificate is still good, in seconds; negative when it has expired.
+    /// Remaining validity in seconds; negative once expired.
     pub fn seconds_left(&self) -> Option<i64> {
         let expiry = certificate::expiry(&self.current.load().chain)?;
         let seconds = |time: Duration| i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
         Some(seconds(expiry) - seconds(self.clock.unix_time()))
     }
 
-    /// Whether the file has a certificate by now that is good for longer than the one in use.
+    /// Whether the file contains a certificate that expires later than the one in use.
     pub fn is_renewed(&self) -> bool {
         let current = self.current.load();
         read_chain(&current.chain_path)
             .is_ok_and(|chain| certificate::expiry(&chain) > certificate::expiry(&current.chain))
     }
 
-    /// What is wrong with the certificate, for clients that are sent to `server.public_url` if that is set. Reads the system's roots.
+    /// Problems of the certificate for clients that use `server.public_url`, if that is set. Reads the system's roots.
     pub fn doubts(&self) -> Vec<Doubt> {
         let mut roots = RootCertStore::empty();
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
@@ -133,7 +133,7 @@ impl Certificate {
         certificate::doubts(&current.chain, host.as_ref(), &roots, self.clock.unix_time())
     }
 
-    /// What a handshake needs that begins now.
+    /// The configuration for a new handshake.
     pub(super) fn config(&self) -> Arc<ServerConfig> {
         Arc::clone(&self.current.load().config)
     }
@@ -157,14 +157,14 @@ fn read(server: &options::Server, ticket_secret: &[u8], clock: &Arc<dyn Clock>) 
     Ok(Current { public_url: server.public_url.clone(), chain_path, chain, config: Arc::new(config) })
 }
 
-/// The certificates of a file, at least one.
+/// The certificates in a file, at least one.
 fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, pem::Error> {
     let chain: Vec<_> = CertificateDer::pem_reader_iter(open(path)?).collect::<Result<_, _>>()?;
     if chain.is_empty() { Err(pem::Error::NoItemsFound) } else { Ok(chain) }
 }
 
-/// Seals sessions into tickets. A session has forward secrecy with TLS 1.3, where rustls resumes with a new key exchange only, and
-/// there is no early data.
+/// Seals sessions into tickets. TLS 1.3 sessions keep forward secrecy: rustls resumes only with a new key exchange, and without early
+/// data.
 #[derive(Debug)]
 struct Tickets {
     sessions: Sessions,

@@ -28,7 +28,7 @@ const DAY: u64 = 86_400;
 const KEY: &str = "0123456789abcdef0123456789abcdef";
 const VERSIONS: [&SupportedProtocolVersion; 2] = [&TLS12, &TLS13];
 
-/// One process with its files and its clock.
+/// One process with its files and clock.
 struct Node {
     dir: TempDir,
     server: options::Server,
@@ -55,7 +55,7 @@ impl Node {
     }
 }
 
-/// Writes a new certificate that signed itself, and its new key.
+/// Writes a new self-signed certificate and its key.
 fn renew(dir: &TempDir, names: &[&str]) {
     let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
     let key = KeyPair::generate().expect("a key");
@@ -64,7 +64,7 @@ fn renew(dir: &TempDir, names: &[&str]) {
     fs::write(dir.path().join("key.pem"), key.serialize_pem()).expect("written");
 }
 
-/// A phone: it trusts whatever these nodes show, and keeps its tickets. Its clock is the real one, by which all of this takes no time.
+/// A client that trusts these nodes and keeps its tickets. It uses the real clock; the test takes almost no time.
 fn phone(version: &'static SupportedProtocolVersion, trusted: &[&Node]) -> Arc<ClientConfig> {
     let mut roots = RootCertStore::empty();
     for node in trusted {
@@ -78,7 +78,7 @@ fn phone(version: &'static SupportedProtocolVersion, trusted: &[&Node]) -> Arc<C
     Arc::new(config)
 }
 
-/// Shakes hands and says a word each way, so that the tickets of TLS 1.3 arrive.
+/// Completes a handshake and exchanges a byte each way, so that the tickets of TLS 1.3 arrive.
 fn connect(phone: &Arc<ClientConfig>, node: &Node, name: &'static str) -> Result<HandshakeKind, rustls::Error> {
     let mut client = ClientConnection::new(Arc::clone(phone), name.try_into().expect("a name"))?;
     let mut server = ServerConnection::new(node.certificate.config())?;
@@ -110,7 +110,7 @@ fn feed<D>(connection: &mut rustls::ConnectionCommon<D>, mut wire: &[u8]) -> Res
     Ok(())
 }
 
-/// The tickets of most of the others are only made: their handshakes would take a minute.
+/// Most handshakes only create their tickets: completing them would take a minute.
 #[test]
 fn sessions_are_resumed_after_20000_other_clients() {
     let node = Node::new("");
@@ -142,7 +142,7 @@ fn sessions_live_through_a_new_certificate_with_the_same_names_only() {
         node.certificate.reload(&node.server).expect("a certificate");
         assert_eq!(connect(&phone, &node, "gateway.test"), Ok(Resumed));
 
-        // Resumed, a session would hide from the client that this server has become another one.
+        // If resumed, the session would hide the new certificate from the client.
         renew(&node.dir, &["other.test"]);
         node.certificate.reload(&node.server).expect("a certificate");
         let refused = connect(&phone, &node, "gateway.test").expect_err("a certificate that it does not know");
@@ -188,7 +188,7 @@ fn a_session_is_over_after_two_days_and_survives_clocks_that_differ() {
     }
 }
 
-/// A session that was begun under one name is not resumed under another one, though the certificate has both.
+/// A session that began under one name is not resumed under another, even if the certificate has both.
 #[test]
 fn a_session_stays_with_its_name() {
     let node = Node::new(KEY);
@@ -203,7 +203,7 @@ fn a_session_stays_with_its_name() {
     }
 }
 
-/// Spoils one byte of whatever it opens.
+/// Changes one byte of each ticket it opens.
 #[derive(Debug)]
 struct Spoiling(Arc<dyn ProducesTickets>, AtomicUsize);
 

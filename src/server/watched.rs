@@ -1,4 +1,4 @@
-//! A stream whose reads are noticed, and whether its peer takes what is written.
+//! A stream that reports its reads, and whether its peer accepts writes.
 
 use std::io;
 use std::io::IoSlice;
@@ -11,16 +11,16 @@ use tokio::io::AsyncRead;
 use tokio::io::AsyncWrite;
 use tokio::io::ReadBuf;
 
-/// What notices it.
+/// Receives the reports.
 pub(super) trait Observer {
-    /// Something has been read.
+    /// Bytes have been read.
     fn read(&self);
 
-    /// From now on the peer has no room for what is written, or has it again.
+    /// The peer stopped accepting writes, or accepts them again.
     fn stalls(&self, is_stalled: bool);
 }
 
-/// Tells an observer.
+/// Reports to an observer.
 pub(super) struct Watched<I, O> {
     io: I,
     observer: O,

@@ -1,4 +1,4 @@
-//! A stream whose peer must take what is written to it: one that never reads is not held for ever.
+//! A stream that fails when its peer stops reading.
 
 use std::future::Future;
 use std::io;

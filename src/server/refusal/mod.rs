@@ -1,4 +1,4 @@
-//! Why a connection ends before anything of the gateway has answered, from its first bytes: a code, and what to change. Pure.
+//! Why a connection was refused before any response, from its first bytes: a code and advice. Pure.
 
 use rustls::AlertDescription;
 use rustls::PeerIncompatible;
@@ -7,13 +7,13 @@ use super::MAX_HEAD_BYTES;
 use super::MAX_HEADERS;
 use super::proxied::Beginning;
 
-/// How much of what came is shown, and how much is enough to know another protocol by.
+/// Most bytes that are shown, and enough to recognise another protocol.
 pub(super) const SHOWN_BYTES: usize = 16;
 
-/// Paths that go on with a secret.
+/// Paths followed by a secret.
 const SECRET_PATHS: [&[u8]; 3] = [b"/ws/", b"/mina_auth/", b"/wafer/"];
 
-/// How a client begins that knows that the other end speaks HTTP/2.
+/// First bytes of a client that assumes HTTP/2.
 const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0";
 
 /// Other protocols by their first bytes.
@@ -38,23 +38,23 @@ pub enum Refusal {
     HeadTooLong,
     /// The request line alone is too long.
     TargetTooLong,
-    /// The request line is none.
+    /// The request line is not valid.
     BadTarget,
-    /// A version of HTTP that is not spoken here.
+    /// An unsupported version of HTTP.
     HttpVersion,
-    /// A header line is none.
+    /// A header line is not valid.
     BadHeader,
-    /// How long the body is cannot be told.
+    /// The length of the body cannot be determined.
     BadLength,
-    /// The end came in the middle of a head.
+    /// The connection ended in the middle of a head.
     HeadIncomplete,
-    /// No head in time.
+    /// No head within the time limit.
     HeadTooSlow,
     /// Not HTTP at all.
     NotHttp,
-    /// HTTP/2 without asking whether that is spoken.
+    /// HTTP/2 without negotiation.
     Http2Preface,
-    /// TLS where plain HTTP is spoken.
+    /// TLS on a plain HTTP port.
     TlsOnPlainPort,
     /// A PROXY header where none is expected.
     ProxyHeaderUnexpected,
@@ -62,30 +62,30 @@ pub enum Refusal {
     ProxyHeaderMissing,
     /// A PROXY header that cannot be read.
     ProxyHeaderMalformed,
-    /// No PROXY header in time.
+    /// No PROXY header within the time limit.
     ProxyHeaderTooSlow,
-    /// Plain HTTP where TLS is spoken.
+    /// Plain HTTP on a TLS port.
     PlainOnTlsPort,
     /// No TLS version in common.
     TlsVersion,
-    /// No cipher suite, curve or kind of signature in common.
+    /// No cipher suite, curve or signature scheme in common.
     TlsCipher,
     /// No protocol in common.
     TlsProtocol,
-    /// The client does not accept the certificate.
+    /// The client rejects the certificate.
     TlsCertificate,
-    /// The end came in the middle of the TLS handshake.
+    /// The connection ended in the middle of the TLS handshake.
     TlsIncomplete,
-    /// No TLS handshake in time.
+    /// No complete TLS handshake within the time limit.
     TlsTooSlow,
-    /// Anything else that goes wrong in the TLS handshake.
+    /// Any other TLS handshake failure.
     TlsFailed,
-    /// No progress at the handshake while others waited.
+    /// No handshake progress while others waited.
     Evicted,
 }
 
 impl Refusal {
-    /// Every one.
+    /// All refusals.
     pub const ALL: [Self; 25] = [
         Self::HeadersTooMany,
         Self::HeadTooLong,
@@ -114,7 +114,7 @@ impl Refusal {
         Self::Evicted,
     ];
 
-    /// Code, HTTP status if it can be answered in HTTP, and what is wrong with the way to put it right.
+    /// Code, HTTP status (if a response is possible) and advice.
     fn row(self) -> (&'static str, Option<u16>, &'static str) {
         match self {
             Self::HeadersTooMany => (
@@ -239,12 +239,12 @@ impl Refusal {
         }
     }
 
-    /// The word in metrics, logs and answers.
+    /// Name in metrics, logs and responses.
     pub fn code(self) -> &'static str {
         self.row().0
     }
 
-    /// The HTTP status, if it can be answered in HTTP.
+    /// The HTTP status, if a response is possible.
     pub fn status(self) -> Option<u16> {
         self.row().1
     }
@@ -254,12 +254,12 @@ impl Refusal {
         self.row().2
     }
 
-    /// What is wrong with these first bytes where a TLS handshake should begin, if they do not look like one.
+    /// The refusal for first bytes that are not a TLS handshake.
     pub(super) fn of_no_tls(first: &[u8]) -> Option<Self> {
         (!is_tls(first)).then(|| Self::of_tls(first, None))
     }
 
-    /// What these first bytes are, if they are not those of an HTTP request.
+    /// The refusal for first bytes that are not an HTTP request.
     pub(super) fn of_another_protocol(first: &[u8]) -> Option<Self> {
         if Beginning::is_like_a_header(first) {
             Some(Self::ProxyHeaderUnexpected)
@@ -275,9 +275,9 @@ impl Refusal {
         }
     }
 
-    /// What is wrong with a head that `unread` begins with, or, if the parser has taken it already, what it says of it.
+    /// The refusal for an invalid head at the start of `unread`, or, if the parser has consumed it, for the parser's message.
     pub(super) fn of_head(unread: &[u8], parser: &str) -> Self {
-        // The head is taken then, and what follows is a body.
+        // The head has been consumed by then, and a body follows.
         if parser.contains("content-length") || parser.contains("transfer-encoding") {
             return Self::BadLength;
         }
@@ -298,12 +298,12 @@ impl Refusal {
         }
     }
 
-    /// Why a TLS handshake failed that began with these bytes.
+    /// The refusal for a failed TLS handshake that began with these bytes.
     pub(super) fn of_tls(first: &[u8], error: Option<&rustls::Error>) -> Self {
         use AlertDescription as Alert;
         use PeerIncompatible as Peer;
         match Self::of_another_protocol(first) {
-            // As it should.
+            // A TLS record is right on this port.
             Some(Self::TlsOnPlainPort) if first[0] == 0x80 => return Self::TlsVersion,
             Some(Self::TlsOnPlainPort) => {}
             Some(other) => return other,
@@ -341,14 +341,14 @@ impl Refusal {
     }
 }
 
-/// The first bytes of what came, for people: at most sixteen, and nothing secret.
+/// The first bytes for a log line: at most sixteen, without secrets.
 pub(super) fn shown(first: &[u8]) -> String {
     let first = &first[..first.len().min(SHOWN_BYTES)];
     let secret = SECRET_PATHS.iter().find_map(|path| {
         let begin = first.windows(path.len()).position(|window| window == *path)?;
         Some(begin + path.len()).filter(|end| *end < first.len())
     });
-    // A query, and what may be a hidden spelling of such a path.
+    // Cuts at a query, and at percent signs that may hide such a path.
     let hidden = first.iter().position(|byte| b"?%".contains(byte));
     match secret.into_iter().chain(hidden).min() {
         Some(end) => format!("{}...", first[..end].escape_ascii()),
@@ -356,22 +356,22 @@ pub(super) fn shown(first: &[u8]) -> String {
     }
 }
 
-/// What speaks like this, if it is known and not HTTP.
+/// The protocol that begins like this, if it is known and not HTTP.
 pub(super) fn guess(first: &[u8]) -> Option<&'static str> {
     OTHERS.iter().find(|(begin, _)| first.starts_with(begin)).map(|(_, name)| *name)
 }
 
-/// A handshake record of TLS, or of SSL before it had records.
+/// Whether it is a TLS handshake record, or the recordless hello of SSL 2.
 fn is_tls(first: &[u8]) -> bool {
     matches!(first, [0x16] | [0x16, 3, ..] | [0x80, _, 1, 3 | 0, ..])
 }
 
-/// Whether it is a ClientHello of a version before TLS 1.2; newer ones all name that one.
+/// Whether it is a ClientHello older than TLS 1.2; newer ones all name that version.
 fn is_old_hello(first: &[u8]) -> bool {
     first.get(9..11).is_some_and(|version| version < &[3, 3][..])
 }
 
-/// Whether it begins with a word in capitals, as every method of use does, as far as it has come.
+/// Whether it begins with capital letters, as every common method does, as far as it has arrived.
 fn is_method(first: &[u8]) -> bool {
     let word = first.split(u8::is_ascii_whitespace).next().unwrap_or_default();
     !word.is_empty()
@@ -379,7 +379,7 @@ fn is_method(first: &[u8]) -> bool {
         && word.iter().all(|byte| byte.is_ascii_uppercase() || matches!(byte, b'-' | b'_'))
 }
 
-/// Whether the third word of the first line names a version of HTTP.
+/// Whether the third word of the first line is an HTTP version.
 fn names_http(head: &[u8]) -> bool {
     let line = head.trim_ascii_start().split(|byte| *byte == b'\n').next().unwrap_or_default();
     line.split(|byte| *byte == b' ').nth(2).is_some_and(|word| word.starts_with(b"HTTP/"))

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// As the parser leaves a head that it does not take.
+/// The refusal for a head that the parser leaves unread.
 fn of(head: &[u8]) -> Refusal {
     Refusal::of_head(head, "")
 }
@@ -146,7 +146,7 @@ fn every_refusal_says_what_to_change() {
     assert!(Refusal::HeadTooLong.advice().contains(&format!("{} KiB", MAX_HEAD_BYTES / 1024)));
 }
 
-/// The parser has taken the head by then, and what is unread is a body, or nothing.
+/// The parser has consumed the head, and the unread rest is a body or empty.
 #[test]
 fn a_length_that_is_none_is_named_whatever_follows_it() {
     for parser in
