@@ -1,4 +1,4 @@
-//! The addresses that settings hold: which forms are taken, and what to write in place of others.
+//! Checks of addresses in settings, with advice for those that are not accepted.
 
 use std::net::IpAddr;
 use std::net::Ipv4Addr;
@@ -25,7 +25,7 @@ pub(super) fn public_url(text: &str) -> Result<String, String> {
     origin(&url).ok_or_else(advice)
 }
 
-/// `url` without its default port, path and query: what the clients' URLs begin with.
+/// `url` without default port, path and query: the start of every connect URL.
 fn origin(url: &Url) -> Option<String> {
     let scheme = match url.scheme() {
         "ws" | "http" => "ws",
@@ -36,7 +36,7 @@ fn origin(url: &Url) -> Option<String> {
     Some(format!("{scheme}://{}{port}", url.host_str()?))
 }
 
-/// Whether events can be posted to `text`, as for a URL that a tunnel names; the error is advice.
+/// Parses `text` as a URL that events can be posted to, with the same rules as for tunnels; the error is advice.
 pub(super) fn webhook_url(text: &str) -> Result<ReceiveUrl, String> {
     let url = ReceiveUrl::parse(text).map_err(|error| match error {
         ReceiveUrlError::Scheme => {
@@ -68,7 +68,7 @@ pub(super) fn authority_host(text: &str) -> Option<Host> {
     Host::parse(host).ok()
 }
 
-/// The address that `host` is, or surely stands for.
+/// The IP address that `host` is or certainly stands for.
 pub(super) fn literal<S: AsRef<str>>(host: &Host<S>) -> Option<IpAddr> {
     match host {
         Host::Domain(name) if name.as_ref().eq_ignore_ascii_case("localhost") => Some(Ipv4Addr::LOCALHOST.into()),

@@ -1,4 +1,4 @@
-//! What single values cannot show: settings that must fit together, exist on this machine, or are dangerous.
+//! Checks across settings: combinations, files on this machine, and dangerous values.
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -31,10 +31,10 @@ use super::tenants;
 /// Fewest characters of a ticket key.
 const TICKET_KEY_CHARS: usize = 32;
 
-/// Longest first part of a Redis key, in bytes.
+/// Longest Redis key prefix, in bytes.
 const PREFIX_BYTES: usize = 64;
 
-/// Reports what is wrong with `options` as a whole, and brings what is right into its normal form.
+/// Reports problems of `options` as a whole, and normalises valid values.
 pub(super) fn check(options: &mut Options, settings: &Settings, report: &mut Report) {
     let refused = report.blamed();
     let mut checker = Checker { settings, report, refused };
@@ -55,7 +55,7 @@ pub(super) fn check(options: &mut Options, settings: &Settings, report: &mut Rep
     }
 }
 
-/// Knows where a value came from when something is wrong with it.
+/// Reports problems together with the source of the value.
 pub(super) struct Checker<'a> {
     settings: &'a Settings,
     report: &'a mut Report,
@@ -63,27 +63,27 @@ pub(super) struct Checker<'a> {
 }
 
 impl Checker<'_> {
-    /// Something wrong with a key of the node.
+    /// Reports a problem with a key of the node.
     pub(super) fn problem(&mut self, name: &str, advice: impl Into<String>) {
         self.at(None, name, true, advice.into());
     }
 
-    /// Something doubtful about a key of the node.
+    /// Reports a doubtful value of a key of the node.
     pub(super) fn warning(&mut self, name: &str, advice: impl Into<String>) {
         self.at(None, name, false, advice.into());
     }
 
-    /// Something wrong with a key of the tenant with this number.
+    /// Reports a problem with a key of this tenant.
     pub(super) fn tenant_problem(&mut self, tenant: usize, name: &str, advice: impl Into<String>) {
         self.at(Some(tenant), name, true, advice.into());
     }
 
-    /// Something doubtful about a key of the tenant with this number.
+    /// Reports a doubtful value of a key of this tenant.
     pub(super) fn tenant_warning(&mut self, tenant: usize, name: &str, advice: impl Into<String>) {
         self.at(Some(tenant), name, false, advice.into());
     }
 
-    /// Says nothing about a place whose value was refused before: what is judged here is only the default.
+    /// Skips a key whose value was rejected before, because only its default is checked here.
     fn at(&mut self, tenant: Option<usize>, name: &str, is_problem: bool, advice: String) {
         let key = keys::find(tenant.is_some(), name).expect("checks name keys of the table");
         let place = Place { tenant, key };
@@ -282,7 +282,7 @@ fn networks(name: &str, networks: &[IpNet], checker: &mut Checker<'_>) {
     }
 }
 
-/// Warns of a network that opens more than its owner may know.
+/// Warns of an allowed network that includes cloud platform addresses.
 fn reachable_platforms(webhook: &Webhook, checker: &mut Checker<'_>) {
     for network in webhook.allow_networks.iter().filter(|network| network.prefix_len() > 0) {
         let Some((address, cloud)) = platform::metadata_in(network) else { continue };

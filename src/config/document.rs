@@ -1,4 +1,4 @@
-//! A TOML document becomes settings; every one remembers its line.
+//! Reads a TOML document into settings, with the line of each.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,15 +16,15 @@ use super::keys;
 use super::settings::Settings;
 use super::value;
 
-/// Where the document at hand came from.
+/// The origin of a document.
 pub(super) enum Origin {
-    /// It is compiled in.
+    /// The compiled-in defaults.
     Default,
-    /// It is the file with this path.
+    /// The file with this path.
     File(Arc<str>),
 }
 
-/// Puts everything that `text` sets on top of `settings`.
+/// Adds all settings in `text` to `settings`, replacing earlier ones.
 pub(super) fn read(text: &str, origin: Origin, settings: &mut Settings, report: &mut Report) {
     let lines = Lines::new(text);
     let (document, errors) = DeTable::parse_recoverable(text);
@@ -81,7 +81,7 @@ impl Lines {
     }
 }
 
-/// Notes the line of every key below `table`, by its path; and the keys whose numbers no program can count to.
+/// Records the line of every key below `table`, by path, and reports integers that do not fit.
 fn locate(
     table: &DeTable<'_>,
     prefix: &str,
@@ -179,7 +179,7 @@ impl Reader<'_> {
         }
     }
 
-    /// A number that is larger than any key takes.
+    /// Reports a number above the limit of its key.
     fn oversized(&mut self, path: &str) {
         let of_tenant = path.strip_prefix("tenants[").and_then(|rest| rest.split_once("].")).map(|(_, name)| name);
         let key = keys::find(of_tenant.is_some(), of_tenant.unwrap_or(path));

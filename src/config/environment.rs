@@ -1,4 +1,4 @@
-//! Environment variables `WAFERGATE__SECTION__KEY` become settings.
+//! Reads environment variables `WAFERGATE__SECTION__KEY` into settings.
 
 use std::collections::BTreeMap;
 
@@ -11,10 +11,10 @@ use super::keys;
 use super::settings::Settings;
 use super::value;
 
-/// What our variables begin with. Names with one underscore, such as `WAFERGATE_KEY`, belong to somebody else.
+/// Prefix of the variables. Names with one underscore, such as `WAFERGATE_KEY`, are not ours.
 const PREFIX: &str = "WAFERGATE__";
 
-/// The process's variables that [`super::load`] looks at.
+/// The process's variables that [`super::load`] reads.
 ///
 /// Bytes that are not UTF-8 are replaced, and such a value is reported by `load`.
 pub fn variables() -> impl Iterator<Item = (String, String)> {
@@ -24,14 +24,14 @@ pub fn variables() -> impl Iterator<Item = (String, String)> {
     })
 }
 
-/// One variable whose name was understood.
+/// A variable with a valid name.
 struct Variable {
     name: String,
     key: &'static Key,
     text: String,
 }
 
-/// Puts everything that the `variables` set on top of `settings`.
+/// Adds all settings in `variables` to `settings`, replacing earlier ones.
 pub(super) fn read(
     variables: impl IntoIterator<Item = (String, String)>,
     settings: &mut Settings,
@@ -82,7 +82,7 @@ fn put(place: Place, variable: Variable, settings: &mut Settings, report: &mut R
     }
 }
 
-/// The place that `path`, the part behind the prefix in lower case, names; or its dotted form and advice.
+/// The place named by `path`, the lower-case part behind the prefix; or its dotted form and advice.
 fn understand(path: &str) -> Result<(Option<usize>, &'static Key), (String, String)> {
     let mut parts = path.split("__");
     if parts.next() != Some("tenants") {

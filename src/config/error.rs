@@ -1,4 +1,4 @@
-//! What is wrong with a configuration, in the words of the person who wrote it.
+//! Problems of a configuration, in terms of the text that the operator wrote.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -10,7 +10,7 @@ use crate::options::Key;
 
 use super::value;
 
-/// Why a configuration cannot be used: everything that was found, one problem a line.
+/// Why a configuration cannot be used: every problem found, one a line.
 #[derive(Debug, thiserror::Error)]
 #[error("{}", listed(.problems))]
 pub struct ConfigError {
@@ -32,7 +32,7 @@ fn listed(problems: &[Problem]) -> String {
     problems.iter().fold(head, |text, problem| format!("{text}\n  {problem}"))
 }
 
-/// One thing that is wrong, or doubtful: a key, what it was set to, where, and what to do.
+/// One problem or warning: the key, its value, its source, and advice.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Problem {
     key: String,
@@ -58,10 +58,10 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Where a value came from.
+/// The source of a value.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum Source {
-    /// The defaults that are compiled in.
+    /// The compiled-in defaults.
     Default,
     /// A line of the configuration file.
     File(Arc<str>, usize),
@@ -82,7 +82,7 @@ impl fmt::Display for Source {
     }
 }
 
-/// One key of the node, or of the tenant with this number.
+/// A key of the node, or of the tenant with this number.
 #[derive(Clone, Copy)]
 pub(super) struct Place {
     /// Number of the `[[tenants]]` block, from 0.
@@ -100,7 +100,7 @@ impl fmt::Display for Place {
     }
 }
 
-/// Collects what was found while a configuration is read.
+/// Collects findings while a configuration is read.
 #[derive(Default)]
 pub(super) struct Report {
     problems: Vec<Problem>,
@@ -108,40 +108,40 @@ pub(super) struct Report {
     notes: Vec<Problem>,
 }
 
-/// What was found in a configuration that can be used.
+/// The findings of a usable configuration.
 pub(super) struct Findings {
     pub(super) warnings: Vec<String>,
     pub(super) notes: Vec<String>,
 }
 
 impl Report {
-    /// A setting that cannot stay as it is; a secret's value is left out.
+    /// Reports a setting that must be changed; the value of a secret is left out.
     pub(super) fn problem(&mut self, place: Place, value: Option<&Value>, source: Source, advice: impl Into<String>) {
         self.problems.push(about(place, value, source, advice));
     }
 
-    /// Something wrong that is no known key.
+    /// Reports a problem that belongs to no known key.
     pub(super) fn stray(&mut self, key: impl Into<String>, source: Source, advice: impl Into<String>) {
         self.problems.push(Problem { key: key.into(), value: None, source, advice: advice.into() });
     }
 
-    /// A setting that works, and that its owner may not mean.
+    /// Reports a setting that works but may not be intended.
     pub(super) fn warning(&mut self, place: Place, value: Option<&Value>, source: Source, advice: impl Into<String>) {
         self.warnings.push(about(place, value, source, advice));
     }
 
-    /// A setting that is as it should be, and that was understood otherwise by an older release.
+    /// Reports a correct setting that an older release understood differently.
     pub(super) fn note(&mut self, place: Place, value: Option<&Value>, source: Source, words: impl Into<String>) {
         self.notes.push(about(place, value, source, words));
     }
 
-    /// The keys that something is wrong with. A secret's file stands for the secret.
+    /// The keys with problems. The file of a secret counts as the secret.
     pub(super) fn blamed(&self) -> HashSet<String> {
         let name = |problem: &Problem| problem.key.strip_suffix("_file").unwrap_or(&problem.key).to_owned();
         self.problems.iter().map(name).collect()
     }
 
-    /// Warnings and notes, or the error that all problems make together.
+    /// Returns warnings and notes, or one error with all problems.
     pub(super) fn finish(self) -> Result<Findings, ConfigError> {
         if self.problems.is_empty() {
             let [warnings, notes] =

@@ -1,4 +1,4 @@
-//! Files that are read as a whole, and not for ever.
+//! Reads whole files of bounded size.
 
 use std::fs::File;
 use std::io;
@@ -8,7 +8,7 @@ use std::path::Path;
 /// Longest file: a million tenants fit.
 const MAX_BYTES: u64 = 256 << 20;
 
-/// What is in the file at `path`.
+/// The content of the file at `path`.
 pub(super) fn read(path: impl AsRef<Path>) -> io::Result<Vec<u8>> {
     let mut bytes = vec![];
     if File::open(path)?.take(MAX_BYTES + 1).read_to_end(&mut bytes)? as u64 > MAX_BYTES {

@@ -1,4 +1,4 @@
-//! Which keys there are, and which one was meant.
+//! The list of all keys, and the nearest one to a misspelt name.
 
 use std::sync::LazyLock;
 
@@ -19,7 +19,7 @@ static TENANT: LazyLock<Vec<Key>> = LazyLock::new(|| {
     with_files(keys.map(|key| Key { name: last(key.name), file: last(key.file), ..*key }))
 });
 
-/// `keys`, and behind each secret the key that names its file.
+/// `keys`, each secret followed by the key that names its file.
 fn with_files(keys: impl Iterator<Item = Key>) -> Vec<Key> {
     let with_file = |key: Key| {
         let file = key.kind.is_secret().then_some(Key { name: key.file, kind: Kind::SecretFile, ..key });
@@ -43,7 +43,7 @@ pub(super) fn is_section(name: &str) -> bool {
     NODE.iter().any(|key| section(key.name) == name)
 }
 
-/// The section whose name looks most like `name`.
+/// The section with the name nearest to `name`.
 pub(super) fn nearest_section(name: &str) -> &'static str {
     NODE.iter()
         .map(|key| section(key.name))
@@ -52,7 +52,7 @@ pub(super) fn nearest_section(name: &str) -> &'static str {
         .expect("there are sections")
 }
 
-/// The key that was most likely meant by `name`: a slip of the pen, or a key that belongs to another section.
+/// The key most likely meant by `name`: a misspelling, or a key of another section.
 pub(super) fn nearest(of_tenant: bool, name: &str) -> &'static str {
     let distance = |key: &&'static Key| {
         let moved = 1 + damerau_levenshtein(last(key.name), last(name));

@@ -1,6 +1,6 @@
-//! The configuration: defaults, file and environment become [`Options`], or one error that names everything wrong.
+//! The configuration: defaults, file and environment become [`Options`], or one error with all problems.
 //!
-//! `options` has types, defaults, ranges and meanings; `check` has what must fit together.
+//! `options` has types, defaults, ranges and documentation; `check` has the rules across settings.
 
 mod address;
 mod check;
@@ -37,17 +37,17 @@ use self::settings::Settings;
 /// A configuration that can be used.
 #[derive(Clone, Debug)]
 pub struct Loaded {
-    /// Every setting, with its default where nothing was set.
+    /// Every setting, with defaults where nothing is set.
     pub options: Options,
-    /// What works but may not be meant, one sentence each, for the log or `check-config`.
+    /// Settings that work but may not be intended, one sentence each, for the log or `check-config`.
     pub warnings: Vec<String>,
-    /// What is as it should be, and may surprise whoever used an older release.
+    /// Settings that are correct but may surprise users of an older release.
     pub notes: Vec<String>,
 }
 
-/// Reads the defaults, then `file`, then the `WAFERGATE__*` variables of `environment`; the later one wins.
+/// Reads the defaults, then `file`, then the `WAFERGATE__*` variables of `environment`; later ones win.
 ///
-/// Other variables are ignored. Secret files are read here too, so a reload sees their new contents.
+/// Other variables are ignored. Secret files are read here too, so a reload reads their new contents.
 ///
 /// ```
 /// let variable = ("WAFERGATE__TUNNEL__HEARTBEAT_SECS".to_owned(), "15".to_owned());

@@ -1,4 +1,4 @@
-//! What operators read about the settings: `config/default.toml` and `docs/configuration.md`, made of what stands beside their fields.
+//! Generates the settings reference, `config/default.toml` and `docs/configuration.md`, from the descriptions in `options`.
 
 use std::fmt::Write;
 use std::sync::LazyLock;
@@ -9,10 +9,10 @@ use crate::options::Options;
 use crate::options::Section;
 use crate::options::Tenant;
 
-/// The section behind `[[tenants]]`.
+/// The section that follows `[[tenants]]`.
 const BEHIND_TENANTS: &str = "log";
 
-/// Every setting with its default and its meaning: a configuration file by itself, which `config/default.toml` is a copy of.
+/// Every setting with its default and documentation, as a valid configuration file; `config/default.toml` is a copy.
 pub fn defaults() -> &'static str {
     static TEXT: LazyLock<String> = LazyLock::new(|| {
         let mut text = include_str!("head.toml").to_owned();
@@ -31,7 +31,7 @@ pub fn defaults() -> &'static str {
     &TEXT
 }
 
-/// A `[[tenants]]` block in comments.
+/// A commented-out `[[tenants]]` block.
 fn example_tenant() -> String {
     let Section { name, about, keys: tenant_keys } = Tenant::SECTION;
     let mut block = String::new();
@@ -58,13 +58,13 @@ fn comment(text: &mut String, about: &'static str) {
     lines(about).for_each(|line| text.extend(["# ", line, "\n"]));
 }
 
-/// `value` as people write it in TOML: numbers without the underscores of Rust.
+/// `value` as TOML: numbers without Rust's underscores.
 fn toml(value: &str) -> String {
     let is_number = value.starts_with(|first: char| first.is_ascii_digit());
     if is_number { value.replace('_', "") } else { value.to_owned() }
 }
 
-/// `docs/configuration.md`.
+/// The text of `docs/configuration.md`.
 pub fn page() -> String {
     let mut page = include_str!("page.md").to_owned();
     for section in Options::SECTIONS {
@@ -86,7 +86,7 @@ fn table(page: &mut String, head: &str, section: &Section) {
     page.extend([head, rows]);
 }
 
-/// What a key takes, in words.
+/// The accepted values of a key, in words.
 fn takes(kind: &Kind) -> String {
     match kind {
         Kind::Number { min, max, unit } => format!("{} to {} {unit}", grouped(*min), grouped(*max)),
@@ -121,12 +121,12 @@ fn name(key: &Key) -> &'static str {
     key.name.rsplit('.').next().unwrap_or(key.name)
 }
 
-/// Lines of a comment, without the blank that each begins with.
+/// The lines of a doc comment, without their leading space.
 fn lines(about: &'static str) -> impl Iterator<Item = &'static str> {
     about.lines().map(|line| line.strip_prefix(' ').unwrap_or(line))
 }
 
-/// A comment in one line, as a cell of a table has it. Lines that are set off stay lines.
+/// A doc comment as a table cell on one line. Indented lines stay separate lines.
 fn prose(about: &'static str) -> String {
     let mut text = String::new();
     for line in lines(about) {

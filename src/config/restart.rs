@@ -1,4 +1,4 @@
-//! Which keys are read at the start only: what a reload cannot take over.
+//! Lists changed keys that are read at start only and cannot be reloaded.
 
 use toml::Table;
 use toml::Value;
@@ -9,7 +9,7 @@ use crate::secret::Secret;
 
 use super::keys;
 
-/// The keys, and sections with their dot, that a reload takes over. So are all of the tenants'.
+/// The keys, and section prefixes with a dot, that a reload applies. All tenant keys are applied too.
 const RELOADED: [&str; 10] = [
     "server.admin_hosts",
     "server.tls_cert",
@@ -23,7 +23,7 @@ const RELOADED: [&str; 10] = [
     "log.level",
 ];
 
-/// The keys in which `wanted` differs from what a process was started with, and that need a restart.
+/// The keys whose values differ between the running and the wanted options and that need a restart.
 pub fn need_restart(running: &Options, wanted: &Options) -> Vec<&'static str> {
     let tables = [running, wanted].map(|options| Table::try_from(options).expect("options are a table"));
     let is_reloaded = |name: &str| {
@@ -35,14 +35,14 @@ pub fn need_restart(running: &Options, wanted: &Options) -> Vec<&'static str> {
     };
     let names = keys::NODE.iter().filter(|key| !matches!(key.kind, Kind::SecretFile)).map(|key| key.name);
     let mut names: Vec<_> = names.filter(|name| !is_reloaded(name) && has_changed(name)).collect();
-    // A listener speaks TLS for as long as it lives, or never.
+    // TLS can only be enabled or disabled at start.
     if running.server.tls_cert.is_empty() != wanted.server.tls_cert.is_empty() {
         names.push("server.tls_cert");
     }
     names
 }
 
-/// Whether a secret is another one; none if `name` is no secret.
+/// Whether a secret has changed; `None` if `name` is not a secret.
 fn secrets(running: &Options, wanted: &Options, name: &str) -> Option<bool> {
     let (running, wanted) = (secret(running, name)?, secret(wanted, name)?);
     Some(!running.matches(wanted.expose()))
@@ -99,7 +99,7 @@ mod tests {
         assert_eq!(need_restart(&running, &loaded(&tls)), ["server.tls_cert"]);
     }
 
-    /// Another value for a key than the default, by what it takes.
+    /// A valid value other than the default, by the kind of the key.
     fn another(key: &Key, default: &Table) -> String {
         match key.kind {
             Kind::Number { min, max, .. } => {
@@ -124,7 +124,7 @@ mod tests {
         }
     }
 
-    /// What is changed together with a key, since it makes no sense without it.
+    /// Settings that must be changed together with a key.
     fn with(name: &str) -> Vec<(&'static str, &'static str)> {
         match name {
             "engine.kind" => vec![
@@ -147,7 +147,7 @@ mod tests {
         let default = Table::try_from(&running).expect("a table");
         let mut seen = 0;
         for key in keys::NODE.iter().filter(|key| !matches!(key.kind, Kind::SecretFile)) {
-            // These two come together; the test above has them.
+            // These two must be set together; the test above covers them.
             if key.name.starts_with("server.tls_") && !key.name.ends_with("secs") {
                 continue;
             }

@@ -1,4 +1,4 @@
-//! Secrets that are kept in files of their own: `x_file` in the place of `x`.
+//! Secrets in files of their own: `x_file` in place of `x`.
 
 use toml::Value;
 
@@ -10,7 +10,7 @@ use super::file;
 use super::keys;
 use super::settings::Settings;
 
-/// Reads every secret file that is named, and puts what it holds where the secret belongs.
+/// Reads every secret file and sets the secret that it belongs to.
 pub(super) fn resolve(settings: &mut Settings, report: &mut Report) {
     for place in settings.places() {
         let Kind::SecretFile = place.key.kind else { continue };
@@ -51,14 +51,14 @@ fn is_empty(value: &Value) -> bool {
     }
 }
 
-/// What a file holds.
+/// The content of a secret file.
 struct Held {
     value: Value,
-    /// The numbers of the lines that are comments.
+    /// Line numbers of the comments.
     comments: Vec<usize>,
 }
 
-/// How many numbers of lines a sentence lists.
+/// Most line numbers listed in a sentence.
 const LISTED_LINES: usize = 5;
 
 fn passed_over(comments: &[usize]) -> String {
@@ -86,7 +86,7 @@ fn read(path: &str, kind: &Kind) -> Result<Held, String> {
     Ok(held)
 }
 
-/// What a file holds: one secret up to the line break at its end, or one a line. Spaces belong to the secret.
+/// Parses one secret up to the final line break, or a list with one per line. Spaces belong to the secret.
 fn parse(text: &str, kind: &Kind) -> Held {
     match kind {
         Kind::Secrets => lines(text),
@@ -97,8 +97,8 @@ fn parse(text: &str, kind: &Kind) -> Held {
     }
 }
 
-/// One secret a line. A line that begins with # is a comment, also behind white space; a secret that is meant to begin so has one
-/// backslash more.
+/// Parses one secret per line. A line whose first non-blank character is # is a comment; a secret that begins with # needs a
+/// leading backslash.
 fn lines(text: &str) -> Held {
     let mut comments = vec![];
     let mut secrets = vec![];

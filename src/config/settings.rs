@@ -1,4 +1,4 @@
-//! The settings that somebody made, each with its source: layers are put on top of each other here.
+//! The settings read so far, each with its source; later layers replace earlier ones.
 
 use std::collections::BTreeMap;
 
@@ -16,24 +16,24 @@ use super::error::Source;
 use super::keys;
 use super::value;
 
-/// What is set, by place.
+/// Values by place.
 #[derive(Default)]
 pub(super) struct Settings {
     entries: BTreeMap<(Option<usize>, &'static str), Entry>,
     tenants: Vec<Source>,
 }
 
-/// One value and where it came from.
+/// A value and its source.
 #[derive(Clone)]
 pub(super) struct Entry {
-    /// The value, which its key takes.
+    /// The value, valid for its key.
     pub(super) value: Value,
-    /// Who said so.
+    /// Its source.
     pub(super) source: Source,
 }
 
 impl Settings {
-    /// Sets `place`, or reports why its key does not take `value`.
+    /// Sets `place`, or reports why `value` is not valid for its key.
     pub(super) fn set(&mut self, place: Place, value: Value, source: Source, report: &mut Report) {
         match value::check(&place.key.kind, &value) {
             Ok(()) => {
@@ -43,41 +43,41 @@ impl Settings {
         }
     }
 
-    /// Puts `value` in the place of what was set before, which was checked already.
+    /// Replaces a value that was already checked.
     pub(super) fn replace(&mut self, place: Place, value: Value, source: Source) {
         self.entries.insert((place.tenant, place.key.name), Entry { value, source });
     }
 
-    /// Adds a tenant that has nothing set yet and returns its number.
+    /// Adds a tenant without settings and returns its number.
     pub(super) fn add_tenant(&mut self, source: Source) -> usize {
         self.tenants.push(source);
         self.tenants.len() - 1
     }
 
-    /// How many tenants there are.
+    /// The number of tenants.
     pub(super) fn tenant_count(&self) -> usize {
         self.tenants.len()
     }
 
-    /// What is set at `place`.
+    /// The entry at `place`.
     pub(super) fn entry(&self, place: Place) -> Option<&Entry> {
         self.entries.get(&(place.tenant, place.key.name))
     }
 
-    /// Where `place` was set, or else where its tenant was.
+    /// The source of `place`, or else of its tenant.
     pub(super) fn source(&self, place: Place) -> Source {
         let tenant = || place.tenant.and_then(|index| self.tenants.get(index));
         self.entry(place).map(|entry| &entry.source).or_else(tenant).cloned().unwrap_or(Source::Default)
     }
 
-    /// Every place that could be set: the node's, and those of each tenant.
+    /// Every possible place: the node's keys, and those of each tenant.
     pub(super) fn places(&self) -> impl Iterator<Item = Place> + use<> {
         let of_tenant = |index| keys::tenant().map(move |key: &'static Key| Place { tenant: Some(index), key });
         let of_node = keys::NODE.iter().map(|key| Place { tenant: None, key });
         of_node.chain((0..self.tenants.len()).flat_map(of_tenant))
     }
 
-    /// The settings as typed data, once every key has its default.
+    /// The settings as typed data; every key must have a value, at least its default.
     pub(super) fn to_options(&self) -> Result<Options, toml::de::Error> {
         let mut node = Table::new();
         let mut tenants = vec![Table::new(); self.tenants.len()];

@@ -1,4 +1,4 @@
-//! The tenants: each has one identity, a key at least, and hosts that can be matched.
+//! Checks of the tenants: one identity each, at least one key, and receive hosts that can match.
 
 use std::collections::HashMap;
 
@@ -15,16 +15,16 @@ use crate::protocol::text;
 use super::address;
 use super::check::Checker;
 
-/// Fewest bytes of a key that nobody guesses.
+/// Shortest key that counts as hard to guess, in bytes.
 const KEY_BYTES: usize = 16;
 
-/// Fewest bits of a key, by how often each of its bytes is there. Twice as much is no proof, less is a pattern.
+/// Least entropy of a key in bits, from the frequencies of its bytes. A higher value proves nothing, a lower one shows a pattern.
 const KEY_BITS: f64 = 40.0;
 
 /// Longest name of a subprotocol, in bytes.
 const SUBPROTOCOL_BYTES: usize = 256;
 
-/// Reports what is wrong with the tenants, alone and together.
+/// Reports problems of each tenant and between tenants.
 pub(super) fn check(options: &Options, checker: &mut Checker<'_>) {
     if options.tenants.is_empty() && !options.enrolment.open {
         checker.warning(
@@ -146,7 +146,7 @@ fn keys(index: usize, tenant: &Tenant, checker: &mut Checker<'_>) {
     }
 }
 
-/// How much there is to guess in `secret` for whoever knows how often it has which byte.
+/// Entropy of `secret` in bits, given the frequencies of its bytes.
 fn bits(secret: &[u8]) -> f64 {
     let mut counts = [0_u32; 256];
     secret.iter().for_each(|byte| counts[usize::from(*byte)] += 1);
@@ -203,7 +203,7 @@ fn subprotocols(index: usize, tenant: &Tenant, checker: &mut Checker<'_>) {
     }
 }
 
-/// Warns of a host that the guard of receive URLs refuses.
+/// Warns of a host that receive URLs may not reach.
 fn reachable(index: usize, name: &str, host: Option<Host>, options: &Options, checker: &mut Checker<'_>) {
     let Some(address) = host.as_ref().and_then(address::literal) else {
         return;

@@ -1,4 +1,4 @@
-//! Layers, ranges and what is said about them. Whole files are in `tests/config.rs`.
+//! Layers, ranges and messages. Tests with whole files are in `tests/config.rs`.
 
 use std::fs;
 

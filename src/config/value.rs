@@ -1,4 +1,4 @@
-//! Single values: read from text, checked against what their key takes, and shown to people.
+//! Single values: parsing, checking against their kind, and display in messages.
 
 use std::net::SocketAddr;
 
@@ -7,10 +7,10 @@ use toml::Value;
 
 use crate::options::Kind;
 
-/// Longest form of a value in a message, in characters.
+/// Longest value in a message, in characters.
 const SHOWN_CHARS: usize = 120;
 
-/// Reads what an environment variable says, typed as the key wants it; the error is advice.
+/// Parses the text of an environment variable as `kind`; the error is advice.
 pub(super) fn read(kind: &Kind, text: &str) -> Result<Value, String> {
     let value = match kind {
         Kind::Number { .. } => text.trim().parse().map_or_else(|_| Value::from(text), Value::Integer),
@@ -21,7 +21,7 @@ pub(super) fn read(kind: &Kind, text: &str) -> Result<Value, String> {
     Ok(value)
 }
 
-/// A list as a TOML array or with commas. White space around a comma belongs to a secret, and to nothing else.
+/// Parses a list: a TOML array, or values separated by commas. White space around a comma is kept for secrets only.
 fn list(kind: &Kind, text: &str) -> Result<Value, String> {
     if text.trim_start().starts_with('[') {
         let table: Result<toml::Table, _> = toml::from_str(&format!("list = {text}"));
@@ -38,7 +38,7 @@ fn list(kind: &Kind, text: &str) -> Result<Value, String> {
     Ok(Value::Array(text.split(',').map(trimmed).collect()))
 }
 
-/// Whether `value` is something that `kind` takes; the error is advice.
+/// Checks that `value` is valid for `kind`; the error is advice.
 pub(super) fn check(kind: &Kind, value: &Value) -> Result<(), String> {
     match (kind, value) {
         (Kind::Number { min, max, .. }, Value::Integer(number)) if (min..=max).contains(&number) => Ok(()),
@@ -99,7 +99,7 @@ fn one_line(text: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// `value` for a message: in one line, not too long, without the password or query that a URL may hold.
+/// `value` for a message: on one line, shortened, without the password or query of a URL.
 pub(super) fn shown(value: &Value) -> String {
     let text = match value {
         Value::String(text) => format!("\"{}\"", discreet(text).escape_debug()),
