@@ -1,9 +1,9 @@
-//! Makes a value harmless in a log line: one line, nothing that steers a terminal, and not too long.
+//! Makes a value safe for a log line: one line, no terminal control sequences, bounded length.
 
 use std::fmt;
 use std::fmt::Write;
 
-/// Longest value of a field, in bytes.
+/// Longest field value, in bytes.
 const FIELD_BYTES: usize = 256;
 
 /// Longest message, and longest error with its sources, in bytes.
@@ -17,20 +17,20 @@ pub(super) struct Value {
 }
 
 impl Value {
-    /// An empty value for the field called `name`.
+    /// An empty value of the field `name`.
     pub(super) fn of_field(name: &str) -> Self {
         let limit = if matches!(name, "message" | "error" | "panic.message") { TEXT_BYTES } else { FIELD_BYTES };
         Self { text: String::new(), limit, is_cut: false }
     }
 
-    /// Adds what `arguments` print, as far as there is room.
+    /// Appends what `arguments` print, up to the limit.
     pub(super) fn add(mut self, arguments: fmt::Arguments<'_>) -> Self {
-        // An error means that the value is full, or that it cannot print itself: what there is will do.
+        // An error means that the value is full or cannot be formatted: the text so far is used.
         let _ = self.write_fmt(arguments);
         self
     }
 
-    /// The text, with an ellipsis where it was cut.
+    /// The text, with an ellipsis if it was cut.
     pub(super) fn into_text(mut self) -> String {
         if self.is_cut {
             self.text.push('…');
@@ -49,12 +49,12 @@ impl Write for Value {
     }
 }
 
-/// Writes `text` so that it stays in its line.
+/// Writes `text` on one line.
 pub(super) fn line(out: &mut dyn Write, text: &str) -> fmt::Result {
     text.chars().try_for_each(|c| if is_plain(c) { out.write_char(c) } else { write!(out, "{}", c.escape_debug()) })
 }
 
-/// Writes `text` so that nobody takes a part of it for another field: in quotes unless it is one plain word.
+/// Writes `text` so that no part of it looks like another field: quoted unless it is one plain word.
 pub(super) fn word(out: &mut dyn Write, text: &str) -> fmt::Result {
     let is_word = |c: char| is_plain(c) && !c.is_whitespace() && !matches!(c, '"' | '=' | '\\');
     if !text.is_empty() && text.chars().all(is_word) {
@@ -71,7 +71,7 @@ pub(super) fn word(out: &mut dyn Write, text: &str) -> fmt::Result {
     out.write_char('"')
 }
 
-/// Writes `text` as a JSON string without anything invisible.
+/// Writes `text` as a JSON string with invisible characters escaped.
 pub(super) fn json(out: &mut dyn Write, text: &str) -> fmt::Result {
     let quoted = serde_json::to_string(text).map_err(|_| fmt::Error)?;
     for c in quoted.chars() {
@@ -84,7 +84,7 @@ pub(super) fn json(out: &mut dyn Write, text: &str) -> fmt::Result {
     Ok(())
 }
 
-/// Whether `c` shows itself as it is: no control character, nothing that turns the direction of text around.
+/// Whether `c` is printed unchanged: not a control character or a bidirectional override.
 fn is_plain(c: char) -> bool {
     matches!(c, ' ' | '"' | '\'' | '\\') || c.escape_debug().len() == 1
 }

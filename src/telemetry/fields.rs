@@ -1,4 +1,4 @@
-//! Fields of events and spans. The library's own formatters write `%x` and messages with their line breaks, these do not.
+//! Formats the fields of events and spans. Unlike the library's formatters it escapes line breaks in `%x` and messages.
 
 use std::error::Error;
 use std::fmt;
@@ -39,7 +39,7 @@ impl<'w> FormatFields<'w> for JsonFields {
     }
 }
 
-/// Writes one field. A bare value is a number or a boolean.
+/// Writes one field. A bare value is a number or boolean, written without quotes.
 type Print = fn(&mut dyn fmt::Write, name: &str, value: &str, is_bare: bool) -> fmt::Result;
 
 fn text(out: &mut dyn fmt::Write, name: &str, value: &str, _is_bare: bool) -> fmt::Result {
@@ -108,7 +108,7 @@ impl Visit for Visitor<'_> {
         self.put_text(field, format_args!("{value}"));
     }
 
-    /// The error and its sources, with colons between them.
+    /// Writes the error and its sources, separated by colons.
     fn record_error(&mut self, field: &Field, error: &(dyn Error + 'static)) {
         let mut value = Value::of_field(field.name()).add(format_args!("{error}"));
         let mut source = error.source();

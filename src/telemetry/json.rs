@@ -1,4 +1,4 @@
-//! One event as one JSON object in one line.
+//! Formats one event as one JSON object on one line.
 
 use std::fmt;
 

@@ -1,5 +1,5 @@
-//! The log: text or JSON lines on stderr that nobody waits for. A line that cannot be written is dropped and counted, and one that
-//! is repeated is summarised.
+//! The log: text or JSON lines on stderr, written by a thread of its own. Lines that cannot be written are dropped and counted;
+//! repeated ones are summarised.
 
 mod escape;
 mod fields;
@@ -35,38 +35,38 @@ use self::fields::TextFields;
 use self::json::JsonLine;
 use self::summary::Summary;
 
-/// Lines that may wait for a slow stderr: at some hundred bytes each a few MiB, and enough for a burst.
+/// Lines that may be queued for a slow stderr: a few MiB at some hundred bytes each, enough for a burst.
 const BUFFERED_LINES: usize = 8192;
 
-/// The words that are a level.
+/// The level names.
 const LEVELS: &[&str] = &["error", "warn", "info", "debug", "trace", "off"];
 
 /// Why the log cannot be set up or changed.
 #[derive(Debug, thiserror::Error)]
 pub enum TelemetryError {
-    /// The level is one word, and that is no level.
+    /// The level is a single word but not a level.
     #[error("{word:?} is not a level; the nearest one is `{nearest}`")]
     UnknownLevel {
-        /// What was given.
+        /// The text given.
         word: String,
-        /// The level that looks most like it.
+        /// The nearest level.
         nearest: &'static str,
     },
     /// The level is not in `RUST_LOG` syntax.
     #[error("not a level or RUST_LOG directives")]
     Directives(#[from] tracing_subscriber::filter::ParseError),
-    /// Something else in this process has set up the log.
+    /// Another part of this process has already set up the log.
     #[error("the log is set up already")]
     AlreadySet(#[from] tracing::subscriber::SetGlobalDefaultError),
-    /// The filter is gone.
+    /// The filter no longer exists.
     #[error("cannot change the log level")]
     Reload(#[from] reload::Error),
-    /// The system gives no thread.
+    /// The system could not start a thread.
     #[error("cannot start the thread that summarises repeated lines")]
     Thread(#[source] io::Error),
 }
 
-/// The log of this process. Waiting lines are written when it is dropped, unless stderr is blocked.
+/// The log of this process. Queued lines are written when it is dropped, unless stderr is blocked.
 pub struct Telemetry {
     filter: reload::Handle<EnvFilter, Registry>,
     overflow: ErrorCounter,
@@ -75,7 +75,7 @@ pub struct Telemetry {
     _writer: WorkerGuard,
 }
 
-/// Sends the events of the whole process to stderr from now on, panics included.
+/// Sends the events of the whole process to stderr, including panics.
 pub fn init(log: &options::Log) -> Result<Telemetry, TelemetryError> {
     let (subscriber, telemetry) = build(log, io::stderr(), io::stderr().is_terminal())?;
     tracing::subscriber::set_global_default(subscriber)?;
@@ -84,7 +84,7 @@ pub fn init(log: &options::Log) -> Result<Telemetry, TelemetryError> {
     Ok(telemetry)
 }
 
-/// The filter that `level` describes: one level, or `RUST_LOG` directives.
+/// Parses `level`: one level, or `RUST_LOG` directives.
 ///
 /// ```
 /// use wafergate::telemetry::parse_filter;
@@ -96,7 +96,7 @@ pub fn init(log: &options::Log) -> Result<Telemetry, TelemetryError> {
 pub fn parse_filter(level: &str) -> Result<EnvFilter, TelemetryError> {
     let word = level.trim();
     let is_level = LEVELS.iter().any(|known| known.eq_ignore_ascii_case(word));
-    // RUST_LOG takes any word for the name of a target, which turns a slip of the pen into silence.
+    // RUST_LOG takes any word as a target name, so a misspelt level would silence the log.
     let is_target = word.starts_with(env!("CARGO_CRATE_NAME")) || word.contains([',', '=', ':', '[']);
     if !is_level && !is_target {
         let distance = |known: &&&'static str| damerau_levenshtein(known, &word.to_lowercase());
@@ -122,7 +122,7 @@ fn build<W: Write + Send + 'static>(
         .thread_name("log")
         .finish(output);
     let overflow = writer.error_counter();
-    // A failing formatter would report itself on stderr, and wait for it.
+    // A failing formatter would otherwise write to stderr and block on it.
     let layer = fmt::layer().with_writer(writer).log_internal_errors(false);
     let layer = match log.format {
         LogFormat::Text => layer.with_ansi(ansi).fmt_fields(TextFields).boxed(),
@@ -132,12 +132,12 @@ fn build<W: Write + Send + 'static>(
     Ok((subscriber, Telemetry { filter: handle, overflow, failed, summary, _writer: guard }))
 }
 
-/// Whether `filter` asks for details somewhere: then repeated lines are wanted too.
+/// Whether `filter` enables debug or trace anywhere; then repeated lines are shown as well.
 fn wants_all(filter: &EnvFilter) -> bool {
     Layer::<Registry>::max_level_hint(filter).is_none_or(|level| level >= LevelFilter::DEBUG)
 }
 
-/// Panics become events: the default hook writes to stderr itself, and a blocked stderr would block the task that panicked.
+/// Turns panics into events: the default hook writes to stderr itself, and a blocked stderr would block the task that panicked.
 fn log_panics() {
     std::panic::set_hook(Box::new(|panic| {
         let location = panic.location().map(ToString::to_string).unwrap_or_default();
@@ -147,7 +147,7 @@ fn log_panics() {
 }
 
 impl Telemetry {
-    /// Logs by `level` from now on. On an error the former level stays.
+    /// Changes the level. On an error the old one stays.
     pub fn reload(&self, level: &str) -> Result<(), TelemetryError> {
         let filter = parse_filter(level)?;
         let wants_all = wants_all(&filter);
@@ -156,7 +156,7 @@ impl Telemetry {
         Ok(())
     }
 
-    /// How many lines were lost since the start: stderr was blocked, closed or its disk full.
+    /// Number of lines lost since the start because stderr was blocked or closed, or its disk full.
     pub fn dropped_lines(&self) -> usize {
         self.overflow.dropped_lines().saturating_add(self.failed.load(Ordering::Relaxed))
     }
@@ -168,7 +168,7 @@ impl Drop for Telemetry {
     }
 }
 
-/// Counts the lines that could not be written, and goes on.
+/// Counts the lines that could not be written, and continues.
 struct Output<W> {
     inner: W,
     failed: Arc<AtomicUsize>,
@@ -179,7 +179,7 @@ impl<W: Write> Write for Output<W> {
         self.inner.write(bytes)
     }
 
-    /// The appender hands over one line a call.
+    /// The appender passes one line per call.
     fn write_all(&mut self, line: &[u8]) -> io::Result<()> {
         if self.inner.write_all(line).is_err() {
             self.failed.fetch_add(1, Ordering::Relaxed);

@@ -1,5 +1,5 @@
-//! Which of many lines are shown, and how many are left out: of a kind, of a party that causes them, and of all parties together.
-//! Time is an argument.
+//! Decides which of many similar lines are shown: limits for each kind, for each party that causes lines, and for all parties
+//! together. Time is an argument.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -8,27 +8,27 @@ use std::time::Instant;
 
 use crate::share::Shares;
 
-/// How many lines of a kind are shown in a window.
+/// Lines shown of one kind in a window.
 const SHOWN: u32 = 5;
 
-/// How long a window is, from the first line of its kind.
+/// Length of a window, from the first line of its kind.
 pub(super) const WINDOW: Duration = Duration::from_secs(10);
 
-/// How many kinds are told apart at a time.
+/// Most kinds tracked at a time.
 const MAX_KINDS: usize = 1_024;
 
-/// How many lines one party is shown with in a window, of whatever kinds.
+/// Lines shown of one party in a window, over all kinds.
 const SHOWN_OF_PARTY: u64 = 20;
-/// How many lines all parties together are shown with in a window, of which none has more than what is left.
+/// Lines shown of all parties in a window; one party cannot exceed the rest.
 const SHOWN_OF_PARTIES: u64 = 200;
-/// How many lines that no party causes are shown in a window.
+/// Lines without a party shown in a window.
 const SHOWN_OF_NONE: u64 = 200;
 
-/// The windows of all kinds of lines, and what parties have caused of late.
+/// The windows of all kinds, and the recent lines of parties.
 pub(super) struct Repeats<K, P> {
     windows: HashMap<K, Window>,
     budget: Budget<P>,
-    /// When the first window ends in which a line was left out.
+    /// End of the first window with suppressed lines.
     deadline: Option<Instant>,
 }
 
@@ -38,41 +38,41 @@ struct Window {
     left_out: u64,
 }
 
-/// Lines that were not shown.
+/// Suppressed lines.
 #[derive(Debug, Eq, PartialEq)]
 pub(super) struct LeftOut<K> {
-    /// Of which kind.
+    /// Their kind.
     pub(super) kind: K,
-    /// How many.
+    /// Their number.
     pub(super) lines: u64,
-    /// Since the first line of that kind.
+    /// Time since the first line of that kind.
     pub(super) within: Duration,
 }
 
-/// A line as the windows see it.
+/// A line, as far as the limits are concerned.
 pub(super) struct Line<K, P> {
-    /// What it says of what.
+    /// The line's message and subject.
     pub(super) kind: K,
-    /// Any line of its party at its place in the code.
+    /// The kind shared by all lines of this party at this place in the code.
     pub(super) of_party: K,
-    /// Any line at its place in the code.
+    /// The kind shared by all lines at this place in the code.
     pub(super) of_place: K,
-    /// Whoever outside the gateway causes it.
+    /// The external party that causes it.
     pub(super) party: Option<P>,
 }
 
-/// How many lines have been shown since it began.
+/// Lines shown in a window.
 struct Budget<P> {
     began: Option<Instant>,
     of_parties: Shares<P>,
     of_none: u64,
 }
 
-/// Why a line is over the budget.
+/// Why a line exceeds the budget.
 enum Over {
-    /// Its party has had all its lines.
+    /// Its party has used its share.
     Party,
-    /// So have all of them.
+    /// All parties together have used theirs.
     All,
 }
 
@@ -107,18 +107,18 @@ impl Window {
 }
 
 impl<K: Clone + Eq + Hash, P: Clone + Eq + Hash> Repeats<K, P> {
-    /// No lines so far.
+    /// No lines yet.
     pub(super) fn new() -> Self {
         Self { windows: HashMap::new(), budget: Budget::new(), deadline: None }
     }
 
-    /// Whether a line is shown. When there are too many kinds, a new one counts as any line at its place in the code; so does a line for
-    /// which its party, or all of them, have been shown with too many.
+    /// Whether a line is shown. A new kind beyond the limit counts as the kind of its place in the code, as does a line whose
+    /// party, or all parties together, exceeded the budget.
     pub(super) fn shows(&mut self, line: Line<K, P>, now: Instant) -> bool {
         let Line { kind, of_party, of_place, party } = line;
         let kind = if self.windows.contains_key(&kind) || self.has_room(now) { kind } else { of_place.clone() };
         let window = self.windows.entry(kind.clone()).or_insert_with(|| Window::new(now));
-        // One in which lines were left out lasts until that is told.
+        // A window with suppressed lines stays until its summary is written.
         if now >= window.end() && window.left_out == 0 {
             *window = Window::new(now);
         }
@@ -150,17 +150,17 @@ impl<K: Clone + Eq + Hash, P: Clone + Eq + Hash> Repeats<K, P> {
         self.deadline = Some(self.deadline.map_or(end, |deadline| deadline.min(end)));
     }
 
-    /// When there is something to tell, if nothing else happens.
+    /// When the next summary is due.
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.deadline
     }
 
-    /// Ends the windows that are over, and returns what was left out in them.
+    /// Closes the windows that are over, and returns their suppressed lines.
     pub(super) fn ended(&mut self, now: Instant) -> Vec<LeftOut<K>> {
         self.end(now, |window| now >= window.end())
     }
 
-    /// Ends all windows, and returns what was left out in them.
+    /// Closes all windows, and returns their suppressed lines.
     pub(super) fn end_all(&mut self, now: Instant) -> Vec<LeftOut<K>> {
         self.end(now, |_| true)
     }
@@ -196,15 +196,15 @@ mod tests {
 
     type Numbered = Repeats<i32, i32>;
 
-    /// Kind -1 is any at the same place in the code.
+    /// Kind -1 is the kind of the place in the code.
     const ANY: i32 = -1;
 
-    /// A line that no party causes.
+    /// A line without a party.
     fn shows(repeats: &mut Numbered, kind: i32, now: Instant) -> bool {
         shows_of(repeats, kind, None, now)
     }
 
-    /// The kinds of party 7 are 7,000 to 7,999, and any of them -7,000.
+    /// Party 7 has the kinds 7,000 to 7,999, and -7,000 as the common one.
     fn shows_of(repeats: &mut Numbered, kind: i32, party: Option<i32>, now: Instant) -> bool {
         let of_party = party.map_or(ANY, |party| -1_000 * party);
         repeats.shows(Line { kind, of_party, of_place: ANY, party }, now)

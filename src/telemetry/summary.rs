@@ -1,5 +1,5 @@
-//! Lines that repeat are summarised, and so are those of a tenant or an address that causes too many: the first few are shown, then how
-//! many more there were. This sees every line, so that none can be forgotten.
+//! Shows the first few of repeated lines, or of lines caused by one tenant or address, then their number. This layer sees every
+//! line, so all of them are limited.
 
 use std::cell::Cell;
 use std::fmt;
@@ -30,27 +30,27 @@ use super::repeats::LeftOut;
 use super::repeats::Line;
 use super::repeats::Repeats;
 
-/// The fields that tell kinds of one line apart: what it is about, but not which tunnel or client it happened to meet.
+/// The fields that distinguish kinds of a line: its subject, but not the tunnel or client.
 const KIND_FIELDS: [&str; 9] =
     ["code", "call", "reason", "tenant.id", "url", "node", "warning", "problem", "panic.location"];
 
-/// The field that names the tenant that causes a line.
+/// The field with the tenant that causes a line.
 const TENANT: &str = "tenant.id";
-/// The field that names the address of whoever causes a line.
+/// The field with the client address that causes a line.
 const CLIENT: &str = "client";
 
 thread_local! {
-    /// Whether this thread is telling what was left out.
+    /// Whether this thread is writing a summary.
     static IS_TELLING: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Leaves out repeated lines of level info and above, unless every line is wanted. Cheap to clone.
+/// Suppresses repeated lines of level info and above, unless every line is wanted. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Summary(Arc<Shared>);
 
 struct Shared {
     state: Mutex<State>,
-    /// There is a first thing to tell, or the end.
+    /// Signals the first suppressed line, or the end.
     changed: Condvar,
     shows_all: AtomicBool,
 }
@@ -60,27 +60,27 @@ struct State {
     is_over: bool,
 }
 
-/// Lines of one place in the code that say the same of the same thing.
+/// Lines from one place in the code with the same subject.
 #[derive(Clone)]
 struct Kind {
     metadata: &'static Metadata<'static>,
-    /// The words of the first one.
+    /// The message of the first one.
     message: String,
     fields: [Option<String>; KIND_FIELDS.len()],
     party: Option<Party>,
 }
 
-/// Whoever outside the gateway causes lines.
+/// The external party that causes a line.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 enum Party {
-    /// A tenant, which has the field [`TENANT`].
+    /// A tenant, from the field [`TENANT`].
     Tenant(String),
-    /// An address, or the network that one site has, in the field [`CLIENT`]: no tenant is known.
+    /// An address or the /64 network of a site, from the field [`CLIENT`]: no tenant is known.
     Client(String),
 }
 
 impl Summary {
-    /// Nothing left out so far.
+    /// No lines suppressed yet.
     pub(super) fn new(shows_all: bool) -> Self {
         Self(Arc::new(Shared {
             state: Mutex::new(State { repeats: Repeats::new(), is_over: false }),
@@ -94,13 +94,13 @@ impl Summary {
         self.0.shows_all.store(shows_all, Ordering::Relaxed);
     }
 
-    /// Starts the thread that tells what was left out, also if no further line follows. It ends with [`end`](Self::end).
+    /// Starts the thread that writes summaries even without further lines. It ends with [`end`](Self::end).
     pub(super) fn start(&self) -> std::io::Result<()> {
         let summary = self.clone();
         thread::Builder::new().name("log-summary".to_owned()).spawn(move || summary.run()).map(drop)
     }
 
-    /// Tells everything that was left out so far.
+    /// Writes all pending summaries.
     pub(super) fn end(&self) {
         let left_out = {
             let mut state = self.0.state.lock();
@@ -153,7 +153,7 @@ fn now() -> std::time::Instant {
     Instant::now().into_std()
 }
 
-/// Writes one more line of its kind, with the count in place of what differs.
+/// Writes a summary of suppressed lines, with the count in place of the differing fields.
 fn tell(left_out: &LeftOut<Kind>) {
     let Kind { metadata, message, fields, .. } = &left_out.kind;
     let names = metadata.fields();
@@ -183,10 +183,10 @@ impl Kind {
             Self { metadata: event.metadata(), message: String::new(), fields: Default::default(), party: None };
         event.record(&mut kind);
         let tenant = KIND_FIELDS.iter().position(|name| *name == TENANT).and_then(|index| kind.fields[index].clone());
-        // A tenant that is known counts for more than where its request came from.
+        // A known tenant is more specific than a client address.
         kind.party = tenant.map(Party::Tenant).or(kind.party);
         if kind.fields[0].is_some() {
-            // The code says it all; the reason may quote what came.
+            // The code identifies the kind; the reason may quote the request.
             kind.fields[2] = None;
         }
         kind
@@ -214,7 +214,7 @@ impl Kind {
     }
 }
 
-/// The network of an address that one site has for itself: in IPv6 that is the first 64 bits.
+/// The network of one site: in IPv6 the first 64 bits of an address.
 fn network(address: &str) -> String {
     match address.parse::<IpAddr>().map(|address| address.to_canonical()) {
         Ok(IpAddr::V6(address)) => format!("{}/64", Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)),

@@ -1,4 +1,4 @@
-//! The whole way from an event to its line.
+//! Tests from the event to the written line.
 
 use std::sync::mpsc;
 use std::sync::mpsc::Receiver;
@@ -10,14 +10,14 @@ use tracing::subscriber::with_default;
 
 use super::*;
 
-/// Control characters of every kind, and what would pass for another line or field.
+/// Control characters of every kind, and text that imitates another line or field.
 const NASTY: &str = "x\r\nERROR forged: line\u{1b}[2J\u{9b}31m level=off";
 
 fn log(level: &str, format: LogFormat) -> options::Log {
     options::Log { level: level.to_owned(), format }
 }
 
-/// Hands over what is written, and says when the writer is gone.
+/// Passes on each write, and signals when the writer is dropped.
 struct Lines(SyncSender<String>);
 
 impl Write for Lines {
@@ -116,7 +116,7 @@ fn a_word_that_is_no_level_is_refused() {
     }
 }
 
-/// Blocks its first line until the test is over.
+/// Blocks on its first line until the test ends.
 struct Blocked(Receiver<()>);
 
 impl Write for Blocked {
@@ -139,12 +139,12 @@ fn a_blocked_output_drops_lines_and_blocks_nobody() {
         (0..BUFFERED_LINES + 100).for_each(|n| tracing::info!(n, "a line"));
     });
 
-    // One line may be in the hands of the writer.
+    // The writer may be holding one line.
     assert!((99..=100).contains(&telemetry.dropped_lines()), "{}", telemetry.dropped_lines());
     drop(release);
 }
 
-/// A disk that is full.
+/// A full disk.
 struct Full;
 
 impl Write for Full {
@@ -207,7 +207,7 @@ fn a_code_makes_refusals_alike_whatever_they_quote() {
     assert_eq!(summaries[1]["message"], "and 5 more in 1 s: wafer call refused");
 }
 
-/// Whatever it quotes of what came: each line says something else.
+/// Lines that each quote different input.
 #[test]
 fn one_that_causes_ever_other_lines_is_summarised_and_hides_no_other() {
     let flood = |client: &str| {
