@@ -1,4 +1,4 @@
-//! Reading request bodies: bounded in size and time.
+//! Reads request bodies, bounded in size and time.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -15,39 +15,39 @@ use crate::server::Source;
 use crate::share::Pot;
 use crate::share::Share;
 
-/// How long a body may take altogether.
+/// Time limit for a whole body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(15);
-/// What all bodies together may take that are being read or worked on; no client may have more than is left.
+/// Memory limit for all bodies being read or processed; one client gets at most half of what is left.
 const BUDGET_BYTES: u64 = 256 * 1024 * 1024;
-/// How much of an oversized body is read and thrown away, so that its sender gets to read the answer.
+/// How much of an oversized body is read and discarded, so that its sender reads the response.
 const DRAIN_BYTES: usize = 16 * 1024 * 1024;
-/// How long that may take.
+/// Time limit for that.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Why there is no body.
+/// Why a body could not be read.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub(super) enum BodyError {
     /// It is too long.
     #[error("the body is over {limit_bytes} bytes: send less at a time")]
     TooLarge {
-        /// How long it may be.
+        /// The limit.
         limit_bytes: usize,
     },
-    /// It is compressed, or otherwise encoded.
+    /// It has a content encoding such as gzip.
     #[error("the body has a Content-Encoding, and none is read here: send it as it is, without gzip or the like")]
     Encoded,
-    /// There are too many at a time.
+    /// Too many bodies are being read.
     #[error("too many long bodies at a time from this address, or from all: try again")]
     Busy,
-    /// It did not come in time.
+    /// It did not arrive in time.
     #[error("the body did not come within {} s", BODY_TIMEOUT.as_secs())]
     TooSlow,
-    /// It broke off.
+    /// The connection ended in the middle of it.
     #[error("the body broke off")]
     Broken,
 }
 
-/// Bounds the memory of all bodies, of which nobody has proved yet where they come from.
+/// Bounds the memory of all request bodies before authentication.
 pub(super) struct Budget(Pot<Source>);
 
 impl Default for Budget {
@@ -57,20 +57,20 @@ impl Default for Budget {
 }
 
 impl Budget {
-    /// What a request from `client` may take.
+    /// The share of a request from `client`.
     pub(super) fn of(&self, client: IpAddr) -> Share<Source> {
         self.0.share(client.into())
     }
 }
 
-/// A body, which counts against the budget as long as it is there.
+/// A body, which counts against the budget until it is dropped.
 #[derive(Debug)]
 pub(super) struct Body {
     pub(super) bytes: Bytes,
     _share: Share<Source>,
 }
 
-/// Reads a body of at most `limit_bytes`, which came with these headers.
+/// Reads a body of at most `limit_bytes` that came with these headers.
 pub(super) async fn read<B>(
     share: Share<Source>,
     headers: &HeaderMap,
@@ -89,13 +89,13 @@ where
         timeout(BODY_TIMEOUT, collect(share, &mut body, limit_bytes)).await.unwrap_or(Err(BodyError::TooSlow))
     };
     if matches!(result, Err(BodyError::TooLarge { .. } | BodyError::Encoded)) {
-        // How much of it comes does not matter.
+        // The amount read does not matter.
         let _ = timeout(DRAIN_TIMEOUT, drain(&mut body)).await;
     }
     result
 }
 
-/// Whether a body is not what it looks like.
+/// Whether the body has a content encoding.
 fn is_encoded(headers: &HeaderMap) -> bool {
     let encodings = headers.get_all(CONTENT_ENCODING).iter();
     encodings.flat_map(|value| value.as_bytes().split(|byte| *byte == b',')).any(|encoding| {

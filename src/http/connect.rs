@@ -1,4 +1,4 @@
-//! `GET /ws/{ticket}`: a client comes with its connect URL.
+//! `GET /ws/{ticket}`: a client connects with its connect URL.
 
 use std::fmt::Display;
 use std::net::IpAddr;
@@ -30,7 +30,7 @@ use crate::ws::handshake;
 use crate::ws::handshake::Defect;
 use crate::ws::handshake::Handshake;
 
-/// Upgrades the request if it is a valid handshake with a good connect URL.
+/// Upgrades the request if it is a valid handshake with a valid connect URL.
 pub(super) async fn connect(gateway: Arc<Gateway>, request: Request<RequestBody>, client: IpAddr) -> Reply {
     let Handshake { accept, offer } = match handshake::check(&request) {
         Ok(handshake) => handshake,
@@ -106,7 +106,7 @@ fn refuse_ticket(gateway: &Gateway, refusal: &Refusal, client: IpAddr) -> Respon
     refused(gateway, code, refusal, client);
     let mut response = problem(status, code, &refusal.to_string());
     if status == StatusCode::UNAUTHORIZED {
-        // HTTP wants a challenge. No program has an answer to this one, so that no browser asks its user for a password.
+        // HTTP requires a challenge. This scheme is unknown to browsers, so they show no password prompt.
         let challenge = HeaderValue::from_static("ConnectUrl realm=\"wafergate\"");
         response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
     }

@@ -1,4 +1,4 @@
-//! The public HTTP edge: requests in, answers out.
+//! The public HTTP API: requests in, responses out.
 
 mod body;
 mod client;
@@ -33,7 +33,7 @@ use body::Budget;
 use client::Client;
 use route::Route;
 
-/// Answers requests that are none of the gateway's.
+/// Answers requests outside the gateway's API.
 pub type Fallback =
     Arc<dyn Fn(Request<RequestBody>) -> Pin<Box<dyn Future<Output = Response<Full<Bytes>>> + Send>> + Send + Sync>;
 
@@ -45,7 +45,7 @@ pub struct Api {
 }
 
 impl Api {
-    /// The API of `gateway`; what it does not know goes to `fallback`, if there is one.
+    /// The API of `gateway`; unknown paths go to `fallback`, if there is one.
     pub fn new(gateway: Arc<Gateway>, fallback: Option<Fallback>) -> Self {
         Self { gateway, budget: Budget::default(), fallback }
     }
@@ -82,7 +82,7 @@ impl Handler for Api {
     }
 }
 
-/// Counts and logs a request that is for nothing there is.
+/// Counts and logs a request to an unknown path or with a wrong method.
 fn refused(gateway: &Gateway, code: &'static str, client: IpAddr, reason: &dyn Display) {
     gateway.metrics.refused(code);
     tracing::info!(code, client = %client, reason = %reason, "request refused");
@@ -95,7 +95,7 @@ struct Problem<'a> {
     message: &'a str,
 }
 
-/// A JSON answer that says what is wrong.
+/// A JSON response that describes the error.
 fn problem(status: StatusCode, code: &str, message: &str) -> Response<Full<Bytes>> {
     let body = serde_json::to_string(&Problem { code, message }).expect("strings always serialise");
     json(status, body)
@@ -118,7 +118,7 @@ fn wrong_method(method: &Method, allow: &'static str) -> Response<Full<Bytes>> {
 fn unknown(path: &str) -> Response<Full<Bytes>> {
     let path = printable(path, 100);
     let message = format!(
-        "there is nothing at {path}: there are POST /get/wsurl, POST /ws/push, GET /v1/openapi.json and the connect URLs at GET /ws/..."
+        "no such path {path}; available: POST /get/wsurl, POST /ws/push, GET /v1/openapi.json and the connect URLs at GET /ws/..."
     );
     problem(StatusCode::NOT_FOUND, "not_found", &message)
 }

@@ -1,8 +1,8 @@
-//! Which request is for whom.
+//! Routes public requests.
 
 use hyper::Method;
 
-/// Who answers a request.
+/// The handler of a request.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Route {
     /// A Wafer business server asks for a tunnel.
@@ -15,15 +15,15 @@ pub(super) enum Route {
     Native,
     /// The path is known, the method is not.
     WrongMethod {
-        /// What would be possible.
+        /// The allowed methods.
         allow: &'static str,
     },
-    /// Nobody.
+    /// Unknown path.
     Unknown,
 }
 
 impl Route {
-    /// The route of a request. Slashes may be doubled: an operator's trailing slash in the SDK's TunnelServerUrl does that.
+    /// The route of a request. Doubled slashes are accepted: a trailing slash in the SDK's TunnelServerUrl causes them.
     pub(super) fn of(method: &Method, path: &str) -> Self {
         if path == "/v1" || path.starts_with("/v1/") {
             return Self::Native;
@@ -35,7 +35,7 @@ impl Route {
             (Some("get"), Some("wsurl"), None, _) | (Some("ws"), Some("push"), None, _) => {
                 Self::WrongMethod { allow: "POST" }
             }
-            // HEAD is answered as a GET that does not ask for a WebSocket.
+            // HEAD is handled like a GET without an upgrade.
             (Some("ws"), Some(_), None, &Method::GET | &Method::HEAD) => Self::Connect,
             (Some("ws"), Some(_), None, _) => Self::WrongMethod { allow: "GET, HEAD" },
             _ => Self::Unknown,

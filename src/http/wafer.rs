@@ -30,12 +30,12 @@ use crate::server::Source;
 use crate::share::Share;
 use crate::tenant::Denied;
 
-/// Longest body of `/get/wsurl`.
+/// Largest body of `/get/wsurl`.
 const MAX_WSURL_BYTES: usize = 64 * 1024;
-/// Longest body of `/ws/push`: ten thousand tunnel ids and a long message.
+/// Largest body of `/ws/push`: ten thousand tunnel ids and a long message.
 const MAX_PUSH_BYTES: usize = 4 * 1024 * 1024;
 
-/// A business server asks for a tunnel.
+/// A business server requests a tunnel.
 pub(super) async fn wsurl(
     gateway: &Gateway,
     room: Share<Source>,
@@ -112,7 +112,7 @@ fn deny(gateway: &Gateway, denied: Denied) -> Refusal {
     }
 }
 
-/// Where the request came to, as it stands in `Host`.
+/// The host that the request was sent to, from its `Host` header.
 pub(super) fn host(hosts: header::GetAll<'_, header::HeaderValue>) -> Result<String, Refusal> {
     let mut hosts = hosts.iter();
     match (hosts.next().and_then(|host| host.to_str().ok()), hosts.next()) {

@@ -1,6 +1,6 @@
-//! What proxies write about the hops of a request, the nearest first: `X-Forwarded-*`, and `Forwarded` of RFC 7239.
+//! Parses what proxies add about the hops of a request, nearest first: `X-Forwarded-*`, and `Forwarded` of RFC 7239.
 //!
-//! Everything is read from the right: whatever a client has written stands to the left, and cannot disturb what proxies add.
+//! All lists are read from the right: values that the client wrote are on the left and cannot affect those of the proxies.
 
 use std::borrow::Cow;
 use std::iter;
@@ -8,25 +8,25 @@ use std::net::IpAddr;
 
 use hyper::HeaderMap;
 
-/// The addresses that proxies serve.
+/// The addresses that proxies received the request from.
 pub(super) const X_FORWARDED_FOR: &str = "x-forwarded-for";
-/// The schemes by which they are reached.
+/// The schemes of those connections.
 pub(super) const X_FORWARDED_PROTO: &str = "x-forwarded-proto";
-/// Both in one, by the standard.
+/// Both in one standard header.
 pub(super) const FORWARDED: &str = "forwarded";
 
-/// What a proxy says about the connection that a request reached it by.
+/// What a proxy says about the connection that a request arrived on.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Hop {
-    /// The other end; none if it is hidden, left out or no address.
+    /// The remote address; none if it is hidden, missing or not an IP address.
     pub(super) address: Option<IpAddr>,
-    /// Whether it was TLS; none if nothing is said of it.
+    /// Whether it used TLS; none if unknown.
     pub(super) is_tls: Option<bool>,
 }
 
-/// The hops of `X-Forwarded-For` and `X-Forwarded-Proto`, which belong together by their places from the right.
+/// The hops of `X-Forwarded-For` and `X-Forwarded-Proto`, matched by position from the right.
 ///
-/// A scheme that a proxy sets in place of what came, or passes on, has no place of its own: then the last one in counts.
+/// If a proxy overwrites or passes on the scheme, the lists differ in length: then the last scheme applies.
 pub(super) fn x_forwarded(headers: &HeaderMap) -> impl Iterator<Item = Hop> {
     let entries = |name| {
         let lines = headers.get_all(name).iter().rev();
@@ -40,7 +40,7 @@ pub(super) fn x_forwarded(headers: &HeaderMap) -> impl Iterator<Item = Hop> {
     })
 }
 
-/// The hops of `Forwarded`. One that cannot be read, or names no scheme, vouches for none.
+/// The hops of `Forwarded`. An element that cannot be parsed or has no scheme does not count as TLS.
 pub(super) fn forwarded(headers: &HeaderMap) -> impl Iterator<Item = Hop> {
     let elements = headers.get_all(FORWARDED).iter().rev().flat_map(|line| elements(line.as_bytes()));
     elements
@@ -49,7 +49,7 @@ pub(super) fn forwarded(headers: &HeaderMap) -> impl Iterator<Item = Hop> {
         .map(|element| element_hop(element).unwrap_or(Hop { address: None, is_tls: Some(false) }))
 }
 
-/// A list's entry as text; what is no text is nothing that is known.
+/// A list entry as text; invalid text counts as unknown.
 fn text(entry: &[u8]) -> &str {
     str::from_utf8(entry).unwrap_or("?").trim()
 }
@@ -58,7 +58,7 @@ fn is_tls(scheme: &str) -> bool {
     ["https", "wss"].iter().any(|tls| tls.eq_ignore_ascii_case(scheme))
 }
 
-/// An address, also with a port or in brackets.
+/// An address, optionally with a port or in brackets.
 fn node(text: &str) -> Option<IpAddr> {
     let bare = match text.strip_prefix('[') {
         Some(rest) => rest.split_once(']').filter(|(_, port)| port.is_empty() || port.starts_with(':'))?.0,
@@ -67,7 +67,7 @@ fn node(text: &str) -> Option<IpAddr> {
     bare.parse().ok().map(|address: IpAddr| address.to_canonical())
 }
 
-/// The elements of a list, the last one first. Commas in quoted strings do not separate.
+/// The elements of a list, last one first. Commas in quoted strings do not separate.
 fn elements(line: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut rest = Some(line);
     iter::from_fn(move || {
@@ -86,7 +86,7 @@ fn last_comma(line: &[u8]) -> Option<usize> {
     })
 }
 
-/// Whether an odd number of backslashes stands at the end.
+/// Whether `before` ends with an odd number of backslashes.
 fn is_escaped(before: &[u8]) -> bool {
     before.iter().rev().take_while(|byte| **byte == b'\\').count() % 2 == 1
 }
@@ -119,7 +119,7 @@ fn pairs(element: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// A value without its quotes, if it has them.
+/// A value without quotes, if it has them.
 fn unquoted(value: &str) -> Option<Cow<'_, str>> {
     let Some(rest) = value.strip_prefix('"') else {
         return (!value.contains(['"', '\\'])).then_some(Cow::Borrowed(value));

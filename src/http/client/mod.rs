@@ -1,4 +1,4 @@
-//! Where a request comes from when proxies stand in between: only what trusted ones say is believed.
+//! Finds the client of a request behind proxies; only trusted proxies are believed.
 
 mod hops;
 #[cfg(test)]
@@ -15,24 +15,23 @@ use hops::Hop;
 use hops::X_FORWARDED_FOR;
 use hops::X_FORWARDED_PROTO;
 
-/// The other end of a request, behind all trusted proxies.
+/// The client of a request, behind all trusted proxies.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Client {
-    /// Its address, as far as it is known.
+    /// Its address, as far as known.
     pub(super) address: IpAddr,
     /// Whether its connection is encrypted: here, or at a trusted proxy that says so.
     pub(super) is_tls: bool,
-    /// Whether no network can have read the request: it came through TLS, or from a program on this machine itself.
+    /// Whether no network can have read the request: it used TLS, or came directly from this machine.
     pub(super) is_private: bool,
 }
 
 impl Client {
     /// The client of a request that came from `peer`.
     ///
-    /// From the right, each trusted proxy is asked which address it serves and by which scheme, until an address is not trusted:
-    /// everything before that was written by the client. Where both `Forwarded` and `X-Forwarded-*` come, one of them may be the
-    /// client's own, which the proxy has let through: then there is TLS only if both say so, and the address is that of
-    /// `X-Forwarded-For`, which is what nearly all proxies write.
+    /// Walks the hops from the right while the address is a trusted proxy; anything further left was written by the client. If
+    /// both `Forwarded` and `X-Forwarded-*` are present, one of them may come from the client through the proxy: then TLS counts
+    /// only if both say so, and the address is that of `X-Forwarded-For`, which nearly all proxies write.
     pub(super) fn of(peer: Peer, headers: &HeaderMap, is_trusted: impl Fn(IpAddr) -> bool) -> Self {
         let is_trusted = |address| peer.introduction != Introduction::Unknown && is_trusted(address);
         let local = Seen { address: peer.address.ip().to_canonical(), is_tls: peer.is_tls };
@@ -53,7 +52,7 @@ impl Client {
     }
 }
 
-/// Where the search is.
+/// The current position of the walk.
 #[derive(Clone, Copy)]
 struct Seen {
     address: IpAddr,
@@ -61,7 +60,7 @@ struct Seen {
 }
 
 impl Seen {
-    /// What is behind as many hops as trusted proxies speak of.
+    /// The connection behind as many hops as trusted proxies report.
     fn behind(self, mut hops: impl Iterator<Item = Hop>, is_trusted: impl Fn(IpAddr) -> bool) -> Self {
         let mut seen = self;
         while is_trusted(seen.address) {
@@ -74,7 +73,7 @@ impl Seen {
     }
 }
 
-/// The name of a header that only proxies add, if there is one: then its sender is not the client itself.
+/// The name of a header that only proxies add, if present: then the sender is not the client itself.
 pub(super) fn relay(headers: &HeaderMap) -> Option<&str> {
     headers.keys().map(|name| name.as_str()).find(|name| is_of_proxies(name))
 }

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// Who is trusted below.
+/// The trusted networks of these tests.
 const PROXIES: [&str; 2] = ["10.0.0.0/8", "fd00::/8"];
 /// The nearest proxy, and clients.
 const PROXY: &str = "10.0.0.1";
@@ -33,7 +33,7 @@ fn of(peer: &str, is_tls: bool, lines: Lines<'_>) -> Client {
     client(peer, is_tls, &headers(lines.iter().map(|(name, value)| ((*name).to_owned(), value.as_bytes().to_vec()))))
 }
 
-/// The address and the scheme behind the nearest proxy.
+/// The address and scheme behind the nearest proxy.
 fn seen(lines: Lines<'_>) -> (String, bool) {
     let client = of(PROXY, false, lines);
     assert_eq!(client.is_private, client.is_tls, "nothing here is local");
@@ -228,7 +228,7 @@ fn a_loopback_address_in_a_proxy_header_is_not_this_machine() {
     }
 }
 
-/// Its proxy may be trusted; but these headers are the client's own.
+/// The peer may be trusted, but these headers were written by the client.
 #[test]
 fn a_client_that_its_proxy_does_not_name_is_not_believed() {
     let address = (PROXY.parse::<IpAddr>().expect("an address"), 4711).into();
@@ -340,7 +340,7 @@ enum Style {
     Standard,
 }
 
-/// What a client may have put into a header itself.
+/// A header value that a client may have written itself.
 fn invention() -> impl Strategy<Value = Vec<u8>> {
     let word = prop_oneof![
         Just("for=10.0.0.7;proto=https".to_owned()),
@@ -371,7 +371,7 @@ proptest! {
         for name in names {
             lines.extend(inventions.iter().map(|invention| ((*name).to_owned(), invention.clone())));
         }
-        // Each proxy adds what it saw: to the last line, or in a line of its own.
+        // Each proxy appends what it saw, to the last line or in a line of its own.
         for (number, is_tls) in schemes.iter().enumerate() {
             let address = if number == 0 { phone.to_string() } else { format!("10.0.1.{number}") };
             let scheme = if *is_tls { "https" } else { "http" };

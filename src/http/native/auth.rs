@@ -1,4 +1,4 @@
-//! Who sends a native request: by an RFC 9421 signature, or by a bearer key where nobody can listen.
+//! Authenticates native requests: by an RFC 9421 signature, or by a bearer key over private connections.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,18 +25,18 @@ use crate::protocol::text::printable;
 use crate::tenant::Key;
 use crate::tenant::Tenant;
 
-/// Who sent a request, and which key proved it.
+/// The tenant that sent a request, and the key that authenticated it.
 #[derive(Clone)]
 pub(super) struct Caller {
     pub(super) tenant: Arc<Tenant>,
     pub(super) key: Key,
 }
 
-/// Finds out who sent a request, and uses its nonce up.
+/// Authenticates a request and consumes its nonce.
 ///
 /// # Errors
 ///
-/// Always 401, with what was expected and what came; never a key. An unknown tenant is answered as a wrong key is.
+/// Always 401, with what was expected and what was received; never a key. An unknown tenant gets the same error as a wrong key.
 pub(super) async fn authenticate(
     gateway: &Gateway,
     head: &Parts,
@@ -79,7 +79,8 @@ fn signature(
         scheme: if client.is_tls { "https" } else { "http" },
         field: &field,
     };
-    // Of several signatures the one that is right counts. Which tenants there are is not told: the first one's fault is that of all.
+    // One valid signature of several is enough. Otherwise the first one's fault is returned, so that the response does not reveal
+    // which tenants exist.
     let mut fault = None;
     for claim in claims {
         match verify(gateway, &claim, &message, now) {
@@ -105,7 +106,7 @@ fn verify(gateway: &Gateway, claim: &Claim, message: &Message<'_>, now: Duration
     Ok(Caller { tenant, key })
 }
 
-/// Uses a nonce up, until the signature would be stale anyway.
+/// Consumes a nonce until the signature would be stale.
 async fn use_up(gateway: &Gateway, tenant: &Tenant, claim: &Claim, now: Duration) -> Result<(), Problem> {
     let created = Duration::from_secs(u64::try_from(claim.created).unwrap_or_default());
     let life = (created + Duration::from_secs(WINDOW_SECS + 1)).saturating_sub(now);

@@ -1,4 +1,4 @@
-//! What each native call does, and how its answer looks.
+//! The native calls and their responses.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,7 +34,7 @@ use crate::protocol::wafer::Target;
 use crate::tenant::Page;
 use crate::tenant::Tenant;
 
-/// Makes a call.
+/// Runs a call.
 pub(super) async fn run(
     gateway: &Arc<Gateway>,
     caller: Caller,
@@ -71,7 +71,7 @@ pub(super) async fn run(
     }
 }
 
-/// Reads a body in its tenant's turn.
+/// Parses a body in its tenant's fair turn.
 async fn read<T: Send + 'static>(
     gateway: &Gateway,
     tenant: &Tenant,
@@ -119,7 +119,7 @@ async fn list(
     ok(&Listed::new(&gateway.list(tenant, audience, after, limit).await?))
 }
 
-/// What became of a push.
+/// The outcome of a push.
 #[derive(Serialize)]
 struct Pushed {
     targets: usize,
@@ -136,7 +136,7 @@ impl From<Report> for Pushed {
     }
 }
 
-/// What became of a close.
+/// The outcome of a close.
 #[derive(Serialize)]
 struct Closed {
     targets: usize,
@@ -152,7 +152,7 @@ impl From<Report> for Closed {
     }
 }
 
-/// A page of tunnels.
+/// One page of tunnels.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Listed {
@@ -170,7 +170,7 @@ impl Listed {
     }
 }
 
-/// The tunnel id in a path; a text that is none names no open tunnel either.
+/// The tunnel id in a path; an invalid id is reported as not open.
 fn known(id: &Id) -> Result<TunnelId, Problem> {
     id.tunnel.ok_or_else(|| NativeError::TunnelNotOpen(id.text.clone()).into())
 }

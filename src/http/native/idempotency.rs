@@ -1,4 +1,4 @@
-//! `Idempotency-Key`: a repeated call gets the first one's answer back, and does nothing.
+//! `Idempotency-Key`: a repeated call returns the first one's response and has no effect.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,16 +27,16 @@ use crate::protocol::native::Code;
 use crate::protocol::native::Problem;
 use crate::protocol::text::hex;
 
-/// How often an engine that is away is told again.
+/// Retry interval for storing a response while the engine is unavailable.
 const TELL_EVERY: Duration = Duration::from_millis(500);
-/// Longest call: a repeated one runs anew when the first is no longer taken for running.
+/// Time limit for a call: a repetition runs anew once the first one's entry expires.
 const LONGEST_CALL: Duration = RUNNING_TTL.saturating_sub(Duration::from_secs(2));
-/// Longest answer, beside what it repeats of the call.
+/// Longest stored response, not counting ids repeated from the request.
 const ANSWER_BYTES: u64 = 4 * 1024;
-/// Longest key.
+/// Longest key, in bytes.
 const MAX_KEY_BYTES: usize = 255;
 
-/// Makes the call; with an `Idempotency-Key`, once.
+/// Runs the call; with an `Idempotency-Key`, only once.
 pub(super) async fn once(
     gateway: Arc<Gateway>,
     caller: Caller,
@@ -50,12 +50,12 @@ pub(super) async fn once(
     };
     let scope = format!("{}\n{}\n{key}", head.method, head.uri);
     let name = format!("{{{}}}:{}", caller.tenant.id, hex(&Sha256::digest(scope)));
-    // In a task of its own: the call is begun, finished and its answer kept also when its sender hangs up.
+    // In a task of its own: the call runs to its end and its response is stored even if the client hangs up.
     let work = tokio::spawn(begin(gateway, caller, call, head, client, body, name));
     work.await.unwrap_or_else(|_| Err(Problem::new(Code::Internal, "the call failed")))
 }
 
-/// Makes the call `name`, unless it has been made before.
+/// Runs the call `name` unless it has run before.
 async fn begin(
     gateway: Arc<Gateway>,
     caller: Caller,
@@ -66,7 +66,7 @@ async fn begin(
     name: String,
 ) -> Result<Answer, Problem> {
     let token = rand::random();
-    // An answer lists at most what the call has named.
+    // A response lists at most the ids in the request.
     let answer_bytes = ANSWER_BYTES + body.len() as u64;
     match gateway.engine().begin(&name, token, Sha256::digest(&body).into(), RESPONSE_TTL, answer_bytes).await {
         Ok(BeginResult::First) => {}
@@ -95,18 +95,18 @@ async fn begin(
     };
     let ended = Ended { gateway, name, token, kept };
     if ended.tell().await.is_err() {
-        // The caller does not wait for that.
+        // The caller does not wait for it.
         tokio::spawn(ended.tell_later());
     }
     answer
 }
 
-/// A call that has been made.
+/// A finished call.
 struct Ended {
     gateway: Arc<Gateway>,
     name: String,
     token: Token,
-    /// Its answer, if a repeated call gets that.
+    /// Its response, if repetitions get that.
     kept: Option<Bytes>,
 }
 
@@ -119,7 +119,7 @@ impl Ended {
         }
     }
 
-    /// Tells the engine when it is back, while it still takes the call for running.
+    /// Stores the response once the engine is available, while its entry still counts as running.
     async fn tell_later(self) {
         let told = async {
             while self.tell().await.is_err() {
@@ -150,12 +150,12 @@ fn is_key(text: &str) -> bool {
     (1..=MAX_KEY_BYTES).contains(&text.len()) && text.bytes().all(|byte| (b' '..=b'~').contains(&byte))
 }
 
-/// Whether a repeated call would be refused in the same way; otherwise it may be made again.
+/// Whether a repetition would fail in the same way; otherwise it may run again.
 fn is_settled(problem: &Problem) -> bool {
     problem.code.status() < 500 && problem.code.status() != 429
 }
 
-/// An answer as it is kept: its status, then its body; a problem's code is found in its document.
+/// The stored form of a response: its status, then its body; the code of a problem is in its body.
 fn write(answer: &Answer) -> Bytes {
     [&answer.status.as_u16().to_be_bytes()[..], &answer.body].concat().into()
 }

@@ -1,4 +1,4 @@
-//! The native API, `/v1/...`: from a request to its answer.
+//! The native API, `/v1/...`: from a request to its response.
 
 mod auth;
 mod calls;
@@ -27,13 +27,13 @@ use crate::server::Source;
 use crate::share::Share;
 use route::Call;
 
-/// Longest body of a call that names many tunnels, or sends something.
+/// Largest body of a call with many tunnel ids or a payload.
 const MAX_BODY_BYTES: usize = 4 * 1024 * 1024;
 
 /// The description of this API (OpenAPI 3.1).
 const OPENAPI: &str = include_str!("openapi.json");
 
-/// What goes out when all went well.
+/// A successful response.
 #[derive(Clone, Debug)]
 struct Answer {
     status: StatusCode,
@@ -109,7 +109,7 @@ fn refuse(gateway: &Gateway, problem: &Problem, call: &'static str, client: Clie
     response
 }
 
-/// How to authenticate: with a bearer key only where nobody else can read it.
+/// The authentication challenge: it offers a bearer key only over a private connection.
 fn challenge(code: Code, client: Client) -> &'static str {
     match (client.is_private, code) {
         (false, _) => "Signature realm=\"wafergate\"",

@@ -1,4 +1,4 @@
-//! Which call a native request is.
+//! Routes native requests.
 
 use hyper::Method;
 use hyper::Uri;
@@ -10,13 +10,13 @@ use crate::protocol::native::Name;
 use crate::protocol::native::Problem;
 use crate::protocol::text::printable;
 
-/// Ids on a page, unless the request says otherwise.
+/// Default page size, in ids.
 const DEFAULT_LIMIT: usize = 100;
-/// Most ids on a page.
+/// Largest page size, in ids.
 const MAX_LIMIT: usize = 1_000;
-/// The methods of calls that change nothing.
+/// The methods of read-only calls.
 ///
-/// OPTIONS is none of them: pages in browsers must not hold keys, so no preflight succeeds.
+/// OPTIONS is not among them: browser pages must not hold keys, so no preflight succeeds.
 const LOOK: &str = "GET, HEAD";
 
 /// One call.
@@ -42,14 +42,14 @@ pub(super) enum Call {
     User(Name, Paging),
 }
 
-/// A tunnel id in a path; one that cannot be ours is kept to be told.
+/// A tunnel id in a path; one with an invalid form is kept for the error message.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Id {
     pub(super) tunnel: Option<TunnelId>,
     pub(super) text: String,
 }
 
-/// Which part of a list.
+/// A part of a list.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Paging {
     pub(super) after: Option<TunnelId>,
@@ -57,7 +57,7 @@ pub(super) struct Paging {
 }
 
 impl Call {
-    /// The word for it in the log.
+    /// Its name in the log.
     pub(super) fn as_str(&self) -> &'static str {
         match self {
             Self::Description => "description",
@@ -72,7 +72,7 @@ impl Call {
         }
     }
 
-    /// The call that a request is.
+    /// The call of a request.
     pub(super) fn of(method: &Method, uri: &Uri) -> Result<Self, Problem> {
         let path = uri.path();
         let segments: Vec<&str> = path.split('/').skip(1).collect();
@@ -111,7 +111,7 @@ impl Call {
         Ok(call)
     }
 
-    /// Whether it does more than look.
+    /// Whether it changes state.
     pub(super) fn changes_something(&self) -> bool {
         match self {
             Self::Open | Self::Push | Self::Close | Self::Join(..) | Self::Leave(..) => true,
