@@ -1,6 +1,6 @@
-//! The loop that serves one open tunnel: one small task, which owns everything that is decided about its client.
+//! The loop that serves one open tunnel: one small task that makes every decision about its client.
 //!
-//! It holds no buffer while nothing is incomplete: it reads into one that its thread lends it.
+//! It owns no buffer while nothing is incomplete; it reads into a buffer of its thread.
 
 use std::cell::RefCell;
 use std::future::Future;
@@ -31,17 +31,17 @@ use crate::tunnel::Action;
 use crate::tunnel::Session;
 use crate::tunnel::SessionLimits;
 
-/// How much is read at a time.
+/// Size of the read buffer.
 const READ_BYTES: usize = 16 * 1024;
 
 thread_local! {
-    /// Lent to whichever connection reads: an idle connection needs none.
+    /// Shared by all connections of a thread: an idle connection needs no buffer.
     static READ_BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_BYTES].into());
 }
 
-/// Serves a tunnel from its first byte to the end of its socket. `early` is what the client sent behind its handshake.
+/// Serves a tunnel until its socket ends. `early` is what the client sent behind its handshake.
 ///
-/// The future is kept small: there is one for each idle connection.
+/// The future is kept small, because each idle connection has one.
 pub fn serve<S: Socket>(
     gateway: Arc<Gateway>,
     connection: Arc<Connection<S>>,
@@ -60,21 +60,21 @@ pub fn serve<S: Socket>(
     }
 }
 
-/// One connection's task. However it ends, also by a panic, the tunnel is closed and its `close` event sent, once.
+/// One connection's task. However it ends, even by a panic, the tunnel is closed and its `close` event sent exactly once.
 pub(super) struct Task<S: Socket> {
     pub(super) gateway: Arc<Gateway>,
     pub(super) connection: Arc<Connection<S>>,
     session: Session,
     pub(super) pause: Option<Box<Pause>>,
-    /// Runs while something is queued: goes off when the oldest byte is too old.
+    /// Fires when the oldest queued byte is too old; runs only while bytes are queued.
     age: Option<Pin<Box<Sleep>>>,
-    /// Whether the others come first now: whoever sends without end would keep this thread.
+    /// Whether the task yields before its next read, so that a client that sends without pause cannot occupy this thread.
     gives_way: bool,
-    /// Whether the `close` event has been handed over.
+    /// Whether the `close` event has been queued.
     has_told: bool,
 }
 
-/// Why the loop goes round.
+/// Why the loop continues.
 enum Wake {
     Readable,
     Writable,
@@ -89,15 +89,15 @@ enum Wake {
 pub(super) enum End {
     /// The client says goodbye.
     Goodbye(Goodbye),
-    /// Something is wrong with what the client sent.
+    /// The client sent something invalid.
     Fault(Fault),
     /// The client does not read.
     Slow,
-    /// The socket is broken, or the client has ended it without a word.
+    /// The socket is broken, or the client ended it without a close frame.
     Gone,
-    /// The client has hung up while it was not read: there may be more to read.
+    /// The client hung up while it was not read: there may be more to read.
     HungUp,
-    /// Somebody else ended the tunnel.
+    /// The tunnel was closed elsewhere.
     Closed,
 }
 
@@ -142,7 +142,7 @@ impl<S: Socket> Task<S> {
         self.connection.socket().poll_read_ready(cx).map(|_| Wake::Readable)
     }
 
-    /// Ready when the oldest queued byte has waited too long.
+    /// Ready when the oldest queued byte is too old.
     fn poll_age(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Some(oldest) = self.connection.oldest_queued() else {
             self.age = None;
@@ -156,7 +156,7 @@ impl<S: Socket> Task<S> {
         age.as_mut().poll(cx)
     }
 
-    /// Ready when the pause ends; not to be called when there is none.
+    /// Ready when the pause ends; must only be called during one.
     pub(super) fn poll_pause(&mut self, cx: &mut Context<'_>) -> Poll<PauseEnd> {
         match &mut self.pause {
             Some(pause) => pause.poll(cx, &self.gateway, &self.connection.event_queue),
@@ -164,7 +164,7 @@ impl<S: Socket> Task<S> {
         }
     }
 
-    /// Reads the client again from now on.
+    /// Resumes reading the client.
     pub(super) fn resume(&mut self) {
         if let Some(pause) = self.pause.take() {
             self.session.was_not_read(pause.elapsed());
@@ -172,7 +172,7 @@ impl<S: Socket> Task<S> {
         self.connection.heard(self.gateway.now_ms());
     }
 
-    /// Reads once, lets `handle` have what came, and says whether there may be more.
+    /// Reads once, passes the bytes to `handle`, and returns whether there may be more.
     pub(super) fn read(&mut self, handle: impl FnOnce(&mut Self, &mut [u8]) -> Result<(), End>) -> Result<bool, End> {
         READ_BUFFER.with_borrow_mut(|buffer| match self.connection.socket().try_read(buffer) {
             Ok(0) => Err(End::Gone),
@@ -217,7 +217,7 @@ impl<S: Socket> Task<S> {
         Ok(())
     }
 
-    /// Looks for the client's goodbye only: what else it says behind the end is nobody's.
+    /// Looks for the client's close frame only; everything else behind the end is ignored.
     pub(super) fn handle_goodbye(&mut self, input: &mut [u8]) -> Result<(), End> {
         let max_message_bytes = self.gateway.tunnel_options().max_message_bytes;
         let limits = SessionLimits { max_message_bytes, message_rate: None };
@@ -230,7 +230,7 @@ impl<S: Socket> Task<S> {
         handled.map_err(End::Fault).and(end)
     }
 
-    /// Leaves the client's data to TCP, which makes it wait.
+    /// Stops reading, so that TCP flow control holds the client back.
     fn stop_reading(&mut self, owed: u32) {
         let connection = Arc::clone(&self.connection);
         let hung_up = async move { connection.socket().hung_up().await };
@@ -238,7 +238,7 @@ impl<S: Socket> Task<S> {
         self.pause = Some(Box::new(Pause::new(owed, Box::pin(hung_up))));
     }
 
-    /// Hands over the `close` event, once: nothing of this tunnel comes behind it.
+    /// Queues the `close` event once; no further event of this tunnel follows it.
     pub(super) fn tell(&mut self, reason: CloseReason) {
         if !std::mem::replace(&mut self.has_told, true) {
             self.gateway.events().enqueue(&self.connection.event_queue, EventKind::Close(reason), Instant::now());
@@ -261,7 +261,7 @@ fn enqueue_message<S: Socket>(gateway: &Gateway, connection: &Connection<S>, con
     gateway.events().enqueue(&connection.event_queue, EventKind::Message(content), now);
 }
 
-/// Sends what has to be answered, in one write. If that fails the connection has ended, which the loop finds out.
+/// Sends replies in one write. A failure means that the connection has ended, which the loop notices.
 fn reply<S: Socket>(gateway: &Gateway, connection: &Connection<S>, replies: &mut BytesMut, now: Instant) {
     if !replies.is_empty() {
         gateway.send(connection, &replies.split().freeze(), now);

@@ -1,4 +1,4 @@
-//! The end of a connection: the last frames go out, the client gets time to answer, the business server is told.
+//! The end of a connection: sends the last frames, gives the client time to answer, and queues the `close` event.
 
 use std::future::poll_fn;
 use std::task::Poll;
@@ -15,26 +15,26 @@ use crate::gateway::Socket;
 use crate::protocol::close::CloseReason;
 use crate::protocol::frame::Goodbye;
 
-/// How long a client has to answer a close frame before its socket is dropped.
+/// Time limit for a client to answer a close frame before its socket is dropped.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Longest wait for data of a client that has hung up and whose event queue is full: events expire long before.
+/// Longest wait for room in a full event queue after a client has hung up: events expire long before.
 const HUNG_UP_TIMEOUT: Duration = Duration::from_secs(24 * 3_600);
 
-/// What is done with data that a client sends behind the end.
+/// What happens to data that a client sends behind the end.
 #[derive(Clone, Copy, Eq, PartialEq)]
 enum Rest {
-    /// It is delivered: the client could not know.
+    /// It is delivered, because the client did not know of the end.
     Deliver,
-    /// It is looked at for the client's close frame only.
+    /// It is searched for the client's close frame only.
     Decode,
-    /// It means nothing: the client has said goodbye, or cannot be understood any more. It is read all the same, since dropping a
-    /// socket with unread data resets it, and the client might not see the last frames.
+    /// It is discarded: the client has sent a close frame, or cannot be understood any more. It is still read, because dropping a
+    /// socket with unread data resets it, and the client might miss the last frames.
     Discard,
 }
 
 impl<S: Socket> Task<S> {
-    /// Ends the tunnel for `end`, unless something else has ended it before, and then its socket.
+    /// Ends the tunnel with `end`, unless it has ended already, then its socket.
     pub(super) async fn finish(&mut self, end: End) {
         if end == End::Gone {
             self.gateway.turn_to_leave().await;
@@ -63,13 +63,13 @@ impl<S: Socket> Task<S> {
         let patience = if end == End::HungUp { HUNG_UP_TIMEOUT } else { CLOSE_TIMEOUT };
         let deadline = now + patience;
         if end != End::Gone {
-            // At the deadline the socket is dropped, whatever is still on the way.
+            // At the deadline the socket is dropped regardless of pending data.
             let _ = timeout_at(deadline, self.linger(rest)).await;
         }
         self.tell(reason);
     }
 
-    /// Says what was wrong with what the client sent.
+    /// Logs a fault of the client.
     fn log(&self, end: End) {
         let (tunnel, tenant) = (self.connection.event_queue.tunnel, &self.connection.event_queue.tenant.id);
         match end {
@@ -85,7 +85,7 @@ impl<S: Socket> Task<S> {
         }
     }
 
-    /// Writes what is queued and reads on until the client has closed its side.
+    /// Writes the queued frames and reads until the client has closed its side.
     async fn linger(&mut self, rest: Rest) {
         let mut is_flushed = false;
         loop {

@@ -1,4 +1,5 @@
-//! What a request must be to become a WebSocket (RFC 6455, section 4.2.1), and the answer to it. Stricter than the libraries.
+//! Checks that a request can become a WebSocket (RFC 6455, section 4.2.1), more strictly than the libraries, and makes the
+//! response.
 
 use hyper::HeaderMap;
 use hyper::Method;
@@ -14,19 +15,19 @@ use crate::protocol::subprotocol::Offer;
 /// Why a request cannot become a WebSocket.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum Defect {
-    /// It does not ask for one.
+    /// It is not an upgrade request.
     #[error("this URL is for WebSocket connections: send Connection: Upgrade and Upgrade: websocket (HTTP/1.1, GET)")]
     NotAnUpgrade,
-    /// It asks for another version of the protocol.
+    /// It requests another version of the protocol.
     #[error("Sec-WebSocket-Version must be there once and be 13")]
     Version,
-    /// A header that must be there exactly once is not, or has a wrong form.
+    /// A header that must be present exactly once is missing, repeated or malformed.
     #[error("{0} must be there exactly once and be well-formed")]
     Header(&'static str),
-    /// It announces a body.
+    /// It has a body.
     #[error("a WebSocket handshake has no body: neither Transfer-Encoding nor a Content-Length but 0")]
     Body,
-    /// It offers something that cannot be a subprotocol.
+    /// It offers an invalid subprotocol name.
     #[error(
         "Sec-WebSocket-Protocol must be names with commas between them, each of ASCII letters, digits and !#$%&'*+-.^_`|~ (a token of \
          RFC 9110)"
@@ -34,10 +35,10 @@ pub enum Defect {
     Subprotocol,
 }
 
-/// What a valid request asks for.
+/// The relevant contents of a valid request.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Handshake {
-    /// The `Sec-WebSocket-Accept` of the answer.
+    /// The `Sec-WebSocket-Accept` of the response.
     pub accept: HeaderValue,
     /// The subprotocols that the client offers.
     pub offer: Offer,
@@ -74,14 +75,14 @@ pub fn check<B>(request: &Request<B>) -> Result<Handshake, Defect> {
     Ok(Handshake { accept, offer })
 }
 
-/// The value of a header that stands there exactly once.
+/// The value of a header that is present exactly once.
 fn once(headers: &HeaderMap, name: HeaderName) -> Option<&HeaderValue> {
     let mut values = headers.get_all(name).iter();
     let value = values.next()?;
     values.next().is_none().then_some(value)
 }
 
-/// Whether a header's comma-separated list names `token`, in any case.
+/// Whether a header's comma-separated list contains `token`, ignoring case.
 fn has_token(headers: &HeaderMap, name: HeaderName, token: &str) -> bool {
     let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
     values.flat_map(|value| value.split(',')).any(|item| item.trim().eq_ignore_ascii_case(token))
@@ -121,7 +122,7 @@ mod tests {
         GOOD.into_iter().chain([(name, value)]).collect()
     }
 
-    /// The key and its answer are those of RFC 6455, section 1.3.
+    /// The key and the accept value are those of RFC 6455, section 1.3.
     #[test]
     fn a_complete_handshake_is_accepted() {
         let accept = HeaderValue::from_static("s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");

@@ -1,4 +1,4 @@
-//! Why a client is not read at present, and when it may be read again.
+//! Pauses in reading a client, and when they end.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -13,26 +13,26 @@ use tokio::time::sleep_until;
 use crate::gateway::Gateway;
 use crate::webhook::EventQueue;
 
-/// A time without reading: until the event queue has room and the tenant's message rate has caught up.
+/// A pause in reading, until the event queue has room and the tenant's message rate allows more.
 pub(super) struct Pause {
     since: Instant,
-    /// Messages that have been read beyond the tenant's rate.
+    /// Messages read in excess of the tenant's rate.
     owed: u32,
     rate: Option<Pin<Box<Sleep>>>,
-    /// Until it has been told, once.
+    /// Completes when the client hangs up; none once that has been reported.
     hung_up: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
 
-/// What a pause ends with.
+/// How a pause ends.
 pub(super) enum PauseEnd {
     /// Reading may go on.
     Over,
-    /// The client has hung up. What it said before is still to be read, so the pause itself goes on.
+    /// The client has hung up. What it sent before must still be read, so the pause itself continues.
     HungUp,
 }
 
 impl Pause {
-    /// A pause of a client that has sent `owed` messages more than its tenant's rate allows; `hung_up` tells when it leaves.
+    /// A pause of a client that has sent `owed` messages more than its tenant's rate allows; `hung_up` completes when it leaves.
     pub(super) fn new(owed: u32, hung_up: Pin<Box<dyn Future<Output = ()> + Send>>) -> Self {
         Self { since: Instant::now(), owed, rate: None, hung_up: Some(hung_up) }
     }
@@ -55,7 +55,7 @@ impl Pause {
         Poll::Pending
     }
 
-    /// Ready when the tenant's rate has been paid for all messages.
+    /// Ready when the tenant's rate has covered all messages.
     fn poll_rate(&mut self, cx: &mut Context<'_>, gateway: &Gateway, event_queue: &EventQueue) -> Poll<()> {
         while self.owed > 0 {
             if let Some(sleep) = &mut self.rate {

@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 
 use crate::gateway::Socket;
 
-/// A TCP connection. It has no buffers.
+/// A TCP connection without buffers.
 #[derive(Debug)]
 pub struct TcpSocket(pub TcpStream);
 
@@ -29,8 +29,8 @@ impl Socket for TcpSocket {
     }
 
     fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        // What is shorter than the buffer was all there is, and reading once more just to be told so costs as much as reading. The
-        // error makes tokio forget that the socket is readable, unless the system has said so again in the meantime.
+        // A read shorter than the buffer has drained the socket; another read only to learn that costs as much again. The error
+        // makes tokio clear the readiness, unless the system has reported new data in the meantime.
         let mut short = 0;
         let read = self.0.try_io(Interest::READABLE, || match (&*SockRef::from(&self.0)).read(buffer) {
             Ok(read) if (1..buffer.len()).contains(&read) => {
@@ -62,15 +62,15 @@ impl Socket for TcpSocket {
     }
 }
 
-/// Completes when the peer has closed its side or reset the connection, even while there is data to read.
+/// Completes when the peer has closed its side or reset the connection, even with unread data.
 ///
-/// Readiness for priority data includes "read closed" and, unlike readiness to read, not "readable".
+/// Priority readiness includes "read closed" but, unlike read readiness, not "readable".
 pub(super) async fn hung_up(stream: &TcpStream) {
-    // An error of the wait itself means that the runtime is going down.
+    // An error of the wait itself means that the runtime is shutting down.
     let _ = stream.ready(Interest::PRIORITY | Interest::ERROR).await;
 }
 
 pub(super) fn shutdown_write(stream: &TcpStream) {
-    // It fails only if the connection is broken already.
+    // It fails only on a broken connection.
     let _ = SockRef::from(stream).shutdown(Shutdown::Write);
 }

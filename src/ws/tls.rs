@@ -1,4 +1,4 @@
-//! A TLS socket that can be used like a plain one: rustls between non-blocking calls, behind a short lock.
+//! A TLS socket with the interface of a plain one: rustls between non-blocking calls, behind a short lock.
 
 use std::future::Future;
 use std::io;
@@ -19,17 +19,17 @@ use tokio_rustls::server::TlsStream;
 use super::tcp;
 use crate::gateway::Socket;
 
-/// A TCP connection with TLS on it, whose handshake is complete.
+/// A TCP connection with completed TLS handshake.
 #[derive(Debug)]
 pub struct TlsSocket {
     stream: TcpStream,
     session: Mutex<ServerConnection>,
-    /// There may be decrypted bytes that have not been read, which the system knows nothing of.
+    /// There may be unread decrypted bytes, of which the system's readiness does not know.
     may_have_more: AtomicBool,
 }
 
 impl TlsSocket {
-    /// Takes over a stream from the handshake.
+    /// Takes over a stream after the handshake.
     pub fn new(stream: TlsStream<TcpStream>) -> Self {
         let (stream, session) = stream.into_inner();
         Self { stream, session: Mutex::new(session), may_have_more: AtomicBool::new(true) }
@@ -105,7 +105,7 @@ impl Socket for TlsSocket {
     }
 }
 
-/// The stream as rustls wants it: blocking in form, never in fact.
+/// The socket with the blocking interface that rustls needs; it never blocks.
 struct Raw<'a>(&'a TcpStream);
 
 impl Read for Raw<'_> {
