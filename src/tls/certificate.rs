@@ -1,4 +1,4 @@
-//! What is wrong with the certificate that a server shows, so far as that can be known without asking anybody.
+//! Checks the certificate that this server presents, without contacting other servers.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -25,10 +25,10 @@ use x509_cert::name::Name;
 
 use crate::clock;
 
-/// How long before its end a certificate is warned of.
+/// Remaining validity from which on a certificate is reported.
 pub const EXPIRES_SOON: Duration = Duration::from_secs(14 * 24 * 60 * 60);
 
-/// Signatures with MD5 or SHA-1, which clients refuse.
+/// Signatures with MD5 or SHA-1, which clients reject.
 const OLD_SIGNATURES: [ObjectIdentifier; 4] = [
     ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.4"),
     ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.5"),
@@ -36,62 +36,62 @@ const OLD_SIGNATURES: [ObjectIdentifier; 4] = [
     ObjectIdentifier::new_unwrap("1.3.14.3.2.29"),
 ];
 
-/// Most names that a sentence lists.
+/// Most names listed in a sentence.
 const LISTED_NAMES: usize = 5;
 
-/// Something for which clients refuse a certificate, or soon will: what, and what to do.
+/// A reason for which clients reject a certificate, or soon will, with advice.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Doubt {
-    /// It is over.
+    /// It has expired.
     Expired {
-        /// Whose certificate it is, unless it is the server's own.
+        /// Its subject, unless it is the server's own.
         issuer: Option<String>,
-        /// Since when.
+        /// The expiry date.
         since: Duration,
     },
-    /// It is over within [`EXPIRES_SOON`].
+    /// It expires within [`EXPIRES_SOON`].
     ExpiresSoon {
-        /// Whose certificate it is, unless it is the server's own.
+        /// Its subject, unless it is the server's own.
         issuer: Option<String>,
-        /// When.
+        /// The expiry date.
         at: Duration,
-        /// How long that is from now.
+        /// The time left.
         left: Duration,
     },
-    /// Its time has not come.
+    /// It is not valid yet.
     NotYetValid {
-        /// Whose certificate it is, unless it is the server's own.
+        /// Its subject, unless it is the server's own.
         issuer: Option<String>,
-        /// When it comes.
+        /// When it becomes valid.
         from: Duration,
     },
     /// It has no subjectAltName.
     NoNames {
-        /// The common name, which clients do not look at.
+        /// The common name, which clients ignore.
         common_name: Option<String>,
     },
-    /// It is not for the host that clients are sent to.
+    /// It does not match the host that clients connect to.
     AnotherName {
         /// That host.
         host: String,
-        /// Whom it is for.
+        /// The names that it is valid for.
         names: Vec<String>,
     },
-    /// The certificate of its issuer is neither with it nor among the roots.
+    /// The issuer's certificate is neither in the chain nor among the roots.
     NoIntermediate {
         /// The issuer.
         issuer: String,
         /// Where the issuer publishes its certificate.
         url: Option<String>,
     },
-    /// The issuer's certificate is with it, but not behind it.
+    /// The issuer's certificate is in the chain, but not next to it.
     WrongOrder {
-        /// Whose issuer is elsewhere.
+        /// The certificate with the misplaced issuer.
         subject: String,
         /// That issuer.
         issuer: String,
     },
-    /// Its extended key usage leaves servers out.
+    /// Its extended key usage excludes servers.
     NotForServers,
     /// It is signed with MD5 or SHA-1.
     OldSignature,
@@ -103,15 +103,15 @@ pub fn expiry(chain: &[CertificateDer<'_>]) -> Option<Duration> {
     Some(own.tbs_certificate().validity().not_after.to_unix_duration())
 }
 
-/// Whom a certificate is for: its alternative names, or what it calls itself where there are none.
+/// The names that a certificate is valid for: its alternative names, or else its subject.
 pub fn names(certificate: &CertificateDer<'_>) -> Vec<String> {
     let Ok(certificate) = Certificate::from_der(certificate) else { return vec![] };
     let names = alternative_names(&certificate);
     if names.is_empty() { vec![certificate.tbs_certificate().subject().to_string()] } else { names }
 }
 
-/// Everything doubtful about `chain`, the server's own certificate first, at the time `now`, for clients that are sent to `host`
-/// and trust `roots`. What cannot be read is passed over: TLS refuses it.
+/// All doubts about `chain`, the server's own certificate first, at `now`, for clients that connect to `host` and trust `roots`.
+/// Certificates that cannot be parsed are skipped, because TLS rejects them.
 pub fn doubts(
     chain: &[CertificateDer<'_>],
     host: Option<&Host<String>>,
@@ -124,7 +124,7 @@ pub fn doubts(
     doubts.extend(untimely(own, None, now));
     doubts.extend(wrong_name(own, &chain[0], host));
     doubts.extend(unfit(own));
-    // Above an intermediate there may well be a private root, which clients have and this machine has not.
+    // Above an intermediate there may be a private root that clients have and this machine does not.
     match follow(&read, |issuer| is_root(issuer, roots)) {
         Origin::Missing { issuer, url } => doubts.push(Doubt::NoIntermediate { issuer, url }),
         Origin::Misplaced { subject, issuer } => doubts.push(Doubt::WrongOrder { subject, issuer }),
@@ -166,7 +166,7 @@ fn wrong_name(own: &Certificate, der: &CertificateDer<'_>, host: Option<&Host<St
         Host::Ipv6(address) => ServerName::from(IpAddr::V6(*address)),
         Host::Domain(name) => ServerName::try_from(name.as_str()).ok()?,
     };
-    // Names are compared as clients do it: wildcards stand for one label, addresses are compared with addresses.
+    // Names are compared as clients do it: wildcards match one label, addresses match addresses.
     let is_named = verify_server_name(&ParsedCertificate::try_from(der).ok()?, &name).is_ok();
     (!is_named).then(|| Doubt::AnotherName { host: host.to_string(), names })
 }
@@ -179,41 +179,41 @@ fn unfit(own: &Certificate) -> Option<Doubt> {
     if purposes.is_some_and(|purposes| !is_for_servers(&purposes)) {
         return Some(Doubt::NotForServers);
     }
-    // Nobody checks what a certificate says of itself.
+    // The self-signature of a root is not checked by clients.
     let is_old = OLD_SIGNATURES.contains(&own.signature_algorithm().oid) && !is_self_issued(own);
     is_old.then_some(Doubt::OldSignature)
 }
 
-/// Where the issuers of a chain lead to, from the server's own certificate upwards.
+/// Where the issuers of a chain lead, from the server's own certificate upwards.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Origin {
-    /// Nowhere: it signed itself.
+    /// It is self-signed.
     Itself,
-    /// To an issuer whose certificate is not there.
+    /// The certificate of an issuer is missing.
     Missing {
         /// The issuer.
         issuer: String,
         /// Where the issuer publishes its certificate.
         url: Option<String>,
     },
-    /// To an issuer whose certificate is there, but not behind what it issued.
+    /// The certificate of an issuer is in the chain, but not next to the one it issued.
     Misplaced {
-        /// Whose issuer that is.
+        /// The certificate issued by it.
         subject: String,
         /// The issuer.
         issuer: String,
     },
-    /// To an authority above the last certificate, or the last one itself.
+    /// An authority above the last certificate, or the last one itself.
     Authority(String),
 }
 
-/// Where `chain` leads to; nothing if it cannot be read.
+/// Where `chain` leads; `None` if it cannot be parsed.
 pub fn origin(chain: &[CertificateDer<'_>]) -> Option<Origin> {
     let read = read(chain);
     (!read.is_empty()).then(|| follow(&read, |_| false))
 }
 
-/// Follows `chain`, which is not empty, until `is_root` knows an issuer.
+/// Follows `chain`, which is not empty, until `is_root` accepts an issuer.
 fn follow(chain: &[Certificate], is_root: impl Fn(&Name) -> bool) -> Origin {
     let mut place = 0;
     loop {
@@ -248,7 +248,7 @@ fn is_root(name: &Name, roots: &RootCertStore) -> bool {
     roots.subjects().iter().any(|root| root.as_ref() == name)
 }
 
-/// Where the issuer of `certificate` publishes its own one.
+/// The URL at which the issuer of `certificate` publishes its own certificate.
 fn issuer_url(certificate: &Certificate) -> Option<String> {
     let (_, access) = certificate.tbs_certificate().get_extension::<AuthorityInfoAccessSyntax>().ok()??;
     access.0.into_iter().find_map(|entry| match entry.access_location {
@@ -264,7 +264,7 @@ fn alternative_names(certificate: &Certificate) -> Vec<String> {
     names.0.iter().filter_map(plain_name).collect()
 }
 
-/// A host as it stands in a URL; nothing for names of other things.
+/// A host as written in a URL; `None` for names of other kinds.
 fn plain_name(name: &GeneralName) -> Option<String> {
     match name {
         GeneralName::DnsName(name) => Some(name.as_str().to_owned()),
@@ -277,13 +277,13 @@ fn plain_name(name: &GeneralName) -> Option<String> {
     }
 }
 
-/// What people call the owner of a name.
+/// The readable form of a name.
 fn called(name: &Name) -> String {
     let common_name = name.common_name().ok().flatten().map(|name| name.value().into_owned());
     common_name.unwrap_or_else(|| name.to_string())
 }
 
-/// `names` as they are listed in a sentence.
+/// `names` as a list in a sentence.
 pub(super) fn list(names: &[String]) -> String {
     let listed = names.iter().take(LISTED_NAMES).map(String::as_str).collect::<Vec<_>>().join(", ");
     match names.len().checked_sub(LISTED_NAMES) {

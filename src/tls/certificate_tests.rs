@@ -60,7 +60,7 @@ fn host(text: &str) -> Host<String> {
     url.host().expect("a host").to_owned()
 }
 
-/// What is said of a certificate that signed itself, for clients that are sent to `host`.
+/// The doubts about a self-signed certificate, for clients that connect to `host`.
 fn said(params: CertificateParams, host: Option<&str>, now: Duration) -> Vec<String> {
     let certificate = sign(params, None);
     let host = host.map(self::host);
@@ -101,7 +101,7 @@ fn the_end_is_that_of_the_servers_own_certificate() {
     assert_eq!(expiry(&[CertificateDer::from_slice(b"no certificate")]), None);
 }
 
-/// RFC 9525: one label for a wildcard, addresses as addresses, and a common name counts for nothing.
+/// RFC 9525: a wildcard matches one label, addresses match addresses, and the common name is ignored.
 #[test]
 fn the_host_that_clients_are_sent_to_must_be_named() {
     for (names, host, is_named) in [
@@ -199,7 +199,7 @@ fn a_chain_leads_from_the_servers_own_certificate_upwards() {
     }
 }
 
-/// The address that public authorities write into each certificate is the quickest way to what is missing.
+/// The URL that public authorities put into each certificate is the quickest way to the missing one.
 #[test]
 fn the_missing_intermediate_is_told_with_its_address() {
     let lower = authority("Lower", None);

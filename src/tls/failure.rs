@@ -1,4 +1,4 @@
-//! What a failed handshake with another server asks for: what its certificate or its settings lack, in words, with the fix.
+//! Explains a failed TLS handshake with another server: what its certificate or its settings lack, with the fix.
 
 use std::borrow::Cow;
 use std::error::Error;
@@ -20,12 +20,12 @@ const NOTHING_IN_COMMON: &str = "no TLS version or cipher suite in common, or th
 const TOO_OLD: &str = "that server speaks TLS 1.1 or older only; enable TLS 1.2 or 1.3 there";
 const WANTS_CERTIFICATE: &str = "that server wants a client certificate, and none is offered; turn that off there";
 
-/// The error of TLS in `error` or its sources, also where it is wrapped into an error of I/O or shared.
+/// Finds the TLS error in `error` or its sources, also inside I/O or shared errors.
 pub fn find<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
     std::iter::successors(Some(error), |error| inner(*error)).find_map(|error| error.downcast_ref())
 }
 
-/// What is in `error`. An error of I/O and a shared one name the source of what they hold, and never that itself.
+/// The error inside `error`. I/O errors and shared errors return the source of their content, never the content itself.
 fn inner<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'static)> {
     if let Some(held) = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
         return Some(held);
@@ -36,7 +36,7 @@ fn inner<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'stati
     }
 }
 
-/// What happened, and what to do about it on that server.
+/// A description of the failure, with the fix for that server.
 pub fn words(error: &rustls::Error) -> Cow<'static, str> {
     match error {
         rustls::Error::InvalidCertificate(error) => certificate_words(error),
@@ -132,7 +132,7 @@ fn date(time: UnixTime) -> String {
     clock::rfc3339(Duration::from_secs(time.as_secs()))
 }
 
-/// A name as the verifier shows it, without the word for its kind.
+/// A name as the verifier prints it, without its kind.
 fn bare(name: &str) -> String {
     let inner = name.split_once('(').and_then(|(_, rest)| rest.strip_suffix(')')).unwrap_or(name);
     inner.trim_matches('"').to_owned()

@@ -1,4 +1,4 @@
-//! Real handshakes between two ends of rustls, with certificates made here; expired ones are so by the year they were made for.
+//! Real handshakes between two rustls endpoints with certificates made here; expired ones have a year in the past.
 
 use std::sync::Arc;
 
@@ -59,7 +59,7 @@ fn sign(params: CertificateParams, by: Option<&Signed>) -> Signed {
     Signed { der, key: key.serialize_der(), issuer: Issuer::new(params, key) }
 }
 
-/// How the ends of a handshake are set up.
+/// The two endpoints of a handshake.
 struct Ends {
     client: CryptoProvider,
     server: CryptoProvider,
@@ -75,7 +75,8 @@ impl Default for Ends {
 }
 
 impl Ends {
-    /// What a client that trusts `root` says of a server that shows `chain`, with the key of its first one, and is called `host`.
+    /// The client's description of a server that presents `chain`, with the key of its first certificate, and is called `host`;
+    /// the client trusts `root`.
     fn said(self, chain: &[&Signed], root: &Signed, host: &'static str) -> String {
         let mut roots = RootCertStore::empty();
         roots.add(root.der.clone()).expect("a root");
@@ -105,20 +106,20 @@ impl Ends {
         let mut client = ClientConnection::new(Arc::new(client), host).expect("a client");
         let mut server = ServerConnection::new(Arc::new(server)).expect("a server");
         let error = shake_hands(&mut client, &mut server).expect_err("a failure");
-        // As it comes out of tokio.
+        // As tokio wraps it.
         let error = io::Error::new(io::ErrorKind::InvalidData, error);
         words(find(&error).expect("an error of TLS")).into_owned()
     }
 }
 
-/// What the client fails with.
+/// The error of the client.
 fn shake_hands(client: &mut ClientConnection, server: &mut ServerConnection) -> Result<(), rustls::Error> {
     while client.wants_write() || server.wants_write() {
         let mut wire = Vec::new();
         while client.wants_write() {
             client.write_tls(&mut wire).expect("written");
         }
-        // An error there is an alert here.
+        // An error there becomes an alert here.
         let _ = feed(server, &wire);
         wire.clear();
         while server.wants_write() {
@@ -251,7 +252,7 @@ fn what_the_two_ends_do_not_have_in_common_is_told_with_the_fix() {
     }
 }
 
-/// What servers answer in the clear that speak something else, or something older.
+/// Plaintext responses of servers that speak another or an older protocol.
 #[test]
 fn what_is_no_tls_of_today_is_told_with_the_fix() {
     for (answer, words) in [

@@ -1,5 +1,4 @@
-//! What TLS needs to be decided: how sessions are sealed into tickets, what a certificate is worth, and what a failed handshake
-//! asks for. No I/O and no clock.
+//! TLS decisions: sealing sessions into tickets, checking a certificate, explaining a failed handshake. No I/O and no clock.
 
 pub mod certificate;
 pub mod failure;

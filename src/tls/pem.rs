@@ -1,8 +1,8 @@
-//! What is wrong with a PEM file, in words.
+//! Explains what is wrong with a PEM file.
 
 use rustls_pki_types::pem::Error;
 
-/// A PEM file, or what should be one, that cannot be used.
+/// A file that cannot be used as PEM.
 #[derive(Debug, thiserror::Error)]
 #[error("{}", words(.0))]
 pub struct PemError(pub Error);

@@ -1,7 +1,7 @@
-//! Session tickets: what resumes a TLS session, sealed and left with the client, so that no node remembers anything.
+//! Session tickets: the sealed state to resume a TLS session, stored by the client, so that nodes store nothing.
 //!
-//! Each day (UTC) has a key of its own, derived from one secret: every node with that secret opens what another one has sealed,
-//! and so does the next process. A ticket is the day, a nonce and the sealed session.
+//! Each day (UTC) has its own key, derived from one secret: every node and every later process with that secret can open the
+//! tickets. A ticket is the day, a nonce and the sealed session.
 
 use std::fmt;
 use std::time::Duration;
@@ -16,13 +16,13 @@ use sha2::Sha256;
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// How long clients are told to keep a ticket: one is opened until the day after the one it was sealed on is over.
+/// The ticket lifetime sent to clients: a ticket can be opened until the end of the day after it was sealed.
 pub const LIFETIME: Duration = DAY;
 
-/// Length of a nonce; so long that random ones never meet.
+/// Length of a nonce, enough for random ones never to collide.
 pub const NONCE_BYTES: usize = 24;
 
-/// Longest ticket that is looked at. With the longest server name a session has about 350 bytes.
+/// Longest ticket accepted. With the longest server name a session has about 350 bytes.
 const MAX_TICKET_BYTES: usize = 1_024;
 
 const DAY_BYTES: usize = size_of::<u32>();
@@ -35,10 +35,10 @@ pub struct Sessions {
 }
 
 impl Sessions {
-    /// Sessions of the server that `names` are the names of.
+    /// Sessions of the server with these names.
     ///
-    /// A client that resumes sees no certificate. So a session is good only where the certificate has the same names as the one
-    /// that was shown when it began; key, issuer and dates may change.
+    /// A client that resumes does not see a certificate. So a session is valid only if the certificate still has the names that
+    /// it had when the session began; key, issuer and dates may change.
     pub fn new(secret: &[u8], mut names: Vec<String>) -> Self {
         names.sort_unstable();
         names.dedup();
@@ -50,14 +50,14 @@ impl Sessions {
         Self { secret: Hkdf::new(None, secret), identity: identity.finalize().into() }
     }
 
-    /// The ticket for `session`. No two calls may bring the same nonce.
+    /// The ticket for `session`. A nonce must not be used twice.
     pub fn seal(&self, session: &[u8], nonce: [u8; NONCE_BYTES], unix_time: Duration) -> Vec<u8> {
         let day = day(unix_time);
         let sealed = self.cipher(day).encrypt(&XNonce::from(nonce), session).expect("a session is short");
         [&day.to_be_bytes()[..], &nonce, &sealed].concat()
     }
 
-    /// The session in `ticket`, if it was sealed on this day or the one before: or on the next one, by a node whose clock is ahead.
+    /// The session in `ticket`, if it was sealed on this day or the day before, or on the next day by a node with a fast clock.
     pub fn open(&self, ticket: &[u8], unix_time: Duration) -> Option<Vec<u8>> {
         if ticket.len() > MAX_TICKET_BYTES {
             return None;
@@ -98,7 +98,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
     const NONCE: [u8; NONCE_BYTES] = [7; NONCE_BYTES];
 
-    /// A ticket as the first version of this program sealed it.
+    /// A ticket sealed by the first version of this program.
     const SEALED: &str =
         "00004e20070707070707070707070707070707070707070707070707e726fd17023a66d5d02bb2a6451bbd984bc5dbc339ba3c";
 
@@ -175,7 +175,7 @@ mod tests {
         assert!(!ticket.windows(6).any(|window| window == b"secret"));
     }
 
-    /// What another version of this program has sealed is opened too.
+    /// Tickets sealed by another version of this program can be opened too.
     #[test]
     fn tickets_of_other_versions_stay_good() {
         let ticket = sessions("secret", &["a.test"]).seal(b"session", NONCE, MIDNIGHT);

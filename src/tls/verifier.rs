@@ -1,4 +1,4 @@
-//! Judges other servers' certificates as rustls does, and says more of an issuer that it does not know.
+//! Verifies other servers' certificates as rustls does, and names an unknown issuer in the error.
 
 use std::fmt;
 use std::sync::Arc;
@@ -18,11 +18,11 @@ use rustls_pki_types::UnixTime;
 use crate::tls::certificate::Origin;
 use crate::tls::certificate::origin;
 
-/// A verifier that decides as the one inside it does, always.
+/// A verifier that always decides like the one inside it.
 #[derive(Debug)]
 pub struct Explaining(pub Arc<WebPkiServerVerifier>);
 
-/// A certificate that leads to no known root.
+/// A certificate chain without a known root.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Untrusted(pub Origin);
 
