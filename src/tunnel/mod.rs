@@ -1,4 +1,4 @@
-//! One tunnel's socket as pure rules: frames in, actions out; what waits to go out; when silence is too long.
+//! Pure rules of one tunnel's socket: parsing frames, queueing output, detecting idle clients.
 
 mod outbox;
 #[cfg(test)]

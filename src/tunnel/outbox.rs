@@ -1,4 +1,4 @@
-//! What waits to be written to one client: bounded in bytes, and it knows the age of its oldest byte.
+//! The outgoing queue of one client: bounded in bytes, with the age of its oldest byte.
 
 use std::collections::VecDeque;
 use std::time::Instant;
@@ -6,14 +6,14 @@ use std::time::Instant;
 use bytes::Buf;
 use bytes::Bytes;
 
-/// What a queued frame costs beside its bytes: its place in a queue that doubles when it grows, and how its bytes are kept.
+/// Cost of a queued frame beside its bytes: its place in a queue that doubles when it grows, and the buffer's bookkeeping.
 const FRAME_OVERHEAD_BYTES: usize = 2 * size_of::<Queued>() + 64;
 
-/// The queue would grow over its limit: the client is a slow consumer.
+/// The queue would exceed its limit: the client is a slow consumer.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Overflow;
 
-/// Frames that could not be written at once. An empty outbox owns no memory.
+/// Frames that could not be written at once. An empty outbox allocates nothing.
 #[derive(Debug, Default)]
 pub struct Outbox(Option<Box<Queue>>);
 
@@ -21,7 +21,7 @@ pub struct Outbox(Option<Box<Queue>>);
 struct Queue {
     frames: VecDeque<Queued>,
     bytes: usize,
-    /// Whether the first frame has been written in part.
+    /// Whether the first frame has been partly written.
     is_front_begun: bool,
 }
 
@@ -32,26 +32,26 @@ struct Queued {
 }
 
 impl Outbox {
-    /// Whether nothing waits.
+    /// Whether the queue is empty.
     pub fn is_empty(&self) -> bool {
         self.0.is_none()
     }
 
-    /// How much waits, in bytes, bookkeeping included.
+    /// Queued bytes, including bookkeeping.
     pub fn bytes(&self) -> usize {
         self.0.as_ref().map_or(0, |queue| queue.bytes)
     }
 
-    /// Since when the oldest byte waits.
+    /// When the oldest queued byte was queued.
     pub fn oldest(&self) -> Option<Instant> {
         Some(self.0.as_ref()?.frames.front()?.since)
     }
 
-    /// Queues a frame of which the first `written` bytes are already with the client.
+    /// Queues a frame whose first `written` bytes have already been sent.
     ///
     /// # Errors
     ///
-    /// If it would take the queue over `limit_bytes`; the queue is unchanged then.
+    /// If the queue would exceed `limit_bytes`; then it is unchanged.
     pub fn push(&mut self, mut frame: Bytes, written: usize, limit_bytes: usize, now: Instant) -> Result<(), Overflow> {
         frame.advance(written);
         let bytes = self.bytes() + frame.len() + FRAME_OVERHEAD_BYTES;
@@ -65,12 +65,12 @@ impl Outbox {
         Ok(())
     }
 
-    /// Queues the last frames of a connection, for which there is always room.
+    /// Queues the last frames of a connection, regardless of the limit.
     pub fn push_last(&mut self, frame: Bytes, now: Instant) {
         self.push(frame, 0, usize::MAX, now).expect("there is no limit");
     }
 
-    /// Drops all frames of which nothing has been written yet.
+    /// Drops all frames that have not been partly written.
     pub fn discard_unbegun(&mut self) {
         let Some(queue) = &mut self.0 else { return };
         queue.frames.truncate(usize::from(queue.is_front_begun));
@@ -78,12 +78,12 @@ impl Outbox {
         self.free_if_empty();
     }
 
-    /// The waiting frames, first one first.
+    /// The queued frames, oldest first.
     pub fn frames(&self) -> impl Iterator<Item = &[u8]> {
         self.0.iter().flat_map(|queue| queue.frames.iter().map(|queued| &queued.frame[..]))
     }
 
-    /// Takes away the first `written` bytes, which are with the client now.
+    /// Removes the first `written` bytes, which have been sent.
     pub fn advance(&mut self, mut written: usize) {
         let Some(queue) = &mut self.0 else { return };
         while let Some(front) = queue.frames.front_mut() {

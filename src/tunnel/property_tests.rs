@@ -1,4 +1,4 @@
-//! Outbox and wheel against models that are too simple to be wrong, on explicit time.
+//! Outbox and wheel against trivial models, on explicit time.
 
 use std::time::Duration;
 use std::time::Instant;
@@ -15,7 +15,7 @@ const LIMIT: usize = 2_000;
 
 #[derive(Clone, Debug)]
 enum OutboxOp {
-    /// A frame of so many bytes; of the first one that is queued so many may be with the client already.
+    /// A frame of this size, and how many of its bytes are already sent if it is the first in the queue.
     Push(usize, usize),
     PushLast(usize),
     Written(usize),
@@ -43,10 +43,10 @@ proptest! {
     fn an_outbox_is_a_stream_that_knows_its_frames(ops in vec(outbox_op(), 1..200)) {
         let mut now = start();
         let mut outbox = Outbox::default();
-        // The model: what is left of each frame, whether it has begun, and since when it waits.
+        // The model: the rest of each frame, whether it is partly written, and when it was queued.
         let mut model: Vec<(Vec<u8>, bool, Instant)> = vec![];
         let mut next = 0u8;
-        // What a frame costs beside its bytes: found out once.
+        // Measures the overhead of a frame once.
         let mut probe = Outbox::default();
         probe.push_last(Bytes::from_static(b"x"), now);
         let overhead = probe.bytes() - 1;

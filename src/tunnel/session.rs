@@ -1,4 +1,4 @@
-//! What a client's bytes mean: RFC 6455 messages, then packets. No I/O: bytes in, actions out.
+//! Turns a client's bytes into WebSocket messages (RFC 6455) and then packets. No I/O: bytes in, actions out.
 
 use std::str;
 use std::time::Duration;
@@ -21,29 +21,29 @@ use crate::protocol::frame::OpCode;
 use crate::protocol::packet;
 use crate::protocol::packet::Packet;
 
-/// How many frames of any kind a client may send for each message that it may send.
+/// Frames of any kind allowed for each message allowed.
 ///
-/// Pings, fragments and packets that are no messages reach nobody's queue, but each one takes time. Ten leave room for a client's
-/// heartbeat and for long messages in pieces.
+/// Pings, fragments and unknown packets fill no queue, but each costs time. Ten leaves room for a client's heartbeat and for long
+/// messages in fragments.
 const FRAMES_PER_MESSAGE: u32 = 10;
 
-/// What a client may send.
+/// Limits for a client.
 #[derive(Clone, Copy, Debug)]
 pub struct SessionLimits {
     /// Longest message, in bytes of payload.
     pub max_message_bytes: usize,
-    /// Most messages, and ten times as many frames of any kind; none: unlimited.
+    /// Most messages, with ten times as many frames of any kind; none means unlimited.
     pub message_rate: Option<Rate>,
 }
 
-/// What is to be done about a client's input.
+/// An action that follows from a client's input.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Action {
-    /// Tell the business server.
+    /// Send an event to the business server.
     Deliver(Content),
     /// Send this frame to the client.
     Reply(Bytes),
-    /// The client says goodbye: answer with a close frame as it says, and end.
+    /// The client closes: answer with a close frame as described, and end.
     Goodbye(Goodbye),
 }
 
@@ -53,21 +53,21 @@ pub enum Action {
 #[derive(Debug)]
 pub struct Session {
     profile: Profile,
-    /// The beginning of a frame whose rest has not been read yet.
+    /// The beginning of an incomplete frame.
     carry: Vec<u8>,
     fragments: Option<Box<Fragments>>,
     messages: Bucket,
     frames: Bucket,
-    /// How long the client was not read, in microseconds: what it said in that time is not held against it.
+    /// How long the client was not read, in microseconds: messages sent in that time do not count against its rate.
     unread_us: u32,
 }
 
-/// The beginning of a message whose last frame has not come yet.
+/// The beginning of a message whose last frame has not arrived.
 #[derive(Debug)]
 struct Fragments {
     is_text: bool,
     bytes: Vec<u8>,
-    /// How much of `bytes` is known to be UTF-8.
+    /// How many of `bytes` are known to be UTF-8.
     checked: usize,
 }
 
@@ -78,18 +78,18 @@ impl Session {
         Self { profile, carry: Vec::new(), fragments: None, messages, frames, unread_us: 0 }
     }
 
-    /// The client was deliberately not read for this long: what it may have said meanwhile comes at once now.
+    /// Records that reading was paused for this long: everything sent meanwhile arrives at once now.
     pub fn was_not_read(&mut self, time: Duration) {
         self.unread_us = self.unread_us.saturating_add(micros(time));
     }
 
-    /// Takes what was read from the socket, and calls `act` for each thing that it asks for, in order.
+    /// Parses input from the socket and calls `act` for each resulting action, in order.
     ///
-    /// `input` is decoded in place. What comes behind a goodbye is ignored.
+    /// `input` is unmasked in place. Bytes behind a close frame are ignored.
     ///
     /// # Errors
     ///
-    /// What the connection must be closed for; nothing may be handed in afterwards.
+    /// The fault for which the connection must be closed; no further input may be passed then.
     pub fn handle_input(
         &mut self,
         input: &mut [u8],
@@ -224,7 +224,7 @@ impl Session {
     }
 }
 
-/// Takes what a client sends out of its bucket, and beyond that out of the time in which it was not read.
+/// Takes a token from the client's bucket, or else from the time in which it was not read.
 fn take(bucket: &mut Bucket, unread_us: &mut u32, rate: Rate, now: Instant) -> Result<(), Fault> {
     if bucket.take(rate, now).is_err() {
         *unread_us = unread_us.checked_sub(micros(rate.interval()).max(1)).ok_or(Fault::TooFast)?;
@@ -237,7 +237,7 @@ fn micros(time: Duration) -> u32 {
 }
 
 impl Fragments {
-    /// Fails as soon as the text cannot become UTF-8 any more, whatever follows.
+    /// Fails as soon as no continuation can make the text valid UTF-8.
     fn check(&mut self) -> Result<(), Fault> {
         if !self.is_text {
             return Ok(());

@@ -1,4 +1,4 @@
-//! Scenarios of a session: what a client sends, and what it leads to.
+//! Scenarios of a session: what a client sends, and the actions that result.
 #![expect(clippy::disallowed_methods, reason = "a test may pick its start")]
 
 use std::time::Duration;
@@ -11,7 +11,7 @@ const CLOSE: u8 = 0x88;
 const PING: u8 = 0x89;
 const PONG: u8 = 0x8a;
 
-/// A client that writes frames into a session and keeps what comes of it.
+/// A client that feeds frames into a session and records the actions.
 struct Client {
     session: Session,
     limits: SessionLimits,

@@ -1,8 +1,8 @@
-//! Many deadlines in few slots, so that ten thousand quiet connections need no timer of their own.
+//! Many deadlines in few slots, so that ten thousand idle connections need no timers of their own.
 
 use std::collections::BTreeMap;
 
-/// Things that fall due, sorted into ticks.
+/// Items with a deadline, grouped by tick.
 #[derive(Debug)]
 pub struct Wheel<T> {
     slots: BTreeMap<u64, Vec<T>>,
@@ -15,17 +15,17 @@ impl<T> Default for Wheel<T> {
 }
 
 impl<T> Wheel<T> {
-    /// Puts `item` where it falls due: at `tick`.
+    /// Adds `item`, due at `tick`.
     pub fn insert(&mut self, tick: u64, item: T) {
         self.slots.entry(tick).or_default().push(item);
     }
 
-    /// The first tick behind `tick` in which anything is due, and what that is.
+    /// The first tick after `tick` with due items, and those items.
     pub fn next(&self, tick: u64) -> Option<(u64, &[T])> {
         self.slots.range(tick.checked_add(1)?..).next().map(|(at, items)| (*at, items.as_slice()))
     }
 
-    /// Takes out everything that is due at `tick` or before.
+    /// Removes everything due at `tick` or before.
     pub fn expire(&mut self, tick: u64) -> Vec<T> {
         let later = self.slots.split_off(&(tick + 1));
         std::mem::replace(&mut self.slots, later).into_values().flatten().collect()
