@@ -27,7 +27,7 @@ pub enum CloseReason {
     Internal,
     /// The node that held the tunnel died.
     NodeLost,
-    /// The node that holds the tunnel was taken for dead: others have told the business server so.
+    /// The node that holds the tunnel was declared dead, and other nodes have sent the close event.
     CutOff,
 }
 
@@ -49,7 +49,7 @@ impl CloseReason {
         Self::CutOff,
     ];
 
-    /// The word for it in events, metrics and timelines.
+    /// Its name in events, metrics and timelines.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::ClientClose => "client_close",
@@ -81,7 +81,7 @@ impl CloseReason {
         }
     }
 
-    /// The text of the close frame: short ASCII, for a person who reads a client's log.
+    /// The text of the close frame: short ASCII, readable in a client's log.
     pub fn text(self) -> &'static str {
         match self {
             Self::ClientClose => "",

@@ -1,10 +1,10 @@
-//! What tunnels carry: the language of a socket, and the content of a message.
+//! The protocol spoken on a tunnel's socket, and the content of a message.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-/// What language a tunnel's socket speaks.
+/// The protocol spoken on a tunnel's socket.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Profile {
     /// Wafer packets in text frames.
@@ -13,7 +13,7 @@ pub enum Profile {
     Native,
 }
 
-/// What an application says in one message. Cheap to clone.
+/// The content of one application message. Cheap to clone.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Content {
     /// Text, passed on byte for byte.
@@ -31,7 +31,7 @@ impl Content {
         }
     }
 
-    /// Whether it says nothing.
+    /// Whether it has no bytes.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

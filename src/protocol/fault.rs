@@ -1,33 +1,33 @@
-//! What a client may do wrong on its socket, in words that say what to mend.
+//! Violations of a client on its socket, with close-frame texts.
 
 use super::close::CloseReason;
 
-/// What is wrong with a frame, a message, or how many of them come.
+/// A fault in a frame, in a message, or in their rate.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Fault {
-    /// The first reserved bit is set, which says "compressed" (RFC 7692).
+    /// The first reserved bit is set, which means "compressed" (RFC 7692).
     Compressed,
     /// Another reserved bit is set.
     ReservedBit,
-    /// The opcode has no meaning.
+    /// The opcode is reserved.
     ReservedOpcode,
-    /// There is no mask, which a client's frame must have.
+    /// The mask is missing, which a client's frame must have.
     Unmasked,
-    /// A close, ping or pong is in several frames.
+    /// A close, ping or pong is fragmented.
     FragmentedControl,
     /// A close, ping or pong carries more than 125 bytes.
     LongControl,
-    /// The length takes more bytes than it needs.
+    /// The length is not in its shortest form.
     LongLength,
     /// The length has the highest bit set.
     HugeLength,
-    /// A continuation continues nothing.
+    /// A continuation frame without a message.
     NothingToContinue,
-    /// A message begins before the last one has ended.
+    /// A new message starts inside a fragmented one.
     UnfinishedMessage,
-    /// A close frame carries a single byte.
+    /// A close frame has a payload of one byte.
     HalfCloseCode,
-    /// A close frame carries a code that is never sent.
+    /// A close frame carries a code that must not be sent.
     BadCloseCode,
     /// The reason in a close frame is not UTF-8.
     BadCloseText,
@@ -60,7 +60,7 @@ impl Fault {
         Self::TooFast,
     ];
 
-    /// Why the tunnel of such a client ends.
+    /// The close reason for this fault.
     pub fn reason(self) -> CloseReason {
         match self {
             Self::BadCloseText | Self::BadText => CloseReason::InvalidText,

@@ -1,6 +1,6 @@
-//! WebSocket frames (RFC 6455, section 5): decoding what clients send, in place, and encoding what they get.
+//! WebSocket frames (RFC 6455, section 5): decodes those of clients in place, and encodes those to clients.
 //!
-//! The header itself is read and written by tungstenite; what a server must refuse is decided here.
+//! tungstenite reads and writes the header itself; the checks for a server are here.
 
 use std::io::Cursor;
 
@@ -17,44 +17,44 @@ use super::fault::Fault;
 /// The longest header of a client's frame: two bytes, eight of length, four of mask.
 pub const MAX_HEADER_BYTES: usize = 14;
 
-/// The longest payload of a control frame (RFC 6455, section 5.5).
+/// Largest payload of a control frame (RFC 6455, section 5.5).
 pub const MAX_CONTROL_BYTES: usize = 125;
 
-/// One frame of a client, unmasked, borrowed from the buffer it was read into.
+/// One unmasked frame of a client, borrowed from the read buffer.
 #[derive(Debug, Eq, PartialEq)]
 pub struct Frame<'a> {
-    /// What kind of frame it is.
+    /// Its opcode.
     pub opcode: OpCode,
-    /// Whether it ends its message.
+    /// Whether it is the last frame of its message.
     pub is_final: bool,
     /// The unmasked payload.
     pub payload: &'a [u8],
-    /// How many bytes of the input it took, header included.
+    /// Its length in the input, header included.
     pub consumed: usize,
 }
 
-/// What the start of an input is.
+/// The start of an input.
 #[derive(Debug, Eq, PartialEq)]
 pub enum Decoded<'a> {
     /// A whole frame.
     Frame(Frame<'a>),
-    /// A close frame whose header has this fault. It is a goodbye all the same, and nothing behind it means anything.
+    /// A close frame with this fault in its header. It still closes the connection, and everything behind it is ignored.
     BrokenClose(Fault),
-    /// The beginning of a frame that takes this many bytes altogether, or at least this many more than there are.
+    /// An incomplete frame: its total length, or a lower bound of it.
     Incomplete(usize),
 }
 
-/// How a client says goodbye.
+/// How a client closes the connection.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Goodbye {
-    /// As it should, with this code if it named one: the answer carries the same.
+    /// With a valid close frame; the answer carries the same code, if any.
     Proper(Option<u16>),
-    /// In a way that has this fault: the answer says so.
+    /// With this fault, which the answer names.
     Faulty(Fault),
 }
 
 impl Goodbye {
-    /// The code of the close frame that answers it, if there is one.
+    /// The code of the close frame that answers it, if any.
     pub fn code(self) -> Option<u16> {
         match self {
             Self::Proper(code) => code,
@@ -75,8 +75,8 @@ impl Goodbye {
 ///
 /// # Errors
 ///
-/// What RFC 6455 forbids a client, or [`Fault::TooBig`] for a payload over `max_payload_bytes`. Both are found in the header,
-/// before anything is stored for the payload.
+/// A violation of RFC 6455, or [`Fault::TooBig`] for a payload over `max_payload_bytes`. Both are found in the header, before
+/// anything is stored for the payload.
 pub fn decode(input: &mut [u8], max_payload_bytes: usize) -> Result<Decoded<'_>, Fault> {
     let mut cursor = Cursor::new(&*input);
     let parsed = FrameHeader::parse(&mut cursor).map_err(|_| Fault::ReservedOpcode)?;
@@ -105,7 +105,7 @@ fn header_bytes(cursor: &Cursor<&[u8]>) -> usize {
     usize::try_from(cursor.position()).expect("a header is at most 14 bytes")
 }
 
-/// What a server must not accept from a client, judged by the header alone; the mask if all is well.
+/// Checks a client's frame by its header alone and returns the mask.
 fn check(header: &FrameHeader, payload_bytes: u64, header_bytes: usize) -> Result<[u8; 4], Fault> {
     let is_control = matches!(header.opcode, OpCode::Control(_));
     match header.mask {
@@ -132,7 +132,7 @@ fn unmask(payload: &mut [u8], mask: [u8; 4]) {
     }
 }
 
-/// Encodes a text frame whose payload is `prefix` and `content`, one behind the other.
+/// Encodes a text frame whose payload is `prefix` followed by `content`.
 pub fn text(prefix: &str, content: &str) -> Bytes {
     encode(OpCode::Data(Data::Text), &[prefix.as_bytes(), content.as_bytes()])
 }
@@ -171,7 +171,7 @@ fn encode(opcode: OpCode, parts: &[&[u8]]) -> Bytes {
     frame.freeze()
 }
 
-/// What the payload of a client's close frame says (RFC 6455, sections 5.5.1 and 7.4).
+/// Parses the payload of a client's close frame (RFC 6455, sections 5.5.1 and 7.4).
 pub fn goodbye(payload: &[u8]) -> Goodbye {
     match payload {
         [] => Goodbye::Proper(None),
@@ -239,7 +239,7 @@ mod tests {
         assert_eq!(decode(&mut medium, 255), Err(Fault::TooBig));
     }
 
-    /// A ping or close frame with more than it may carry.
+    /// A ping or close frame with a payload over the limit.
     fn long_control(first: u8) -> Vec<u8> {
         [&[first, 0xfe, 0x00, 0x7e][..], &MASK, &[0; 126]].concat()
     }

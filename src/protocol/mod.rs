@@ -1,4 +1,4 @@
-//! Words of the protocols, without any I/O: what goes over the wires and how it is read and written.
+//! Wire formats, without I/O: how messages of each protocol are parsed and encoded.
 
 pub mod close;
 pub mod content;

@@ -2,12 +2,12 @@
 
 /// The packet that answers `ping`.
 pub const PONG: &str = "pong";
-/// The packet that tells the client not to come back.
+/// The packet that tells the client not to reconnect.
 pub const CLOSE: &str = "close";
-/// What stands before the content of a pushed message.
+/// Prefix of the content of a pushed message.
 pub const MESSAGE_PREFIX: &str = "message:";
 
-/// The packet that tells the client how often to ping; sent exactly once, right after the handshake.
+/// The packet with the ping interval; sent exactly once, right after the handshake.
 pub fn timeout(heartbeat_secs: u64) -> String {
     format!("timeout:{heartbeat_secs}")
 }
@@ -15,7 +15,7 @@ pub fn timeout(heartbeat_secs: u64) -> String {
 /// One packet sent by a client.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Packet<'a> {
-    /// The client is leaving for good.
+    /// The client leaves for good.
     Close,
     /// Application payload, passed to the business server untouched.
     Message(&'a str),

@@ -12,12 +12,12 @@ use subtle::ConstantTimeEq;
 
 use super::text::hex;
 
-/// What a Standard Webhooks secret starts with.
+/// Prefix of a Standard Webhooks secret.
 pub const WEBHOOK_SECRET_PREFIX: &str = "whsec_";
 
 /// The Wafer signature of `data`: `sha1(data + key)` as 40 lower-case hexadecimal digits.
 ///
-/// It is neither an HMAC nor has it a separator: that is how the old SDKs sign and verify.
+/// It is not an HMAC and has no separator, because the old SDKs sign and verify this way.
 ///
 /// ```
 /// use wafergate::protocol::signature;
@@ -34,17 +34,17 @@ pub fn wafer_matches(data: &str, key: &str, signature: &str) -> bool {
     wafer(data, key).as_bytes().ct_eq(signature.as_bytes()).into()
 }
 
-/// A key that is ready to sign by HMAC-SHA256.
+/// A key for HMAC-SHA256.
 #[derive(Clone)]
 pub struct HmacKey(Hmac<Sha256>);
 
 impl HmacKey {
-    /// The key that is written as `key`: see [`hmac_key`].
+    /// Prepares `key`: see [`hmac_key`].
     pub fn new(key: &str) -> Self {
         Self(Hmac::new_from_slice(&hmac_key(key)).expect("an HMAC takes a key of any length"))
     }
 
-    /// One signature of a webhook by Standard Webhooks 1.0: `v1,` and the Base64 HMAC of `id.timestamp.body`.
+    /// A webhook signature of Standard Webhooks 1.0: `v1,` and the Base64 HMAC of `id.timestamp.body`.
     pub fn sign_webhook(&self, id: &str, unix_secs: u64, body: &[u8]) -> String {
         let mut mac = self.0.clone();
         mac.update(id.as_bytes());
@@ -63,9 +63,9 @@ impl HmacKey {
     }
 }
 
-/// The bytes that a key stands for in an HMAC: what follows `whsec_` decoded, any other key as it is written.
+/// The HMAC key bytes of a key: the decoded rest behind `whsec_`, or the text itself.
 ///
-/// A key that starts with `whsec_` without being Base64 behind it stands for its own bytes too.
+/// A key that starts with `whsec_` without valid Base64 behind it is used as text too.
 pub fn hmac_key(key: &str) -> Vec<u8> {
     key.strip_prefix(WEBHOOK_SECRET_PREFIX)
         .and_then(|encoded| STANDARD.decode(encoded).ok())
@@ -76,7 +76,7 @@ pub fn hmac_key(key: &str) -> Vec<u8> {
 mod tests {
     use super::*;
 
-    /// Taken from what the SDKs sent: `wafer-protocol`, part 1, key `k`.
+    /// Recorded from the SDKs: `wafer-protocol`, part 1, key `k`.
     const VECTORS: [(&str, &str); 5] = [
         (r#"[{"tunnelIds":["t-2"],"type":"close"}]"#, "354d457959f434cb7d7f3827da243ada43a65fb2"),
         (r#"[{"type":"close","tunnelIds":["t-2"]}]"#, "a1f3c92f765a4265a20bbfd398c08a9b25dbaf9b"),

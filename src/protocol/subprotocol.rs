@@ -1,42 +1,43 @@
-//! WebSocket subprotocols (RFC 6455, sections 1.9 and 4): what a client offers, and which of it is spoken.
+//! WebSocket subprotocols (RFC 6455, sections 1.9 and 4): parsing a client's offer and choosing from it.
 
 use std::sync::Arc;
 
-/// How names begin that mean something to the gateway itself. They are never an application's.
+/// Prefix of names reserved for the gateway, never available to applications.
 pub const OWN_PREFIX: &str = "wafergate.";
 
-/// Whether this can be the name of a subprotocol: a token (RFC 9110, section 5.6.2).
+/// Whether this is a valid subprotocol name: a token (RFC 9110, section 5.6.2).
 pub fn is_name(name: &[u8]) -> bool {
     !name.is_empty() && name.iter().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte))
 }
 
-/// What a client offers, in its order. Nothing of it may be logged: there are clients that put their tokens here.
+/// A client's offer, in its order. It must not be logged, because some clients put tokens into it.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Offer(Vec<Arc<str>>);
 
-/// Something is offered that cannot be the name of a subprotocol.
+/// An offered element is not a valid subprotocol name.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct NoName;
 
-/// Nothing that is offered is spoken here.
+/// Why no subprotocol can be chosen.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum Unacceptable {
-    /// There are only names of the gateway's own, none of which is on.
+    /// Only reserved names were offered, none of which is enabled.
     #[error(
         "subprotocols that begin with {OWN_PREFIX} belong to the gateway, and none that is offered is on: offer another, or none"
     )]
     OwnOnly,
-    /// The tenant speaks others.
+    /// The tenant supports others.
     #[error("no subprotocol that is offered is spoken here: offer {0}, or none")]
     Unspoken(String),
 }
 
 impl Offer {
-    /// Reads the lines of `Sec-WebSocket-Protocol`: a list with commas, which may go on in the next line; empty elements do not count.
+    /// Parses the lines of `Sec-WebSocket-Protocol`: a comma-separated list, possibly over several lines; empty elements are
+    /// ignored.
     ///
     /// # Errors
     ///
-    /// If one of the elements is no name.
+    /// If an element is not a valid name.
     pub fn parse<'a>(lines: impl IntoIterator<Item = &'a [u8]>) -> Result<Self, NoName> {
         let elements = lines.into_iter().flat_map(|line| line.split(|byte| *byte == b','));
         let trimmed = elements.map(|element| element.trim_ascii()).filter(|element| !element.is_empty());
@@ -44,9 +45,9 @@ impl Offer {
         trimmed.map(|element| name(element).ok_or(NoName)).collect::<Result<_, _>>().map(Self)
     }
 
-    /// The one to speak, of those that the tenant speaks in its order; if it names none, the first that the client offers.
+    /// Chooses the first name in `spoken` that the client offers; if `spoken` is empty, the first one of the client.
     ///
-    /// Nothing offered, nothing chosen.
+    /// An empty offer gives `None`.
     ///
     /// # Errors
     ///

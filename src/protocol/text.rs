@@ -1,4 +1,4 @@
-//! Small matters of text that the protocols share.
+//! Text helpers shared by the protocols.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -23,7 +23,7 @@ pub fn hex(bytes: &[u8]) -> String {
     text
 }
 
-/// MD5 of `text` as 32 lower-case hexadecimal digits: how a Wafer SDK makes its `tcId` of the ServerHost.
+/// MD5 of `text` as 32 lower-case hexadecimal digits: the `tcId` that a Wafer SDK derives from the ServerHost.
 ///
 /// ```
 /// assert_eq!(wafergate::protocol::text::md5_hex("127.0.1.11"), "972536d1f67ab5d13fde0b9390e3cd5c");
@@ -32,15 +32,15 @@ pub fn md5_hex(text: &str) -> String {
     hex(&Md5::digest(text))
 }
 
-/// A JSON document without the byte order mark that some programs write before it.
+/// A JSON document without the byte order mark that some programs prepend.
 pub fn without_bom(json: &[u8]) -> &[u8] {
     json.strip_prefix("\u{feff}".as_bytes()).unwrap_or(json)
 }
 
-/// A JSON string as a JavaScript program would read it.
+/// A JSON string as JavaScript reads it.
 ///
-/// JSON can spell half a surrogate pair (`"\ud800"`), which UTF-8 and so a WebSocket text frame cannot carry. A browser replaces it
-/// by U+FFFD when it sends one, and so does this, instead of refusing the whole document.
+/// JSON can contain half a surrogate pair (`"\ud800"`), which UTF-8 and thus a WebSocket text frame cannot. Browsers replace it
+/// by U+FFFD when sending; so does this type, instead of rejecting the whole document.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Text(pub String);
 
@@ -73,7 +73,7 @@ impl Visitor<'_> for TextVisitor {
     }
 }
 
-/// Replaces each encoded half of a surrogate pair (`ED A0..BF xx`, which strict UTF-8 has no use for) by U+FFFD.
+/// Replaces each encoded half of a surrogate pair (`ED A0..BF xx`, invalid in UTF-8) by U+FFFD.
 fn replace_surrogates(bytes: &[u8]) -> Vec<u8> {
     let mut text = bytes.to_vec();
     let mut at = 0;
@@ -86,7 +86,7 @@ fn replace_surrogates(bytes: &[u8]) -> Vec<u8> {
     text
 }
 
-/// A JSON object, read as a `T`. serde would take an array of the fields' values as well.
+/// Deserialises a JSON object as `T`. serde alone would also accept an array of the field values.
 #[derive(Debug)]
 pub struct Object<T>(pub T);
 
@@ -110,7 +110,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
     }
 }
 
-/// `text` with everything but printable ASCII escaped, at most `max_bytes` long: safe in any log and any client's charset.
+/// `text` with everything but printable ASCII escaped, at most `max_bytes` long: safe for any log and charset.
 pub fn printable(text: &str, max_bytes: usize) -> Cow<'_, str> {
     if text.len() <= max_bytes && text.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
         return Cow::Borrowed(text);
@@ -123,7 +123,7 @@ pub fn printable(text: &str, max_bytes: usize) -> Cow<'_, str> {
     Cow::Owned(short)
 }
 
-/// What is wrong with a JSON document, without any value that stands in it: it may be a key.
+/// Describes a JSON error without any value of the document, which may be a key.
 pub fn json_defect(error: &serde_json::Error) -> String {
     let message = error.to_string();
     let Some((found, expected)) = message.split_once(", expected") else {

@@ -1,8 +1,8 @@
-//! Connect URLs: sealed tickets, so that asking for a tunnel stores nothing.
+//! Connect URLs: sealed tickets, so that requesting a tunnel stores nothing.
 //!
-//! A ticket is the tunnel id followed by everything else about the tunnel, encrypted and authenticated with a key derived from
-//! `server.ticket_key`. The tunnel id, 128 random bits that are never used twice, is the nonce, together with the version of what
-//! is sealed: version 1 is a Wafer tunnel, version 2 a native one.
+//! A ticket is the tunnel id followed by all other properties of the tunnel, encrypted and authenticated with a key derived from
+//! `server.ticket_key`. The nonce is the tunnel id, 128 random bits that are never reused, together with the format version:
+//! version 1 is a Wafer tunnel, version 2 a native one.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -24,41 +24,41 @@ const ID_BYTES: usize = 16;
 const WAFER_DOMAIN: &[u8; 8] = b"ticketv1";
 const NATIVE_DOMAIN: &[u8; 8] = b"ticketv2";
 
-/// A tunnel that was requested: everything that is needed to open it.
+/// A requested tunnel, with everything needed to open it.
 #[derive(Clone, Debug)]
 pub struct Ticket {
     /// The tunnel.
     pub tunnel: TunnelId,
     /// The tenant it belongs to.
     pub tenant: String,
-    /// Where its events go.
+    /// Where its events are sent.
     pub receive_url: String,
-    /// Which of the tenant's keys asked for it.
+    /// Fingerprint of the tenant's key that requested it.
     pub key_fingerprint: u32,
     /// When the ticket expires, in milliseconds since 1970.
     pub expires_unix_ms: u64,
-    /// What a native tunnel was requested with; none for a Wafer tunnel.
+    /// Options of a native tunnel; none for a Wafer tunnel.
     pub native: Option<Box<About>>,
 }
 
-/// What a native tunnel was requested with.
+/// Options of a native tunnel.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub struct About {
-    /// Whose it is.
+    /// Its user.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<Name>,
-    /// Which groups it joins when it opens.
+    /// Groups that it joins when it opens.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub groups: Vec<Name>,
-    /// What the business server wants to find again.
+    /// Metadata for the business server.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metadata: Option<Metadata>,
-    /// Which trace the request belonged to.
+    /// Trace of the request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trace: Option<Trace>,
 }
 
-/// The text is no ticket that was sealed with this key.
+/// The text is not a ticket sealed with this key.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("not a connect URL of this gateway")]
 pub struct NotATicket;
@@ -76,7 +76,7 @@ impl Sealer {
         Self::derive(Hkdf::new(None, ticket_key), &[b"wafergate connect ticket v1"])
     }
 
-    /// Derives another key, for the installation with this id: others with the same `ticket_key` open nothing of it.
+    /// Derives another key for one installation; others with the same `ticket_key` cannot open its tickets.
     #[must_use]
     pub fn of_installation(&self, id: &str) -> Self {
         Self::derive(self.ticket_key.clone(), &[b"wafergate connect ticket of installation ", id.as_bytes()])
@@ -88,7 +88,7 @@ impl Sealer {
         Self { cipher: XChaCha20Poly1305::new(&key.into()), ticket_key }
     }
 
-    /// The ticket as text that may stand in a URL.
+    /// Encodes the ticket as URL-safe text.
     pub fn seal(&self, ticket: &Ticket) -> String {
         let mut plain = Vec::with_capacity(16 + ticket.tenant.len() + ticket.receive_url.len());
         plain.extend(ticket.expires_unix_ms.to_be_bytes());
@@ -109,11 +109,11 @@ impl Sealer {
         URL_SAFE_NO_PAD.encode([&ticket.tunnel.to_bytes()[..], &sealed].concat())
     }
 
-    /// Opens what [`seal`](Self::seal) made. Whether the ticket has expired is for the caller to say.
+    /// Opens a ticket made by [`seal`](Self::seal). The caller checks its expiry.
     ///
     /// # Errors
     ///
-    /// If a single bit of it is not as it was sealed.
+    /// If a single bit differs.
     pub fn open(&self, text: &str) -> Result<Ticket, NotATicket> {
         let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| NotATicket)?;
         let (id, sealed) = bytes.split_first_chunk::<ID_BYTES>().ok_or(NotATicket)?;
@@ -174,7 +174,7 @@ fn read_text(plain: &[u8]) -> Option<(&[u8], &[u8])> {
 mod tests {
     use super::*;
 
-    /// [`ticket`] as the first version of this program sealed it.
+    /// [`ticket`] as sealed by the first version of this program.
     const VERSION_1: &str = "BwcHBwcHBwcHBwcHBwcHBxzZe0yxEz69ITU08xW5ptZyf2ahoEjP8m41iVtGx3bHFfqa_JG_jsCuAdao2SIuM2DqqT3f17dCEAINLe4jqmNL55sDIkzLSVrKVwxdjS-LaWononz5gN_syb_j";
 
     fn ticket() -> Ticket {
@@ -199,7 +199,7 @@ mod tests {
         Ticket { native: Some(Box::new(about)), ..ticket() }
     }
 
-    /// Tickets have no `==`: their metadata is bytes.
+    /// Compared as text, because tickets have no `==`.
     fn shown(ticket: Result<Ticket, NotATicket>) -> String {
         format!("{ticket:?}")
     }
@@ -212,7 +212,7 @@ mod tests {
         assert_eq!(shown(sealer.open(&sealer.seal(&native()))), shown(Ok(native())));
     }
 
-    /// A connect URL that an older version of this program has sealed.
+    /// A connect URL sealed by an older version of this program.
     #[test]
     fn a_ticket_of_version_1_stays_good() {
         let sealer = Sealer::new(b"secret");

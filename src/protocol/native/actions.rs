@@ -1,4 +1,4 @@
-//! What the answer to an event may ask for: it saves the business server a request of its own.
+//! Actions in the response to an event, which save the business server a request of its own.
 
 use serde::Deserialize;
 
@@ -8,20 +8,20 @@ use super::request::Reason;
 use super::request::defect;
 use crate::protocol::text::Object;
 
-/// Most actions in one answer.
+/// Most actions in one response.
 pub const MAX_ACTIONS: usize = 100;
 
-/// One thing to do, for the tunnel whose event is answered.
+/// One action, for the tunnel of the event.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub enum Action {
-    /// Send something; without `to`, to the tunnel itself.
+    /// Push something; without `to`, to the tunnel itself.
     Push(PushRequest),
     /// The tunnel joins a group.
     Join(Name),
     /// The tunnel leaves a group.
     Leave(Name),
-    /// The tunnel is this user's from now on.
+    /// The tunnel gets this user.
     User(Name),
     /// The tunnel is closed.
     Close(Close),
@@ -31,13 +31,13 @@ pub enum Action {
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct Close {
-    /// What the close frame says.
+    /// Text of the close frame.
     #[serde(default)]
     pub reason: Option<Reason>,
 }
 
 impl Action {
-    /// The word for it in logs.
+    /// Its name in logs.
     pub fn as_str(&self) -> &'static str {
         match self {
             Self::Push(_) => "push",
@@ -48,11 +48,11 @@ impl Action {
         }
     }
 
-    /// Reads the actions in the body of an answer. Other members mean nothing here: a Wafer answer has `code`, and more.
+    /// Parses the actions in a response body. Other members are ignored: a Wafer response has `code`, and more.
     ///
     /// # Errors
     ///
-    /// A sentence that says what is wrong; then none of the actions is to be done.
+    /// A sentence about what is wrong; then none of the actions may run.
     pub fn parse_all(body: &[u8]) -> Result<Vec<Self>, String> {
         #[derive(Deserialize)]
         struct Answer {

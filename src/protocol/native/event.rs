@@ -15,13 +15,13 @@ pub const CONTENT_TYPE: &str = "application/cloudevents+json";
 /// `Content-Type` of many events.
 pub const BATCH_CONTENT_TYPE: &str = "application/cloudevents-batch+json";
 
-/// Digits of `sequence`: it sorts as text, too.
+/// Digits of `sequence`, padded so that it also sorts as text.
 const SEQUENCE_DIGITS: usize = 20;
 
-/// One event, ready to be told.
+/// One event, ready to be encoded.
 #[derive(Debug)]
 pub struct Event<'a> {
-    /// The same for every attempt, and never another event's.
+    /// Unique, and the same for every attempt.
     pub id: &'a str,
     /// The tunnel.
     pub tunnel: TunnelId,
@@ -29,11 +29,11 @@ pub struct Event<'a> {
     pub tenant: &'a str,
     /// Its user, if it has one.
     pub user: Option<&'a str>,
-    /// Its number on the tunnel, from 1; none if the node that counted is gone.
+    /// Its number on the tunnel, from 1; none if the node that counted was lost.
     pub sequence: Option<u64>,
-    /// When it happened, by RFC 3339.
+    /// When it happened, as RFC 3339.
     pub time: &'a str,
-    /// Which trace it belongs to.
+    /// Its trace.
     pub traceparent: &'a str,
     /// What happened.
     pub kind: Kind<'a>,
@@ -46,18 +46,18 @@ pub enum Kind<'a> {
     Connected {
         /// The groups that the tunnel opened in.
         groups: &'a [Name],
-        /// What the business server asked to find again.
+        /// The metadata given by the business server.
         metadata: Option<&'a RawValue>,
-        /// The WebSocket subprotocol that was agreed, if the client offered any.
+        /// The WebSocket subprotocol that was negotiated, if any.
         subprotocol: Option<&'a str>,
     },
-    /// The client said something.
+    /// The client sent a message.
     Message(&'a Content),
     /// The tunnel ended.
     Closed {
         /// Why.
         reason: CloseReason,
-        /// Messages from the client; none if the node that counted is gone.
+        /// Messages from the client; none if the node that counted was lost.
         messages_in: Option<u64>,
         /// Messages pushed to the client; none likewise.
         messages_out: Option<u64>,

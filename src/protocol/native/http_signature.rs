@@ -1,6 +1,6 @@
-//! HTTP Message Signatures (RFC 9421) with HMAC-SHA256, and Content-Digest (RFC 9530): what a signed request says of itself.
+//! HTTP Message Signatures (RFC 9421) with HMAC-SHA256, and Content-Digest (RFC 9530): parsing and checks.
 //!
-//! Nothing here knows a key: the signature base is made here, and whoever holds the key compares.
+//! This module knows no keys: it makes the signature base, and the caller compares the HMAC.
 
 use sfv::BareItem;
 use sfv::Dictionary;
@@ -16,24 +16,24 @@ use subtle::ConstantTimeEq;
 
 use crate::protocol::text::printable;
 
-/// How far `created` may be from the server's clock, in seconds.
+/// Largest difference between `created` and the server's clock, in seconds.
 pub const WINDOW_SECS: u64 = 300;
-/// The only algorithm there is.
+/// The only supported algorithm.
 pub const ALGORITHM: &str = "hmac-sha256";
 
-/// Most signatures of one request that are looked at, in the order in which `Signature-Input` has them.
+/// Most signatures of one request that are tried, in the order of `Signature-Input`.
 pub const MAX_SIGNATURES: usize = 4;
 
 /// Longest nonce, in bytes.
 const MAX_NONCE_BYTES: usize = 256;
 
-/// A request as its signature sees it.
+/// The parts of a request that a signature covers.
 pub struct Message<'a> {
-    /// The method, as it was sent.
+    /// The method as sent.
     pub method: &'a str,
-    /// The path, as it was sent.
+    /// The path as sent.
     pub path: &'a str,
-    /// What stands behind the question mark, if there is one.
+    /// The query without the question mark, if any.
     pub query: Option<&'a str>,
     /// `http` or `https`.
     pub scheme: &'a str,
@@ -41,37 +41,37 @@ pub struct Message<'a> {
     pub field: &'a dyn Fn(&str) -> Option<String>,
 }
 
-/// What `Signature-Input` and `Signature` say.
+/// One signature from `Signature-Input` and `Signature`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Claim {
-    /// Whose key made it.
+    /// The tenant id.
     pub key_id: String,
     /// When it was made, in seconds since 1970.
     pub created: i64,
-    /// When it ends, if it says so.
+    /// When it expires, if stated.
     pub expires: Option<i64>,
-    /// A value that is used once.
+    /// A single-use value.
     pub nonce: String,
     /// The signature itself.
     pub signature: Vec<u8>,
     input: InnerList,
 }
 
-/// What is wrong with a signature before any key is looked at.
+/// A fault that is found without any key.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum Defect {
-    /// It cannot be read.
+    /// It cannot be parsed.
     #[error("{0}")]
     Malformed(String),
-    /// It leaves out what it must cover.
+    /// It leaves out a component that it must cover.
     #[error(
         "the signature covers {covered}, but it must cover {missing} too: sign \"@method\" \"@path\" \"content-digest\", \
          and \"@query\" when the URL has one"
     )]
     Incomplete {
-        /// What it covers.
+        /// The covered components.
         covered: String,
-        /// What else it must.
+        /// The missing components.
         missing: String,
     },
     /// It is too old, or from the future.
@@ -81,15 +81,15 @@ pub enum Defect {
     Stale {
         /// When it was made, in seconds since 1970.
         created: i64,
-        /// What the server's clock shows, in seconds since 1970.
+        /// The server's time, in seconds since 1970.
         now: i64,
     },
-    /// Its own end has passed.
+    /// Its `expires` time has passed.
     #[error("expires={expires} has passed: this server's clock shows {now}")]
     Expired {
-        /// Its end, in seconds since 1970.
+        /// Its `expires` time, in seconds since 1970.
         expires: i64,
-        /// What the server's clock shows, in seconds since 1970.
+        /// The server's time, in seconds since 1970.
         now: i64,
     },
     /// The body is not the one that was signed.
@@ -98,11 +98,11 @@ pub enum Defect {
 }
 
 impl Claim {
-    /// Reads the two headers: the first [`MAX_SIGNATURES`] signatures of those that can be read, since a proxy may have added its own.
+    /// Parses both headers: the first [`MAX_SIGNATURES`] valid signatures, since a proxy may have added its own.
     ///
     /// # Errors
     ///
-    /// [`Defect::Malformed`] with a sentence that says what is missing, if none can be read.
+    /// [`Defect::Malformed`] with what is missing, if none can be parsed.
     pub fn parse_all(signature_input: &str, signature: &str) -> Result<Vec<Self>, Defect> {
         let inputs = dictionary("Signature-Input", signature_input)?;
         let signatures = dictionary("Signature", signature)?;
@@ -150,7 +150,7 @@ impl Claim {
         })
     }
 
-    /// Whether it was made within the window around `now_secs`, in seconds since 1970.
+    /// Checks that it was made within the window around `now_secs`, in seconds since 1970.
     ///
     /// # Errors
     ///
@@ -166,7 +166,7 @@ impl Claim {
         }
     }
 
-    /// Whether it covers all of the request that means something.
+    /// Checks that it covers every significant component of the request.
     ///
     /// # Errors
     ///
@@ -185,11 +185,11 @@ impl Claim {
         Err(Defect::Incomplete { covered, missing: missing.join(" ") })
     }
 
-    /// The signature base (RFC 9421, section 2.5): the text that the signature is the HMAC of.
+    /// The signature base (RFC 9421, section 2.5): the text over which the HMAC is computed.
     ///
     /// # Errors
     ///
-    /// [`Defect::Malformed`] if a component is twice there, is unknown, or is not in the request.
+    /// [`Defect::Malformed`] if a component is repeated, unknown, or missing in the request.
     pub fn base(&self, message: &Message<'_>) -> Result<String, Defect> {
         let mut base = String::new();
         let mut seen: Vec<&str> = vec![];
@@ -223,11 +223,11 @@ impl Claim {
     }
 }
 
-/// Whether `Content-Digest` is that of `body`.
+/// Checks `Content-Digest` against `body`.
 ///
 /// # Errors
 ///
-/// [`Defect::Digest`], which says what the digest of the body is.
+/// [`Defect::Digest`] with the digest that was expected.
 pub fn check_digest(header: Option<&str>, body: &[u8]) -> Result<(), Defect> {
     let digest = Sha256::digest(body);
     let expected = content_digest(body);

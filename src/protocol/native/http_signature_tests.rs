@@ -1,4 +1,4 @@
-//! RFC 9421's own example of HMAC-SHA256 (appendix B.2.5), and what a signature must not get away with.
+//! RFC 9421's example of HMAC-SHA256 (appendix B.2.5), and signatures that must be refused.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -27,7 +27,7 @@ fn message() -> Message<'static> {
     Message { method: "POST", path: "/foo", query: Some("param=Value&Pet=dog"), scheme: "https", field: &field }
 }
 
-/// The one signature there is.
+/// The only signature.
 fn parse(input: &str, signature: &str) -> Result<Claim, Defect> {
     Claim::parse_all(input, signature).map(|mut claims| claims.remove(0))
 }
@@ -40,7 +40,7 @@ fn defect(input: &str, signature: &str) -> String {
     parse(input, signature).expect_err(input).to_string()
 }
 
-/// The example has no nonce, which this gateway insists on: so the base is compared, and the HMAC of the example's own base.
+/// The example has no nonce, which this gateway requires: so the base is compared, and the HMAC of the example's own base.
 #[test]
 fn the_example_of_the_standard_verifies() {
     let base = claim(INPUT).base(&message()).expect("complete").replace(";nonce=\"n\"", "");

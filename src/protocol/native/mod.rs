@@ -1,4 +1,4 @@
-//! The native protocol: signed requests in, problems and events out, and actions in the answers to events.
+//! The native protocol: signed requests, problems, events, and actions in the responses to events.
 
 pub mod actions;
 pub mod event;

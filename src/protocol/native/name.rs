@@ -1,4 +1,4 @@
-//! Names that a business server gives: of its users and of groups.
+//! Names of users and groups, given by a business server.
 
 use std::borrow::Borrow;
 use std::fmt;
@@ -16,24 +16,24 @@ pub const MAX_CHARS: usize = 128;
 #[derive(Clone, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Name(Arc<str>);
 
-/// The text is no name.
+/// The text is not a valid name.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("a name has 1 to {MAX_CHARS} characters, none of them a control character, and is not \".\" or \"..\"")]
 pub struct InvalidName;
 
 impl Name {
-    /// The name written as `text`.
+    /// Parses `text` as a name.
     ///
     /// # Errors
     ///
-    /// If it is empty, too long, cannot stand in a URL's path, or has a control character in it.
+    /// If it is empty, too long, unusable in a URL path, or contains a control character.
     pub fn new(text: &str) -> Result<Self, InvalidName> {
         let chars = text.chars().take(MAX_CHARS + 1).count();
         let is_name = (1..=MAX_CHARS).contains(&chars) && !text.chars().any(char::is_control);
         if is_name && text != "." && text != ".." { Ok(Self(text.into())) } else { Err(InvalidName) }
     }
 
-    /// The name as it is written.
+    /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }

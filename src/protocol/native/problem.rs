@@ -1,14 +1,14 @@
-//! Refusals as RFC 9457 problems: each has a code that never changes its meaning, and a sentence that says what to change.
+//! Errors as RFC 9457 problems: each has a stable code and a sentence that says what to change.
 
 use serde::Serialize;
 
 /// Longest detail of a problem, in characters.
 const MAX_DETAIL_CHARS: usize = 2_000;
 
-/// Every way to be refused.
+/// Every error code.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Code {
-    /// Neither a signature nor a bearer key.
+    /// Neither a signature nor a bearer key was sent.
     CredentialsMissing,
     /// A bearer key that is wrong, or of an unknown tenant.
     CredentialsWrong,
@@ -18,17 +18,17 @@ pub enum Code {
     SignatureMalformed,
     /// A signature that leaves out what it must cover.
     SignatureIncomplete,
-    /// A signature outside of the window.
+    /// A signature outside its time window.
     SignatureStale,
-    /// A signature that is not that of the request, or of an unknown tenant.
+    /// A signature that does not match the request, or of an unknown tenant.
     SignatureWrong,
-    /// A `Content-Digest` that is not that of the body.
+    /// A `Content-Digest` that does not match the body.
     DigestMismatch,
-    /// A nonce that has been used.
+    /// A nonce that was used before.
     NonceReplayed,
-    /// Nothing at this path.
+    /// An unknown path.
     NotFound,
-    /// The path is there, the method is not.
+    /// The path exists, but not for this method.
     MethodNotAllowed,
     /// The tunnel is not open: requested only, closed, or never issued to this tenant.
     TunnelNotOpen,
@@ -36,43 +36,43 @@ pub enum Code {
     GroupUnknown,
     /// No open tunnel is the user's.
     UserUnknown,
-    /// The body is not the JSON that the call needs.
+    /// The body is not the JSON that the call requires.
     BodyInvalid,
-    /// Something in the path or behind the question mark is not valid.
+    /// A part of the path or query is not valid.
     ParameterInvalid,
-    /// There is no URL that events could go to.
+    /// There is no URL to send events to.
     WebhookUrlMissing,
-    /// The URL that events should go to is not one, is not the tenant's, or must not be reached.
+    /// The webhook URL is invalid, not allowed for the tenant, or unreachable by rule.
     WebhookUrlRefused,
-    /// The body, or something in it, is over its limit.
+    /// The body or a part of it exceeds its limit.
     TooLarge,
     /// Too many tunnel ids in one call.
     TooManyTargets,
-    /// The tunnel is in as many groups as it may be.
+    /// The tunnel is in the maximum number of groups.
     TooManyGroups,
-    /// The tenant has as many tunnels as it may have.
+    /// The tenant has its maximum number of tunnels.
     TooManyTunnels,
-    /// Too many close events wait for the tenant's business server.
+    /// Too many close events are waiting for the tenant's business server.
     TooManyPending,
-    /// More calls than the limit allows.
+    /// Calls exceed the rate limit.
     TooFast,
-    /// The `Idempotency-Key` cannot be one.
+    /// The `Idempotency-Key` is not valid.
     IdempotencyKeyInvalid,
-    /// The `Idempotency-Key` came with another body before.
+    /// The `Idempotency-Key` was used with another body.
     IdempotencyKeyReused,
     /// The first call with this `Idempotency-Key` is still running.
     IdempotencyKeyRunning,
-    /// The body broke off or took too long.
+    /// The body ended early or took too long.
     BodyBroken,
-    /// The body is compressed, or otherwise encoded.
+    /// The body has a content encoding such as gzip.
     BodyEncoded,
-    /// The node has too much to do.
+    /// The node is overloaded.
     Busy,
-    /// This node takes no new tunnels.
+    /// This node accepts no new tunnels.
     Draining,
-    /// What the nodes share cannot be asked.
+    /// The shared engine is not reachable.
     EngineAway,
-    /// A node that may have something to do with it does not answer.
+    /// Another node involved does not respond.
     NodeAway,
     /// A fault of the gateway itself.
     Internal,
@@ -168,25 +168,25 @@ impl Code {
     }
 }
 
-/// One refusal.
+/// One error response.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("{detail}")]
 pub struct Problem {
-    /// Which one.
+    /// Its code.
     pub code: Code,
-    /// What was expected, and what came; never a key.
+    /// What was expected and what was received; never a key.
     pub detail: String,
-    /// When to try again, in seconds, if that is known.
+    /// When to retry, in seconds, if known.
     pub retry_after_secs: Option<u64>,
 }
 
 impl Problem {
-    /// A refusal with this explanation.
+    /// An error with this explanation.
     pub fn new(code: Code, detail: impl Into<String>) -> Self {
         Self { code, detail: detail.into(), retry_after_secs: None }
     }
 
-    /// The same, to be tried again after this many seconds.
+    /// The same, to be retried after this many seconds.
     pub fn after_secs(self, secs: u64) -> Self {
         Self { retry_after_secs: Some(secs), ..self }
     }
@@ -209,7 +209,7 @@ impl Problem {
     }
 }
 
-/// What a request made of a detail must not confuse a terminal; line breaks are wanted, in a signature base.
+/// Replaces control characters, which a request may have put into the detail. Line breaks stay, as in a signature base.
 fn visible(char: char) -> char {
     if char.is_control() && char != '\n' { char::REPLACEMENT_CHARACTER } else { char }
 }

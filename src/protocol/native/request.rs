@@ -1,4 +1,4 @@
-//! The bodies of native calls: strict, and a refusal says what was expected and what came.
+//! Request bodies of the native calls: strictly parsed; an error names what was expected and what was received.
 
 use std::fmt;
 
@@ -25,11 +25,11 @@ use crate::protocol::wafer::MAX_TARGETS;
 use crate::protocol::wafer::Target;
 use crate::protocol::wafer::too_many;
 
-/// Longest metadata of a tunnel, in bytes of JSON.
+/// Largest metadata of a tunnel, in bytes of JSON.
 pub const MAX_METADATA_BYTES: usize = 1_024;
 /// Most groups that a tunnel can be opened in.
 pub const MAX_OPEN_GROUPS: usize = 16;
-/// Longest user, groups and metadata of a tunnel together, in bytes: they travel in its connect URL.
+/// Largest user, groups and metadata of a tunnel together, in bytes: its connect URL contains them.
 pub const MAX_ABOUT_BYTES: usize = 3_072;
 /// Longest reason of a close, in bytes (RFC 6455, section 5.5).
 pub const MAX_REASON_BYTES: usize = 123;
@@ -38,13 +38,13 @@ pub const MAX_REASON_BYTES: usize = 123;
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct OpenRequest {
-    /// Where its events go, if not where the tenant's go.
+    /// Where its events are sent, if not to the tenant's URL.
     pub webhook_url: Option<String>,
-    /// Whose it is.
+    /// Its user.
     pub user: Option<Name>,
-    /// Which groups it joins when it opens.
+    /// Groups that it joins when it opens.
     pub groups: Vec<Name>,
-    /// Whatever the business server wants to find again: a JSON object.
+    /// A JSON object that its events return to the business server.
     pub metadata: Option<Metadata>,
 }
 
@@ -53,7 +53,7 @@ pub struct OpenRequest {
 #[serde(transparent)]
 pub struct Metadata(pub Box<RawValue>);
 
-/// Whom a push or a close is for.
+/// Targets of a push or close.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
 #[serde(try_from = "Object<RawTo>")]
 pub enum To {
@@ -65,7 +65,7 @@ pub enum To {
     User(Name),
 }
 
-/// Tunnels that are meant together.
+/// Targets addressed as a set.
 #[derive(Clone, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
 pub enum Audience {
     /// All tunnels in the group.
@@ -74,7 +74,7 @@ pub enum Audience {
     User(Name),
 }
 
-/// What a push sends.
+/// Content of a push.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Payload {
     /// A text frame.
@@ -86,22 +86,22 @@ pub enum Payload {
 /// `POST /v1/push`, and the `push` of an answer to an event.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct PushRequest {
-    /// Whom it is for; none: the tunnel whose event is answered.
+    /// The targets; none: the tunnel of the event.
     pub to: Option<To>,
-    /// Tunnels that do not get it.
+    /// Tunnels that are left out.
     pub except: Vec<Target>,
-    /// What they get.
+    /// The content.
     pub payload: Payload,
 }
 
 /// `POST /v1/close`.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct CloseRequest {
-    /// Whom it is for.
+    /// The targets.
     pub to: To,
-    /// Tunnels that stay open.
+    /// Tunnels that are left out.
     pub except: Vec<Target>,
-    /// What the close frame says.
+    /// Text of the close frame.
     pub reason: Option<Reason>,
 }
 
@@ -110,7 +110,7 @@ pub struct CloseRequest {
 pub struct Reason(pub String);
 
 impl OpenRequest {
-    /// Reads and checks the body; an empty one asks for a tunnel without anything.
+    /// Parses and checks the body; an empty one requests a tunnel without options.
     ///
     /// # Errors
     ///
@@ -140,7 +140,7 @@ impl OpenRequest {
 }
 
 impl PushRequest {
-    /// Reads and checks the body of `POST /v1/push`.
+    /// Parses and checks the body of `POST /v1/push`.
     ///
     /// # Errors
     ///
@@ -155,7 +155,7 @@ impl PushRequest {
 }
 
 impl CloseRequest {
-    /// Reads and checks the body of `POST /v1/close`.
+    /// Parses and checks the body of `POST /v1/close`.
     ///
     /// # Errors
     ///
@@ -167,7 +167,7 @@ impl CloseRequest {
 }
 
 impl Payload {
-    /// Its length as it goes out, in bytes.
+    /// Its length on the wire, in bytes.
     pub fn len(&self) -> usize {
         match self {
             Self::Text(text) => text.len(),
@@ -175,13 +175,13 @@ impl Payload {
         }
     }
 
-    /// Whether nothing goes out but an empty frame.
+    /// Whether it is an empty frame.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 }
 
-/// A field that is there, whatever its value: `null` too.
+/// A field that is present with any value, including `null`.
 fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Box<RawValue>>, D::Error> {
     Box::<RawValue>::deserialize(deserializer).map(Some)
 }
@@ -311,7 +311,7 @@ impl<'de> Deserialize<'de> for Metadata {
     }
 }
 
-/// What goes out for a content: a JSON string's text, anything else as it was sent.
+/// The text of a content: that of a JSON string, anything else as sent.
 fn text_of(content: &RawValue) -> Result<String, String> {
     let json = content.get();
     if !json.starts_with('"') {
@@ -327,7 +327,7 @@ fn parse<T: DeserializeOwned>(body: &[u8], shape: &str) -> Result<T, Problem> {
     }
 }
 
-/// What is wrong with a JSON document: names are told, values are not.
+/// Describes a JSON error: with names, but without values.
 pub(super) fn defect(error: &serde_json::Error) -> String {
     let message = error.to_string();
     let names_a_field = ["unknown field", "missing field", "duplicate field", "unknown variant"];

@@ -1,4 +1,4 @@
-//! W3C Trace Context: which trace a tunnel's events belong to.
+//! W3C Trace Context: the trace of a tunnel's events.
 
 use serde::Deserialize;
 use serde::Serialize;
@@ -14,12 +14,12 @@ pub struct Trace {
 }
 
 impl Trace {
-    /// The trace of a tunnel that came without one: the tunnel's own bits name it, so that its events are found together.
+    /// The trace of a tunnel requested without one: its id is made from the tunnel id, so that its events share a trace.
     pub fn of_tunnel(tunnel: TunnelId) -> Self {
         Self { id: tunnel.to_bytes(), flags: 1 }
     }
 
-    /// The trace that a `traceparent` header continues; none if it is not valid, as the standard asks for.
+    /// The trace continued by a `traceparent` header; `None` if it is not valid, as the standard requires.
     pub fn parse(traceparent: &str) -> Option<Self> {
         let mut parts = traceparent.trim().split('-');
         let (version, id, parent, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);

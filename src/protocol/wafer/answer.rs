@@ -1,4 +1,4 @@
-//! Answers to the Wafer calls. HTTP status is always 200: the SDKs lose code and message of anything else.
+//! Responses to the Wafer calls. HTTP status is always 200: with any other the SDKs lose code and message.
 
 use serde::Serialize;
 
@@ -7,34 +7,34 @@ use crate::protocol::text::printable;
 /// Longest error message, in bytes.
 const MAX_MESSAGE_BYTES: usize = 400;
 
-/// Why a Wafer call was refused, with the code that the SDKs print.
+/// Why a Wafer call was refused, with the code that the SDKs show.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum Refusal {
     /// The body is not an envelope.
     #[error("{0}")]
     Malformed(String),
-    /// `data` is not what the call needs.
+    /// `data` is not valid for the call.
     #[error("{0}")]
     BadData(String),
-    /// Tenant unknown, signature wrong or `tcKey` wrong: deliberately one answer for all.
+    /// Tenant unknown, signature wrong or `tcKey` wrong: deliberately the same response.
     #[error("tcId, key or signature is wrong: check ServerHost (tcId is its md5) and the tunnel signature key")]
     Unauthorized,
-    /// The receive URL is not one that this tenant may use.
+    /// The receive URL is not allowed for this tenant.
     #[error("receiveUrl is refused: {0}")]
     ReceiveUrl(String),
-    /// Too much of something.
+    /// A limit was exceeded.
     #[error("{0}")]
     OverLimit(String),
-    /// This node takes no new tunnels now.
+    /// This node accepts no new tunnels.
     #[error("{0}")]
     Unavailable(String),
-    /// Another node, or the engine, could not be asked in time.
+    /// Another node, or the engine, did not respond in time.
     #[error("{0}")]
     Unreachable(String),
 }
 
 impl Refusal {
-    /// The number in the answer's `code`.
+    /// The number in the response's `code`.
     pub fn code(&self) -> u32 {
         match self {
             Self::Malformed(_) => 40001,
@@ -58,7 +58,7 @@ struct Answer<'a, D> {
     signature: Option<&'a str>,
 }
 
-/// What `/get/wsurl` gives: `sign` makes the signature of the `data` string.
+/// Response of `/get/wsurl`: `sign` signs the `data` string.
 pub fn issue_answer(tunnel_id: &str, connect_url: &str, sign: impl FnOnce(&str) -> String) -> String {
     #[derive(Serialize)]
     #[serde(rename_all = "camelCase")]
@@ -71,7 +71,7 @@ pub fn issue_answer(tunnel_id: &str, connect_url: &str, sign: impl FnOnce(&str) 
     json(&Answer { code: 0, message: "OK", data: Some(&data), signature: Some(&signature) })
 }
 
-/// What `/ws/push` gives: `data` is an object, or a string for those who sent `dataEncode` (the Java and C# SDKs).
+/// Response of `/ws/push`: `data` is an object, or a string for SDKs that sent `dataEncode` (Java and C#).
 pub fn push_answer<T: Serialize>(invalid_tunnel_ids: &[T], as_text: bool) -> String {
     #[derive(Serialize)]
     #[serde(rename_all = "camelCase")]
@@ -86,7 +86,7 @@ pub fn push_answer<T: Serialize>(invalid_tunnel_ids: &[T], as_text: bool) -> Str
     }
 }
 
-/// The answer to a refused call: ASCII, since the Java SDK reads it in the platform's charset, and without `data`.
+/// Response to a refused call: without `data`, and in ASCII, because the Java SDK decodes it in the platform's charset.
 pub fn error_answer(refusal: &Refusal) -> String {
     let message = refusal.to_string();
     let message = printable(&message, MAX_MESSAGE_BYTES);

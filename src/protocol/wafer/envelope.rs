@@ -1,4 +1,4 @@
-//! The signed envelope around every Wafer call, and what `/get/wsurl` finds in it.
+//! The signed envelope of every Wafer call, and the `data` of `/get/wsurl`.
 
 use serde::Deserialize;
 use serde::Deserializer;
@@ -10,20 +10,20 @@ use crate::protocol::text::Text;
 use crate::protocol::text::json_defect;
 use crate::protocol::text::without_bom;
 
-/// Longest `dataEncode` that can mean `json`: each of its characters escaped.
+/// Longest spelling of `"json"`: with each character escaped.
 const MAX_DATA_ENCODE_BYTES: usize = 2 + 4 * 6;
 
-/// The envelope of a call. Its fields are credentials and payload: it has no `Debug`, and nothing of it is logged.
+/// The envelope of a call. Its fields are credentials and payload: it has no `Debug` and is never logged.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Envelope {
-    /// The decoded string that the signature covers.
+    /// The decoded string that was signed.
     pub data: Text,
     /// The tenant.
     pub tc_id: Text,
     /// `sha1(data + key)`.
     pub signature: Text,
-    /// The key itself, in clear: every SDK sends it with `/get/wsurl`, node2 with `/ws/push` too. It is only compared.
+    /// The key in clear: every SDK sends it with `/get/wsurl`, node2 with `/ws/push` too. It is only compared.
     #[serde(default)]
     pub tc_key: Option<Text>,
     #[serde(default)]
@@ -46,11 +46,11 @@ impl<'de> Deserialize<'de> for DataEncode {
 }
 
 impl Envelope {
-    /// Reads an envelope from a request's body.
+    /// Parses an envelope from a request body.
     ///
     /// # Errors
     ///
-    /// [`Refusal::Malformed`] with a sentence that says what is missing or of the wrong kind.
+    /// [`Refusal::Malformed`] with what is missing or of the wrong type.
     pub fn parse(body: &[u8]) -> Result<Self, Refusal> {
         serde_json::from_slice(without_bom(body)).map(|Object(envelope)| envelope).map_err(|error| {
             let why = json_defect(&error);
@@ -60,7 +60,7 @@ impl Envelope {
         })
     }
 
-    /// Whether the answer's `data` must be a string: the Java and C# SDKs send `"dataEncode":"json"`.
+    /// Whether the response's `data` must be a string: the Java and C# SDKs send `"dataEncode":"json"`.
     pub fn wants_text(&self) -> bool {
         self.data_encode.is_json
     }
@@ -70,18 +70,18 @@ impl Envelope {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct WsurlRequest {
-    /// Where the tunnel's events are to go.
+    /// Where the tunnel's events are sent.
     pub receive_url: Text,
     #[serde(default)]
     protocol_type: Option<Text>,
 }
 
 impl WsurlRequest {
-    /// Reads the request from an envelope's `data`, whose signature has been verified.
+    /// Parses the request from the `data` of a verified envelope.
     ///
     /// # Errors
     ///
-    /// [`Refusal::BadData`] with a sentence that says what is missing or of the wrong kind.
+    /// [`Refusal::BadData`] with what is missing or of the wrong type.
     pub fn parse(data: &str) -> Result<Self, Refusal> {
         let Object(request): Object<Self> = serde_json::from_str(data).map_err(|error| {
             let why = json_defect(&error);
@@ -90,11 +90,11 @@ impl WsurlRequest {
         request.scheme().map(|_| request)
     }
 
-    /// The scheme of the connect URL: `wss` unless `ws` was asked for.
+    /// The scheme of the connect URL: `wss`, or `ws` on request.
     ///
     /// # Errors
     ///
-    /// [`Refusal::BadData`] if something else was asked for.
+    /// [`Refusal::BadData`] for any other scheme.
     pub fn scheme(&self) -> Result<&'static str, Refusal> {
         match self.protocol_type.as_ref().map(|text| text.0.as_str()) {
             None | Some("wss") => Ok("wss"),

@@ -1,4 +1,4 @@
-//! The Wafer protocol over HTTP: the two calls of a business server, and the webhooks it gets.
+//! The Wafer protocol over HTTP: the two calls of a business server, and its webhooks.
 
 mod answer;
 mod envelope;

@@ -1,4 +1,4 @@
-//! What `/ws/push` finds in its envelope: packets, each for many tunnels.
+//! The `data` of `/ws/push`: packets, each for many tunnels.
 
 use std::fmt;
 
@@ -19,26 +19,26 @@ use crate::protocol::text::Object;
 use crate::protocol::text::Text;
 use crate::protocol::text::json_defect;
 
-/// Most ids of one request. The longest body holds fewer real ones, so this refuses lists of short foreign ones, which take much more
-/// memory than they have bytes.
+/// Most ids in one request. The largest body holds fewer real ids, so this only rejects lists of short foreign ids, which take
+/// much more memory than their text.
 pub const MAX_TARGETS: usize = 131_072;
 
 /// One id of a push, as its sender wrote it.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub enum Target {
-    /// It could be one of ours.
+    /// A valid tunnel id.
     Tunnel(TunnelId),
-    /// It cannot: kept to be reported as invalid, verbatim.
+    /// Not a tunnel id of this gateway: kept verbatim to be reported as invalid.
     Foreign(String),
 }
 
 impl Target {
-    /// The id that is written as `text`.
+    /// The id `text`.
     pub fn new(text: &str) -> Self {
         text.parse().map_or_else(|_| Self::Foreign(text.to_owned()), Self::Tunnel)
     }
 
-    /// The tunnel that it could be.
+    /// The tunnel id, if valid.
     pub fn tunnel(&self) -> Option<TunnelId> {
         match self {
             Self::Tunnel(id) => Some(*id),
@@ -57,7 +57,7 @@ impl Serialize for Target {
 }
 
 impl<'de> Deserialize<'de> for Target {
-    /// Ids are looked at as they are written, since half a surrogate pair in one of them must not refuse the others.
+    /// Ids are read as raw JSON, because half a surrogate pair in one of them must not reject the others.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let written = <&RawValue>::deserialize(deserializer)?.get();
         let ours = written.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).and_then(|id| id.parse().ok());
@@ -72,7 +72,7 @@ impl<'de> Deserialize<'de> for Target {
     }
 }
 
-/// What a JSON value is that begins with `first`, for an error that does not show it.
+/// The type of a JSON value that begins with `first`, for an error that does not show it.
 fn kind(first: u8) -> Unexpected<'static> {
     match first {
         b'[' => Unexpected::Seq,
@@ -82,7 +82,7 @@ fn kind(first: u8) -> Unexpected<'static> {
     }
 }
 
-/// What a packet asks for.
+/// The action of a packet.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum PushAction {
     /// Send this content, byte for byte.
@@ -94,14 +94,14 @@ pub enum PushAction {
 /// One packet of a push.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct PushPacket {
-    /// The tunnels it is for, in the order given.
+    /// Its tunnels, in the given order.
     pub targets: Vec<Target>,
-    /// What to do with them.
+    /// Its action.
     pub action: PushAction,
 }
 
 impl PushPacket {
-    /// Reads the packets from an envelope's `data`, whose signature has been verified.
+    /// Parses the packets from the `data` of a verified envelope.
     ///
     /// # Errors
     ///
