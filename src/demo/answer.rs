@@ -1,4 +1,4 @@
-//! Answers of the demo server: the page, and JSON.
+//! Responses of the demo server: the page, and JSON.
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -18,11 +18,11 @@ use serde_json::json;
 /// The whole page: markup, style and script.
 const PAGE: &str = include_str!("chat.html");
 
-/// The page loads nothing and talks only to this server and to the tunnel, which may have another host.
+/// The page loads no other resources and connects only to this server and to the tunnel, which may have another host.
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:; \
                       connect-src 'self' ws: wss:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// What there is, for those who ask for something else.
+/// The available paths, for a 404.
 const PATHS: [&str; 3] = ["GET /", "GET /chat/tunnel?name=NAME&scheme=ws|wss", "POST /chat/tunnel"];
 
 /// The chat page.
@@ -43,7 +43,7 @@ pub(super) fn error(status: StatusCode, error: &str) -> Response<Full<Bytes>> {
     json(status, &json!({ "code": -1, "error": error }))
 }
 
-/// There is nothing at this path.
+/// Unknown path.
 pub(super) fn not_found() -> Response<Full<Bytes>> {
     let error = "there is nothing here; see `paths` for what there is";
     json(StatusCode::NOT_FOUND, &json!({ "code": -1, "error": error, "paths": PATHS }))

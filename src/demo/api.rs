@@ -1,4 +1,4 @@
-//! The two Wafer calls a business server makes: ask for a tunnel, push to tunnels.
+//! The two Wafer calls of a business server: request a tunnel, push to tunnels.
 
 use std::time::Duration;
 
@@ -24,13 +24,13 @@ use super::name::Name;
 use super::room::Packet;
 use crate::protocol::signature;
 
-/// Longest wait for the gateway.
+/// Time limit for a call to the gateway.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Largest answer that is read, in bytes.
+/// Largest response accepted, in bytes.
 const MAX_ANSWER_BYTES: usize = 1024 * 1024;
 
-/// The gateway, as seen by one of its tenants.
+/// A client for the gateway, as one of its tenants.
 pub(super) struct Api {
     client: Client<HttpConnector, Full<Bytes>>,
     gateway: String,
@@ -39,38 +39,38 @@ pub(super) struct Api {
     receive_url: String,
 }
 
-/// A tunnel that waits for its client.
+/// A requested tunnel.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Issued {
-    /// What pushes and webhooks call it.
+    /// Its id in pushes and webhooks.
     pub(super) tunnel_id: String,
     /// Where the client opens its WebSocket.
     pub(super) connect_url: String,
 }
 
-/// Why a call came to nothing.
+/// Why a call failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ApiError {
-    /// The request could not even be written down.
+    /// The request could not be built.
     #[error("cannot build the request")]
     Request(#[from] hyper::http::Error),
-    /// Nobody answered.
+    /// No connection.
     #[error("cannot reach the gateway")]
     Unreachable(#[from] hyper_util::client::legacy::Error),
-    /// Nobody answered in time.
+    /// No response in time.
     #[error("the gateway did not answer in time")]
     TimedOut(#[from] tokio::time::error::Elapsed),
-    /// The answer broke off or was too large.
+    /// The response broke off or was too large.
     #[error("cannot read the gateway's answer")]
     Unreadable(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// The answer is not what the protocol says.
+    /// The response does not follow the protocol.
     #[error("cannot understand the gateway's answer")]
     Malformed(#[from] serde_json::Error),
-    /// Somebody else answered.
+    /// The response was not made by the gateway.
     #[error("the gateway's answer is not signed with our key")]
     Forged,
-    /// The gateway said no.
+    /// The gateway refused the call.
     #[error("the gateway refused with code {code}: {message}")]
     Refused {
         /// Its code.
@@ -80,7 +80,7 @@ pub(super) enum ApiError {
     },
 }
 
-/// What the gateway answers to either call.
+/// The gateway's response to either call.
 #[derive(Deserialize)]
 struct Answer {
     code: i64,
@@ -92,7 +92,7 @@ struct Answer {
     signature: String,
 }
 
-/// What a push leaves to report.
+/// The result of a push.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Pushed {
@@ -100,7 +100,7 @@ struct Pushed {
 }
 
 impl Api {
-    /// Prepares calls; none is made yet.
+    /// Prepares calls without making any.
     pub(super) fn new(settings: &Settings) -> Self {
         Self {
             client: Client::builder(TokioExecutor::new()).build_http(),
@@ -111,8 +111,8 @@ impl Api {
         }
     }
 
-    /// Asks for a tunnel, the events of which come with `name`. `host` is what the browser calls this server: a connect URL without a
-    /// configured public address is made from it, so that a phone is sent to the address it knows.
+    /// Requests a tunnel whose events carry `name`. `host` is this server's name in the browser: without a configured public
+    /// address the connect URL is made from it, so that the client uses an address that works for it.
     pub(super) async fn issue(
         &self,
         scheme: &str,
@@ -130,7 +130,7 @@ impl Api {
         Ok(serde_json::from_str(data)?)
     }
 
-    /// Pushes one packet; gives the tunnels that are gone.
+    /// Pushes one packet and returns the tunnels that are gone.
     pub(super) async fn push(&self, packet: &Packet) -> Result<Vec<String>, ApiError> {
         let packet = match packet {
             Packet::Message { to, content } => json!({ "type": "message", "tunnelIds": &to[..], "content": content }),

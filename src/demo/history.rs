@@ -1,4 +1,4 @@
-//! The last lines said in the room, for those who come later.
+//! The last chat lines, for people who join later.
 
 use std::collections::VecDeque;
 
@@ -9,23 +9,23 @@ use super::name::Name;
 /// Most lines kept.
 const MAX_LINES: usize = 50;
 
-/// Most text kept, in bytes: a welcome stays small however long the lines are.
+/// Most text kept, in bytes: bounds the welcome message.
 const MAX_BYTES: usize = 64 * 1024;
 
-/// Something somebody said, as it is sent to everybody.
+/// One chat line, as it is sent to everyone.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Line {
-    /// Whose line it is.
+    /// Id of the speaker.
     pub(super) id: u64,
-    /// How the speaker looked then.
+    /// Name and colour of the speaker at that time.
     pub(super) who: Face,
-    /// What was said.
+    /// Its text.
     pub(super) word: String,
     /// When, in milliseconds since 1970. Strictly increasing, so it also names the line.
     pub(super) time_ms: u64,
 }
 
-/// What others see of a person.
+/// The visible properties of a person.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Face {
     /// The name.

@@ -1,6 +1,6 @@
-//! The chat room 三木聊天室: a business server like any other, to show what a tunnel is good for.
+//! The chat room 三木聊天室: an ordinary business server that shows the use of a tunnel.
 //!
-//! It knows the gateway only by its public API over HTTP, as its users do.
+//! It uses only the public HTTP API of the gateway.
 
 mod answer;
 mod api;
@@ -42,10 +42,10 @@ use self::webhook::Event;
 /// Largest webhook, in bytes.
 const MAX_BODY_BYTES: usize = 256 * 1024;
 
-/// Longest wait for the rest of a webhook.
+/// Time limit for the body of a webhook.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What the demo has to know about itself and its gateway.
+/// Settings of the demo and its gateway.
 #[derive(Clone)]
 pub struct Settings {
     /// Scheme and host of the gateway, such as `http://127.0.0.1:8080`.
@@ -56,7 +56,7 @@ pub struct Settings {
     pub tenant: String,
     /// The tenant's key.
     pub key: String,
-    /// Tells the time since 1970, for the lines of the chat.
+    /// Returns the time since 1970, for chat lines.
     pub clock: fn() -> Duration,
 }
 
@@ -65,7 +65,7 @@ pub struct Demo {
     api: Api,
     key: String,
     clock: fn() -> Duration,
-    /// Held while its packets are pushed: everybody sees everything in one order.
+    /// Held while its packets are pushed, so that everyone receives them in the same order.
     room: Mutex<Room>,
 }
 
@@ -75,7 +75,7 @@ impl Demo {
         Self { api: Api::new(&settings), key: settings.key, clock: settings.clock, room: Mutex::default() }
     }
 
-    /// Answers one request: the page, its request for a tunnel, or a webhook.
+    /// Answers one request: the page, its tunnel request, or a webhook.
     pub async fn handle<B>(&self, request: Request<B>) -> Response<Full<Bytes>>
     where
         B: Body,
@@ -128,7 +128,7 @@ impl Demo {
         };
         match webhook::open(&body, &self.key) {
             Ok(event) => {
-                // The gateway is given the name with the receive URL: until the tunnel connects, nothing of it is kept here.
+                // The receive URL carries the name to the gateway and back, so nothing is stored here until the tunnel connects.
                 self.apply(event, Name::parse(&query(uri, "name").unwrap_or_default()).ok()).await;
                 answer::json(StatusCode::OK, &json!({ "code": 0, "message": "ok" }))
             }
@@ -150,7 +150,7 @@ impl Demo {
         self.push(&mut room, packets).await;
     }
 
-    /// Pushes one packet after the other; who turns out to be gone leaves the room, which is pushed in turn.
+    /// Pushes the packets in order; tunnels that turn out to be gone leave the room, which causes further packets.
     async fn push(&self, room: &mut Room, packets: Vec<Packet>) {
         let mut packets = VecDeque::from(packets);
         while let Some(packet) = packets.pop_front() {
@@ -173,7 +173,7 @@ fn query(uri: &Uri, key: &str) -> Option<String> {
     pairs.find(|(name, _)| name == key).map(|(_, value)| value.into_owned())
 }
 
-/// What the browser calls this server; HTTP/2 says it in the URI.
+/// This server's host as the browser sent it; HTTP/2 has it in the URI.
 fn host(uri: &Uri, headers: &HeaderMap) -> Option<HeaderValue> {
     let authority = || HeaderValue::from_str(uri.authority()?.as_str()).ok();
     headers.get(HOST).cloned().or_else(authority)

@@ -1,28 +1,28 @@
-//! Names of people in the room: tidied, bounded, never empty.
+//! Names of people in the room: normalised, bounded, never empty.
 
 use serde::Serialize;
 
 /// Longest name, in characters.
 const MAX_CHARS: usize = 24;
 
-/// A name that can be shown to others.
+/// A displayable name.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]
 #[serde(transparent)]
 pub(super) struct Name(String);
 
-/// Why a name is no good, and what to do about it.
+/// Why a name is refused, with advice.
 #[derive(Debug, Eq, PartialEq, thiserror::Error)]
 pub(super) enum NameError {
-    /// Nothing to show.
+    /// Nothing visible.
     #[error("请先填写名字 (please send a name: GET /chat/tunnel?name=NAME)")]
     Empty,
-    /// Does not fit beside a message.
+    /// Too long to display beside a message.
     #[error("名字最多 {MAX_CHARS} 个字，请换一个短一点的 (please choose a name of at most {MAX_CHARS} characters)")]
     TooLong,
 }
 
 impl Name {
-    /// Tidies what somebody typed into a name.
+    /// Normalises user input into a name.
     pub(super) fn parse(text: &str) -> Result<Self, NameError> {
         let shown: String = text.chars().filter(|&c| !c.is_control() && !is_unseen(c)).collect();
         let name = shown.trim();
@@ -40,12 +40,12 @@ impl Name {
         &self.0
     }
 
-    /// The same name with a number behind it.
+    /// The same name with a number appended.
     pub(super) fn numbered(&self, number: usize) -> Self {
         Self(format!("{} {number}", self.0))
     }
 
-    /// What two names have in common that readers take for the same.
+    /// A form that is equal for names that look the same to readers.
     pub(super) fn folded(&self) -> String {
         self.0.to_lowercase().split_whitespace().collect()
     }
@@ -58,12 +58,12 @@ impl Name {
     }
 }
 
-/// Characters that take no room, or turn the text around them: nobody needs them to be called something.
+/// Invisible characters and those that change the text direction: no name needs them.
 fn is_unseen(c: char) -> bool {
     matches!(c, '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
 }
 
-/// Parts of an emoji that show nothing by themselves.
+/// Parts of an emoji that are invisible by themselves.
 fn is_joiner(c: char) -> bool {
     matches!(c, '\u{200c}' | '\u{200d}' | '\u{fe0e}' | '\u{fe0f}')
 }

@@ -1,4 +1,4 @@
-//! The demo server over a stand-in for the gateway: what it asks, and what it answers.
+//! The demo server with a fake gateway: the calls it makes and the responses it gives.
 
 use std::convert::Infallible;
 
@@ -15,7 +15,7 @@ use crate::protocol::signature;
 
 const KEY: &str = "kéy-密钥";
 
-/// A call the stand-in received: its path, its Host, and the JSON in `data`.
+/// A call that the fake received: its path, its Host, and the JSON in `data`.
 type Call = (String, String, Value);
 
 /// A demo server whose gateway answers with `answer(path)`, and what that gateway received.

@@ -1,52 +1,52 @@
-//! What the gateway posts: signed events of the room's tunnels.
+//! Webhooks of the gateway: signed events of the room's tunnels.
 
 use serde::Deserialize;
 use serde_json::Value;
 
 use crate::protocol::signature;
 
-/// Something that happened to a tunnel.
+/// An event of a tunnel.
 #[derive(Debug, Deserialize, Eq, PartialEq)]
 #[serde(tag = "type", rename_all = "lowercase", rename_all_fields = "camelCase")]
 pub(super) enum Event {
     /// The tunnel is open.
     Connect {
-        /// Which one.
+        /// Its id.
         tunnel_id: String,
     },
     /// Its client sent something.
     Message {
-        /// Which one.
+        /// Its id.
         tunnel_id: String,
-        /// What, as it was sent.
+        /// The message as sent.
         content: String,
     },
     /// The tunnel is gone.
     Close {
-        /// Which one.
+        /// Its id.
         tunnel_id: String,
     },
 }
 
-/// Why a webhook is not believed; the codes are those of the Wafer SDKs.
+/// Why a webhook is refused; the codes are those of the Wafer SDKs.
 #[derive(Debug, Eq, PartialEq, thiserror::Error)]
 pub(super) enum Refusal {
-    /// The body cannot be read as a JSON object.
+    /// The body is not a JSON object.
     #[error("the request body is not a JSON object")]
     NotJson,
-    /// A field is absent or no string.
+    /// A field is missing or not a string.
     #[error("the strings data and signature are required")]
     Incomplete,
-    /// Somebody else signed this.
+    /// The signature does not match.
     #[error("the signature does not match")]
     Forged,
-    /// Signed, but no event.
+    /// Validly signed, but not an event.
     #[error("data is not an event of a tunnel")]
     BadData,
 }
 
 impl Refusal {
-    /// The number the answer carries.
+    /// The code in the response.
     pub(super) fn code(&self) -> i32 {
         match self {
             Self::NotJson => 9001,
@@ -57,7 +57,7 @@ impl Refusal {
     }
 }
 
-/// Opens the envelope in `body`: the event, if `key` signed it.
+/// Verifies the envelope in `body` with `key` and returns the event.
 pub(super) fn open(body: &[u8], key: &str) -> Result<Event, Refusal> {
     let Ok(Value::Object(envelope)) = serde_json::from_slice(body) else {
         return Err(Refusal::NotJson);

@@ -1,4 +1,4 @@
-//! Who is in the room and what they say. Pure: events go in, packets to push come out.
+//! Members and lines of the room. Pure: events in, packets to push out.
 
 use std::collections::HashSet;
 use std::collections::VecDeque;
@@ -12,13 +12,14 @@ use super::history::History;
 use super::history::Line;
 use super::name::Name;
 
-/// Most people in the room.
+/// Most members of the room.
 const MAX_MEMBERS: usize = 1_000;
 
 /// Longest line, in characters.
 const MAX_WORD_CHARS: usize = 2_000;
 
-/// Up to this many people, each coming and going repeats who is there; in a larger room that would be most of the traffic.
+/// Up to this many members, each arrival and departure is sent with the member list; in a larger room that would dominate the
+/// traffic.
 const MAX_LISTED: usize = 50;
 
 /// The chat room.
@@ -29,14 +30,14 @@ pub(super) struct Room {
     last_stamp: u64,
 }
 
-/// Somebody who is in the room.
+/// A member of the room.
 #[derive(Debug)]
 struct ClusterNode {
     tunnel: Arc<str>,
     person: Person,
 }
 
-/// A member as the others see it. The tunnel id stays between the two servers.
+/// A member as sent to the others. The tunnel id stays on the servers.
 #[derive(Clone, Debug, Serialize)]
 struct Person {
     /// When the member joined, see [`Room::stamp`].
@@ -45,33 +46,33 @@ struct Person {
     face: Face,
 }
 
-/// Something for the gateway to do.
+/// An action for the gateway.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum Packet {
     /// Send `content`, JSON text, to each of `to`.
     Message {
         /// The tunnels.
         to: Arc<[Arc<str>]>,
-        /// What they get.
+        /// The JSON text.
         content: String,
     },
     /// Close the tunnel for good.
     Close(Arc<str>),
 }
 
-/// The room has no space left.
+/// The room is full.
 #[derive(Debug, Eq, PartialEq, thiserror::Error)]
 #[error("聊天室满了，请稍后再来 (the room is full, please try again later)")]
 pub(super) struct Full;
 
-/// What a page may say.
+/// A message from a page.
 #[derive(Deserialize)]
 #[serde(tag = "type", content = "content", rename_all = "lowercase")]
 enum Heard {
     Speak { word: String },
 }
 
-/// What a page is told.
+/// A message to a page.
 #[derive(Serialize)]
 struct Speech<T> {
     #[serde(rename = "type")]
@@ -109,15 +110,15 @@ struct Notice {
 }
 
 impl Room {
-    /// Whether one more may come.
+    /// Checks that one more member fits.
     pub(super) fn has_place(&self) -> Result<(), Full> {
         if self.members.len() < MAX_MEMBERS { Ok(()) } else { Err(Full) }
     }
 
-    /// The tunnel connected: its owner enters as `name`, with a number behind it where others are called the same.
+    /// The tunnel connected: a member joins as `name`, with a number appended if that name is taken.
     pub(super) fn connect(&mut self, tunnel: &str, name: Option<Name>, time_ms: u64) -> Vec<Packet> {
         if let Some(member) = self.member(tunnel) {
-            // The gateway repeats an event whose outcome it did not learn; the others were told the first time.
+            // The gateway retries an event whose outcome it does not know; the others were notified the first time.
             return vec![self.welcome(member)];
         }
         let Some(name) = name else {
@@ -135,7 +136,7 @@ impl Room {
         vec![self.welcome(newcomer), self.people(Change::Enter(&newcomer.person), &self.everybody())]
     }
 
-    /// The owner of the tunnel sent `content`.
+    /// The tunnel's client sent `content`.
     pub(super) fn message(&mut self, tunnel: &str, content: &str, time_ms: u64) -> Vec<Packet> {
         let Some(Person { id, face: who }) = self.member(tunnel).map(|member| member.person.clone()) else {
             return vec![Packet::Close(tunnel.into())];
@@ -158,7 +159,7 @@ impl Room {
         vec![packet]
     }
 
-    /// The tunnel was closed: its owner leaves.
+    /// The tunnel was closed: its member leaves.
     pub(super) fn close(&mut self, tunnel: &str) -> Vec<Packet> {
         if self.member(tunnel).is_none() {
             return vec![Packet::Close(tunnel.into())];
@@ -166,7 +167,7 @@ impl Room {
         self.lost(&[tunnel.to_owned()])
     }
 
-    /// The tunnels turned out to be gone: their owners leave, and the others are told.
+    /// These tunnels turned out to be gone: their members leave, and the others are notified.
     pub(super) fn lost(&mut self, tunnels: &[String]) -> Vec<Packet> {
         let tunnels: HashSet<&str> = tunnels.iter().map(String::as_str).collect();
         let gone: Vec<ClusterNode> = self.members.extract_if(.., |member| tunnels.contains(&*member.tunnel)).collect();
@@ -177,7 +178,7 @@ impl Room {
         gone.iter().map(|member| self.people(Change::Leave(&member.person), &others)).collect()
     }
 
-    /// The name itself, or with the first number behind it that makes it unlike those in the room.
+    /// The name itself, or with the first number that makes it unique in the room.
     fn unlike_others(&self, name: &Name) -> Name {
         let taken: HashSet<String> = self.members.iter().map(|member| member.person.face.name.folded()).collect();
         let numbered = (2..).map(|number| name.numbered(number));
@@ -197,7 +198,7 @@ impl Room {
         self.members.iter().map(|member| &member.person).collect()
     }
 
-    /// A number that no line or member had before: the wall clock, pushed on where it stands still or goes back.
+    /// A number greater than all before: the wall clock, advanced if it stands still or goes back.
     fn stamp(&mut self, time_ms: u64) -> u64 {
         self.last_stamp = time_ms.max(self.last_stamp + 1);
         self.last_stamp

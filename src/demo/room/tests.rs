@@ -9,7 +9,7 @@ fn name(text: &str) -> Name {
     Name::parse(text).unwrap()
 }
 
-/// A room with these people, whose tunnels are called as they are.
+/// A room with these members, whose tunnel ids equal their names.
 fn room_with(names: &[&str]) -> Room {
     let mut room = Room::default();
     for text in names {
@@ -18,7 +18,7 @@ fn room_with(names: &[&str]) -> Room {
     room
 }
 
-/// Who gets the packet, of which type, with what.
+/// Recipients, type and content of the packet.
 fn read(packet: &Packet) -> (Vec<String>, String, Value) {
     let Packet::Message { to, content } = packet else { panic!("not a message: {packet:?}") };
     let mut content: Value = serde_json::from_str(content).unwrap();
