@@ -1,4 +1,4 @@
-//! `wafergate demo`: a gateway with the chat room on it. The chat room uses the public API, like any business server.
+//! `wafergate demo`: a gateway with a chat room. The chat room uses the public API, like any business server.
 
 use std::net::IpAddr;
 use std::net::Ipv4Addr;
@@ -25,10 +25,10 @@ use crate::secret::Secret;
 use crate::shutdown::Shutdown;
 use crate::telemetry;
 
-/// The one tenant's id.
+/// Id of the only tenant.
 const TENANT: &str = "chat";
 
-/// What differs from the defaults: nothing is kept, and everything is on this machine.
+/// Overrides of the defaults: nothing is stored, and everything runs on this machine.
 const DEMO: [(&str, &str); 4] = [
     ("WAFERGATE__SERVER__ADMIN_LISTEN", "127.0.0.1:0"),
     ("WAFERGATE__DRAIN__WINDOW_SECS", "1"),
@@ -45,8 +45,8 @@ async fn demo(listen: SocketAddr) -> anyhow::Result<Ended> {
     let variables = DEMO.map(|(name, value)| (name.to_owned(), value.to_owned()));
     let mut options = config::load(None, variables).context("the demo's own configuration")?.options;
     options.server.listen = listen;
-    // The chat room is the one tenant, with a key that this process alone knows, and webhooks reach its address only: whoever may see
-    // the page cannot make the gateway ask others.
+    // The chat room is the only tenant. Its key never leaves this process, and webhooks reach its address only, so visitors of
+    // the page cannot make the gateway call other servers.
     let own = reachable(listen).ip();
     let key = new_key();
     options.webhook.allow_networks = vec![own.into()];
@@ -81,7 +81,7 @@ async fn demo(listen: SocketAddr) -> anyhow::Result<Ended> {
     Ok(app.run(Some(fallback), move || telemetry.dropped_lines()).await)
 }
 
-/// Where the demo finds itself: a listener on all addresses is on the loopback one too.
+/// The address to reach the demo at: a listener on all addresses is reached through loopback.
 fn reachable(address: SocketAddr) -> SocketAddr {
     if address.ip().is_unspecified() {
         return SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), address.port());

@@ -1,4 +1,4 @@
-//! The words of the command line, and exit codes. Nothing else is decided here.
+//! Command line parsing and exit codes.
 
 mod demo;
 mod reload;
@@ -27,10 +27,10 @@ use crate::shutdown;
 
 /// Wrong usage or configuration (`EX_USAGE` of sysexits.h).
 const EXIT_USAGE: u8 = 64;
-/// Something went wrong, or a second signal ended a drain.
+/// A failure, or a drain ended by a second signal.
 const EXIT_FAILURE: u8 = 1;
 
-/// How long the last tasks may take to be dropped.
+/// Time limit for dropping the last tasks.
 const LAST_TASKS: Duration = Duration::from_millis(500);
 
 /// A WebSocket tunnel gateway: it holds the connections of WeChat mini-programs for business servers that speak plain HTTP.
@@ -81,14 +81,14 @@ struct ConfigFile {
 /// Runs the program.
 pub fn main() -> ExitCode {
     if std::env::args_os().nth(1).is_some_and(|command| command == "serve") {
-        // Before anything else. Where it fails, the node finds out by itself that it cannot handle signals.
+        // Before anything else. If it fails, `serve` reports that it cannot handle signals.
         let _ = shutdown::survive_hangups();
     }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
             let code = if error.use_stderr() { EXIT_USAGE } else { 0 };
-            // Where not even this can be printed, the exit code is all there is.
+            // If even this cannot be printed, only the exit code is left.
             let _ = error.print();
             return ExitCode::from(code);
         }
@@ -109,7 +109,7 @@ fn check_config(file: &ConfigFile) -> ExitCode {
     }
 }
 
-/// Prints what is wrong or doubtful with a configuration.
+/// Prints the problems and warnings of a configuration.
 fn told(loaded: Result<Loaded, ConfigError>) -> Result<Loaded, ExitCode> {
     match loaded {
         Ok(loaded) => {
@@ -128,7 +128,7 @@ fn told(loaded: Result<Loaded, ConfigError>) -> Result<Loaded, ExitCode> {
     }
 }
 
-/// Prints what a command is for. Where nobody reads it, that is a failure, not a panic.
+/// Prints a command's output. A closed stdout is a failure, not a panic.
 fn print(text: &str) -> ExitCode {
     let mut stdout = std::io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
@@ -137,7 +137,7 @@ fn print(text: &str) -> ExitCode {
     }
 }
 
-/// Tells where a node can be reached. It serves all the same if nobody reads that.
+/// Prints the addresses of a node. A closed stdout does not stop it from serving.
 fn announce(lines: &[String]) {
     if print(&(lines.join("\n") + "\n")) != ExitCode::SUCCESS {
         tracing::warn!("the addresses could not be printed: stdout is closed");
@@ -160,7 +160,7 @@ fn exit_code(ended: anyhow::Result<Ended>) -> ExitCode {
     }
 }
 
-/// Runs `future` on as many threads as there are processors to use, with as many descriptors as this process may have.
+/// Runs `future` on one thread per processor, with the highest open-file limit allowed.
 fn block_on<T>(future: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     raise_limit();
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
@@ -169,7 +169,7 @@ fn block_on<T>(future: impl Future<Output = anyhow::Result<T>>) -> anyhow::Resul
         _ => tokio::runtime::Builder::new_multi_thread().enable_all().build()?,
     };
     let result = runtime.block_on(future);
-    // Tasks are dropped here, and with them what writes out the last log lines; a name that is still being looked up is not waited for.
+    // Drops the tasks, including the one that flushes the log; pending name look-ups are not waited for.
     runtime.shutdown_timeout(LAST_TASKS);
     result
 }

@@ -1,4 +1,4 @@
-//! SIGHUP: the files are read again, off the threads that serve, and the log says what that has changed.
+//! SIGHUP: reads the files again, off the serving threads, and logs the changes.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,38 +16,38 @@ use crate::config::Loaded;
 use crate::telemetry::Telemetry;
 use crate::tenant::KeyChange;
 
-/// How long the files may take: ten times what 130,000 tenants take on a machine that is idle.
+/// Time limit for reading the files: ten times what 130,000 tenants take on an idle machine.
 const READ_WITHIN: Duration = Duration::from_secs(30);
-/// How many readings may hang at a time: each holds a thread until its file comes.
+/// Most hanging reads at a time: each blocks a thread until its file answers.
 const MAX_READINGS: usize = 4;
-/// How many tenants are named of each kind of change.
+/// Most tenants named for each kind of change.
 const NAMED: usize = 20;
 
-/// Why nothing is taken over.
+/// The log line of a failed reload.
 const STAYS: &str = "configuration not reloaded, the old one stays";
 
-/// Takes over another configuration whenever it is asked to.
+/// Reloads the configuration on each SIGHUP.
 pub(super) struct Reloads {
     pub(super) reloader: Arc<Reloader>,
     pub(super) telemetry: Arc<Telemetry>,
-    /// What the command line names.
+    /// The command-line arguments.
     pub(super) given: Given,
 }
 
-/// What was read, to be taken over.
+/// A configuration that was read and can be applied.
 struct Read {
     prepared: Prepared,
     level: String,
 }
 
 impl Reloads {
-    /// Does so for ever, one after the other.
+    /// Handles signals forever, one after the other.
     pub(super) async fn on(self, mut hangups: Signal) {
         let readings = Arc::new(Semaphore::new(MAX_READINGS));
         while hangups.recv().await.is_some() {
             let Some(read) = self.read(&readings).await else { continue };
             let (reloader, telemetry) = (Arc::clone(&self.reloader), Arc::clone(&self.telemetry));
-            // In memory only, but keys and tables of very many tenants take their time too.
+            // No I/O, but the keys and tables of very many tenants take time.
             let taken_over = spawn_blocking(move || {
                 let reloaded = reloader.take_over(read.prepared)?;
                 telemetry.reload(&read.level)?;
@@ -61,10 +61,10 @@ impl Reloads {
         }
     }
 
-    /// Reads all files in time. A reading that hangs goes on in its thread, for nothing.
+    /// Reads all files within the time limit. A read that hangs keeps its thread; its result is dropped.
     async fn read(&self, readings: &Arc<Semaphore>) -> Option<Read> {
         let Ok(permit) = Arc::clone(readings).try_acquire_owned() else {
-            let reason = "earlier reloads still wait for files that do not come: mend these, or restart";
+            let reason = "earlier reloads still wait for unreadable files: fix them, or restart";
             tracing::error!(reason, readings = MAX_READINGS, "{STAYS}");
             return None;
         };
@@ -101,7 +101,7 @@ fn prepare(reloader: &Reloader, loaded: Loaded) -> anyhow::Result<Read> {
     Ok(Read { prepared: reloader.prepare(loaded.options)?, level })
 }
 
-/// Says what has changed: how much in one line, and what it is in further ones.
+/// Logs the changes: counts in one line, details in further ones.
 fn tell(reloaded: &Reloaded) {
     let tenants = &reloaded.tenants;
     tracing::info!(

@@ -23,7 +23,7 @@ use crate::shutdown;
 use crate::shutdown::Shutdown;
 use crate::telemetry;
 
-/// What the command line names.
+/// The command-line arguments.
 #[derive(Clone, Debug)]
 pub(super) struct Given {
     pub(super) file: Option<PathBuf>,
@@ -32,7 +32,7 @@ pub(super) struct Given {
 }
 
 impl Given {
-    /// Reads the configuration, with what the command line says instead.
+    /// Reads the configuration; command-line arguments override it.
     pub(super) fn load(&self) -> Result<Loaded, ConfigError> {
         let mut loaded = config::load(self.file.as_deref(), config::variables())?;
         let server = &mut loaded.options.server;

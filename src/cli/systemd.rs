@@ -1,4 +1,4 @@
-//! Tells systemd how the node is, where systemd started it with `Type=notify`. Elsewhere nothing happens.
+//! Notifies systemd of the node's state if it started the node with `Type=notify`. Otherwise does nothing.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use tokio::time::interval;
 
 use crate::shutdown::Shutdown;
 
-/// The node accepts connections: from now on systemd's watchdog is fed, and told when the drain begins.
+/// Reports that the node accepts connections, then feeds the watchdog and reports the start of a drain.
 pub(super) fn ready(shutdown: &Shutdown) {
     tell(&[NotifyState::Ready]);
     let drain = shutdown.soft.clone();
@@ -18,7 +18,7 @@ pub(super) fn ready(shutdown: &Shutdown) {
     });
     if let Some(limit) = sd_notify::watchdog_enabled().filter(|limit| *limit >= Duration::from_millis(1)) {
         tokio::spawn(async move {
-            // Whoever misses one of two is late, and not dead.
+            // Two pings per watchdog interval, so one late tick is tolerated.
             let mut ticks = interval(limit / 2);
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
             loop {
@@ -31,6 +31,6 @@ pub(super) fn ready(shutdown: &Shutdown) {
 
 fn tell(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
-        tracing::warn!(error = &error as &dyn std::error::Error, "systemd cannot be told");
+        tracing::warn!(error = &error as &dyn std::error::Error, "cannot notify systemd");
     }
 }
