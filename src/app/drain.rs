@@ -10,17 +10,17 @@ use crate::shutdown::Shutdown;
 use crate::webhook::Dispatcher;
 use crate::webhook::Undelivered;
 
-/// On the memory engine all sockets are released in this time: there is no other node, and Wafer clients look for the successor
-/// for about 16 s only.
+/// Drain window of the memory engine: there is no other node, and Wafer clients retry for only about 16 s until the successor
+/// runs.
 const MEMORY_WINDOW: Duration = Duration::from_secs(2);
 
-/// Which part of the window a load balancer has to find out that this node takes no new clients.
+/// Divides the window: the first part gives a load balancer time to see that this node takes no new clients.
 const NOTICE_PART: u32 = 6;
 
-/// How long the clients' answers to the close frames may take; their tasks have a deadline of 5 s of their own.
+/// Time limit for the clients' answers to close frames; their tasks have a limit of 5 s of their own.
 const ANSWERS: Duration = Duration::from_secs(6);
 
-/// Waits until a drain is asked for, and does it.
+/// Waits until a drain is requested, and runs it.
 pub(super) async fn when_told(
     gateway: &Gateway,
     dispatcher: &Dispatcher,
@@ -36,7 +36,7 @@ pub(super) async fn when_told(
         "draining: new tunnels are refused",
     );
     if has_others && !gateway.is_idle() {
-        // Whoever is released before the load balancer knows would be sent back here.
+        // A client released before the load balancer knows would be sent back here.
         let notice = options.window() / NOTICE_PART;
         tokio::time::sleep(notice).await;
         gateway.release_sockets(options.window() - notice).await;

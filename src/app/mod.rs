@@ -58,7 +58,7 @@ pub use reload::Reloaded;
 pub use reload::Reloader;
 use watch::Watch;
 
-/// How long requests that are under way may take when everything else has ended.
+/// Time limit for the last requests once everything else has ended.
 const LAST_REQUESTS: Duration = Duration::from_secs(1);
 
 /// One node, bound to its addresses.
@@ -76,27 +76,27 @@ pub struct App {
     shutdown: Shutdown,
 }
 
-/// What a node finds outside itself on its way to business servers.
+/// External services that a node uses to reach business servers.
 pub struct Outside {
-    /// Whom to trust on https.
+    /// Certificate authorities trusted for https.
     pub roots: Roots,
-    /// Where addresses come from.
+    /// Resolver of host names.
     pub resolver: Arc<dyn Resolve>,
 }
 
 /// How a node ended.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Ended {
-    /// In order: drained.
+    /// After a full drain.
     Drained,
-    /// At once, since it was told to.
+    /// At once, on request.
     Stopped,
-    /// In order, since a part of it has failed.
+    /// After a drain, because a part of it failed.
     Failed,
 }
 
 impl App {
-    /// Builds a node and binds its addresses; nothing is served before [`run`](Self::run).
+    /// Builds a node and binds its addresses; it serves requests only in [`run`](Self::run).
     ///
     /// # Errors
     ///
@@ -105,7 +105,7 @@ impl App {
         Self::build_with(options, shutdown, Outside::system()).await
     }
 
-    /// The same with certificate authorities and a resolver of the caller's.
+    /// Like [`build`](Self::build), with certificate authorities and a resolver of the caller.
     ///
     /// # Errors
     ///
@@ -141,8 +141,8 @@ impl App {
         let admin_hosts = Hosts::new(&server.admin_hosts);
         let drain = options.drain.clone();
         let started_with = Options { tenants: vec![], ..options.clone() };
-        // Connect URLs that are good for this process only are judged by its own clock; those that other nodes judge too, by the
-        // clock of what they share.
+        // Without Redis, connect URLs are checked by this process only, with its own clock; with Redis other nodes check them
+        // too, with the clock they share.
         let ticket_clock: Arc<dyn Clock> = redis
             .as_ref()
             .map_or_else(|| Arc::new(MonotonicClock::new(clock.as_ref())) as Arc<dyn Clock>, |redis| redis.clock());
@@ -167,7 +167,7 @@ impl App {
     ///
     /// # Errors
     ///
-    /// If the system does not tell its address.
+    /// If the system does not return its address.
     pub fn url(&self) -> std::io::Result<String> {
         self.public.url()
     }
@@ -176,7 +176,7 @@ impl App {
     ///
     /// # Errors
     ///
-    /// If the system does not tell it.
+    /// If the system does not return it.
     pub fn address(&self) -> std::io::Result<SocketAddr> {
         self.public.address()
     }
@@ -185,17 +185,17 @@ impl App {
     ///
     /// # Errors
     ///
-    /// If the system does not tell its address.
+    /// If the system does not return its address.
     pub fn admin_url(&self) -> std::io::Result<String> {
         self.admin.url()
     }
 
-    /// The node's metrics: they can be read to its end, when its admin listener is gone already.
+    /// The node's metrics, readable until the node ends, after its admin listener has closed.
     pub fn metrics(&self) -> Metrics {
         self.gateway.metrics.clone()
     }
 
-    /// Something that can reload this node's configuration while it runs.
+    /// A handle that reloads this node's configuration while it runs.
     pub fn reloader(&self) -> Reloader {
         Reloader {
             started_with: self.started_with.clone(),
@@ -206,7 +206,7 @@ impl App {
         }
     }
 
-    /// Serves until the end. Requests that are not the gateway's go to `fallback`; `dropped_log_lines` is asked for a metric.
+    /// Serves until the end. Requests outside the gateway's API go to `fallback`; `dropped_log_lines` supplies a metric.
     pub async fn run(
         self,
         fallback: Option<Fallback>,
@@ -246,14 +246,14 @@ impl App {
         };
         stop.cancel();
         if ended != Ended::Stopped {
-            // Requests that take longer are cut off: the process ends.
+            // Slower requests are cut off when the process ends.
             let _ = tokio::time::timeout(LAST_REQUESTS, listeners.all_ended()).await;
         }
         ended
     }
 }
 
-/// Drains this node, since a part of it has ended that must not.
+/// Drains this node because a part that must not end has ended.
 async fn in_order(part: &str, drained: &mut (impl Future<Output = ()> + Unpin), shutdown: &Shutdown) -> Ended {
     tracing::error!(
         part,
@@ -273,7 +273,7 @@ impl Outside {
     }
 }
 
-/// As many requests at a time as the tunnels that are open leave descriptors for.
+/// Bounds concurrent requests by the descriptors that open tunnels leave.
 fn flights(descriptors: Arc<Descriptors>, metrics: Metrics) -> Flights {
     Flights::within(move || {
         let tunnels = u64::try_from(metrics.connections.get()).unwrap_or(0);
@@ -305,10 +305,10 @@ fn client(
     client
 }
 
-/// Says how many tunnels fit into this process, and warns if the configuration promises more.
+/// Logs how many tunnels fit into this process, and warns if the configuration allows more.
 fn tell_room(descriptors: &Descriptors, options: &Options) {
     let (limit, tunnels) = (descriptors.limit(), descriptors.tunnels());
-    tracing::info!(descriptors = limit, tunnels, "room for about so many tunnels");
+    tracing::info!(descriptors = limit, tunnels, "tunnel capacity from the open-file limit");
     let promised = std::iter::once(options.limits.connections)
         .chain(options.tenants.iter().filter_map(|tenant| tenant.limits.connections));
     if let Some(connections) = promised.max().filter(|connections| *connections > tunnels) {
@@ -344,7 +344,7 @@ fn listen(
     })
 }
 
-/// The engine on Redis, if the configuration names that one.
+/// The Redis engine, if it is configured.
 fn redis(options: &Options, clock: &Arc<dyn Clock>, metrics: &Metrics) -> anyhow::Result<Option<Arc<RedisEngine>>> {
     if options.engine.kind == EngineKind::Memory {
         return Ok(None);
@@ -366,7 +366,7 @@ fn upkeep(engine: &Arc<dyn Engine>) -> DispatcherHooks {
     DispatcherHooks { lease_guard, settled: Box::new(move |tunnel| engine.settled(tunnel)) }
 }
 
-/// On the memory engine connect URLs are good for this process only: it forgets with it which of them have been used.
+/// The memory engine forgets at its end which connect URLs were used, so with it they are valid for one process only.
 fn sealer(options: &Options) -> Sealer {
     let mut key = options.server.ticket_key.expose().as_bytes().to_vec();
     if options.engine.kind == EngineKind::Memory {

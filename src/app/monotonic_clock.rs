@@ -1,4 +1,4 @@
-//! A clock that nobody can set, for connect URLs that are good for one process only.
+//! A clock that cannot be set, for connect URLs that are valid for one process only.
 
 use std::time::Duration;
 
@@ -6,8 +6,8 @@ use tokio::time::Instant;
 
 use crate::clock::Clock;
 
-/// The time of day when it was made, and what has passed since. With a clock that is set back, a connect URL would last longer
-/// than it is remembered that it was used; with one that is set forward, clients that are on their way would come too late.
+/// The time of day at its creation plus the time elapsed since. If the wall clock were set back, a connect URL would stay valid
+/// longer than its use is remembered; if it were set forward, clients that are connecting would be refused.
 #[derive(Debug)]
 pub(super) struct MonotonicClock {
     unix_start: Duration,
@@ -15,7 +15,7 @@ pub(super) struct MonotonicClock {
 }
 
 impl MonotonicClock {
-    /// Goes on from what `clock` shows now.
+    /// Starts at the current time of `clock`.
     pub(super) fn new(clock: &dyn Clock) -> Self {
         Self { unix_start: clock.unix_time(), start: Instant::now() }
     }

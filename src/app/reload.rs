@@ -1,4 +1,4 @@
-//! A node takes over another configuration while it runs.
+//! Applies another configuration to a running node.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use crate::webhook::Dispatcher;
 
 /// Reloads a node's configuration.
 pub struct Reloader {
-    /// What the node was started with, but for its tenants.
+    /// The options at start, without the tenants.
     pub(super) started_with: Options,
     pub(super) gateway: Arc<Gateway>,
     pub(super) dispatcher: Dispatcher,
@@ -22,43 +22,44 @@ pub struct Reloader {
     pub(super) admin_hosts: Hosts,
 }
 
-/// A configuration with all that it needs from files.
+/// A configuration with the contents of the files it names.
 pub struct Prepared {
     options: Options,
     certificate: Option<NextCertificate>,
 }
 
-/// What a reload has changed.
+/// The changes made by a reload.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Reloaded {
-    /// Among the tenants.
+    /// Changes of tenants.
     pub tenants: Changes,
-    /// Whether new connections see another certificate.
+    /// Whether new connections get another certificate.
     pub is_other_certificate: bool,
     /// Keys that have changed and need a restart.
     pub need_restart: Vec<&'static str>,
 }
 
 impl Reloader {
-    /// Reads what `options` name beside them: the certificate. Changes nothing.
+    /// Reads the certificate that `options` name. Changes nothing.
     ///
     /// # Errors
     ///
     /// If the certificate cannot be used.
     pub fn prepare(&self, options: Options) -> anyhow::Result<Prepared> {
         let certificate = match &self.certificate {
-            // Whether there is TLS at all is decided at the start.
+            // Enabling or disabling TLS needs a restart.
             Some(certificate) if !options.server.tls_cert.is_empty() => Some(certificate.read_again(&options.server)?),
             _ => None,
         };
         Ok(Prepared { options, certificate })
     }
 
-    /// Takes over tenants, keys, limits, what receive URLs may reach, the admin listener's host names, and the certificate. No socket is dropped, and no file is read.
+    /// Applies tenants, keys, limits, address rules of receive URLs, the admin listener's host names, and the certificate. No
+    /// socket is dropped, and no file is read.
     ///
     /// # Errors
     ///
-    /// If tenants would be taken out as if by mistake; then nothing is changed.
+    /// If tenants would be removed as if by mistake; then nothing is changed.
     pub fn take_over(&self, prepared: Prepared) -> anyhow::Result<Reloaded> {
         let Prepared { options, certificate } = prepared;
         let tenants = self.gateway.reload(&options)?;
@@ -70,11 +71,11 @@ impl Reloader {
         Ok(Reloaded { tenants, is_other_certificate, need_restart })
     }
 
-    /// Both, one after the other.
+    /// Prepares and applies `options`.
     ///
     /// # Errors
     ///
-    /// As those.
+    /// Those of both steps.
     pub fn reload(&self, options: &Options) -> anyhow::Result<Reloaded> {
         self.take_over(self.prepare(options.clone())?)
     }

@@ -2,7 +2,7 @@
 
 use tokio::task::JoinSet;
 
-/// Tasks, and what they are called. They end when this is dropped.
+/// Named tasks, aborted when this is dropped.
 #[derive(Default)]
 pub(super) struct Watch {
     tasks: JoinSet<&'static str>,
@@ -19,7 +19,7 @@ impl Watch {
         self.names.push((handle.id(), name));
     }
 
-    /// Completes when one of the tasks has ended, by itself or by a panic, with its name.
+    /// Completes with the name of the first task that ends, by itself or by a panic.
     pub(super) async fn ended(&mut self) -> &'static str {
         match self.tasks.join_next().await {
             Some(Ok(name)) => name,
@@ -31,7 +31,7 @@ impl Watch {
         }
     }
 
-    /// Completes when all have ended.
+    /// Completes when all tasks have ended.
     pub(super) async fn all_ended(&mut self) {
         while self.tasks.join_next().await.is_some() {}
     }
