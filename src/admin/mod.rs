@@ -1,4 +1,4 @@
-//! The admin edge: health, metrics and drain, on a listener of its own that is not for the public.
+//! The admin API: health, metrics and drain, on a listener of its own that is not for the public.
 
 mod visitor;
 
@@ -24,7 +24,7 @@ use crate::server::PendingReply;
 use crate::server::RequestBody;
 use crate::shutdown::Shutdown;
 
-/// Host names that the admin listener answers to beside the private ones. Clones share one list.
+/// Host names that the admin listener accepts in addition to the private ones. Clones share one list.
 #[derive(Clone)]
 pub struct Hosts(Arc<ArcSwap<Vec<String>>>);
 
@@ -34,17 +34,17 @@ impl Hosts {
         Self(Arc::new(ArcSwap::from_pointee(names.to_vec())))
     }
 
-    /// Takes other names from now on.
+    /// Replaces the names.
     pub fn set(&self, names: &[String]) {
         self.0.store(Arc::new(names.to_vec()));
     }
 }
 
-/// What there is, for whoever asks for something else.
+/// The body of a 404: the available paths.
 const NOT_THERE: &str =
     "there are GET /livez, GET /readyz, GET /metrics, POST /drain and DELETE /tenants/{id}/tunnels\n";
 
-/// What the admin listener shows and does.
+/// The handler of the admin listener.
 pub struct Admin {
     gateway: Arc<Gateway>,
     metrics: Metrics,
@@ -55,7 +55,7 @@ pub struct Admin {
 }
 
 impl Admin {
-    /// The admin edge of `gateway`. `before_metrics` brings gauges up to date that nobody else keeps.
+    /// The admin API of `gateway`. `before_metrics` updates the gauges that are only computed on demand.
     pub fn new(
         gateway: Arc<Gateway>,
         shutdown: Shutdown,
@@ -68,7 +68,7 @@ impl Admin {
         Self { gateway, metrics, shutdown, hosts, own_name, before_metrics: Box::new(before_metrics) }
     }
 
-    /// Refuses what a web page may have sent. Liveness is no secret, and whatever asks for it may call this process what it likes.
+    /// Refuses what a web page may have sent. Liveness is no secret, and its probes may use any host name.
     fn refusal(&self, request: &Request<RequestBody>) -> Option<Response<Full<Bytes>>> {
         if request.uri().path() == "/livez" {
             return None;
@@ -110,7 +110,7 @@ impl Admin {
         }
     }
 
-    /// Ends what a tenant has left behind that is no longer configured.
+    /// Closes the tunnels of a tenant that is no longer configured.
     fn end_tunnels_of(&self, tenant: &str) -> Response<Full<Bytes>> {
         let Some(closed) = self.gateway.end_tunnels_of(tenant) else {
             let words = "this tenant is configured: take it out of the configuration and reload first\n";

@@ -1,7 +1,7 @@
-//! Whether a request to the admin listener may have come from a web page that an operator has open. Pure.
+//! Detects requests that a web page in an operator's browser may have sent to the admin listener. Pure.
 //!
-//! A browser lets any page send requests to any address, and a page can have its own name point at this machine (DNS rebinding). So
-//! the host must be a name that no stranger can have point here, and what browsers say of a request's origin is believed.
+//! Browsers let any page send requests to any address, and a page can make its own host name resolve to this machine (DNS
+//! rebinding). So the host must be a name outside the public DNS, and the browser's headers about a request's origin are checked.
 
 use std::net::IpAddr;
 
@@ -12,24 +12,24 @@ use hyper::header::HeaderValue;
 use hyper::header::ORIGIN;
 use hyper::http::uri::Authority;
 
-/// Endings of names that are never in the public DNS: Kubernetes' and those that are kept for private use (RFC 6762; `.internal` by
+/// Suffixes that are never in the public DNS: those of Kubernetes and those reserved for private use (RFC 6762; `.internal` by
 /// ICANN's resolution of 2024-07-29).
 const PRIVATE: [&str; 4] = [".svc", ".cluster.local", ".internal", ".local"];
 
-/// Says where a request comes from: <https://www.w3.org/TR/fetch-metadata/#sec-fetch-site-header>.
+/// Names the relation of the requesting page to this server: <https://www.w3.org/TR/fetch-metadata/#sec-fetch-site-header>.
 const SEC_FETCH_SITE: &str = "sec-fetch-site";
 
 /// Why a request is refused.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Refusal {
-    /// A host name that a stranger may have point here.
+    /// A host name that an outsider may make resolve to this machine.
     Host,
     /// Sent by a page of another origin.
     Origin,
 }
 
 impl Refusal {
-    /// Every one.
+    /// All reasons.
     pub(super) const ALL: [Self; 2] = [Self::Host, Self::Origin];
 
     /// The reason in metrics and logs.
@@ -52,12 +52,12 @@ impl Refusal {
     }
 }
 
-/// Judges a request by its target and headers. `own_name` is this machine's; `allowed` are further names.
+/// Checks a request by its target and headers. `own_name` is this machine's; `allowed` are further names.
 pub(super) fn judge(uri: &Uri, headers: &HeaderMap, own_name: &str, allowed: &[String]) -> Result<(), Refusal> {
     let target = uri.authority().cloned().map(Ok);
     let lines = headers.get_all(HOST).iter().map(|host| Authority::try_from(host.as_bytes()));
     let hosts: Vec<Authority> = target.into_iter().chain(lines).collect::<Result<_, _>>().map_err(|_| Refusal::Host)?;
-    // Health checks speak HTTP/1.0 without a host; browsers always name one.
+    // HTTP/1.0 health checks send no host; browsers always send one.
     if !hosts.iter().all(|host| is_private(host.host(), own_name, allowed)) {
         return Err(Refusal::Host);
     }
@@ -71,7 +71,7 @@ pub(super) fn judge(uri: &Uri, headers: &HeaderMap, own_name: &str, allowed: &[S
     }
 }
 
-/// Whether no stranger can have `host` point here.
+/// Whether `host` is outside the public DNS, or allowed.
 fn is_private(host: &str, own_name: &str, allowed: &[String]) -> bool {
     let address = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
     if address.parse::<IpAddr>().is_ok() {
@@ -89,7 +89,7 @@ fn is_private(host: &str, own_name: &str, allowed: &[String]) -> bool {
             || allowed.iter().any(|name| is(name)))
 }
 
-/// Whether `origin` is that of `host`, over HTTP or HTTPS.
+/// Whether `origin` is the origin of `host`, over HTTP or HTTPS.
 fn is_of(origin: &str, host: &str) -> bool {
     let bare = |authority: &str, port: &str| authority.strip_suffix(port).unwrap_or(authority).to_ascii_lowercase();
     match origin.split_once("://") {
