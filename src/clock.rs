@@ -1,5 +1,5 @@
-//! The wall clock, for signatures and expiry dates. Nothing else in the program asks the system what time it is, or how long the machine
-//! was suspended.
+//! The wall clock, for signatures and expiry dates, and the time this machine was suspended. No other code of this crate reads
+//! the system time; libraries do, for log timestamps and rustls.
 
 use std::fmt::Debug;
 use std::sync::atomic::AtomicU64;
@@ -8,12 +8,12 @@ use std::time::Duration;
 use std::time::SystemTime;
 use std::time::UNIX_EPOCH;
 
-/// A duration in whole milliseconds; one too long for that counts as longer than any other, with room to add to it.
+/// A duration in whole milliseconds; an overlong one becomes a huge value that can still be added to.
 pub fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX / 4)
 }
 
-/// A time since 1970 as RFC 3339 writes it, in UTC and to the millisecond.
+/// Formats a time since 1970 as RFC 3339, in UTC and with milliseconds.
 ///
 /// ```
 /// use std::time::Duration;
@@ -35,8 +35,8 @@ pub fn rfc3339(unix_time: Duration) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millis:03}Z")
 }
 
-/// How long this machine has been suspended since it was started: the clock of `Instant` stands still meanwhile. It goes on while only
-/// this process is stopped.
+/// How long this machine has been suspended since boot: `Instant` does not advance meanwhile. It does advance while only this
+/// process is stopped.
 #[cfg(target_os = "linux")]
 pub fn suspended() -> Duration {
     let read = |clock| {
@@ -47,15 +47,15 @@ pub fn suspended() -> Duration {
     read(rustix::time::ClockId::Boottime).saturating_sub(awake)
 }
 
-/// As far as is known: nothing tells.
+/// Always zero: this platform is not supported.
 #[cfg(not(target_os = "linux"))]
 pub fn suspended() -> Duration {
     Duration::ZERO
 }
 
-/// Tells the time of day.
+/// Returns the time of day.
 pub trait Clock: Debug + Send + Sync {
-    /// Time since 1970-01-01 00:00 UTC; zero if the system's clock stands before that.
+    /// Time since 1970-01-01 00:00 UTC; zero if the system's clock is set before that.
     fn unix_time(&self) -> Duration;
 }
 

@@ -1,12 +1,12 @@
-//! Names of things, each a type of its own.
+//! Identifiers, each with a type of its own.
 
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-/// Names one tunnel: 128 random bits, written as `t` and 32 lower-case hexadecimal digits.
+/// Id of a tunnel: 128 random bits, written as `t` and 32 lower-case hexadecimal digits.
 ///
-/// The letter in front is there for PHP, which turns array keys made of digits alone into integers.
+/// The leading letter is for PHP, which converts array keys that consist of digits into integers.
 #[derive(Clone, Copy, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct TunnelId(u128);
 
@@ -33,7 +33,7 @@ impl TunnelId {
 impl FromStr for TunnelId {
     type Err = InvalidTunnelId;
 
-    /// Accepts the one written form and no other, so that an id has a single spelling.
+    /// Accepts only the one written form, so that an id has a single spelling.
     fn from_str(text: &str) -> Result<Self, InvalidTunnelId> {
         let digits = text.strip_prefix('t').ok_or(InvalidTunnelId)?;
         if text.len() != Self::TEXT_BYTES {
@@ -72,11 +72,11 @@ impl fmt::Debug for TunnelId {
     }
 }
 
-/// Names one life of one node: 128 random bits, drawn when it joins the others. A node that comes back has another one.
+/// Id of a node, for one run: 128 random bits, drawn when it joins the cluster. A restarted node gets another one.
 #[derive(Clone, Copy, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct NodeId(u128);
 
-/// The text is no node's name.
+/// The text is not a node id.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("a node id is 32 hexadecimal digits")]
 pub struct InvalidNodeId;
@@ -116,12 +116,12 @@ impl fmt::Debug for NodeId {
     }
 }
 
-/// Names one tenant: the `tcId` of a Wafer program. Cheap to clone.
+/// Id of a tenant: the `tcId` of a Wafer program. Cheap to clone.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct TenantId(Arc<str>);
 
 impl TenantId {
-    /// The tenant called `text`.
+    /// The tenant id `text`.
     pub fn new(text: &str) -> Self {
         Self(text.into())
     }
@@ -129,7 +129,7 @@ impl TenantId {
     /// Longest id, in bytes.
     pub const MAX_BYTES: usize = 128;
 
-    /// Whether `text` can be a tenant's id: it travels in headers, in HTTP signatures and in keys of the engine.
+    /// Whether `text` can be a tenant id, which is used in headers, HTTP signatures and engine keys.
     pub fn is_valid(text: &str) -> bool {
         let is_of_an_id = |byte: u8| byte.is_ascii_graphic() && !b":\"\\/,;".contains(&byte);
         (1..=Self::MAX_BYTES).contains(&text.len()) && text.bytes().all(is_of_an_id)

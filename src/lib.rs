@@ -1,12 +1,13 @@
 //! wafergate holds long-lived WebSocket connections for business servers that speak plain HTTP.
 //!
-//! A **client message** comes in through [`ws`]: the loop of its connection reads it, [`tunnel`] says what the bytes mean, and the
-//! [`gateway`] hands the event to [`webhook`], whose dispatcher posts one event of a tunnel at a time, as [`delivery`] decides.
+//! A **client message** comes in through [`ws`]: the loop of its connection reads it, [`tunnel`] parses the bytes, and the
+//! [`gateway`] passes the event to [`webhook`], which posts one request of a tunnel at a time, as [`delivery`] schedules.
 //!
-//! A **push** comes in through [`http`]: [`tenant`] finds out who sent it, [`protocol`] reads it, and the [`gateway`] writes the
+//! A **push** comes in through [`http`]: [`tenant`] authenticates the sender, [`protocol`] parses it, and the [`gateway`] writes the
 //! frame, encoded once, straight to the socket of each open tunnel; what does not fit waits in the tunnel's outbox.
 //!
-//! The modules below stand in the order of their levels: each imports earlier ones only, and `tests/layers.rs` sees to it.
+//! Modules form levels: each imports only modules of lower levels. `LEVELS` in `tests/layers.rs` lists them, and that test checks it;
+//! the groups below are coarser.
 
 // Primitives, and all settings as data.
 pub mod clock;
@@ -17,14 +18,14 @@ pub mod options;
 pub mod secret;
 pub mod share;
 
-// Pure words and rules: no I/O, no task, and time is an argument.
+// Pure protocols and rules: no I/O, no tasks, and time is an argument.
 pub mod delivery;
 pub mod protocol;
 pub mod tenant;
 pub mod tls;
 pub mod tunnel;
 
-// Things that do I/O and know no gateway.
+// I/O and helpers independent of the gateway.
 pub mod demo;
 pub mod fair_semaphore;
 pub mod http_client;
@@ -35,7 +36,7 @@ pub mod server;
 pub mod shutdown;
 pub mod telemetry;
 
-// Ports with their adapters, use cases, edges.
+// Engine, use cases, and the listeners and sockets around them.
 pub mod admin;
 pub mod engine;
 pub mod gateway;
@@ -43,7 +44,7 @@ pub mod http;
 pub mod webhook;
 pub mod ws;
 
-// The whole.
+// Wiring, configuration, command line.
 pub mod app;
 pub mod cli;
 pub mod config;

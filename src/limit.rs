@@ -3,7 +3,7 @@
 use std::time::Duration;
 use std::time::Instant;
 
-/// A rate in events per second, and how long a quiet time may be made up for.
+/// A rate in events per second, and the length of the burst it allows.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Rate {
     interval: Duration,
@@ -11,31 +11,31 @@ pub struct Rate {
 }
 
 impl Rate {
-    /// `per_sec` events a second, with bursts of `burst` worth of them; none if `per_sec` is zero, which means unlimited.
+    /// `per_sec` events a second, with bursts of `burst` worth of them; `None` (unlimited) if `per_sec` is zero.
     pub fn per_second(per_sec: u64, burst: Duration) -> Option<Self> {
         let interval = Duration::from_secs(1).as_nanos().checked_div(u128::from(per_sec))?;
         let interval = Duration::from_nanos(interval.try_into().unwrap_or(u64::MAX).max(1));
         Some(Self { interval, burst })
     }
 
-    /// How long it takes until there is room for one more.
+    /// Time between two events at this rate.
     pub fn interval(self) -> Duration {
         self.interval
     }
 
-    /// `factor` times as many events, with bursts as long as before. Zero counts as one.
+    /// `factor` times as many events, with bursts of the same length. A zero factor counts as one.
     pub fn times(self, factor: u32) -> Self {
         let interval = (self.interval / factor.max(1)).max(Duration::from_nanos(1));
         Self { interval, ..self }
     }
 
-    /// One of `parts` equal shares of it, each with bursts as long.
+    /// One of `parts` equal shares, each with bursts of the same length.
     pub fn divided(self, parts: u32) -> Self {
         Self { interval: self.interval.saturating_mul(parts.max(1)), ..self }
     }
 }
 
-/// A token bucket in one timestamp: the moment at which it would be full again.
+/// A token bucket as one timestamp: the time at which it is full again.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Bucket {
     full_at: Option<Instant>,
@@ -46,7 +46,7 @@ impl Bucket {
     ///
     /// # Errors
     ///
-    /// If there is none: how long until there will be one.
+    /// If it is empty: the time until the next token.
     pub fn take(&mut self, rate: Rate, now: Instant) -> Result<(), Duration> {
         let full_at = self.full_at.map_or(now, |at| at.max(now));
         let after = full_at + rate.interval;

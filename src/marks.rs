@@ -1,31 +1,32 @@
-//! Places between a wait and what must not be done behind it, where a test stops this process for long. A release build has none.
+//! Named points between a wait and the action after it, where a test can stop this process for a long time. Release builds have
+//! none.
 
-/// One such place.
+/// One such point.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Mark {
-    /// An event has its permits, and is about to be sent.
+    /// An event has its permits and is about to be sent.
     EventAdmitted,
-    /// There is a connection for an event.
+    /// A connection for an event is ready.
     EventConnected,
     /// Bytes of a request are about to be written to a business server.
     EventWritten,
-    /// The answer to an event is there.
+    /// The response to an event has arrived.
     EventAnswered,
-    /// The next action of an answer is about to be done.
+    /// The next action of a response is about to run.
     Action,
-    /// Pushes have been collected and are about to be done.
+    /// Pushes have been batched and are about to run.
     PushCollected,
     /// The next turn of a push begins.
     PushTurn,
-    /// A question to another node is about to be sent.
+    /// A request to another node is about to be sent.
     Ask,
-    /// A question of another node has come.
+    /// A request of another node has arrived.
     Asked,
-    /// The answer to a question of another node is about to be sent.
+    /// The response to another node is about to be sent.
     Answer,
     /// A tunnel has been described, or tunnels have been listed.
     Told,
-    /// A tunnel has been registered whose client has no answer yet.
+    /// A tunnel has been registered and its client has no response yet.
     Registered,
 }
 
@@ -46,7 +47,7 @@ impl Mark {
         Self::Registered,
     ];
 
-    /// The process comes past this place.
+    /// Called when the process reaches this point.
     #[inline]
     pub fn pass(self) {
         #[cfg(debug_assertions)]
@@ -54,7 +55,7 @@ impl Mark {
     }
 }
 
-/// Stops the process by itself, as SIGSTOP would at the worst moment: `WAFERGATE_STOP_AT=EventWritten:2` at the second time.
+/// Stops the process itself, as a SIGSTOP at this point would: `WAFERGATE_STOP_AT=EventWritten:2` at the second time.
 #[cfg(debug_assertions)]
 mod stop {
     use std::sync::OnceLock;
@@ -77,9 +78,9 @@ mod stop {
             && wanted == mark
             && PASSED.fetch_add(1, Ordering::Relaxed) + 1 == time
         {
-            // If that fails the test finds a process that runs.
+            // If that fails, the test sees a process that still runs.
             let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::STOP);
-            // Any thread may take the signal first: this one goes no further before all are stopped.
+            // Any thread may take the signal first: this one waits until all are stopped.
             std::thread::sleep(std::time::Duration::from_millis(200));
         }
     }

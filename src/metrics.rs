@@ -1,4 +1,4 @@
-//! Every metric: its name, its unit and the method that counts it. No tunnel or tenant stands in a label.
+//! Every metric: its name, its unit and the method that counts it. No label contains a tunnel or tenant.
 
 use std::time::Duration;
 
@@ -23,11 +23,11 @@ const TIME_BUCKETS: [f64; 14] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05
 /// How a push request ended.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum PushResult {
-    /// Every target was decided.
+    /// Every target was resolved.
     Ok,
     /// The request was refused.
     Refused,
-    /// The gateway could not decide.
+    /// The gateway could not resolve all targets.
     Error,
 }
 
@@ -36,11 +36,11 @@ pub enum PushResult {
 pub enum WebhookResult {
     /// Accepted.
     Ok,
-    /// To be tried again.
+    /// To be retried.
     Retry,
     /// Refused for good.
     Final,
-    /// Given up without an attempt: its time was over.
+    /// Given up without an attempt, after its time limit.
     Expired,
 }
 
@@ -50,11 +50,11 @@ pub struct Metrics {
     registry: Registry,
     /// Open tunnels.
     pub connections: IntGauge,
-    /// Tunnels asked for and granted.
+    /// Tunnels requested and granted.
     pub tunnels_requested: IntCounter,
     /// Messages received from clients.
     pub messages_received: IntCounter,
-    /// Events that wait for their business server, those in flight included.
+    /// Events waiting for their business server, including those in flight.
     pub webhook_queue: IntGauge,
     /// Whether the engine answers.
     pub engine_up: IntGauge,
@@ -74,7 +74,7 @@ pub struct Metrics {
     node_messages_dropped: IntCounterVec,
 }
 
-/// What became of the targets of pushes.
+/// Outcomes of push targets.
 #[derive(Clone, Debug)]
 pub struct Deliveries {
     /// In the outbox, in order.
@@ -83,7 +83,7 @@ pub struct Deliveries {
     pub invalid: IntCounter,
     /// The outbox was full; the client is closed as a slow consumer.
     pub slow: IntCounter,
-    /// The node that holds it did not answer.
+    /// The node that holds it did not respond.
     pub unreachable: IntCounter,
 }
 
@@ -165,12 +165,12 @@ impl Metrics {
         self.pushes[result as usize].inc();
     }
 
-    /// Counts an attempt to deliver an event; `event` is its word.
+    /// Counts an attempt to deliver an event; `event` is its name.
     pub fn webhook(&self, event: &str, result: WebhookResult) {
         self.webhooks[event_index(event)][result as usize].inc();
     }
 
-    /// Notes how long an attempt took.
+    /// Records the duration of an attempt.
     pub fn webhook_duration(&self, event: &str, duration: Duration) {
         self.webhook_duration[event_index(event)].observe(duration.as_secs_f64());
     }
@@ -180,7 +180,7 @@ impl Metrics {
         self.closes.with_label_values(&[reason.as_str()]).inc();
     }
 
-    /// Counts an action that the answer to an event asked for: `ok`, `failed`, or `invalid` for an answer that cannot be read.
+    /// Counts an action requested in a webhook response: `ok`, `failed`, or `invalid` for a response that cannot be parsed.
     pub fn action(&self, result: &'static str) {
         self.actions.with_label_values(&[result]).inc();
     }
@@ -190,7 +190,7 @@ impl Metrics {
         self.refused.with_label_values(&[reason]).inc();
     }
 
-    /// Shows a reason before anything is refused for it, so that the first time can be seen as an increase.
+    /// Creates the counter of a reason at zero, so that its first refusal shows as an increase.
     pub fn refusable(&self, reason: &str) {
         self.refused.with_label_values(&[reason]);
     }

@@ -1,4 +1,4 @@
-//! Strings that must not be seen: keys and passwords. Masked in `Debug`, compared in constant time.
+//! Strings that must not be printed: keys and passwords. Masked in `Debug`, compared in constant time.
 
 use std::fmt;
 
@@ -8,7 +8,7 @@ use serde::Serializer;
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-/// What stands in place of a secret wherever one would be printed.
+/// Printed in place of a secret.
 const MASK: &str = "******";
 
 /// A secret string. It prints as asterisks; [`Secret::expose`] is the only way to read it.
@@ -24,12 +24,12 @@ impl Secret {
         Self(Zeroizing::new(text.into()))
     }
 
-    /// The secret itself. Whoever calls this must not print it.
+    /// The secret itself. Callers must not print it.
     pub fn expose(&self) -> &str {
         &self.0
     }
 
-    /// Whether nothing was set.
+    /// Whether it is empty, which means unset.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

@@ -7,7 +7,7 @@ use tokio::signal::unix::SignalKind;
 use tokio::signal::unix::signal;
 use tokio_util::sync::CancellationToken;
 
-/// Tells the parts of the program to end. Cheap to clone.
+/// Signals the parts of the program to end. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct Shutdown {
     /// Drain, then end.
@@ -17,8 +17,8 @@ pub struct Shutdown {
 }
 
 impl Shutdown {
-    /// Drains at the first SIGTERM or SIGINT, and ends at once at the second one. A drain that was asked for otherwise does not
-    /// count as the first.
+    /// Drains at the first SIGTERM or SIGINT and ends at once at the second one. A drain started by other means does not count as
+    /// the first.
     ///
     /// # Errors
     ///
@@ -39,7 +39,7 @@ impl Shutdown {
     }
 }
 
-/// The signal that asks to read the configuration again.
+/// SIGHUP, the signal to reload the configuration.
 ///
 /// # Errors
 ///
@@ -48,7 +48,7 @@ pub fn hangups() -> io::Result<Signal> {
     signal(SignalKind::hangup())
 }
 
-/// SIGHUP does not end this process from now on, as it would by default: whoever asks for a reload may ask while it starts.
+/// Keeps SIGHUP from ending this process, as it would by default: a reload may be requested while the process still starts.
 ///
 /// # Errors
 ///
@@ -56,6 +56,6 @@ pub fn hangups() -> io::Result<Signal> {
 pub fn survive_hangups() -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
     let _inside = runtime.enter();
-    // The handler stays for as long as the process lives.
+    // The handler stays for the life of the process.
     signal(SignalKind::hangup()).map(drop)
 }
