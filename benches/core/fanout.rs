@@ -1,4 +1,4 @@
-//! One frame to a thousand clients, on sockets that take everything or nothing: all but the system's part of a push.
+//! One frame to a thousand clients, on sockets that accept everything or nothing: a push without the system calls.
 
 use std::future::Future;
 use std::future::ready;
@@ -37,7 +37,7 @@ use crate::start;
 const TARGETS: usize = 1_000;
 const OUTBOX_BYTES: usize = 1024 * 1024;
 
-/// A socket without a system behind it.
+/// A socket in memory, without system calls.
 struct Memory {
     takes_all: bool,
     written: AtomicUsize,

@@ -1,6 +1,6 @@
-//! Micro-benchmarks of what is done for every message, without sockets: `cargo bench --bench core -- --help`.
+//! Micro-benchmarks of the work for every message, without sockets: `cargo bench --bench core -- --help`.
 //!
-//! That each of them still works, in seconds: `cargo bench --profile dev --bench core -- --test`
+//! Smoke test of all of them, in seconds: `cargo bench --profile dev --bench core -- --test`
 
 mod codec;
 mod fanout;
@@ -22,7 +22,7 @@ fn main() {
     criterion.final_summary();
 }
 
-/// Some time, to be used as if it were now.
+/// An arbitrary start time.
 #[expect(clippy::disallowed_methods, reason = "benchmarks pick a start")]
 fn start() -> Instant {
     Instant::now()

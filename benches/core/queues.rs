@@ -1,4 +1,4 @@
-//! What waits: frames towards a client, events towards a business server.
+//! Queues: frames to a client, events to a business server.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use wafergate::tunnel::Outbox;
 use crate::content;
 use crate::start;
 
-/// What goes through a queue in one round.
+/// Items through a queue in one round.
 const ROUND: u64 = 100;
 
 pub(crate) fn benches(criterion: &mut Criterion) {

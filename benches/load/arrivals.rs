@@ -1,4 +1,4 @@
-//! Clients that come, as many as are wanted and a few at a time; and clients that go.
+//! Clients that connect, a few at a time, and clients that disconnect.
 
 use std::time::Duration;
 use std::time::Instant;
@@ -13,34 +13,34 @@ use crate::wire::Kind;
 use crate::world::Load;
 use crate::world::World;
 
-/// How many come or go at a time.
+/// Clients that connect or disconnect at a time.
 const AT_A_TIME: usize = 64;
 
-/// Clients that come: each asks for a tunnel, where there is such a thing, connects, and has come when it has its first packet and
+/// Connecting clients: each requests a tunnel (except at the floor) and connects. It has arrived when it has its first packet and
 /// the business server its event.
 pub(crate) struct Arrival {
     wanted: usize,
     is_one_by_one: bool,
     begun: Vec<Instant>,
     first: usize,
-    /// How far each has come, and times from the first request to the first packet.
+    /// Progress of each client, and times from the first request to the first packet.
     pub(crate) roll: Roll,
     /// Times from the first request to the event.
     pub(crate) events: Latency,
 }
 
-/// How far each client has come or gone.
+/// Progress of clients that connect or disconnect.
 #[derive(Default)]
 pub(crate) struct Roll {
     clients: Vec<Seen>,
     complete: usize,
     /// The times it took.
     pub(crate) latency: Latency,
-    /// What came twice.
+    /// Duplicate packets and events.
     pub(crate) faults: Faults,
 }
 
-/// What has been seen of a client that comes or goes.
+/// Progress of one client.
 #[derive(Clone, Copy, Debug)]
 struct Seen {
     begun: Instant,
@@ -68,14 +68,14 @@ impl Roll {
 }
 
 impl Arrival {
-    /// `wanted` more clients.
+    /// Connects `wanted` more clients.
     pub(crate) fn new(world: &World, wanted: usize) -> Self {
         let first = world.clients.len();
         let (roll, events) = (Roll::default(), Latency::default());
         Self { wanted, is_one_by_one: false, begun: vec![], first, roll, events }
     }
 
-    /// `wanted` more clients, each when the one before it has its first packet.
+    /// Connects `wanted` more clients, each after the first packet of the one before.
     pub(crate) fn one_by_one(world: &World, wanted: usize) -> Self {
         Self { is_one_by_one: true, ..Self::new(world, wanted) }
     }
@@ -87,7 +87,7 @@ impl Arrival {
         self.begun.len() - self.roll.complete < AT_A_TIME
     }
 
-    /// Nobody else comes.
+    /// Starts no further clients.
     pub(crate) fn stop(&mut self) {
         self.wanted = self.begun.len();
     }
@@ -147,15 +147,15 @@ impl Load for Arrival {
     }
 }
 
-/// Clients that go: each says so, and has gone when its connection is closed and the business server has its event.
+/// Disconnecting clients: each says goodbye, and has left when its connection is closed and the business server has its event.
 pub(crate) struct Departure {
     wanted: usize,
-    /// How far each has gone, and times from the goodbye to the event.
+    /// Progress of each client, and times from the goodbye to the event.
     pub(crate) roll: Roll,
 }
 
 impl Departure {
-    /// All clients go.
+    /// Disconnects all clients.
     pub(crate) fn new(world: &World) -> Self {
         Self { wanted: world.clients.len(), roll: Roll::default() }
     }

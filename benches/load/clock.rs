@@ -1,4 +1,4 @@
-//! The one place of the load tool that reads a clock.
+//! The only place in the load tool that reads a clock.
 
 use std::time::Duration;
 use std::time::Instant;
@@ -9,7 +9,7 @@ pub(crate) fn now() -> Instant {
     Instant::now()
 }
 
-/// Things that are to happen at a fixed rate, however long each takes.
+/// Schedules actions at a fixed rate, however long each takes.
 pub(crate) struct Pace {
     interval: Duration,
     next: Instant,
@@ -21,7 +21,7 @@ impl Pace {
         Self { interval: Duration::from_secs_f64(1.0 / per_sec), next: start }
     }
 
-    /// When the thing that is due was to happen, once for each; none if nothing is due.
+    /// The scheduled time of the next due action, once for each; `None` if nothing is due.
     pub(crate) fn due(&mut self, now: Instant) -> Option<Instant> {
         let due = self.next;
         (due <= now).then(|| {
@@ -30,7 +30,7 @@ impl Pace {
         })
     }
 
-    /// How long nothing will be due.
+    /// Time until the next action is due.
     pub(crate) fn wait(&self, now: Instant) -> Duration {
         self.next.saturating_duration_since(now)
     }

@@ -1,4 +1,4 @@
-//! Kept-alive connections on which the business server calls a server: one call at a time on each.
+//! Keep-alive connections from the business server to a server, with one call at a time on each.
 
 use std::collections::VecDeque;
 use std::io;
@@ -16,7 +16,7 @@ use socket2::Type;
 
 use crate::place::Place;
 
-/// Some connections, and calls that wait for one of them.
+/// A set of connections, and calls that wait for a free one.
 pub(crate) struct Lines {
     address: SocketAddr,
     registry: Registry,
@@ -32,18 +32,18 @@ pub(crate) struct Line {
     pub(crate) carry: Vec<u8>,
     out: Vec<u8>,
     written: usize,
-    /// Whose call is under way.
+    /// Tag of the call in flight.
     tag: usize,
 }
 
 impl Lines {
-    /// `count` lines to `address`, which are opened when they are needed.
+    /// `count` connections to `address`, opened on demand.
     pub(crate) fn new(address: SocketAddr, count: usize, registry: Registry) -> Self {
         let lines = (0..count).map(|_| Line::default()).collect();
         Self { address, registry, lines, free: (0..count).rev().collect(), waiting: VecDeque::new() }
     }
 
-    /// Makes a call for `tag`, on the next free line. `write` appends the request.
+    /// Makes a call for `tag` on the next free connection. `write` appends the request.
     pub(crate) fn call(&mut self, tag: usize, write: impl FnOnce(&mut Vec<u8>)) -> io::Result<()> {
         let Some(free) = self.free.pop() else {
             let mut request = Vec::new();
@@ -56,7 +56,7 @@ impl Lines {
         self.begin(free, tag)
     }
 
-    /// A line's call has been answered; the next one may use it. Returns the tag of the call.
+    /// Frees a connection after its response and returns the tag of the call.
     pub(crate) fn answered(&mut self, line: usize) -> io::Result<usize> {
         let tag = self.lines[line].tag;
         match self.waiting.pop_front() {
@@ -69,7 +69,7 @@ impl Lines {
         Ok(tag)
     }
 
-    /// Writes what the server has room for.
+    /// Writes as much as the server accepts.
     pub(crate) fn flush(&mut self, line: usize) -> io::Result<()> {
         let line = &mut self.lines[line];
         let Some(stream) = &mut line.stream else { return Ok(()) };
@@ -83,7 +83,7 @@ impl Lines {
         Ok(())
     }
 
-    /// The server has closed a line. That is its right while nothing is under way; the line is opened again when needed.
+    /// Handles a connection closed by the server, which is allowed while no call is in flight; it is reopened on demand.
     pub(crate) fn closed(&mut self, line: usize) -> io::Result<()> {
         self.lines[line].stream = None;
         if self.free.contains(&line) {
@@ -105,13 +105,13 @@ impl Lines {
     }
 }
 
-/// A connection, complete: on this machine that takes no time.
+/// A completed connection: on this machine that takes no time.
 pub(crate) fn dial(address: SocketAddr) -> io::Result<TcpStream> {
     prepare(std::net::TcpStream::connect(address)?)
 }
 
-/// A connection as if it came from another machine: one address has too few ports for many connections, and the search for a free
-/// one among them takes longer than everything else.
+/// A completed connection from another source address: one address has too few ports for many connections, and the search for a
+/// free one would dominate.
 pub(crate) fn dial_from(source: Ipv4Addr, address: SocketAddr) -> io::Result<TcpStream> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
     socket.bind(&SocketAddr::from((source, 0)).into())?;
@@ -119,7 +119,7 @@ pub(crate) fn dial_from(source: Ipv4Addr, address: SocketAddr) -> io::Result<Tcp
     prepare(socket.into())
 }
 
-/// The same, not yet complete: it can be written to when it is.
+/// The same, not completed: it becomes writable when it is.
 pub(crate) fn begin_to_dial(source: Ipv4Addr, address: SocketAddr) -> io::Result<TcpStream> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM.nonblocking(), None)?;
     socket.set_tcp_nodelay(true)?;

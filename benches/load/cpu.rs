@@ -1,4 +1,4 @@
-//! Cores, and what processes use of them and of memory, as the system tells it.
+//! CPU cores, and the CPU time and memory of processes as reported by the system.
 
 use std::fs;
 use std::time::Duration;
@@ -9,29 +9,29 @@ use rustix::process::Resource;
 use rustix::process::Signal;
 use rustix::thread::CpuSet;
 
-/// The cores that this run uses; none where there is only one.
+/// The cores used by this run; none if there is only one.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Cores(Option<(usize, usize)>);
 
 impl Cores {
-    /// The first two cores that may be used: one for the server, one for the load.
+    /// The first two available cores: one for the server, one for the load.
     pub(crate) fn find() -> anyhow::Result<Self> {
         let allowed = rustix::thread::sched_getaffinity(None)?;
         let mut cores = (0..CpuSet::MAX_CPU).filter(|core| allowed.is_set(*core));
         Ok(Self(cores.next().zip(cores.next())))
     }
 
-    /// Whether server and load have a core each.
+    /// Whether server and load have separate cores.
     pub(crate) fn are_apart(self) -> bool {
         self.0.is_some()
     }
 
-    /// This thread, and the processes it starts from now on, run on the server's core.
+    /// Pins this thread, and processes started from now on, to the server's core.
     pub(crate) fn use_servers(self) -> anyhow::Result<()> {
         self.0.map_or(Ok(()), |(server, _)| pin(server))
     }
 
-    /// This thread runs on the load's core.
+    /// Pins this thread to the load's core.
     pub(crate) fn use_loads(self) -> anyhow::Result<()> {
         self.0.map_or(Ok(()), |(_, load)| pin(load))
     }
@@ -55,7 +55,7 @@ pub(crate) fn raise_file_limit() -> anyhow::Result<usize> {
 pub(crate) fn time_of(pid: u32) -> anyhow::Result<Duration> {
     let mut nanos = 0;
     for thread in fs::read_dir(format!("/proc/{pid}/task")).context("the server is gone")? {
-        // A thread may have ended since.
+        // A thread may have ended meanwhile.
         let Ok(text) = fs::read_to_string(thread?.path().join("schedstat")) else { continue };
         nanos += text.split(' ').next().and_then(|nanos| nanos.parse::<u64>().ok()).context("schedstat has changed")?;
     }
@@ -74,12 +74,12 @@ pub(crate) fn resident_bytes(pid: u32) -> anyhow::Result<u64> {
     status_bytes(pid, "VmRSS:")
 }
 
-/// The most that it has been, or has been since it was last forgotten.
+/// Peak resident memory since the start or the last reset.
 pub(crate) fn peak_bytes(pid: u32) -> anyhow::Result<u64> {
     status_bytes(pid, "VmHWM:")
 }
 
-/// The peak of a process' memory begins anew.
+/// Resets the peak memory of a process.
 pub(crate) fn forget_peak(pid: u32) -> anyhow::Result<()> {
     fs::write(format!("/proc/{pid}/clear_refs"), "5").context("the peak of memory cannot be reset")
 }
@@ -91,7 +91,7 @@ fn status_bytes(pid: u32, name: &str) -> anyhow::Result<u64> {
     Ok(kib * 1024)
 }
 
-/// The processes that a process has started.
+/// Child processes of a process.
 pub(crate) fn children_of(pid: u32) -> Vec<u32> {
     let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
     children.split_ascii_whitespace().filter_map(|child| child.parse().ok()).collect()

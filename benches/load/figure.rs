@@ -1,4 +1,4 @@
-//! What one measurement says.
+//! The result of one measurement.
 
 use serde::Serialize;
 
@@ -7,45 +7,45 @@ use crate::latency::Percentiles;
 use crate::sequence::Faults;
 use crate::setup::Usage;
 
-/// One number, and what was seen beside it.
+/// One value, with the observations around it.
 #[derive(Clone, Debug)]
 pub(crate) struct Figure {
-    /// What was measured.
+    /// Its name.
     pub(crate) name: String,
     /// The unit of `value`.
     pub(crate) unit: &'static str,
     /// The number.
     pub(crate) value: f64,
-    /// What it should be.
+    /// Its target.
     pub(crate) target: Option<Target>,
-    /// How many operations it is the mean of.
+    /// Number of operations that it is the mean of.
     pub(crate) operations: u64,
-    /// Operations a second.
+    /// Operations per second.
     pub(crate) rate: f64,
-    /// How long they took.
+    /// Latency.
     pub(crate) latency: Option<Percentiles>,
-    /// What went wrong.
+    /// Faults.
     pub(crate) faults: Faults,
-    /// Where it is drawn, and what is written below it.
+    /// Chart and label.
     pub(crate) place: Option<(Chart, String)>,
 }
 
-/// A picture.
+/// A chart.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Chart {
-    /// Cost of a delivery by the number of its neighbours.
+    /// CPU of one delivery by the number of recipients.
     Fanout,
-    /// Cost of everything else.
+    /// CPU of other operations.
     Paths,
     /// Memory of a connection.
     Memory,
 }
 
 impl Chart {
-    /// All of them.
+    /// All charts.
     pub(crate) const ALL: [Self; 3] = [Self::Fanout, Self::Paths, Self::Memory];
 
-    /// The name of its file.
+    /// File name.
     pub(crate) fn file(self) -> &'static str {
         match self {
             Self::Fanout => "fanout.svg",
@@ -54,7 +54,7 @@ impl Chart {
         }
     }
 
-    /// What it shows.
+    /// Title.
     pub(crate) fn title(self) -> &'static str {
         match self {
             Self::Fanout => "CPU of one delivery, by the number of clients that get the message",
@@ -63,7 +63,7 @@ impl Chart {
         }
     }
 
-    /// Its unit.
+    /// Unit.
     pub(crate) fn unit(self) -> &'static str {
         match self {
             Self::Fanout | Self::Paths => "µs",
@@ -72,18 +72,18 @@ impl Chart {
     }
 }
 
-/// What a figure of the gateway should be at most.
+/// Upper limit of a gateway figure.
 #[derive(Clone, Copy, Debug, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Target {
-    /// This many times that of the floor.
+    /// A multiple of the floor's figure.
     TimesFloor(f64),
-    /// This.
+    /// An absolute value.
     AtMost(f64),
 }
 
 impl Figure {
-    /// Server CPU time for one operation.
+    /// Server CPU time per operation.
     pub(crate) fn cpu(name: impl Into<String>, operations: u64, usage: Usage) -> Self {
         Self {
             name: name.into(),
@@ -98,23 +98,23 @@ impl Figure {
         }
     }
 
-    /// Something else.
+    /// Any other figure.
     pub(crate) fn new(name: impl Into<String>, unit: &'static str, value: f64) -> Self {
         let (latency, faults) = (None, Faults::default());
         Self { name: name.into(), unit, value, target: None, operations: 0, rate: 0.0, latency, faults, place: None }
     }
 
-    /// With this target, if there is one.
+    /// Sets its target.
     pub(crate) fn target(self, target: Option<Target>) -> Self {
         Self { target, ..self }
     }
 
-    /// Drawn there, with this below it.
+    /// Sets its chart and label.
     pub(crate) fn drawn(self, chart: Chart, label: impl Into<String>) -> Self {
         Self { place: Some((chart, label.into())), ..self }
     }
 
-    /// With these times and faults.
+    /// Sets latency and faults.
     pub(crate) fn seen(self, latency: &Latency, faults: Faults) -> Self {
         Self { latency: Some(latency.percentiles()), faults, ..self }
     }

@@ -1,5 +1,5 @@
-//! The floor: what the system alone costs. One thread, one epoll, one send() for each delivery, one POST for each event over kept-
-//! alive connections; no ids, no signatures, no JSON, no limits.
+//! The floor: the cost of the system alone. One thread, one epoll, one send() for each delivery, one POST for each event over
+//! keep-alive connections; no ids, no signatures, no JSON, no limits.
 
 use std::collections::VecDeque;
 use std::io;
@@ -18,13 +18,13 @@ use crate::connections::dial;
 use crate::frame;
 use crate::http;
 
-/// How many connections there are to the business server.
+/// Connections to the business server.
 const HOOKS: usize = 64;
-/// The listener's token; the hooks come behind it, then all others.
+/// Token of the listener; the tokens before it are the business server's connections, those behind it all others.
 const DOOR: usize = HOOKS;
 const FIRST: usize = HOOKS + 1;
 
-/// What it answers to a handshake, with the first packet: the key of all clients is the same.
+/// Its handshake response with the first packet: all clients use the same key.
 const WELCOME: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
     Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n\x81\x0btimeout:600";
 const PUSHED: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
@@ -38,19 +38,19 @@ struct Floor {
     free: Vec<usize>,
     waiting: VecDeque<Vec<u8>>,
     connections: Vec<Connection>,
-    /// Where the clients are among the connections, by name.
+    /// Indexes of clients among the connections, by name.
     clients: Vec<usize>,
     buffer: Vec<u8>,
 }
 
 struct Connection {
     stream: Option<TcpStream>,
-    /// The name, once it is a WebSocket.
+    /// Its name after the upgrade.
     client: Option<usize>,
     carry: Vec<u8>,
 }
 
-/// Serves until it is killed; events go to `business`.
+/// Serves until it is killed; posts events to `business`.
 pub(crate) fn serve(business: SocketAddr) -> anyhow::Result<()> {
     let poll = Poll::new()?;
     let mut door = TcpListener::bind("127.0.0.1:0".parse()?)?;

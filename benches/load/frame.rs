@@ -1,26 +1,26 @@
-//! WebSocket frames as a client writes and reads them (RFC 6455, section 5.2), no more than the load needs.
+//! WebSocket frames of a client (RFC 6455, section 5.2), as far as the load tool needs them.
 
-/// The mask of all frames: real clients take a new one for each, which costs a server the same.
+/// The mask of all frames: real clients use random ones, at the same cost for the server.
 const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
 /// One whole frame of a server.
 pub(crate) struct Frame<'a> {
-    /// Its kind: 1 is text, 8 is close.
+    /// Its opcode: 1 is text, 8 is close.
     pub(crate) opcode: u8,
-    /// What it carries.
+    /// Its payload.
     pub(crate) payload: &'a [u8],
-    /// How long it was, header included.
+    /// Its length, header included.
     pub(crate) bytes: usize,
 }
 
-/// The frame at the start of `input`, if it is all there.
+/// The frame at the start of `input`, if complete.
 pub(crate) fn read(input: &[u8]) -> Option<Frame<'_>> {
     let (header, length) = length(input)?;
     let bytes = header + length;
     Some(Frame { opcode: input[0] & 0x0f, payload: input.get(header..bytes)?, bytes })
 }
 
-/// How long header and payload are.
+/// Lengths of header and payload.
 fn length(input: &[u8]) -> Option<(usize, usize)> {
     match input.get(1)? & 0x7f {
         126 => Some((4, usize::from(u16::from_be_bytes(*input.get(2..)?.first_chunk()?)))),
@@ -60,7 +60,7 @@ fn push_length(out: &mut Vec<u8>, mask_bit: u8, length: usize) {
     }
 }
 
-/// The client's frame at the start of `input`, unmasked in place, if it is all there.
+/// The client's frame at the start of `input`, unmasked in place, if complete.
 pub(crate) fn read_masked(input: &mut [u8]) -> Option<Frame<'_>> {
     let (header, length) = length(input)?;
     let start = header + MASK.len();

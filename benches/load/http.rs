@@ -1,15 +1,15 @@
-//! HTTP/1.1 messages on kept-alive connections: whole ones only, with a Content-Length.
+//! HTTP/1.1 messages on keep-alive connections, with a Content-Length.
 
-/// The only header that is read.
+/// The only header that is parsed.
 const LENGTH: &[u8] = b"content-length:";
 
-/// One whole request or answer.
+/// One whole request or response.
 pub(crate) struct Message<'a> {
     /// Its first line.
     pub(crate) start: &'a str,
     /// Its body.
     pub(crate) body: &'a [u8],
-    /// How long it was, head included.
+    /// Its length, head included.
     pub(crate) bytes: usize,
 }
 
@@ -19,13 +19,13 @@ impl<'a> Message<'a> {
         self.start.split(' ').nth(1).unwrap_or_default()
     }
 
-    /// The status of an answer.
+    /// The status of a response.
     pub(crate) fn status(&self) -> &'a str {
         self.path()
     }
 }
 
-/// The message at the start of `input`, if it is all there.
+/// The message at the start of `input`, if complete.
 pub(crate) fn read(input: &[u8]) -> Option<Message<'_>> {
     let mut body_bytes = 0;
     let mut at = 0;

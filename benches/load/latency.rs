@@ -1,4 +1,4 @@
-//! Times in buckets that are 3 % wide, so that millions of them take a few kilobytes.
+//! A histogram of times in buckets of 3 % width, so that millions of times fit into a few kilobytes.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use serde::Serialize;
 /// Buckets in each power of two.
 const STEPS: u64 = 32;
 
-/// How often each time was seen.
+/// Count per bucket.
 #[derive(Clone)]
 pub(crate) struct Latency {
     buckets: Vec<u64>,
@@ -15,21 +15,21 @@ pub(crate) struct Latency {
     longest: Duration,
 }
 
-/// What is told of the times, in microseconds.
+/// Percentiles in microseconds.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub(crate) struct Percentiles {
-    /// Half of the times are below it.
+    /// Median.
     pub(crate) p50_us: f64,
-    /// 99 of 100 are.
+    /// 99th percentile.
     pub(crate) p99_us: f64,
-    /// 999 of 1,000 are.
+    /// 99.9th percentile.
     pub(crate) p999_us: f64,
-    /// All are, but this one.
+    /// Maximum.
     pub(crate) max_us: f64,
 }
 
 impl Percentiles {
-    /// All of them, the shortest first.
+    /// All values, in ascending order.
     pub(crate) fn all(&self) -> [f64; 4] {
         [self.p50_us, self.p99_us, self.p999_us, self.max_us]
     }
@@ -42,7 +42,7 @@ impl Default for Latency {
 }
 
 impl Latency {
-    /// Takes one time.
+    /// Adds a time.
     pub(crate) fn add(&mut self, time: Duration) {
         let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         self.buckets[bucket(nanos)] += 1;
@@ -50,18 +50,18 @@ impl Latency {
         self.longest = self.longest.max(time);
     }
 
-    /// How many times there were.
+    /// Number of times.
     pub(crate) fn count(&self) -> u64 {
         self.count
     }
 
-    /// The usual three, and the longest.
+    /// The percentiles.
     pub(crate) fn percentiles(&self) -> Percentiles {
         let max_us = self.longest.as_secs_f64() * 1e6;
         Percentiles { p50_us: self.at(0.5), p99_us: self.at(0.99), p999_us: self.at(0.999), max_us }
     }
 
-    /// The middle of the bucket below which this share of all times lies, in microseconds.
+    /// The middle of the bucket at this quantile, in microseconds.
     fn at(&self, share: f64) -> f64 {
         let wanted = (self.count as f64 * share).ceil() as u64;
         let mut seen = 0;

@@ -1,4 +1,4 @@
-//! What the figures were taken on: they mean little without it.
+//! The machine and software of a run, without which the figures mean little.
 
 use std::fs;
 use std::process::Command;
@@ -20,20 +20,20 @@ pub(crate) struct Machine {
     memory_mib: u64,
     kernel: String,
     system: String,
-    /// Whether server and load had a core each.
+    /// Whether server and load have separate cores.
     cores_apart: bool,
-    /// What else went on: the system's load average at the start.
+    /// The system's load average at the start.
     load_average: String,
     wafergate: &'static str,
     rustc: String,
-    /// Whether it was built for speed.
+    /// Whether it is an optimised build.
     optimised: bool,
-    /// What the gateway was told, but for its addresses.
+    /// The gateway's settings, without addresses.
     gateway_settings: String,
 }
 
 impl Machine {
-    /// This one.
+    /// Collects the facts.
     pub(crate) fn new(cores: Cores) -> Self {
         let nowhere = ([127, 0, 0, 1], 0).into();
         Self {
@@ -70,7 +70,7 @@ fn first_line(path: &str) -> String {
     text.lines().next().unwrap_or("unknown").to_owned()
 }
 
-/// The value behind `key` in a file of lines such as `key: value` or `key=value`.
+/// The value of `key` in a file of lines such as `key: value` or `key=value`.
 fn value(path: &str, key: &str) -> String {
     let text = fs::read_to_string(path).unwrap_or_default();
     let value = text.lines().find_map(|line| line.strip_prefix(key)?.trim_start().strip_prefix([':', '=']));

@@ -1,7 +1,7 @@
-//! A load tool for the whole process, with the floor beside it. `cargo bench --bench load -- --help` tells more.
+//! A load tool for the whole process, compared with the floor. See `cargo bench --bench load -- --help`.
 //!
-//! Everything works, in seconds: `cargo bench --profile dev --bench load -- all --smoke`
-//! All figures, with pictures: `cargo bench --bench load -- all --json benches/results/load.json --svg benches/results`
+//! Smoke test in seconds: `cargo bench --profile dev --bench load -- all --smoke`
+//! All figures, with charts: `cargo bench --bench load -- all --json benches/results/load.json --svg benches/results`
 
 mod arrivals;
 mod clock;
@@ -100,7 +100,7 @@ fn run(options: &Options) -> anyhow::Result<ExitCode> {
     })
 }
 
-/// Tells what is going on: in one line on a terminal.
+/// Shows the progress, on one line if stderr is a terminal.
 fn progress(line: &str) {
     if std::io::stderr().is_terminal() {
         eprint!("\r\x1b[K{line}");

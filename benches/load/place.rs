@@ -1,18 +1,18 @@
-//! Which socket an event of the system is about.
+//! Tokens: the socket that an event of the system belongs to.
 
 use mio::Token;
 
-/// Kinds of sockets, as they stand in a token.
+/// Bits of the socket kind in a token.
 const KIND_BITS: u32 = 2;
 
-/// A socket of this world.
+/// A socket of the load tool.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Place {
-    /// Where the server posts events.
+    /// The listener for the server's events.
     Door,
-    /// One of the connections on which it does.
+    /// A connection on which the server posts events.
     Guest(usize),
-    /// One of the connections on which the server is called.
+    /// A connection for calls to the server.
     Line(usize),
     /// A client.
     Client(usize),

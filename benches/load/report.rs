@@ -1,4 +1,4 @@
-//! All figures of a run: as a table, as JSON and as pictures.
+//! All figures of a run, as a table, JSON and charts.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -18,12 +18,12 @@ use crate::sequence::Faults;
 use crate::svg;
 use crate::svg::Bars;
 
-/// What was measured so far.
+/// The figures so far.
 #[derive(Default, Serialize)]
 pub(crate) struct Report {
     rows: Vec<Row>,
     #[serde(flatten)]
-    /// What was measured of clients from far away.
+    /// Results of the distant clients.
     pub(crate) far: Table,
 }
 
@@ -39,7 +39,7 @@ struct Row {
     place: Option<(Chart, String)>,
 }
 
-/// The figures of one server, in the order in which they were taken.
+/// The figures of one server, in order of measurement.
 #[derive(Default, Serialize)]
 struct Series {
     values: Vec<f64>,
@@ -49,19 +49,19 @@ struct Series {
     faults: Faults,
 }
 
-/// Figures of repeated measurements.
+/// Statistics of repeated measurements.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Spread {
-    /// The smallest.
+    /// Minimum.
     pub(crate) min: f64,
-    /// The one in the middle.
+    /// Median.
     pub(crate) median: f64,
-    /// The largest.
+    /// Maximum.
     pub(crate) max: f64,
 }
 
 impl Spread {
-    /// Of these; none if there are none.
+    /// The statistics of `values`; `None` if empty.
     pub(crate) fn of(values: impl IntoIterator<Item = f64>) -> Option<Self> {
         let mut values: Vec<f64> = values.into_iter().collect();
         values.sort_by(f64::total_cmp);
@@ -70,7 +70,7 @@ impl Spread {
 }
 
 impl Report {
-    /// Takes the figures of one measurement.
+    /// Adds the figures of one measurement.
     pub(crate) fn add(&mut self, subject: Subject, figures: Vec<Figure>) {
         for figure in figures {
             let at = self.rows.iter().position(|row| row.name == figure.name).unwrap_or_else(|| {
@@ -86,12 +86,12 @@ impl Report {
         }
     }
 
-    /// How many messages were lost, doubled, out of order or wrong.
+    /// Number of messages lost, duplicated, out of order or wrong.
     pub(crate) fn faults(&self) -> u64 {
         self.rows.iter().map(Row::faults).sum()
     }
 
-    /// All of it for people.
+    /// All figures as a table.
     pub(crate) fn table(&self) -> String {
         if self.rows.is_empty() {
             return self.far.text();
@@ -122,7 +122,7 @@ impl Report {
         text + "\n" + &self.far.text()
     }
 
-    /// Writes all of it for programs.
+    /// Writes all figures as JSON.
     pub(crate) fn write_json(&self, machine: &Machine, path: &Path) -> anyhow::Result<()> {
         #[derive(Serialize)]
         struct Document<'a> {
@@ -134,7 +134,7 @@ impl Report {
         Ok(fs::write(path, text + "\n")?)
     }
 
-    /// Draws a picture for each chart that there are figures for.
+    /// Draws each chart that has figures.
     pub(crate) fn write_pictures(&self, folder: &Path) -> anyhow::Result<()> {
         fs::create_dir_all(folder)?;
         for chart in Chart::ALL {
@@ -153,7 +153,7 @@ impl Row {
         self.floor.faults.total() + self.gateway.faults.total()
     }
 
-    /// How many times the floor's the gateway's figure is: the median over turns that followed one another.
+    /// The gateway's figure relative to the floor's: the median over pairs of consecutive turns.
     fn ratio(&self) -> Option<f64> {
         let pairs = self.gateway.values.iter().zip(&self.floor.values);
         let ratio = Spread::of(pairs.filter(|(_, floor)| **floor > 0.0).map(|(gateway, floor)| gateway / floor))?;

@@ -1,6 +1,6 @@
-//! How many segments with data a TCP connection has received, as the system's socket diagnosis tells it (`man 7 sock_diag`): as
-//! many as the peer made writes, if it may send at once. Writes that wait for room in the congestion window leave together: of 16
-//! at a time all are seen, of 64 about 45.
+//! Counts the data segments that a TCP connection has received, through socket diagnosis (`man 7 sock_diag`). It equals the
+//! peer's writes if these are sent at once. Writes that wait for the congestion window leave together: of 16 at a time all are
+//! counted, of 64 about 45.
 
 use std::io::Read;
 use std::net::SocketAddr;
@@ -23,13 +23,13 @@ const INET: u8 = 2;
 const TCP: u8 = 6;
 const INFO: u8 = 2;
 
-/// How long `nlmsghdr` and `inet_diag_msg` are, which come before the attributes.
+/// Length of `nlmsghdr` and `inet_diag_msg`, which precede the attributes.
 const HEADER_BYTES: usize = 16;
 const ANSWER_BYTES: usize = 72;
-/// Where `tcpi_data_segs_in` is in `tcp_info`.
+/// Offset of `tcpi_data_segs_in` in `tcp_info`.
 const DATA_SEGMENTS_IN: usize = 152;
 
-/// How many segments with data the socket of this machine at `local` has received from `peer`. Both are IPv4.
+/// Number of data segments that the local socket at `local` has received from `peer`. Both are IPv4.
 pub(crate) fn received(local: SocketAddr, peer: SocketAddr) -> anyhow::Result<u32> {
     let mut socket = Socket::new(Domain::from(NETLINK), Type::DGRAM, Some(Protocol::from(SOCK_DIAG)))?;
     socket.send(&request(local, peer)?)?;
@@ -41,7 +41,7 @@ pub(crate) fn received(local: SocketAddr, peer: SocketAddr) -> anyhow::Result<u3
 fn request(local: SocketAddr, peer: SocketAddr) -> anyhow::Result<Vec<u8>> {
     let (SocketAddr::V4(local), SocketAddr::V4(peer)) = (local, peer) else { bail!("not an IPv4 connection") };
     let mut request = vec![INET, TCP, 1 << (INFO - 1), 0];
-    // In every state.
+    // In any state.
     request.extend(u32::MAX.to_ne_bytes());
     request.extend(local.port().to_be_bytes());
     request.extend(peer.port().to_be_bytes());
@@ -61,7 +61,7 @@ fn request(local: SocketAddr, peer: SocketAddr) -> anyhow::Result<Vec<u8>> {
     Ok(whole)
 }
 
-/// What the answer's `tcp_info` says.
+/// Reads the count from the answer's `tcp_info`.
 fn segments(answer: &[u8]) -> Option<u32> {
     if u16::from_ne_bytes(*answer.get(4..)?.first_chunk()?) != BY_FAMILY {
         return None;

@@ -1,24 +1,24 @@
-//! Contents that say who sent them and the how-manieth they are, and whether all arrived, once and in order.
+//! Message contents with sender and sequence number, and checks that all arrive once and in order.
 
 use serde::Serialize;
 
-/// How long a mark is.
+/// Length of a mark.
 pub(crate) const MARK_BYTES: usize = 18;
 
-/// A mark that has not been written yet.
+/// A placeholder for a mark.
 pub(crate) const BLANK: &str = "#00000#0000000000#";
 
-/// Who sent a message, and how many it had sent before.
+/// Sender and sequence number of a message.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Mark {
-    /// The number of its sender.
+    /// Number of the sender.
     pub(crate) source: usize,
-    /// Its own number, from zero.
+    /// Sequence number, from zero.
     pub(crate) number: u64,
 }
 
 impl Mark {
-    /// The mark as it is written.
+    /// The mark as text.
     pub(crate) fn text(self) -> [u8; MARK_BYTES] {
         let mut text = *BLANK.as_bytes().first_chunk().expect("as long as that");
         write_digits(&mut text[1..6], self.source as u64);
@@ -26,7 +26,7 @@ impl Mark {
         text
     }
 
-    /// The first mark in a text, and where it begins.
+    /// The first mark in a text, and its position.
     pub(crate) fn find(text: &[u8]) -> Option<(Self, usize)> {
         let at = text.iter().position(|byte| *byte == b'#')?;
         let mark = text.get(at..at + MARK_BYTES)?;
@@ -46,7 +46,7 @@ fn read_digits(digits: &[u8]) -> Option<u64> {
     digits.iter().try_fold(0, |number, digit| digit.is_ascii_digit().then(|| number * 10 + u64::from(digit - b'0')))
 }
 
-/// A JSON message of a certain length with a mark in it.
+/// A JSON message of fixed length that contains a mark.
 #[derive(Clone)]
 pub(crate) struct Pattern {
     text: Vec<u8>,
@@ -54,14 +54,14 @@ pub(crate) struct Pattern {
 }
 
 impl Pattern {
-    /// A content of exactly `bytes` bytes, at least 64.
+    /// A message of exactly `bytes` bytes, at least 64.
     pub(crate) fn content(bytes: usize) -> Self {
         let head = format!(r#"{{"type":"speak","content":"{BLANK}"#);
         let text = format!(r#"{head}{}"}}"#, "x".repeat(bytes.saturating_sub(head.len() + 2)));
         Self::new(text)
     }
 
-    /// The packet that carries this content.
+    /// The packet with this message.
     pub(crate) fn packet(&self) -> Self {
         Self::new(format!("message:{}", self.text()))
     }
@@ -71,18 +71,18 @@ impl Pattern {
         Self { text: text.into(), at }
     }
 
-    /// The text, with the mark that was written last.
+    /// The text with the current mark.
     pub(crate) fn text(&self) -> &str {
         std::str::from_utf8(&self.text).expect("made of text")
     }
 
-    /// The text with this mark.
+    /// Sets the mark and returns the text.
     pub(crate) fn stamp(&mut self, mark: Mark) -> &[u8] {
         self.text[self.at..self.at + MARK_BYTES].copy_from_slice(&mark.text());
         &self.text
     }
 
-    /// The mark of a text that is like this one in every other byte.
+    /// The mark of a text that otherwise equals this one.
     pub(crate) fn read(&self, text: &[u8]) -> Option<Mark> {
         let end = self.at + MARK_BYTES;
         let is_alike =
@@ -91,26 +91,26 @@ impl Pattern {
     }
 }
 
-/// What must all be zero.
+/// Faults; all must be zero.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize)]
 pub(crate) struct Faults {
     /// Never arrived.
     pub(crate) lost: u64,
     /// Arrived again.
     pub(crate) duplicated: u64,
-    /// Arrived behind a later one.
+    /// Arrived after a later one.
     pub(crate) reordered: u64,
-    /// Arrived changed, unsigned, merged or at the wrong place.
+    /// Arrived altered, unsigned, merged or at the wrong receiver.
     pub(crate) wrong: u64,
 }
 
 impl Faults {
-    /// How many there are altogether.
+    /// The total.
     pub(crate) fn total(&self) -> u64 {
         self.lost + self.duplicated + self.reordered + self.wrong
     }
 
-    /// Both together.
+    /// The sum of both.
     pub(crate) fn and(self, other: Self) -> Self {
         Self {
             lost: self.lost + other.lost,
@@ -121,22 +121,22 @@ impl Faults {
     }
 }
 
-/// What each receiver expects next of each sender.
+/// The next expected number of each sender at each receiver.
 #[derive(Default)]
 pub(crate) struct Ledger {
     next: Vec<u64>,
     sources: usize,
-    /// What was not as expected.
+    /// Deviations so far.
     pub(crate) faults: Faults,
 }
 
 impl Ledger {
-    /// Nobody has received anything.
+    /// Nothing received yet.
     pub(crate) fn new(receivers: usize, sources: usize) -> Self {
         Self { next: vec![0; receivers * sources], sources, faults: Faults::default() }
     }
 
-    /// Receiver gets the message `number` of `source`; returns whether it gets it for the first time.
+    /// Records message `number` of `source` at `receiver`; returns whether it arrives for the first time.
     pub(crate) fn take(&mut self, receiver: usize, source: usize, number: u64) -> bool {
         let next = &mut self.next[receiver * self.sources + source];
         if number >= *next {

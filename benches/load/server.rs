@@ -24,12 +24,12 @@ pub(crate) const KEY: &str = "a key for measurements";
 
 /// A running server. It is killed when dropped.
 pub(crate) struct Server {
-    /// Where it listens.
+    /// Its address.
     pub(crate) address: SocketAddr,
-    /// Where its admin listener is, if it has one.
+    /// Address of its admin listener, if it has one.
     pub(crate) admin: Option<SocketAddr>,
     child: Child,
-    /// Open as long as the server runs: it may have more to say than is read.
+    /// Kept open while the server runs: it may write more than is read.
     stdout: BufReader<ChildStdout>,
     _files: TempDir,
 }
@@ -74,7 +74,7 @@ impl Server {
         cores.use_loads()?;
         let mut child = child.with_context(|| format!("cannot start {command:?}"))?;
         let stdout = BufReader::new(child.stdout.take().context("stdout is piped")?);
-        // From here on, an error ends it too.
+        // From here on, an error stops it too.
         let mut server = Self { address: business, admin: None, child, stdout, _files: files };
         server.address = server.says("listen").context("the server did not say where it listens")?;
         Ok(server)
@@ -93,12 +93,12 @@ impl Server {
         self.child.id()
     }
 
-    /// The CPU time it has used so far.
+    /// CPU time used so far.
     pub(crate) fn cpu(&self) -> anyhow::Result<Duration> {
         cpu::time_of(self.child.id())
     }
 
-    /// The memory it uses now, in bytes.
+    /// Current memory in bytes.
     pub(crate) fn resident_bytes(&self) -> anyhow::Result<u64> {
         cpu::resident_bytes(self.child.id())
     }
@@ -106,7 +106,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // It may have ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -1,4 +1,4 @@
-//! `backlog`: many connections begin while the server is not looking, and the system keeps them for it.
+//! `backlog`: many connections begin while the server is stopped, and the kernel queues them.
 
 use std::collections::VecDeque;
 use std::net::Ipv4Addr;
@@ -22,33 +22,33 @@ use crate::cpu::Cores;
 use crate::modes::grouped;
 use crate::options::Options;
 
-/// A SYN is repeated after a second.
+/// Connections slower than this have repeated their SYN, which happens after a second.
 const REPEATED: Duration = Duration::from_millis(900);
-/// How long all may take.
+/// Time limit for all of them.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Connections at once.
+/// Simultaneous connections.
 pub(crate) struct Backlog {
     connections: usize,
 }
 
-/// What became of them.
+/// Results.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Queued {
-    /// How many there were, at each listener.
+    /// Connections at each listener.
     pub(crate) connections: usize,
-    /// How many had to repeat their SYN: at the public listener, and at that of the admin.
+    /// Connections with a repeated SYN: at the public listener, and at the admin listener.
     pub(crate) repeated: Vec<usize>,
-    /// How long the slowest took, likewise.
+    /// Time of the slowest, likewise.
     pub(crate) longest_ms: Vec<f64>,
-    /// How many complete connections found no room, as the system counts them.
+    /// Complete connections that did not fit into the accept queue, as counted by the system.
     pub(crate) overflows: u64,
-    /// How many SYNs were dropped.
+    /// Dropped SYNs.
     pub(crate) drops: u64,
 }
 
 impl Backlog {
-    /// The usual number, or that which is asked for.
+    /// The default number, or the one from the options.
     pub(super) fn new(options: &Options) -> Self {
         Self { connections: options.connections.unwrap_or(if options.smoke { 100 } else { 2_000 }) }
     }
@@ -58,7 +58,7 @@ impl Backlog {
         format!("{} connections while the server is stopped", grouped(self.connections))
     }
 
-    /// Measures it once.
+    /// Measures once.
     pub(super) fn run(&self, options: &Options, cores: Cores, front: Front) -> anyhow::Result<Queued> {
         let stand = Stand::start(front, Speech::Plain, options, cores)?;
         let admin = stand.gateway.admin.filter(|_| front == Front::Gateway);

@@ -1,4 +1,4 @@
-//! A business server that accepts every event and looks at none, on a thread of its own.
+//! A business server on its own thread that accepts every event without reading it.
 
 use std::io;
 use std::io::Read;
@@ -21,7 +21,7 @@ use mio::net::TcpStream;
 use crate::http;
 use crate::world::ACCEPTED;
 
-/// How often it looks whether it is to end.
+/// How often it checks whether to stop.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// The running business server; it ends when dropped.
@@ -32,7 +32,7 @@ pub(crate) struct Business {
     thread: Option<JoinHandle<io::Result<()>>>,
 }
 
-/// A connection of the gateway, and what has come of its next request.
+/// A connection of the gateway, with the bytes of its next request.
 struct Guest {
     stream: TcpStream,
     carry: Vec<u8>,
@@ -88,7 +88,7 @@ fn serve(mut door: TcpListener, is_over: &AtomicBool) -> io::Result<()> {
 }
 
 impl Guest {
-    /// Answers what has come; an error is the end.
+    /// Answers the requests received; an error ends the connection.
     fn answer(&mut self, buffer: &mut [u8]) -> io::Result<()> {
         loop {
             match self.stream.read(buffer) {

@@ -1,4 +1,4 @@
-//! A client that has a tunnel already when the others come: how long its heartbeats take meanwhile.
+//! A client with an open tunnel while others arrive: measures its heartbeat times meanwhile.
 
 use std::io::Read;
 use std::io::Write;
@@ -28,7 +28,7 @@ pub(crate) struct Bystander {
 }
 
 impl Bystander {
-    /// Opens its tunnel; it begins to say `ping`.
+    /// Opens its tunnel and starts to send `ping`.
     pub(crate) fn watch(stand: &Stand) -> anyhow::Result<Self> {
         let path = stand.tunnels(1)?.pop().context("one tunnel")?;
         let mut stream = stand.connect()?;
@@ -54,14 +54,14 @@ impl Bystander {
         Ok(Self { stop, thread })
     }
 
-    /// Ends it; how long each heartbeat took.
+    /// Stops it and returns its heartbeat times.
     pub(crate) fn end(self) -> anyhow::Result<Latency> {
         self.stop.store(true, Ordering::Release);
         self.thread.join().expect("no panic").context("the bystander")
     }
 }
 
-/// Reads until there is a whole message, as long as `whole` says, and takes it out.
+/// Reads until `whole` finds a complete message, and removes it.
 fn read_until(
     stream: &mut impl Read,
     input: &mut Vec<u8>,

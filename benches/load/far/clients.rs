@@ -1,7 +1,7 @@
-//! Clients at a distance: TCP, TLS and a WebSocket upgrade each, in one thread and one loop.
+//! Simulated distant clients: TCP, TLS and a WebSocket upgrade each, in one thread with one event loop.
 //!
-//! The distance is on their side: a client sees what the server sent one round trip after it came, and waits for another one
-//! before it connects, as a SYN and its answer would take it. So a server sees what it would see of clients that are far away.
+//! The latency is simulated on the client side: a client sees the server's bytes one round trip late, and waits another round
+//! trip before it connects, like a SYN and its answer. To the server it looks like a distant client.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -29,48 +29,48 @@ use crate::clock::now;
 use crate::connections::begin_to_dial;
 use crate::cpu;
 
-/// How many clients share an address.
+/// Clients per source address.
 const CLIENTS_AN_ADDRESS: usize = 2_000;
-/// How many clients do something before the sockets are looked at.
+/// Clients that act before the sockets are polled again.
 const AT_A_TIME: usize = 64;
-/// How long one attempt may take, distance included, before it counts as failed.
+/// Time limit for one attempt, including latency.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Clients that are to come.
+/// The clients of a run.
 pub(crate) struct Plan {
-    /// Where to.
+    /// The server's address.
     pub(crate) address: SocketAddr,
-    /// How they speak TLS, if they do.
+    /// Their TLS configuration, if they use TLS.
     pub(crate) tls: Option<Arc<ClientConfig>>,
-    /// How far away they are.
+    /// Their round-trip time.
     pub(crate) round_trip: Duration,
-    /// The paths of their connect URLs: one for each.
+    /// The paths of their connect URLs, one each.
     pub(crate) paths: Vec<String>,
-    /// The time between the two halves of their first flight, if it comes in halves, as one that is too long for a packet may.
+    /// The delay between the two halves of the first flight, if it is split as an oversized one would be.
     pub(crate) gap: Option<Duration>,
-    /// Whether each comes when the one before it is in, or all come at once.
+    /// Whether clients connect one after the other instead of all at once.
     pub(crate) is_one_by_one: bool,
 }
 
-/// What became of them.
+/// Results.
 #[derive(Default)]
 pub(crate) struct Outcome {
-    /// How long each took that got in, from its first SYN to its 101; the shortest first.
+    /// Time of each successful client from its first SYN to its 101, sorted.
     pub(crate) times: Vec<Duration>,
-    /// How long their connections took, beside the distance; the shortest first.
+    /// Time of their TCP connections without the simulated latency, sorted.
     pub(crate) connects: Vec<Duration>,
-    /// Why the others did not, and how many.
+    /// Failures by reason.
     pub(crate) failures: BTreeMap<String, usize>,
-    /// How late the clients did what they had to do, at worst: to the server they seemed to be farther away by that.
+    /// Largest delay of the load tool itself, which adds to the simulated latency.
     pub(crate) lag: Duration,
     /// CPU time of the clients themselves.
     pub(crate) cpu: Duration,
-    /// Those that are in. They leave when dropped.
+    /// The connected clients, closed on drop.
     _open: Vec<TcpStream>,
 }
 
 impl Outcome {
-    /// The time in which this share of `wanted` clients got in; none if fewer did.
+    /// The time in which this share of `wanted` clients succeeded; `None` if fewer did.
     pub(crate) fn time(&self, share: f64, wanted: usize) -> Option<Duration> {
         let rank = (wanted as f64 * share).ceil() as usize;
         self.times.get(rank.max(1) - 1).copied()
@@ -85,10 +85,10 @@ struct Far {
     begun: Instant,
     dialled: Option<Instant>,
     is_connected: bool,
-    /// What has come, and when it is seen; nothing is the end.
+    /// Bytes received, with the time at which the client sees them; empty means end of stream.
     coming: VecDeque<(Instant, Vec<u8>)>,
     answer: Vec<u8>,
-    /// The second half of the first flight.
+    /// The second half of the first flight, held back.
     held: Vec<u8>,
 }
 
@@ -96,20 +96,20 @@ struct Crowd<'a> {
     plan: &'a Plan,
     poll: Poll,
     clients: Vec<Far>,
-    /// When which client has something to do.
+    /// Next actions of clients, by time.
     due: BinaryHeap<Reverse<(Instant, usize)>>,
     next: usize,
-    /// How many have got in or failed.
+    /// Number of clients that succeeded or failed.
     settled: usize,
     outcome: Outcome,
     buffer: Vec<u8>,
 }
 
-/// All clients come; returns when each has got in or failed.
+/// Runs all clients; returns when each has succeeded or failed.
 pub(crate) fn come(plan: &Plan) -> anyhow::Result<Outcome> {
     let name = ServerName::try_from("gateway.test").expect("a name");
     let clients = plan.paths.iter().map(|path| {
-        // Half of their cryptography is done here, before anything is measured.
+        // Half of the clients' cryptography happens here, before the measurement.
         let tls = plan.tls.as_ref().map(|tls| ClientConnection::new(Arc::clone(tls), name.clone())).transpose()?;
         Ok(Far {
             stream: None,
@@ -180,7 +180,7 @@ impl Crowd<'_> {
                 break;
             }
             let wait = self.due.peek().map_or(PATIENCE / 10, |Reverse((due, _))| due.saturating_duration_since(now));
-            // The system waits in whole milliseconds: what is due earlier is waited for awake.
+            // The system waits in whole milliseconds: shorter waits spin.
             let wait = Duration::from_millis(u64::try_from(wait.as_millis())?);
             match self.poll.poll(&mut events, Some(wait)) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
@@ -198,7 +198,7 @@ impl Crowd<'_> {
         Ok(())
     }
 
-    /// Some more clients set out: they are here in a round trip.
+    /// Starts some more clients; they connect after a round trip.
     fn begin(&mut self, count: usize) {
         let now = now();
         let until = self.clients.len().min(self.next + count);
@@ -265,7 +265,7 @@ impl Crowd<'_> {
         }
     }
 
-    /// Takes what has come: the client sees it later.
+    /// Reads from the socket; the client sees the bytes later.
     fn read(&mut self, client: usize) -> anyhow::Result<()> {
         let far = &mut self.clients[client];
         if !far.is_connected {
@@ -322,7 +322,7 @@ impl Crowd<'_> {
             let stage = self.clients[client].stage();
             self.settle(client, Some(format!("{stage}: nothing for {} s", PATIENCE.as_secs())));
         }
-        // Those that were never begun have no stream.
+        // Clients that were never started have no stream.
         let missing = self.clients.len() - self.settled;
         if missing > 0 {
             self.outcome.failures.insert("not begun".to_owned(), missing);
@@ -339,7 +339,7 @@ impl Far {
         }
     }
 
-    /// Sends what there is to say.
+    /// Sends pending bytes.
     fn speak(&mut self) -> Result<(), String> {
         let stage = self.stage();
         let failed = |error: io::Error| format!("{stage}: {:?}", error.kind());
@@ -361,7 +361,7 @@ impl Far {
         Ok(())
     }
 
-    /// Sends half of the first flight, and holds the rest.
+    /// Sends half of the first flight and holds back the rest.
     fn speak_in_halves(&mut self) -> Result<(), String> {
         let mut flight = std::mem::take(&mut self.request);
         if let Some(tls) = &mut self.tls {
@@ -380,7 +380,7 @@ impl Far {
         stream.write_all(bytes).map_err(|error| format!("{stage}: {:?}", error.kind()))
     }
 
-    /// Takes what the client sees now, nothing being the end; the status, once it is there.
+    /// Processes bytes that the client sees now, empty meaning end of stream; returns the status once complete.
     fn see(&mut self, mut bytes: &[u8]) -> Result<Option<String>, String> {
         let stage = self.stage();
         if bytes.is_empty() {

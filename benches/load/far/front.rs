@@ -1,4 +1,4 @@
-//! What clients come to: the gateway itself, or nginx or haproxy that ends TLS in front of the same process.
+//! The server under test: the gateway itself, or nginx or haproxy terminating TLS in front of it.
 
 use std::fs;
 use std::io::Read;
@@ -35,18 +35,18 @@ use crate::options::Subject;
 use crate::server::Server;
 use crate::wire::Dialect;
 
-/// What the gateway is told besides: connect URLs outlive the longest measurement.
+/// Extra gateway settings: connect URLs outlive the longest measurement.
 const LONG: &str = "connect_ttl_secs = 600\n";
-/// How long a proxy may take to start, and anything to be answered.
+/// Time limit for the start of a proxy, and for each response.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// How many clients haproxy is set up for: more than ever come.
+/// Capacity configured for haproxy: more clients than any run has.
 const MOST_CLIENTS: usize = 10_000;
-/// Files that it opens beside its clients.
+/// Other open files of haproxy.
 const OTHER_FILES: usize = 100;
-/// Ports for proxies, which cannot choose one themselves: below those that clients get.
+/// Ports for proxies, which cannot pick a free one themselves: below the ephemeral range.
 const PORTS: std::ops::Range<u16> = 18_000..30_000;
 
-/// Who ends TLS.
+/// The program that terminates TLS.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(crate) enum Front {
     /// wafergate
@@ -75,7 +75,7 @@ impl Front {
         }
     }
 
-    /// Those that can be measured here: the gateway, and what is installed beside it. What is missing is said.
+    /// The servers available here: the gateway and the installed proxies. Missing ones are reported.
     pub(crate) fn here(options: &Options) -> Vec<Self> {
         let peers = [Self::Nginx, Self::Haproxy].into_iter().filter(|peer| {
             let path = peer.program().expect("a peer");
@@ -93,9 +93,9 @@ impl Front {
     }
 }
 
-/// A gateway, what stands in front of it, and its business server. All of it ends when dropped.
+/// A gateway, the proxy in front of it, and its business server, all stopped on drop.
 pub(crate) struct Stand {
-    /// Where clients come to.
+    /// The address for clients.
     pub(crate) address: SocketAddr,
     /// The gateway.
     pub(crate) gateway: Server,
@@ -109,14 +109,14 @@ struct Proxy(Child);
 
 impl Drop for Proxy {
     fn drop(&mut self) {
-        // nginx' master takes its workers along only if it is asked to.
+        // The nginx master stops its workers only on request.
         let _ = cpu::signal(self.0.id(), Signal::TERM);
         let _ = self.0.wait();
     }
 }
 
 impl Stand {
-    /// Starts all of it on the servers' core.
+    /// Starts all of them on the server's core.
     pub(crate) fn start(front: Front, speech: Speech, options: &Options, cores: Cores) -> anyhow::Result<Self> {
         let files = tempfile::tempdir()?;
         let business = Business::start()?;
@@ -156,13 +156,13 @@ impl Stand {
         Ok(Self { address, gateway, proxy: Some(proxy), speech, business, _files: files })
     }
 
-    /// Asks the gateway for tunnels; the paths of their connect URLs.
+    /// Requests tunnels from the gateway and returns the paths of their connect URLs.
     pub(crate) fn tunnels(&self, count: usize) -> anyhow::Result<Vec<String>> {
         let tls = self.speech.client()?.filter(|_| self.proxy.is_none());
         self.ask(dial(self.gateway.address, tls)?, count)
     }
 
-    /// A connection to the front, complete, on which reads wait.
+    /// A completed connection to the front with blocking reads.
     pub(crate) fn connect(&self) -> anyhow::Result<Box<dyn Line>> {
         dial(self.address, self.speech.client()?)
     }
@@ -187,36 +187,36 @@ impl Stand {
         Ok(paths)
     }
 
-    /// All processes of it.
+    /// All its processes.
     fn processes(&self) -> Vec<u32> {
         let master = self.proxy.as_ref().map(|proxy| proxy.0.id());
         let workers = master.into_iter().flat_map(cpu::children_of);
         [self.gateway.process()].into_iter().chain(master).chain(workers).collect()
     }
 
-    /// None of them runs, until they may go on.
+    /// Stops all processes until [`go_on`](Self::go_on).
     pub(crate) fn pause(&self) -> anyhow::Result<()> {
         self.processes().into_iter().try_for_each(|process| cpu::signal(process, Signal::STOP))
     }
 
-    /// All of them run again.
+    /// Continues all processes.
     pub(crate) fn go_on(&self) -> anyhow::Result<()> {
         self.processes().into_iter().try_for_each(|process| cpu::signal(process, Signal::CONT))
     }
 
-    /// The CPU time they have used so far.
+    /// CPU time used so far.
     pub(crate) fn cpu(&self) -> anyhow::Result<Duration> {
         self.processes().into_iter().map(cpu::time_of).sum()
     }
 
-    /// The memory they use now, in bytes; their peaks are counted from here.
+    /// Current memory in bytes; resets the peaks.
     pub(crate) fn begin_peak(&self) -> anyhow::Result<u64> {
         let processes = self.processes();
         processes.iter().try_for_each(|process| cpu::forget_peak(*process))?;
         processes.into_iter().map(cpu::resident_bytes).sum()
     }
 
-    /// The most memory they have used since, in bytes.
+    /// Peak memory since then, in bytes.
     pub(crate) fn peak_bytes(&self) -> anyhow::Result<u64> {
         self.processes().into_iter().map(cpu::peak_bytes).sum()
     }
@@ -236,7 +236,7 @@ fn dial(address: SocketAddr, tls: Option<Arc<ClientConfig>>) -> anyhow::Result<B
     Ok(Box::new(StreamOwned::new(ClientConnection::new(tls, name)?, stream)))
 }
 
-/// An address that nothing listens at.
+/// An address without a listener.
 fn free_port() -> anyhow::Result<SocketAddr> {
     let start = PORTS.start + u16::try_from(std::process::id() % u32::from(PORTS.end - PORTS.start))?;
     let mut ports = (start..PORTS.end).chain(PORTS.start..start);
@@ -244,7 +244,7 @@ fn free_port() -> anyhow::Result<SocketAddr> {
     Ok(([127, 0, 0, 1], port).into())
 }
 
-/// nginx as a careful operator would set it up for a crowd.
+/// An nginx configuration tuned for many clients.
 fn nginx(address: SocketAddr, gateway: SocketAddr, certificate: Option<&Certificate>, files: &Path) -> String {
     let folder = files.display();
     let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
@@ -266,7 +266,7 @@ fn nginx(address: SocketAddr, gateway: SocketAddr, certificate: Option<&Certific
     )
 }
 
-/// haproxy likewise, with at most `files` open files: each client takes two.
+/// The same for haproxy, with at most `files` open files: each client takes two.
 fn haproxy(address: SocketAddr, gateway: SocketAddr, certificate: Option<&Certificate>, files: usize) -> String {
     let most = MOST_CLIENTS.min(files.saturating_sub(OTHER_FILES) / 2);
     let tls = certificate.map_or_else(String::new, |Certificate { both, .. }| {

@@ -1,4 +1,4 @@
-//! `handshakes`: many clients come at once, from far away.
+//! `handshakes`: many distant clients connect at once.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -16,14 +16,14 @@ use crate::cpu::Cores;
 use crate::modes::grouped;
 use crate::options::Options;
 
-/// The time between two packets of one flight: the second one was lost, and is sent again.
+/// Delay between two packets of one flight, as if the second one was lost and sent again.
 const GAP: Duration = Duration::from_millis(200);
-/// Files that are open beside the clients; a proxy needs two for each of them.
+/// Other open files; a proxy needs two for each client.
 const OTHER_FILES: usize = 500;
-/// A client whose connection took longer than this has repeated its SYN, which it does after a second.
+/// A slower connection has repeated its SYN, which happens after a second.
 const REPEATED: Duration = Duration::from_millis(900);
 
-/// Clients that come at once.
+/// Simultaneous clients.
 pub(crate) struct Handshakes {
     clients: usize,
     speech: Speech,
@@ -32,38 +32,38 @@ pub(crate) struct Handshakes {
     gap: Option<Duration>,
 }
 
-/// What became of them.
+/// Results.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Came {
-    /// How many there were.
+    /// Number of clients.
     pub(crate) clients: usize,
-    /// How many got in at their first try.
+    /// Clients that succeeded at their first try.
     pub(crate) in_at_first_try: usize,
-    /// Why the others did not, and how many.
+    /// Failures by reason.
     pub(crate) failures: BTreeMap<String, usize>,
-    /// Until half of all were in.
+    /// Time until half of them succeeded.
     pub(crate) half_ms: Option<f64>,
-    /// Until 99 of 100 were.
+    /// Time until 99 % succeeded.
     pub(crate) most_ms: Option<f64>,
-    /// Until all were.
+    /// Time until all succeeded.
     pub(crate) all_ms: Option<f64>,
     /// CPU time of all servers for each client.
     pub(crate) cpu_us: f64,
     /// CPU time of the load tool for each client.
     pub(crate) load_cpu_us: f64,
-    /// How late the load tool was, at worst.
+    /// Largest delay of the load tool.
     pub(crate) load_lag_ms: f64,
-    /// How much more memory than before the servers had at their peak, for each client.
+    /// Peak memory of the servers minus the memory before, per client.
     pub(crate) peak_bytes: f64,
-    /// How long the heartbeats took of a client that was there before: the slowest, and 99 of 100.
+    /// Heartbeat times of an existing client: the slowest, and the 99th percentile.
     pub(crate) beats_ms: [f64; 2],
-    /// How many SYNs were repeated.
+    /// Repeated SYNs.
     pub(crate) repeated: usize,
-    /// How many SYNs found no room.
+    /// Dropped SYNs.
     pub(crate) drops: u64,
 }
 
-/// The usual crowds, or those that are asked for.
+/// The default cases, or the one from the options.
 pub(super) fn cases(options: &Options, files: usize) -> Vec<Handshakes> {
     use Speech::Plain;
     use Speech::Tls12Ecdsa;
@@ -102,7 +102,7 @@ impl Handshakes {
         format!("{clients} at once, {speech}, {} s away{halves}", self.round_trip.as_secs_f64())
     }
 
-    /// Measures it once.
+    /// Measures once.
     pub(super) fn run(&self, options: &Options, cores: Cores, front: Front) -> anyhow::Result<Came> {
         let stand = Stand::start(front, self.speech, options, cores)?;
         let plan = Plan {

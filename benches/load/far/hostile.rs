@@ -1,4 +1,4 @@
-//! Sockets that want a place and no service: each is renewed as soon as it is closed.
+//! Sockets that occupy a place without using it: each is reopened as soon as it is closed.
 
 use std::io;
 use std::io::Read;
@@ -29,18 +29,18 @@ use socket2::SockRef;
 use crate::clock::now;
 use crate::connections::begin_to_dial;
 
-/// The first 31 bytes of a ClientHello that says it has 512.
+/// The first 31 bytes of a ClientHello that announces 512.
 const HALF_HELLO: &[u8] = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03aaaaaaaaaaaaaaaaaaaa";
 const HALF_HEAD: &[u8] = b"GET /ws/x HTTP/1.1\r\nHost: gateway.test\r\n";
-/// How often those that drip send a byte.
+/// Interval between bytes of the dripping sockets.
 const DRIP_EVERY: Duration = Duration::from_secs(1);
-/// How long they take to be all there, at most.
+/// Time limit for opening all of them.
 const GATHERING: Duration = Duration::from_secs(20);
 
-/// What they do.
+/// Behaviour of a hostile socket.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 pub(crate) enum Hostility {
-    /// 31 bytes of a ClientHello, then nothing; of a request head where there is no TLS
+    /// 31 bytes of a ClientHello, then nothing; without TLS, of a request head
     HalfHello,
     /// Nothing at all
     Silent,
@@ -52,10 +52,10 @@ pub(crate) enum Hostility {
     HalfHead,
 }
 
-/// Where they come from.
+/// Source address of the hostile sockets.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 pub(crate) enum Origin {
-    /// The address of the others, as if all were behind one proxy
+    /// The address of the other clients, as if all were behind one proxy
     Same,
     /// One address of their own
     Other,
@@ -98,7 +98,7 @@ impl Origin {
     }
 }
 
-/// Hostile sockets that stand before a server; they go when dropped.
+/// Hostile sockets connected to a server, closed on drop.
 pub(crate) struct Siege {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<anyhow::Result<()>>>,
@@ -107,7 +107,7 @@ pub(crate) struct Siege {
 #[derive(Default)]
 struct Shared {
     stop: AtomicBool,
-    /// How many have connected so far, renewed ones included.
+    /// Connections so far, including reopened ones.
     opened: AtomicUsize,
 }
 
@@ -129,7 +129,7 @@ struct Besieger {
 }
 
 impl Siege {
-    /// Opens `count` sockets, and returns when all are there.
+    /// Opens `count` sockets and returns when all are connected.
     pub(crate) fn lay(
         hostility: Hostility,
         origin: Origin,
@@ -153,12 +153,12 @@ impl Siege {
         Ok(siege)
     }
 
-    /// How many have connected so far, renewed ones included.
+    /// Connections so far, including reopened ones.
     pub(crate) fn opened(&self) -> usize {
         self.shared.opened.load(Ordering::Acquire)
     }
 
-    /// Ends it; returns how many have connected altogether.
+    /// Stops and returns the total number of connections.
     pub(crate) fn end(mut self) -> anyhow::Result<usize> {
         self.stop().context("hostile sockets")?;
         Ok(self.opened())
@@ -183,7 +183,7 @@ impl Besiegers {
         for number in 0..count {
             let besieger = self.dial(number)?;
             self.sockets.push(besieger);
-            // The server accepts meanwhile: these are to get in, not to fill its backlog.
+            // Gives the server time to accept: the test is not about its backlog.
             if number % 64 == 63 {
                 self.look(Duration::ZERO)?;
             }
@@ -201,7 +201,7 @@ impl Besiegers {
 
     fn dial(&self, number: usize) -> anyhow::Result<Besieger> {
         let mut stream = begin_to_dial(self.origin.address(number), self.address)?;
-        // Leaves at once, or the ports of one address are soon used up.
+        // Closes with a reset, otherwise the ports of one address would run out.
         SockRef::from(&stream).set_linger(Some(Duration::ZERO))?;
         self.poll.registry().register(&mut stream, Token(number), Interest::READABLE | Interest::WRITABLE)?;
         let name = ServerName::try_from("gateway.test").expect("a name");
@@ -234,7 +234,7 @@ impl Besiegers {
 }
 
 impl Besieger {
-    /// Does what there is to do; an error is the end of this socket.
+    /// Does the next step; an error ends this socket.
     fn go_on(&mut self, hostility: Hostility, is_tls: bool, is_writable: bool) -> io::Result<()> {
         if !self.is_connected {
             return self.stream.take_error()?.map_or(Ok(()), Err);
@@ -285,13 +285,13 @@ impl Besieger {
         Ok(())
     }
 
-    /// Sends one byte more of what could become a hello, or a head.
+    /// Sends one more byte of a hello or head.
     fn drip(&mut self, is_tls: bool) {
         if self.is_connected {
             let whole = if is_tls { HALF_HELLO } else { HALF_HEAD };
             let byte = whole.get(self.dripped).copied().unwrap_or(b'a');
             self.dripped += 1;
-            // An end is seen when the socket is read.
+            // The end is noticed when the socket is read.
             let _ = self.stream.write(&[byte]);
         }
     }

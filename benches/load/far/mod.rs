@@ -1,4 +1,4 @@
-//! Clients from far away, many at once, and hostile ones beside them; nginx and haproxy, where they are installed, take the same.
+//! Distant clients in large numbers, and hostile ones beside them; nginx and haproxy, if installed, for comparison.
 
 mod backlog;
 mod business;
@@ -28,7 +28,7 @@ pub(crate) use hostile::Origin;
 pub(crate) use speech::Speech;
 pub(crate) use table::Table;
 
-/// One thing to measure.
+/// One measurement.
 pub(crate) enum Case {
     /// `handshakes`.
     Handshakes(Handshakes),
@@ -51,7 +51,7 @@ impl Case {
         }
     }
 
-    /// Measures it once at each front, one after the other.
+    /// Measures once at each front, one after the other.
     pub(crate) fn run(
         &self,
         options: &Options,
@@ -65,7 +65,7 @@ impl Case {
                 Self::Handshakes(case) => table.came(name, *front, case.run(options, cores, *front)?),
                 Self::Siege(case) => table.besieged(name, *front, case.run(options, cores, *front)?),
                 Self::Backlog(case) => table.queued(name, *front, case.run(options, cores, *front)?),
-                // What stands in front of the gateway has no part in it.
+                // A proxy in front of the gateway makes no difference here.
                 Self::Overload(case) if *front == Front::Gateway => {
                     table.overloaded(name, *front, case.run(options, cores)?);
                 }
@@ -76,12 +76,12 @@ impl Case {
     }
 }
 
-/// The fronts that can be measured here.
+/// The available fronts.
 pub(crate) fn fronts(options: &Options) -> Vec<Front> {
     Front::here(options)
 }
 
-/// What is to be measured in this mode, with at most `files` open files.
+/// The cases of this mode, with at most `files` open files.
 pub(crate) fn cases(mode: Mode, options: &Options, files: usize) -> Vec<Case> {
     let mut cases = Vec::new();
     let is_wanted = |each| mode == Mode::All || mode == each;

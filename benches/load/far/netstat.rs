@@ -1,13 +1,13 @@
-//! What the system says about connections that found no room in the backlog of a listener.
+//! System counters of connections that did not fit into the backlog of a listener.
 
 use std::fs;
 
 use anyhow::Context;
 
-/// Counters of this network namespace, or what they have grown by.
+/// Counters of this network namespace, or their increase.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Backlog {
-    /// Connections that were complete, and that the queue had no room for.
+    /// Completed connections that did not fit into the accept queue.
     pub(crate) overflows: u64,
     /// SYNs that were dropped at a listener.
     pub(crate) drops: u64,
@@ -27,7 +27,7 @@ impl Backlog {
         Ok(Self { overflows: value("ListenOverflows")?, drops: value("ListenDrops")? })
     }
 
-    /// What they have grown by since.
+    /// The increase since these counters.
     pub(crate) fn since(self) -> anyhow::Result<Self> {
         let now = Self::now()?;
         Ok(Self { overflows: now.overflows - self.overflows, drops: now.drops - self.drops })

@@ -1,4 +1,4 @@
-//! `overload`: all tunnels of a business server open at once, which can do only so much at a time.
+//! `overload`: all tunnels of a business server with limited capacity open at once.
 
 use std::io::Read;
 use std::io::Write;
@@ -24,43 +24,43 @@ use crate::wire::Dialect;
 use crate::world::Load;
 use crate::world::World;
 
-/// How long the server has enough to do, at least about so long.
+/// The amount of work: about this many seconds at the server's capacity.
 const SECONDS: usize = 20;
 /// Most tunnels.
 const TUNNELS: usize = 4_000;
-/// Connections on which tunnels are asked for.
+/// Connections for tunnel requests.
 const LINES: usize = 64;
-/// How often it is looked at how far all is.
+/// Polling interval of the progress.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
-/// How long all may take.
+/// Time limit for all.
 const PATIENCE: Duration = Duration::from_secs(90);
 
-/// Tunnels, and what their business server can do.
+/// A number of tunnels, and the capacity of their business server.
 pub(crate) struct Overload {
     tunnels: usize,
     capacity: Capacity,
 }
 
-/// What became of their `connect` events.
+/// Results for their `connect` events.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Overloaded {
-    /// How many there were.
+    /// Number of tunnels.
     pub(crate) tunnels: usize,
-    /// How often the server handled one.
+    /// Events handled by the server.
     pub(crate) handled: usize,
-    /// How often it refused one.
+    /// Events refused by the server.
     pub(crate) refused: usize,
-    /// How many the gateway delivered.
+    /// Events delivered by the gateway.
     pub(crate) delivered: usize,
-    /// How many it gave up.
+    /// Events given up by the gateway.
     pub(crate) expired: usize,
-    /// How long that took, from the first.
+    /// Total time, from the first event.
     pub(crate) took_ms: f64,
-    /// How long the server needs at least.
+    /// Minimum time at the server's capacity.
     pub(crate) least_ms: f64,
 }
 
-/// The usual cases, or few.
+/// The default cases, or few of them.
 pub(super) fn cases(options: &Options) -> Vec<Overload> {
     let sizes: &[(usize, usize)] = if options.smoke {
         &[(200, 2)]
@@ -85,7 +85,7 @@ impl Overload {
         format!("{} tunnels, {per_second} requests/s by {workers} workers {queue} a queue", self.tunnels)
     }
 
-    /// Measures it once.
+    /// Measures once.
     pub(super) fn run(&self, options: &Options, cores: Cores) -> anyhow::Result<Overloaded> {
         let slow = Slow::start(self.capacity)?;
         let server = Server::start_gateway(options, cores, slow.address, "", "connect_ttl_secs = 600\n")?;
@@ -108,14 +108,14 @@ impl Overload {
     }
 }
 
-/// How many `connect` events have come to an end.
+/// Counts of finished `connect` events.
 #[derive(Clone, Copy, Debug, Default)]
 struct Ended {
     delivered: usize,
     expired: usize,
 }
 
-/// Clients that all come at once, until the gateway has no event of theirs any more.
+/// Clients that connect at once, until the gateway has no event of theirs left.
 struct Crowd {
     wanted: usize,
     asked: usize,
@@ -159,7 +159,7 @@ impl Load for Crowd {
     }
 }
 
-/// Asks the gateway's metrics.
+/// Reads the gateway's metrics.
 fn ended(admin: SocketAddr) -> anyhow::Result<Ended> {
     let mut stream = TcpStream::connect(admin)?;
     write!(stream, "GET /metrics HTTP/1.1\r\nHost: {admin}\r\nConnection: close\r\n\r\n")?;

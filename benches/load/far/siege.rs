@@ -1,4 +1,4 @@
-//! `siege`: phones come while hostile sockets want all places.
+//! `siege`: phones connect while hostile sockets occupy all places.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -21,12 +21,12 @@ use crate::options::Options;
 
 /// Hostile sockets.
 const HOSTILE: usize = 2_000;
-/// Phones that come one after the other, and then as many at once.
+/// Phones that connect one after the other, and then the same number at once.
 const PHONES: usize = 60;
-/// How far away they are.
+/// Round-trip time of the phones.
 const ROUND_TRIP: Duration = Duration::from_millis(50);
 
-/// Hostile sockets, and phones beside them.
+/// Hostile sockets and phones.
 pub(crate) struct Siege {
     hostility: Hostility,
     origin: Origin,
@@ -36,33 +36,33 @@ pub(crate) struct Siege {
     round_trip: Duration,
 }
 
-/// What became of the phones.
+/// Results of the phones.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Besieged {
-    /// How many came: as many one after the other as at once.
+    /// Number of phones: half one after the other, half at once.
     pub(crate) phones: usize,
-    /// How many got in.
+    /// Phones that succeeded at their first try.
     pub(crate) in_at_first_try: usize,
-    /// Why the others did not, and how many.
+    /// Failures by reason.
     pub(crate) failures: BTreeMap<String, usize>,
     /// One after the other, without and with the hostile ones.
     pub(crate) one_by_one: [Times; 2],
     /// At once, likewise.
     pub(crate) at_once: [Times; 2],
-    /// How many hostile sockets connected each second, renewed ones included.
+    /// Hostile connections per second, including reopened ones.
     pub(crate) renewed_per_s: f64,
-    /// How much of its core the server used meanwhile.
+    /// CPU share of the server's core meanwhile.
     pub(crate) server_share: f64,
-    /// How much memory the server had at its peak, beside what it had before.
+    /// Peak memory of the server minus the memory before.
     pub(crate) peak_bytes: u64,
 }
 
-/// How long set-ups took.
+/// Set-up times.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct Times {
-    /// Half of them.
+    /// Median.
     pub(crate) p50_ms: f64,
-    /// 99 of 100.
+    /// 99th percentile.
     pub(crate) p99_ms: f64,
 }
 
@@ -73,7 +73,7 @@ impl Times {
     }
 }
 
-/// The usual sieges, or that which is asked for.
+/// The default cases, or the one from the options.
 pub(super) fn cases(options: &Options) -> Vec<Siege> {
     use Hostility::Drip;
     use Hostility::HalfHead;
@@ -109,7 +109,7 @@ impl Siege {
         format!("{hostile} × {hostility}, from {origin}; phones {speech}, {away} s away")
     }
 
-    /// Measures it once.
+    /// Measures once.
     pub(super) fn run(&self, options: &Options, cores: Cores, front: Front) -> anyhow::Result<Besieged> {
         let stand = Stand::start(front, self.speech, options, cores)?;
         let come = |is_one_by_one| {

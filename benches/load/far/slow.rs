@@ -1,4 +1,5 @@
-//! A business server that can do only so much at a time: so many workers, each for so long, and what comes beside them waits or is refused.
+//! A business server with limited capacity: a number of workers with a fixed service time; further requests queue up or are
+//! refused.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -27,27 +28,27 @@ use crate::clock::now;
 use crate::http;
 use crate::world::ACCEPTED;
 
-/// The answer to what it cannot do.
+/// The response to a refused request.
 const REFUSED: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n";
 
-/// How often it looks whether it is to end.
+/// How often it checks whether to stop.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
-/// What it can do.
+/// Its capacity.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Capacity {
-    /// Requests a second, of all workers together.
+    /// Requests per second, all workers together.
     pub(super) per_second: usize,
-    /// Requests at a time.
+    /// Concurrent requests.
     pub(super) workers: usize,
-    /// Whether more than that waits; else it is refused.
+    /// Whether further requests queue up instead of being refused.
     pub(super) has_queue: bool,
 }
 
-/// What it has done.
+/// Its counters.
 #[derive(Debug, Default)]
 pub(super) struct Done {
-    /// Requests handled, also those of which nobody awaited the answer any more.
+    /// Requests handled, including abandoned ones.
     pub(super) handled: AtomicUsize,
     /// Requests refused.
     pub(super) refused: AtomicUsize,
@@ -57,7 +58,7 @@ pub(super) struct Done {
 pub(super) struct Slow {
     /// Where it listens.
     pub(super) address: SocketAddr,
-    /// What it has done so far.
+    /// Its counters so far.
     pub(super) done: Arc<Done>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<io::Result<()>>>,
@@ -86,7 +87,7 @@ impl Drop for Slow {
     }
 }
 
-/// A connection of the gateway, and what has come of its next request.
+/// A connection of the gateway, with the bytes of its next request.
 struct Guest {
     stream: TcpStream,
     carry: Vec<u8>,
@@ -97,7 +98,7 @@ struct Works {
     service: Duration,
     done: Arc<Done>,
     guests: Vec<Option<Guest>>,
-    /// When each worker is ready, and with which guest's request.
+    /// When each worker becomes free, and the connection it works for.
     busy: BinaryHeap<Reverse<(Instant, usize)>>,
     queue: VecDeque<usize>,
 }
@@ -115,7 +116,7 @@ impl Works {
         while !is_over.load(Ordering::Acquire) {
             let wait =
                 self.busy.peek().map_or(LOOK_EVERY, |Reverse((ready, _))| ready.saturating_duration_since(now()));
-            // The system waits in whole milliseconds: what is due earlier is waited for awake.
+            // The system waits in whole milliseconds: shorter waits spin.
             poll.poll(&mut events, Some(Duration::from_millis(wait.min(LOOK_EVERY).as_millis() as u64)))?;
             for event in &events {
                 if let Some(guest) = event.token().0.checked_sub(1) {
@@ -133,7 +134,7 @@ impl Works {
         Ok(())
     }
 
-    /// Reads what a guest says; one request at a time comes of it.
+    /// Reads from a connection; at most one request at a time results.
     fn hear(&mut self, number: usize, buffer: &mut [u8]) {
         let mut requests = 0;
         while let Some(guest) = &mut self.guests[number] {
@@ -170,7 +171,7 @@ impl Works {
             self.busy.pop();
             self.done.handled.fetch_add(1, Ordering::Relaxed);
             self.answer(guest, ACCEPTED);
-            // It does not know who still waits.
+            // The server cannot tell which clients still wait.
             if let Some(next) = self.queue.pop_front() {
                 self.busy.push(Reverse((ready + self.service, next)));
             }

@@ -1,4 +1,4 @@
-//! What clients speak, and the certificates they are shown.
+//! Protocols of clients, with the certificates of the server.
 
 use std::fs;
 use std::path::Path;
@@ -23,7 +23,7 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::ServerName;
 use rustls_pki_types::UnixTime;
 
-/// A protocol below HTTP, and the key of the server.
+/// Transport protocol and key of the server.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 pub(crate) enum Speech {
     /// TCP alone
@@ -50,7 +50,7 @@ impl Speech {
         }
     }
 
-    /// How a client speaks it: it resumes nothing, and checks nothing, since only the server is measured.
+    /// The client configuration: without resumption and verification, because only the server is measured.
     pub(crate) fn client(self) -> anyhow::Result<Option<Arc<ClientConfig>>> {
         let version = match self {
             Self::Plain => return Ok(None),
@@ -66,7 +66,7 @@ impl Speech {
         Ok(Some(Arc::new(config)))
     }
 
-    /// A new certificate, self-signed, in `dir`; none if there is no TLS.
+    /// Creates a self-signed certificate in `dir`; `None` without TLS.
     pub(crate) fn certificate(self, dir: &Path) -> anyhow::Result<Option<Certificate>> {
         match self {
             Self::Plain => Ok(None),
@@ -84,7 +84,7 @@ pub(crate) struct Certificate {
     pub(crate) chain: PathBuf,
     /// The file with its key.
     pub(crate) key: PathBuf,
-    /// The file with both, as haproxy wants them.
+    /// The file with both, for haproxy.
     pub(crate) both: PathBuf,
 }
 
@@ -109,7 +109,7 @@ impl Certificate {
     }
 }
 
-/// Believes every server.
+/// Accepts every certificate.
 #[derive(Debug)]
 struct Credulous;
 

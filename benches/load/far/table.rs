@@ -1,4 +1,4 @@
-//! What was measured of clients from far away: as tables, and as JSON.
+//! Results of the distant clients, as tables and JSON.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -13,7 +13,7 @@ use super::siege::Besieged;
 use super::siege::Times;
 use crate::report::Spread;
 
-/// All of it, in the order in which it was measured.
+/// All results in order of measurement.
 #[derive(Default, Serialize)]
 pub(crate) struct Table {
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -26,7 +26,7 @@ pub(crate) struct Table {
     overloads: Vec<Row<Overloaded>>,
 }
 
-/// What was measured of one case at one front, again and again.
+/// Repeated results of one case at one front.
 #[derive(Serialize)]
 struct Row<T> {
     case: String,
@@ -42,7 +42,7 @@ fn add<T>(rows: &mut Vec<Row<T>>, case: String, front: Front, run: T) {
 }
 
 impl<T> Row<T> {
-    /// The middle one of a figure; none if it is missing once.
+    /// The median of a figure; `None` if one is missing.
     fn median(&self, figure: impl Fn(&T) -> Option<f64>) -> Option<f64> {
         let values: Option<Vec<f64>> = self.runs.iter().map(figure).collect();
         Some(Spread::of(values?)?.median)
@@ -54,32 +54,32 @@ impl<T> Row<T> {
 }
 
 impl Table {
-    /// Takes one measurement of `handshakes`.
+    /// Adds a result of `handshakes`.
     pub(super) fn came(&mut self, case: String, front: Front, run: Came) {
         add(&mut self.handshakes, case, front, run);
     }
 
-    /// Takes one measurement of `siege`.
+    /// Adds a result of `siege`.
     pub(super) fn besieged(&mut self, case: String, front: Front, run: Besieged) {
         add(&mut self.sieges, case, front, run);
     }
 
-    /// Takes one measurement of `backlog`.
+    /// Adds a result of `backlog`.
     pub(super) fn queued(&mut self, case: String, front: Front, run: Queued) {
         add(&mut self.backlogs, case, front, run);
     }
 
-    /// Takes one measurement of `overload`.
+    /// Adds a result of `overload`.
     pub(super) fn overloaded(&mut self, case: String, front: Front, run: Overloaded) {
         add(&mut self.overloads, case, front, run);
     }
 
-    /// How many events were handled twice or given up.
+    /// Number of events handled twice or given up.
     pub(crate) fn mishandled(&self) -> usize {
         self.overloads.iter().map(|row| row.sum(|run| run.handled.abs_diff(run.tunnels) + run.expired)).sum()
     }
 
-    /// How many clients did not get into the gateway itself at their first try.
+    /// Number of clients that failed at the gateway itself at their first try.
     pub(crate) fn turned_away(&self) -> usize {
         let ours = Front::Gateway.name();
         let handshakes = self.handshakes.iter().filter(|row| row.front == ours);
@@ -88,7 +88,7 @@ impl Table {
             + sieges.map(|row| row.sum(|run| run.phones - run.in_at_first_try)).sum::<usize>()
     }
 
-    /// All of it for people.
+    /// All results as tables.
     pub(crate) fn text(&self) -> String {
         let mut text = String::new();
         self.write_handshakes(&mut text).expect("a string grows as needed");
@@ -133,7 +133,7 @@ impl Table {
         writeln!(text)
     }
 
-    /// How many times as long as at each other front it took until all were in, in turns that followed one another.
+    /// Time until all succeeded, relative to each other front in the same turn.
     fn ratios(&self, row: &Row<Came>) -> String {
         if row.front != Front::Gateway.name() {
             return String::new();

@@ -1,4 +1,4 @@
-//! `connect`: setting up connections, from the request for a tunnel to the connect event, and closing them, event included.
+//! `connect`: opening connections, from the tunnel request to the connect event, and closing them, up to the close event.
 
 use super::grouped;
 use crate::arrivals::Arrival;
@@ -11,16 +11,16 @@ use crate::options::Options;
 use crate::options::Subject;
 use crate::setup::Stage;
 
-/// Connections on which tunnels are asked for.
+/// Connections for tunnel requests.
 const LINES: usize = 64;
 
-/// Clients that come and go.
+/// Clients that connect and disconnect.
 pub(crate) struct Connect {
     connections: usize,
 }
 
 impl Connect {
-    /// The usual number of clients, or that which is asked for.
+    /// The default number of clients, or the one from the options.
     pub(super) fn new(options: &Options) -> Self {
         Self { connections: options.connections.unwrap_or(if options.smoke { 100 } else { 10_000 }) }
     }
@@ -30,7 +30,7 @@ impl Connect {
         format!("connect and close, {} connections", grouped(self.connections))
     }
 
-    /// Measures it once.
+    /// Measures once.
     pub(super) fn run(&self, options: &Options, cores: Cores, subject: Subject) -> anyhow::Result<Vec<Figure>> {
         let mut stage = Stage::open(options, cores, subject, self.connections / 20, LINES)?;
         let mut arrival = Arrival::new(&stage.world, self.connections);

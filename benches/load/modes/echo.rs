@@ -26,13 +26,13 @@ use crate::wire::Template;
 use crate::world::Load;
 use crate::world::World;
 
-/// Connections on which the business server pushes echoes.
+/// Connections for the business server's pushes.
 const LINES: usize = 64;
 
-/// Of how many events one is verified in full: it takes about as long as the server needs for one.
+/// One in this many events is verified in full, because that takes about as long as the server needs for one.
 const SAMPLE: u64 = 64;
 
-/// Clients that send messages: the next when the last one has arrived, or all together at a fixed rate.
+/// Clients that send messages: each after the last one has arrived, or all at a fixed rate.
 pub(crate) struct Talk {
     senders: usize,
     bytes: usize,
@@ -74,7 +74,7 @@ impl Talk {
         }
     }
 
-    /// Measures it once.
+    /// Measures once.
     pub(super) fn run(&self, options: &Options, cores: Cores, subject: Subject) -> anyhow::Result<Vec<Figure>> {
         let mut stage = Stage::open(options, cores, subject, self.senders, LINES)?;
         let mut work = Work::new(self, &stage.world);
@@ -101,10 +101,10 @@ struct Work {
     packet: Pattern,
     /// The echo to each client.
     echoes: Vec<Template>,
-    /// How many messages each client has sent, and when those on their way were sent.
+    /// Messages sent by each client, and the send times of those in flight.
     sent: Vec<u64>,
     under_way: Vec<VecDeque<Instant>>,
-    /// Messages on their way, and calls that have not been answered.
+    /// Messages in flight, and calls without a response.
     open: usize,
     pace: Option<Pace>,
     turn: usize,
@@ -143,7 +143,7 @@ impl Work {
         }
     }
 
-    /// The clients will work for so long. Nothing has been counted yet.
+    /// Starts the clients for this duration. Counters are at zero.
     fn begin(&mut self, duration: Duration) {
         let start = now();
         self.until = start + duration;

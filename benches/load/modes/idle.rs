@@ -1,4 +1,4 @@
-//! `idle`: what connections cost that do nothing but be there, and now and then say `ping`.
+//! `idle`: the cost of connections that only exist, and send a `ping` now and then.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -22,19 +22,19 @@ use crate::setup::Stage;
 use crate::world::Load;
 use crate::world::World;
 
-/// Connections on which tunnels are asked for.
+/// Connections for tunnel requests.
 const LINES: usize = 64;
 
 /// Heartbeats that each client sends before memory is measured.
 const ROUNDS: usize = 2;
 
-/// Clients that are there.
+/// Idle clients.
 pub(crate) struct Idle {
     connections: usize,
 }
 
 impl Idle {
-    /// The usual number of clients, or that which is asked for.
+    /// The default number of clients, or the one from the options.
     pub(super) fn new(options: &Options) -> Self {
         Self { connections: options.connections.unwrap_or(if options.smoke { 100 } else { 10_000 }) }
     }
@@ -44,9 +44,9 @@ impl Idle {
         format!("idle, {} connections", grouped(self.connections))
     }
 
-    /// Measures it once.
+    /// Measures once.
     pub(super) fn run(&self, options: &Options, cores: Cores, subject: Subject) -> anyhow::Result<Vec<Figure>> {
-        // What a server needs for its first connections is not counted.
+        // Excludes what a server allocates for its first connections.
         let mut stage = Stage::open(options, cores, subject, self.connections / 50, LINES)?;
         stage.rest(options.duration() / 2)?;
         let before = stage.server.resident_bytes()?;
@@ -78,7 +78,7 @@ impl Idle {
     }
 }
 
-/// Clients that say `ping` in turn, at a fixed rate.
+/// Clients that send `ping` in turn, at a fixed rate.
 struct Work {
     beats: usize,
     open: usize,

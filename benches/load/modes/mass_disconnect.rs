@@ -1,4 +1,4 @@
-//! `storm`: half of all clients vanish at once, while others come, one after the other.
+//! `storm`: half of all clients vanish at once, while others connect one after the other.
 
 use std::time::Duration;
 use std::time::Instant;
@@ -24,13 +24,13 @@ use crate::wire::Kind;
 use crate::world::Load;
 use crate::world::World;
 
-/// Connections on which tunnels are asked for.
+/// Connections for tunnel requests.
 const LINES: usize = 64;
 
-/// Clients that come before the storm; during it others do.
+/// Clients that connect before the disconnect.
 const CALM: usize = 1_000;
 
-/// How many vanish before the load tool looks at what has come: looking late would make the set-ups seem slow.
+/// Clients that vanish before the load tool polls its sockets: polling late would make set-ups seem slow.
 const AT_ONCE: usize = 16;
 
 /// Clients that vanish.
@@ -40,7 +40,7 @@ pub(crate) struct Storm {
 }
 
 impl Storm {
-    /// The usual number of clients, as far as there are `files` for them, or that which is asked for.
+    /// The default number of clients, as far as `files` allows, or the one from the options.
     pub(super) fn new(options: &Options, files: usize) -> Self {
         let usual = if options.smoke { 100 } else { 10_000.min(files.saturating_sub(OTHER_FILES + 2 * CALM)) };
         let connections = options.connections.unwrap_or(usual).max(2);
@@ -52,7 +52,7 @@ impl Storm {
         format!("storm, {} of {} vanish", grouped(self.connections / 2), grouped(self.connections))
     }
 
-    /// Measures it once.
+    /// Measures once.
     pub(super) fn run(&self, options: &Options, cores: Cores, subject: Subject) -> anyhow::Result<Vec<Figure>> {
         let mut stage = Stage::open(options, cores, subject, self.connections, LINES)?;
         let mut calm = Arrival::one_by_one(&stage.world, self.calm);
@@ -77,7 +77,7 @@ impl Storm {
             set_ups("meanwhile", &storm.arrival, usage).target(Some(Target::AtMost(20_000.0))),
             events("before", &calm, before),
             events("meanwhile", &storm.arrival, usage),
-            // Those who come meanwhile are part of the cost.
+            // Clients that connect meanwhile are part of the cost.
             Figure::cpu(format!("{name}: each, newcomers included"), storm.vanished.len() as u64, usage)
                 .target(Some(Target::AtMost(20.0)))
                 .seen(&storm.latency, storm.faults)
@@ -86,15 +86,15 @@ impl Storm {
     }
 }
 
-/// Every second client vanishes, half of these with a reset; it is over when the business server knows of all of them.
+/// Every second client vanishes, half of them with a reset; the run ends when the business server has all close events.
 struct Work {
     begun: Instant,
-    /// Of every second client, whether the business server knows.
+    /// Whether the business server has the close event of every second client.
     vanished: Vec<bool>,
     gone: usize,
     known: usize,
     arrival: Arrival,
-    /// Times from the begin of the storm to the event.
+    /// Times from the disconnect to the event.
     latency: Latency,
     faults: Faults,
 }

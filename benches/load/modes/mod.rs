@@ -1,4 +1,4 @@
-//! What can be measured, and with which numbers.
+//! The measurements and their parameters.
 
 mod connect;
 mod echo;
@@ -17,10 +17,10 @@ use idle::Idle;
 use mass_disconnect::Storm;
 use push::Push;
 
-/// Files that are open beside the clients.
+/// Open files beside the clients.
 const OTHER_FILES: usize = 500;
 
-/// One thing to measure.
+/// One measurement.
 pub(crate) enum Case {
     /// `fanout`, `unicast` and `burst`.
     Push(Push),
@@ -46,7 +46,7 @@ impl Case {
         }
     }
 
-    /// Measures it once.
+    /// Measures once.
     pub(crate) fn run(&self, options: &Options, cores: Cores, subject: Subject) -> anyhow::Result<Vec<Figure>> {
         match self {
             Self::Push(push) => push.run(options, cores, subject),
@@ -58,7 +58,7 @@ impl Case {
     }
 }
 
-/// What is to be measured in this mode, with at most `files` open files.
+/// The cases of this mode, with at most `files` open files.
 pub(crate) fn cases(mode: Mode, options: &Options, files: usize) -> Vec<Case> {
     let mut cases = Vec::new();
     let is_wanted = |each| mode == Mode::All || mode == each;

@@ -29,7 +29,7 @@ const PUBLISHERS: usize = 8;
 /// Publishers of a burst.
 const BURST: usize = 64;
 
-/// Pushes of messages of one length, each to as many clients.
+/// Pushes of messages of one length, each to the same number of clients.
 pub(crate) struct Push {
     connections: usize,
     targets: usize,
@@ -40,7 +40,7 @@ pub(crate) struct Push {
     target: Option<Target>,
 }
 
-/// The usual pushes to many clients, or those that are asked for.
+/// The default pushes to many clients, or those from the options.
 pub(super) fn fanout(options: &Options, files: usize) -> Vec<Push> {
     if options.smoke {
         return vec![Push::new(100, 10, 128, 1), Push::new(100, 100, 1_024, 8)];
@@ -103,7 +103,7 @@ impl Push {
         }
     }
 
-    /// Measures it once.
+    /// Measures once.
     pub(super) fn run(&self, options: &Options, cores: Cores, subject: Subject) -> anyhow::Result<Vec<Figure>> {
         let mut stage = Stage::open(options, cores, subject, self.connections, self.in_flight)?;
         let mut work = Work::new(self, &stage.world);
@@ -132,7 +132,7 @@ impl Push {
     }
 }
 
-/// Publishers at work: each pushes to one window of clients after the other, the next time when all of them have got it.
+/// Active publishers: each pushes to one window of clients after the other, the next one when all have received it.
 struct Work {
     targets: usize,
     /// The push for each window.
@@ -154,7 +154,7 @@ struct Publisher {
     window: usize,
     number: u64,
     begun: Instant,
-    /// Who has not got it yet, and whether the server has not answered yet.
+    /// Outstanding recipients, plus one for the server's response.
     left: usize,
 }
 
@@ -180,7 +180,7 @@ impl Work {
         }
     }
 
-    /// The publishers will work for so long. Nothing has been counted yet.
+    /// Starts the publishers for this duration. Counters are at zero.
     fn begin(&mut self, duration: Duration) {
         self.until = now() + duration;
         self.is_begun = false;
@@ -207,7 +207,7 @@ impl Work {
         (0..self.publishers.len()).try_for_each(|index| self.publish(world, index))
     }
 
-    /// One step of a push is done.
+    /// One step of a push is complete.
     fn step(&mut self, world: &mut World, index: usize, time: Instant) -> anyhow::Result<()> {
         let publisher = &mut self.publishers[index];
         publisher.left -= 1;
