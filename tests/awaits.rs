@@ -1,8 +1,8 @@
-//! Each place where a handshake, an event or a call waits, and what makes that harmless: there its future may be dropped, since its
-//! client hangs up, and there this node may be stopped for so long that it is declared dead meanwhile.
+//! Every wait in handshakes, events and calls, and why it is harmless: its future may be dropped there when the client hangs up,
+//! and this node may be suspended there for so long that it is declared dead.
 //!
-//! A new `.await` in these files fails here until it stands in the table, with a guard or a mark in the sources that protects it, or a
-//! word on why nothing has to.
+//! A new `.await` in these files fails this test until it is in the table, with the guard or mark in the source that protects it,
+//! or a reason why none is needed.
 
 use std::fs;
 use std::path::Path;
@@ -13,17 +13,17 @@ use Why::Guard;
 use Why::Marked;
 use Why::Nothing;
 
-/// What makes a wait harmless.
+/// Why a wait is harmless.
 enum Why {
-    /// This text in the same file: what undoes, or asks again.
+    /// This text in the same file, which undoes the effect or checks again.
     Guard(&'static str),
-    /// A test stops the process behind it, see `tests/process/marks.rs`.
+    /// A test stops the process after it, see `tests/process/marks.rs`.
     Marked(Mark),
-    /// There is nothing to undo, and nothing is said behind it.
+    /// Nothing needs to be undone, and nothing is sent after it.
     Nothing(&'static str),
 }
 
-/// The files, and what stands before each of their `.await` in turn.
+/// The files, with the expression before each of their `.await` in order.
 const WAITS: &[(&str, &[(&str, Why)])] = &[
     ("src/http/connect.rs", &[("gateway.admit(", Nothing("an admission undoes itself when it is dropped"))]),
     (
@@ -175,7 +175,7 @@ const WAITS: &[(&str, &[(&str, Why)])] = &[
     ),
 ];
 
-/// What stands before each `.await` of a file, up to its tests, on the same statement.
+/// The expression before each `.await` of a file, up to its tests, on the same statement.
 fn waits(source: &str) -> Vec<String> {
     let source: String = source.split("#[cfg(test)]").next().unwrap_or_default().lines().filter(is_code).collect();
     let source = source.replace(".awaits", "");

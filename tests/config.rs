@@ -1,4 +1,4 @@
-//! Configuration files: what ships loads, what is wrong is named, and documents, types and keys agree.
+//! Configuration files: shipped ones load, errors name the problem, and documents, types and keys agree.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -88,7 +88,7 @@ fn invalid_files_fail_and_name_the_key() {
     }
 }
 
-/// Certificates that are made when the test runs, since what is wrong with them depends on the day.
+/// Certificates made during the test, because their problems depend on the date.
 #[test]
 fn a_certificate_with_faults_is_warned_of_with_the_key_the_file_and_the_fix() {
     use rcgen::CertificateParams;
@@ -185,7 +185,7 @@ fn the_defaults_document_every_setting_and_no_other() {
     assert_eq!(documented, known, "a setting is not what its default says");
 }
 
-/// `config/default.toml` and `docs/configuration.md` are copies of what the program says. WAFERGATE_GENERATE=1 writes them.
+/// Generated from the settings: `config/default.toml` and `docs/configuration.md`. WAFERGATE_GENERATE=1 writes them.
 #[test]
 fn what_is_generated_from_the_settings_is_up_to_date() {
     let is_to_be_written = std::env::var_os("WAFERGATE_GENERATE").is_some();
@@ -238,7 +238,7 @@ fn a_tenant_can_override_every_limit() {
     assert_eq!(overrides.over(nothing), base);
 }
 
-/// Every key can be set by its variable: the table of keys has the same names as the options.
+/// Every key can be set by its variable: the key table has the same names as the options.
 #[test]
 fn every_setting_has_its_variable() {
     let options = config::load(None, []).expect("usable defaults").options;

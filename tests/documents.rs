@@ -1,4 +1,4 @@
-//! What the documents say: their links lead somewhere, and their tables name the keys and metrics that there are.
+//! Checks of the documents: links resolve, and tables list exactly the existing keys and metrics.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -19,13 +19,13 @@ fn section<'a>(text: &'a str, titles: &[&str]) -> &'a str {
     &rest[..rest.find("\n## ").unwrap_or(rest.len())]
 }
 
-/// What stands between backticks in the first cell of each row of a table.
+/// The text in backticks in the first cell of each row of a table.
 fn first_cells(text: &str) -> impl Iterator<Item = &str> {
     let cells = text.lines().filter_map(|line| line.strip_prefix("| ")?.split(" | ").next());
     cells.flat_map(|cell| cell.split('`').skip(1).step_by(2))
 }
 
-/// By which fragment a heading is reached.
+/// The fragment of a heading.
 fn anchor(line: &str) -> Option<String> {
     let heading = line.strip_prefix('#')?.trim_start_matches('#').trim();
     let kept = heading.chars().filter(|letter| letter.is_alphanumeric() || matches!(letter, ' ' | '-' | '_'));
@@ -72,7 +72,7 @@ fn the_chinese_readme_names_every_key_of_the_default_configuration_and_no_other(
     let mut expected = BTreeSet::new();
     let mut table = String::new();
     for line in text("config/default.toml").lines() {
-        // The one tenant stands there as a comment.
+        // The only tenant is in a comment.
         let line = line.trim_start_matches('#');
         if line.starts_with('[') {
             table = line.trim_matches(['[', ']']).to_owned();

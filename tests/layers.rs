@@ -21,10 +21,10 @@ const LEVELS: &[&[&str]] = &[
     &["cli"],
 ];
 
-/// How many of the lowest levels decide without doing: no I/O, no clock, no task, no log.
+/// How many of the lowest levels are pure: no I/O, no clock, no task, no log.
 const PURE_LEVELS: usize = 4;
 
-/// What pure modules do not know.
+/// Text that pure modules must not contain.
 const IMPURE: &[&str] =
     &["async fn", ".await", "tokio::", "hyper::", "std::fs", "std::net::Tcp", "tracing::", "Instant::now(", "rand::"];
 
@@ -58,12 +58,12 @@ fn modules() -> Vec<(String, Vec<PathBuf>)> {
     modules
 }
 
-/// What a line of a pure module must not hold.
+/// The forbidden text in a line of a pure module.
 fn impurity(line: &str) -> Option<&'static str> {
     IMPURE.iter().find(|word| line.contains(**word)).copied()
 }
 
-/// The lines of a file to its end, without the items that are there for tests only.
+/// The lines of a file without the items compiled for tests only.
 fn without_tests(source: &str) -> impl Iterator<Item = &str> {
     let mut lines = source.lines();
     std::iter::from_fn(move || {

@@ -1,11 +1,11 @@
-//! Each line of level info or above names whoever causes it, so that the log can bound what one tenant or one address makes it write:
-//! `tenant.id`, or `client` before it is known which tenant it is. All others stand here, with who causes them.
+//! Each line of level info or above names the party that causes it, so that the log can limit the lines of one tenant or address:
+//! `tenant.id`, or `client` while the tenant is unknown. All other lines are listed here with their causes.
 
 use std::fs;
 use std::path::Path;
 use std::path::PathBuf;
 
-/// Files, how many lines in them name nobody, and why nobody outside can cause them at will.
+/// Files, their number of lines without a party, and why no outsider can cause those at will.
 const OWN: &[(&str, usize, &str)] = &[
     ("src/admin/mod.rs", 2, "whoever reaches the admin listener; a few kinds"),
     ("src/app/certificate.rs", 1, "the operator"),

@@ -14,16 +14,16 @@ use wafergate::options::Log;
 use wafergate::options::LogFormat;
 use wafergate::telemetry;
 
-/// Says in the child which part it plays.
+/// Tells the child process which role it has.
 const PART: &str = "TELEMETRY_TEST_PART";
 
-/// More than a pipe and the log's own queue hold.
+/// More than a pipe and the log's own queue can hold.
 const FLOOD_LINES: usize = 100_000;
 
-/// A child that says nothing for so long is blocked.
+/// A child that is silent for this long is blocked.
 const DEADLINE: Duration = Duration::from_secs(20);
 
-/// A child that does not outlive its test.
+/// A child process that ends with its test.
 struct Running(Child);
 
 impl Running {
@@ -38,7 +38,7 @@ impl Running {
         Self(child.expect("a child"))
     }
 
-    /// The line in which the child says how it went, once it says so.
+    /// The line with the child's result, once it is written.
     fn last_words(&mut self) -> Receiver<String> {
         let stdout = BufReader::new(self.0.stdout.take().expect("a pipe"));
         let (sender, receiver) = mpsc::sync_channel(1);
@@ -61,11 +61,11 @@ impl Drop for Running {
     }
 }
 
-/// What the child does; nothing when the test program runs all tests.
+/// The code of the child; returns at once when the test program runs all tests.
 #[test]
 fn the_child() {
     let Ok(part) = std::env::var(PART) else { return };
-    // With details every line is written, also one that is repeated.
+    // At debug level every line is written, repeated ones too.
     let level = if part == "flood" { "debug" } else { "info" };
     let log = Log { level: level.to_owned(), format: LogFormat::Text };
     let telemetry = telemetry::init(&log).expect("a log");
@@ -83,7 +83,7 @@ fn the_child() {
         }
         "repeated" => {
             (0..20).for_each(|n| tracing::warn!(n, "one of many lines"));
-            // Goes on until the test has seen enough, and says nothing more.
+            // Continues until the test has seen enough, without further output.
             let _ = std::io::stdin().read(&mut [0]);
         }
         "ended" => (0..20).for_each(|n| tracing::warn!(n, "one of many lines")),

@@ -65,7 +65,7 @@ impl Server {
                     return server;
                 }
             }
-            // Somebody else was quicker to take the port.
+            // Another process took the port first.
         }
         panic!("no redis-server could be started: is the package installed?");
     }
@@ -171,7 +171,7 @@ fn renew(me: &str, status: &str, is_unsure: bool, end: u64, id: String) -> Vec<V
     eval(scripts::RENEW, &NODES_KEYS, &arguments)
 }
 
-/// Some command of the gateway, as it may come at any time; `told` has the ends of leases that nodes were told of.
+/// A random command of the gateway; `told` has the lease ends known to nodes.
 fn any(dice: &mut Dice, told: &mut BTreeMap<&'static str, u64>, now_ms: u64) -> Vec<Vec<u8>> {
     let (me, other) = (dice.pick(&NODES), dice.pick(&NODES));
     let end = told.get(me).copied().unwrap_or(0);
@@ -262,7 +262,7 @@ fn a_loss_that_another_node_has_found_first_is_told_to_each() {
     for node in ["a", "b"] {
         assert_eq!(renewed(&mut server, node, 0, 0).0, "registered");
     }
-    // What a snapshot has that was taken now; they renew their leases behind it.
+    // The content of a snapshot taken now; leases are renewed after it.
     let old_ms = START_MS + LEASE_MS;
     let (_, told_a) = renewed(&mut server, "a", 5_000, old_ms);
     let (_, told_b) = renewed(&mut server, "b", 5_500, old_ms);
@@ -285,7 +285,7 @@ fn a_loss_that_another_node_has_found_first_is_told_to_each() {
 fn a_newcomer_on_old_data_hides_no_loss() {
     let mut server = Server::start();
     renewed(&mut server, "a", 0, 0);
-    // It renews its lease, and Redis goes back to what it had before that.
+    // It renews its lease, and Redis returns to its data from before.
     let told = START_MS + 5_000 + LEASE_MS;
     assert_eq!(renewed(&mut server, "c", 12_000, 0).0, "registered");
 

@@ -1,4 +1,4 @@
-//! What happened, as clients, business servers and the simulation itself saw it.
+//! The history as seen by clients, business servers and the simulation itself.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ pub(crate) struct Post {
     pub(crate) at_ms: u64,
     pub(crate) by: Process,
     pub(crate) event: Event,
-    /// Whether it was told for a dead node.
+    /// Whether it was delivered for a dead node.
     pub(crate) is_adopted: bool,
     /// When its answer was taken that ends it.
     pub(crate) settled_ms: Option<u64>,
@@ -59,7 +59,7 @@ impl Story {
     }
 }
 
-/// What a node was asked, and answered.
+/// A query of a node, and its response.
 #[derive(Clone, Debug)]
 pub(crate) struct Call {
     pub(crate) began_ms: u64,
@@ -83,7 +83,7 @@ pub(crate) enum Answer {
     Missing,
 }
 
-/// What was done to a process, or to Redis, that excuses something.
+/// A fault of a process or Redis that excuses something.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Kind {
     Crash,
@@ -113,11 +113,11 @@ pub(crate) struct History {
     pub(crate) stories: BTreeMap<TunnelId, Story>,
     pub(crate) calls: Vec<Call>,
     pub(crate) troubles: Vec<Trouble>,
-    /// Groups whose index alone was evicted, and when.
+    /// Groups with evicted index entries, and when.
     pub(crate) lost_groups: Vec<(usize, u64)>,
-    /// Tunnels whose claim alone was evicted, and when.
+    /// Tunnels with evicted claims, and when.
     pub(crate) lost_claims: Vec<(String, u64)>,
-    /// What was done, in words.
+    /// Description of the fault.
     pub(crate) faults: Vec<String>,
 }
 

@@ -1,5 +1,5 @@
 //! What a gateway does with its engine: handshakes, events, pushes and groups, in the same order of its questions to engine and lease guard as
-//! `gateway::attach`, `webhook::dispatcher` and `gateway::nodes` have, without their sockets.
+//! `gateway::attach`, `webhook::dispatcher` and `gateway::cluster` have, without their sockets.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -39,7 +39,7 @@ use crate::history::Process;
 use crate::history::Shared;
 
 const TENANT: &str = "shop";
-/// Wait before the engine is asked again for a client at the door.
+/// Wait before the engine is queried again for a connecting client.
 const ENGINE_RETRY: Duration = Duration::from_millis(500);
 /// More than any client sends.
 const MOST_EVENTS: usize = 10_000;
@@ -51,7 +51,7 @@ pub(crate) struct Host {
     history: Shared,
     dice: Mutex<Dice>,
     open: Mutex<BTreeMap<TunnelId, Open>>,
-    /// A planted fault: the lease guard is asked before a wait, and not behind it.
+    /// An injected fault: the lease guard is checked before a wait, and not after it.
     asks_once: bool,
     me: Weak<Self>,
 }
@@ -64,7 +64,7 @@ struct Open {
     events: Sender<Event>,
 }
 
-/// What a client that leaves at the door leaves behind, unless it comes in.
+/// State of a client that disconnects during its handshake, unless it connects.
 struct AtTheDoor<'a> {
     host: &'a Host,
     tunnel: TunnelId,

@@ -23,7 +23,7 @@ use crate::redis::word;
 use crate::resp::Reply;
 use crate::resp::take_commands;
 
-/// A channel, and what was said there.
+/// A channel, and a message published on it.
 type Publication = (String, Vec<u8>);
 
 /// One connection, as both ends see it.
@@ -100,7 +100,7 @@ struct Peer {
     channels: Vec<String>,
 }
 
-/// What happens to the next commands of a node.
+/// Faults for the next commands of a node.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Loss {
     /// They never arrive, and the connection breaks.
@@ -121,7 +121,7 @@ pub(crate) struct Network {
     /// When Redis was started.
     started_ms: u64,
     planted: Planted,
-    /// Of all that Redis was asked, and answered.
+    /// Of all commands and replies.
     trace: DefaultHasher,
 }
 
@@ -140,7 +140,7 @@ impl Network {
         }
     }
 
-    /// What node `slot` makes its connections with.
+    /// The connector of node `slot`.
     pub(crate) fn dial(&self, slot: usize) -> impl Fn() -> Wire + Send + Sync + 'static {
         let arriving = Arc::clone(&self.arriving);
         move || {
@@ -178,7 +178,7 @@ impl Network {
         self.peers.retain(|peer| peer.slot != slot);
     }
 
-    /// Redis does what has arrived, in any order of its connections. `clock_ms` is its own time.
+    /// Redis executes arrived commands, in any order of its connections. `clock_ms` is its own time.
     pub(crate) fn step(&mut self, now_ms: u64, clock_ms: u64, dice: &mut Dice) {
         self.peers.extend(self.arriving.lock().drain(..));
         let mut order: Vec<usize> = (0..self.peers.len()).collect();
@@ -191,7 +191,7 @@ impl Network {
                 continue;
             }
             let mut pipe = self.peers[at].pipe.lock();
-            // What a node sent before it gave up may still arrive.
+            // Bytes that a node sent before it gave up may still arrive.
             if pipe.is_broken || pipe.to_redis.is_empty() || pipe.is_left && dice.once_in(2) {
                 continue;
             }

@@ -1,4 +1,4 @@
-//! One node: the engine as it is, in a runtime of its own whose time is stepped, and what a gateway does with it around that.
+//! One node: the real engine in its own runtime with stepped time, and the gateway logic around it.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What must be true of a history, whatever went wrong.
+//! Invariants of every history, whatever faults it has.
 
 use std::collections::BTreeMap;
 
@@ -19,13 +19,13 @@ use crate::redis::Value;
 const CLOSE_WITHIN_MS: u64 = 20_000;
 /// A node that is away for less is not declared dead.
 const HARMLESS_MS: u64 = 5_000;
-/// What a node knows is in Redis so long afterwards, if nothing is in its way.
+/// Time limit for a node's changes to reach Redis without faults.
 const WRITTEN_MS: u64 = 300;
 /// It is so long after something was.
 const RETRIED_MS: u64 = 2_500;
 /// So long after a loss a node has found it and written its part again.
 const MENDED_MS: u64 = 4_000;
-/// So long after its way to Redis is whole again a node knows what it has missed.
+/// Time limit for a node to catch up after its connection to Redis is restored.
 const HEARD_MS: u64 = 4_000;
 
 /// Why something is no violation: one of the things that the README says may happen, or that end by themselves in a moment.
@@ -35,13 +35,13 @@ pub(crate) enum Excuse {
     EvictedClaim,
     /// The index of a group alone was: its nodes look once a second whether it is there.
     EvictedGroup,
-    /// A node that is cut off cannot know that it was declared dead: it goes on with what it has.
+    /// A node that is cut off cannot know that it was declared dead: it continues with its data.
     CutOff,
-    /// Whoever had the answer to a close died before Redis could be told.
+    /// The node with the response to a close died before it could report that to Redis.
     DiedWithAnAnswer,
-    /// Redis went back, and whoever remembers the answer died about then.
+    /// Redis went back in time, and the node that remembers the response died about then.
     DiedWithALoss,
-    /// What a node wrote before it was cut off arrived behind its death.
+    /// A write sent before a node was cut off arrived after its death.
     LateWrites,
     /// A node was away while data was lost: of what Redis had lost of it before its death, and has in part from the past, it tells itself.
     AwayDuringALoss,
@@ -49,7 +49,7 @@ pub(crate) enum Excuse {
     LostWithItsNode,
 }
 
-/// What came out of a simulation.
+/// The results of a simulation.
 #[derive(Debug, Default)]
 pub(crate) struct Report {
     pub(crate) violations: Vec<String>,
@@ -175,7 +175,7 @@ fn judge_closes(history: &History, story: &Story, complain: &mut impl FnMut(Stri
     }
 }
 
-/// What is wrong with an answer, or excuses it.
+/// A fault of a response, or its excuse.
 fn judge_call(history: &History, call: &Call, is_probe: bool) -> Option<Result<&'static str, Excuse>> {
     let story = history.stories.get(&call.tunnel)?;
     let opening = story
@@ -238,7 +238,7 @@ impl History {
             .any(|(lost, at_ms)| Some(*lost) == group && *at_ms <= call.ended_ms && call.began_ms <= at_ms + MENDED_MS)
     }
 
-    /// What was done to a process, beside losses of data, which excuse no death.
+    /// Faults of a process, without losses of data, which excuse no death.
     fn troubles_of(&self, process: Process) -> impl Iterator<Item = &Trouble> {
         self.troubles
             .iter()
@@ -262,7 +262,7 @@ impl History {
         })
     }
 
-    /// Whether a process was dead for the others at `again_ms`, and Redis had not heard before that what it knew at `known_ms`.
+    /// Whether a process was dead for the others at `again_ms`, and Redis did not have its knowledge of `known_ms` before.
     fn died_before_it_was_written(&self, process: Process, known_ms: u64, again_ms: u64) -> bool {
         let mut written_ms = known_ms + WRITTEN_MS;
         for trouble in self.troubles_of(process).filter(|trouble| trouble.from_ms <= again_ms) {
@@ -278,7 +278,7 @@ impl History {
         false
     }
 
-    /// Why a close whose answer was there at `settled_ms` is told again by another node, if it may be.
+    /// Why another node may repeat a close that was answered at `settled_ms`, if it may.
     fn excuses_a_repeat(
         &self,
         opening: Option<&Opening>,

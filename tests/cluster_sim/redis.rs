@@ -1,11 +1,11 @@
-//! A model of Redis: what it keeps, and the commands that the gateway sends, with the time as an argument.
+//! A model of Redis: its data and the commands that the gateway uses, with time as an argument.
 
 use std::collections::BTreeMap;
 
 use crate::resp::Reply;
 use crate::scripts;
 
-/// What stands under one key.
+/// The value of one key.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) enum Value {
     Text(Vec<u8>),
@@ -26,7 +26,7 @@ pub(crate) struct Data {
 pub(crate) struct Planted {
     /// A node asks the lease guard before it waits, and not again.
     pub(crate) asks_once: bool,
-    /// A node whose lease is missing counts as dead, and does not hear of it.
+    /// A node without a lease counts as dead, and gets no messages.
     pub(crate) missing_lease_is_death: bool,
     /// A node that was declared dead believes that it lives when Redis has forgotten that.
     pub(crate) forgotten_death_is_life: bool,
@@ -68,7 +68,7 @@ impl Data {
         }
     }
 
-    /// A key whose time is over is not there.
+    /// An expired key does not exist.
     pub(crate) fn expire(&mut self, key: &str, now_ms: u64) {
         if self.ends_ms.get(key).is_some_and(|end| *end <= now_ms) {
             self.del(key);

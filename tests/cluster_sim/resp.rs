@@ -1,6 +1,6 @@
-//! The words of Redis' protocol, as far as the gateway and the tests use them.
+//! The Redis protocol, as far as the gateway and the tests use it.
 
-/// What Redis answers, or says by itself.
+/// A reply or push message of Redis.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub(crate) enum Reply {
     Simple(String),

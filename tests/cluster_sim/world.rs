@@ -1,4 +1,4 @@
-//! One simulation: nodes, their clients, and what goes wrong, step by step.
+//! One simulation: nodes, their clients, and faults, step by step.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,7 +43,7 @@ struct Slot {
 struct World {
     dice: Dice,
     now_ms: u64,
-    /// What Redis' clock shows beyond the time of the simulation.
+    /// Offset of Redis' clock from the time of the simulation.
     clock_ms: u64,
     network: Network,
     slots: Vec<Slot>,
@@ -132,7 +132,7 @@ impl World {
         self.slots[at].node.as_ref()
     }
 
-    /// What clients and business servers do at this time.
+    /// Actions of clients and business servers at this time.
     fn traffic(&mut self) {
         if self.dice.once_in(8) {
             let tunnel = TunnelId::from_bytes(self.dice.bytes());
@@ -195,7 +195,7 @@ impl World {
         });
     }
 
-    /// What happens too seldom by itself: a node is stopped, declared dead, and all is lost before it goes on.
+    /// A rare sequence: a node is stopped, declared dead, and all data is lost before it continues.
     fn forget_a_death(&mut self) {
         match self.now_ms {
             10_000 => self.slots[0].stopped = Some((self.now_ms, self.now_ms + 13_000)),
@@ -286,7 +286,7 @@ impl World {
         history.lost_groups.extend((0..GROUPS).filter(lost).map(|group| (group, now_ms)));
     }
 
-    /// Each node is asked for each tunnel that is open.
+    /// Queries each node for each open tunnel.
     fn probe(&mut self) {
         let open: Vec<(TunnelId, Option<usize>)> = {
             let history = self.history.lock();

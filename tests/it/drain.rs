@@ -188,7 +188,7 @@ async fn with_no_other_node_all_sockets_are_released_in_two_seconds_after_the_fl
 
     world.gateway.shutdown.soft.cancel();
     within("it drains", async { while world.gateway.ask_admin("GET /readyz").await.status == 200 {} }).await;
-    // Nobody is released as long as an event waits.
+    // No client is released while an event waits.
     for client in &mut clients {
         assert!(world.wafer.push(&[&client.tunnel], "still here").await.is_empty());
         client.expect("message:still here").await;

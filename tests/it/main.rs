@@ -1,4 +1,4 @@
-//! Whole gateways, met as their users meet them: real sockets on loopback addresses, real business servers, real clients.
+//! Whole gateways from the outside: real sockets on loopback addresses, real business servers, real clients.
 
 mod admin;
 mod checker;

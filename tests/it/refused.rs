@@ -1,4 +1,4 @@
-//! Connections that end before any request: each is answered in words where that is possible, and counted.
+//! Connections that end before any request: each is refused with an explanation where possible, and counted.
 
 use std::net::Shutdown;
 use std::time::Duration;
@@ -231,7 +231,7 @@ async fn a_trusted_proxy_must_introduce_its_clients() {
         at_once.write(&[&introduction[..], &head("")].concat()).await;
         assert_eq!(at_once.answer().await.status, 404, "{introduction:?}");
     }
-    // Behind it comes what any client may send.
+    // Anything a client may send follows.
     let twice = [&v2(0x20, 0, &[])[..], b"PROXY TCP4 203.0.113.9 192.0.2.1 4711 443\r\n"].concat();
     refused(&gateway, &twice, 400, "proxy_header_unexpected").await;
 }

@@ -18,7 +18,7 @@ use crate::support::raw::handshake;
 use crate::support::raw::masked;
 use crate::support::within;
 
-/// A world whose SDK and clients come through TLS.
+/// A world with SDK and clients over TLS.
 struct TlsWorld {
     world: World,
     certificate: Certificate,

@@ -66,7 +66,7 @@ fn nodes_that_live_are_asked_and_clients_wait_for_redis() {
     until("haproxy finds the nodes", || push(&balancer, &nodes, "t00000000000000000000000000000000").is_ok());
     let (tunnel, mut client) = nodes.open(0, 0);
     let (waiting, path) = ask(&mut connect(&nodes.nodes[0].url), &nodes.business.authority);
-    // Otherwise a node that was without it for long could not know that nobody has used the URL meanwhile.
+    // Otherwise a node without Redis for long could not know whether the URL was used meanwhile.
     nodes.redis.keeps_its_data();
 
     nodes.redis.kill();

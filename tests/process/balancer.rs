@@ -17,7 +17,7 @@ use super::cluster::until;
 /// The public and the admin port of two nodes.
 pub(crate) type Places = [[u16; 2]; 2];
 
-/// What differs from the files in `deploy`.
+/// Differences from the files in `deploy`.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Place<'a> {
     /// Where `both.pem`, `cert.pem` and `key.pem` are; none if it speaks plain HTTP.
@@ -34,9 +34,9 @@ pub(crate) struct Balancer {
     child: Child,
     /// haproxy as it was started, to be started again.
     command: Command,
-    /// Those that have been told to end their work.
+    /// Old processes that were asked to finish.
     old: Vec<Child>,
-    /// What nginx reads, if it is nginx.
+    /// The configuration of nginx, if it is nginx.
     nginx: Option<(TempDir, String)>,
 }
 
@@ -64,7 +64,7 @@ impl Balancer {
         Self::start(port, command, None)
     }
 
-    /// nginx asks nobody. TLS is left out, and the second node put in.
+    /// nginx has no health checks. TLS is removed, and the second node added.
     pub(crate) fn nginx(port: u16, nodes: Places) -> Self {
         Self::nginx_at(port, nodes, Place::default())
     }
@@ -114,7 +114,7 @@ impl Balancer {
         Self { url: format!("http://127.0.0.1:{port}"), child, command, old: vec![], nginx }
     }
 
-    /// Has it read its configuration again: what is open stays with the old processes.
+    /// Reloads its configuration: open connections stay with the old processes.
     pub(crate) fn reload(&mut self) {
         if self.nginx.is_some() {
             return self.without(None);
@@ -141,7 +141,7 @@ impl Balancer {
         until("the load balancer accepts", || TcpStream::connect(&address).is_ok());
     }
 
-    /// Has nginx send nobody to the node at this port, or to both if it is none, as `deploy/README.md` tells the operator.
+    /// Stops nginx from sending clients to the node at this port, or resumes both, as `deploy/README.md` describes.
     pub(crate) fn without(&self, node: Option<u16>) {
         let (dir, whole) = self.nginx.as_ref().expect("nginx");
         let line = |line: &str| match node {
@@ -176,7 +176,7 @@ impl Drop for Balancer {
             let _ = old.kill();
             let _ = old.wait();
         }
-        // nginx ends its workers itself, if it is told so and not killed.
+        // nginx ends its workers itself on a signal other than SIGKILL.
         let _ = Command::new("kill").args(["-s", "TERM", &self.child.id().to_string()]).status();
         for _ in 0..100 {
             if !matches!(self.child.try_wait(), Ok(None)) {

@@ -62,14 +62,14 @@ impl Business {
         Self { authority, refuses, says, holds, events }
     }
 
-    /// Accepts every event, but says so only when it is told to.
+    /// Accepts every event, but responds only on request.
     pub(crate) fn holding() -> Self {
         let held = Self::start(true);
         *held.holds.0.lock().expect("no panic") = true;
         held
     }
 
-    /// Says now what it thinks of the events that have come.
+    /// Responds to the waiting events.
     pub(crate) fn release(&self) {
         *self.holds.0.lock().expect("no panic") = false;
         self.holds.1.notify_all();
@@ -108,7 +108,7 @@ impl Business {
         self.events.recv_timeout(SOON).expect("an event")
     }
 
-    /// The events that have come and were not asked for yet.
+    /// The events received since the last call.
     pub(crate) fn rest(&self) -> Vec<serde_json::Value> {
         self.events.try_iter().collect()
     }

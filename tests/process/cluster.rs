@@ -49,14 +49,14 @@ impl Nodes {
         self.nodes.push(node);
     }
 
-    /// Waits until Redis' data is old enough for the nodes to say for sure that a tunnel is nobody's.
+    /// Waits until Redis' data is old enough for the nodes to report a tunnel as invalid with certainty.
     fn settle(&self) {
         until("the nodes know each other", || {
             (0..self.nodes.len()).all(|node| self.push(node, &["t00000000000000000000000000000000"], "x")["code"] == 0)
         });
     }
 
-    /// A tunnel asked of one node and opened at another: its id and its client.
+    /// A tunnel requested from one node and opened at another: its id and its client.
     pub(crate) fn open(&self, asked: usize, dialled: usize) -> (String, Client<TcpStream>) {
         let (tunnel, path) = ask(&mut connect(&self.nodes[asked].url), &self.business.authority);
         let client = Client::open(connect(&self.nodes[dialled].url), &path);
@@ -100,7 +100,7 @@ fn a_node_with_another_ticket_key_is_told_of() {
     let settings = nodes.redis.config().replace("on all nodes", "but not this one");
     let mut stranger = Gateway::start(&config(&nodes.business.authority, &settings));
 
-    // Nobody has this tunnel, so all are asked for it.
+    // No node has this tunnel, so all are queried.
     until("the stranger is asked", || nodes.push(0, &["t00000000000000000000000000000000"], "x")["code"] == 50302);
 
     stranger.logged("another server.ticket_key");

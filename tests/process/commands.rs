@@ -98,7 +98,7 @@ fn a_node_serves_also_when_nobody_reads_where() {
     node.wait().expect("ended");
 }
 
-/// Starts a node with these flags and variables; asks it to drain, and returns what it has printed until its end.
+/// Starts a node with these flags and variables, drains it, and returns its output.
 fn printed(arguments: &[&str], variables: &[(&str, &str)]) -> Vec<String> {
     let mut node = binary()
         .arg("serve")

@@ -1,4 +1,4 @@
-//! The files in `deploy/`, checked by the programs that read them; and what the unit asks of the node.
+//! The files in `deploy/`, checked by the programs that read them, and the node's part of the systemd unit.
 
 use std::fs;
 use std::os::unix::net::UnixDatagram;

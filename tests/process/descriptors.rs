@@ -83,7 +83,7 @@ fn without_descriptors_tunnels_work_on_and_new_ones_wait_until_there_is_room() {
     while !is_ready(&gateway) {
         assert!(begin.elapsed() < SOON, "it does not recover");
     }
-    // Those who waited before it may take its place for a moment.
+    // Earlier waiters may take its place for a moment.
     let path = loop {
         match try_ask(&mut waiting, &business.authority) {
             Ok((_, path)) => break path,

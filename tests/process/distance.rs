@@ -1,4 +1,4 @@
-//! Clients get in however far away they are and however many come at once, also beside sockets that only hold on to what they get.
+//! Clients connect from any distance and in any number, even beside sockets that only occupy places.
 #![expect(clippy::disallowed_methods, reason = "these tests have no clock to be given one by")]
 
 use std::io;
@@ -46,7 +46,7 @@ const SMALL: usize = 256 * 1024;
 /// The first 31 bytes of a ClientHello that says it has 512.
 const HALF_HELLO: &[u8] = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03aaaaaaaaaaaaaaaaaaaa";
 
-/// A connection over a distance: what comes is seen a round trip later.
+/// A connection with simulated latency: bytes are seen a round trip later.
 struct Far {
     stream: TcpStream,
     round_trip: Duration,
@@ -122,7 +122,7 @@ fn try_once(url: &str, path: &str, tls: &Arc<ClientConfig>, round_trip: Duration
     if status == *b"HTTP/1.1 101" { Ok(()) } else { Err(String::from_utf8_lossy(&status).into_owned()) }
 }
 
-/// As many clients as there are paths come at once; what became of those that did not get in.
+/// Connects as many clients as there are paths at once; returns the failures.
 fn come_at_once(url: &str, paths: &[String], tls: &Arc<ClientConfig>, round_trip: Duration) -> Vec<String> {
     let all = Barrier::new(paths.len());
     thread::scope(|scope| {
@@ -176,7 +176,7 @@ struct Siege {
 }
 
 impl Siege {
-    /// Returns when all of them have said what they say.
+    /// Returns when all of them have sent their bytes.
     fn lay(url: &str, count: usize) -> Self {
         let (stop, opened) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
         let (is_over, opening, url) = (Arc::clone(&stop), Arc::clone(&opened), url.to_owned());

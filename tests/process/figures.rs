@@ -92,7 +92,7 @@ fn send(stream: &mut TcpStream, request: &[u8], buffer: &mut [u8]) -> bool {
     }
 }
 
-/// Pushes to tunnels through nodes for a while, and says what it came to.
+/// Pushes to tunnels through nodes for a while, and returns the results.
 fn pushes(nodes: &Nodes, what: &str, through: &[usize], tunnels: &[&str]) {
     let requests: Vec<_> = tunnels.iter().map(|tunnel| request(&nodes.business.authority, tunnel)).collect();
     let (done, before, calls) = (AtomicUsize::new(0), nodes.processor_time(), nodes.calls());
@@ -124,7 +124,7 @@ fn pushes(nodes: &Nodes, what: &str, through: &[usize], tunnels: &[&str]) {
     );
 }
 
-/// Reads and forgets what is pushed to these clients.
+/// Reads and discards frames of these clients.
 fn swallow(clients: Vec<Client<TcpStream>>) {
     for client in clients {
         thread::spawn(move || {

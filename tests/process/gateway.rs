@@ -40,7 +40,7 @@ pub(crate) fn binary() -> Command {
     command
 }
 
-/// A configuration with one tenant, whose business server is at `business`.
+/// A configuration with one tenant and its business server at `business`.
 pub(crate) fn config(business: &str, more: &str) -> String {
     format!(
         "[webhook]\nallow_networks = [\"127.0.0.0/8\"]\n[[tenants]]\nserver_host = {business:?}\nkeys = [{KEY:?}]\n{more}"
@@ -128,7 +128,7 @@ impl Gateway {
         line.trim().trim_end_matches(" kB").parse::<usize>().expect("a number") * 1_024
     }
 
-    /// The sum of its metrics whose name with labels begins like this.
+    /// The sum of its metrics with this prefix of name and labels.
     pub(crate) fn sum(&self, start: &str) -> usize {
         let metrics = super::client::get(&self.admin, "/metrics").1;
         let values = metrics.lines().filter_map(|line| line.strip_prefix(start)?.rsplit(' ').next());

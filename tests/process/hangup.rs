@@ -1,4 +1,4 @@
-//! SIGHUP: what is taken over, what is refused, what is said; and files that do not come.
+//! SIGHUP: changes that are applied, refused and logged; and files that cannot be read in time.
 #![expect(clippy::disallowed_methods, reason = "these tests have no clock to be given one by")]
 
 use std::fs;
@@ -42,7 +42,7 @@ fn a_file_that_does_not_come_stops_neither_traffic_nor_the_next_reload_nor_the_e
 
     gateway.signal("HUP");
 
-    // Whoever opens it for writing waits for the reader: it is being read from here on.
+    // Opening it for writing waits for the reader: from here on it is being read.
     let mut writer = File::options().write(true).open(&pipe).expect("it is being read");
     let (mut api, begin) = (connect(&gateway.url), Instant::now());
     while !gateway.has_logged("the old one stays") {
@@ -57,7 +57,7 @@ fn a_file_that_does_not_come_stops_neither_traffic_nor_the_next_reload_nor_the_e
     fs::write(gateway.config_path(), &good).expect("written");
     gateway.signal("HUP");
     assert!(gateway.logged("configuration reloaded").contains("limits_changed=1"));
-    // What comes too late is not taken over.
+    // A late configuration is not applied.
     writeln!(writer, "a key that nobody waits for").expect("written");
     drop(writer);
     ask(&mut api, &business.authority);

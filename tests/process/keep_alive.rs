@@ -26,7 +26,7 @@ const KEPT: Duration = Duration::from_secs(1);
 const DISTANCE: Duration = Duration::from_millis(40);
 const CLIENTS: usize = 50;
 
-/// Puts a node at a distance: what goes there and back, ends included, arrives later. Returns its port.
+/// Adds latency in front of a node: bytes and ends arrive later both ways. Returns its port.
 fn distant(node: u16) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
     let address = listener.local_addr().expect("bound");
@@ -78,7 +78,7 @@ fn failures(more: &str, rounds: usize) -> usize {
                 // All at once, so that each has a connection of its own to the node.
                 start.wait();
                 post();
-                // Some a little earlier and some a little later: what the machine adds is not known.
+                // With some variation, because the machine's own delay is unknown.
                 let early = Duration::from_millis(number as u64 % 10 * 8);
                 let mut posts = (0..rounds).map(|_| {
                     thread::sleep(KEPT - early);

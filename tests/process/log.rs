@@ -1,4 +1,4 @@
-//! What the log tells an operator, and what it never tells.
+//! What the log contains for an operator, and what it must never contain.
 
 use std::io::Write;
 use std::net::TcpListener;

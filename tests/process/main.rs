@@ -1,4 +1,4 @@
-//! The program as its operator meets it: a real process, its output, its signals and its exit codes.
+//! The program as operators use it: a real process, its output, signals and exit codes.
 
 mod away;
 mod balancer;

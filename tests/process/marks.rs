@@ -1,4 +1,4 @@
-//! A node that is stopped, at each place between a wait and what must not be done behind it, until others speak for its tunnels.
+//! A node that is stopped at each named point until other nodes act for its tunnels.
 #![cfg(debug_assertions)]
 
 use std::net::TcpStream;
@@ -47,14 +47,15 @@ impl Scene {
         &self.nodes.nodes[1]
     }
 
-    /// What a push to `tunnel` through the second node came to, when that goes on.
+    /// The result of a push to `tunnel` through the second node, once that continues.
     fn push(&self, tunnel: &str, content: &str) -> thread::JoinHandle<Value> {
         let packets = json!([{"tunnelIds": [tunnel], "type": "message", "content": content}]).to_string();
         let (url, authority) = (self.node().url.clone(), self.nodes.business.authority.clone());
         thread::spawn(move || call(&mut connect(&url), &authority, "/ws/push", &packets))
     }
 
-    /// Waits until the second node has stopped, and the first one has told of its tunnels; then it goes on.
+    /// Waits until the second node has stopped and the first one has delivered the close events of its tunnels; then continues
+    /// it.
     fn stops_and_is_told_of(&self) {
         self.stops();
         assert_eq!(self.nodes.business.story(SOON), Some((self.victim.0.clone(), "close".into())));
@@ -71,7 +72,7 @@ impl Scene {
         let (opcode, payload) = self.victim.1.receive();
         let text = String::from_utf8_lossy(&payload);
         assert_eq!((opcode, &payload[..2]), (8, &1001_u16.to_be_bytes()[..]), "{text}");
-        // What was sent to it meanwhile would come before this.
+        // Anything sent to it meanwhile would arrive before this.
         assert_eq!(self.nodes.push(0, &[&self.bystander.0], "last")["code"], 0);
         assert_eq!(self.bystander.1.receive(), (1, b"message:last".to_vec()));
     }
@@ -80,7 +81,7 @@ impl Scene {
 /// An event is on its way when the node is stopped; `has_come` is whether it has come to the business server by then.
 fn of_an_event(mark: Mark, time: usize, has_come: bool) {
     let mut scene = Scene::new(mark, time);
-    // Nothing is asked for with the answer to `connect`.
+    // The response to `connect` has no actions.
     until("connect is answered", || scene.node().sum("wafergate_webhooks_total{event=\"connect\",result=\"ok\"}") == 1);
     let push = json!({"push": {"to": {"tunnels": [scene.bystander.0]}, "content": "late"}});
     scene.nodes.business.say(&json!({"code": 0, "actions": [push]}).to_string());
@@ -89,7 +90,7 @@ fn of_an_event(mark: Mark, time: usize, has_come: bool) {
     if has_come {
         assert_eq!(scene.nodes.business.story(SOON), Some((scene.victim.0.clone(), "message".into())));
     }
-    // What is asked for with the answer to another node's `close` is that one's to do.
+    // Actions in the response to another node's `close` are run by that node.
     scene.nodes.business.say(r#"{"code":0}"#);
     scene.stops_and_is_told_of();
     scene.stays_silent();
@@ -105,7 +106,7 @@ fn of_a_push(mark: Mark) {
     scene.stays_silent();
 }
 
-/// Another node is about to be asked.
+/// A request to another node is about to be sent.
 fn of_a_question() {
     let mut scene = Scene::new(Mark::Ask, 1);
     let answer = scene.push(&scene.bystander.0, "late");
@@ -113,7 +114,7 @@ fn of_a_question() {
     assert_eq!(scene.nodes.push(0, &[&scene.bystander.0], "meanwhile")["code"], 0);
     scene.stops_and_is_told_of();
     let answer = answer.join().expect("no panic");
-    // It has been asked again by then, or not at all.
+    // It was repeated by then, or never sent.
     assert_eq!(scene.bystander.1.receive(), (1, b"message:meanwhile".to_vec()));
     if answer["code"] == 0 {
         assert_eq!(scene.bystander.1.receive(), (1, b"message:late".to_vec()));
@@ -121,7 +122,7 @@ fn of_a_question() {
     scene.stays_silent();
 }
 
-/// A question has come, and is about to be answered; whoever repeats what was not answered causes no double.
+/// A request has arrived and is about to be answered; repeating an unanswered one causes no duplicates.
 fn of_another_nodes_question(mark: Mark, has_come: bool) {
     let mut scene = Scene::new(mark, 1);
     let answer = scene.nodes.push(0, &[&scene.victim.0], "asked");
@@ -133,7 +134,7 @@ fn of_another_nodes_question(mark: Mark, has_come: bool) {
     scene.stays_silent();
 }
 
-/// A tunnel has been described, and is others' when that is to be told.
+/// A tunnel has been described, and belongs to other nodes when the response is sent.
 fn of_a_description() {
     let scene = Scene::new(Mark::Told, 1);
     let (url, tunnel) = (scene.node().url.clone(), scene.victim.0.clone());
@@ -143,12 +144,12 @@ fn of_a_description() {
     let answer = thread::spawn(move || exchange(&mut connect(&url), &request));
     scene.stops_and_is_told_of();
     let (head, body) = answer.join().expect("no panic");
-    // Nobody has it, or that cannot be said yet.
+    // No node has it, or that is not certain yet.
     assert!(["HTTP/1.1 404 ", "HTTP/1.1 503 "].iter().any(|status| head.starts_with(status)), "{head}{body}");
     scene.stays_silent();
 }
 
-/// A client is about to get in: its tunnel's story is told already when the node goes on.
+/// A client is about to connect: its tunnel has already been closed when the node continues.
 fn of_a_handshake() {
     let scene = Scene::new(Mark::Registered, 2);
     let (tunnel, path) = ask(&mut connect(&scene.nodes.nodes[0].url), &scene.nodes.business.authority);
@@ -167,7 +168,7 @@ fn of_a_handshake() {
     scene.stays_silent();
 }
 
-/// What is done when a node is stopped at `mark`. A new mark has to find its place here.
+/// The test for each `mark`. A new mark needs an entry here.
 fn stopped_at(mark: Mark) {
     match mark {
         // The first event is `connect`.

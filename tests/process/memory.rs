@@ -32,16 +32,16 @@ const OUTBOX_BYTES: usize = 524_288;
 /// A message that few of are enough to fill what the system keeps for a socket.
 const LARGE_BYTES: usize = 30_000;
 
-/// Tunnels whose `close` event nobody takes.
+/// Tunnels with undeliverable `close` events.
 const CLOSES: usize = 3_000;
 
-/// What a close with a receive URL of its own may take beside that one: what is known of the URL.
+/// Memory of a close with a receive URL of its own, beside the URL: its state.
 const OWN_URL_BYTES: usize = 1_024;
 
-/// And for a host that no other has.
+/// The same for a host that no other URL has.
 const OWN_HOST_BYTES: usize = 256;
 
-/// What the allocator may keep for itself, whatever the tunnels do.
+/// Memory that the allocator may keep, whatever the tunnels do.
 const FIXED_BYTES: usize = 4 * 1_024 * 1_024;
 
 /// Frames in one write.
@@ -72,13 +72,13 @@ fn full_inboxes_stay_within_their_bound() {
     }
 
     let used = gateway.resident_bytes().saturating_sub(before);
-    // The queue, what was read at once, and a message that is not complete yet.
+    // The queue, the bytes of one read, and an incomplete message.
     let bound = CLIENTS * (262_144 + 2 * 131_072);
     assert!(sent.iter().all(|sent| *sent > 100_000), "nobody was read: {sent:?}");
     assert!(used < bound, "{used} bytes for {CLIENTS} clients, {bound} are allowed");
 }
 
-/// Sends what there is room for, and goes on where it stopped.
+/// Sends as much as fits, and continues where it stopped.
 fn send(mut client: &TcpStream, frames: &[u8], sent: &mut usize) -> usize {
     match client.write(&frames[*sent % frames.len()..]) {
         Ok(written) => {
@@ -102,7 +102,7 @@ fn full_outboxes(content_bytes: usize, packets: usize) {
             (tunnel, lazy(&gateway.url, &path))
         })
         .collect();
-    // To each of its own: what goes to many at once is kept once.
+    // Individual contents: a push to many tunnels is stored once.
     let mut push = |tunnel: &str, content_bytes: usize, packets: usize| {
         let packet = json!({"tunnelIds": [tunnel], "type": "message", "content": "x".repeat(content_bytes)});
         let answer = call(&mut api, &business.authority, "/ws/push", &json!(vec![packet; packets]).to_string());
@@ -125,7 +125,7 @@ fn full_outboxes(content_bytes: usize, packets: usize) {
         }
         in_outbox += 1;
     }
-    // What the system takes is not always the same.
+    // The system's buffers vary in size.
     in_outbox -= in_outbox / 6;
     let before = gateway.resident_bytes();
 
@@ -190,10 +190,10 @@ fn a_close_with_a_business_server_of_its_own_costs_little_more() {
 /// So many bytes at most for each pending close of tunnels with these receive URLs.
 fn assert_closes_take(bytes: usize, receive_url: impl Fn(&str, usize) -> String) {
     let nobody = TcpListener::bind("127.0.0.43:0").expect("bound").local_addr().expect("bound").to_string();
-    // What is kept of a tunnel for other reasons is soon gone: its `connect` event, its connect URL, its silence.
+    // Other state of a tunnel is soon freed: its `connect` event, its connect URL, its timer.
     let times = "[tunnel]\nconnect_ttl_secs = 1\nheartbeat_secs = 1\n[webhook]\nmessage_ttl_secs = 1";
     let config = config(&nobody, "receive_hosts = [\"*\"]\n").replace("[webhook]", times);
-    // What is freed goes back to the system at once.
+    // Freed memory returns to the system at once.
     let gateway = Gateway::start_with(&config, &[("_RJEM_MALLOC_CONF", "dirty_decay_ms:0,muzzy_decay_ms:0")]);
     let mut waiting = 0;
     let mut end_tunnels = |count: usize| {

@@ -168,7 +168,7 @@ fn a_node_knows_its_clients_and_their_schemes_through_every_way() {
     }
 }
 
-/// Eight packets for one tunnel which are 4 MiB together, with what is around them.
+/// Eight packets for one tunnel, 4 MiB in total including the envelope.
 fn long_push(tunnel: &str) -> (Vec<String>, String) {
     let content = |number: usize| format!("{number}{}", "x".repeat(520_000));
     let contents: Vec<String> = (0..8).map(content).collect();

@@ -32,7 +32,7 @@ impl Redis {
                 }
                 thread::sleep(Duration::from_millis(10));
             }
-            // Somebody else was quicker to take the port.
+            // Another process took the port first.
         }
         panic!("no redis-server could be started");
     }
@@ -97,7 +97,7 @@ impl Drop for Redis {
     }
 }
 
-/// Ports that nobody has, below those that the system gives to clients.
+/// Free ports below the ephemeral range.
 pub(crate) fn free_ports() -> impl Iterator<Item = u16> {
     let first = 22_000 + std::process::id() * 13 % 10_000;
     let ports = (first..32_000).chain(22_000..first).map(|port| u16::try_from(port).expect("small"));

@@ -1,4 +1,4 @@
-//! Connections that end before any request, as the log tells of them; and proxies that say for whom they connect.
+//! Log lines of connections that end before any request, and proxies that name their clients.
 
 use std::fs;
 use std::io::Read;
@@ -20,7 +20,7 @@ use super::client::connect;
 use super::cluster::until;
 use super::gateway::Gateway;
 
-/// What most refusals of this kind begin with in the log.
+/// The common start of most refusals in the log.
 const NOT_SERVED: &str = "connection not served";
 
 /// Sends `bytes` and reads to the end.
@@ -75,7 +75,7 @@ struct Haproxy {
 }
 
 impl Haproxy {
-    /// One whose `server` line ends like this, and which asks for health in that way.
+    /// A gateway with this end of its `server` section, and this way to check its health.
     fn new(gateway: &str, server: &str, check: &str) -> Self {
         let port = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port").port();
         let dir = tempfile::tempdir().expect("a directory");
@@ -109,7 +109,7 @@ fn behind_haproxy_the_client_is_the_one_that_its_header_names() {
             Gateway::start("[server]\nproxy_protocol = \"required\"\ntrusted_proxies = [\"127.0.0.1/32\"]\n");
         let haproxy = Haproxy::new(&gateway.url, server, "");
         let authority = haproxy.url.split("://").nth(1).expect("a URL").to_owned();
-        // The client has an address of its own, which is no proxy's: what it says of others is not believed.
+        // The client's own address is not a proxy's: its forwarding headers are not believed.
         let mut client = from_address([127, 0, 0, 7], &authority);
         let request = "GET /ws/x HTTP/1.1\r\nHost: gateway\r\nX-Forwarded-For: 203.0.113.9\r\n\r\n";
         client.write_all(request.as_bytes()).expect("written");

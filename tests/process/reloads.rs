@@ -1,4 +1,4 @@
-//! A proxy that is reloaded or killed while clients talk through it: what ends is what its own sockets carried, and nothing else.
+//! A proxy that is reloaded or killed with open tunnels: only tunnels on its own sockets end.
 #![expect(clippy::disallowed_methods, reason = "these tests have no clock to be given one by")]
 
 use std::collections::HashMap;
@@ -35,12 +35,12 @@ use super::proxies::port;
 use super::redis::free_ports;
 
 const CLIENTS: usize = 12;
-/// What is pushed at last: then a client ends its tunnel.
+/// The last content pushed: the client ends its tunnel on it.
 const THE_END: &str = "the end;";
 /// How long a client waits when a request has failed.
 const BEFORE_RETRY: Duration = Duration::from_millis(20);
 
-/// What a client has to tell of one of its tunnels.
+/// The report of a client about one of its tunnels.
 #[derive(Default)]
 struct Told {
     tunnel: String,
@@ -52,7 +52,7 @@ struct Told {
     is_cut: bool,
 }
 
-/// What all threads know.
+/// State shared by all threads.
 struct Scene {
     url: String,
     business: String,
@@ -134,7 +134,7 @@ impl Scene {
         Some(told)
     }
 
-    /// Pushes to all open tunnels, and keeps what was accepted.
+    /// Pushes to all open tunnels, and records the accepted pushes.
     fn push(&self, content: &str) {
         let tunnels: Vec<String> = self.open.lock().iter().cloned().collect();
         let packets = json!([{"tunnelIds": tunnels, "type": "message", "content": content}]).to_string();
@@ -159,7 +159,7 @@ fn frame(text: &str) -> Vec<u8> {
     [&[0x81, 0x80 | length, 0, 0, 0, 0], text.as_bytes()].concat()
 }
 
-/// Reads what has come; false if the connection has ended.
+/// Reads available bytes; false if the connection has ended.
 fn read_some(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> bool {
     let mut bytes = [0; 4_096];
     match stream.read(&mut bytes) {
@@ -273,7 +273,7 @@ fn a_reload_of_a_proxy_cuts_nothing_off() {
             second.into_iter().for_each(Balancer::reload);
         });
         assert_eq!(cut, 0, "{way:?}");
-        // haproxy that is started by hand resets what waits in the old one's backlog: whoever is refused has not been accepted.
+        // A haproxy started by hand resets connections in the old one's backlog: refused ones were never accepted.
         assert!(failed == 0 || !matches!(way, Way::Nginx), "{way:?}: {failed} requests failed");
     }
 }

@@ -27,14 +27,14 @@ use super::redis::free_ports;
 
 const CLIENTS: usize = 24;
 
-/// What a client has to tell at the end.
+/// The final report of a client.
 #[derive(Default)]
 struct Told {
     /// Each of its tunnels, with how many messages it sent there.
     tunnels: Vec<(String, usize)>,
-    /// With which codes its tunnels were closed, before it was told to stop.
+    /// Close codes of its tunnels before it was stopped.
     closed: Vec<u16>,
-    /// Requests that nobody took, and handshakes that were refused although their connect URL was fresh.
+    /// Requests that reached no node, and handshakes refused although their connect URL was fresh.
     refused: Vec<String>,
 }
 
@@ -73,7 +73,7 @@ fn talk(url: &str, business: &str, stop: &AtomicBool) -> Told {
         };
         told.closed.extend(code);
         told.tunnels.push((tunnel, sent));
-        // What was sent is read by the gateway before the end.
+        // The gateway reads sent bytes before the end.
         client.0.shutdown(std::net::Shutdown::Write).expect("shut down");
         client.0.set_read_timeout(Some(SOON)).expect("set");
         while client.0.read(&mut [0; 64]).is_ok_and(|read| read > 0) {}
@@ -85,11 +85,11 @@ fn connect(url: &str) -> TcpStream {
     super::client::connect(url)
 }
 
-/// Asks for a tunnel; none if the node that was asked is about to go.
+/// Requests a tunnel; `None` if the node is about to stop.
 ///
 /// # Errors
 ///
-/// The answer, if it is that of a load balancer which found nobody to ask.
+/// The response, if a load balancer made it because it found no node.
 fn ask(url: &str, business: &str) -> Result<Option<(String, String)>, String> {
     let data = format!("{{\"receiveUrl\":\"http://{business}/tunnel\",\"protocolType\":\"ws\"}}");
     let answer = try_call(&mut connect(url), business, "/get/wsurl", &data)?;
@@ -134,7 +134,7 @@ fn ready(node: &Gateway) {
     }
 }
 
-/// What a rolling restart came to.
+/// Results of a rolling restart.
 struct Outcome {
     told: Vec<Told>,
     /// The events of each tunnel, contents of messages in place of their type.
@@ -188,7 +188,7 @@ impl Outcome {
     }
 }
 
-/// Restarts two nodes in turn while clients talk. `before` and `after` are told the port of a node that goes and has come back.
+/// Restarts two nodes in turn while clients send. `before` and `after` get the port of a node that stops and has restarted.
 fn restart_both(
     start: fn(u16, Places) -> Balancer,
     before: impl Fn(&Balancer, u16),

@@ -1,4 +1,4 @@
-//! Strangers without a key who want all descriptors, from one address and from many: others go on.
+//! Unauthenticated clients try to take all descriptors, from one address and from many: others are not affected.
 #![expect(clippy::disallowed_methods, reason = "these tests have no clock to be given one by")]
 
 use std::io::ErrorKind;
@@ -45,7 +45,7 @@ const BODY: &[u8] = b"POST /get/wsurl HTTP/1.1\r\nHost: gateway\r\nContent-Lengt
 const UPGRADE: &[u8] = b"GET /ws/nothing HTTP/1.1\r\nHost: gateway\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
     Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
 
-/// What strangers do: what they send, how often again, and whether they read.
+/// Behaviour of these clients: what they send, how often they repeat it, and whether they read.
 struct Siege {
     name: &'static str,
     says: Vec<u8>,

@@ -217,7 +217,7 @@ fn a_certificate_with_faults_is_told_of_at_start_and_at_sighup_and_its_end_is_a_
     assert!(left.and_then(|left| left.parse::<i64>().ok()).is_some_and(|left| left < -600_000_000), "{metrics}");
 }
 
-/// A PROXY header, a ClientHello, and whatever somebody has put behind it.
+/// A PROXY header, a ClientHello, and arbitrary bytes behind it.
 #[test]
 fn what_comes_behind_a_client_hello_in_its_segment_is_never_a_request() {
     const HEADER: &[u8] = b"PROXY TCP4 203.0.113.9 192.0.2.1 4711 443\r\n";

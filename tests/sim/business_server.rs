@@ -1,4 +1,4 @@
-//! A business server: it takes webhooks, answers each message with a push, and has its moods.
+//! A business server: it receives webhooks, answers each message with a push, and fails at random.
 
 use std::io;
 use std::rc::Rc;
@@ -122,7 +122,7 @@ async fn serve(shared: &Shared, shop: usize, mut stream: TcpStream, mut dice: Di
     Ok(())
 }
 
-/// Writes an attempt down, and decides on what to push for it.
+/// Records an attempt and decides what to push for it.
 fn receive(shared: &Shared, shop: usize, head: &str, body: &str, mood: Mood) -> usize {
     let envelope: Value = serde_json::from_str(body).expect("JSON");
     let data: Value = serde_json::from_str(envelope["data"].as_str().expect("a string")).expect("JSON");
@@ -186,7 +186,7 @@ fn receive(shared: &Shared, shop: usize, head: &str, body: &str, mood: Mood) -> 
     number
 }
 
-/// Pushes what is queued: for different tunnels at the same time, for one tunnel in order.
+/// Sends queued pushes: concurrently for different tunnels, in order for one tunnel.
 async fn push(shared: Rc<Shared>, shop: usize) {
     let mut pushers: Vec<_> = (0..PUSHERS).map(|_| Lines::new(API, Duration::from_secs(2))).collect();
     loop {

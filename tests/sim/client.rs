@@ -31,7 +31,7 @@ const PING_EVERY: Duration = Duration::from_secs(1);
 /// Longest silence of the gateway before a phone gives it up.
 const PATIENCE: Duration = Duration::from_secs(8);
 
-/// What a client does with its tunnel before it has all it wants.
+/// What a client does with its tunnel before it is finished.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Manner {
     /// Talks on.
@@ -62,7 +62,7 @@ const MANNERS: [Manner; 9] = [
     Manner::Slow,
 ];
 
-/// What the two halves of a session share.
+/// State shared by the two halves of a session.
 #[derive(Debug, Default)]
 struct Session {
     tunnel: String,
@@ -212,7 +212,7 @@ async fn talk(shared: &Shared, session: &RefCell<Session>, mut write: OwnedWrite
             write.write_all(&bytes).await
         };
         if written.await.is_err() {
-            // What has arrived before is still read.
+            // Data that has already arrived is still read.
             return pending().await;
         }
         sleep(pause).await;

@@ -1,20 +1,20 @@
-//! What the gateway draws, by the seed of the simulation.
+//! The gateway's random numbers, derived from the seed of the simulation.
 
 use std::cell::RefCell;
 
 use crate::dice::Dice;
 
 thread_local! {
-    /// What the gateway draws from: a simulation has one thread.
+    /// The generator of the gateway: a simulation has one thread.
     static GATEWAY: RefCell<Dice> = RefCell::new(Dice::new(0, 1));
 }
 
-/// Starts what the gateway draws from anew.
+/// Restarts the gateway's generator.
 pub(crate) fn start_gateway(seed: u64) {
     GATEWAY.set(Dice::new(seed, 1));
 }
 
-/// What a tunnel id is made of.
+/// The random bytes of a tunnel id.
 pub(crate) fn tunnel_id() -> [u8; 16] {
     GATEWAY.with_borrow_mut(|dice| dice.bytes())
 }

@@ -80,7 +80,7 @@ pub(crate) fn options(shops: &[IpAddr]) -> Options {
     }
     let settings = settings.into_iter().map(|(name, value)| (format!("WAFERGATE__{name}"), value));
     let mut options = config::load(None, settings).expect("usable settings").options;
-    // Below what an operator may set.
+    // Below the range allowed for operators.
     options.tunnel.heartbeat_secs = 2;
     options.webhook.timeout_ms = crate::oracle::TIMEOUT.as_millis() as u64;
     options.tunnel.inbox_bytes = 1_000;
@@ -221,7 +221,7 @@ async fn answer(gateway: &Arc<Gateway>, shops: &[IpAddr], line: &str) -> String 
     }
 }
 
-/// The tenant whose business server is at `shop`.
+/// The tenant with its business server at `shop`.
 pub(crate) fn tenant(gateway: &Gateway, shop: IpAddr) -> Arc<Tenant> {
     gateway.tenants.tenant(&md5_hex(&shop.to_string())).expect("configured")
 }

@@ -1,4 +1,4 @@
-//! What everybody saw and did, written down outside of all simulated machines: it survives their crashes.
+//! The history of all events, kept outside the simulated machines, so that it survives their crashes.
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -28,7 +28,7 @@ pub(crate) struct Tunnel {
     pub(crate) is_attached: bool,
     /// Whether the gateway that had it was killed.
     pub(crate) is_lost: bool,
-    /// What the client wrote, whole or in part.
+    /// Messages written by the client, whole or in part.
     pub(crate) sent: Vec<String>,
     /// How many of them the gateway surely read: it answered a later ping.
     pub(crate) acked: usize,
@@ -74,12 +74,12 @@ pub(crate) struct Push {
     pub(crate) invalid: Option<Vec<String>>,
 }
 
-/// What a business server knows.
+/// State of a business server.
 #[derive(Debug, Default)]
 pub(crate) struct BusinessServer {
     /// Tunnels between their `connect` and their `close`.
     pub(crate) open: BTreeSet<String>,
-    /// What it is about to push: tunnels and content.
+    /// Pending pushes: tunnels and content.
     pub(crate) queue: VecDeque<(Vec<String>, Option<String>)>,
 }
 

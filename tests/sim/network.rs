@@ -1,4 +1,4 @@
-//! The little of WebSocket and of HTTP that the simulated peers need.
+//! The parts of WebSocket and HTTP that the simulated peers need.
 
 use std::io;
 use std::time::Duration;
@@ -43,7 +43,7 @@ pub(crate) fn take_frame(buffer: &mut Vec<u8>) -> Option<(u8, Vec<u8>)> {
     Some((first, payload))
 }
 
-/// Reads a line; what comes behind it stays in `buffer`.
+/// Reads a line; later bytes stay in `buffer`.
 pub(crate) async fn read_line(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> io::Result<String> {
     loop {
         if let Some(end) = buffer.iter().position(|byte| *byte == b'\n') {
@@ -90,7 +90,7 @@ impl Lines {
         read_line(stream, buffer).await
     }
 
-    /// The connection itself, with what was read ahead.
+    /// The connection itself, with its read buffer.
     pub(crate) fn into_stream(self) -> Option<(TcpStream, Vec<u8>)> {
         self.open
     }

@@ -1,4 +1,4 @@
-//! What must be true of each simulation, whatever went wrong in it.
+//! Invariants of every simulation, whatever faults it has.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -21,10 +21,10 @@ pub(crate) const TIMEOUT: Duration = Duration::from_secs(2);
 /// An answer that took longer may have come too late.
 const IN_TIME: Duration = Duration::from_secs(1);
 
-/// What a simulation must carry each way at least.
+/// Minimum number of messages in each direction.
 const MIN_MESSAGES: usize = 200;
 
-/// What came out of a simulation.
+/// The results of a simulation.
 #[derive(Debug, Default, Eq, PartialEq)]
 pub(crate) struct Report {
     pub(crate) violations: Vec<String>,
@@ -40,7 +40,7 @@ pub(crate) struct Report {
     pub(crate) story: u64,
 }
 
-/// The memory engine takes its tunnels with it: what is not settled now may never be.
+/// Memory-engine tunnels are lost with the node: events unfinished now may never be delivered.
 pub(crate) fn gateway_was_killed(shared: &Shared) {
     for tunnel in shared.journal.borrow_mut().tunnels.values_mut() {
         tunnel.is_lost = true;
@@ -141,7 +141,7 @@ fn judge_tunnel(journal: &History, plan: &Plan, id: &str, tunnel: &Tunnel, repor
     }
 }
 
-/// What was pushed arrives in order and without gaps, up to the end of the tunnel. Says whether all of it did.
+/// Pushes arrive in order and without gaps, up to the end of the tunnel. Returns whether all arrived.
 fn judge_pushes(journal: &History, id: &str, tunnel: &Tunnel, complain: &mut impl FnMut(String)) -> bool {
     let mut accepted = vec![];
     let mut unknown = BTreeSet::new();

@@ -1,4 +1,4 @@
-//! What goes wrong in a simulation, when and for how long: all of it follows from the seed.
+//! The faults of a simulation, with time and duration, all derived from the seed.
 
 use std::time::Duration;
 
@@ -37,18 +37,18 @@ pub(crate) enum Machine {
     Phones(usize),
 }
 
-/// What goes wrong with a machine, or on its way to the gateway.
+/// A fault of a machine, or of its connection to the gateway.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Kind {
     /// Its programs end at once; they start again in the end.
     Crash,
-    /// What is sent is lost, both ways.
+    /// Packets are lost in both directions.
     Partition,
-    /// What the gateway sends to it is lost.
+    /// Packets from the gateway are lost.
     Deaf,
-    /// What it sends to the gateway is lost.
+    /// Packets to the gateway are lost.
     Dumb,
-    /// What is sent waits until the end.
+    /// Packets are delayed until the end.
     Hold,
     /// Everything takes so many milliseconds.
     Lag(u64),

@@ -1,4 +1,4 @@
-//! A simulated socket under the shipped loop, with what TCP really does: partial writes, small reads, a receive buffer.
+//! A simulated socket under the shipped loop, with real TCP behaviour: partial writes, small reads, a receive buffer.
 
 use std::future::Future;
 use std::future::poll_fn;
@@ -52,7 +52,7 @@ impl SimSocket {
 }
 
 impl State {
-    /// Takes in what has arrived.
+    /// Receives arrived data.
     fn fill(&mut self, cx: &mut Context<'_>) {
         while self.end.is_none() && self.received.len() < RECEIVE_BYTES {
             let mut bytes = [MaybeUninit::uninit(); 2048];

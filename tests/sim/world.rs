@@ -45,13 +45,13 @@ const TICK: Duration = Duration::from_millis(5);
 /// Longest a simulation may take to come to rest once everything is repaired, in simulated time.
 const PATIENCE: Duration = Duration::from_secs(180);
 
-/// What all machines share, and no crash takes away.
+/// State shared by all machines, which survives crashes.
 pub(crate) struct Shared {
     pub(crate) seed: u64,
     pub(crate) plan: Plan,
     pub(crate) journal: RefCell<History>,
     pub(crate) moods: RefCell<Vec<Mood>>,
-    /// Told when a business server has something to push.
+    /// Notified when a business server has something to push.
     pub(crate) queued: Vec<Notify>,
     pub(crate) node: RefCell<Option<Node>>,
     /// Tells the gateway to drain.
@@ -110,7 +110,7 @@ pub(crate) fn simulate(seed: u64) -> Report {
         shared.drain.notify_one();
     }
     let is_over = until(&mut sim, healed + 2 * PATIENCE, || oracle::is_at_rest(&shared));
-    // Tickets that nobody used expire, and clients that nobody heard are given up.
+    // Unused tickets expire, and silent clients are closed.
     let end = sim.elapsed() + Duration::from_secs(10);
     until(&mut sim, end, || false);
     let report = oracle::judge(&shared, &shops, sim.elapsed(), is_quiet && is_over);

@@ -1,4 +1,4 @@
-//! The configuration: a file and environment variables. Whatever they say, it is usable or every problem is named.
+//! The configuration: any file and environment variables are usable, or every problem is named.
 
 use std::fs;
 

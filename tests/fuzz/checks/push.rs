@@ -1,4 +1,4 @@
-//! What `/ws/push` finds in its envelope.
+//! The `data` of `/ws/push`.
 
 use wafergate::protocol::wafer::PushPacket;
 use wafergate::protocol::wafer::Target;

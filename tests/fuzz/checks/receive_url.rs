@@ -1,4 +1,4 @@
-//! Receive URLs and the guard's verdict on their hosts. Nothing here can send.
+//! Receive URLs and the address policy for their hosts. Nothing is sent.
 
 use std::net::IpAddr;
 
@@ -9,7 +9,7 @@ use wafergate::http_client::receive_url::ReceiveUrlError;
 /// Panics where a promise does not hold.
 pub(crate) fn check(text: &str) {
     let Ok(url) = ReceiveUrl::parse(text) else { return };
-    // What is judged is what is connected to: the URI that goes out is read the same way again.
+    // The checked host is the one connected to: the URI sent is parsed again in the same way.
     let again = match ReceiveUrl::parse(&url.uri().to_string()) {
         // Escapes make it longer.
         Err(ReceiveUrlError::TooLong) => return,

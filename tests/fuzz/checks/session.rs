@@ -1,4 +1,4 @@
-//! A client's input stream: taken in pieces of any size, it must mean what it means as a whole.
+//! A client's input stream: split in any way, it must produce the same actions.
 
 use tokio::time::Instant;
 
@@ -10,7 +10,7 @@ use wafergate::tunnel::SessionLimits;
 
 const LIMITS: SessionLimits = SessionLimits { max_message_bytes: 1_000, message_rate: None };
 
-/// What a stream asks for, and how it ends.
+/// The actions of a stream, and how it ends.
 fn run<'a>(profile: Profile, pieces: impl Iterator<Item = &'a [u8]>) -> (Vec<Action>, Result<(), Fault>) {
     let mut session = Session::new(profile);
     let mut actions = vec![];

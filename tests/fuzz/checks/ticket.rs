@@ -1,4 +1,4 @@
-//! Connect URLs: what was sealed opens again, and nothing else does.
+//! Connect URLs: sealed ones open again, and nothing else does.
 
 use wafergate::id::TunnelId;
 use wafergate::protocol::ticket::Sealer;

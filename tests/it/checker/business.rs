@@ -1,4 +1,4 @@
-//! Business servers that fail in every way, beside a neighbour that must not notice.
+//! Business servers that fail in every way, beside a neighbour that must not be affected.
 
 use std::collections::HashMap;
 use std::collections::HashSet;
@@ -47,7 +47,7 @@ struct Trouble {
 }
 
 impl Trouble {
-    /// Every attempt meets what `pick` says, and is accepted if that is nothing. What it says hangs on the seed alone.
+    /// Every attempt gets the fault returned by `pick`, or is accepted if there is none. The choice depends on the seed alone.
     fn new(server: &BusinessServer, roster: &Roster, seed: u64, pick: fn(&Event, &mut Seed) -> Option<Answer>) -> Self {
         let trouble = Self { is_on: Arc::new(AtomicBool::new(true)), hits: Arc::default() };
         let (shared, roster) = (trouble.clone(), roster.clone());
@@ -92,7 +92,7 @@ struct Run {
 }
 
 impl Run {
-    /// The run must be sound, and its faults told in these words.
+    /// The run must be sound, and its log must contain these faults.
     fn assert(logs: Logs, words: &[&str]) -> Self {
         let verdict = judge(&logs);
         verdict.assert_sound();
@@ -219,7 +219,7 @@ async fn answers_before_the_body_is_read() {
         shared.hits.fetch_add(1, Ordering::Relaxed);
         let length =
             head.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length: ")?.parse().ok());
-        // Of what is not sent at once, the rest never comes: only a refusal may be early then.
+        // A truncated request never continues: only a refusal may be early then.
         let is_short = length.is_some_and(|length: usize| length < 8_000);
         Early::Answer(if is_short { Answer::Accept } else { Answer::Status(500, "", "too much") })
     });
@@ -290,7 +290,7 @@ async fn answers_that_refuse() {
             Answer::Status(302, "Location: /elsewhere\r\n", ""),
             Answer::Status(404, "", "nobody"),
         ];
-        // What a proxy may say while its server is replaced is no last word for a `close`.
+        // A proxy's response while its server is replaced is not final for a `close`.
         let answer = answers[seed.below(if event.kind == "close" { 2 } else { 4 }) as usize].clone();
         seed.percent(40).then_some(answer)
     });

@@ -43,7 +43,7 @@ pub(crate) enum Leave {
     Stay,
 }
 
-/// What a client does.
+/// The actions of a client.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Script {
     /// How many messages it sends.
@@ -57,7 +57,7 @@ pub(crate) struct Script {
     pub(crate) is_patient: bool,
 }
 
-/// What others do meanwhile.
+/// The actions of others meanwhile.
 #[derive(Clone, Debug)]
 pub(crate) struct Meanwhile {
     /// Opened by the client when its tunnel is open.
@@ -66,7 +66,7 @@ pub(crate) struct Meanwhile {
     pub(crate) pushed: Gate,
 }
 
-/// What came from the gateway.
+/// Data received from the gateway.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Came {
     Packet,

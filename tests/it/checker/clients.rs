@@ -35,7 +35,7 @@ const FLOOD: usize = 2_000;
 /// A push that fills sockets quickly.
 const LONG: usize = 2_000_000;
 
-/// What an attacker sends behind one honest message, and the code that it gets for it.
+/// The bytes that an attacker sends after one valid message, and the expected close code.
 pub(crate) fn attacks() -> Vec<(&'static str, Vec<u8>, u16)> {
     vec![
         ("pings", masked(0x89, b"x").repeat(FLOOD), 1008),
@@ -231,7 +231,7 @@ async fn clients_that_read_slowly_or_never_are_closed_by_bytes_and_by_age() {
     assert!(old.iter().all(|push| !push.is_invalid), "these fit into its outbox");
     assert!(read.len() < LONG, "{}", read.len());
     talk.pushes = [full, old].concat();
-    // What the slow one has read is the beginning of its first message.
+    // The slow client has read the beginning of its first message.
     drop((never.raw, slow.raw));
     talk.clients = vec![never.log, slow.log];
     let verdict = judge(&stage.finish(talk.and(honest)).await);
@@ -290,7 +290,7 @@ async fn a_drain_in_full_flow_loses_nothing() {
         let (wafer, url, roster) = (stage.wafer.clone(), stage.business.url(), stage.roster.clone());
         tokio::spawn(async move { load.run(&wafer, &url, Seed(1), &roster).await })
     };
-    // A push that comes when the node has ended finds nobody.
+    // A push that arrives after the node has ended finds no listener.
     let pushed = (load.tunnels as u64 * load.pushes) as f64;
     stage.gateway.until_metric("deliveries_total{result=\"accepted\"}", pushed).await;
     stage.business.until(|events| events.len() > 100).await;

@@ -46,7 +46,7 @@ const ENDED: Duration = Duration::from_secs(20);
 const LOAD: Load =
     Load { tunnels: 24, messages: 120, pushes: 120, bytes: 300, pace: Duration::from_millis(60), leaves: LEAVES };
 
-/// What goes wrong.
+/// The kinds of trouble.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Trouble {
     /// Redis is killed and comes back empty.
@@ -81,7 +81,7 @@ const ALL: [Trouble; 9] = [
     Trouble::OldMaster,
 ];
 
-/// When it was, and what came of it.
+/// When the trouble was, and its effects.
 #[derive(Clone, Copy, Debug)]
 struct Period {
     trouble: Trouble,
@@ -92,7 +92,7 @@ struct Period {
 }
 
 impl Period {
-    /// Whether an answer may say "not now": only while the trouble lasts or is healing, and only about what it has to do with.
+    /// Whether "not now" is allowed: only during the trouble or the recovery, and only for affected requests.
     fn allows(&self, excuse: &Excuse, logs: &Logs, way: &Way, troubled: usize, nodes: &[std::net::SocketAddr]) -> bool {
         let overlaps = |from: Instant, until: Instant| excuse.ended >= from && excuse.began <= until;
         let is_open = |tunnel: &String| {
@@ -100,7 +100,7 @@ impl Period {
             client.is_some_and(|client| excuse.began >= client.opened && excuse.ended <= client.open_until)
         };
         let is_push = !excuse.targets.is_empty();
-        // A push to tunnels that are all open at the node that was asked needs nobody else.
+        // A push to tunnels that are all open at the receiving node needs no other node.
         let is_local = excuse.targets.iter().all(|tunnel| is_open(tunnel) && way.dialled(tunnel) == Some(excuse.node));
         let code = if is_push { 50_302 } else { 50_301 };
         if excuse.code != code || is_push && is_local {
@@ -147,7 +147,7 @@ impl Period {
     }
 }
 
-/// What a round came to.
+/// The result of a round.
 struct Outcome {
     logs: Logs,
     verdict: Verdict,
@@ -242,7 +242,7 @@ async fn round(trouble: Trouble, seed: Seed) -> Outcome {
         node.end().await;
     }
     if trouble == Trouble::NodeKilled {
-        // What the dead one has counted is gone with it.
+        // The counters of a dead node are lost with it.
         for client in logs.clients.iter_mut().filter(|client| way.dialled(&client.tunnel) == Some(addresses[troubled]))
         {
             client.lost_at = Some(began);

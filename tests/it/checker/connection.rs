@@ -35,7 +35,7 @@ pub(crate) struct Excuse {
     pub(crate) code: i64,
     pub(crate) began: Instant,
     pub(crate) ended: Instant,
-    /// Whom the push was for; nobody if it was no push.
+    /// Targets of the push; empty if it was not a push.
     pub(crate) targets: Vec<String>,
 }
 
@@ -79,7 +79,7 @@ impl Way {
         Self { nodes, turn: Arc::default(), shared: Arc::default() }
     }
 
-    /// Sends nobody to a node any more, and waits until all that were sent have been served.
+    /// Stops sending clients to a node, and waits until those already sent have been served.
     pub(crate) async fn take_out(&self, node: usize) {
         self.nodes[node].is_in.store(false, Ordering::Release);
         within("a node that is not busy", async {
@@ -125,7 +125,7 @@ impl Way {
         }
     }
 
-    /// Pushes packets for these tunnels; the invalid ones, or nothing if it is not known what became of it.
+    /// Pushes packets to these tunnels; returns the invalid ones, or `None` if the outcome is unknown.
     pub(crate) async fn push(&self, tunnels: &[String], packets: &Value) -> Option<Vec<String>> {
         let (wafer, _busy) = self.next();
         let began = Instant::now();
@@ -154,7 +154,7 @@ impl Way {
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         let mut nodes = (0..count).map(|step| &self.nodes[(turn + step) % count]);
         let busy = |node: &Node| (node.wafer.clone(), Arc::clone(&node.busy));
-        // It is busy first and looked at then: whoever takes it out has to wait.
+        // Marked as busy before it is inspected, so that removing the node waits for it.
         nodes
             .find_map(|node| Some(busy(node)).filter(|_| node.is_in.load(Ordering::Acquire)))
             .expect("some node is there")

@@ -1,4 +1,4 @@
-//! What the gateway says in its log about events that fail, and events that it gives up.
+//! Log lines of the gateway about failed events and events that it gives up.
 
 use std::fmt::Debug;
 use std::sync::Arc;

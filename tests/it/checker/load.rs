@@ -51,11 +51,11 @@ impl Default for Load {
     }
 }
 
-/// Which tunnel is which: by the order in which they were asked for, since their ids are random.
+/// Numbers tunnels in the order in which they were requested, because their ids are random.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Roster(Arc<Mutex<HashMap<String, u64>>>);
 
-/// What was said.
+/// The content of a message.
 #[derive(Debug, Default)]
 pub(crate) struct Talk {
     pub(crate) clients: Vec<ClientLog>,

@@ -1,4 +1,4 @@
-//! What each end has seen of a run, kept apart: clients, business servers, pushes, and what the gateway itself announced.
+//! The separate logs of a run: clients, business servers, pushes, and the gateway's own reports.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ pub(crate) struct Logs {
     pub(crate) given_up: Vec<GivenUp>,
     /// Why events failed that were tried again, in the gateway's words.
     pub(crate) failures: Vec<String>,
-    /// None if nobody could ask at the end.
+    /// None if the metrics could not be read at the end.
     pub(crate) counted: Option<Counted>,
     pub(crate) leaks: Vec<Leak>,
     pub(crate) rules: Rules,
@@ -47,15 +47,15 @@ pub(crate) struct ClientLog {
     pub(crate) sent: Vec<Instant>,
     /// How many of them the gateway has surely read. Those behind may have got lost with the connection.
     pub(crate) certain: usize,
-    /// What came, in its order.
+    /// The received messages, in order.
     pub(crate) received: Vec<u64>,
     /// Whether it read on until the gateway said goodbye in order: then nothing accepted may be missing.
     pub(crate) has_read_all: bool,
-    /// When its node was killed under it: what had not been passed on by then is lost with it, from some message on.
+    /// When its node was killed: undelivered messages are lost with it, from some message on.
     pub(crate) lost_at: Option<Instant>,
 }
 
-/// What an event is about.
+/// The kind of an event.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(crate) enum What {
     Connect,
@@ -99,7 +99,7 @@ pub(crate) struct GivenUp {
     pub(crate) at: Instant,
 }
 
-/// What the gateway's metrics say.
+/// The gateway's metrics.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Counted {
     /// Events given up, after a final answer or at the end of their time.
@@ -124,7 +124,7 @@ impl Default for Rules {
 }
 
 impl Logs {
-    /// Adds what a business server saw.
+    /// Adds a record of a business server.
     pub(crate) fn add_events(&mut self, events: &[Event]) {
         self.attempts.extend(events.iter().map(Attempt::of));
         self.attempts.sort_by_key(|attempt| attempt.at);
@@ -150,7 +150,7 @@ impl Attempt {
 }
 
 impl GivenUp {
-    /// What it is about.
+    /// Its kind.
     pub(crate) fn what(&self) -> What {
         match self.kind.as_str() {
             "connect" => What::Connect,

@@ -1,4 +1,4 @@
-//! Everything at once against a real process, for as long as one likes: `WAFERGATE_CHECK_SECONDS=60`, and another
+//! Everything at once against a real process, for any duration: `WAFERGATE_CHECK_SECONDS=60`, and another
 //! `WAFERGATE_CHECK_SEED` for another run.
 
 use std::collections::BTreeMap;
@@ -55,7 +55,7 @@ level = "warn,wafergate::webhook=debug" # every line about an event, also a repe
 /// How long a business server is down in the middle of the run.
 const DOWN: Duration = Duration::from_millis(500);
 
-/// What a busy machine may add to the delay of a message at any time.
+/// Extra message delay allowed on a busy machine.
 const NOISE: Duration = Duration::from_millis(20);
 
 /// Faults by kind, with how often they have been injected.
@@ -102,11 +102,11 @@ fn trouble(server: &BusinessServer, roster: &Roster, seed: Seed, is_on: &Arc<Ato
     });
 }
 
-/// What each wave of the troubled tenant says.
+/// Results of each wave of the affected tenant.
 const WAVE: Load =
     Load { tunnels: 18, messages: 20, pushes: 20, bytes: 400, pace: Duration::from_millis(40), leaves: LEAVES };
 
-/// What each wave of the unaffected tenant says.
+/// Results of each wave of the unaffected tenant.
 const CALM_WAVE: Load = Load { tunnels: 6, messages: 40, pushes: 10, ..WAVE };
 
 /// Puts one wave of load after the other on a tenant until `end`; with an attacker of each kind in every wave, if these are counted.
@@ -223,7 +223,7 @@ async fn faults_of_all_kinds_at_both_ends() {
     assert!(injected.lock().len() >= 10, "{injected:?}");
 }
 
-/// Descriptors that a process does not give back although nobody is connected to it any more.
+/// Descriptors that a process keeps although no client is connected.
 async fn leak(process: &str, before: usize) -> Option<Leak> {
     let closed = async {
         while descriptors(process) > before {

@@ -1,4 +1,4 @@
-//! A gateway's bug, planted on the wire: a relay in front of a business server that mistreats one event of its choice.
+//! An injected gateway bug: a relay in front of a business server that corrupts one chosen event.
 
 use std::io;
 use std::net::SocketAddr;
@@ -15,7 +15,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::logs::number;
 use crate::support::business::read_request;
 
-/// What it does wrong, once.
+/// The bug, which happens once.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Lie {
     /// A message is taken, and not passed on.
@@ -84,7 +84,7 @@ impl Relay {
         Ok(())
     }
 
-    /// What is passed on in place of a request.
+    /// The requests passed on in place of one.
     fn requests(&self, request: String, body: &str) -> Vec<String> {
         let (tunnel, kind, number) = event(body);
         let mut state = self.state.lock();

@@ -1,4 +1,4 @@
-//! The checker: a load of numbered messages, faults at both ends, and a verdict from what each end has seen.
+//! The checker: a load of numbered messages, faults at both ends, and a verdict from the logs of each end.
 //!
 //! A seed decides who says what when, and which fault meets which event. `WAFERGATE_CHECK_SECONDS` makes the long run longer.
 

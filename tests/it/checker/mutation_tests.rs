@@ -1,4 +1,4 @@
-//! The checker itself: it is content with a sound run, and finds every bug that is planted into one.
+//! Tests of the checker itself: it accepts a sound run, and finds every bug injected into one.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use super::verdict::Verdict;
 use super::verdict::judge;
 use crate::support::Outcome;
 
-/// Runs a load whose webhooks pass a liar.
+/// Runs a load whose webhooks pass a lying server.
 async fn run(lie: Lie, seed: u64) -> Logs {
     let mut stage = Stage::with(&[]).await;
     let liar = Liar::new(stage.business.address(), lie).await;

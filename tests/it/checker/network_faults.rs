@@ -1,4 +1,4 @@
-//! The way to a business server fails: its certificate, or its name.
+//! Faults on the way to a business server: its certificate, or its name.
 
 use std::io;
 use std::net::IpAddr;
@@ -95,7 +95,7 @@ async fn survive(stage: Stage, url: &str, repair: impl AsyncFnOnce()) -> Logs {
     stage.finish(talk).await
 }
 
-/// The run must be sound and complete, and its failures told in these words.
+/// The run must be sound and complete, and its log must contain these failures.
 fn assert_sound(logs: &Logs, words: &[&str]) {
     let verdict = judge(logs);
     verdict.assert_sound();

@@ -1,4 +1,4 @@
-//! A gateway in a process of its own, so that its memory and descriptors can be told from the test's.
+//! A gateway in a separate process, so that its memory and descriptors can be measured apart from the test's.
 
 use std::io::BufRead;
 use std::io::BufReader;

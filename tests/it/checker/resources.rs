@@ -1,4 +1,4 @@
-//! What a run must give back.
+//! Resources that must be released after a run.
 
 use std::fs;
 
@@ -8,7 +8,7 @@ use tokio::task::yield_now;
 use super::logs::Leak;
 use crate::support::DEADLINE;
 
-/// What is in use at one moment.
+/// Resources in use at one moment.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Resources {
     tasks: usize,
@@ -16,7 +16,7 @@ pub(crate) struct Resources {
 }
 
 impl Resources {
-    /// What this test uses at present. Tests that share a process cannot tell their descriptors apart, and count none.
+    /// Resources used by this test. Tests that share a process cannot distinguish their descriptors, and count none.
     pub(crate) fn now() -> Self {
         let is_alone = std::env::var("NEXTEST_EXECUTION_MODE").is_ok_and(|mode| mode == "process-per-test");
         Self {
@@ -25,7 +25,7 @@ impl Resources {
         }
     }
 
-    /// Waits until no more is in use than at this moment, and returns what still is in the end.
+    /// Waits until no more is in use than at that moment, and returns the rest that is still in use.
     pub(crate) async fn leaks(self) -> Vec<Leak> {
         let settled = async {
             while !self.compare().is_empty() {

@@ -66,7 +66,7 @@ impl Stage {
         Self {
             wafer: Wafer::new(gateway.address, "127.0.0.1", KEY),
             other: Wafer::new(gateway.address, "127.0.0.2", OTHER_KEY),
-            // Addresses of their own, so that nobody else takes a port that is free for a while.
+            // Separate addresses, so that no other process takes a port that is free for a while.
             business: BusinessServer::at("127.0.0.51:0", &[KEY]).await,
             neighbour: BusinessServer::at("127.0.0.52:0", &[OTHER_KEY]).await,
             gateway,
@@ -78,7 +78,7 @@ impl Stage {
         }
     }
 
-    /// Waits until nothing is left to do, ends the gateway in order and collects what everybody has seen.
+    /// Waits until all work is done, drains the gateway and collects the logs of all parties.
     pub(crate) async fn finish(self, talk: Talk) -> Logs {
         self.gateway.until_metric("connections", 0.0).await;
         self.gateway.until_metric("webhook_queue", 0.0).await;
@@ -87,7 +87,7 @@ impl Stage {
         self.collect(talk, Some(counted)).await
     }
 
-    /// Ends the gateway in order while clients talk, and collects what everybody has seen.
+    /// Drains the gateway while clients send, and collects the logs of all parties.
     pub(crate) async fn drain(self, talking: JoinHandle<Talk>) -> Logs {
         self.gateway.shutdown.soft.cancel();
         let talk = talking.await.expect("no panic");
@@ -116,7 +116,7 @@ impl Stage {
     }
 }
 
-/// What a gateway's metrics say at its end.
+/// The gateway's metrics at its end.
 pub(crate) fn counted(metrics: &Metrics) -> Counted {
     let given_up = ["final", "expired"].map(|result| metrics.sum("webhooks_total{", &format!("result=\"{result}\"")));
     Counted { given_up: given_up.iter().sum::<f64>() as u64, closes: metrics.sum("closes_total{", "") as u64 }

@@ -1,4 +1,4 @@
-//! The Redis of a round, and what goes wrong with it.
+//! The Redis of a round, and its faults.
 
 use tokio::time::Instant;
 use tokio::time::sleep_until;
@@ -18,7 +18,7 @@ pub(super) enum Servers {
 }
 
 impl Servers {
-    /// What this trouble needs.
+    /// The Redis set-up needed for this trouble.
     pub(super) async fn start(trouble: Trouble) -> Self {
         match trouble {
             Trouble::SlotsMoved => Self::Cluster(RedisCluster::start().await),

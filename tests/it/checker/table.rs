@@ -11,7 +11,7 @@ use super::logs::What;
 use super::verdict::Fault;
 use super::verdict::Verdict;
 
-/// A verdict with what was done to come to it.
+/// A verdict with the counts behind it.
 pub(crate) struct Table<'a> {
     pub(crate) verdict: &'a Verdict,
     /// Faults injected, by kind.

@@ -1,4 +1,4 @@
-//! The verdict on a run, computed from its logs alone: what the gateway guarantees, and where it did not hold.
+//! The verdict on a run, computed from its logs alone: the violations of the gateway's guarantees.
 
 use std::collections::BTreeMap;
 use std::collections::HashMap;
@@ -19,18 +19,18 @@ const EXACTNESS: Duration = Duration::from_millis(5);
 /// How late an attempt may arrive on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// What can be wrong.
+/// The kinds of violations.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(crate) enum Fault {
-    /// It never arrived, and nobody said so.
+    /// It never arrived, and the loss was not reported.
     Lost,
     /// It arrived behind later ones.
     Reordered,
     /// It came again although its outcome was known, or with another `webhook-id`.
     Repeated,
-    /// It arrived, was never taken, and nobody said that it was given up.
+    /// It arrived, was never accepted, and giving it up was not reported.
     UnannouncedGap,
-    /// Nobody had sent it.
+    /// It was never sent.
     Invented,
     /// An open tunnel without a `connect` event.
     NoConnect,
@@ -62,7 +62,7 @@ pub(crate) enum Fault {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Finding {
     pub(crate) fault: Fault,
-    /// Where and what, for a person.
+    /// Place and details, for a person.
     pub(crate) detail: String,
 }
 
@@ -81,7 +81,7 @@ pub(crate) struct Traffic {
     pub(crate) repeated: u64,
 }
 
-/// What came of a run.
+/// The result of a run.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Verdict {
     pub(crate) tunnels: u64,
@@ -169,7 +169,7 @@ impl Tunnel<'_> {
         self.judge_pushes(verdict);
     }
 
-    /// Whether its node was killed under it, before its end had been told.
+    /// Whether its node was killed before the close event was delivered.
     fn is_bereft(&self) -> bool {
         let told = |lost_at| self.attempts_of(What::Close).any(|attempt| attempt.at <= lost_at);
         self.client.lost_at.is_some_and(|lost_at| !told(lost_at))
@@ -196,7 +196,7 @@ impl Tunnel<'_> {
             let is_known = |attempt: &&Attempt| matches!(self.outcome(attempt), Outcome::Accepted | Outcome::Final);
             let has_come = !attempts.is_empty() || self.is_given_up(what);
             if !has_come {
-                // What comes behind it is lost as well then.
+                // Later messages are lost as well then.
                 let is_lost = self.is_bereft() && what == What::Connect;
                 if !is_lost || self.attempts.iter().any(|attempt| attempt.what != What::Close) {
                     verdict.add(none, name, "never sent");
@@ -315,7 +315,7 @@ impl Tunnel<'_> {
         }
     }
 
-    /// What is given up has had its time, or a final answer.
+    /// An event may be given up only after its time limit or a final response.
     fn judge_given_up(&self, verdict: &mut Verdict) {
         for event in &self.given_up {
             let what = event.what();
@@ -333,7 +333,7 @@ impl Tunnel<'_> {
         }
     }
 
-    /// What the client received is what pushes were accepted for, from the first on, in order, once each.
+    /// The client receives exactly the accepted pushes, from the first on, in order, once each.
     fn judge_received(&self, verdict: &mut Verdict) {
         let name = &self.client.tunnel;
         let (unknown, known): (Vec<&Push>, Vec<&Push>) = self.pushes.iter().partition(|push| push.is_unknown);
@@ -387,7 +387,7 @@ impl Tunnel<'_> {
         }
     }
 
-    /// What an attempt told the gateway; nothing if the answer may have come too late.
+    /// The outcome of an attempt as the gateway knows it; `None` if the response may have come too late.
     fn outcome(&self, attempt: &Attempt) -> Outcome {
         match attempt.settled {
             Some(settled) if settled - attempt.at < self.rules.timeout / 2 => attempt.outcome,

@@ -1,4 +1,4 @@
-//! What a dead node leaves behind that nobody can be told of.
+//! State left by a dead node when its events cannot be delivered.
 
 use std::time::Duration;
 
@@ -55,7 +55,7 @@ async fn closes_that_cannot_be_sent_are_counted_as_given_up() {
 /// Settings of a node that has other tenants than the others.
 const OTHERS: [(&str, &str); 1] = [("tenants.0.server_host", "127.0.0.9")];
 
-/// What is left of the dead in Redis.
+/// State of the dead node in Redis.
 async fn left_behind(cluster: &Cluster) -> String {
     let mut records = String::new();
     for key in cluster.redis.keys("wafergate:{records:*").await {

@@ -1,4 +1,4 @@
-//! Sentinel and Redis Cluster: all works on them, and goes on when a server dies.
+//! Sentinel and Redis Cluster: everything works on them, and continues when a server dies.
 
 use std::time::Duration;
 
@@ -41,7 +41,7 @@ impl Pair {
         Wafer::new(self.nodes[node].address, "127.0.0.1", KEY)
     }
 
-    /// A tunnel asked of one node and opened at the other.
+    /// A tunnel requested from one node and opened at the other.
     pub(super) async fn connect(&self, asked: usize, dialled: usize) -> TestClient {
         let issued = self.moved(&self.wafer(asked).issue(&self.business.url()).await, dialled);
         let mut client = TestClient::dial(&issued).await.expect("opens");

@@ -1,4 +1,4 @@
-//! Redis forgets what was used up: it is used up all the same.
+//! Redis forgets used connect URLs: they stay used.
 
 use std::time::Duration;
 
@@ -62,7 +62,7 @@ async fn a_used_connect_url_is_used() {
         is_used(&cluster.moved(&issued, node)).await;
     }
 
-    // What nobody has used is good.
+    // An unused URL is valid.
     let mut other = cluster.connect(0, 2).await;
     assert_eq!(cluster.push(2, &[&other.tunnel], "x").await, [""; 0]);
     other.expect("message:x").await;

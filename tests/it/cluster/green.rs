@@ -1,4 +1,4 @@
-//! A node that says it is ready can do all that is asked of it, from the first time on.
+//! A node that reports ready serves every kind of request from the first one on.
 
 use serde_json::Value;
 use serde_json::json;
@@ -17,7 +17,7 @@ const TENANT: [(&str, &str); 3] = [
     ("tenants.1.webhook_url", "http://127.0.0.1:9/"),
 ];
 
-/// What `asked` is asked for at once; its tunnel is opened at `dialled`.
+/// Requests to `asked`, sent at once; the tunnel is opened at `dialled`.
 async fn all_calls_work(asked: &TestGateway, dialled: &TestGateway, what: &str) {
     let native = Native { gateway: asked.address, tenant: "shop".into(), key: TENANT[1].1.into() };
     let group = format!("room of {what}").replace(' ', "-");

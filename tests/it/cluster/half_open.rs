@@ -1,4 +1,4 @@
-//! A connection to Redis on which nothing comes any more, although nobody has closed it.
+//! Half-open connections to Redis: no data arrives, and no side has closed them.
 
 use std::io;
 use std::net::SocketAddr;
@@ -47,13 +47,13 @@ impl Proxy {
         Self { address, subscriptions, muted, _accepting: AbortOnDropHandle::new(accepting) }
     }
 
-    /// From now on nothing comes on the connections that there are, and nobody is told.
+    /// From now on nothing arrives on the existing connections, without an error.
     fn mute(&self) {
         self.muted.send_replace(self.subscriptions.load(Ordering::Acquire));
     }
 }
 
-/// One connection; what comes back is swallowed once it is among the mute ones.
+/// One connection; replies are swallowed once it is muted.
 async fn pass(client: TcpStream, redis: u16, count: Arc<AtomicUsize>, muted: watch::Receiver<usize>) -> io::Result<()> {
     let (mut from_client, mut to_client) = client.into_split();
     let (mut from_redis, mut to_redis) = TcpStream::connect(("127.0.0.1", redis)).await?.into_split();

@@ -74,7 +74,7 @@ async fn the_installation_stays_what_it_is_when_redis_forgets_it() {
     for node in 0..3 {
         cluster.connect(2, node).await;
     }
-    // The new node cannot know that nobody has used it before the data was lost.
+    // The new node cannot know whether the URL was used before the data was lost.
     TestClient::dial(&cluster.moved(&issued, 1)).await.expect("it is good");
 }
 
@@ -89,7 +89,7 @@ async fn nodes_of_the_last_release_are_understood_while_they_are_there() {
     assert!(is_for_all(&old));
     TestClient::dial(&cluster.moved(&old, 1)).await.expect("so it is here");
     TestClient::dial(&cluster.moved(&new, 1)).await.expect("so is what was issued before");
-    // It is not asked what it has used up: it does not know the question.
+    // It does not understand the request for its used URLs, so it is not sent.
     cluster.redis.command(&["FLUSHALL"]).await;
     cluster.joins_of_the_last_release().await;
     let answer: Value = cluster.wafer(0).try_issue(&cluster.business.url()).await;

@@ -1,4 +1,4 @@
-//! Limits are those of all nodes together.
+//! Limits hold for all nodes together.
 
 use std::time::Duration;
 
@@ -126,7 +126,7 @@ async fn rates_are_shared_among_the_nodes() {
         accepted += usize::from(answer["code"] == 0);
     }
 
-    // Two nodes with a burst of two seconds' worth of half the rate each, and what comes in while the test runs.
+    // Two nodes with a burst of two seconds at half the rate each, plus the tokens added while the test runs.
     assert!(accepted < 40, "{accepted} of 60");
 }
 

@@ -1,4 +1,4 @@
-//! Each key that the nodes share is lost while all goes on, as it is when Redis makes room: no node is taken for dead.
+//! Each key shared by the nodes is lost during operation, as by eviction in Redis: no node is declared dead.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::support::keys;
 use crate::support::native::Native;
 use crate::support::within;
 
-/// A second node renews its lease in this time, and a third one, and finds what is lost.
+/// Enough for a second and a third node to renew their leases and find the loss.
 const RENEWALS: Duration = Duration::from_millis(2_500);
 
 /// Pushes from each node to the other one's tunnel, again and again; a live one is never called invalid.

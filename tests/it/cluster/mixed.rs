@@ -66,7 +66,7 @@ impl Old {
         Self { name, redis: port, heard, sequence: 0, _living: living, _hearing: hearing }
     }
 
-    /// What another node says to it, which it must understand: the kind of the message.
+    /// A message of another node that it must understand: the kind of the message.
     async fn hears(&mut self) -> u8 {
         understood(&within("a message", self.heard.recv()).await.expect("it hears"))
     }
@@ -93,7 +93,7 @@ impl Old {
     }
 }
 
-/// Renews the lease of the last release's node `name`; what the script says.
+/// Renews the lease of the last release's node `name`; returns the script's result.
 async fn renew(redis: u16, name: NodeId) -> String {
     let keys =
         ["leases", "records", "dead", "status", "clock", "unsure"].map(|key| format!("wafergate:{{nodes}}:{key}"));
@@ -122,7 +122,7 @@ fn understood(message: &[u8]) -> u8 {
     head[1]
 }
 
-/// The first message of what a subscriber has read, and what is behind it.
+/// The first message in a subscriber's input, and the rest.
 fn first_message(bytes: &[u8], start: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
     let at = bytes.windows(start.len()).position(|window| window == start)? + start.len();
     let end = at + bytes[at..].iter().position(|byte| *byte == b'\r')?;
@@ -143,7 +143,7 @@ impl Cluster {
             .collect()
     }
 
-    /// Pushes to a tunnel that nobody has until the old one is asked.
+    /// Pushes to a tunnel that only the old node can know.
     async fn asks(&self, old: &mut Old) {
         let asked = async {
             while !old.has_heard().contains(&QUESTION) {
@@ -164,7 +164,7 @@ async fn what_is_said_between_them_is_understood_and_what_is_new_is_not_said() {
     assert_eq!(kind, QUESTION);
     assert_eq!(answer["code"], 50_302, "it did not answer in time: {answer}");
 
-    // Where Redis may have forgotten who used what, the old one is not asked: it does not know.
+    // If Redis may have lost the used URLs, the old node is not queried: it does not know.
     let used = cluster.issue(0).await;
     let _client = TestClient::dial(&used).await.expect("it is fresh");
     cluster.redis.command(&["FLUSHALL"]).await;
@@ -176,7 +176,7 @@ async fn what_is_said_between_them_is_understood_and_what_is_new_is_not_said() {
     cluster.all_have_heard().await;
     cluster.asks(&mut old).await;
 
-    // What it says is dropped for what it is, and not for its signature.
+    // Its message is dropped because of its kind, not its signature.
     let sum = async |reason: &str| {
         let mut sum = 0.0;
         for node in &cluster.nodes {

@@ -26,7 +26,7 @@ impl Cluster {
         clients
     }
 
-    /// Waits until all of these have been told of, and Redis knows nothing of them any more.
+    /// Waits until the close events of all these are delivered and Redis has forgotten the tunnels.
     async fn have_ended(&self, tunnels: &[String]) {
         for tunnel in tunnels {
             self.business.story(tunnel, &["connect", "close"]).await;
@@ -100,7 +100,7 @@ async fn a_snapshot_is_restored() {
     assert_eq!(cluster.push(0, &live.iter().map(String::as_str).collect::<Vec<_>>(), "x").await, [""; 0]);
     assert_eq!(cluster.closes(), closes, "these stories had been told");
 
-    // Whoever takes over finds what there is, and no more.
+    // A successor finds the existing state and no more.
     cluster.nodes.remove(1).kill().await;
     cluster.have_ended(&names(&kept)).await;
     cluster.nodes[0].until_metric("webhook_queue", 0.0).await;

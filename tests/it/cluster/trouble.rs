@@ -33,7 +33,7 @@ async fn two_nodes() -> (Cluster, TestClient) {
 }
 
 impl Cluster {
-    /// What works without the engine, and what does not, as long as it is away.
+    /// What works and what fails while the engine is away.
     async fn is_cut_off(&self, client: &mut TestClient) {
         for node in &self.nodes {
             node.until_metric("engine_up", 0.0).await;
@@ -133,7 +133,7 @@ async fn all_of_redis_is_flushed() {
 
     cluster.redis.command(&["FLUSHALL"]).await;
 
-    // What a survivor needs to know of the one tunnel is there again before anything else is registered.
+    // A survivor's record of the one tunnel is restored before anything else is registered.
     within("the record is back", async {
         while !cluster.redis.command(&["KEYS", "wafergate:{records:*"]).await.starts_with("*1") {
             sleep(Duration::from_millis(20)).await;

@@ -61,12 +61,12 @@ async fn a_node_judges_connect_urls_by_the_time_of_redis_from_the_first_one_on()
         let over = ticket(now_secs() - 120);
 
         let redis_answers = async {
-            // Redis takes what is asked of it all at once.
+            // Redis executes pipelined commands at once.
             tokio::time::sleep(Duration::from_millis(300)).await;
             redis.signal("CONT");
         };
         let (over, ()) = tokio::join!(door.outcome(&over), redis_answers);
-        // What was issued before its first words could have been used by a node that it does not know.
+        // A URL issued before its first contact could have been used by a node that it does not know.
         door.is_up().await;
         let good = door.outcome(&door.issue()).await;
         assert_eq!((good, over), (Ok(()), Err(Refusal::Expired)), "its clock is wrong by {wrong} s");
@@ -117,7 +117,7 @@ async fn the_time_of_the_nodes_goes_on_when_the_clock_of_redis_is_set_back() {
     is_past(&here).await;
     is_past(&there).await;
     is_past(&Node::join(&redis.url()).await).await;
-    // It is in the data, and in what the nodes remember.
+    // It is in the data and in the nodes' memory.
     redis.command(&["FLUSHALL"]).await;
     for _ in 0..30 {
         tokio::time::sleep(Duration::from_millis(100)).await;

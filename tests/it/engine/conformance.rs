@@ -1,4 +1,4 @@
-//! What every engine must do, whatever is behind it.
+//! Requirements for every engine.
 
 use std::time::Duration;
 
@@ -34,7 +34,7 @@ pub(crate) async fn run(here: &dyn Engine, there: &dyn Engine) {
     a_node_is_named_where_somebody_is_coming(here, there).await;
 }
 
-/// What nodes that share an engine do for each other; `declare_dead` does what survivors do, and `there` leaves.
+/// What nodes that share an engine do for each other; `declare_dead` does the work of survivors, and `there` leaves.
 pub(crate) async fn run_shared(here: &Node, there: &Node, declare_dead: impl AsyncFn(NodeId)) {
     they_answer_each_other(here, there).await;
     a_node_that_was_declared_dead_begins_anew(here, there, declare_dead).await;
@@ -180,7 +180,7 @@ async fn a_node_is_named_where_somebody_is_coming(here: &dyn Engine, there: &dyn
     tokio::time::timeout(Duration::from_secs(5), forgotten).await.expect("forgotten");
 }
 
-/// The homes, as soon as they can be told for sure.
+/// The nodes of the group, as soon as they are certain.
 async fn homes(engine: &dyn Engine, tenant: &str, audience: &Audience) -> Vec<NodeId> {
     let told = async {
         loop {
@@ -203,7 +203,7 @@ fn record() -> Record {
     }
 }
 
-/// Waits until each of the two knows that the other one is there, and that nobody else is; their names.
+/// Waits until the two nodes see exactly each other; returns their ids.
 async fn meet(here: &Node, there: &Node) -> (NodeId, NodeId) {
     let other = async |node: &Node| {
         loop {

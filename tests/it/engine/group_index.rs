@@ -1,4 +1,4 @@
-//! Where groups and users have tunnels, in Redis: what comes late or from the dead does no harm.
+//! The group index in Redis: late messages and those of dead nodes do no harm.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Clients who go away in the middle of their handshake, at each place where it waits: nothing is left of them, and the URL is good.
+//! Clients that hang up during their handshake, at each place where it waits: nothing is left behind, and the URL stays valid.
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -93,7 +93,7 @@ impl Door {
         .await;
     }
 
-    /// A connect URL of a tunnel that will be in a group and somebody's.
+    /// A connect URL of a tunnel with a group and a user.
     pub(super) fn issue(&self) -> String {
         let tenant =
             self.gateway.tenants.tenant(&wafergate::protocol::text::md5_hex("shop.example")).expect("configured");
@@ -104,7 +104,7 @@ impl Door {
         issued.path["/ws/".len()..].to_owned()
     }
 
-    /// Waits until Redis has nothing of any tunnel but what it remembers of those that were used up.
+    /// Waits until Redis has nothing about tunnels except the used connect URLs.
     async fn is_empty(&self) {
         for pattern in ["wafergate:{records:*", "wafergate:homes:*", "wafergate:{places:*", "wafergate:claim:*"] {
             within(pattern, async {

@@ -1,4 +1,4 @@
-//! The engines, as the gateway meets them.
+//! The engines, as used by the gateway.
 
 mod clock;
 mod conformance;
@@ -47,10 +47,10 @@ const TAKES_ALL: &[u8] = b"takes all";
 /// A question that takes longer than a node waits that does not say that it works on the answer.
 const TAKES_LONG: &[u8] = b"takes long";
 
-/// A question after whose answer others may have their turn.
+/// A request after whose response other tasks may run.
 const TAKES_TIME: &[u8] = b"takes time";
 
-/// A question whose answer fails.
+/// A request whose response fails.
 const FAILS: &[u8] = b"fails";
 
 /// The default of `engine.redis_prefix`.
@@ -246,7 +246,7 @@ async fn a_question_whose_answer_fails_harms_no_other_one() {
     assert_eq!(here.engine.ask(other, "t", Bytes::from_static(b"next")).await.as_deref(), Ok(&b"you asked next"[..]));
 }
 
-/// Does what survivors do when a node's lease is over.
+/// Does the work of survivors when a node's lease has expired.
 async fn declare_dead(redis: &Redis, node: NodeId) {
     let (leases, dead) = (format!("{PREFIX}:{{nodes}}:leases"), format!("{PREFIX}:{{nodes}}:dead"));
     assert_eq!(redis.command(&["ZADD", &dead, "9e15", &node.to_string()]).await, ":1\r\n");
@@ -312,7 +312,7 @@ impl Node {
     }
 }
 
-/// A gateway without tunnels, which keeps what it hears.
+/// A gateway without tunnels that records what it receives.
 #[derive(Default)]
 struct Echo {
     asked: AtomicUsize,

@@ -1,4 +1,4 @@
-//! The rights that `deploy/README.md` gives to the gateway's user in Redis: enough, and none too many.
+//! The rights that `deploy/README.md` gives to the gateway's Redis user: sufficient and minimal.
 
 use std::collections::BTreeSet;
 
@@ -11,7 +11,7 @@ use crate::support::Sentinels;
 use crate::support::rights::Kind;
 use crate::support::rights::rule;
 
-/// What the tests themselves do, what needs no right, and what only the first node on a new server may come to do.
+/// Commands of the tests themselves, commands that need no right, and those only the first node on a new server may run.
 const OTHERS: &[&str] =
     &["acl|log", "acl|setuser", "auth", "config|resetstat", "exists", "hello", "info", "pubsub|channels", "role"];
 
@@ -83,14 +83,14 @@ async fn of_a_cluster() {
     let url = redis.url().replace("://", "://wafergate:password@");
     run(&url, &servers, async |node| declare_dead(servers[master], node).await).await;
 
-    // Replicas repeat what their masters do, and ask them for it.
+    // Replicas repeat and request the commands of their masters.
     let mut used = used(&servers[..3]).await;
     used.retain(|command| !["psync", "replconf"].contains(&command.as_str()));
-    // Any server may be asked where the slots are, replicas too.
+    // Any server answers where the slots are, replicas too.
     let where_slots_are = "cluster|slots".to_owned();
     assert!(self::used(&servers).await.contains(&where_slots_are));
     used.insert(where_slots_are);
-    // A slot that is being moved is asked for in another way.
+    // A slot in migration is requested with another command.
     used.insert("asking".to_owned());
     assert_eq!(used, allowed(&rule));
 }

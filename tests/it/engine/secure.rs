@@ -1,4 +1,4 @@
-//! Redis with TLS and users: all works for who may, and who may not is told why, without a word of the password.
+//! Redis with TLS and users: permitted users work, and others get the reason without the password.
 
 use std::fs;
 use std::process::Stdio;

@@ -1,4 +1,4 @@
-//! What the README says about the size of Redis.
+//! The figures of the documentation about the size of Redis.
 
 use wafergate::engine::Engine;
 use wafergate::engine::Record;

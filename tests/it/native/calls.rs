@@ -116,7 +116,7 @@ async fn an_open_tunnel_tells_about_itself() {
 #[tokio::test]
 async fn an_event_that_expired_while_nobody_took_it_is_told() {
     let scene = Scene::with(&[("webhook.message_ttl_secs", "1")]).await;
-    // Nobody listens there.
+    // No process listens there.
     let client = scene.native.open(&json!({"webhookUrl": "http://127.0.0.1:1/"})).await;
     let line = format!("GET /v1/tunnels/{}", client.tunnel);
 
@@ -126,7 +126,7 @@ async fn an_event_that_expired_while_nobody_took_it_is_told() {
     assert_eq!(scene.native.ok(&line, &Value::Null).await["lastError"], expired);
 }
 
-/// The first message is refused; the second one is never tried, and its age is told without telling the first one's twice.
+/// The first message is refused; the second one is never tried, and expires without affecting the first.
 #[tokio::test]
 async fn an_event_that_expired_behind_another_is_told() {
     let scene = Scene::with(&[("webhook.message_ttl_secs", "1")]).await;

@@ -1,4 +1,4 @@
-//! Events as CloudEvents: their story, their trace, and batches.
+//! Events as CloudEvents: their order, trace, and batches.
 
 use std::sync::mpsc;
 
@@ -108,7 +108,7 @@ async fn five_wait(scene: &Scene, mut answer: impl FnMut(&Hook) -> HookAnswer + 
     client
 }
 
-/// What the messages of a request say.
+/// The contents of the messages in a request.
 fn numbers(hook: &Hook) -> Vec<Value> {
     hook.events.iter().map(|event| event["data"].clone()).collect()
 }
@@ -133,7 +133,7 @@ async fn what_waits_travels_together_if_the_tenant_wants_so() {
     assert_ne!(hooks[1].id, hooks[1].events[0]["id"]);
 }
 
-/// Whatever refuses them together: each is sent alone, and what is refused then is refused alone. A `close` is never among them.
+/// If a batch is refused, each event is sent alone and may be refused alone. A `close` is never in a batch.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_refused_together_is_sent_again_one_by_one() {
     for status in [400, 413, 404, 302, 422] {

@@ -21,7 +21,7 @@ async fn head(address: SocketAddr, path: &str, headers: &str) -> String {
     answer
 }
 
-/// Status line and headers without what differs by its nature.
+/// Status line and headers without those that vary.
 fn lines(head: &str) -> Vec<String> {
     let mut lines: Vec<String> = head.lines().map(str::to_ascii_lowercase).collect();
     lines.retain(|line| !line.is_empty() && !line.starts_with("date:") && !line.starts_with("connection:"));

@@ -1,4 +1,4 @@
-//! What is done wrong is told: what was expected, and what came; never a key.
+//! Errors name what was expected and what was received; never a key.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -186,7 +186,7 @@ async fn a_body_that_breaks_off_is_told() {
     }
 }
 
-/// What has not been delivered holds the drain up.
+/// Undelivered events delay the drain.
 #[tokio::test]
 async fn a_node_that_drains_takes_no_new_tunnels() {
     let scene = Scene::new().await;

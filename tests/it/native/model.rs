@@ -26,7 +26,7 @@ struct Tunnel {
     groups: BTreeSet<&'static str>,
 }
 
-/// What was said, and the gateways that were told.
+/// The messages pushed, and the gateways that received the call.
 struct Model {
     seed: Seed,
     nodes: Nodes,
@@ -120,7 +120,7 @@ impl Model {
         }
     }
 
-    /// Pushes to one group or user, with some left out. Nobody may be missed, nobody surprised.
+    /// Pushes to one group or user, except some. Exactly the right tunnels must get it.
     async fn push(&mut self, kind: &str) {
         let (name, node) = (self.name(), self.node());
         let members = self.members(kind, name);
@@ -170,7 +170,7 @@ impl Model {
         assert_eq!((&told["user"], &told["groups"]), (&json!(tunnel.user), &json!(tunnel.groups)), "through {node}");
     }
 
-    /// A node dies. Until it is given up nobody may speak for its tunnels; then all is as if they had closed.
+    /// A node dies. Until its lease ends no other node acts for its tunnels; afterwards they count as closed.
     async fn death(&mut self) {
         let dying = self.node();
         self.nodes.cluster.nodes.remove(dying).kill().await;
@@ -201,7 +201,7 @@ impl Model {
             assert_eq!(problem(&answer), (503, "node_away".into()), "{kind} {name}");
             self.unsure.insert(content);
         } else if !members.is_empty() {
-            // Who has left a moment ago may still be named: then it is not sure either.
+            // A tunnel that has just left may still be listed: then the result is not certain either.
             if answer.status == 503 {
                 self.unsure.insert(content);
                 return;
@@ -213,7 +213,7 @@ impl Model {
         }
     }
 
-    /// Nobody has anything that was not meant for it.
+    /// No tunnel has received a push for others.
     async fn end(mut self) {
         let ids: Vec<String> = self.tunnels.keys().cloned().collect();
         for id in ids {

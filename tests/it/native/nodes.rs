@@ -1,4 +1,4 @@
-//! The native API on many nodes: whichever is asked, the answer is the same.
+//! The native API on many nodes: each node gives the same response.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -127,7 +127,7 @@ async fn groups_and_users_are_found_from_every_node() {
     assert_eq!(nodes.native(1).refused("GET /v1/users/ann", &Value::Null).await, (404, "user_unknown".into()));
 }
 
-/// What a tenant asks for waits behind its own only: another one's pushes do not wait for it on any of the nodes.
+/// A tenant's calls wait for its own calls only; pushes of another tenant are not delayed on any node.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_tenant_that_pushes_beside_long_lists_holds_up_no_other() {
     const PUSHERS: usize = 24;
@@ -391,7 +391,7 @@ async fn a_tenant_that_comes_back_finds_its_groups() {
     let mut client = nodes.open(0, 1, &json!({"groups": ["room"]})).await;
 
     nodes.cluster.reload(1, &[]);
-    // What it has in Redis is written anew while its tenant is gone.
+    // Its entries in Redis are rewritten while its tenant is gone.
     nodes.cluster.redis.command(&["FLUSHALL"]).await;
     within("what it has is written", async {
         while !nodes.cluster.redis.command(&["KEYS", "wafergate:{records:*"]).await.starts_with("*1") {
@@ -432,7 +432,7 @@ async fn without_redis_local_tunnels_are_reached_and_nothing_is_guessed() {
     assert_eq!(problem(&signed.send(native.gateway).await), (401, "nonce_replayed".into()));
     client.expect("1").await;
 
-    // Once a node knows that Redis is away nobody waits for it.
+    // Once a node knows that Redis is away, no call waits for it.
     nodes.cluster.nodes[0].until_metric("engine_up", 0.0).await;
     let start = Instant::now();
     for number in 2..=10 {
@@ -462,7 +462,7 @@ async fn without_redis_local_tunnels_are_reached_and_nothing_is_guessed() {
     assert_eq!(native.refused("GET /v1/groups/new", &Value::Null).await.1, "group_unknown", "it was refused");
 }
 
-/// Makes sure that nothing else was pushed: the next is what is pushed now.
+/// Checks that nothing else was pushed: the next frame is from a push made now.
 async fn nothing_more(native: &Native, client: &mut TestClient) {
     native.push(&json!({"tunnels": [client.tunnel]}), &json!("the end")).await;
     client.expect("the end").await;

@@ -1,4 +1,4 @@
-//! `Idempotency-Key`: what is repeated is done once.
+//! `Idempotency-Key`: a repeated call has one effect.
 
 use serde_json::Value;
 use serde_json::json;

@@ -1,4 +1,4 @@
-//! A native client that does not read: what waits for it is told, then it is closed, and the push says so.
+//! A native client that does not read: its queue grows, then it is closed, and the push reports that.
 
 use serde_json::Value;
 use serde_json::json;

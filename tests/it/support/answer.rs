@@ -1,4 +1,4 @@
-//! How a business server answers an event, and what the gateway may make of it.
+//! Responses of a business server to an event, and the outcome the gateway must derive.
 
 use std::io;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use super::Gate;
 use super::http::header;
 
-/// What the SDKs answer if all is well.
+/// The success response of the SDKs.
 const ACCEPTED: &str = r#"{"code":0,"message":"ok"}"#;
 
 /// How an event is answered.
@@ -39,7 +39,7 @@ pub(crate) enum Answer {
     AcceptAndRace,
 }
 
-/// What an answer means by the gateway's own rules, computed here again.
+/// The meaning of a response by the gateway's own rules, computed independently.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Outcome {
     /// The event is delivered.
@@ -52,7 +52,7 @@ pub(crate) enum Outcome {
     Unknown,
 }
 
-/// What becomes of the connection behind an answer.
+/// What happens to the connection after a response.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum End {
     KeepAlive,
@@ -62,7 +62,7 @@ pub(super) enum End {
 }
 
 impl Answer {
-    /// What the gateway must make of it.
+    /// The expected outcome at the gateway.
     pub(crate) fn outcome(&self) -> Outcome {
         match self {
             Self::Accept | Self::Gated(_) | Self::After(_) | Self::AcceptAndClose | Self::AcceptAndRace => {
@@ -78,7 +78,7 @@ impl Answer {
                 }
             }
             Self::Endless(500..) => Outcome::Retry(None),
-            // Behind a status line that says 2xx nothing is asked for again.
+            // After a 2xx status line the event is never retried.
             Self::Endless(_) | Self::HeadOnly => Outcome::Final,
             Self::Reset | Self::BlackHole => Outcome::Unknown,
         }

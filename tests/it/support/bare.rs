@@ -1,4 +1,4 @@
-//! A gateway without anything around it: what it wants to tell business servers goes to the test.
+//! A gateway alone: its events go to the test.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use wafergate::protocol::ticket::Sealer;
 use wafergate::server::Descriptors;
 use wafergate::webhook::EventSink;
 
-/// One whose only tenant is `t`.
+/// A gateway with the only tenant `t`.
 pub(crate) fn bare_gateway(events: Arc<dyn EventSink>) -> Arc<Gateway> {
     let settings = [
         ("WAFERGATE__TENANTS__0__ID", "t"),

@@ -25,7 +25,7 @@ use super::KEY;
 use super::answer::End;
 use super::http::header;
 
-/// What is done before the body of a request has been read.
+/// Actions before the body of a request has been read.
 #[derive(Clone, Debug)]
 pub(crate) enum Early {
     /// Nothing.
@@ -100,7 +100,7 @@ impl BusinessServer {
         format!("http://{}{path}", self.address)
     }
 
-    /// Goes down, as a process that is killed: nobody listens any more, and every connection is gone.
+    /// Goes down like a killed process: the listener and all connections are gone.
     pub(crate) async fn go_down(&mut self) {
         self.accepting.abort();
         // It ends by being aborted.
@@ -112,12 +112,12 @@ impl BusinessServer {
         self.shared.state.lock().script = Box::new(script);
     }
 
-    /// Does what `script` says with the head of a request, before its body is read, from now on.
+    /// From now on, runs `script` on the head of a request before its body is read.
     pub(crate) fn script_early(&self, script: impl FnMut(&str) -> Early + Send + 'static) {
         self.shared.state.lock().early = Box::new(script);
     }
 
-    /// What was wrong with requests so far.
+    /// Faults found in requests so far.
     pub(crate) fn violations(&self) -> Vec<String> {
         self.shared.state.lock().violations.clone()
     }

@@ -57,7 +57,7 @@ impl Cluster {
         self.nodes[node].reload(&[&shared(&url)[..], settings].concat());
     }
 
-    /// Waits until Redis' data is old enough for a node to say for sure that a tunnel is nobody's.
+    /// Waits until Redis' data is old enough for a node to report a tunnel as invalid with certainty.
     pub(crate) async fn settle(&self) {
         let settled = async {
             for node in 0..self.nodes.len() {
@@ -69,9 +69,9 @@ impl Cluster {
         within("all nodes know each other", settled).await;
     }
 
-    /// Waits until each node has heard what the others have now.
+    /// Waits until each node has the current state of the others.
     pub(crate) async fn all_have_heard(&self) {
-        // Each node tells when it renews its lease, and hears what the others have told; one renewal may be under way.
+        // Nodes exchange their state when they renew their leases; one renewal may be in progress.
         for _ in 0..3 {
             let before = self.leases().await;
             let renewed = async {
@@ -134,7 +134,7 @@ pub(crate) async fn gateway(redis_url: &str, settings: &[(&str, &str)]) -> TestG
     TestGateway::with(&[&shared(redis_url)[..], settings].concat()).await
 }
 
-/// What all nodes are told.
+/// Settings of all nodes.
 fn shared(redis_url: &str) -> [(&str, &str); 3] {
     [("engine.kind", "redis"), ("engine.redis_url", redis_url), ("server.ticket_key", TICKET_KEY)]
 }

@@ -26,7 +26,7 @@ pub(crate) struct Event {
     /// The keys that made the Standard Webhooks signatures, in their order.
     pub(crate) standard_keys: Vec<String>,
     pub(crate) at: Instant,
-    /// What its answer means.
+    /// The meaning of its response.
     pub(crate) outcome: Outcome,
     /// When it had been answered, if it has.
     pub(crate) settled: Option<Instant>,
@@ -37,7 +37,7 @@ impl Event {
     ///
     /// # Errors
     ///
-    /// What an SDK or a verifier of Standard Webhooks would refuse.
+    /// A fault that an SDK or a verifier of Standard Webhooks would refuse.
     pub(crate) fn parse(head: &str, body: &str, keys: &[String]) -> Result<Self, String> {
         let line = head.lines().next().unwrap_or_default();
         let target = line

@@ -1,4 +1,4 @@
-//! TLS towards the gateway for clients that know plain TCP only: what goes in comes out encrypted, ends and resets included.
+//! A TLS proxy to the gateway for clients that only support plain TCP; ends and resets are passed on.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

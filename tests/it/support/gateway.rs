@@ -17,7 +17,7 @@ use super::metrics::Metrics;
 use super::request;
 use super::within;
 
-/// What every test starts from: one tenant whose business servers are on 127.0.0.1.
+/// Default settings of the tests: one tenant with business servers on 127.0.0.1.
 const BASE: [(&str, &str); 7] = [
     ("server.listen", "127.0.0.1:0"),
     ("server.admin_listen", "127.0.0.1:0"),

@@ -14,14 +14,14 @@ use tokio_util::task::AbortOnDropHandle;
 use super::Gate;
 use super::within;
 
-/// Passes bytes on to Redis and back, but what is to be held.
+/// Relays bytes to Redis and back, except for held ones.
 pub(crate) struct HoldingProxy {
     pub(crate) address: SocketAddr,
     shared: Arc<Mutex<Option<Hold>>>,
     _accepting: AbortOnDropHandle<()>,
 }
 
-/// What is held: the first bytes with this word in them, and all that follow on that connection.
+/// The trigger: bytes from the first occurrence of this word on that connection are held.
 #[derive(Clone)]
 pub(crate) struct Hold {
     word: Vec<u8>,
@@ -103,7 +103,7 @@ async fn pass(client: TcpStream, redis: u16, holding: Arc<Mutex<Option<Hold>>>) 
         if read == 0 {
             break;
         }
-        // What is held is read to the end although its client has gone.
+        // Held bytes are read to the end although the client has gone.
         is_there = is_there && to_client.write_all(&bytes[..read]).await.is_ok();
     }
     // Redis has closed the connection: it has done all that came on it.

@@ -49,7 +49,7 @@ pub(crate) async fn request(address: SocketAddr, line: &str, headers: &str, body
     within(line, async { tokio::join!(write, read) }).await.1
 }
 
-/// Reads one answer; `buffer` keeps what comes behind it.
+/// Reads one response; later bytes stay in `buffer`.
 pub(crate) async fn read_answer<R: AsyncReadExt + Unpin>(reader: &mut R, buffer: &mut Vec<u8>) -> HttpAnswer {
     let head = read_head(reader, buffer).await;
     let status = head.split(' ').nth(1).and_then(|word| word.parse().ok()).expect("a status");
@@ -63,7 +63,7 @@ pub(crate) async fn read_answer<R: AsyncReadExt + Unpin>(reader: &mut R, buffer:
     HttpAnswer { status, head, body }
 }
 
-/// Reads until the empty line, inclusive; `buffer` keeps what comes behind it.
+/// Reads through the empty line; later bytes stay in `buffer`.
 pub(crate) async fn read_head<R: AsyncReadExt + Unpin>(reader: &mut R, buffer: &mut Vec<u8>) -> String {
     loop {
         if let Some(end) = buffer.windows(4).position(|window| window == b"\r\n\r\n") {

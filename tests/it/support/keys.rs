@@ -10,7 +10,7 @@ pub(crate) fn patterns() -> Vec<String> {
     rows.map(|(key, _)| format!("wafergate:{}", starred(key))).collect()
 }
 
-/// What stands in angle brackets may be anything.
+/// Parts in angle brackets are variable.
 fn starred(key: &str) -> String {
     let mut parts = key.split('<');
     let first = parts.next().unwrap_or_default().to_owned();

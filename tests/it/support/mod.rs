@@ -1,4 +1,4 @@
-//! What the tests stand on: gateways, business servers and clients, all in this process and on loopback addresses.
+//! Test support: gateways, business servers and clients, all in this process and on loopback addresses.
 
 mod answer;
 mod authority;

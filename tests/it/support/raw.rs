@@ -1,4 +1,4 @@
-//! A client that makes its bytes by hand, and can do everything wrong.
+//! A client that writes raw bytes and can violate every rule.
 
 use std::io;
 use std::net::SocketAddr;
@@ -26,7 +26,7 @@ pub(crate) const PONG: u8 = 0x8a;
 
 const MASK: [u8; 4] = [0x11, 0xee, 0x5a, 0xa5];
 
-/// A TCP connection with what has been read ahead.
+/// A TCP connection with a read buffer.
 pub(crate) struct RawClient {
     pub(crate) stream: TcpStream,
     buffer: Vec<u8>,
@@ -111,7 +111,7 @@ impl RawClient {
         }
     }
 
-    /// Waits for the end of the connection and returns what came before it.
+    /// Waits for the end of the connection and returns the bytes before it.
     pub(crate) async fn rest(&mut self) -> Vec<u8> {
         let mut rest = std::mem::take(&mut self.buffer);
         // It may also end with a reset.

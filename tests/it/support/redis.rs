@@ -48,7 +48,7 @@ impl Redis {
             if comes_up(port, &mut child).await {
                 return Self { port, child, dir, options };
             }
-            // Somebody else was quicker to take the port.
+            // Another process took the port first.
         }
         panic!("no redis-server could be started: is the package installed?");
     }
@@ -69,7 +69,7 @@ impl Redis {
         assert_eq!(self.command(&["SAVE"]).await, "+OK\r\n");
     }
 
-    /// Starts it again at the same place, with nothing in it but what a snapshot has.
+    /// Restarts it at the same address with the data of a snapshot only.
     pub(crate) async fn revive(&mut self) {
         self.child = spawn(self.port, &self.dir, &self.options);
         assert!(comes_up(self.port, &mut self.child).await, "it came up before");
@@ -130,7 +130,7 @@ fn spawn(port: u16, dir: &TempDir, options: &[String]) -> Child {
         .expect("redis-server is installed")
 }
 
-/// Waits until `child` answers at `port`; false if it has ended instead, since somebody else has the port.
+/// Waits until `child` answers at `port`; false if it has ended because the port is in use.
 pub(crate) async fn comes_up(port: u16, child: &mut Child) -> bool {
     let pid = format!("process_id:{}\r", child.id());
     while child.try_wait().expect("a child").is_none() {

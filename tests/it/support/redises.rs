@@ -1,4 +1,4 @@
-//! Several Redis servers that belong together: a master with a replica and Sentinels, or a Cluster.
+//! Several Redis servers of one deployment: a master with a replica and Sentinels, or a Cluster.
 
 use std::fs;
 use std::process::Child;
@@ -108,7 +108,7 @@ impl GuardedSentinel {
         Self { sentinel: sentinel_with(master.port, &lines).await, _master: master }
     }
 
-    /// Its URL for who logs in to Redis so.
+    /// Its URL with these credentials.
     pub(crate) fn url(&self, login: &str) -> String {
         format!("redis+sentinel://{login}127.0.0.1:{}/main", self.sentinel.port)
     }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::Redis;
 
-/// What Redis is.
+/// The kind of Redis.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Kind {
     Single,
@@ -36,7 +36,7 @@ impl Redis {
         self.command(&["CONFIG", "RESETSTAT"]).await;
     }
 
-    /// What users were refused, in Redis' words; nothing if all they did was allowed.
+    /// Commands that Redis denied to users; empty if all were allowed.
     pub(crate) async fn denials(&self) -> String {
         let log = self.command(&["ACL", "LOG"]).await;
         if log == "*0\r\n" { String::new() } else { log }

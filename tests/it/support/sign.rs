@@ -1,4 +1,4 @@
-//! Signatures, computed here again from their definitions.
+//! Signatures, implemented again from their definitions.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -16,7 +16,7 @@ pub(crate) fn sha1_hex(text: &str) -> String {
     Sha1::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// What the Wafer SDKs sign `data` with.
+/// The Wafer signature of `data`.
 pub(crate) fn wafer_signature(data: &str, key: &str) -> String {
     sha1_hex(&format!("{data}{key}"))
 }

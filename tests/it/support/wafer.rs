@@ -42,7 +42,7 @@ impl Issued {
 }
 
 impl Wafer {
-    /// The SDK of a business server whose operator typed this ServerHost and key.
+    /// The SDK of a business server configured with this ServerHost and key.
     pub(crate) fn new(gateway: SocketAddr, server_host: &str, key: &str) -> Self {
         Self { gateway, tc_id: md5_hex(server_host), key: key.to_owned(), has_encode: false }
     }
@@ -144,7 +144,7 @@ impl Wafer {
     }
 }
 
-/// What every answer to a Wafer call must be; its JSON.
+/// Checks common to every response of a Wafer call; returns its JSON.
 pub(crate) fn checked(answer: &HttpAnswer) -> Value {
     assert_eq!(answer.status, 200, "{answer:?}");
     assert_eq!(answer.header("content-type"), Some("application/json"));

@@ -1,4 +1,4 @@
-//! A gateway with a business server and its SDK: what nearly every test begins with.
+//! A gateway with a business server and its SDK, as nearly every test needs.
 
 use super::BusinessServer;
 use super::Issued;
@@ -42,14 +42,14 @@ impl World {
         client
     }
 
-    /// Opens a tunnel whose `connect` event has been taken.
+    /// Opens a tunnel and waits until its `connect` event is accepted.
     pub(crate) async fn connect_and_settle(&self) -> TestClient {
         let client = self.connect().await;
         self.business.story(&client.tunnel, &["connect"]).await;
         client
     }
 
-    /// Waits until nothing is left, and fails if the business server was ever told anything wrong.
+    /// Waits until no work is left, and fails if the business server ever received anything wrong.
     pub(crate) async fn finish(self) {
         self.gateway.finish().await;
         self.business.assert_sound();

@@ -1,4 +1,4 @@
-//! A tenant that has enrolled itself is held to what a configured one is held to.
+//! A self-enrolled tenant has the same limits as a configured one.
 
 use serde_json::Value;
 use serde_json::json;
@@ -10,7 +10,7 @@ use crate::support::World;
 /// The tenant of the tests' world is not configured, and enrols itself with its first request.
 const ENROLS: [(&str, &str); 2] = [("enrolment.open", "true"), ("tenants.0.server_host", "127.0.0.9")];
 
-/// What a tenant tries with these settings has the same end, whether it is configured or enrols itself: it is refused with `code`.
+/// A call with these settings is refused with `code` for a configured and for a self-enrolled tenant.
 async fn refused_alike(setting: (&str, &str), code: i64, tries: impl AsyncFn(&World) -> Value) {
     for more in [&[][..], &ENROLS] {
         let world = World::with(&[more, &[setting]].concat()).await;

@@ -48,7 +48,7 @@ async fn strangers_cannot_tell_what_was_wrong() {
     world.finish().await;
 }
 
-/// Whatever stands in `data`: without the right signature it is not looked at, and nobody learns which tenants there are.
+/// `data` is not inspected without a valid signature, so that responses never reveal which tenants exist.
 #[tokio::test]
 async fn data_is_not_read_before_its_signature_is_verified() {
     let world = World::new().await;

@@ -36,7 +36,7 @@ impl EventSink for Nowhere {
     fn enqueue(&self, _inbox: &Arc<EventQueue>, _kind: EventKind, _now: Instant) {}
 }
 
-/// A client that takes everything; when it is broken, whoever writes to it fails.
+/// A client that accepts everything; once broken, writes to it panic.
 #[derive(Clone, Default)]
 struct Client {
     is_broken: Arc<AtomicBool>,
@@ -101,7 +101,7 @@ async fn of_pushes_that_come_together_one_that_fails_harms_no_other_one() {
     broken.is_broken.store(true, Ordering::Release);
     assert_eq!(push(&gateway, there).await, Err(PushError::Unreachable { targets: 1 }), "alone");
 
-    // What is queued for a client is written when it is more than fits in one go.
+    // Frames beyond one write stay queued for a client.
     let (first, second, third) = tokio::join!(push(&gateway, here), push_two(&gateway, there), push(&gateway, here));
 
     assert_eq!((first, third), (Ok(vec![]), Ok(vec![])));

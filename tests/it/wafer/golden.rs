@@ -1,4 +1,4 @@
-//! Requests byte for byte as the SDKs were seen to send them.
+//! Recorded requests of the SDKs, byte for byte.
 
 use serde_json::Value;
 use serde_json::json;

@@ -16,7 +16,7 @@ const NEW: (&str, &str) = ("tenants.0.keys", "new key of the tenant");
 
 const KEYS: [&str; 2] = ["old key of the tenant", "new key of the tenant"];
 
-/// Opens a tunnel that was asked for with a key, and returns the key that its `connect` is signed with.
+/// Opens a tunnel requested with a key, and returns the key that signs its `connect`.
 async fn key_of_connect(business: &BusinessServer, wafer: &Wafer) -> (TestClient, String) {
     let issued = wafer.issue(&business.url()).await;
     let client = TestClient::dial(&issued).await.expect("works");
@@ -241,7 +241,7 @@ async fn what_no_key_helps_is_given_up_after_one_attempt_with_each() {
     gateway.finish().await;
 }
 
-/// What follows from one key being refused and another one's attempt going astray.
+/// One key is refused while another one's attempt is lost.
 #[tokio::test]
 async fn an_attempt_with_another_key_that_fails_is_repeated_from_the_first_key_on() {
     let business = BusinessServer::at("127.0.0.1:0", &KEYS).await;
@@ -266,7 +266,8 @@ async fn an_attempt_with_another_key_that_fails_is_repeated_from_the_first_key_o
     business.assert_sound();
 }
 
-/// One rule for what a tenant leaves behind: its events come, what its answers ask for is not done, and an operator can end it.
+/// The rule for a removed tenant: its events are delivered, actions in its responses are ignored, and an operator can close its
+/// tunnels.
 #[tokio::test]
 async fn a_tenant_that_is_taken_out_gets_its_events_and_nothing_else() {
     let business = BusinessServer::at("127.0.0.1:0", &KEYS).await;

@@ -1,4 +1,4 @@
-//! Limits of the two calls: refused with a code, and everybody else goes on.
+//! Limits of the two calls: excess is refused with a code, and other tenants are not affected.
 
 use serde_json::json;
 

@@ -1,4 +1,4 @@
-//! `POST /ws/push`: who gets what, and who is reported as invalid.
+//! `POST /ws/push`: which tunnels receive a push, and which ids are reported as invalid.
 
 use std::time::Duration;
 

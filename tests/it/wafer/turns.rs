@@ -1,4 +1,4 @@
-//! What goes to many tunnels is done in turns.
+//! Pushes to many tunnels run in turns.
 
 use std::sync::Arc;
 
@@ -26,7 +26,7 @@ impl EventSink for NoEvents {
     }
 }
 
-/// Closes so many tunnels; says how many of them nobody has.
+/// Closes these tunnels; returns how many were invalid.
 fn close(gateway: &Arc<Gateway>, tunnels: usize) -> JoinHandle<usize> {
     let gateway = Arc::clone(gateway);
     tokio::spawn(async move {

@@ -28,13 +28,13 @@ use crate::support::native::Native;
 
 const NATIVE_KEY: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
-/// What an answer says if it can be read.
+/// The body of a readable response.
 const BODY: &str = r#"{"code":0,"actions":[{"push":{"content":"acted"}}]}"#;
 
 /// The answer to the event behind the one in question.
 const LAST: &str = r#"{"code":0,"actions":[{"push":{"content":"last"}}]}"#;
 
-/// What a server does behind its answer.
+/// What a server does after its response.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Then {
     /// It waits for the next request.
@@ -47,10 +47,10 @@ enum Then {
     Hang,
 }
 
-/// What becomes of it.
+/// Expected outcome.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Told {
-    /// What it asks for is done.
+    /// Its actions run.
     Acts,
     /// It says nothing that is for the gateway: fine for a native business server, no for a Wafer one.
     Nothing,
@@ -273,7 +273,7 @@ async fn serve(
     Ok(())
 }
 
-/// What happened to one variant on one tunnel.
+/// Outcome of one variant on one tunnel.
 #[derive(Debug)]
 struct Happened {
     handled: usize,
@@ -317,7 +317,7 @@ async fn happened(
     }
 }
 
-/// What is wrong with what happened, in words.
+/// The deviation from the expected outcome, in words.
 fn fault(variant: &Variant, is_native: bool, happened: &Happened) -> Option<String> {
     let Happened { handled, is_kept, acted, is_delivered, invalid, logged } = happened;
     let acts = variant.told == Told::Acts;

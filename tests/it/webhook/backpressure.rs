@@ -82,7 +82,7 @@ async fn the_client_is_not_read_and_goes_on_without_loss() {
     world.finish().await;
 }
 
-/// A client whose event queue is full, with ten more messages that nobody has read.
+/// A client with a full event queue and ten more unread messages.
 async fn paused(world: &World) -> (RawClient, String) {
     let issued = world.issue().await;
     let mut client = RawClient::open(&issued).await;
@@ -189,7 +189,7 @@ async fn a_tenants_message_rate_slows_its_clients_and_closes_none() {
         }
     }
     world.business.until(|events| events.len() == 2 + 70).await;
-    // What was read at once is passed on at once, and paid for before the next read.
+    // Messages from one read are passed on at once, and charged before the next read.
     for client in &mut clients {
         client.send("message:last").await;
     }

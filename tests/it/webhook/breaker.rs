@@ -27,7 +27,7 @@ async fn open(world: &World, url: &str) -> Vec<TestClient> {
 #[tokio::test]
 async fn ten_connect_errors_stop_the_attempts_for_a_second() {
     let world = World::with(&[("tenants.0.receive_hosts", "*")]).await;
-    // An address of its own, so that nobody else takes the port meanwhile.
+    // An address of its own, so that no other process takes the port meanwhile.
     let dead = BusinessServer::at("127.0.0.41:0", &[KEY]).await;
     let (address, url) = (dead.address().to_string(), dead.url());
     drop(dead);

@@ -1,4 +1,4 @@
-//! One tenant takes all that it can on the way to business servers; the messages of another do not wait for that.
+//! One tenant exhausts the resources for webhooks; the messages of another are not delayed.
 
 use std::io;
 use std::net::IpAddr;
@@ -24,7 +24,7 @@ use crate::support::within;
 /// Messages of the quiet tenant, before the attack and beside it.
 const MESSAGES: usize = 50;
 
-/// What a busy machine adds to the slowest of them.
+/// Extra delay allowed on a busy machine.
 const NOISE: Duration = Duration::from_millis(250);
 
 /// Name servers of which some are dead: those of names that begin with `dead`.

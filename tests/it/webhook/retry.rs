@@ -1,4 +1,4 @@
-//! What an answer leads to: delivered, tried again, or given up.
+//! Outcomes of a webhook response: delivered, retried, or given up.
 
 use std::time::Duration;
 

@@ -6,7 +6,7 @@ use crate::support::raw::CLOSE;
 use crate::support::raw::TEXT;
 use crate::support::raw::masked;
 
-/// What a client must not send, with the code and the text that it gets for it.
+/// Invalid input of a client, with the code and text of the resulting close frame.
 fn faults() -> Vec<(Vec<u8>, u16, &'static str)> {
     const COMPRESSED: &str = "compressed frame, no extension was agreed";
     const RESERVED: &str = "reserved bit in a frame, no extension was agreed";
@@ -53,7 +53,7 @@ async fn every_fault_has_its_code_its_words_and_a_close_event() {
         let mut client = RawClient::open(&issued).await;
         client.send("message:before").await;
         client.write(&bytes).await;
-        // What comes behind a fault is nobody's.
+        // Bytes behind a fault are ignored.
         client.send("message:behind").await;
 
         assert_eq!(client.read_to_close().await, (code, text.to_owned()), "{bytes:x?}");

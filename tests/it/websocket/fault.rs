@@ -26,7 +26,7 @@ use crate::support::raw::RawClient;
 use crate::support::raw::TEXT;
 use crate::support::raw::masked;
 
-/// Keeps the events, but for one, which makes whoever brings it panic.
+/// Records events, except one that panics.
 #[derive(Default)]
 struct Recorder(Mutex<Vec<(TunnelId, EventKind)>>);
 

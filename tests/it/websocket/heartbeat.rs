@@ -13,7 +13,7 @@ use crate::support::raw::masked;
 
 const HEARTBEAT: (&str, &str) = ("tunnel.heartbeat_secs", "1");
 
-/// What a busy machine may add.
+/// Extra delay allowed on a busy machine.
 const SLACK: Duration = Duration::from_millis(500);
 
 #[tokio::test]

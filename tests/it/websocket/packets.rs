@@ -1,4 +1,4 @@
-//! What goes through an open tunnel.
+//! Messages through an open tunnel.
 
 use tokio_tungstenite::tungstenite::Message;
 
@@ -103,7 +103,7 @@ async fn long_messages_go_both_ways() {
     world.finish().await;
 }
 
-/// What a gateway that looks into contents would change or choke on.
+/// Contents that a gateway might alter or fail on if it parsed them.
 const CONTENTS: &[&str] = &[
     "",
     ":",

@@ -1,4 +1,4 @@
-//! Handshakes that are none: refused with JSON, and the connect URL stays good.
+//! Invalid handshakes: refused with JSON, and the connect URL stays valid.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Subprotocols: what a client offers is answered before its connect URL is used up.
+//! Subprotocols: an offer is checked before the connect URL is used up.
 
 use futures_util::StreamExt;
 use tokio::net::TcpListener;
@@ -30,7 +30,7 @@ async fn offer(issued: &Issued, lines: &[&str]) -> (HttpAnswer, RawClient) {
     (client.answer().await, client)
 }
 
-/// Offers what must be accepted: the one line of the answer that says which name is spoken.
+/// Makes an offer that must be accepted; returns the response header that names the chosen one.
 async fn chosen(world: &World, lines: &[&str]) -> Option<String> {
     let (answer, _client) = offer(&world.issue().await, lines).await;
     assert_eq!(answer.status, 101, "{lines:?}: {answer:?}");
@@ -38,7 +38,7 @@ async fn chosen(world: &World, lines: &[&str]) -> Option<String> {
     answer.header("sec-websocket-protocol").map(str::to_owned)
 }
 
-/// Offers what must be refused: the code and the words.
+/// Makes an offer that must be refused; returns code and message.
 async fn refused(issued: &Issued, lines: &[&str]) -> (String, String) {
     let (answer, _client) = offer(issued, lines).await;
     assert_eq!(answer.status, 400, "{lines:?}: {answer:?}");
@@ -146,7 +146,7 @@ async fn a_client_that_insists_on_its_subprotocol_is_connected() {
     world.finish().await;
 }
 
-/// A Wafer business server gets what it always got.
+/// A Wafer business server gets unchanged events.
 #[tokio::test]
 async fn a_wafer_connect_says_nothing_of_it() {
     let business = TcpListener::bind("127.0.0.1:0").await.expect("binds");
