@@ -137,7 +137,7 @@ impl Load for Arrival {
         Ok(())
     }
 
-    fn told(&mut self, _: &mut World, client: usize, event: Event<'_>) -> anyhow::Result<()> {
+    fn on_event(&mut self, _: &mut World, client: usize, event: Event<'_>) -> anyhow::Result<()> {
         if event.kind != Kind::Connect {
             bail!("{:?} of a client that has just come", event.kind);
         }
@@ -178,7 +178,7 @@ impl Load for Departure {
         Ok(None)
     }
 
-    fn told(&mut self, _: &mut World, client: usize, event: Event<'_>) -> anyhow::Result<()> {
+    fn on_event(&mut self, _: &mut World, client: usize, event: Event<'_>) -> anyhow::Result<()> {
         if event.kind != Kind::Close {
             bail!("{:?} of a client that goes", event.kind);
         }

@@ -182,7 +182,7 @@ impl Floor {
         match words[..] {
             ["ws", name] => self.welcome(index, name.parse()?)?,
             ["push", first, count] => self.push(index, first.parse()?, count.parse()?, request.body)?,
-            _ => anyhow::bail!("nobody calls {}", request.path()),
+            _ => anyhow::bail!("unexpected call of {}", request.path()),
         }
         Ok(request.bytes)
     }

@@ -1,4 +1,4 @@
-//! One measurement's scene: a fresh server, its clients and its business server.
+//! The set-up of one measurement: a new server, its clients and its business server.
 
 use std::net::TcpListener;
 use std::time::Duration;
@@ -14,23 +14,23 @@ use crate::wire::Dialect;
 use crate::world::Load;
 use crate::world::World;
 
-/// How long nothing may come any more when all is done.
+/// How long no event may arrive when all is done.
 const QUIET: Duration = Duration::from_millis(20);
 
-/// A server and everything around it.
+/// A server and its peers.
 pub(crate) struct Stage {
-    /// The server. It goes first, so that it does not see its surroundings go.
+    /// The server. Dropped first, so that it does not see its peers go.
     pub(crate) server: Server,
-    /// Everything around it.
+    /// The peers.
     pub(crate) world: World,
 }
 
-/// What a piece of work took.
+/// The cost of a run.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Usage {
     /// CPU time of the server.
     pub(crate) cpu: Duration,
-    /// Time that passed.
+    /// Elapsed time.
     pub(crate) wall: Duration,
 }
 
@@ -53,14 +53,14 @@ impl Stage {
         Ok(stage)
     }
 
-    /// Some more clients come.
+    /// Connects more clients.
     pub(crate) fn fill(&mut self, connections: usize) -> anyhow::Result<()> {
         let mut arrival = Arrival::new(&self.world, connections);
         self.world.run(&mut arrival)?;
         self.rest(QUIET)
     }
 
-    /// Lets a load do its work, and says what that took.
+    /// Runs a load and returns its cost.
     pub(crate) fn measure(&mut self, load: &mut impl Load) -> anyhow::Result<Usage> {
         let (start, before) = (now(), self.server.cpu()?);
         self.world.run(load)?;
@@ -69,20 +69,20 @@ impl Stage {
         Ok(Usage { cpu: self.server.cpu()?.saturating_sub(before), wall })
     }
 
-    /// Nothing is done for a while, and nothing may happen.
+    /// Stays idle for a while; no event may arrive.
     pub(crate) fn rest(&mut self, duration: Duration) -> anyhow::Result<()> {
         self.world.run(&mut Rest::new(duration))
     }
 }
 
-/// Doing nothing for a while.
+/// An idle period.
 pub(crate) struct Rest {
     until: Instant,
     is_over: bool,
 }
 
 impl Rest {
-    /// Nothing for so long.
+    /// An idle period of this length.
     pub(crate) fn new(duration: Duration) -> Self {
         Self { until: now() + duration, is_over: false }
     }

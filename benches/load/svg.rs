@@ -1,4 +1,4 @@
-//! Bar charts: the gateway beside the floor, with a line where the target is.
+//! Bar charts: the gateway beside the floor, with a line at the target.
 
 use std::fmt;
 use std::fmt::Write as _;
@@ -21,13 +21,13 @@ const GRID: &str = "#e4e7eb";
 
 /// The bars above one label.
 pub(crate) struct Bars {
-    /// What is written below them.
+    /// Its label.
     pub(crate) label: String,
     /// The bar of the floor.
     pub(crate) floor: Option<Spread>,
     /// The bar of the gateway.
     pub(crate) gateway: Option<Spread>,
-    /// How high the gateway's should be at most.
+    /// The target of the gateway's bar.
     pub(crate) target: Option<f64>,
 }
 

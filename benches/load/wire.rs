@@ -1,4 +1,4 @@
-//! What business servers and the two servers say to each other: the Wafer calls, or as little as possible.
+//! Messages between business servers and the two servers: the Wafer calls, or a minimal form.
 
 use std::net::SocketAddr;
 
@@ -18,10 +18,10 @@ use crate::sequence::Mark;
 use crate::sequence::Pattern;
 use crate::server::KEY;
 
-/// How every webhook of a Wafer tunnel begins.
+/// Start of every webhook of a Wafer tunnel.
 const WAFER_EVENT: &[u8] = br#"{"data":"{\"tunnelId\":\""#;
 
-/// How business servers talk with a server.
+/// The protocol between business servers and a server.
 pub(crate) struct Dialect {
     subject: Subject,
     /// Host and port of the server.
@@ -30,10 +30,10 @@ pub(crate) struct Dialect {
     business: String,
 }
 
-/// What a server told the business server.
+/// A webhook of a server.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Event<'a> {
-    /// What happened.
+    /// Its kind.
     pub(crate) kind: Kind,
     /// The name of the client.
     pub(crate) name: &'a str,
@@ -41,14 +41,14 @@ pub(crate) struct Event<'a> {
     pub(crate) body: &'a [u8],
 }
 
-/// What can happen.
+/// Kinds of events.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Kind {
-    /// A client is there.
+    /// A client has connected.
     Connect,
-    /// It said something.
+    /// A client has sent a message.
     Message,
-    /// It is gone.
+    /// A client has gone.
     Close,
 }
 
@@ -61,12 +61,12 @@ impl Kind {
 }
 
 impl Dialect {
-    /// How a business server at `business` talks with `subject` at `server`.
+    /// The protocol of a business server at `business` with `subject` at `server`.
     pub(crate) fn new(subject: Subject, server: SocketAddr, business: SocketAddr) -> Self {
         Self { subject, server: server.to_string(), business: business.to_string() }
     }
 
-    /// The request for a tunnel; none where a client just comes.
+    /// The request for a tunnel; `None` if clients connect without one.
     pub(crate) fn tunnel_request(&self) -> Option<Vec<u8>> {
         match self.subject {
             Subject::Floor => None,
@@ -77,7 +77,7 @@ impl Dialect {
         }
     }
 
-    /// Name and path of the tunnel in the answer.
+    /// Name and path of the tunnel in the response.
     pub(crate) fn tunnel(&self, answer: &[u8]) -> anyhow::Result<(String, String)> {
         let read = || {
             let answer: Value = serde_json::from_slice(answer).ok()?;
@@ -88,7 +88,7 @@ impl Dialect {
         read().with_context(|| format!("no tunnel: {}", String::from_utf8_lossy(answer)))
     }
 
-    /// A push of `pattern` to clients, which are called `first` and the following numbers or have `names`.
+    /// A push of `pattern` to clients with the name `first` and the following numbers, or with `names`.
     pub(crate) fn push(&self, first: usize, names: &[&str], pattern: &Pattern) -> Template {
         match self.subject {
             Subject::Floor => {
@@ -103,7 +103,7 @@ impl Dialect {
         }
     }
 
-    /// Whether this answer says that all targets of a push are there.
+    /// Whether this response says that all targets of a push exist.
     pub(crate) fn is_pushed(&self, answer: &[u8]) -> bool {
         answer
             == match self.subject {
@@ -112,7 +112,7 @@ impl Dialect {
             }
     }
 
-    /// What a webhook tells: its kind and its client, without looking at the rest.
+    /// Parses kind and client of a webhook, and skips the rest.
     pub(crate) fn event<'a>(&self, path: &'a str, body: &'a [u8]) -> anyhow::Result<Event<'a>> {
         let read = || match self.subject {
             Subject::Floor => Some((Kind::of(body)?, path.strip_prefix('/')?)),
@@ -127,8 +127,8 @@ impl Dialect {
         Ok(Event { kind, name, body })
     }
 
-    /// Whether a message event carries `packet`, byte for byte, and is signed. This takes longer than a server may wait in a
-    /// measurement: a sample will do.
+    /// Whether a message event carries `packet`, byte for byte, and is signed. Too slow for every event of a measurement, so a
+    /// sample is checked.
     pub(crate) fn is_genuine(&self, event: &Event<'_>, pattern: &Pattern, mark: Mark) -> bool {
         let content = match self.subject {
             Subject::Floor => event.body.strip_prefix(b"message:").map(<[u8]>::to_vec),
@@ -160,7 +160,7 @@ fn signed_content(event: &Event<'_>) -> Option<Vec<u8>> {
     (data["tunnelId"] == event.name).then(|| data["content"].as_str().map(|text| text.as_bytes().to_vec()))?
 }
 
-/// A push request that needs only its mark, and a signature that covers it.
+/// A push request that lacks only its mark and the signature over it.
 pub(crate) struct Template {
     request: Vec<u8>,
     mark_at: usize,

@@ -1,4 +1,4 @@
-//! Everything around a server, in one thread and one loop: clients, the business server, and its calls.
+//! The peers of a server, in one thread with one event loop: clients, the business server, and its calls.
 
 use std::collections::HashMap;
 use std::io;
@@ -30,26 +30,26 @@ use crate::segments;
 use crate::wire::Dialect;
 use crate::wire::Event;
 
-/// The answer to every event.
+/// The response to every event.
 pub(crate) const ACCEPTED: &[u8] =
     b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 10\r\n\r\n{\"code\":0}";
 
-/// How much is read at a time.
+/// Size of the read buffer.
 const READ_BYTES: usize = 256 * 1024;
 
-/// How many clients share an address, as if they were on one machine.
+/// Clients per source address, as if they were on one machine.
 const CLIENTS_AN_ADDRESS: usize = 2_000;
 
-/// How long nothing at all may happen while something must.
+/// Longest time without any event while work is pending.
 const PATIENCE: Duration = Duration::from_secs(15);
 
 /// Clients and business server of one server.
 pub(crate) struct World {
-    /// How the business server talks.
+    /// The business server's protocol.
     pub(crate) dialect: Dialect,
-    /// All clients there ever were, by their numbers.
+    /// All clients so far, by number.
     pub(crate) clients: Vec<Client>,
-    /// On which the business server calls.
+    /// Connections for the business server's calls.
     pub(crate) lines: Lines,
     address: SocketAddr,
     names: HashMap<String, usize>,
@@ -63,7 +63,7 @@ pub(crate) struct World {
 
 /// One WebSocket client.
 pub(crate) struct Client {
-    /// What the server calls it.
+    /// Its name at the server.
     pub(crate) name: String,
     stream: Option<TcpStream>,
     carry: Vec<u8>,
@@ -76,34 +76,34 @@ struct Guest {
     carry: Vec<u8>,
 }
 
-/// What a mode does, and what it makes of what happens.
+/// The actions of a mode, and its reaction to events.
 pub(crate) trait Load {
-    /// Whether all is done that was to be done.
+    /// Whether all work is done.
     fn is_done(&self) -> bool;
 
-    /// How much has not happened yet of what must.
+    /// Number of outstanding results.
     fn left(&self) -> usize {
         0
     }
 
-    /// Called again and again; returns after how much time it must be called again.
+    /// Called repeatedly; returns the time until the next call.
     fn drive(&mut self, _world: &mut World, _now: Instant) -> anyhow::Result<Option<Duration>> {
         Ok(None)
     }
 
-    /// The server has answered the call with this tag.
+    /// The server has responded to the call with this tag.
     fn answered(&mut self, _world: &mut World, _tag: usize, body: &[u8]) -> anyhow::Result<()> {
-        bail!("an answer that nobody waits for: {}", String::from_utf8_lossy(body))
+        bail!("an unexpected response: {}", String::from_utf8_lossy(body))
     }
 
     /// A client has received a packet.
     fn received(&mut self, _world: &mut World, _client: usize, packet: &[u8]) -> anyhow::Result<()> {
-        bail!("a packet that nobody waits for: {}", String::from_utf8_lossy(packet))
+        bail!("an unexpected packet: {}", String::from_utf8_lossy(packet))
     }
 
     /// The server has posted an event, which has been answered.
-    fn told(&mut self, _world: &mut World, client: usize, event: Event<'_>) -> anyhow::Result<()> {
-        bail!("an event that nobody waits for, of client {client}: {}", String::from_utf8_lossy(event.body))
+    fn on_event(&mut self, _world: &mut World, client: usize, event: Event<'_>) -> anyhow::Result<()> {
+        bail!("an unexpected event of client {client}: {}", String::from_utf8_lossy(event.body))
     }
 
     /// The server has closed a client's connection.
@@ -113,8 +113,7 @@ pub(crate) trait Load {
 }
 
 impl World {
-    /// The surroundings of the server at `address`: no clients yet, a business server at `door`, and `lines` connections for its
-    /// calls.
+    /// The peers of the server at `address`: no clients yet, a business server at `door`, and `lines` connections for its calls.
     pub(crate) fn new(
         dialect: Dialect,
         address: SocketAddr,
@@ -141,7 +140,7 @@ impl World {
         })
     }
 
-    /// Lets a load do its work until it is done.
+    /// Runs a load until it is done.
     pub(crate) fn run(&mut self, load: &mut impl Load) -> anyhow::Result<()> {
         let mut events = self.events.take().context("a run within a run")?;
         let mut last = now();
@@ -150,7 +149,7 @@ impl World {
             if load.is_done() {
                 break;
             }
-            // The system waits in whole milliseconds: what is due earlier is waited for awake.
+            // The system waits in whole milliseconds: shorter waits spin.
             let is_waiting = wait.is_none();
             let wait = wait.map_or(PATIENCE, |wait| Duration::from_millis(wait.as_millis() as u64));
             match self.poll.poll(&mut events, Some(wait)) {
@@ -195,7 +194,7 @@ impl World {
         write_whole(stream, &self.scratch)
     }
 
-    /// A client vanishes: it says nothing, and its system ends the connection, or with `reset` breaks it.
+    /// A client vanishes without a goodbye: its connection is closed, or reset with `reset`.
     pub(crate) fn vanish(&mut self, client: usize, reset: bool) -> anyhow::Result<()> {
         let stream = self.clients[client].stream.take().context("this client has left")?;
         if reset {
@@ -204,14 +203,14 @@ impl World {
         Ok(())
     }
 
-    /// How many TCP segments with data a client has received so far.
+    /// Number of TCP data segments that a client has received so far.
     pub(crate) fn segments(&self, client: usize) -> anyhow::Result<u32> {
         let stream = self.clients[client].stream.as_ref().context("this client has left")?;
         segments::received(stream.local_addr()?, stream.peer_addr()?)
     }
 
     fn handle(&mut self, event: &mio::event::Event, load: &mut impl Load) -> anyhow::Result<()> {
-        // The end is told once, maybe together with the last bytes: then it must be read too.
+        // The end is reported once, maybe together with the last bytes: then it must be read too.
         let to_end = event.is_read_closed();
         match Place::from(event.token()) {
             Place::Door => self.admit_guests(),
@@ -261,8 +260,8 @@ impl World {
                     write_whole(stream, ACCEPTED)?;
                 }
                 let event = self.dialect.event(request.path(), request.body)?;
-                let client = *self.names.get(event.name).context("an event of nobody")?;
-                load.told(self, client, event)?;
+                let client = *self.names.get(event.name).context("an event of an unknown client")?;
+                load.on_event(self, client, event)?;
             }
             let is_all = input.len() < READ_BYTES && !to_end;
             self.guests[guest].carry = rest(input, at);
@@ -351,14 +350,14 @@ impl World {
     }
 }
 
-/// What a socket had to give.
+/// The result of reading a socket.
 enum Input<'a> {
     None,
     End,
     Bytes(&'a [u8]),
 }
 
-/// Reads once; what was left over from the last time comes first.
+/// Reads once; bytes left over from the last time come first.
 fn read<'a>(stream: &mut TcpStream, buffer: &'a mut [u8], carry: &'a mut Vec<u8>) -> io::Result<Input<'a>> {
     match stream.read(buffer) {
         Ok(0) => Ok(Input::End),
@@ -377,7 +376,7 @@ fn rest(input: &[u8], at: usize) -> Vec<u8> {
     input[at..].to_vec()
 }
 
-/// Writes something short, for which there is always room.
+/// Writes a short message, which always fits.
 fn write_whole(stream: &mut TcpStream, bytes: &[u8]) -> anyhow::Result<()> {
     let written = stream.write(bytes).context("the server does not read")?;
     if written < bytes.len() {

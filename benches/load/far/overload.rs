@@ -93,7 +93,7 @@ impl Overload {
         let dialect = Dialect::new(Subject::Gateway, server.address, slow.address);
         let mut world = World::new(dialect, server.address, TcpListener::bind("127.0.0.1:0")?, LINES)?;
         let mut crowd =
-            Crowd { wanted: self.tunnels, asked: 0, begun: now(), admin, ended: Ended::default(), took: None };
+            Crowd { wanted: self.tunnels, requested: 0, begun: now(), admin, ended: Ended::default(), took: None };
         world.run(&mut crowd)?;
         let Ended { delivered, expired } = crowd.ended;
         Ok(Overloaded {
@@ -118,7 +118,7 @@ struct Ended {
 /// Clients that connect at once, until the gateway has no event of theirs left.
 struct Crowd {
     wanted: usize,
-    asked: usize,
+    requested: usize,
     begun: Instant,
     admin: SocketAddr,
     ended: Ended,
@@ -135,10 +135,10 @@ impl Load for Crowd {
     }
 
     fn drive(&mut self, world: &mut World, now: Instant) -> anyhow::Result<Option<Duration>> {
-        while self.asked < self.wanted {
+        while self.requested < self.wanted {
             let request = world.dialect.tunnel_request().context("it is the gateway")?;
-            world.lines.call(self.asked, |out| out.extend(request))?;
-            self.asked += 1;
+            world.lines.call(self.requested, |out| out.extend(request))?;
+            self.requested += 1;
         }
         self.ended = ended(self.admin)?;
         if self.left() == 0 {

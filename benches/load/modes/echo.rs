@@ -197,7 +197,7 @@ impl Load for Work {
         Ok(self.pace.as_ref().filter(|_| !self.is_over).map(|pace| pace.wait(now)))
     }
 
-    fn told(&mut self, world: &mut World, client: usize, event: Event<'_>) -> anyhow::Result<()> {
+    fn on_event(&mut self, world: &mut World, client: usize, event: Event<'_>) -> anyhow::Result<()> {
         let mark = Mark::find(event.body).map(|(mark, _)| mark).filter(|mark| mark.source == client);
         let Some(mark) = mark.filter(|_| event.kind == Kind::Message) else {
             bail!("not a message of client {client}: {}", String::from_utf8_lossy(event.body));

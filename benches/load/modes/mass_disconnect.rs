@@ -143,9 +143,9 @@ impl Load for Work {
         self.arrival.received(world, client, packet)
     }
 
-    fn told(&mut self, world: &mut World, client: usize, event: Event<'_>) -> anyhow::Result<()> {
+    fn on_event(&mut self, world: &mut World, client: usize, event: Event<'_>) -> anyhow::Result<()> {
         if event.kind != Kind::Close {
-            return self.arrival.told(world, client, event);
+            return self.arrival.on_event(world, client, event);
         }
         match self.vanished.get_mut(client / 2).filter(|_| client.is_multiple_of(2) && client / 2 < self.gone) {
             None => bail!("a client is called gone that is there"),
