@@ -19,7 +19,7 @@ section! {
     #[derive(Clone, Debug, Deserialize, Serialize)]
     #[serde(deny_unknown_fields)]
     pub struct Server {
-        /// IP address and port of the HTTP API and the WebSocket endpoint; IPv6 as "[::]:8080"; port 0 picks a free port. The
+        /// IP address and port of the HTTP API and the WebSocket endpoint; IPv6 as `[::]:8080`; port 0 picks a free port. The
         /// default accepts connections from this machine only; behind a proxy on another host use "0.0.0.0:8080".
         listen: SocketAddr = "127.0.0.1:8080", Kind::Address;
 
