@@ -99,7 +99,7 @@ impl Default for Metrics {
         };
         let time = |name: &str, help: &str| HistogramOpts::new(name, help).buckets(TIME_BUCKETS.to_vec());
         let deliveries =
-            counters("wafergate_deliveries_total", "Targets of pushes, by what became of them", &["result"]);
+            counters("wafergate_deliveries_total", "Push targets, by outcome", &["result"]);
         let pushes = counters("wafergate_pushes_total", "Push requests, by result", &["result"]);
         let webhooks = counters("wafergate_webhooks_total", "Attempts to deliver events", &["event", "result"]);
         let durations = register(
@@ -112,7 +112,7 @@ impl Default for Metrics {
         });
         Self {
             connections: gauge("wafergate_connections", "Open tunnels"),
-            tunnels_requested: counter("wafergate_tunnels_requested_total", "Tunnels asked for and granted"),
+            tunnels_requested: counter("wafergate_tunnels_requested_total", "Tunnels requested and granted"),
             messages_received: counter("wafergate_messages_received_total", "Messages received from clients"),
             webhook_queue: gauge("wafergate_webhook_queue", "Events that wait for their business server"),
             engine_up: gauge("wafergate_engine_up", "1 if the engine answers"),
@@ -135,7 +135,7 @@ impl Default for Metrics {
             }),
             webhook_duration: EVENTS.map(|event| durations.with_label_values(&[event])),
             closes,
-            actions: counters("wafergate_actions_total", "Actions that answers to events asked for", &["result"]),
+            actions: counters("wafergate_actions_total", "Actions requested in webhook responses", &["result"]),
             refused: counters("wafergate_refused_total", "Requests and handshakes refused, by reason", &["reason"]),
             accept_errors: counter("wafergate_accept_errors_total", "Connections that could not be accepted"),
             node_messages_dropped: counters(
@@ -153,7 +153,7 @@ impl Default for Metrics {
                     &[],
                 ),
             ),
-            log_lines_dropped: gauge("wafergate_log_lines_dropped", "Log lines dropped since nobody read them"),
+            log_lines_dropped: gauge("wafergate_log_lines_dropped", "Log lines dropped because stderr was blocked or closed"),
             registry,
         }
     }

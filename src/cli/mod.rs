@@ -103,14 +103,14 @@ pub fn main() -> ExitCode {
 }
 
 fn check_config(file: &ConfigFile) -> ExitCode {
-    match told(config::load(file.file.as_deref(), config::variables())) {
+    match reported(config::load(file.file.as_deref(), config::variables())) {
         Ok(loaded) => print(&config::render(&loaded.options)),
         Err(code) => code,
     }
 }
 
 /// Prints the problems and warnings of a configuration.
-fn told(loaded: Result<Loaded, ConfigError>) -> Result<Loaded, ExitCode> {
+fn reported(loaded: Result<Loaded, ConfigError>) -> Result<Loaded, ExitCode> {
     match loaded {
         Ok(loaded) => {
             for warning in &loaded.warnings {

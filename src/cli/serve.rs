@@ -45,7 +45,7 @@ impl Given {
 /// Runs one node.
 pub(super) fn run(file: ConfigFile, listen: Option<SocketAddr>, admin_listen: Option<SocketAddr>) -> ExitCode {
     let given = Given { file: file.file, listen, admin_listen };
-    match super::told(given.load()) {
+    match super::reported(given.load()) {
         Ok(loaded) => exit_code(block_on(serve(loaded.options, given))),
         Err(code) => code,
     }

@@ -300,7 +300,7 @@ fn enrolment(options: &Options, checker: &mut Checker<'_>) {
     if options.enrolment.open && !options.server.listen.ip().is_loopback() {
         checker.warning(
             "enrolment.open",
-            "whoever reaches server.listen can open tunnels with a key of their own; for trusted networks only",
+            "anyone who can reach server.listen can open tunnels with a key of their own; for trusted networks only",
         );
     }
     if options.enrolment.open && options.engine.kind == EngineKind::Redis {

@@ -71,7 +71,7 @@ fn passed_over(comments: &[usize]) -> String {
 
 fn read(path: &str, kind: &Kind) -> Result<Held, String> {
     let bytes =
-        file::read(path).map_err(|error| format!("cannot be read: {error}; check the path and who may read it"))?;
+        file::read(path).map_err(|error| format!("cannot be read: {error}; check the path and its permissions"))?;
     let text = String::from_utf8(bytes).map_err(|_| "the file is not UTF-8; save it so".to_owned())?;
     if text.starts_with('\u{feff}') {
         return Err("the file begins with a byte order mark; save it without one".to_owned());

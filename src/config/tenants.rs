@@ -29,7 +29,7 @@ pub(super) fn check(options: &Options, checker: &mut Checker<'_>) {
     if options.tenants.is_empty() && !options.enrolment.open {
         checker.warning(
             "enrolment.open",
-            "there are no tenants either, so nobody can ask for a tunnel; add a [[tenants]] block",
+            "there are no tenants either, so no tunnel can be requested; add a [[tenants]] block",
         );
     }
     let mut seen = HashMap::new();

@@ -283,7 +283,7 @@ mod tests {
     /// Gives the place back as soon as requested and returns the time of that.
     fn yielding((place, evicted): (Place, oneshot::Receiver<()>)) -> tokio::task::JoinHandle<Instant> {
         tokio::spawn(async move {
-            evicted.await.expect("told to go");
+            evicted.await.expect("evicted");
             drop(place);
             Instant::now()
         })
@@ -389,7 +389,7 @@ mod tests {
             let mut waiting = Box::pin(enter(&handshakes, OTHER));
             assert!(futures_util::poll!(&mut waiting).is_pending());
         }
-        evicted.await.expect("told to go, once");
+        evicted.await.expect("evicted, once");
         drop(place);
 
         let (last, _evicted) = enter(&handshakes, OTHER).await;

@@ -88,7 +88,7 @@ mod tests {
     async fn a_peer_that_never_reads_is_given_up() {
         let (near, _far) = tokio::io::duplex(10);
 
-        let error = WriteTimeout::new(near).write_all(&[0; 100]).await.expect_err("nobody reads");
+        let error = WriteTimeout::new(near).write_all(&[0; 100]).await.expect_err("the peer does not read");
 
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
     }

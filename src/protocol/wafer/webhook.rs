@@ -7,7 +7,7 @@ use crate::id::TunnelId;
 use crate::protocol::signature;
 use crate::protocol::text::Object;
 
-/// What happened on a tunnel, as a Wafer business server is told.
+/// An event of a tunnel, as sent to a Wafer business server.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Event<'a> {
     /// A client is there.
