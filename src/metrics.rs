@@ -98,8 +98,7 @@ impl Default for Metrics {
             register(&registry, IntCounterVec::new(Opts::new(name, help), labels))
         };
         let time = |name: &str, help: &str| HistogramOpts::new(name, help).buckets(TIME_BUCKETS.to_vec());
-        let deliveries =
-            counters("wafergate_deliveries_total", "Push targets, by outcome", &["result"]);
+        let deliveries = counters("wafergate_deliveries_total", "Push targets, by outcome", &["result"]);
         let pushes = counters("wafergate_pushes_total", "Push requests, by result", &["result"]);
         let webhooks = counters("wafergate_webhooks_total", "Attempts to deliver events", &["event", "result"]);
         let durations = register(
@@ -153,7 +152,10 @@ impl Default for Metrics {
                     &[],
                 ),
             ),
-            log_lines_dropped: gauge("wafergate_log_lines_dropped", "Log lines dropped because stderr was blocked or closed"),
+            log_lines_dropped: gauge(
+                "wafergate_log_lines_dropped",
+                "Log lines dropped because stderr was blocked or closed",
+            ),
             registry,
         }
     }
