@@ -14,8 +14,8 @@ section! {
     #[derive(Clone, Debug, Deserialize, Serialize)]
     #[serde(deny_unknown_fields)]
     pub struct Engine {
-        /// "memory" runs a single node without any other service; "redis" lets several nodes share tunnels. Default: no service
-        /// needed.
+        /// "memory" runs a single node without any other service; "redis" lets several nodes share tunnels. The
+        /// default needs no configuration.
         kind: EngineKind = "memory", Kind::Choice(&["memory", "redis"]);
 
         /// Address of Redis, a secret because it may contain a password. Used only with kind = "redis":
