@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
+use tokio::task::spawn_blocking;
 
 use crate::fair_queue::Choice;
 use crate::fair_queue::FairQueue;
@@ -64,6 +65,25 @@ impl<K: Clone + Eq + Hash> FairSemaphore<K> {
             goes
         };
         goes.await.expect("its sender lives in the state that is held here until it is sent")
+    }
+
+    /// Runs long work on a blocking thread, in the turn of `flow`.
+    pub async fn run_long<T: Send + 'static>(&self, flow: K, work: impl FnOnce() -> T + Send + 'static) -> T
+    where
+        K: Send + 'static,
+    {
+        let turn = self.acquire(flow, 1).await;
+        let done = spawn_blocking(move || {
+            // The turn lasts until the work is done, even if the caller has gone.
+            let _turn = turn;
+            work()
+        });
+        match done.await {
+            Ok(done) => done,
+            Err(failed) if failed.is_panic() => std::panic::resume_unwind(failed.into_panic()),
+            // The runtime is shutting down, and this task with it.
+            Err(_) => std::future::pending().await,
+        }
     }
 
     /// Whether nothing is held or waiting.

@@ -136,6 +136,7 @@ const WAITS: &[(&str, &[(&str, Why)])] = &[
         &[
             ("calls::run(", Nothing("without a key nobody is promised that it is done whole")),
             ("work", Guard("let work = tokio::spawn(begin(")),
+            ("gateway.read(", Nothing("nothing has changed before")),
             ("gateway.engine().begin(", Guard("let work = tokio::spawn(begin(")),
             ("timeout(LONGEST_CALL, calls::run(", Guard("let work = tokio::spawn(begin(")),
             ("ended.tell()", Guard("tokio::spawn(ended.tell_later())")),
@@ -170,6 +171,8 @@ const WAITS: &[(&str, &[(&str, Why)])] = &[
             ("self.join_here(", Guard("if !lease_guard.valid_for(event_queue.incarnation).await {")),
             ("self.set_user(", Guard("if !lease_guard.valid_for(event_queue.incarnation).await {")),
             ("self.push_native(", Guard("if !lease_guard.valid_for(event_queue.incarnation).await {")),
+            ("turns.end_turn()", Marked(Mark::Action)),
+            ("turns.next()", Marked(Mark::Action)),
             ("lease_guard.valid_for(event_queue.incarnation)", Marked(Mark::Action)),
         ],
     ),

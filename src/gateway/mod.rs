@@ -46,6 +46,8 @@ pub use native::NativeError;
 pub use native::Report;
 pub use push::PushError;
 pub use socket::Socket;
+pub use turns::LONG_BYTES;
+pub use turns::shared_turns;
 
 use crate::clock::Clock;
 use crate::engine::Engine;
@@ -72,7 +74,6 @@ use close_pacer::ClosePacer;
 use cluster::LocationCache;
 use idle_timeouts::IdleTimeouts;
 use sealing::Sealing;
-use turns::shared_turns;
 
 /// The parts of a gateway.
 pub struct Parts {

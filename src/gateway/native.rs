@@ -120,18 +120,19 @@ impl Gateway {
         except: &[Target],
         command: Command<'_>,
     ) -> Report {
-        let mut seen: HashSet<Target> = except.iter().cloned().collect();
-        targets.retain(|target| seen.insert(target.clone()));
+        let mut seen: HashSet<&Target> = except.iter().collect();
+        let mut are_first = targets.iter().map(|target| seen.insert(target)).collect::<Vec<_>>().into_iter();
+        targets.retain(|_| are_first.next().unwrap_or_default());
         let mut turns = Turns::shared(self.engine.lease_guard(), &self.turns, &tenant.id, targets.len());
         let mut frames = EncodedCommand::new(command, &self.metrics);
         let mut outcomes: Vec<Option<TargetOutcome>> = vec![];
         let mut pending = vec![];
         for target in &targets {
+            let now = turns.next().await;
             let Target::Tunnel(tunnel) = *target else {
                 outcomes.push(Some(TargetOutcome::Gone));
                 continue;
             };
-            let now = turns.next().await;
             outcomes.push(match self.push_one(tenant, tunnel, &mut frames, now, None) {
                 Sent::Accepted => Some(TargetOutcome::Accepted),
                 Sent::Slow => Some(TargetOutcome::Slow),
@@ -199,7 +200,13 @@ impl Act for Gateway {
                 "actions in a webhook response ignored: the tenant was removed from the configuration",
             );
         }
+        let mut turns = Turns::of_actions(lease_guard, &self.turns, &event_queue.tenant.id, actions.len());
         for action in actions {
+            if matches!(&action, Action::Push(push) if push.to.is_some()) {
+                turns.end_turn().await;
+            } else {
+                turns.next().await;
+            }
             Mark::Action.pass();
             if !lease_guard.valid_for(event_queue.incarnation).await {
                 // Another node owns the tunnel now, with its actions.
@@ -210,7 +217,7 @@ impl Act for Gateway {
             let done = tokio::select! {
                 biased;
                 () = lease_guard.expired(event_queue.incarnation) => return,
-                done = self.act_one(event_queue, action) => done,
+                done = turns.serve(self.act_one(event_queue, action)) => done,
             };
             match done {
                 Ok(()) => self.metrics.action("ok"),

@@ -139,6 +139,7 @@ impl Gateway {
             let mut seen = HashSet::new();
             let may_repeat = packet.targets.len() > 1;
             for target in &packet.targets {
+                let now = turns.next().await;
                 let Target::Tunnel(id) = target else {
                     misses.push(Miss { packet: number, target: target.clone() });
                     continue;
@@ -146,7 +147,6 @@ impl Gateway {
                 if may_repeat && !seen.insert(*id) {
                     continue;
                 }
-                let now = turns.next().await;
                 if self.push_one(tenant, *id, &mut frames, now, queued.as_deref_mut()) == Sent::Closed {
                     misses.push(Miss { packet: number, target: target.clone() });
                 }

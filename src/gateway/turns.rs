@@ -1,8 +1,10 @@
 //! Fair turns for work on many tunnels, so that a push to ten thousand delays no other tenant.
 
+use std::future::poll_fn;
+use std::hash::Hash;
 use std::num::NonZero;
+use std::pin::pin;
 
-use tokio::task::spawn_blocking;
 use tokio::task::yield_now;
 use tokio::time::Instant;
 
@@ -18,17 +20,17 @@ pub(super) const TURN: usize = 64;
 /// Work on more tunnels than these shares turns with other tenants from the start.
 const FEW: usize = 8;
 
-/// Limit of concurrent turns; one tenant alone gets one per processor.
-pub(super) fn shared_turns() -> FairSemaphore<TenantId> {
+/// Limit of concurrent turns; one flow alone gets one per processor.
+pub fn shared_turns<K: Clone + Eq + Hash>() -> FairSemaphore<K> {
     let processors = std::thread::available_parallelism().map_or(2, NonZero::get);
     FairSemaphore::of(2 * processors.max(2) as u64)
 }
 
 /// From this size on, parsing a request takes as long as a turn.
-const LONG_BYTES: usize = 16 * 1024;
+pub const LONG_BYTES: usize = 16 * 1024;
 
 impl Gateway {
-    /// Parses bytes of a tenant's request; a long one on a blocking thread, in the tenant's turn.
+    /// Parses a request of a tenant, or writes the answer; long ones on a blocking thread, in the tenant's turn.
     pub async fn read<T: Send + 'static>(
         &self,
         tenant: &TenantId,
@@ -38,18 +40,7 @@ impl Gateway {
         if bytes < LONG_BYTES {
             return read();
         }
-        let turn = self.turns.acquire(tenant.clone(), 1).await;
-        let done = spawn_blocking(move || {
-            // The turn lasts until parsing is done, even if the sender has gone.
-            let _turn = turn;
-            read()
-        });
-        match done.await {
-            Ok(read) => read,
-            Err(failed) if failed.is_panic() => std::panic::resume_unwind(failed.into_panic()),
-            // The runtime is shutting down, and this task with it.
-            Err(_) => std::future::pending().await,
-        }
+        self.turns.run_long(tenant.clone(), read).await
     }
 }
 
@@ -58,6 +49,8 @@ pub(super) struct Turns<'a> {
     lease_guard: &'a LeaseGuard,
     shared: Option<(&'a FairSemaphore<TenantId>, &'a TenantId)>,
     turn: Option<FairPermit<TenantId>>,
+    /// What is served in one turn.
+    length: usize,
     served: usize,
     now: Instant,
 }
@@ -65,7 +58,17 @@ pub(super) struct Turns<'a> {
 impl<'a> Turns<'a> {
     /// Starts work that fits into one turn.
     pub(super) fn begin(lease_guard: &'a LeaseGuard) -> Self {
-        Self { lease_guard, shared: None, turn: None, served: 0, now: Instant::now() }
+        Self { lease_guard, shared: None, turn: None, length: TURN, served: 0, now: Instant::now() }
+    }
+
+    /// Before the first turn of so many actions, each of which may write to a socket or to what the nodes share.
+    pub(super) fn of_actions(
+        lease_guard: &'a LeaseGuard,
+        semaphore: &'a FairSemaphore<TenantId>,
+        tenant: &'a TenantId,
+        actions: usize,
+    ) -> Self {
+        Self { length: FEW, ..Self::shared(lease_guard, semaphore, tenant, actions) }
     }
 
     /// Starts a tenant's work on so many tunnels.
@@ -81,10 +84,8 @@ impl<'a> Turns<'a> {
     /// Waits until the next tunnel may be served and returns the time; yields after each [`TURN`]. The node may have
     /// been paused before a turn, so the lease is checked again.
     pub(super) async fn next(&mut self) -> Instant {
-        if self.served == TURN {
-            self.turn = None;
-            yield_now().await;
-            self.served = 0;
+        if self.served == self.length {
+            self.end_turn().await;
         }
         if self.served == 0 {
             if let Some((semaphore, tenant)) = self.shared {
@@ -99,6 +100,30 @@ impl<'a> Turns<'a> {
         }
         self.served += 1;
         self.now
+    }
+
+    /// Ends the turn before it is over, for what takes turns of its own: all others have theirs first.
+    pub(super) async fn end_turn(&mut self) {
+        self.give_back();
+        yield_now().await;
+    }
+
+    /// Does a part of the work in the turn that it has. While that waits for something it has none.
+    pub(super) async fn serve<T>(&mut self, part: impl Future<Output = T>) -> T {
+        let mut part = pin!(part);
+        poll_fn(|cx| {
+            let done = part.as_mut().poll(cx);
+            if done.is_pending() {
+                self.give_back();
+            }
+            done
+        })
+        .await
+    }
+
+    fn give_back(&mut self) {
+        self.turn = None;
+        self.served = 0;
     }
 }
 
@@ -137,6 +162,24 @@ mod tests {
             Turns::shared(&lease_guard, &semaphore, &loud, FEW).next().now_or_never().is_some(),
             "a few wait for nothing"
         );
+    }
+
+    #[tokio::test]
+    async fn many_actions_are_short_turns_and_hold_none_while_they_wait() {
+        let (lease_guard, semaphore) = (LeaseGuard::forever(), FairSemaphore::of(4));
+        let loud = TenantId::new("loud");
+        let mut turns = Turns::of_actions(&lease_guard, &semaphore, &loud, 100);
+        for _ in 0..FEW {
+            turns.next().now_or_never().expect("the turn is on");
+            turns.serve(std::future::ready(())).await;
+        }
+        assert!(!semaphore.is_idle());
+        assert_eq!(turns.next().now_or_never(), None, "it is the others' turn");
+        turns.next().await;
+
+        assert_eq!(turns.serve(std::future::pending::<()>()).now_or_never(), None);
+
+        assert!(semaphore.is_idle(), "it waits for something else than its turn");
     }
 
     #[tokio::test(start_paused = true)]

@@ -68,7 +68,9 @@ async fn begin(
     let token = rand::random();
     // A response lists at most the ids in the request.
     let answer_bytes = ANSWER_BYTES + body.len() as u64;
-    match gateway.engine().begin(&name, token, Sha256::digest(&body).into(), RESPONSE_TTL, answer_bytes).await {
+    let hashed = body.clone();
+    let digest = gateway.read(&caller.tenant.id, body.len(), move || Sha256::digest(&hashed).into()).await;
+    match gateway.engine().begin(&name, token, digest, RESPONSE_TTL, answer_bytes).await {
         Ok(BeginResult::First) => {}
         Ok(BeginResult::Done(answer)) => return read(&answer),
         Ok(BeginResult::Running) => {
