@@ -11,6 +11,9 @@ use hyper::HeaderMap;
 use hyper::header::CONTENT_ENCODING;
 use tokio::time::timeout;
 
+use crate::fair_semaphore::FairSemaphore;
+use crate::gateway::LONG_BYTES;
+use crate::gateway::shared_turns;
 use crate::server::Source;
 use crate::share::Pot;
 use crate::share::Share;
@@ -47,36 +50,79 @@ pub(super) enum BodyError {
     Broken,
 }
 
-/// Bounds the memory of all request bodies before authentication.
-pub(super) struct Budget(Pot<Source>);
+/// Bounds what request bodies take before authentication: memory, and the time to read them.
+pub(super) struct Budget {
+    bytes: Pot<Source>,
+    turns: FairSemaphore<Source>,
+}
 
 impl Default for Budget {
     fn default() -> Self {
-        Self(Pot::of(BUDGET_BYTES))
+        Self::of_bytes(BUDGET_BYTES)
     }
 }
 
 impl Budget {
-    /// The share of a request from `client`.
-    pub(super) fn of(&self, client: IpAddr) -> Share<Source> {
-        self.0.share(client.into())
+    fn of_bytes(bytes: u64) -> Self {
+        Self { bytes: Pot::of(bytes), turns: shared_turns() }
     }
+
+    /// What a request from `client` may take.
+    pub(super) fn of(&self, client: IpAddr) -> Room {
+        let source = client.into();
+        Room { share: self.bytes.share(source), source, turns: self.turns.clone() }
+    }
+}
+
+/// What one request takes from the [`Budget`].
+#[derive(Debug)]
+pub(super) struct Room {
+    share: Share<Source>,
+    source: Source,
+    turns: FairSemaphore<Source>,
 }
 
 /// A body, which counts against the budget until it is dropped.
 #[derive(Debug)]
 pub(super) struct Body {
     pub(super) bytes: Bytes,
-    _share: Share<Source>,
+    room: Room,
 }
 
-/// Reads a body of at most `limit_bytes` that came with these headers.
-pub(super) async fn read<B>(
-    share: Share<Source>,
-    headers: &HeaderMap,
-    mut body: B,
-    limit_bytes: usize,
-) -> Result<Body, BodyError>
+/// An answer that counts against the budget until its client has taken it.
+struct Held {
+    bytes: Bytes,
+    _room: Room,
+}
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Body {
+    /// Reads all of it; a long one on a blocking thread, in the turn of its address.
+    pub(super) async fn read<T: Send + 'static>(&self, read: impl FnOnce(&[u8]) -> T + Send + 'static) -> T {
+        if self.bytes.len() < LONG_BYTES {
+            return read(&self.bytes);
+        }
+        let bytes = self.bytes.clone();
+        self.room.turns.run_long(self.room.source, move || read(&bytes)).await
+    }
+
+    /// The answer, which keeps the room of the body: it is no longer than what the request has named, or a page.
+    pub(super) fn answer(self, answer: impl Into<Bytes>) -> Bytes {
+        let mut room = self.room;
+        let bytes = answer.into();
+        // What it may need beyond the body's room is little.
+        let _ = room.share.grow_to(bytes.len() as u64);
+        Bytes::from_owner(Held { bytes, _room: room })
+    }
+}
+
+/// Reads a body of at most `limit_bytes`, that came with these headers.
+pub(super) async fn read<B>(room: Room, headers: &HeaderMap, mut body: B, limit_bytes: usize) -> Result<Body, BodyError>
 where
     B: hyper::body::Body<Data = Bytes> + Unpin,
 {
@@ -86,7 +132,7 @@ where
     } else if is_too_large {
         Err(BodyError::TooLarge { limit_bytes })
     } else {
-        timeout(BODY_TIMEOUT, collect(share, &mut body, limit_bytes)).await.unwrap_or(Err(BodyError::TooSlow))
+        timeout(BODY_TIMEOUT, collect(room, &mut body, limit_bytes)).await.unwrap_or(Err(BodyError::TooSlow))
     };
     if matches!(result, Err(BodyError::TooLarge { .. } | BodyError::Encoded)) {
         // The amount read does not matter.
@@ -104,7 +150,7 @@ fn is_encoded(headers: &HeaderMap) -> bool {
     })
 }
 
-async fn collect<B>(mut share: Share<Source>, body: &mut B, limit_bytes: usize) -> Result<Body, BodyError>
+async fn collect<B>(mut room: Room, body: &mut B, limit_bytes: usize) -> Result<Body, BodyError>
 where
     B: hyper::body::Body<Data = Bytes> + Unpin,
 {
@@ -116,7 +162,7 @@ where
         if total > limit_bytes {
             return Err(BodyError::TooLarge { limit_bytes });
         }
-        if !share.grow_to(total as u64) {
+        if !room.share.grow_to(total as u64) {
             return Err(BodyError::Busy);
         }
         if first.is_empty() && whole.is_empty() {
@@ -127,7 +173,7 @@ where
         }
     }
     let bytes = if whole.is_empty() { first } else { whole.freeze() };
-    Ok(Body { bytes, _share: share })
+    Ok(Body { bytes, room })
 }
 
 async fn drain<B: hyper::body::Body<Data = Bytes> + Unpin>(body: &mut B) {
@@ -194,7 +240,7 @@ mod tests {
 
     #[tokio::test]
     async fn no_client_takes_what_others_need() {
-        let budget = Budget(Pot::of(100 * 1024));
+        let budget = Budget::of_bytes(100 * 1024);
         let other = "2001:db8::1".parse().expect("an address");
         let take =
             async |client, kib: usize| read(budget.of(client), &HeaderMap::new(), whole(kib * 1024), LIMIT).await;
@@ -208,6 +254,34 @@ mod tests {
 
         drop((held, others));
         assert!(take(HERE, 50).await.is_ok(), "all of it is given back");
+    }
+
+    #[tokio::test]
+    async fn an_answer_takes_the_room_of_its_request_until_its_client_has_taken_it() {
+        let budget = Budget::of_bytes(100 * 1024);
+        let take = async |kib: usize| read(budget.of(HERE), &HeaderMap::new(), whole(kib * 1024), LIMIT).await;
+        let long = take(40).await.expect("there is room");
+
+        let answer = long.answer(vec![b'x'; 42 * 1024]);
+
+        assert_eq!(take(10).await.map(|_| ()), Err(BodyError::Busy), "nobody has read it");
+        assert_eq!(answer.len(), 42 * 1024);
+        drop(answer);
+        assert!(take(50).await.is_ok(), "all of it is given back");
+    }
+
+    #[tokio::test]
+    async fn what_a_stranger_sends_is_read_beside_the_tasks_that_serve_all_if_it_is_long() {
+        let budget = Budget::default();
+        let serving = std::thread::current().id();
+        for (bytes, is_beside) in [(LONG_BYTES - 1, false), (LONG_BYTES, true)] {
+            let body = read(budget.of(HERE), &HeaderMap::new(), whole(bytes), LIMIT).await.expect("a body");
+
+            let (length, reader) = body.read(|bytes| (bytes.len(), std::thread::current().id())).await;
+
+            assert_eq!((length, reader != serving), (bytes, is_beside));
+        }
+        assert!(budget.turns.is_idle());
     }
 
     #[tokio::test]

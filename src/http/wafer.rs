@@ -12,6 +12,7 @@ use hyper::header;
 
 use super::body;
 use super::body::BodyError;
+use super::body::Room;
 use super::json;
 use crate::gateway::Gateway;
 use crate::gateway::IssueError;
@@ -26,8 +27,6 @@ use crate::protocol::wafer::error_answer;
 use crate::protocol::wafer::issue_answer;
 use crate::protocol::wafer::push_answer;
 use crate::server::RequestBody;
-use crate::server::Source;
-use crate::share::Share;
 use crate::tenant::Denied;
 
 /// Largest body of `/get/wsurl`.
@@ -38,7 +37,7 @@ const MAX_PUSH_BYTES: usize = 4 * 1024 * 1024;
 /// A business server requests a tunnel.
 pub(super) async fn wsurl(
     gateway: &Gateway,
-    room: Share<Source>,
+    room: Room,
     request: Request<RequestBody>,
     client: IpAddr,
 ) -> Response<Full<Bytes>> {
@@ -49,7 +48,7 @@ pub(super) async fn wsurl(
     json(StatusCode::OK, answer.unwrap_or_else(|refusal| error_answer(&refusal)))
 }
 
-async fn issue(gateway: &Gateway, room: Share<Source>, request: Request<RequestBody>) -> Result<String, Refusal> {
+async fn issue(gateway: &Gateway, room: Room, request: Request<RequestBody>) -> Result<String, Refusal> {
     let host = host(request.headers().get_all(header::HOST));
     let (head, body) = request.into_parts();
     let body = body::read(room, &head.headers, body, MAX_WSURL_BYTES).await?;
@@ -67,7 +66,7 @@ async fn issue(gateway: &Gateway, room: Share<Source>, request: Request<RequestB
 /// A business server pushes, or closes tunnels.
 pub(super) async fn push(
     gateway: &Arc<Gateway>,
-    room: Share<Source>,
+    room: Room,
     request: Request<RequestBody>,
     client: IpAddr,
 ) -> Response<Full<Bytes>> {
@@ -80,22 +79,26 @@ pub(super) async fn push(
             refused(gateway, "push", refusal, client);
         }
     }
-    json(StatusCode::OK, answer.unwrap_or_else(|refusal| error_answer(&refusal)))
+    json(StatusCode::OK, answer.unwrap_or_else(|refusal| error_answer(&refusal).into()))
 }
 
-async fn handle_push(
-    gateway: &Arc<Gateway>,
-    room: Share<Source>,
-    request: Request<RequestBody>,
-) -> Result<String, Refusal> {
-    let (head, body) = request.into_parts();
-    let body = body::read(room, &head.headers, body, MAX_PUSH_BYTES).await?;
-    let mut envelope = Envelope::parse(&body.bytes)?;
-    let (tenant, _) = gateway.tenants.authenticate(&envelope, false, now()).map_err(|denied| deny(gateway, denied))?;
+async fn handle_push(gateway: &Arc<Gateway>, room: Room, request: Request<RequestBody>) -> Result<Bytes, Refusal> {
+    let (head, incoming) = request.into_parts();
+    let body = body::read(room, &head.headers, incoming, MAX_PUSH_BYTES).await?;
+    let (asked, now) = (Arc::clone(gateway), now());
+    let known = body.read(move |bytes| {
+        let envelope = Envelope::parse(bytes)?;
+        let authenticated = asked.tenants.authenticate(&envelope, false, now);
+        authenticated.map(|(tenant, _)| (envelope, tenant)).map_err(|denied| deny(&asked, denied))
+    });
+    let (mut envelope, tenant) = known.await?;
     let data = std::mem::take(&mut envelope.data.0);
-    let packets = gateway.read(&tenant.id, data.len(), move || PushPacket::parse_all(&data)).await?;
-    let invalid = gateway.push(tenant, packets).await?;
-    Ok(push_answer(&invalid, envelope.wants_text()))
+    let (length, wants_text) = (data.len(), envelope.wants_text());
+    let packets = gateway.read(&tenant.id, length, move || PushPacket::parse_all(&data)).await?;
+    let invalid = gateway.push(Arc::clone(&tenant), packets).await?;
+    // It may list all that the body has named.
+    let answer = gateway.read(&tenant.id, length, move || push_answer(&invalid, wants_text)).await;
+    Ok(body.answer(answer))
 }
 
 fn now() -> std::time::Instant {

@@ -11,12 +11,14 @@ use sha2::Sha256;
 
 use crate::engine;
 use crate::gateway::Gateway;
+use crate::http::body::Body;
 use crate::http::client::Client;
 use crate::http::client::relay;
 use crate::protocol::native::Code;
 use crate::protocol::native::Problem;
 use crate::protocol::native::http_signature::Claim;
 use crate::protocol::native::http_signature::Defect;
+use crate::protocol::native::http_signature::Digested;
 use crate::protocol::native::http_signature::Message;
 use crate::protocol::native::http_signature::WINDOW_SECS;
 use crate::protocol::native::http_signature::check_digest;
@@ -40,12 +42,13 @@ pub(super) struct Caller {
 pub(super) async fn authenticate(
     gateway: &Gateway,
     head: &Parts,
-    body: &[u8],
+    body: &Body,
     client: Client,
 ) -> Result<Caller, Problem> {
     let headers = &head.headers;
     if let Some(input) = field(headers, "signature-input") {
         let now = gateway.clock.unix_time();
+        let body = body.read(Digested::of).await;
         let (caller, claim) = signature(gateway, head, &input, body, client, now)?;
         use_up(gateway, &caller.tenant, &claim, now).await?;
         return Ok(caller);
@@ -64,7 +67,7 @@ fn signature(
     gateway: &Gateway,
     head: &Parts,
     input: &str,
-    body: &[u8],
+    body: Digested,
     client: Client,
     now: Duration,
 ) -> Result<(Caller, Claim), Problem> {

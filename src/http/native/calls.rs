@@ -47,18 +47,22 @@ pub(super) async fn run(
     match call {
         Call::Description => Err(Problem::new(Code::NotFound, "it is answered without a caller")),
         Call::Open => {
+            let request = read(gateway, tenant, body, OpenRequest::parse).await?;
             gateway.engine().issues_good_urls().await;
-            open(gateway, &caller, head, client, body)
+            open(gateway, &caller, head, client, request)
         }
         Call::Tunnel(id) => ok(&gateway.describe(tenant, known(&id)?).await?),
         Call::Push => {
             let mut push = read(gateway, tenant, body, PushRequest::parse).await?;
             let to = push.to.take().ok_or_else(|| Problem::new(Code::BodyInvalid, "to is missing"))?;
-            ok(&Pushed::from(gateway.push_native(tenant, to, &push).await?))
+            let report = gateway.push_native(tenant, to, &push).await?;
+            // It may list all that the body has named.
+            gateway.read(&tenant.id, body.len(), move || ok(&Pushed::from(report))).await
         }
         Call::Close => {
             let close = read(gateway, tenant, body, CloseRequest::parse).await?;
-            ok(&Closed::from(gateway.close_native(tenant, close).await?))
+            let report = gateway.close_native(tenant, close).await?;
+            gateway.read(&tenant.id, body.len(), move || ok(&Closed::from(report))).await
         }
         Call::Join(group, id) => {
             gateway.join(tenant, known(&id)?, &group).await.map(|()| done()).map_err(Problem::from)
@@ -82,7 +86,13 @@ async fn read<T: Send + 'static>(
     gateway.read(&tenant.id, body.len(), move || parse(&bytes)).await
 }
 
-fn open(gateway: &Gateway, caller: &Caller, head: &Parts, client: Client, body: &[u8]) -> Result<Answer, Problem> {
+fn open(
+    gateway: &Gateway,
+    caller: &Caller,
+    head: &Parts,
+    client: Client,
+    request: OpenRequest,
+) -> Result<Answer, Problem> {
     #[derive(Serialize)]
     #[serde(rename_all = "camelCase")]
     struct Opened {
@@ -90,7 +100,7 @@ fn open(gateway: &Gateway, caller: &Caller, head: &Parts, client: Client, body: 
         connect_url: String,
         expires_at: String,
     }
-    let OpenRequest { webhook_url, user, groups, metadata } = OpenRequest::parse(body)?;
+    let OpenRequest { webhook_url, user, groups, metadata } = request;
     let webhook_url = webhook_url.or_else(|| caller.tenant.settings().webhook_url.clone()).ok_or_else(|| {
         let detail = "set webhookUrl in the body, or webhook_url of the tenant in the gateway's configuration";
         Problem::new(Code::WebhookUrlMissing, detail)

@@ -17,14 +17,13 @@ use hyper::header::HeaderValue;
 
 use super::body;
 use super::body::BodyError;
+use super::body::Room;
 use super::client::Client;
 use crate::gateway::Gateway;
 use crate::metrics::PushResult;
 use crate::protocol::native::Code;
 use crate::protocol::native::Problem;
 use crate::server::RequestBody;
-use crate::server::Source;
-use crate::share::Share;
 use route::Call;
 
 /// Largest body of a call with many tunnel ids or a payload.
@@ -44,7 +43,7 @@ struct Answer {
 /// Answers one request.
 pub(super) async fn handle(
     gateway: Arc<Gateway>,
-    room: Share<Source>,
+    room: Room,
     request: Request<RequestBody>,
     client: Client,
 ) -> Response<Full<Bytes>> {
@@ -70,19 +69,21 @@ pub(super) async fn handle(
 
 async fn answer(
     gateway: &Arc<Gateway>,
-    room: Share<Source>,
+    room: Room,
     request: Request<RequestBody>,
     client: Client,
     call: Call,
 ) -> Result<Answer, Problem> {
     let (head, incoming) = request.into_parts();
     let body = body::read(room, &head.headers, incoming, MAX_BODY_BYTES).await?;
-    let caller = auth::authenticate(gateway, &head, &body.bytes, client).await?;
+    let caller = auth::authenticate(gateway, &head, &body, client).await?;
     tracing::debug!(tenant.id = %caller.tenant.id, call = ?call, traceparent = ?head.headers.get("traceparent"), "native call");
-    if !call.changes_something() {
-        return calls::run(gateway, caller, call, &head, client, &body.bytes).await;
-    }
-    idempotency::once(Arc::clone(gateway), caller, call, head, client, body.bytes.clone()).await
+    let answer = if call.changes_something() {
+        idempotency::once(Arc::clone(gateway), caller, call, head, client, body.bytes.clone()).await?
+    } else {
+        calls::run(gateway, caller, call, &head, client, &body.bytes).await?
+    };
+    Ok(Answer { body: if answer.body.is_empty() { answer.body } else { body.answer(answer.body) }, ..answer })
 }
 
 fn description() -> Response<Full<Bytes>> {

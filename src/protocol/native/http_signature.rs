@@ -223,15 +223,30 @@ impl Claim {
     }
 }
 
+/// A body that has been hashed.
+#[derive(Clone, Copy, Debug)]
+pub struct Digested {
+    /// Its SHA-256.
+    pub digest: [u8; 32],
+    /// How many bytes it has.
+    pub length: usize,
+}
+
+impl Digested {
+    /// Hashes `body`.
+    pub fn of(body: &[u8]) -> Self {
+        Self { digest: Sha256::digest(body).into(), length: body.len() }
+    }
+}
+
 /// Checks `Content-Digest` against `body`.
 ///
 /// # Errors
 ///
 /// [`Defect::Digest`] with the digest that was expected.
-pub fn check_digest(header: Option<&str>, body: &[u8]) -> Result<(), Defect> {
-    let digest = Sha256::digest(body);
-    let expected = content_digest(body);
-    let length = body.len();
+pub fn check_digest(header: Option<&str>, body: Digested) -> Result<(), Defect> {
+    let Digested { digest, length } = body;
+    let expected = written(&digest);
     let Some(header) = header else {
         return Err(Defect::Digest(format!("Content-Digest is missing: for these {length} bytes it is {expected}")));
     };
@@ -254,8 +269,12 @@ pub fn check_digest(header: Option<&str>, body: &[u8]) -> Result<(), Defect> {
 
 /// The `Content-Digest` of `body`.
 pub fn content_digest(body: &[u8]) -> String {
+    written(&Sha256::digest(body))
+}
+
+fn written(digest: &[u8]) -> String {
     use base64::Engine as _;
-    format!("sha-256=:{}:", base64::engine::general_purpose::STANDARD.encode(Sha256::digest(body)))
+    format!("sha-256=:{}:", base64::engine::general_purpose::STANDARD.encode(digest))
 }
 
 fn component(name: &str, message: &Message<'_>) -> Result<String, Defect> {

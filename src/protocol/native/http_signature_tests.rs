@@ -169,16 +169,16 @@ fn a_digest_is_that_of_the_body() {
     let body = b"{\"hello\": \"world\"}\n";
     let digest = "sha-256=:RK/0qy18MlBSVnWgjwz6lZEWjP/lF5HF9bvEF8FabDg=:";
     assert_eq!(content_digest(body), digest);
-    assert_eq!(check_digest(Some(digest), body), Ok(()));
-    assert_eq!(check_digest(Some(&format!("sha-512=:AA==:, {digest}")), body), Ok(()));
+    assert_eq!(check_digest(Some(digest), Digested::of(body)), Ok(()));
+    assert_eq!(check_digest(Some(&format!("sha-512=:AA==:, {digest}")), Digested::of(body)), Ok(()));
 
-    let other = check_digest(Some(digest), b"{}").expect_err("differs").to_string();
+    let other = check_digest(Some(digest), Digested::of(b"{}")).expect_err("differs").to_string();
     assert!(
         other.contains("RK/0qy18") && other.contains(&content_digest(b"{}")) && other.contains("2 bytes"),
         "{other}"
     );
     for header in [None, Some("sha-512=:AA==:"), Some("sha-256"), Some("?!"), Some("sha-256=\"x\"")] {
-        assert!(matches!(check_digest(header, body), Err(Defect::Digest(_))), "{header:?}");
+        assert!(matches!(check_digest(header, Digested::of(body)), Err(Defect::Digest(_))), "{header:?}");
     }
 }
 
