@@ -53,6 +53,8 @@ async function start(attack, webhookUrl) {
     WAFERGATE__WEBHOOK__ALLOW_NETWORKS: "127.0.0.0/8",
     WAFERGATE__DRAIN__WINDOW_SECS: "0",
     WAFERGATE__DRAIN__FLUSH_SECS: "0",
+    // The probe sends as fast as it can.
+    WAFERGATE__LIMITS__MESSAGES_PER_SEC_PER_CONNECTION: "0",
     ...Object.fromEntries([QUIET, LOUD].flatMap(({ id, key }, number) => [
       ["ID", id], ["KEYS", key], ["RECEIVE_HOSTS", "*"], ["WEBHOOK_URL", webhookUrl],
     ].map(([name, value]) => [`WAFERGATE__TENANTS__${number}__${name}`, value]))),

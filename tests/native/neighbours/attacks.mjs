@@ -2,6 +2,7 @@
 
 import { once } from "node:events";
 import { randomBytes, randomUUID } from "node:crypto";
+import { createServer as createHttpServer } from "node:http";
 import { createServer } from "node:net";
 import { setTimeout } from "node:timers/promises";
 import WebSocket from "ws";
@@ -18,16 +19,17 @@ async function flood(attack, width, call) {
   await Promise.all(Array.from({ length: width }, one));
 }
 
-/** Holds so many connections that say `text`: one that is closed is renewed. */
-async function hold(attack, count, text) {
-  const stranger = attack.caller(undefined, STRANGER);
+/** Holds so many connections that say `text`: one that is closed is renewed. Answers are read, or never. */
+async function hold(attack, count, text, { isRead = true } = {}) {
+  const stranger = attack.caller(undefined, isRead ? STRANGER : {});
   const open = new Set();
   while (!attack.isOver()) {
     for (let left = 200; left > 0 && open.size < count; left -= 1) {
       const socket = stranger.socket(text);
       open.add(socket);
       attack.count("sockets");
-      socket.on("data", () => {}).on("close", () => open.delete(socket));
+      socket.on("close", () => open.delete(socket));
+      if (isRead) socket.resume();
     }
     await setTimeout(20);
   }
@@ -35,12 +37,12 @@ async function hold(attack, count, text) {
 }
 
 /** Opens tunnels of the loud tenant, whose events go to these URLs, and says something on each. */
-async function speak(attack, urls) {
+async function speak(attack, urls, request = {}) {
   const loud = attack.caller(attack.loud);
   const clients = [];
   for (const webhookUrl of urls) {
     if (attack.isOver()) break;
-    const { status, body } = await loud.call("POST", "/v1/tunnels", { webhookUrl });
+    const { status, body } = await loud.call("POST", "/v1/tunnels", { webhookUrl, ...request });
     attack.count(status);
     if (status !== 201) continue;
     const client = new WebSocket(JSON.parse(body).connectUrl);
@@ -52,6 +54,18 @@ async function speak(attack, urls) {
     await setTimeout(200);
   }
   for (const client of clients) client.terminate();
+}
+
+/** Has tunnels of the loud tenant say something again and again; what they say is answered with so many of this action. */
+async function act(attack, count, action) {
+  const body = JSON.stringify({ actions: Array.from({ length: attack.smoke ? 5 : 100 }, () => action) });
+  const server = createHttpServer((request, response) => {
+    request.resume().on("end", () => { attack.count("events"); response.end(body); });
+  });
+  await new Promise(resolve => server.listen(0, "127.0.0.1", resolve));
+  const { port } = server.address();
+  await speak(attack, Array.from({ length: count }, () => `http://127.0.0.1:${port}/`), { groups: ["all"] });
+  server.close().closeAllConnections();
 }
 
 /** Pushes to a group of one tunnel with as long an `except` as a call may have. */
@@ -103,6 +117,24 @@ export const ATTACKS = [
   {
     pot: "small bodies", by: "stranger", share: "of 256 MiB no more than is left", probe: {},
     run: attack => hold(attack, attack.smoke ? 50 : 4_000, `POST /get/wsurl HTTP/1.1\r\nHost: x\r\nContent-Length: 65000\r\n\r\n${"x".repeat(64_000)}`),
+  },
+  {
+    pot: "unread answers", by: "tenant", share: "of 256 MiB no more than is left", probe: {},
+    run: attack => {
+      const tunnels = Array.from({ length: attack.smoke ? 10 : 9_900 }, (_, number) => `${number}`.padEnd(400));
+      const body = JSON.stringify({ to: { tunnels }, content: "x" });
+      const { id: tenant, key } = attack.loud;
+      const call = `POST /v1/push HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer ${tenant}:${key}\r\nContent-Length: ${body.length}\r\n\r\n${body}`;
+      return hold(attack, attack.smoke ? 2 : 200, call + call, { isRead: false });
+    },
+  },
+  {
+    pot: "time of tasks: actions", by: "tenant", share: "turns among tenants", probe: {},
+    run: attack => act(attack, attack.smoke ? 2 : 60, { push: { to: { group: "all" }, content: "x" } }),
+  },
+  {
+    pot: "time of tasks: requests in a row", by: "stranger", share: "the sockets of all are looked at after a few tasks", probe: {},
+    run: attack => hold(attack, attack.smoke ? 2 : 30, "GET /x HTTP/1.1\r\nHost: x\r\n\r\n".repeat(attack.smoke ? 10 : 100_000)),
   },
   {
     pot: "idle connections", by: "stranger", share: "the largest address goes first", probe: { fresh: true }, descriptors: 1_024,
