@@ -127,8 +127,8 @@ const WAITS: &[(&str, &[(&str, Why)])] = &[
                 "auth::authenticate(",
                 Nothing("a signed request that was given up is signed anew: its nonce may be used up"),
             ),
-            ("calls::run(", Nothing("it changes nothing")),
             ("idempotency::once(", Nothing("it is done in a task of its own")),
+            ("calls::run(", Nothing("it changes nothing")),
         ],
     ),
     (
