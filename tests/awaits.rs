@@ -105,8 +105,11 @@ const WAITS: &[(&str, &[(&str, Why)])] = &[
     (
         "src/http_client/client.rs",
         &[
-            ("timeout_at(deadline, self.attempt(caller, &outgoing, &progress))", Nothing("nothing is sent behind it")),
-            ("timeout_at(deadline, received.body.read())", Nothing("nothing is sent behind it")),
+            (
+                "before(deadline, was_sent, self.attempt(caller, &outgoing, &progress))",
+                Nothing("nothing is sent behind it"),
+            ),
+            ("before(deadline, || true, received.body.read())", Nothing("nothing is sent behind it")),
             ("pool.connect(tenant, outgoing.url)", Marked(Mark::EventConnected)),
             (
                 "self.exchange(&pool, connection, incarnation, outgoing, progress)",

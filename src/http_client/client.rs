@@ -16,7 +16,6 @@ use hyper::header::DATE;
 use hyper::header::RETRY_AFTER;
 use parking_lot::Mutex;
 use tokio::time::Instant;
-use tokio::time::timeout_at;
 
 use crate::http_client::answer;
 use crate::http_client::answer::Answer;
@@ -24,6 +23,7 @@ use crate::http_client::answer::Coding;
 use crate::http_client::answer::End;
 use crate::http_client::connect::Connector;
 use crate::http_client::connect::must_not_speak;
+use crate::http_client::deadline::before;
 use crate::http_client::dial::Dial;
 use crate::http_client::error::AttemptError;
 use crate::http_client::error::Progress;
@@ -123,8 +123,8 @@ impl Client {
         *current = guard;
     }
 
-    /// Makes one attempt for `caller` within `limit`. Nothing is sent unless the caller's incarnation holds a valid
-    /// lease.
+    /// Makes one attempt for `caller` within `limit`, and reads what has arrived while the process was stopped. Nothing is
+    /// sent unless the caller's incarnation holds a valid lease.
     ///
     /// A request is sent again on another connection if a stale connection broke before any byte left, or the server
     /// says that it did not process it. A complete status line makes a response, whatever follows. `headers` need
@@ -140,19 +140,20 @@ impl Client {
         let deadline = Instant::now() + limit;
         let progress = Progress::default();
         let outgoing = Outgoing { url, headers, body: &body };
-        let received = match timeout_at(deadline, self.attempt(caller, &outgoing, &progress)).await {
-            Ok(received) => received,
-            Err(_) => Err(AttemptError::Timeout { limit, was_sent: progress.was_sent.load(Ordering::Relaxed) }),
+        let was_sent = || progress.was_sent.load(Ordering::Relaxed);
+        let received = match before(deadline, was_sent, self.attempt(caller, &outgoing, &progress)).await {
+            Some(received) => received,
+            None => Err(AttemptError::Timeout { limit, was_sent: was_sent() }),
         };
         let mut received = match (received, progress.status.get()) {
             (Ok(received), _) => received,
             (Err(error), Some(status)) => return Ok(Answer::broken(*status, error)),
             (Err(error), None) => return Err(error),
         };
-        let end = match timeout_at(deadline, received.body.read()).await {
-            Ok(Ok(end)) => end,
-            Ok(Err(error)) => End::Broken(error),
-            Err(_) => End::Broken(AttemptError::Timeout { limit, was_sent: true }),
+        let end = match before(deadline, || true, received.body.read()).await {
+            Some(Ok(end)) => end,
+            Some(Err(error)) => End::Broken(error),
+            None => End::Broken(AttemptError::Timeout { limit, was_sent: true }),
         };
         let body = match received.body {
             Unread::Http1(exchange, pool) => {

@@ -7,6 +7,7 @@ pub mod client;
 #[cfg(test)]
 pub(crate) mod client_tests;
 pub mod connect;
+mod deadline;
 pub mod dial;
 pub mod error;
 pub(crate) mod flights;

@@ -46,3 +46,23 @@ fn who_spoke_while_the_process_was_stopped_is_heard_and_who_did_not_is_not() {
     assert_eq!((opcode, &payload[..2]), (8, &1001_u16.to_be_bytes()[..]));
     assert!(begin.elapsed() < HEARTBEAT * 3, "{:?}", begin.elapsed());
 }
+
+#[test]
+fn what_was_answered_while_the_process_was_stopped_is_not_sent_again() {
+    const TIMEOUT: Duration = Duration::from_secs(1);
+    let business = Business::holding();
+    let timeout_ms = TIMEOUT.as_millis().to_string();
+    let variables = [("WAFERGATE__WEBHOOK__TIMEOUT_MS", &*timeout_ms)];
+    let gateway = Gateway::start_with(&config(&business.authority, ""), &variables);
+    let (_, path) = ask(&mut connect(&gateway.url), &business.authority);
+    let mut client = Client::open(connect(&gateway.url), &path);
+    assert_eq!(business.event().0, "connect");
+
+    gateway.signal("STOP");
+    business.release();
+    sleep(2 * TIMEOUT);
+    gateway.signal("CONT");
+
+    client.send("message:next");
+    assert_eq!(business.event(), ("message".into(), Some("next".into())), "and no second connect before");
+}
