@@ -71,7 +71,12 @@ impl IdempotencyStore for RedisEngine {
         let mut command = self.script_beside_lease(scripts::BEGIN, self.keys.call(name));
         command.arg(&token[..]).arg(&fingerprint[..]).arg(millis(RUNNING_TTL)).arg(millis(life));
         self.with_lease(&mut command);
-        let (found, answer): (String, Vec<u8>) = self.call(&command).await.map_err(away)?;
+        let begun: Result<(String, Vec<u8>), _> = self.call(&command).await;
+        let (found, answer) = begun.map_err(|error| {
+            // It may be begun all the same, or later.
+            self.releases.add_call(name, token);
+            away(error)
+        })?;
         match found.as_str() {
             "first" => {}
             "lost" => self.past.doubt(Instant::now()),
@@ -86,8 +91,8 @@ impl IdempotencyStore for RedisEngine {
                 Ok(BeginResult::First)
             }
             known => {
-                // Remove this entry: the node that ran the call writes it back under the same key.
-                self.call::<i64>(&self.call_script(scripts::ABANDON, name, token)).await.map_err(away)?;
+                // Release this entry: the node that ran the call writes it back under the same key.
+                self.releases.add_call(name, token);
                 known.map(|_| BeginResult::Running)
             }
         }

@@ -1,4 +1,5 @@
-//! Releases connect URLs of clients that left before they got a response.
+//! Releases what was claimed in vain: connect URLs of clients that left before they got a response, and calls with an
+//! `Idempotency-Key` of which it is not known whether they began.
 
 use std::time::Duration;
 
@@ -6,27 +7,39 @@ use futures_util::future::join_all;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
-use tokio::time::sleep;
-use tokio::time::timeout;
+use tokio::time::timeout_at;
 
 use super::RedisEngine;
-use super::adoption::WRITE_RETRY;
 use super::link::CALL_TIMEOUT;
 use super::scripts;
+use crate::engine::RUNNING_TTL;
 use crate::engine::Token;
 use crate::id::TunnelId;
 
 /// Releases per batch.
 const CHUNK: usize = 100;
+/// From this number of waiting claims on, a further call is left to expire.
+const MOST_WITH_CALLS: usize = 10_000;
 /// A release is repeated after this time: its claim may still be in flight on a hanging connection.
 const AGAIN_AFTER: Duration = CALL_TIMEOUT;
 
+/// What was claimed.
+#[derive(Clone, Debug)]
+enum Claimed {
+    /// A connect URL.
+    Url(TunnelId),
+    /// A call with an `Idempotency-Key`.
+    Call(Box<str>),
+}
+
 /// A claim to release.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Release {
-    tunnel: TunnelId,
+    claimed: Claimed,
     token: Token,
-    /// When the URL expires.
+    /// Not before this time.
+    due: Instant,
+    /// When it expires.
     until: Instant,
     /// Whether this is the repetition.
     is_second: bool,
@@ -42,7 +55,20 @@ pub(super) struct Releases {
 impl Releases {
     /// Releases the claim of `token`, unless the URL expires first.
     pub(super) fn add(&self, tunnel: TunnelId, token: Token, life: Duration) {
-        self.put([Release { tunnel, token, until: Instant::now() + life, is_second: false }]);
+        self.claimed_in_vain(Claimed::Url(tunnel), token, life);
+    }
+
+    /// Releases a call that `token` may have begun, unless it expires first.
+    pub(super) fn add_call(&self, name: &str, token: Token) {
+        if self.waiting.lock().len() >= MOST_WITH_CALLS {
+            return;
+        }
+        self.claimed_in_vain(Claimed::Call(name.into()), token, RUNNING_TTL);
+    }
+
+    fn claimed_in_vain(&self, claimed: Claimed, token: Token, life: Duration) {
+        let now = Instant::now();
+        self.put([Release { claimed, token, due: now, until: now + life, is_second: false }]);
     }
 
     fn put(&self, releases: impl IntoIterator<Item = Release>) {
@@ -50,12 +76,12 @@ impl Releases {
         self.changed.notify_one();
     }
 
-    fn take(&self) -> Vec<Release> {
-        let now = Instant::now();
+    /// Some of those that are due; if none is, when the next one will be, if there is any.
+    fn take(&self, now: Instant) -> Result<Vec<Release>, Option<Instant>> {
         let mut waiting = self.waiting.lock();
         waiting.retain(|release| release.until > now);
-        let rest = waiting.len().saturating_sub(CHUNK);
-        waiting.split_off(rest)
+        let due: Vec<_> = waiting.extract_if(.., |release| release.due <= now).take(CHUNK).collect();
+        if due.is_empty() { Err(waiting.iter().map(|release| release.due).min()) } else { Ok(due) }
     }
 }
 
@@ -64,35 +90,39 @@ impl RedisEngine {
     pub(super) async fn give_back(&self) {
         loop {
             let changed = self.releases.changed.notified();
-            let releases = self.releases.take();
-            if releases.is_empty() {
-                changed.await;
-                continue;
-            }
-            let given_back = join_all(releases.into_iter().map(async |release| (release, self.release(release).await)));
-            let mut is_away = false;
-            let mut again = vec![];
-            for (release, is_done) in given_back.await {
-                is_away |= !is_done;
-                if !is_done {
-                    self.releases.put([release]);
-                } else if !release.is_second {
-                    again.push(Release { is_second: true, ..release });
+            let releases = match self.releases.take(Instant::now()) {
+                Ok(releases) => releases,
+                Err(Some(next)) => {
+                    // Either way it is looked again.
+                    let _ = timeout_at(next, changed).await;
+                    continue;
                 }
-            }
+                Err(None) => {
+                    changed.await;
+                    continue;
+                }
+            };
+            let given_back = join_all(releases.iter().map(|release| self.release(release))).await;
+            let is_away = given_back.contains(&false);
+            let second = Instant::now() + AGAIN_AFTER;
+            self.releases.put(releases.into_iter().zip(given_back).filter_map(|(release, is_done)| match is_done {
+                false => Some(release),
+                true if release.is_second => None,
+                true => Some(Release { due: second, is_second: true, ..release }),
+            }));
             if is_away {
-                // A timeout and a notification both lead to a retry.
-                let _ = timeout(WRITE_RETRY, self.came_back.notified()).await;
-            } else if !again.is_empty() {
-                sleep(AGAIN_AFTER).await;
-                self.releases.put(again);
+                self.wait_to_retry().await;
             }
         }
     }
 
-    async fn release(&self, release: Release) -> bool {
+    async fn release(&self, release: &Release) -> bool {
+        let (script, key) = match &release.claimed {
+            Claimed::Url(tunnel) => (scripts::RELEASE, self.keys.claim(*tunnel)),
+            Claimed::Call(name) => (scripts::ABANDON, self.keys.call(name)),
+        };
         let mut command = redis::cmd("EVAL");
-        command.arg(scripts::RELEASE).arg(1).arg(self.keys.claim(release.tunnel)).arg(&release.token[..]);
+        command.arg(script).arg(1).arg(key).arg(&release.token[..]);
         self.call::<i64>(&command).await.is_ok()
     }
 }

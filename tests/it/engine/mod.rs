@@ -123,6 +123,24 @@ async fn another_database_than_the_first_works_and_is_the_only_one_used() {
     assert!(used.contains("db3:") && !used.contains("db0:"), "{used}");
 }
 
+#[tokio::test]
+async fn a_connect_url_that_is_given_back_is_good_again_soon_also_behind_others() {
+    let redis = Redis::start().await;
+    let (here, there) = (Node::join(&redis.url()).await, Node::join(&redis.url()).await);
+    let life = Duration::from_secs(60);
+
+    for number in 0..4 {
+        let (tunnel, token) = (TunnelId::from_bytes([number; 16]), rand::random());
+        assert_eq!(here.engine.claim(tunnel, token, life).await, Ok(Claim::Granted));
+        here.engine.release(tunnel, token, life);
+
+        let given_back =
+            async { while there.engine.claim(tunnel, rand::random(), life).await != Ok(Claim::Granted) {} };
+        let in_time = tokio::time::timeout(Duration::from_millis(500), given_back).await;
+        assert!(in_time.is_ok(), "{number}: it waits for the second time that others are given back");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_that_is_asked_too_much_stays_alive_and_answers_again() {
     const QUESTIONS: usize = 200;

@@ -304,6 +304,35 @@ async fn an_answer_that_redis_does_not_take_at_once_is_kept_soon() {
 }
 
 #[tokio::test]
+async fn a_call_that_redis_begins_too_late_is_not_taken_for_running() {
+    let mut nodes = Nodes::new(1).await;
+    let proxy = HoldingProxy::new(nodes.cluster.redis.port).await;
+    nodes.join_by(&proxy.url()).await;
+    let mut client = nodes.open(0, 0, &json!({"user": "ann"})).await;
+    let key = "Idempotency-Key: k\r\n";
+    let body = json!({"to": {"user": "ann"}, "content": "once"}).to_string();
+
+    let hold = proxy.hold("'HMGET', KEYS[1], 'token'");
+    let first = nodes.native(1).call_with("POST /v1/push", key, &body).await;
+    assert_eq!(problem(&first), (503, "engine_away".into()));
+    hold.release().await;
+
+    within("it can be repeated", async {
+        loop {
+            let again = nodes.native(0).call_with("POST /v1/push", key, &body).await;
+            if again.status == 200 {
+                return;
+            }
+            assert_eq!(problem(&again), (409, "idempotency_key_running".into()));
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    })
+    .await;
+    client.expect("once").await;
+    nothing_more(&nodes.native(0), &mut client).await;
+}
+
+#[tokio::test]
 async fn a_push_to_a_group_asks_only_where_it_has_members() {
     const PUSHES: u64 = 20;
     let nodes = Nodes::new(4).await;
