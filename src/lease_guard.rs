@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_new_life_is_never_seen_through_the_fence_of_the_old_one() {
+    async fn a_new_incarnation_is_never_seen_through_the_guard_of_the_old_one() {
         let lease_guard = LeaseGuard::expired_already();
         lease_guard.extend(0, lease_guard.now() + LEASE);
         lease_guard.expire();

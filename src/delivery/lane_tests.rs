@@ -187,7 +187,7 @@ fn close(sequence: u64, received: Instant) -> Event {
     event(sequence, EventKind::Close(CloseReason::ClientGone), received)
 }
 
-const RESPONSE_TTL: Failure = Failure { counts: true, is_unknown: false };
+const ANSWERED: Failure = Failure { counts: true, is_unknown: false };
 const TIMED_OUT: Failure = Failure { counts: true, is_unknown: true };
 const NOT_REACHED: Failure = Failure { counts: false, is_unknown: false };
 
@@ -272,7 +272,7 @@ fn a_refused_close_is_repeated_for_ten_minutes() {
         match lane.poll(now, &TTL) {
             Step::Send(_) => {
                 sent.push((now - start).as_secs());
-                let verdict = lane.weigh(Verdict::Refused, RESPONSE_TTL, now, 1);
+                let verdict = lane.weigh(Verdict::Refused, ANSWERED, now, 1);
                 lane.handle(verdict, now, 0.0);
             }
             Step::WaitUntil(at) => now = at,
@@ -293,10 +293,10 @@ fn another_failure_between_refusals_gives_ten_minutes_more() {
     for (secs, verdict) in
         [(0, Verdict::Refused), (599, Verdict::Refused), (600, Verdict::Retry(None)), (900, Verdict::Refused)]
     {
-        assert_eq!(lane.weigh(verdict, RESPONSE_TTL, start + Duration::from_secs(secs), 0), verdict, "{secs}");
+        assert_eq!(lane.weigh(verdict, ANSWERED, start + Duration::from_secs(secs), 0), verdict, "{secs}");
     }
     let end = start + Duration::from_secs(1500);
-    assert_eq!(lane.weigh(Verdict::Refused, RESPONSE_TTL, end, 0), Verdict::Final);
+    assert_eq!(lane.weigh(Verdict::Refused, ANSWERED, end, 0), Verdict::Final);
 }
 
 #[test]
@@ -307,19 +307,19 @@ fn attempts_that_count_have_a_bound_and_a_close_has_none() {
     lane.push(message(1, now));
     lane.push(message(2, now));
 
-    for failure in [RESPONSE_TTL, NOT_REACHED, TIMED_OUT, NOT_REACHED] {
+    for failure in [ANSWERED, NOT_REACHED, TIMED_OUT, NOT_REACHED] {
         assert_eq!(lane.weigh(retry, failure, now, 3), retry);
         lane.handle(retry, now, 0.0);
     }
-    assert_eq!(lane.weigh(retry, RESPONSE_TTL, now, 3), Verdict::Final);
+    assert_eq!(lane.weigh(retry, ANSWERED, now, 3), Verdict::Final);
     lane.handle(Verdict::Final, now, 0.0);
-    assert_eq!(lane.weigh(retry, RESPONSE_TTL, now, 3), retry, "the next event has its own");
-    assert_eq!(lane.weigh(retry, RESPONSE_TTL, now, 0), retry, "there is no bound");
+    assert_eq!(lane.weigh(retry, ANSWERED, now, 3), retry, "the next event has its own");
+    assert_eq!(lane.weigh(retry, ANSWERED, now, 0), retry, "there is no bound");
 
     let mut lane = Lane::default();
     lane.push(close(1, now));
     for _ in 0..100 {
-        assert_eq!(lane.weigh(retry, RESPONSE_TTL, now, 1), retry);
+        assert_eq!(lane.weigh(retry, ANSWERED, now, 1), retry);
     }
 }
 
@@ -327,23 +327,23 @@ fn attempts_that_count_have_a_bound_and_a_close_has_none() {
 fn each_event_of_a_batch_has_its_last_attempt_alone_unless_it_may_have_been_handled() {
     let now = Instant::now();
     let retry = Verdict::Retry(None);
-    for (first, second) in [(RESPONSE_TTL, Verdict::Split), (TIMED_OUT, retry)] {
+    for (first, second) in [(ANSWERED, Verdict::Split), (TIMED_OUT, retry)] {
         let mut lane = Lane::default();
         (1..=3).for_each(|sequence| lane.push(message(sequence, now)));
         send(&mut lane, now);
 
         assert_eq!(lane.weigh(retry, first, now, 3), retry);
         lane.handle(retry, now, 0.0);
-        assert_eq!(lane.weigh(retry, RESPONSE_TTL, now, 3), second);
+        assert_eq!(lane.weigh(retry, ANSWERED, now, 3), second);
         lane.handle(second, now, 0.0);
 
         let alone = if second == Verdict::Split { 3 } else { 1 };
         for left in (0..alone).rev() {
-            assert_eq!(lane.weigh(retry, RESPONSE_TTL, now, 3), Verdict::Final, "its third");
+            assert_eq!(lane.weigh(retry, ANSWERED, now, 3), Verdict::Final, "its third");
             lane.handle(Verdict::Final, now, 0.0);
             assert_eq!(lane.len(), left);
         }
         lane.push(message(4, now));
-        assert_eq!(lane.weigh(retry, RESPONSE_TTL, now, 3), retry, "the next one has its own");
+        assert_eq!(lane.weigh(retry, ANSWERED, now, 3), retry, "the next one has its own");
     }
 }

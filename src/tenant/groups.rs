@@ -25,11 +25,11 @@ pub struct Groups(Mutex<State>);
 #[derive(Debug, Default)]
 struct State {
     audiences: HashMap<Audience, BTreeSet<TunnelId>>,
-    members: HashMap<TunnelId, ClusterNode>,
+    members: HashMap<TunnelId, Member>,
 }
 
 #[derive(Debug, Default)]
-struct ClusterNode {
+struct Member {
     user: Option<Name>,
     groups: BTreeSet<Name>,
 }

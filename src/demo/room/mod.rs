@@ -25,14 +25,14 @@ const MAX_LISTED: usize = 50;
 /// The chat room.
 #[derive(Debug, Default)]
 pub(super) struct Room {
-    members: Vec<ClusterNode>,
+    members: Vec<Member>,
     history: History,
     last_stamp: u64,
 }
 
 /// A member of the room.
 #[derive(Debug)]
-struct ClusterNode {
+struct Member {
     tunnel: Arc<str>,
     person: Person,
 }
@@ -131,7 +131,7 @@ impl Room {
         let name = self.unlike_others(&name);
         let face = Face { hue: name.hue(), name };
         let person = Person { id: self.stamp(time_ms), face };
-        self.members.push(ClusterNode { tunnel: tunnel.into(), person });
+        self.members.push(Member { tunnel: tunnel.into(), person });
         let newcomer = &self.members[self.members.len() - 1];
         vec![self.welcome(newcomer), self.people(Change::Enter(&newcomer.person), &self.everybody())]
     }
@@ -170,7 +170,7 @@ impl Room {
     /// These tunnels turned out to be gone: their members leave, and the others are notified.
     pub(super) fn lost(&mut self, tunnels: &[String]) -> Vec<Packet> {
         let tunnels: HashSet<&str> = tunnels.iter().map(String::as_str).collect();
-        let gone: Vec<ClusterNode> = self.members.extract_if(.., |member| tunnels.contains(&*member.tunnel)).collect();
+        let gone: Vec<Member> = self.members.extract_if(.., |member| tunnels.contains(&*member.tunnel)).collect();
         let others = self.everybody();
         if others.is_empty() {
             return Vec::new();
@@ -186,7 +186,7 @@ impl Room {
         names.find(|name| !taken.contains(&name.folded())).expect("there are more numbers than members")
     }
 
-    fn member(&self, tunnel: &str) -> Option<&ClusterNode> {
+    fn member(&self, tunnel: &str) -> Option<&Member> {
         self.members.iter().find(|member| &*member.tunnel == tunnel)
     }
 
@@ -204,7 +204,7 @@ impl Room {
         self.last_stamp
     }
 
-    fn welcome(&self, newcomer: &ClusterNode) -> Packet {
+    fn welcome(&self, newcomer: &Member) -> Packet {
         let content = Welcome {
             id: newcomer.person.id,
             total: self.members.len(),
