@@ -28,7 +28,7 @@ const MENDED_MS: u64 = 4_000;
 /// Time limit for a node to catch up after its connection to Redis is restored.
 const HEARD_MS: u64 = 4_000;
 
-/// Why something is no violation: one of the things that the README says may happen, or that end by themselves in a moment.
+/// Why something is no violation: one of the things that docs/scale.md says may happen, or that end by themselves in a moment.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(crate) enum Excuse {
     /// A claim alone was evicted: its node writes it once more every few seconds.

@@ -1,4 +1,4 @@
-//! Figures of several nodes on one Redis, for the README: `cargo build --release`, then
+//! Figures of several nodes on one Redis, for docs/scale.md: `cargo build --release`, then
 //! `WAFERGATE_BIN=target/release/wafergate cargo test --test process -- --ignored --nocapture --test-threads 1 figures`.
 #![expect(clippy::disallowed_methods, reason = "these tests have no clock to be given one by")]
 

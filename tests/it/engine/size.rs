@@ -7,15 +7,15 @@ use wafergate::id::TunnelId;
 use super::Node;
 use crate::support::Redis;
 
-/// The number before `words` in a README.
+/// The number before `words` in a document.
 fn said(words: &str) -> f64 {
-    let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).expect("readable");
-    let (before, _) = text.split_once(words).expect("the README says how large it is");
+    let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/scale.md")).expect("readable");
+    let (before, _) = text.split_once(words).expect("the document says how large it is");
     before.split_whitespace().next_back().and_then(|word| word.parse().ok()).expect("a number")
 }
 
 #[tokio::test]
-async fn a_tunnel_takes_as_much_of_redis_as_the_readme_says() {
+async fn a_tunnel_takes_as_much_of_redis_as_the_document_says() {
     const TUNNELS: u32 = 2_000;
     let redis = Redis::start().await;
     let node = Node::join(&redis.url()).await;
@@ -36,5 +36,5 @@ async fn a_tunnel_takes_as_much_of_redis_as_the_readme_says() {
     let usage = redis.command(&["MEMORY", "USAGE", key, "SAMPLES", "0"]).await;
     let bytes: f64 = usage.trim().trim_start_matches(':').parse().expect("a number");
     let (each, said) = (bytes / f64::from(TUNNELS), said(" bytes for each open tunnel"));
-    assert!((said * 0.8..said * 1.2).contains(&each), "{each} bytes, the README says {said}");
+    assert!((said * 0.8..said * 1.2).contains(&each), "{each} bytes, the document says {said}");
 }

@@ -1,4 +1,4 @@
-// The way to replace a key that the README describes, with the real SDK on both sides of each change.
+// The way to replace a key that docs/operate.md describes, with the real SDK on both sides of each change.
 
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
