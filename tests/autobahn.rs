@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use wafergate::clock::SystemClock;
 use wafergate::config;
 use wafergate::delivery::EventKind;
+use wafergate::engine::Engine;
 use wafergate::engine::MemoryEngine;
 use wafergate::gateway::Connection;
 use wafergate::gateway::Gateway;
@@ -135,7 +136,7 @@ async fn echo_server(max_message_bytes: usize) -> String {
     let gateway = Arc::new(Gateway::new(Parts {
         options,
         sealer: Sealer::new(b"autobahn"),
-        engine: Arc::new(MemoryEngine::default()),
+        engine: Engine::of(Arc::new(MemoryEngine::default())),
         events: Arc::new(IntoEcho(Arc::clone(&echo))),
         clock: Arc::new(SystemClock),
         ticket_clock: Arc::new(SystemClock),

@@ -128,7 +128,7 @@ impl Admin {
             let reason = "no descriptors left for more tunnels: raise the limit of open files\n";
             return text(StatusCode::SERVICE_UNAVAILABLE, reason);
         }
-        if let Some(reason) = self.gateway.engine().obstacle() {
+        if let Some(reason) = self.gateway.engine().cluster.obstacle() {
             return text(StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n"));
         }
         text(StatusCode::OK, "ok\n")

@@ -49,7 +49,7 @@ pub(super) async fn when_told(
     gateway.connections_ended(ANSWERS).await;
     dispatcher.flush(Instant::now() + options.flush()).await;
     let left = dispatcher.give_up(has_others);
-    gateway.engine().leave().await;
+    gateway.engine().cluster.leave().await;
     match left {
         Undelivered { lost: 0, to_others: 0 } => tracing::info!("drained"),
         Undelivered { lost, to_others } if has_others => tracing::warn!(

@@ -116,15 +116,15 @@ impl App {
         tell_room(&descriptors, &options);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let redis = redis(&options, &clock, &metrics)?;
-        let engine: Arc<dyn Engine> = match &redis {
-            Some(redis) => redis.clone(),
+        let engine = match &redis {
+            Some(redis) => Engine::of(Arc::clone(redis)),
             None => {
                 metrics.engine_up.set(1);
-                Arc::new(MemoryEngine::default())
+                Engine::of(Arc::new(MemoryEngine::default()))
             }
         };
         let flights = flights(Arc::clone(&descriptors), metrics.clone());
-        let lease_guard = Arc::clone(engine.lease_guard());
+        let lease_guard = Arc::clone(&engine.lease_guard);
         let client = client(&options.webhook, outside, Arc::clone(&clock), lease_guard, flights.clone());
         let upkeep = upkeep(&engine);
         let dispatcher =
@@ -360,10 +360,12 @@ fn redis(options: &Options, clock: &Arc<dyn Clock>, metrics: &Metrics) -> anyhow
     Ok(Some(RedisEngine::new(&settings, metrics.clone()).context("engine.redis_url")?))
 }
 
-fn upkeep(engine: &Arc<dyn Engine>) -> DispatcherHooks {
-    let lease_guard = Arc::clone(engine.lease_guard());
-    let engine = Arc::clone(engine);
-    DispatcherHooks { lease_guard, settled: Box::new(move |tunnel| engine.settled(tunnel)) }
+fn upkeep(engine: &Engine) -> DispatcherHooks {
+    let registry = Arc::clone(&engine.registry);
+    DispatcherHooks {
+        lease_guard: Arc::clone(&engine.lease_guard),
+        settled: Box::new(move |tunnel| registry.unregister(tunnel)),
+    }
 }
 
 /// The memory engine forgets at its end which connect URLs were used, so with it they are valid for one process only.

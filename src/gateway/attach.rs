@@ -19,13 +19,14 @@ use crate::clock::millis;
 use crate::delivery::EventKind;
 use crate::engine::Announcement;
 use crate::engine::Claim;
+use crate::engine::ClaimStore;
 use crate::engine::Closed;
-use crate::engine::Engine;
 use crate::engine::EngineError;
 use crate::engine::Installation;
 use crate::engine::Native;
 use crate::engine::Record;
 use crate::engine::Token;
+use crate::engine::TunnelRegistry;
 use crate::id::TunnelId;
 use crate::protocol::close::CloseReason;
 use crate::protocol::content::Profile;
@@ -55,7 +56,7 @@ pub struct Admission {
 
 /// The claim of a connect URL; released on drop unless the tunnel opens.
 struct Claimed {
-    engine: Arc<dyn Engine>,
+    claims: Arc<dyn ClaimStore>,
     tunnel: TunnelId,
     token: Token,
     /// Remaining life of the URL.
@@ -67,14 +68,14 @@ struct Claimed {
 impl Drop for Claimed {
     fn drop(&mut self) {
         if !self.is_kept {
-            self.engine.release(self.tunnel, self.token, self.life);
+            self.claims.release(self.tunnel, self.token, self.life);
         }
     }
 }
 
 /// The registration of a tunnel; removed on drop unless the tunnel opens.
 struct Registration {
-    engine: Arc<dyn Engine>,
+    registry: Arc<dyn TunnelRegistry>,
     tunnel: TunnelId,
     /// The incarnation of this node that owns it.
     incarnation: u32,
@@ -86,7 +87,7 @@ struct Registration {
 impl Drop for Registration {
     fn drop(&mut self) {
         if !self.is_kept {
-            self.engine.settled(self.tunnel);
+            self.registry.unregister(self.tunnel);
         }
     }
 }
@@ -165,9 +166,9 @@ impl Gateway {
         let endpoint = self.endpoints.endpoint(&tenant.id, &ticket.receive_url).map_err(|_| Refusal::Unknown)?;
         let subprotocol = offer.choose(&tenant.settings().subprotocols)?;
         let (tunnel, token) = (ticket.tunnel, rand::random());
-        let (engine, mut was_away) = (Arc::clone(&self.engine), false);
-        let incarnation = self.engine.lease_guard().incarnation();
-        let mut claimed = Claimed { engine, tunnel, token, life: Duration::ZERO, is_kept: true };
+        let (claims, mut was_away) = (Arc::clone(&self.engine.claims), false);
+        let incarnation = self.engine.lease_guard.incarnation();
+        let mut claimed = Claimed { claims, tunnel, token, life: Duration::ZERO, is_kept: true };
         loop {
             let left = Duration::from_millis(ticket.expires_unix_ms).saturating_sub(self.ticket_clock.unix_time());
             if left.is_zero() {
@@ -175,7 +176,7 @@ impl Gateway {
             }
             // From here on a cancelled call leaves a claim to release.
             (claimed.life, claimed.is_kept) = (left, false);
-            let registration = match self.engine.claim(tunnel, token, left).await {
+            let registration = match self.engine.claims.claim(tunnel, token, left).await {
                 Ok(Claim::Used) => {
                     claimed.is_kept = true;
                     return Err(Refusal::Used);
@@ -186,7 +187,7 @@ impl Gateway {
             if let Ok(registration) = registration {
                 return Ok(Admission { ticket, tenant, endpoint, subprotocol, claimed, registration, arriving });
             }
-            if self.engine.lease_guard().incarnation() != incarnation {
+            if self.engine.lease_guard.incarnation() != incarnation {
                 // Other nodes may have adopted its record and sent a close event.
                 claimed.is_kept = true;
                 return Err(Refusal::EngineAway);
@@ -200,8 +201,8 @@ impl Gateway {
     async fn open_ticket(&self, text: &str) -> Result<Ticket, Refusal> {
         let patience = Instant::now() + self.options.connect_ttl();
         loop {
-            let installation = self.engine.installation();
-            let has_heard = installation != Installation::Unknown || self.engine.is_up();
+            let installation = self.engine.claims.installation();
+            let has_heard = installation != Installation::Unknown || self.engine.cluster.is_up();
             match self.sealing.open(text, &installation) {
                 Ok(ticket) if has_heard => return Ok(ticket),
                 Err(Sealed::Elsewhere) => return Err(Refusal::Unknown),
@@ -223,14 +224,14 @@ impl Gateway {
         let groups = about.into_iter().flat_map(|about| about.groups.iter().cloned().map(Audience::Group));
         let user = about.and_then(|about| about.user.clone()).map(Audience::User);
         let audiences: Vec<Audience> = groups.chain(user).collect();
-        let current = self.engine.lease_guard().incarnation();
-        let announcing = audiences.iter().map(|audience| self.engine.announce(&ticket.tenant, audience));
+        let current = self.engine.lease_guard.incarnation();
+        let announcing = audiences.iter().map(|audience| self.engine.group_index.announce(&ticket.tenant, audience));
         let announcements = try_join_all(announcing).await?;
-        let incarnation = self.engine.register(ticket.tunnel, record).await?;
-        let engine = Arc::clone(&self.engine);
-        let registration = Registration { engine, tunnel: ticket.tunnel, incarnation, is_kept: false, announcements };
+        let incarnation = self.engine.registry.register(ticket.tunnel, record).await?;
+        let registry = Arc::clone(&self.engine.registry);
+        let registration = Registration { registry, tunnel: ticket.tunnel, incarnation, is_kept: false, announcements };
         // The index entries carry the node name of the incarnation before.
-        if incarnation == current { Ok(registration) } else { Err(EngineError) }
+        if incarnation == current { Ok(registration) } else { Err(EngineError::NotMember) }
     }
 
     /// Opens the tunnel of a client after its handshake; `answer` is the handshake response. Pushes can reach it before
@@ -278,7 +279,7 @@ impl Gateway {
         if self.is_released.load(Ordering::Acquire) {
             connection.close(CloseReason::Drain, now);
         }
-        if registration.incarnation != self.engine.lease_guard().incarnation() {
+        if registration.incarnation != self.engine.lease_guard.incarnation() {
             connection.close(CloseReason::CutOff, now);
         }
         connection
@@ -299,7 +300,7 @@ impl Gateway {
                 // Another node sends its event and counts it.
                 self.metrics.close(reason);
                 let closed = Closed { reason, unix_ms: millis(self.clock.unix_time()) };
-                self.engine.closing(connection.event_queue.tunnel, closed);
+                self.engine.registry.set_closed(connection.event_queue.tunnel, closed);
             }
             tracing::debug!(tunnel.id = %connection.event_queue.tunnel, reason = reason.as_str(), "tunnel closed");
         }

@@ -91,10 +91,8 @@ impl Gateway {
         // Larger batches hold pushes of one tenant only.
         let tenant = batch.first().map(|push| Arc::clone(&push.tenant));
         let mut turns = match &tenant {
-            Some(tenant) if targets > TURN => {
-                Turns::shared(self.engine.lease_guard(), &self.turns, &tenant.id, targets)
-            }
-            _ => Turns::begin(self.engine.lease_guard()),
+            Some(tenant) if targets > TURN => Turns::shared(&self.engine.lease_guard, &self.turns, &tenant.id, targets),
+            _ => Turns::begin(&self.engine.lease_guard),
         };
         let mut answers = Vec::with_capacity(batch.len());
         for Push { tenant, packets, mut done } in batch {
@@ -144,7 +142,7 @@ impl Drop for Queued {
 impl Drop for Leader<'_> {
     fn drop(&mut self) {
         let batch = std::mem::take(&mut *self.0.batch.waiting.lock());
-        if batch.iter().map(Push::targets).sum::<usize>() <= TURN && self.0.engine.lease_guard().is_valid() {
+        if batch.iter().map(Push::targets).sum::<usize>() <= TURN && self.0.engine.lease_guard.is_valid() {
             // It fits into one turn. If the lease guard expires right now, nothing runs and all callers get an error.
             return self.0.do_together(batch).now_or_never().unwrap_or_default();
         }

@@ -63,7 +63,7 @@ impl Gateway {
     ///
     /// If it is not open, or another node does not answer.
     pub async fn describe(&self, tenant: &Arc<Tenant>, tunnel: TunnelId) -> Result<Description, NativeError> {
-        self.engine.lease_guard().while_valid(|| self.describe_once(tenant, tunnel)).await
+        self.engine.lease_guard.while_valid(|| self.describe_once(tenant, tunnel)).await
     }
 
     async fn describe_once(&self, tenant: &Arc<Tenant>, tunnel: TunnelId) -> Result<Description, NativeError> {
@@ -74,8 +74,12 @@ impl Gateway {
         }
         let owner = self.owner(tenant, tunnel).await?;
         let request = NodeRequest::Describe { tenant: tenant.id.as_str(), tunnel: tunnel.to_bytes() };
-        let answer =
-            self.engine.ask(owner, tenant.id.as_str(), request.write()).await.map_err(|_| NativeError::NodeAway)?;
+        let answer = self
+            .engine
+            .cluster
+            .ask(owner, tenant.id.as_str(), request.write())
+            .await
+            .map_err(|_| NativeError::NodeAway)?;
         if answer.is_empty() {
             return Err(not_open(tunnel));
         }

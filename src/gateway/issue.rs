@@ -91,7 +91,7 @@ impl Gateway {
         if self.is_draining() {
             return Err(IssueError::Draining);
         }
-        if !self.engine.is_up() {
+        if !self.engine.cluster.is_up() {
             return Err(IssueError::EngineAway);
         }
         let endpoint = self.endpoints.endpoint(&tenant.id, receive_url);
@@ -120,7 +120,7 @@ impl Gateway {
         tenant.usage.reserve(ticket.expires_unix_ms / 1_000);
         self.expected.lock().add(ticket.expires_unix_ms / 1_000);
         self.metrics.tunnels_requested.inc();
-        let path = format!("/ws/{}", self.sealing.seal(&ticket, &self.engine.installation()));
+        let path = format!("/ws/{}", self.sealing.seal(&ticket, &self.engine.claims.installation()));
         Ok(Issued { tunnel: ticket.tunnel, path, expires_unix_ms: ticket.expires_unix_ms })
     }
 

@@ -82,7 +82,7 @@ pub struct Parts {
     /// Seals and opens connect URLs.
     pub sealer: Sealer,
     /// The shared engine.
-    pub engine: Arc<dyn Engine>,
+    pub engine: Engine,
     /// The sink for events.
     pub events: Arc<dyn EventSink>,
     /// The wall clock.
@@ -116,7 +116,7 @@ pub struct Gateway {
     reloads: AtomicU64,
     public_url: String,
     sealing: Sealing,
-    engine: Arc<dyn Engine>,
+    engine: Engine,
     events: Arc<dyn EventSink>,
     ticket_clock: Arc<dyn Clock>,
     random_id: fn() -> [u8; 16],
@@ -246,8 +246,8 @@ impl Gateway {
     }
 
     /// The shared engine.
-    pub fn engine(&self) -> &dyn Engine {
-        self.engine.as_ref()
+    pub fn engine(&self) -> &Engine {
+        &self.engine
     }
 
     /// Whether forwarded headers of the peer at `address` are trusted.

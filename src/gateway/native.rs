@@ -104,7 +104,7 @@ impl Gateway {
         except: &[Target],
         command: Command<'_>,
     ) -> Result<Report, NativeError> {
-        self.engine.lease_guard().valid().await;
+        self.engine.lease_guard.valid().await;
         match to {
             To::Tunnels(targets) => Ok(self.command_tunnels(tenant, targets, except, command).await),
             To::Group(group) => self.command_audience(tenant, &Audience::Group(group), except, command).await,
@@ -123,7 +123,7 @@ impl Gateway {
         let mut seen: HashSet<&Target> = except.iter().collect();
         let mut are_first = targets.iter().map(|target| seen.insert(target)).collect::<Vec<_>>().into_iter();
         targets.retain(|_| are_first.next().unwrap_or_default());
-        let mut turns = Turns::shared(self.engine.lease_guard(), &self.turns, &tenant.id, targets.len());
+        let mut turns = Turns::shared(&self.engine.lease_guard, &self.turns, &tenant.id, targets.len());
         let mut frames = EncodedCommand::new(command, &self.metrics);
         let mut outcomes: Vec<Option<TargetOutcome>> = vec![];
         let mut pending = vec![];
@@ -190,7 +190,7 @@ impl Gateway {
 #[async_trait]
 impl Act for Gateway {
     async fn act(&self, event_queue: &EventQueue, actions: Vec<Action>) {
-        let lease_guard = self.engine.lease_guard();
+        let lease_guard = &self.engine.lease_guard;
         if event_queue.tenant.is_out() {
             actions.iter().for_each(|_| self.metrics.action("failed"));
             return tracing::info!(

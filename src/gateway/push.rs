@@ -69,7 +69,7 @@ impl Gateway {
         packets: Vec<PushPacket>,
     ) -> Result<Vec<Target>, PushError> {
         self.check_limits(&tenant, &packets, Instant::now())?;
-        self.engine.lease_guard().valid().await;
+        self.engine.lease_guard.valid().await;
         let id = tenant.id.clone();
         let targets = packets.iter().map(|packet| packet.targets.len()).sum();
         let done = self.push_together(tenant, packets).await;
@@ -172,7 +172,7 @@ impl Gateway {
         let connection = self.open.get(&id)?;
         // Tunnels of an earlier incarnation belong to other nodes and are about to close.
         let is_own = Arc::ptr_eq(&connection.event_queue.tenant, tenant)
-            && connection.event_queue.incarnation == self.engine.lease_guard().incarnation();
+            && connection.event_queue.incarnation == self.engine.lease_guard.incarnation();
         is_own.then(|| Arc::clone(&connection))
     }
 

@@ -56,7 +56,7 @@ async fn issue(gateway: &Gateway, room: Room, request: Request<RequestBody>) -> 
     let (tenant, key) = gateway.tenants.authenticate(&envelope, true, now()).map_err(|denied| deny(gateway, denied))?;
     let wsurl = WsurlRequest::parse(&envelope.data.0)?;
     let scheme = wsurl.scheme()?;
-    gateway.engine().issues_good_urls().await;
+    gateway.engine().claims.issues_good_urls().await;
     let issued = gateway.issue(&tenant, &key, &wsurl.receive_url.0)?;
     let connect_url = gateway.connect_url(&issued, || host.map(|host| format!("{scheme}://{host}")))?;
     let sign = |data: &str| signature::wafer(data, key.secret().expose());

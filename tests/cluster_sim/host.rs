@@ -16,15 +16,17 @@ use tokio::sync::mpsc::channel;
 use tokio::time::sleep;
 use wafergate::engine::Announcement;
 use wafergate::engine::Claim;
+use wafergate::engine::ClaimStore as _;
 use wafergate::engine::Closed;
+use wafergate::engine::Cluster as _;
 use wafergate::engine::ClusterNode;
-use wafergate::engine::Engine;
 use wafergate::engine::EngineError;
-use wafergate::engine::GroupIndex;
-use wafergate::engine::Peers;
+use wafergate::engine::GroupIndex as _;
+use wafergate::engine::Heir;
 use wafergate::engine::Record;
 use wafergate::engine::RedisEngine;
 use wafergate::engine::Token;
+use wafergate::engine::TunnelRegistry as _;
 use wafergate::id::NodeId;
 use wafergate::id::TunnelId;
 use wafergate::protocol::close::CloseReason;
@@ -77,7 +79,7 @@ struct AtTheDoor<'a> {
 impl Drop for AtTheDoor<'_> {
     fn drop(&mut self) {
         if self.is_registered {
-            self.host.engine.settled(self.tunnel);
+            self.host.engine.unregister(self.tunnel);
         }
         if self.gives_back {
             self.host.engine.release(self.tunnel, self.token, self.life);
@@ -162,8 +164,8 @@ impl Host {
         if incarnation == life {
             return Ok((incarnation, entered));
         }
-        self.engine.settled(tunnel);
-        Err(EngineError)
+        self.engine.unregister(tunnel);
+        Err(EngineError::NotMember)
     }
 
     fn attach(self: &Arc<Self>, tunnel: TunnelId, group: Option<usize>, incarnation: u32) {
@@ -188,7 +190,7 @@ impl Host {
     /// The client of a tunnel hangs up.
     pub(crate) fn hang_up(&self, tunnel: TunnelId) {
         let Some(open) = self.detach(tunnel, false) else { return };
-        self.engine.closing(tunnel, Closed { reason: CloseReason::Drain, unix_ms: 1 });
+        self.engine.set_closed(tunnel, Closed { reason: CloseReason::Drain, unix_ms: 1 });
         let _ = open.events.try_send(Event::Close);
     }
 
@@ -237,7 +239,7 @@ impl Host {
             }
             if event == Event::Close {
                 self.history.lock().settled(tunnel, self.process);
-                self.engine.settled(tunnel);
+                self.engine.unregister(tunnel);
                 return;
             }
         }
@@ -262,13 +264,13 @@ impl Host {
                 match answer.as_deref() {
                     Ok(b"y") => return Answer::Accepted,
                     Ok(_) => denied.push(node),
-                    Err(EngineError) => {}
+                    Err(_) => {}
                 }
             }
             if round == 0 {
                 match self.engine.all_others().await {
                     Ok(all) => nodes = all,
-                    Err(EngineError) => return Answer::Error,
+                    Err(_) => return Answer::Error,
                 }
             }
         }
@@ -281,7 +283,7 @@ impl Host {
         let found = self.engine.nodes_with(TENANT, &audience(group)).await;
         let answer = match found {
             _ if self.has(tunnel) => Answer::Found,
-            Err(EngineError) => Answer::Error,
+            Err(_) => Answer::Error,
             Ok(homes) => {
                 let mut question = b"g".to_vec();
                 question.extend(tunnel.to_bytes());
@@ -317,6 +319,10 @@ impl ClusterNode for Host {
         Box::pin(async move { Some(if has { b"y".to_vec() } else { b"n".to_vec() }) })
     }
 
+    fn tenant_of<'a>(&self, _: &'a [u8]) -> Option<&'a str> {
+        None
+    }
+
     fn has_tunnels(&self, _: &str, audience: &Audience) -> bool {
         self.open.lock().values().any(|open| open.group.map(self::audience).as_ref() == Some(audience))
     }
@@ -327,9 +333,17 @@ impl ClusterNode for Host {
 
     fn heard(&self, _: &[String], _: bool) {}
 
+    fn heir(&self, _: &Record) -> Heir {
+        Heir::This
+    }
+
+    fn configuration(&self) -> u64 {
+        0
+    }
+
     fn adopt(&self, tunnel: TunnelId, record: Record) {
         if record.closed.is_none() {
-            self.engine.closing(tunnel, Closed { reason: CloseReason::NodeLost, unix_ms: 1 });
+            self.engine.set_closed(tunnel, Closed { reason: CloseReason::NodeLost, unix_ms: 1 });
         }
         let (events, waiting) = channel(MOST_EVENTS);
         let _ = events.try_send(Event::Close);

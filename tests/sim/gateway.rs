@@ -19,8 +19,10 @@ use turmoil::net::TcpListener;
 use turmoil::net::TcpStream;
 use wafergate::clock::Clock;
 use wafergate::config;
+use wafergate::engine::Cluster as _;
 use wafergate::engine::Engine;
 use wafergate::engine::MemoryEngine;
+use wafergate::engine::TunnelRegistry as _;
 use wafergate::gateway::Connection;
 use wafergate::gateway::Gateway;
 use wafergate::gateway::Parts;
@@ -110,14 +112,14 @@ pub(crate) async fn run(shared: Rc<Shared>, shops: Rc<Vec<IpAddr>>) -> turmoil::
     let settled = Arc::clone(&engine);
     let upkeep = DispatcherHooks {
         lease_guard: Arc::clone(engine.lease_guard()),
-        settled: Box::new(move |tunnel| settled.settled(tunnel)),
+        settled: Box::new(move |tunnel| settled.unregister(tunnel)),
     };
     let dispatcher =
         Dispatcher::new(client, &options.webhook, Arc::clone(&clock), metrics.clone(), drawn::jitter, upkeep);
     let gateway = Arc::new(Gateway::new(Parts {
         options,
         sealer: Sealer::new(b"simulated"),
-        engine,
+        engine: Engine::of(engine),
         events: Arc::new(dispatcher.clone()),
         ticket_clock: Arc::clone(&clock),
         clock,

@@ -5,6 +5,7 @@ use std::fmt;
 use redis::RedisError;
 
 use super::sentinel;
+use crate::engine::EngineError;
 use crate::tls::failure;
 
 /// Displays an error with advice.
@@ -50,4 +51,15 @@ impl fmt::Display for Advised<'_> {
 
 fn advice(said: &str) -> Option<&'static str> {
     ADVICE.iter().find(|(words, _)| said.contains(words)).map(|(_, advice)| *advice)
+}
+
+/// Logs why Redis did not do something.
+pub(super) fn away(error: RedisError) -> EngineError {
+    let error = Advised(&error);
+    if error.is_right_missing() {
+        tracing::error!(%error, "the engine refuses");
+    } else {
+        tracing::debug!(%error, "the engine does not answer");
+    }
+    EngineError::Away
 }

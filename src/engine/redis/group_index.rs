@@ -11,12 +11,12 @@ use tokio::time::Instant;
 use tokio::time::timeout;
 
 use super::RedisEngine;
-use super::SETTLED_AFTER;
 use super::adoption::WRITE_RETRY;
-use super::away;
+use super::advice::away;
 use super::group_index_state::Changes;
 use super::group_index_state::IndexEntry;
 use super::link::CALL_TIMEOUT;
+use super::past::SETTLED_AFTER;
 use super::scripts;
 use crate::engine::Announcement;
 use crate::engine::ClusterNode;
@@ -29,12 +29,12 @@ use crate::protocol::native::Audience;
 impl GroupIndex for RedisEngine {
     async fn announce(&self, tenant: &str, audience: &Audience) -> Result<Announcement, EngineError> {
         if self.has_left.load(Ordering::Acquire) {
-            return Err(EngineError);
+            return Err(EngineError::NotMember);
         }
         let (hold, is_written) = self.index.reserve((tenant.into(), audience.clone()));
         if let Some(is_written) = is_written {
             let written = timeout(CALL_TIMEOUT, is_written).await;
-            written.map_err(|_| EngineError)?.map_err(|_| EngineError)?;
+            written.map_err(|_| EngineError::Away)?.map_err(|_| EngineError::NotMember)?;
         }
         Ok(Announcement::releasing(move || drop(hold)))
     }

@@ -1,6 +1,5 @@
-//! Nonces and idempotent calls in Redis, shared by all nodes.
+//! Calls with an `Idempotency-Key` in Redis, shared by all nodes.
 
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -9,13 +8,12 @@ use redis::Cmd;
 use tokio::time::Instant;
 
 use super::RedisEngine;
-use super::away;
+use super::advice::away;
 use super::once::Mine;
 use super::once::Once;
 use super::scripts;
 use crate::clock::millis;
 use crate::engine::BeginResult;
-use crate::engine::Claim;
 use crate::engine::EngineError;
 use crate::engine::IdempotencyStore;
 use crate::engine::RUNNING_TTL;
@@ -32,27 +30,6 @@ impl RedisEngine {
 
 #[async_trait]
 impl IdempotencyStore for RedisEngine {
-    async fn claim_nonce(&self, name: &str, token: Token, life: Duration) -> Result<Claim, EngineError> {
-        if self.own.idempotency.claim_nonce(name, token, life)? == Claim::Used {
-            return Ok(Claim::Used);
-        }
-        let once = Once::Nonce(name);
-        let mine = Mine::new(&self.own, once, token);
-        // While the engine is away each node checks nonces on its own, without waiting.
-        let claim = if self.is_up.load(Ordering::Acquire) {
-            match self.claim_key(once, token, life).await {
-                Ok(Claim::Granted) if self.is_known_elsewhere(once, None).await? => Claim::Used,
-                claim => claim.unwrap_or(Claim::Granted),
-            }
-        } else {
-            Claim::Granted
-        };
-        if claim == Claim::Granted {
-            mine.granted();
-        }
-        Ok(claim)
-    }
-
     async fn begin(
         &self,
         name: &str,
@@ -62,7 +39,7 @@ impl IdempotencyStore for RedisEngine {
         answer_bytes: u64,
     ) -> Result<BeginResult, EngineError> {
         self.is_registered()?;
-        let begun = self.own.idempotency.begin(name, token, fingerprint, life, answer_bytes);
+        let begun = self.own.idempotency.begin(name, token, fingerprint, life, answer_bytes)?;
         if begun != BeginResult::First {
             return Ok(begun);
         }
@@ -83,7 +60,7 @@ impl IdempotencyStore for RedisEngine {
             "reused" => return Ok(BeginResult::Reused),
             "running" => return Ok(BeginResult::Running),
             "done" => return Ok(BeginResult::Done(answer.into())),
-            _ => return Err(EngineError),
+            _ => return Err(EngineError::Away),
         }
         match self.is_known_elsewhere(once, None).await {
             Ok(false) => {

@@ -10,16 +10,17 @@ use tokio::time::interval;
 
 use super::Confirmed;
 use super::RedisEngine;
-use super::SETTLED_AFTER;
 use super::advice::Advised;
 use super::alone::Alone;
 use super::alone::RenewalStart;
 use super::past::Burial;
+use super::past::DEAD_FOR;
 use super::past::Heard;
+use super::past::SETTLED_AFTER;
 use super::scripts;
 use crate::clock::millis;
+use crate::engine::ClaimStore as _;
 use crate::engine::ClusterNode;
-use crate::engine::Engine as _;
 use crate::id::NodeId;
 
 /// How long a node counts as alive after a renewal.
@@ -28,8 +29,6 @@ pub(super) const LEASE: Duration = Duration::from_secs(8);
 const RENEW_EVERY: Duration = Duration::from_secs(1);
 /// After a gap this long without a renewal of any node, the engine was away.
 const ALL_QUIET: Duration = Duration::from_secs(3);
-/// How long dead nodes are remembered.
-pub(super) const DEAD_FOR: Duration = Duration::from_secs(24 * 3_600);
 /// A repeated failure is logged again after so many: about a minute.
 const LOG_AGAIN_AFTER: u32 = 30;
 
@@ -124,6 +123,13 @@ impl RedisEngine {
                 }
             }
         }
+    }
+
+    /// Whether Redis has granted this incarnation a lease that still runs. Existing records may then be rewritten, even
+    /// while `may_be_dead`: a successor knows which close events are finished.
+    pub(super) fn holds_lease(&self) -> bool {
+        let confirmed = *self.confirmed.lock();
+        self.lease_guard.incarnation() == confirmed.incarnation && self.lease_guard.now() < confirmed.until
     }
 
     async fn renew(&self, status: String) -> Result<Renewal, RedisError> {

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use tokio::time::sleep;
 
 use super::RedisEngine;
-use super::away;
+use super::advice::away;
 use super::lease::LEASE;
 use super::scripts;
 use crate::clock::millis;
@@ -22,9 +22,9 @@ use crate::engine::Claim;
 use crate::engine::EngineError;
 use crate::engine::MemoryEngine;
 use crate::engine::Token;
-use crate::engine::idempotency::Known;
-use crate::engine::idempotency::NONCE;
-use crate::engine::idempotency::Remembered;
+use crate::engine::memory::Known;
+use crate::engine::memory::NONCE;
+use crate::engine::memory::Remembered;
 use crate::id::NodeId;
 use crate::id::TunnelId;
 
@@ -77,7 +77,7 @@ impl<'a> Once<'a> {
 /// Answers a query of another node from local memory; `None` for an unknown kind of a newer version.
 pub(super) fn answer(own: &MemoryEngine, request: &[u8]) -> Option<Bytes> {
     let known = match Once::read(request)? {
-        Once::Claim(tunnel) => own.knows_claim(tunnel),
+        Once::Claim(tunnel) => own.claims.knows(tunnel),
         Once::Nonce(name) => own.idempotency.knows_nonce(name),
         Once::Call(name) => own.idempotency.knows(name),
     };
@@ -113,7 +113,7 @@ impl<'a> Mine<'a> {
 
     fn settle(&self, is_granted: bool) {
         match self.once {
-            Once::Claim(tunnel) => self.own.settle_claim(tunnel, self.token, is_granted),
+            Once::Claim(tunnel) => self.own.claims.settle(tunnel, self.token, is_granted),
             Once::Nonce(name) => self.own.idempotency.settle_nonce(name, self.token, is_granted),
             Once::Call(name) => self.own.idempotency.settle(name, self.token, is_granted),
         }
@@ -178,7 +178,7 @@ impl RedisEngine {
     ///
     /// If this incarnation has no lease yet.
     pub(super) fn is_registered(&self) -> Result<(), EngineError> {
-        if self.past.lease_end_ms() == 0 { Err(EngineError) } else { Ok(()) }
+        if self.past.lease_end_ms() == 0 { Err(EngineError::NotMember) } else { Ok(()) }
     }
 
     /// The earliest issue time of a connect URL with this remaining life; `None` if unknown.
@@ -216,7 +216,7 @@ impl RedisEngine {
         if replies.contains(&Ok(true)) {
             return Ok(true);
         }
-        if are_all && replies.iter().all(Result::is_ok) { Ok(false) } else { Err(EngineError) }
+        if are_all && replies.iter().all(Result::is_ok) { Ok(false) } else { Err(EngineError::Unsure) }
     }
 
     async fn is_known_to(&self, node: NodeId, request: &Bytes) -> Result<bool, EngineError> {
@@ -228,7 +228,7 @@ impl RedisEngine {
                 _ => sleep(ASK_AGAIN_AFTER).await,
             }
         }
-        Err(EngineError)
+        Err(EngineError::Unsure)
     }
 
     fn may_have_forgotten(&self, since: Option<Instant>) -> bool {
@@ -271,7 +271,8 @@ impl RedisEngine {
     async fn write_remembered(&self) -> Result<(), RedisError> {
         let claims: Vec<Cmd> = self
             .own
-            .claims()
+            .claims
+            .all_sure()
             .into_iter()
             .map(|(tunnel, token, left)| self.claim_command(Once::Claim(tunnel), token, left))
             .collect();
@@ -288,12 +289,12 @@ impl RedisEngine {
     /// Rewrites a batch of remembered entries, in rounds: nothing else detects the loss of a single key.
     pub(super) async fn remind(&self, turn: &mut Turn) -> Result<(), RedisError> {
         if turn.claims.is_empty() {
-            turn.claims = self.own.claims().into_iter().map(|(tunnel, ..)| tunnel).collect();
+            turn.claims = self.own.claims.all_sure().into_iter().map(|(tunnel, ..)| tunnel).collect();
         }
         let some = turn.claims.split_off(turn.claims.len().saturating_sub(AT_A_TIME));
         let claim = |tunnel: &TunnelId| {
             // The claim may have been released meanwhile.
-            let (token, left) = self.own.sure_claim(*tunnel)?;
+            let (token, left) = self.own.claims.sure(*tunnel)?;
             Some(self.claim_command(Once::Claim(*tunnel), token, left))
         };
         let mut commands: Vec<Cmd> = some.iter().filter_map(claim).collect();
@@ -351,7 +352,7 @@ mod tests {
         let asked = |once: Once<'_>| answer(&own, &once.write()).expect("understood");
         assert_eq!(asked(Once::Claim(tunnel)), "n");
 
-        own.claim_now(tunnel, token, life);
+        own.claims.take(tunnel, token, life);
         let mine = Mine::new(&own, Once::Claim(tunnel), token);
         assert_eq!(asked(Once::Claim(tunnel)), "s");
         mine.granted();

@@ -11,10 +11,13 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::SETTLED_AFTER;
-use super::lease::DEAD_FOR;
 use crate::id::NodeId;
 
+/// Minimum age of Redis' data before a missing node counts as absent: after a total loss every node needs time to come
+/// back.
+pub(super) const SETTLED_AFTER: Duration = Duration::from_secs(4);
+/// How long dead nodes are remembered.
+pub(super) const DEAD_FOR: Duration = Duration::from_secs(24 * 3_600);
 /// Remembered nodes of each kind: more than come and go in a day.
 const MAX_NODES: usize = 1_000;
 /// How long nodes from before a loss are awaited: by then they have renewed their leases, or are dead.

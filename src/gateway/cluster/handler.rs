@@ -52,7 +52,7 @@ impl Gateway {
 
     async fn execute_all(&self, tenant: &Arc<Tenant>, commands: Vec<(Command<'_>, Ids)>) -> Vec<OwnerReply> {
         let tunnels = commands.iter().map(|(_, tunnels)| tunnels.len()).sum();
-        let mut turns = Turns::shared(self.engine.lease_guard(), &self.turns, &tenant.id, tunnels);
+        let mut turns = Turns::shared(&self.engine.lease_guard, &self.turns, &tenant.id, tunnels);
         let mut replies = vec![];
         for (command, tunnels) in commands {
             let mut frames = EncodedCommand::new(command, &self.metrics);

@@ -103,14 +103,14 @@ impl ClusterNode for Gateway {
             None => {
                 let closed = Closed { reason: CloseReason::NodeLost, unix_ms: millis(self.clock.unix_time()) };
                 self.metrics.close(closed.reason);
-                self.engine.closing(tunnel, closed);
+                self.engine.registry.set_closed(tunnel, closed);
                 (closed.reason, Duration::ZERO)
             }
         };
         let now = Instant::now();
         let ended = now.checked_sub(ago).unwrap_or(now);
         let event_queue = EventQueue::new(tunnel, tenant, endpoint, record.key_fingerprint);
-        let event_queue = event_queue.of_incarnation(self.engine.lease_guard().incarnation());
+        let event_queue = event_queue.of_incarnation(self.engine.lease_guard.incarnation());
         let event_queue = Arc::new(match record.native {
             Some(native) => {
                 event_queue.adopted(native.user, native.trace, ended, self.clock.unix_time().saturating_sub(ago))
@@ -123,7 +123,7 @@ impl ClusterNode for Gateway {
 
     fn cut_off(&self) {
         let tunnels: Vec<_> = self.open.iter().map(|entry| entry.value().clone()).collect();
-        let incarnation = self.engine.lease_guard().incarnation();
+        let incarnation = self.engine.lease_guard.incarnation();
         for connection in tunnels.into_iter().filter(|connection| connection.event_queue.incarnation != incarnation) {
             connection.close(CloseReason::CutOff, Instant::now());
             self.detach(&connection);
@@ -135,6 +135,6 @@ impl Gateway {
     /// Gives up the close event of a dead node's tunnel.
     fn give_up_close(&self, tunnel: TunnelId) {
         self.metrics.webhook("close", WebhookResult::Final);
-        self.engine.settled(tunnel);
+        self.engine.registry.unregister(tunnel);
     }
 }

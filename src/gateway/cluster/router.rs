@@ -29,7 +29,7 @@ impl Gateway {
     ) -> Vec<TargetOutcome> {
         let mut resolution = Resolution::new(pending);
         if resolution.is_pending() {
-            let nodes = self.engine.others();
+            let nodes = self.engine.cluster.others();
             let shares = resolution.first_round(tenant, &nodes, &self.locations.lock());
             self.ask_all(tenant, commands, shares, &mut resolution).await;
             self.ask_all(tenant, commands, resolution.next_round(&nodes), &mut resolution).await;
@@ -40,7 +40,7 @@ impl Gateway {
 
     /// Makes sure that every live node has been queried for the pending targets.
     async fn is_sure(&self, tenant: &str, commands: &[Command<'_>], resolution: &mut Resolution) -> bool {
-        let Ok(nodes) = self.engine.all_others().await else { return false };
+        let Ok(nodes) = self.engine.cluster.all_others().await else { return false };
         resolution.only(&nodes);
         self.ask_all(tenant, commands, resolution.next_round(&nodes), resolution).await;
         !resolution.is_pending() || resolution.is_denied_by(&nodes)
@@ -52,7 +52,7 @@ impl Gateway {
             let mut replies = Vec::with_capacity(places.len());
             for part in parts(commands, targets, &places) {
                 let request = request(tenant, commands, targets, part).write();
-                let answer = self.engine.ask(node, tenant, request).await.ok();
+                let answer = self.engine.cluster.ask(node, tenant, request).await.ok();
                 let answer = answer.and_then(|answer| messages::read_answer::<Vec<OwnerReply>>(&answer));
                 let Some(answer) = answer.filter(|answer| answer.len() == part.len()) else { break };
                 replies.extend(answer);

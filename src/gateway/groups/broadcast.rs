@@ -81,7 +81,7 @@ impl Gateway {
         except: &Except,
     ) -> Reached {
         let tunnels = tenant.groups.tunnels(audience);
-        let mut turns = Turns::shared(self.engine.lease_guard(), &self.turns, &tenant.id, tunnels.len());
+        let mut turns = Turns::shared(&self.engine.lease_guard, &self.turns, &tenant.id, tunnels.len());
         let mut frames = EncodedCommand::new(command, &self.metrics);
         let mut reached = Reached { members: tunnels.len() as u64, ..Reached::default() };
         for tunnel in tunnels.into_iter().filter(|tunnel| !except.contains(*tunnel)) {
@@ -110,7 +110,7 @@ impl Gateway {
         after: Option<TunnelId>,
         limit: usize,
     ) -> Result<Page, NativeError> {
-        self.engine.lease_guard().while_valid(|| self.list_once(tenant, audience, after, limit)).await
+        self.engine.lease_guard.while_valid(|| self.list_once(tenant, audience, after, limit)).await
     }
 
     async fn list_once(
@@ -139,14 +139,14 @@ impl Gateway {
     }
 
     async fn nodes(&self, tenant: &Tenant, audience: &Audience) -> Result<Vec<NodeId>, NativeError> {
-        self.engine.nodes_with(tenant.id.as_str(), audience).await.map_err(|_| NativeError::EngineAway)
+        self.engine.group_index.nodes_with(tenant.id.as_str(), audience).await.map_err(|_| NativeError::EngineAway)
     }
 
     /// Sends a request to all of `nodes`. A silent node that is dead holds no tunnels.
     async fn ask_each(&self, tenant: &Tenant, nodes: Vec<NodeId>, request: Bytes) -> Result<Vec<Bytes>, NativeError> {
         let requests = nodes.into_iter();
         let requests =
-            requests.map(async |node| (node, self.engine.ask(node, tenant.id.as_str(), request.clone()).await));
+            requests.map(async |node| (node, self.engine.cluster.ask(node, tenant.id.as_str(), request.clone()).await));
         let (mut answers, mut silent) = (vec![], vec![]);
         for (node, answer) in join_all(requests).await {
             match answer {
@@ -155,7 +155,7 @@ impl Gateway {
             }
         }
         if !silent.is_empty() {
-            let living = self.engine.all_others().await.map_err(|_| NativeError::NodeAway)?;
+            let living = self.engine.cluster.all_others().await.map_err(|_| NativeError::NodeAway)?;
             if silent.iter().any(|node| living.contains(node)) {
                 return Err(NativeError::NodeAway);
             }

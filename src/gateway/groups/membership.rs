@@ -27,7 +27,7 @@ impl Gateway {
     ///
     /// If it is not open, or in too many groups, or another node or the engine does not answer.
     pub async fn join(&self, tenant: &Arc<Tenant>, tunnel: TunnelId, group: &Name) -> Result<(), NativeError> {
-        self.engine.lease_guard().while_valid(|| self.join_once(tenant, tunnel, group)).await
+        self.engine.lease_guard.while_valid(|| self.join_once(tenant, tunnel, group)).await
     }
 
     async fn join_once(&self, tenant: &Arc<Tenant>, tunnel: TunnelId, group: &Name) -> Result<(), NativeError> {
@@ -44,7 +44,7 @@ impl Gateway {
     ///
     /// If it is not open, or another node does not answer.
     pub async fn leave(&self, tenant: &Arc<Tenant>, tunnel: TunnelId, group: &Name) -> Result<(), NativeError> {
-        self.engine.lease_guard().while_valid(|| self.leave_once(tenant, tunnel, group)).await
+        self.engine.lease_guard.while_valid(|| self.leave_once(tenant, tunnel, group)).await
     }
 
     async fn leave_once(&self, tenant: &Arc<Tenant>, tunnel: TunnelId, group: &Name) -> Result<(), NativeError> {
@@ -64,7 +64,7 @@ impl Gateway {
         group: &Name,
     ) -> Result<(), NativeError> {
         let audience = Audience::Group(group.clone());
-        let _announcement = self.engine.announce(tenant.id.as_str(), &audience).await.map_err(away)?;
+        let _announcement = self.engine.group_index.announce(tenant.id.as_str(), &audience).await.map_err(away)?;
         let is_open = || self.find(tenant, tunnel).is_some();
         if tenant.groups.join(tunnel, group, is_open)? { Ok(()) } else { Err(not_open(tunnel)) }
     }
@@ -85,12 +85,12 @@ impl Gateway {
     pub(in crate::gateway) async fn set_user(&self, event_queue: &EventQueue, user: &Name) -> Result<(), NativeError> {
         let (tenant, tunnel) = (&event_queue.tenant, event_queue.tunnel);
         let audience = Audience::User(user.clone());
-        let _announcement = self.engine.announce(tenant.id.as_str(), &audience).await.map_err(away)?;
+        let _announcement = self.engine.group_index.announce(tenant.id.as_str(), &audience).await.map_err(away)?;
         let is_open = || self.find(tenant, tunnel).is_some();
         let emptied = tenant.groups.set_user(tunnel, user, is_open).ok_or_else(|| not_open(tunnel))?;
         self.emptied(tenant, emptied);
         event_queue.set_user(user);
-        self.engine.belongs_to(tunnel, user);
+        self.engine.registry.set_user(tunnel, user);
         Ok(())
     }
 
@@ -113,7 +113,7 @@ impl Gateway {
 
     fn emptied(&self, tenant: &Tenant, audiences: impl IntoIterator<Item = Audience>) {
         for audience in audiences {
-            self.engine.withdraw(tenant.id.as_str(), &audience);
+            self.engine.group_index.withdraw(tenant.id.as_str(), &audience);
         }
     }
 
@@ -124,8 +124,12 @@ impl Gateway {
         request: &NodeRequest<'_>,
     ) -> Result<(), NativeError> {
         let owner = self.owner(tenant, tunnel).await?;
-        let answer =
-            self.engine.ask(owner, tenant.id.as_str(), request.write()).await.map_err(|_| NativeError::NodeAway)?;
+        let answer = self
+            .engine
+            .cluster
+            .ask(owner, tenant.id.as_str(), request.write())
+            .await
+            .map_err(|_| NativeError::NodeAway)?;
         match read_answer(&answer).ok_or(NativeError::NodeAway)? {
             Joined::Done => Ok(()),
             Joined::NotMine => Err(not_open(tunnel)),

@@ -10,6 +10,7 @@ use sha2::Digest;
 use sha2::Sha256;
 
 use crate::engine;
+use crate::engine::EngineError;
 use crate::gateway::Gateway;
 use crate::http::body::Body;
 use crate::http::client::Client;
@@ -115,12 +116,16 @@ async fn use_up(gateway: &Gateway, tenant: &Tenant, claim: &Claim, now: Duration
     let life = (created + Duration::from_secs(WINDOW_SECS + 1)).saturating_sub(now);
     let digest = Sha256::digest(&claim.nonce);
     let name = format!("{{{}}}:{}", tenant.id, hex(&digest[..16]));
-    match gateway.engine().claim_nonce(&name, rand::random(), life).await {
+    match gateway.engine().claims.claim_nonce(&name, rand::random(), life).await {
         Ok(engine::Claim::Granted) => Ok(()),
         Ok(engine::Claim::Used) => Err(Problem::new(
             Code::NonceReplayed,
             "a request with this nonce has come before: make a new nonce for each request, also when you repeat one",
         )),
+        Err(EngineError::Full) => {
+            Err(Problem::new(Code::Busy, "too many nonces of this tenant are kept at present: try again")
+                .after_secs(10))
+        }
         Err(_) => {
             Err(Problem::new(Code::EngineAway, "the nonce cannot be checked at present: try again").after_secs(1))
         }

@@ -48,7 +48,7 @@ pub(super) async fn run(
         Call::Description => Err(Problem::new(Code::NotFound, "it is answered without a caller")),
         Call::Open => {
             let request = read(gateway, tenant, body, OpenRequest::parse).await?;
-            gateway.engine().issues_good_urls().await;
+            gateway.engine().claims.issues_good_urls().await;
             open(gateway, &caller, head, client, request)
         }
         Call::Tunnel(id) => ok(&gateway.describe(tenant, known(&id)?).await?),

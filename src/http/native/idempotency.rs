@@ -70,7 +70,7 @@ async fn begin(
     let answer_bytes = ANSWER_BYTES + body.len() as u64;
     let hashed = body.clone();
     let digest = gateway.read(&caller.tenant.id, body.len(), move || Sha256::digest(&hashed).into()).await;
-    match gateway.engine().begin(&name, token, digest, RESPONSE_TTL, answer_bytes).await {
+    match gateway.engine().idempotency.begin(&name, token, digest, RESPONSE_TTL, answer_bytes).await {
         Ok(BeginResult::First) => {}
         Ok(BeginResult::Done(answer)) => return read(&answer),
         Ok(BeginResult::Running) => {
@@ -80,7 +80,7 @@ async fn begin(
             let detail = "the first call with this Idempotency-Key had another body: make a new key for each new call";
             return Err(Problem::new(Code::IdempotencyKeyReused, detail));
         }
-        Ok(BeginResult::Full) => {
+        Err(EngineError::Full) => {
             return Err(Problem::new(Code::Busy, "too many answers are kept at present: try again").after_secs(10));
         }
         Err(_) => {
@@ -114,10 +114,10 @@ struct Ended {
 
 impl Ended {
     async fn tell(&self) -> Result<(), EngineError> {
-        let engine = self.gateway.engine();
+        let calls = &self.gateway.engine().idempotency;
         match &self.kept {
-            Some(answer) => engine.finish(&self.name, self.token, answer.clone()).await,
-            None => engine.abandon(&self.name, self.token).await,
+            Some(answer) => calls.finish(&self.name, self.token, answer.clone()).await,
+            None => calls.abandon(&self.name, self.token).await,
         }
     }
 

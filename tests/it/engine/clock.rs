@@ -7,7 +7,7 @@ use wafergate::clock::Clock;
 use wafergate::clock::ManualClock;
 use wafergate::clock::SystemClock;
 use wafergate::clock::millis;
-use wafergate::engine::Peers;
+use wafergate::engine::Cluster as _;
 use wafergate::gateway::Refusal;
 use wafergate::id::TunnelId;
 use wafergate::protocol::subprotocol::Offer;

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 use wafergate::engine::Announcement;
+use wafergate::engine::Cluster as _;
 use wafergate::engine::GroupIndex;
-use wafergate::engine::Peers;
 use wafergate::id::NodeId;
 use wafergate::protocol::native::Audience;
 use wafergate::protocol::native::Name;

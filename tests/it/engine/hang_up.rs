@@ -12,6 +12,7 @@ use wafergate::clock::Clock;
 use wafergate::clock::SystemClock;
 use wafergate::config;
 use wafergate::delivery::EventKind;
+use wafergate::engine::Engine;
 use wafergate::engine::RedisEngine;
 use wafergate::engine::RedisSettings;
 use wafergate::gateway::Gateway;
@@ -69,7 +70,7 @@ impl Door {
         let gateway = Arc::new(Gateway::new(Parts {
             options,
             sealer: Sealer::new(b"key"),
-            engine: engine.clone(),
+            engine: Engine::of(Arc::clone(&engine)),
             events: Arc::new(Nowhere),
             clock,
             ticket_clock: engine.clock(),
@@ -85,10 +86,10 @@ impl Door {
     /// Waits until Redis has answered, and connect URLs are good.
     pub(super) async fn is_up(&self) {
         within("it is up", async {
-            while !self.gateway.engine().is_up() {
+            while !self.gateway.engine().cluster.is_up() {
                 tokio::task::yield_now().await;
             }
-            self.gateway.engine().issues_good_urls().await;
+            self.gateway.engine().claims.issues_good_urls().await;
         })
         .await;
     }
@@ -172,7 +173,7 @@ async fn a_handshake_given_up_while_redis_hangs_does_not_burn_the_url() {
     door.redis.signal("STOP");
     assert!(within_waits(1, door.gateway.admit(&ticket, &Offer::default())).await.is_none(), "it waits for Redis");
     within("it is noticed", async {
-        while door.gateway.engine().is_up() {
+        while door.gateway.engine().cluster.is_up() {
             tokio::task::yield_now().await;
         }
     })

@@ -22,12 +22,14 @@ use tokio_util::task::AbortOnDropHandle;
 use wafergate::clock::SystemClock;
 use wafergate::engine::BeginResult;
 use wafergate::engine::Claim;
+use wafergate::engine::ClaimStore as _;
+use wafergate::engine::Cluster as _;
 use wafergate::engine::ClusterNode;
 use wafergate::engine::Engine;
-use wafergate::engine::GroupIndex;
-use wafergate::engine::IdempotencyStore;
+use wafergate::engine::GroupIndex as _;
+use wafergate::engine::Heir;
+use wafergate::engine::IdempotencyStore as _;
 use wafergate::engine::MemoryEngine;
-use wafergate::engine::Peers;
 use wafergate::engine::Record;
 use wafergate::engine::RedisEngine;
 use wafergate::engine::RedisSettings;
@@ -58,7 +60,7 @@ const PREFIX: &str = "wafergate";
 
 #[tokio::test]
 async fn memory_is_an_engine() {
-    let engine = MemoryEngine::default();
+    let engine = Engine::of(Arc::new(MemoryEngine::default()));
 
     conformance::run(&engine, &engine).await;
 }
@@ -68,7 +70,7 @@ async fn redis_is_an_engine() {
     let redis = Redis::start().await;
     let (here, there) = (Node::join(&redis.url()).await, Node::join(&redis.url()).await);
 
-    conformance::run(here.engine.as_ref(), there.engine.as_ref()).await;
+    conformance::run(&here.ports(), &there.ports()).await;
     conformance::run_shared(&here, &there, async |node| declare_dead(&redis, node).await).await;
 }
 
@@ -77,7 +79,7 @@ async fn redis_needs_a_password_where_it_has_one() {
     let redis = Redis::with(&["--requirepass", "p@ss"]).await;
     let here = Node::join(&format!("redis://:p%40ss@127.0.0.1:{}/0", redis.port)).await;
 
-    conformance::run(here.engine.as_ref(), here.engine.as_ref()).await;
+    conformance::run(&here.ports(), &here.ports()).await;
 }
 
 #[tokio::test]
@@ -117,7 +119,7 @@ async fn another_database_than_the_first_works_and_is_the_only_one_used() {
 
     here.meets_another().await;
     there.meets_another().await;
-    conformance::run(here.engine.as_ref(), there.engine.as_ref()).await;
+    conformance::run(&here.ports(), &there.ports()).await;
 
     let used = redis.command(&["INFO", "keyspace"]).await;
     assert!(used.contains("db3:") && !used.contains("db0:"), "{used}");
@@ -306,6 +308,11 @@ impl Node {
         node
     }
 
+    /// All of its ports.
+    fn ports(&self) -> Engine {
+        Engine::of(Arc::clone(&self.engine))
+    }
+
     /// Waits until it reaches the only other one.
     async fn meets_another(&self) -> NodeId {
         within("they meet", async {
@@ -399,6 +406,14 @@ impl ClusterNode for Echo {
     }
 
     fn heard(&self, _others: &[String], _is_complete: bool) {}
+
+    fn heir(&self, _record: &Record) -> Heir {
+        Heir::This
+    }
+
+    fn configuration(&self) -> u64 {
+        0
+    }
 
     fn adopt(&self, tunnel: TunnelId, record: Record) {
         self.adopted.lock().push((tunnel, record.closed.map(|closed| closed.reason)));

@@ -18,7 +18,7 @@ const OTHERS: &[&str] =
 /// Runs all checks; `servers` are all that the commands may go to.
 async fn run(url: &str, servers: &[&Redis], declare_dead: impl AsyncFn(wafergate::id::NodeId)) {
     let (here, there) = (Node::join(url).await, Node::join(url).await);
-    conformance::run(here.engine.as_ref(), there.engine.as_ref()).await;
+    conformance::run(&here.ports(), &there.ports()).await;
     conformance::run_shared(&here, &there, declare_dead).await;
     for server in servers {
         assert_eq!(server.denials().await, "");

@@ -75,7 +75,7 @@ async fn the_redis_that_is_named_is_an_engine() {
         assert_eq!(changed, (1, 1));
     };
 
-    conformance::run(here.engine.as_ref(), there.engine.as_ref()).await;
+    conformance::run(&here.ports(), &there.ports()).await;
     conformance::run_shared(&here, &there, declare_dead).await;
 }
 
@@ -187,7 +187,7 @@ async fn a_sentinel_with_a_password_is_an_engine() {
     let url = sentinel.url(&format!(":{}@", GuardedSentinel::REDIS));
     let here = Node::join_by(&url, GuardedSentinel::SENTINEL).await;
 
-    conformance::run(here.engine.as_ref(), here.engine.as_ref()).await;
+    conformance::run(&here.ports(), &here.ports()).await;
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! The figures of the documentation about the size of Redis.
 
-use wafergate::engine::Engine;
 use wafergate::engine::Record;
+use wafergate::engine::TunnelRegistry as _;
 use wafergate::id::TunnelId;
 
 use super::Node;

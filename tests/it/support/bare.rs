@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use wafergate::clock::SystemClock;
 use wafergate::config;
+use wafergate::engine::Engine;
 use wafergate::engine::MemoryEngine;
 use wafergate::gateway::Gateway;
 use wafergate::gateway::Parts;
@@ -24,7 +25,7 @@ pub(crate) fn bare_gateway(events: Arc<dyn EventSink>) -> Arc<Gateway> {
     Arc::new(Gateway::new(Parts {
         options: config::load(None, settings).expect("usable settings").options,
         sealer: Sealer::new(b"secret"),
-        engine: Arc::new(MemoryEngine::default()),
+        engine: Engine::of(Arc::new(MemoryEngine::default())),
         events,
         clock: Arc::new(SystemClock),
         ticket_clock: Arc::new(SystemClock),

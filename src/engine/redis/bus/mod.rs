@@ -160,7 +160,7 @@ impl Bus {
     ///
     /// If the turn comes too late for an answer.
     pub(super) async fn turn(&self, node: NodeId, flow: Flow, bytes: usize) -> Result<FairPermit<Flow>, EngineError> {
-        timeout(ANSWER_TIMEOUT, self.turns.ask(node, flow, bytes)).await.map_err(|_| EngineError)
+        timeout(ANSWER_TIMEOUT, self.turns.ask(node, flow, bytes)).await.map_err(|_| EngineError::Full)
     }
 
     /// Waits for the tenant's turn to write so many bytes to Redis.
@@ -169,7 +169,7 @@ impl Bus {
     ///
     /// If that takes as long as a call may take.
     pub(super) async fn turn_to_write(&self, tenant: &str, bytes: usize) -> Result<FairPermit<Flow>, EngineError> {
-        timeout(ANSWER_TIMEOUT, self.turns.write(tenant.into(), bytes)).await.map_err(|_| EngineError)
+        timeout(ANSWER_TIMEOUT, self.turns.write(tenant.into(), bytes)).await.map_err(|_| EngineError::Full)
     }
 
     /// Sends a request to `node` and waits for its answer; the first response releases `turn`.
@@ -197,14 +197,14 @@ impl Bus {
         let _forget = Forget(self, number);
         match timeout_at(deadline, self.send(kind, node, number, request)).await {
             // In a Cluster the count covers only one server.
-            Ok(Ok(0)) if !self.is_cluster => return Err(EngineError),
+            Ok(Ok(0)) if !self.is_cluster => return Err(EngineError::NoReply),
             Ok(Ok(_)) => {}
-            Ok(Err(_)) | Err(_) => return Err(EngineError),
+            Ok(Err(_)) | Err(_) => return Err(EngineError::NoReply),
         }
         loop {
             match timeout_at(deadline, reply.changed()).await {
                 Ok(Ok(())) => deadline = (Instant::now() + ANSWER_TIMEOUT).min(started + LONGEST_WORK),
-                Ok(Err(_)) | Err(_) => return Err(EngineError),
+                Ok(Err(_)) | Err(_) => return Err(EngineError::NoReply),
             }
             drop(turn.take());
             if let Some(answer) = &*reply.borrow_and_update() {

@@ -1,0 +1,73 @@
+//! The port for what may be used once: connect URLs and nonces.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use super::EngineError;
+use crate::id::TunnelId;
+
+/// Identifies one claim; random, so that a retry after a lost response matches the first attempt.
+pub type Token = [u8; 16];
+
+/// Result of claiming a single-use token.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Claim {
+    /// The caller holds it.
+    Granted,
+    /// Another caller has used it.
+    Used,
+}
+
+/// The nodes that share one engine. Another gateway with the same `ticket_key` is a different installation.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Installation {
+    /// A single process.
+    Alone,
+    /// The engine has not returned the id yet.
+    Unknown,
+    /// The id is known.
+    Known {
+        /// The current id, then the previous one if it has changed.
+        ids: Vec<Arc<str>>,
+        /// Whether all live nodes know the id; nodes of the last release do not.
+        is_known_to_all: bool,
+        /// Whether connect URLs issued by such a node may still be valid.
+        may_be_unknown: bool,
+    },
+}
+
+/// Grants each connect URL and each nonce once, on all nodes together.
+#[async_trait]
+pub trait ClaimStore: Send + Sync + 'static {
+    /// Claims the connect URL of `tunnel` for the caller, unless it has been claimed before.
+    ///
+    /// Atomic: one of any concurrent claims is granted; a retry with the same token is granted again. The claim is kept
+    /// for at least `ticket_life`, after which the ticket has expired.
+    ///
+    /// # Errors
+    ///
+    /// If it is unknown whether it has been claimed.
+    async fn claim(&self, tunnel: TunnelId, token: Token, ticket_life: Duration) -> Result<Claim, EngineError>;
+
+    /// Releases the claim of `token`, even one still in flight, so that the client can connect again.
+    fn release(&self, tunnel: TunnelId, token: Token, ticket_life: Duration);
+
+    /// Claims the nonce `name` for `life`; the name begins with the tenant in braces.
+    ///
+    /// Atomic and retryable by token, as [`claim`](Self::claim). While the engine is away each node checks its own
+    /// memory only.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError::Full`] if the tenant has too many nonces, another one if it is unknown whether it was used.
+    async fn claim_nonce(&self, name: &str, token: Token, life: Duration) -> Result<Claim, EngineError>;
+
+    /// Waits until all nodes will accept a connect URL issued now. Returns at once except shortly after start or data
+    /// loss, and while the engine is away.
+    async fn issues_good_urls(&self);
+
+    /// The installation of this node, which seals connect URLs.
+    fn installation(&self) -> Installation;
+}

@@ -1,0 +1,93 @@
+//! The port to the other nodes, and what it calls on this one.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+
+use super::Closed;
+use super::EngineError;
+use super::Record;
+use crate::id::NodeId;
+use crate::id::TunnelId;
+use crate::lease_guard::LeaseGuard;
+use crate::protocol::native::Audience;
+
+/// The cluster that this node is in, and the way to its other nodes.
+#[async_trait]
+pub trait Cluster: Send + Sync + 'static {
+    /// The lease guard of this node's tunnels.
+    fn lease_guard(&self) -> &Arc<LeaseGuard>;
+
+    /// Whether the engine answers.
+    fn is_up(&self) -> bool;
+
+    /// Why this node cannot serve all requests, as text for operators; `None` if it can.
+    fn obstacle(&self) -> Option<&'static str>;
+
+    /// The last known live nodes without this one, without I/O.
+    fn others(&self) -> Vec<NodeId>;
+
+    /// Every other node that may hold a tunnel at this moment.
+    ///
+    /// # Errors
+    ///
+    /// If the answer may be incomplete.
+    async fn all_others(&self) -> Result<Vec<NodeId>, EngineError>;
+
+    /// Sends a request about `tenant` to one node and waits at most a second, longer while the node reports progress.
+    /// Tenants share both ends fairly.
+    ///
+    /// # Errors
+    ///
+    /// If no answer came. Only after [`EngineError::NotMember`] and [`EngineError::Full`] it is certain that the node
+    /// has done nothing.
+    async fn ask(&self, node: NodeId, tenant: &str, request: Bytes) -> Result<Bytes, EngineError>;
+
+    /// Leaves the cluster in order; unfinished close events pass to other nodes. No further calls are allowed.
+    async fn leave(&self);
+}
+
+/// Which node sends the close event of a dead node's tunnel.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Heir {
+    /// This node.
+    This,
+    /// A node that knows the tenant, which this one does not; with the end to record.
+    Another(Closed),
+    /// No node: none knew the tenant in time.
+    None,
+}
+
+/// What the engine calls on this node.
+pub trait ClusterNode: Send + Sync + 'static {
+    /// Answers a request of another node; `None` if it cannot be parsed. The first poll does all work that needs no
+    /// waiting.
+    fn answer(self: Arc<Self>, request: Bytes) -> BoxFuture<'static, Option<Vec<u8>>>;
+
+    /// The tenant of a request, if it names one, for fair scheduling.
+    fn tenant_of<'a>(&self, request: &'a [u8]) -> Option<&'a str>;
+
+    /// Whether this node has tunnels of a tenant's group or user.
+    fn has_tunnels(&self, tenant: &str, audience: &Audience) -> bool;
+
+    /// The status sent to the other nodes once a second: a short text.
+    fn status(&self) -> String;
+
+    /// Receives the [`status`](Self::status) of each other node. Unless `is_complete`, some may be missing after data
+    /// loss.
+    fn heard(&self, others: &[String], is_complete: bool);
+
+    /// Decides which node sends the close event of a dead node's tunnel.
+    fn heir(&self, record: &Record) -> Heir;
+
+    /// The configuration version; [`heir`](Self::heir) may decide differently after it changes.
+    fn configuration(&self) -> u64;
+
+    /// Takes over the pending close event of a dead node's tunnel.
+    fn adopt(&self, tunnel: TunnelId, record: Record);
+
+    /// Handles that this node was declared dead: other nodes own its tunnels, and its clients must reconnect elsewhere.
+    fn cut_off(&self);
+}

@@ -1,0 +1,85 @@
+//! Connect URLs and nonces in Redis, each good once on all nodes.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::time::Instant;
+
+use super::RedisEngine;
+use super::once::CLOCK_SKEW;
+use super::once::LOOK_AGAIN_AFTER;
+use super::once::Mine;
+use super::once::Once;
+use crate::engine::Claim;
+use crate::engine::ClaimStore;
+use crate::engine::Cluster as _;
+use crate::engine::EngineError;
+use crate::engine::Installation;
+use crate::engine::Token;
+use crate::id::TunnelId;
+
+#[async_trait]
+impl ClaimStore for RedisEngine {
+    async fn claim(&self, tunnel: TunnelId, token: Token, ticket_life: Duration) -> Result<Claim, EngineError> {
+        if self.has_left.load(Ordering::Acquire) {
+            // This node is leaving; another one can serve the client.
+            return Err(EngineError::NotMember);
+        }
+        let life = ticket_life + CLOCK_SKEW;
+        if self.own.claims.take(tunnel, token, life) == Claim::Used {
+            return Ok(Claim::Used);
+        }
+        let mine = Mine::new(&self.own, Once::Claim(tunnel), token);
+        let once = Once::Claim(tunnel);
+        let since = self.issued_at(ticket_life);
+        if self.claim_key(once, token, life).await? == Claim::Used || self.is_known_elsewhere(once, since).await? {
+            return Ok(Claim::Used);
+        }
+        mine.granted();
+        Ok(Claim::Granted)
+    }
+
+    fn release(&self, tunnel: TunnelId, token: Token, ticket_life: Duration) {
+        self.own.claims.release(tunnel, token);
+        self.releases.add(tunnel, token, ticket_life);
+    }
+
+    async fn claim_nonce(&self, name: &str, token: Token, life: Duration) -> Result<Claim, EngineError> {
+        if self.own.idempotency.claim_nonce(name, token, life)? == Claim::Used {
+            return Ok(Claim::Used);
+        }
+        let once = Once::Nonce(name);
+        let mine = Mine::new(&self.own, once, token);
+        // While the engine is away each node checks nonces on its own, without waiting.
+        let claim = if self.is_up.load(Ordering::Acquire) {
+            match self.claim_key(once, token, life).await {
+                Ok(Claim::Granted) if self.is_known_elsewhere(once, None).await? => Claim::Used,
+                claim => claim.unwrap_or(Claim::Granted),
+            }
+        } else {
+            Claim::Granted
+        };
+        if claim == Claim::Granted {
+            mine.granted();
+        }
+        Ok(claim)
+    }
+
+    async fn issues_good_urls(&self) {
+        while self.is_up() && !self.past.can_vouch_for(self.issued_at_latest()) {
+            tokio::time::sleep(LOOK_AGAIN_AFTER).await;
+        }
+    }
+
+    fn installation(&self) -> Installation {
+        let installation = self.identity.installation(Instant::now(), self.ask_for);
+        match installation {
+            // A node that joined after a loss does not know yet what the others remember.
+            Installation::Known { ids, is_known_to_all, .. } if self.past.is_doubtful(Instant::now(), self.ask_for) => {
+                Installation::Known { ids, is_known_to_all, may_be_unknown: true }
+            }
+            installation => installation,
+        }
+    }
+}
