@@ -17,6 +17,7 @@ mod keep_alive;
 mod log;
 mod marks;
 mod memory;
+mod pasted;
 mod pauses;
 mod proxies;
 mod redis;

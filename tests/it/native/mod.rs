@@ -7,6 +7,7 @@ mod groups;
 mod methods;
 mod misuse;
 mod model;
+mod moving;
 mod nodes;
 mod proxies;
 mod repeated;

@@ -12,8 +12,8 @@ export const TENANT = "shop";
 export const KEY = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
 /** A process that prints a line with its URL when it is ready; `stop` ends it. */
-export async function run(command, args, env, ready) {
-  const child = spawn(command, args, { env: { ...process.env, ...env }, stdio: ["ignore", "pipe", "pipe"], detached: true });
+export async function run(command, args, env, ready, cwd) {
+  const child = spawn(command, args, { cwd, env: { ...process.env, ...env }, stdio: ["ignore", "pipe", "pipe"], detached: true });
   // With its children: PHP's server has workers, which would keep its output open.
   const kill = signal => { try { process.kill(-child.pid, signal); } catch { /* It has ended. */ } };
   process.once("exit", () => kill("SIGKILL"));
