@@ -21,6 +21,7 @@ pub use changes::KeyChange;
 pub use changes::Removal;
 pub use directory::Denied;
 pub use directory::Directory;
+pub use directory::Stranger;
 pub use groups::Groups;
 pub use groups::Page;
 pub use groups::TooManyGroups;
