@@ -195,6 +195,12 @@ impl App {
         self.gateway.metrics.clone()
     }
 
+    /// Returns the ServerHost of a tenant by its id, for the log.
+    pub fn server_hosts(&self) -> impl Fn(&str) -> Option<String> + Send + Sync + use<> {
+        let gateway = Arc::downgrade(&self.gateway);
+        move |id| gateway.upgrade()?.tenants.server_host(id)
+    }
+
     /// A handle that reloads this node's configuration while it runs.
     pub fn reloader(&self) -> Reloader {
         Reloader {

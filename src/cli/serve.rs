@@ -57,6 +57,7 @@ async fn serve(options: Options, given: Given) -> anyhow::Result<Ended> {
     tokio::spawn(shutdown.on_signals()?);
     let hangups = shutdown::hangups()?;
     let app = App::build(options, shutdown.clone()).await?;
+    telemetry.name_tenants(app.server_hosts());
     announce(&[format!("listen {}", app.url()?), format!("admin {}", app.admin_url()?)]);
     systemd::ready(&shutdown);
 

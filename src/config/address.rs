@@ -51,6 +51,17 @@ pub(super) fn webhook_url(text: &str) -> Result<ReceiveUrl, String> {
     Ok(url)
 }
 
+/// Parses `text` as scheme, host and port that events can be sent to; the error is advice.
+pub(super) fn forward_to(text: &str) -> Result<ReceiveUrl, String> {
+    let advice = || "must be a scheme (http or https), a host and a port, such as \"http://127.0.0.1:3000\"".to_owned();
+    let url = webhook_url(text).map_err(|error| if text.contains("://") { error } else { advice() })?;
+    let (_, behind_scheme) = text.split_once("://").ok_or_else(advice)?;
+    if behind_scheme.trim_end_matches('/').contains(['/', '?']) {
+        return Err("must not have a path or query; those of the receive URL stay".to_owned());
+    }
+    Ok(url)
+}
+
 /// Whether `text` is an entry of `receive_hosts`: `host`, `host:port` or `*`.
 pub(super) fn is_receive_host(text: &str) -> bool {
     text == "*" || authority_host(text).is_some()
@@ -128,6 +139,22 @@ mod tests {
             "http://[h:9000]/",
         ] {
             assert!(webhook_url(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn events_are_forwarded_to_a_scheme_and_an_authority() {
+        for text in ["http://127.0.0.1:3000", "https://api.example.com/", "HTTP://[::1]:81"] {
+            assert!(forward_to(text).is_ok(), "{text}");
+        }
+        for text in
+            ["127.0.0.1:3000", "http://h/events", "http://h?a=b", "ws://h", "http://u@h", "http://h:0", "http://"]
+        {
+            let advice = forward_to(text).expect_err(text);
+            assert!(
+                advice.starts_with("must ") || advice.starts_with("no event can be posted there"),
+                "{text}: {advice}"
+            );
         }
     }
 

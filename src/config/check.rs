@@ -130,6 +130,10 @@ fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
 
 fn public_url(options: &mut Options, checker: &mut Checker<'_>) {
     if options.server.public_url.is_empty() {
+        if tenants::any_wafer(options) && speaks_only_plain(&options.server) {
+            let advice = format!("is empty, so Wafer clients are sent to wss, but {NO_TLS}, or ws://host:port here");
+            checker.warning("server.public_url", advice);
+        }
         return;
     }
     match address::public_url(&options.server.public_url) {
@@ -140,10 +144,22 @@ fn public_url(options: &mut Options, checker: &mut Checker<'_>) {
                     "clients are sent to plain ws, but server.tls_cert asks for TLS; use wss",
                 );
             }
+            if url.starts_with("wss:") && speaks_only_plain(&options.server) {
+                checker.warning("server.public_url", format!("clients are sent to wss, but {NO_TLS}"));
+            }
             options.server.public_url = url;
         }
         Err(advice) => checker.problem("server.public_url", advice),
     }
+}
+
+/// What is missing for clients that connect by wss.
+const NO_TLS: &str =
+    "neither this gateway nor a proxy that it knows ends TLS: set server.tls_cert, or server.trusted_proxies";
+
+/// Whether nothing is configured that ends TLS.
+fn speaks_only_plain(server: &Server) -> bool {
+    server.tls_cert.is_empty() && server.trusted_proxies.is_empty()
 }
 
 fn tls(options: &Options, checker: &mut Checker<'_>) {

@@ -99,9 +99,17 @@ fn not_text() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8")
 }
 
-/// The effective configuration as TOML, with every secret masked.
+/// The effective configuration as TOML, with every secret masked; a comment tells the id of a tenant with a `server_host`.
 pub fn render(options: &Options) -> String {
-    toml::to_string(options).expect("options are tables of plain values")
+    let text = toml::to_string(options).expect("options are tables of plain values");
+    let mut tenants = options.tenants.iter();
+    text.lines().fold(String::with_capacity(text.len()), |mut rendered, line| {
+        rendered = rendered + line + "\n";
+        match (line == "[[tenants]]").then(|| tenants.next()).flatten() {
+            Some(tenant) if tenant.id.is_empty() => rendered + &format!("# id (tcId) {}\n", tenants::tenant_id(tenant)),
+            _ => rendered,
+        }
+    })
 }
 
 #[cfg(test)]

@@ -55,7 +55,13 @@ pub(super) fn check(options: &Options, checker: &mut Checker<'_>) {
     }
 }
 
-fn tenant_id(tenant: &Tenant) -> String {
+/// Whether a tenant may use a Wafer SDK.
+pub(super) fn any_wafer(options: &Options) -> bool {
+    options.enrolment.open || options.tenants.iter().any(|tenant| is_md5(&tenant_id(tenant)))
+}
+
+/// The id of `tenant`, which Wafer SDKs call tcId.
+pub(super) fn tenant_id(tenant: &Tenant) -> String {
     if tenant.id.is_empty() { text::md5_hex(&tenant.server_host) } else { tenant.id.clone() }
 }
 
@@ -162,22 +168,29 @@ fn hosts(index: usize, tenant: &Tenant, options: &Options, checker: &mut Checker
             let advice = format!("{shown} is not a host; write \"host\", \"host:port\" (IPv6 in brackets) or \"*\"");
             checker.tenant_problem(index, "receive_hosts", advice);
         }
-        reachable(index, "receive_hosts", address::authority_host(host), options, checker);
+        if tenant.forward_to.is_empty() {
+            reachable(index, "receive_hosts", address::authority_host(host), options, checker);
+        }
     }
-    if tenant.receive_hosts.is_empty() && tenant.webhook_url.is_empty() {
+    if tenant.receive_hosts.is_empty() && tenant.webhook_url.is_empty() && tenant.forward_to.is_empty() {
         reachable(index, "server_host", address::authority_host(&tenant.server_host), options, checker);
     }
-    if tenant.webhook_url.is_empty() {
-        return;
-    }
-    match address::webhook_url(&tenant.webhook_url) {
-        Ok(url) => {
-            if let Err(port) = Guard::of(&options.webhook).admits_port_of(url.host(), url.port()) {
-                checker.tenant_warning(index, "webhook_url", format!("no event will get there: {port}"));
+    let is_forwarded = !tenant.forward_to.is_empty();
+    for (name, text, is_used, parse) in [
+        ("webhook_url", &tenant.webhook_url, !is_forwarded, address::webhook_url as fn(&str) -> _),
+        ("forward_to", &tenant.forward_to, true, address::forward_to),
+    ] {
+        match parse(text) {
+            _ if text.is_empty() => {}
+            Ok(url) if is_used => {
+                if let Err(port) = Guard::of(&options.webhook).admits_port_of(url.host(), url.port()) {
+                    checker.tenant_warning(index, name, format!("no event will get there: {port}"));
+                }
+                reachable(index, name, Some(url.host().clone()), options, checker);
             }
-            reachable(index, "webhook_url", Some(url.host().clone()), options, checker);
+            Ok(_) => {}
+            Err(advice) => checker.tenant_problem(index, name, advice),
         }
-        Err(advice) => checker.tenant_problem(index, "webhook_url", advice),
     }
 }
 

@@ -43,6 +43,7 @@ fn the_environment_changes_and_adds_tenants() {
         ("WAFERGATE__TENANTS__1__RECEIVE_HOSTS", "b.example:80, c.example"),
         ("WAFERGATE__TENANTS__0__LIMITS__PUSHES_PER_SEC", "7"),
         ("WAFERGATE__TENANTS__0__WEBHOOK_BATCH", "true"),
+        ("WAFERGATE__SERVER__PUBLIC_URL", "ws://127.0.0.1:8080"),
     ];
     let loaded = load_text(file, &variables).expect("a usable configuration");
     let [first, second] = loaded.options.tenants.as_slice() else { panic!("{:?}", loaded.options.tenants) };

@@ -101,6 +101,7 @@ impl Gateway {
         if !tenant.owns_authority(url.authority_as_written(), host) {
             return Err(IssueError::NotOwned { authority: url.authority_as_written().to_owned() });
         }
+        let url = &endpoint.target(tenant.settings().forward_to.as_deref());
         let guard = self.guard.load();
         guard.admits_literal(url.host()).map_err(|refusal| IssueError::Forbidden(refusal.to_string()))?;
         guard.admits_port_of(url.host(), url.port()).map_err(|port| IssueError::Forbidden(port.to_string()))?;

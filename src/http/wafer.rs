@@ -19,6 +19,7 @@ use crate::gateway::IssueError;
 use crate::gateway::PushError;
 use crate::metrics::PushResult;
 use crate::protocol::signature;
+use crate::protocol::text::printable;
 use crate::protocol::wafer::Envelope;
 use crate::protocol::wafer::PushPacket;
 use crate::protocol::wafer::Refusal;
@@ -28,7 +29,11 @@ use crate::protocol::wafer::issue_answer;
 use crate::protocol::wafer::push_answer;
 use crate::server::RequestBody;
 use crate::tenant::Denied;
+use crate::tenant::Stranger;
+use crate::tenant::Tenant;
 
+/// Most bytes of a caller's text in one line of the log.
+const MAX_SHOWN_BYTES: usize = 100;
 /// Largest body of `/get/wsurl`.
 const MAX_WSURL_BYTES: usize = 64 * 1024;
 /// Largest body of `/ws/push`: ten thousand tunnel ids and a long message.
@@ -41,19 +46,58 @@ pub(super) async fn wsurl(
     request: Request<RequestBody>,
     client: IpAddr,
 ) -> Response<Full<Bytes>> {
-    let answer = issue(gateway, room, request).await;
+    let mut asking = Asking::of(client);
+    let answer = issue(gateway, room, request, &mut asking).await;
     if let Err(refusal) = &answer {
-        refused(gateway, "wsurl", refusal, client);
+        refused(gateway, "wsurl", refusal, &asking);
     }
     json(StatusCode::OK, answer.unwrap_or_else(|refusal| error_answer(&refusal)))
 }
 
-async fn issue(gateway: &Gateway, room: Room, request: Request<RequestBody>) -> Result<String, Refusal> {
+/// What is known of the caller of a call, for the log.
+struct Asking {
+    client: IpAddr,
+    /// Once it is authenticated.
+    tenant: Option<Arc<Tenant>>,
+    /// Why it is not authenticated; callers must not learn it.
+    doubt: Option<String>,
+}
+
+impl Asking {
+    fn of(client: IpAddr) -> Self {
+        Self { client, tenant: None, doubt: None }
+    }
+
+    /// The refusal of a request that is not authenticated.
+    fn deny(&mut self, gateway: &Gateway, envelope: &Envelope, denied: Denied) -> Refusal {
+        let Denied::Stranger(stranger) = denied else {
+            gateway.metrics.refused("enrolment_full");
+            return Refusal::OverLimit(denied.to_string());
+        };
+        // For known tenants too, so that both take as long.
+        let server_host = envelope.server_host();
+        let advice = match server_host.filter(|_| stranger == Stranger::UnknownTenant) {
+            Some(host) => format!(": server_host = \"{}\" would match", printable(&host, MAX_SHOWN_BYTES)),
+            None => String::new(),
+        };
+        self.doubt = Some(format!("tcId {}: {stranger}{advice}", printable(&envelope.tc_id.0, MAX_SHOWN_BYTES)));
+        Refusal::Unauthorized
+    }
+}
+
+async fn issue(
+    gateway: &Gateway,
+    room: Room,
+    request: Request<RequestBody>,
+    asking: &mut Asking,
+) -> Result<String, Refusal> {
     let host = host(request.headers().get_all(header::HOST));
     let (head, body) = request.into_parts();
     let body = body::read(room, &head.headers, body, MAX_WSURL_BYTES).await?;
     let envelope = Envelope::parse(&body.bytes)?;
-    let (tenant, key) = gateway.tenants.authenticate(&envelope, true, now()).map_err(|denied| deny(gateway, denied))?;
+    let authenticated = gateway.tenants.authenticate(&envelope, true, now());
+    let (tenant, key) = authenticated.map_err(|denied| asking.deny(gateway, &envelope, denied))?;
+    asking.tenant = Some(Arc::clone(&tenant));
     let wsurl = WsurlRequest::parse(&envelope.data.0)?;
     let scheme = wsurl.scheme()?;
     gateway.engine().claims.issues_good_urls().await;
@@ -70,28 +114,36 @@ pub(super) async fn push(
     request: Request<RequestBody>,
     client: IpAddr,
 ) -> Response<Full<Bytes>> {
-    let answer = handle_push(gateway, room, request).await;
+    let mut asking = Asking::of(client);
+    let answer = handle_push(gateway, room, request, &mut asking).await;
     match &answer {
         Ok(_) => gateway.metrics.push(PushResult::Ok),
         Err(refusal) => {
             let is_error = matches!(refusal, Refusal::Unreachable(_));
             gateway.metrics.push(if is_error { PushResult::Error } else { PushResult::Refused });
-            refused(gateway, "push", refusal, client);
+            refused(gateway, "push", refusal, &asking);
         }
     }
     json(StatusCode::OK, answer.unwrap_or_else(|refusal| error_answer(&refusal).into()))
 }
 
-async fn handle_push(gateway: &Arc<Gateway>, room: Room, request: Request<RequestBody>) -> Result<Bytes, Refusal> {
+async fn handle_push(
+    gateway: &Arc<Gateway>,
+    room: Room,
+    request: Request<RequestBody>,
+    asking: &mut Asking,
+) -> Result<Bytes, Refusal> {
     let (head, incoming) = request.into_parts();
     let body = body::read(room, &head.headers, incoming, MAX_PUSH_BYTES).await?;
     let (asked, now) = (Arc::clone(gateway), now());
     let known = body.read(move |bytes| {
         let envelope = Envelope::parse(bytes)?;
         let authenticated = asked.tenants.authenticate(&envelope, false, now);
-        authenticated.map(|(tenant, _)| (envelope, tenant)).map_err(|denied| deny(&asked, denied))
+        Ok::<_, Refusal>((envelope, authenticated))
     });
-    let (mut envelope, tenant) = known.await?;
+    let (mut envelope, authenticated) = known.await?;
+    let (tenant, _) = authenticated.map_err(|denied| asking.deny(gateway, &envelope, denied))?;
+    asking.tenant = Some(Arc::clone(&tenant));
     let data = std::mem::take(&mut envelope.data.0);
     let (length, wants_text) = (data.len(), envelope.wants_text());
     let packets = gateway.read(&tenant.id, length, move || PushPacket::parse_all(&data)).await?;
@@ -103,16 +155,6 @@ async fn handle_push(gateway: &Arc<Gateway>, room: Room, request: Request<Reques
 
 fn now() -> std::time::Instant {
     tokio::time::Instant::now().into_std()
-}
-
-fn deny(gateway: &Gateway, denied: Denied) -> Refusal {
-    match denied {
-        Denied::Stranger => Refusal::Unauthorized,
-        Denied::Full => {
-            gateway.metrics.refused("enrolment_full");
-            Refusal::OverLimit(denied.to_string())
-        }
-    }
 }
 
 /// The host that the request was sent to, from its `Host` header.
@@ -128,9 +170,18 @@ fn is_authority(host: &str) -> bool {
     !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte))
 }
 
-fn refused(gateway: &Gateway, call: &'static str, refusal: &Refusal, client: IpAddr) {
+fn refused(gateway: &Gateway, call: &'static str, refusal: &Refusal, asking: &Asking) {
     gateway.metrics.refused(call);
-    tracing::info!(call, code = refusal.code(), client = %client, reason = %refusal, "wafer call refused");
+    let Asking { client, tenant, doubt } = asking;
+    let reason = doubt.clone().unwrap_or_else(|| refusal.to_string());
+    tracing::info!(
+        call,
+        code = refusal.code(),
+        tenant.id = tenant.as_ref().map(|tenant| display(&tenant.id)),
+        client = %client,
+        reason,
+        "wafer call refused",
+    );
 }
 
 impl From<BodyError> for Refusal {

@@ -65,8 +65,8 @@ pub enum ReceiveUrlError {
     NoHost,
     /// The form in which the node1 and csharp SDKs send a host with a port.
     #[error(
-        "an SDK put the port inside brackets: the host [host:port] is not valid; use a server_host without port \
-         and listen on port 80 (443 for https), or an SDK that can carry a port"
+        "an SDK put the port inside brackets: the host [host:port] is not valid; use a server_host without port, and name the port in \
+         the tenant's forward_to, or listen on port 80 (443 for https)"
     )]
     PortInBrackets,
     /// Neither a name nor an address.
@@ -100,6 +100,13 @@ impl ReceiveUrl {
         let site = Site::new(scheme == Scheme::HTTPS, host, port);
         uri(&site, &request_target(target))?;
         Ok(Self(Arc::new(Parts { text: text.into(), authority, site })))
+    }
+
+    /// This URL with scheme, host and port of `origin`; path and query stay.
+    pub(crate) fn at(&self, origin: &Self) -> Self {
+        let authority = origin.0.authority;
+        let text = [&origin.0.text[..authority.1.into()], &self.0.text[self.0.authority.1.into()..]].concat();
+        Self(Arc::new(Parts { text: text.into(), authority, site: Arc::clone(&origin.0.site) }))
     }
 
     /// The same URL, sharing its site with other URLs.
@@ -307,6 +314,19 @@ mod tests {
     }
 
     #[test]
+    fn at_another_origin_path_and_query_stay() {
+        for (text, origin, target, port) in [
+            ("http://127.0.0.1/tunnel?a=%2f#x", "http://127.0.0.1:3000", "http://127.0.0.1:3000/tunnel?a=%2f", 3000),
+            ("https://api.example.com", "http://10.0.0.1:81/", "http://10.0.0.1:81/", 81),
+            ("http://h:81?q", "https://[::1]", "https://[::1]/?q", 443),
+        ] {
+            let url = parse(text).at(&parse(origin));
+            assert_eq!((url.uri().to_string().as_str(), url.port()), (target, port), "{text}");
+            assert_eq!(url.is_https(), origin.starts_with("https"));
+        }
+    }
+
+    #[test]
     fn the_authority_is_kept_as_written_and_connected_to_as_read() {
         let authorities = [
             ("http://h/", "h", "h", "h", 80),
@@ -396,7 +416,7 @@ mod tests {
         let words = refusal("http://[api.example.com:9000]/t").to_string();
 
         assert!(words.contains("an SDK put the port inside brackets"), "{words}");
-        assert!(words.contains("listen on port 80"), "{words}");
+        assert!(words.contains("forward_to") && words.contains("listen on port 80"), "{words}");
     }
 
     #[test]

@@ -35,6 +35,11 @@ section! {
         /// URL that receives the events of native tunnels, unless a tunnel names its own.
         webhook_url: String = "", Kind::Text;
 
+        /// Scheme, host and port to which events are sent instead of those in their receive URL, such as "http://127.0.0.1:3000";
+        /// path and query stay. For business servers that the receive URLs of their SDK do not reach: without its port, or behind
+        /// another name. Empty: as the receive URL says.
+        forward_to: String = "", Kind::Text;
+
         /// true: events of native tunnels that queue up behind a request in flight are sent together in the next request.
         webhook_batch: bool = false, Kind::Flag;
 

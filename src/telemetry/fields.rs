@@ -2,6 +2,8 @@
 
 use std::error::Error;
 use std::fmt;
+use std::sync::Arc;
+use std::sync::OnceLock;
 
 use tracing::field::Field;
 use tracing::field::Visit;
@@ -14,21 +16,44 @@ use tracing_subscriber::fmt::format::Writer;
 use super::escape;
 use super::escape::Value;
 
+/// The field with the id of a tenant.
+pub(super) const TENANT: &str = "tenant.id";
+/// The field beside it: the ServerHost whose MD5 the id is.
+const SERVER_HOST: &str = "tenant.server_host";
+
+/// Returns the ServerHost of a tenant, by its id.
+type ServerHostOf = dyn Fn(&str) -> Option<String> + Send + Sync;
+
+/// The ServerHosts of tenants, once they are known. Clones share them.
+#[derive(Clone, Default)]
+pub(super) struct Names(Arc<OnceLock<Box<ServerHostOf>>>);
+
+impl Names {
+    /// Asks `server_host_of` from now on; only the first call counts.
+    pub(super) fn set(&self, server_host_of: Box<ServerHostOf>) {
+        self.0.get_or_init(|| server_host_of);
+    }
+
+    fn server_host(&self, tenant: &str) -> Option<String> {
+        self.0.get()?(tenant)
+    }
+}
+
 /// `message name=value name="another value"`
-pub(super) struct TextFields;
+pub(super) struct TextFields(pub(super) Names);
 
 /// `"message":"..","name":"value"`: the inside of a JSON object.
-pub(super) struct JsonFields;
+pub(super) struct JsonFields(pub(super) Names);
 
 impl<'w> FormatFields<'w> for TextFields {
     fn format_fields<R: RecordFields>(&self, writer: Writer<'w>, fields: R) -> fmt::Result {
-        record(writer, text, " ", fields)
+        record(writer, text, " ", &self.0, fields)
     }
 }
 
 impl<'w> FormatFields<'w> for JsonFields {
     fn format_fields<R: RecordFields>(&self, writer: Writer<'w>, fields: R) -> fmt::Result {
-        record(writer, json, ",", fields)
+        record(writer, json, ",", &self.0, fields)
     }
 
     fn add_fields(&self, current: &'w mut FormattedFields<Self>, fields: &Record<'_>) -> fmt::Result {
@@ -56,25 +81,41 @@ fn json(out: &mut dyn fmt::Write, name: &str, value: &str, is_bare: bool) -> fmt
     if is_bare { out.write_str(value) } else { escape::json(out, value) }
 }
 
-fn record<R: RecordFields>(writer: Writer<'_>, print: Print, separator: &'static str, fields: R) -> fmt::Result {
-    let mut visitor = Visitor { writer, print, separator, is_first: true, result: Ok(()) };
+fn record<R: RecordFields>(
+    writer: Writer<'_>,
+    print: Print,
+    separator: &'static str,
+    names: &Names,
+    fields: R,
+) -> fmt::Result {
+    let mut visitor = Visitor { writer, print, separator, names, is_first: true, result: Ok(()) };
     fields.record(&mut visitor);
     visitor.result
 }
 
-struct Visitor<'w> {
+struct Visitor<'w, 'n> {
     writer: Writer<'w>,
     print: Print,
     separator: &'static str,
+    names: &'n Names,
     is_first: bool,
     result: fmt::Result,
 }
 
-impl Visitor<'_> {
+impl Visitor<'_, '_> {
     fn put(&mut self, field: &Field, value: &str, is_bare: bool) {
+        self.put_named(field.name().trim_start_matches("r#"), value, is_bare);
+        if field.name() == TENANT
+            && let Some(server_host) = self.names.server_host(value)
+        {
+            let server_host = Value::of_field(SERVER_HOST).add(format_args!("{server_host}")).into_text();
+            self.put_named(SERVER_HOST, &server_host, false);
+        }
+    }
+
+    fn put_named(&mut self, name: &str, value: &str, is_bare: bool) {
         let separator = if self.is_first { "" } else { self.separator };
         self.is_first = false;
-        let name = field.name().trim_start_matches("r#");
         self.result = self
             .result
             .and_then(|()| self.writer.write_str(separator))
@@ -87,7 +128,7 @@ impl Visitor<'_> {
     }
 }
 
-impl Visit for Visitor<'_> {
+impl Visit for Visitor<'_, '_> {
     fn record_f64(&mut self, field: &Field, value: f64) {
         self.put(field, &value.to_string(), value.is_finite());
     }

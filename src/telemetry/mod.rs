@@ -31,6 +31,7 @@ use crate::options;
 use crate::options::LogFormat;
 
 use self::fields::JsonFields;
+use self::fields::Names;
 use self::fields::TextFields;
 use self::json::JsonLine;
 use self::summary::Summary;
@@ -72,6 +73,7 @@ pub struct Telemetry {
     overflow: ErrorCounter,
     failed: Arc<AtomicUsize>,
     summary: Summary,
+    names: Names,
     _writer: WorkerGuard,
 }
 
@@ -124,12 +126,13 @@ fn build<W: Write + Send + 'static>(
     let overflow = writer.error_counter();
     // A failing formatter would otherwise write to stderr and block on it.
     let layer = fmt::layer().with_writer(writer).log_internal_errors(false);
+    let names = Names::default();
     let layer = match log.format {
-        LogFormat::Text => layer.with_ansi(ansi).fmt_fields(TextFields).boxed(),
-        LogFormat::Json => layer.with_ansi(false).fmt_fields(JsonFields).event_format(JsonLine).boxed(),
+        LogFormat::Text => layer.with_ansi(ansi).fmt_fields(TextFields(names.clone())).boxed(),
+        LogFormat::Json => layer.with_ansi(false).fmt_fields(JsonFields(names.clone())).event_format(JsonLine).boxed(),
     };
     let subscriber = tracing_subscriber::registry().with(filter).with(summary.clone()).with(layer);
-    Ok((subscriber, Telemetry { filter: handle, overflow, failed, summary, _writer: guard }))
+    Ok((subscriber, Telemetry { filter: handle, overflow, failed, summary, names, _writer: guard }))
 }
 
 /// Whether `filter` enables debug or trace anywhere; then repeated lines are shown as well.
@@ -154,6 +157,12 @@ impl Telemetry {
         self.filter.reload(filter)?;
         self.summary.show_all(wants_all);
         Ok(())
+    }
+
+    /// Writes the ServerHost of a tenant beside each of its ids. `server_host_of` gets an id, and must not log; only the first call
+    /// counts.
+    pub fn name_tenants(&self, server_host_of: impl Fn(&str) -> Option<String> + Send + Sync + 'static) {
+        self.names.set(Box::new(server_host_of));
     }
 
     /// Number of lines lost since the start because stderr was blocked or closed, or its disk full.

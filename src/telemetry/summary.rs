@@ -26,6 +26,7 @@ use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
 
 use super::escape::Value;
+use super::fields::TENANT;
 use super::repeats::LeftOut;
 use super::repeats::Line;
 use super::repeats::Repeats;
@@ -34,8 +35,6 @@ use super::repeats::Repeats;
 const KIND_FIELDS: [&str; 9] =
     ["code", "call", "reason", "tenant.id", "url", "node", "warning", "problem", "panic.location"];
 
-/// The field with the tenant that causes a line.
-const TENANT: &str = "tenant.id";
 /// The field with the client address that causes a line.
 const CLIENT: &str = "client";
 

@@ -37,12 +37,35 @@ const MAX_ENROLLED_KEY_BYTES: usize = 256;
 /// Why a request is denied.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum Denied {
-    /// Not authenticated: unknown tenant, wrong signature or wrong key.
-    #[error("not authenticated")]
-    Stranger,
+    /// Not authenticated; the reason is for the log, callers must not learn it.
+    #[error("{0}")]
+    Stranger(Stranger),
     /// Enrolment is open, but the limit is reached.
     #[error("{MAX_ENROLLED} tenants have enrolled themselves and no more can: configure this one, or try again later")]
     Full,
+}
+
+/// Why a request is not authenticated.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum Stranger {
+    /// No tenant has the id.
+    #[error("no tenant has this id")]
+    UnknownTenant,
+    /// The proof was not made with a key of the tenant.
+    #[error("the tenant is known, but none of its keys is the caller's")]
+    WrongKey,
+    /// `tcKey` is missing, although the signature is right.
+    #[error("the signature is right, but tcKey is missing")]
+    MissingKey,
+    /// `tcKey` is another key than the one that signed.
+    #[error("the signature is right, but tcKey is another key")]
+    OtherKey,
+}
+
+impl From<Stranger> for Denied {
+    fn from(stranger: Stranger) -> Self {
+        Self::Stranger(stranger)
+    }
 }
 
 /// The tenants by id.
@@ -155,6 +178,12 @@ impl Directory {
         self.state.load().tenants.get(id).cloned().or_else(|| self.enrolled.read().get(id).cloned())
     }
 
+    /// The ServerHost of the configured tenant with this id, if it is known. Takes no lock.
+    pub fn server_host(&self, id: &str) -> Option<String> {
+        let settings = self.state.load().tenants.get(id)?.settings();
+        (!settings.server_host.is_empty()).then(|| settings.server_host.clone().into())
+    }
+
     /// The tenant with this id, even if it is removed but has open tunnels.
     pub fn tenant_of_tunnels(&self, id: &str) -> Option<Arc<Tenant>> {
         self.tenant(id).or_else(|| self.state.load().retired.get(id)?.upgrade())
@@ -172,7 +201,7 @@ impl Directory {
     ///
     /// # Errors
     ///
-    /// [`Denied::Stranger`] whatever was wrong, so that callers learn nothing; [`Denied::Full`] for an enrolment without room.
+    /// [`Denied::Stranger`] whatever was wrong; [`Denied::Full`] for an enrolment without room.
     pub fn authenticate(
         &self,
         envelope: &Envelope,
@@ -187,10 +216,10 @@ impl Directory {
             .keys
             .iter()
             .find(|key| signature::wafer_matches(&envelope.data.0, key.secret().expose(), &envelope.signature.0));
-        let key = key.ok_or(Denied::Stranger)?.clone();
+        let key = key.ok_or(Stranger::WrongKey)?.clone();
         match &envelope.tc_key {
-            Some(claimed) if !key.secret().matches(&claimed.0) => return Err(Denied::Stranger),
-            None if needs_key => return Err(Denied::Stranger),
+            Some(claimed) if !key.secret().matches(&claimed.0) => return Err(Stranger::OtherKey.into()),
+            None if needs_key => return Err(Stranger::MissingKey.into()),
             _ => {}
         }
         if settings.is_enrolled {
@@ -205,14 +234,14 @@ impl Directory {
     ///
     /// # Errors
     ///
-    /// [`Denied::Stranger`] whatever was wrong, so that callers learn nothing.
+    /// [`Denied::Stranger`] whatever was wrong.
     pub fn authenticate_native(&self, id: &str, proves: impl Fn(&Key) -> bool) -> Result<(Arc<Tenant>, Key), Denied> {
         let Some(tenant) = self.tenant(id) else {
             let _ = std::hint::black_box(proves(&self.decoy));
-            return Err(Denied::Stranger);
+            return Err(Stranger::UnknownTenant.into());
         };
         let settings = tenant.settings();
-        let key = settings.keys.iter().find(|key| proves(key)).ok_or(Denied::Stranger)?;
+        let key = settings.keys.iter().find(|key| proves(key)).ok_or(Stranger::WrongKey)?;
         Ok((tenant, key.clone()))
     }
 
@@ -225,7 +254,7 @@ impl Directory {
         let is_signed = signature::wafer_matches(&envelope.data.0, key.secret().expose(), &envelope.signature.0);
         let id = &envelope.tc_id.0;
         if claimed.is_none() || !is_signed || !TenantId::is_valid(id) {
-            return Err(Denied::Stranger);
+            return Err(Stranger::UnknownTenant.into());
         }
 
         let mut change = self.change.lock();
@@ -239,7 +268,7 @@ impl Directory {
                 tenant.set(enrolled_settings(key.secret(), state.limits));
                 tenant
             }
-            Some(_) => return Err(Denied::Stranger),
+            Some(_) => return Err(Stranger::WrongKey.into()),
             None => Arc::new(Tenant::new(TenantId::new(id), enrolled_settings(key.secret(), state.limits))),
         };
         let mut enrolled = self.enrolled.write();

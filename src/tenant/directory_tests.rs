@@ -93,18 +93,19 @@ fn every_key_of_a_tenant_verifies_and_is_told() {
 }
 
 #[test]
-fn strangers_are_all_alike() {
+fn strangers_are_denied_and_the_log_gets_the_reason() {
     let directory = Directory::new(&options(&[("a", &["ka", "ka2"]), ("b", &["kb"])], false));
 
-    for (what, envelope, needs_key) in [
-        ("unknown tenant with its own key", envelope("c", "kc", Some("kc")), true),
-        ("another tenant's key", envelope("a", "kb", Some("kb")), true),
-        ("signed right, tcKey wrong", envelope("a", "ka", Some("kb")), false),
-        ("signed with one key, tcKey the other", envelope("a", "ka", Some("ka2")), false),
-        ("no tcKey where one is needed", envelope("a", "ka", None), true),
-        ("empty key", envelope("a", "", Some("")), false),
+    for (what, envelope, needs_key, reason) in [
+        ("unknown tenant with its own key", envelope("c", "kc", Some("kc")), true, Stranger::UnknownTenant),
+        ("another tenant's key", envelope("a", "kb", Some("kb")), true, Stranger::WrongKey),
+        ("signed right, tcKey wrong", envelope("a", "ka", Some("kb")), false, Stranger::OtherKey),
+        ("signed with one key, tcKey the other", envelope("a", "ka", Some("ka2")), false, Stranger::OtherKey),
+        ("no tcKey where one is needed", envelope("a", "ka", None), true, Stranger::MissingKey),
+        ("empty key", envelope("a", "", Some("")), false, Stranger::WrongKey),
     ] {
-        assert_eq!(authenticate(&directory, &envelope, needs_key).err(), Some(Denied::Stranger), "{what}");
+        let denied = authenticate(&directory, &envelope, needs_key).err();
+        assert_eq!(denied, Some(Denied::Stranger(reason)), "{what}");
     }
     assert!(authenticate(&directory, &envelope("a", "ka", None), false).is_ok(), "a push needs no tcKey");
 }
@@ -183,7 +184,8 @@ fn a_full_gateway_takes_the_places_of_those_who_left() {
 
     assert_eq!(come("newcomer", later(1)).err(), Some(Denied::Full));
     let wrong = envelope("newcomer", "k", Some("another"));
-    assert_eq!(directory.authenticate(&wrong, true, later(1)).err(), Some(Denied::Stranger), "strangers learn nothing");
+    let stranger = Denied::Stranger(Stranger::UnknownTenant);
+    assert_eq!(directory.authenticate(&wrong, true, later(1)).err(), Some(stranger), "strangers learn nothing");
     come("speaks", later(7_000)).expect("known");
     assert_eq!(come("newcomer", later(7_199)).err(), Some(Denied::Full), "silent for less than two hours");
     assert_eq!(come("newcomer", later(7_200)).err(), Some(Denied::Full), "the places were looked through just now");
@@ -258,12 +260,12 @@ fn only_what_could_be_configured_can_be_enrolled() {
     let long_id = "x".repeat(TenantId::MAX_BYTES + 1);
     for id in ["", "a b", "a:b", "a/b", "a,b", "a;b", "a\\b", "a\"b", "\u{e9}", long_id.as_str()] {
         let refused = authenticate(&directory, &envelope(id, "key", Some("key")), true);
-        assert!(matches!(refused, Err(Denied::Stranger)), "{id:?}");
+        assert!(matches!(refused, Err(Denied::Stranger(_))), "{id:?}");
     }
     let long_key = "k".repeat(MAX_ENROLLED_KEY_BYTES + 1);
     for key in ["", "whsec_", long_key.as_str()] {
         let refused = authenticate(&directory, &envelope("new", key, Some(key)), true);
-        assert!(matches!(refused, Err(Denied::Stranger)), "{} bytes", key.len());
+        assert!(matches!(refused, Err(Denied::Stranger(_))), "{} bytes", key.len());
     }
     assert!(authenticate(&directory, &envelope("new", &long_key[1..], Some(&long_key[1..])), true).is_ok());
 }

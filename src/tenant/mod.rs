@@ -21,6 +21,7 @@ pub use changes::KeyChange;
 pub use changes::Removal;
 pub use directory::Denied;
 pub use directory::Directory;
+pub use directory::Stranger;
 pub use groups::Groups;
 pub use groups::Page;
 pub use groups::TooManyGroups;
@@ -64,12 +65,16 @@ pub struct Settings {
     pub keys: Vec<Key>,
     /// Its limits.
     pub limits: Limits,
+    /// The Wafer ServerHost whose MD5 is its id; empty if only the id is known.
+    pub server_host: Box<str>,
     /// Authorities that its receive URLs may name.
     receive_hosts: Vec<String>,
     /// Whether it exists only by enrolment.
     is_enrolled: bool,
     /// The default receive URL of native tunnels.
     pub webhook_url: Option<String>,
+    /// Scheme, host and port that its events are sent to, if not those of their receive URL.
+    pub forward_to: Option<String>,
     /// Whether waiting events of a native tunnel are sent as a batch.
     pub webhook_batch: bool,
     /// Limit of attempts that reach the business server, except for a `close`; 0: no limit.
@@ -156,9 +161,11 @@ impl Settings {
         Self {
             keys,
             limits: tenant.limits.over(limits),
+            server_host: tenant.server_host.as_str().into(),
             receive_hosts,
             is_enrolled: false,
             webhook_url: (!tenant.webhook_url.is_empty()).then(|| tenant.webhook_url.clone()),
+            forward_to: (!tenant.forward_to.is_empty()).then(|| tenant.forward_to.clone()),
             webhook_batch: tenant.webhook_batch,
             max_attempts: tenant.max_attempts,
             subprotocols: tenant.subprotocols.clone(),

@@ -30,11 +30,20 @@ const URLS_PER_SERVER: usize = 4;
 pub struct Endpoint {
     /// The URL for events.
     pub url: ReceiveUrl,
+    /// The URL that `forward_to` of the tenant leads to.
+    forwarded: Mutex<Option<Box<Forwarded>>>,
     pub(super) gate: Mutex<Gate>,
     pub(super) server: Arc<Server>,
     /// Held by the request that waits for the server's slot, so that URLs of a server take turns.
     pub(super) server_turn: tokio::sync::Mutex<()>,
     _listed: Listed<Endpoint>,
+}
+
+/// Where a tenant's `forward_to` leads.
+#[derive(Debug)]
+struct Forwarded {
+    origin: String,
+    url: ReceiveUrl,
 }
 
 /// The state shared by a tenant's receive URLs at one host and port.
@@ -73,6 +82,24 @@ pub struct Demand {
 }
 
 impl Endpoint {
+    /// The URL that requests are sent to: the receive URL, but with scheme, host and port of `forward_to`, if that is set.
+    ///
+    /// # Panics
+    ///
+    /// If `forward_to` is not a URL; the configuration refuses such a one.
+    pub fn target(&self, forward_to: Option<&str>) -> ReceiveUrl {
+        let Some(origin) = forward_to else {
+            return self.url.clone();
+        };
+        let mut forwarded = self.forwarded.lock();
+        if let Some(known) = forwarded.as_ref().filter(|known| known.origin == origin) {
+            return known.url.clone();
+        }
+        let url = self.url.at(&ReceiveUrl::parse(origin).expect("the configuration is checked"));
+        *forwarded = Some(Box::new(Forwarded { origin: origin.to_owned(), url: url.clone() }));
+        url
+    }
+
     /// The current load.
     pub fn demand(&self) -> Demand {
         let gate = self.gate.lock();
@@ -123,6 +150,7 @@ impl Endpoints {
             server: self.server(tenant, &parsed),
             server_turn: tokio::sync::Mutex::default(),
             url: parsed.sharing(&self.sites),
+            forwarded: Mutex::default(),
             gate: Mutex::new(Gate {
                 allowance: Allowance::new(self.max_in_flight, self.timeout),
                 breaker: Breaker::default(),
@@ -187,6 +215,19 @@ mod tests {
         assert!(Arc::ptr_eq(&first.server, &neighbour.server));
         assert!(!Arc::ptr_eq(&first.server, &elsewhere.server));
         assert!(!Arc::ptr_eq(&first.server, &stranger.server));
+    }
+
+    #[test]
+    fn a_url_is_forwarded_while_its_tenant_wants_it() {
+        let endpoint = endpoints(1).endpoint(&tenant("a"), "http://h.example/a?b").expect("valid");
+
+        assert_eq!(endpoint.target(None), endpoint.url);
+        let first = endpoint.target(Some("http://127.0.0.1:3000"));
+        assert_eq!(first.as_str(), "http://127.0.0.1:3000/a?b");
+        let again = endpoint.target(Some("http://127.0.0.1:3000"));
+        assert_eq!(again.identity(), first.identity(), "its connections are found again");
+        assert_eq!(endpoint.target(Some("https://127.0.0.1:3001")).as_str(), "https://127.0.0.1:3001/a?b");
+        assert_eq!(endpoint.target(None), endpoint.url);
     }
 
     #[test]

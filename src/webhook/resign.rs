@@ -87,7 +87,8 @@ impl Outgoing<'_> {
     async fn send(&self, client: &Client, signed: Signed) -> Posted {
         let EventQueue { tenant, incarnation, endpoint, .. } = self.event_queue;
         let caller = Caller { tenant: &tenant.id, incarnation: *incarnation };
-        client.post(caller, &endpoint.url, signed.headers.as_slice(), signed.body, self.limit).await
+        let url = endpoint.target(tenant.settings().forward_to.as_deref());
+        client.post(caller, &url, signed.headers.as_slice(), signed.body, self.limit).await
     }
 
     fn was_taken(&self, settings: &Settings, key: &Key) {

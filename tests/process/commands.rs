@@ -68,6 +68,7 @@ fn check_config_prints_what_is_in_effect_and_masks_secrets() {
     let said = text(&output.stdout);
     assert_eq!(output.status.code(), Some(0));
     assert!(said.contains("heartbeat_secs = 17") && said.contains("api.example.com"), "{said}");
+    assert!(said.contains(&format!("[[tenants]]\n# id (tcId) {}\n", md5_hex("api.example.com"))), "{said}");
     assert!(!said.contains(KEY) && !text(&output.stderr).contains(KEY), "{said}");
 }
 

@@ -3,13 +3,23 @@
 use std::io::Write;
 use std::net::TcpListener;
 
+use wafergate::protocol::signature;
+use wafergate::protocol::text::md5_hex;
+
 use super::business::Business;
 use super::client::Client;
 use super::client::ask;
 use super::client::connect;
 use super::client::exchange;
 use super::gateway::Gateway;
+use super::gateway::KEY;
 use super::gateway::config;
+
+/// A request with a JSON body.
+fn post(path: &str, body: &str) -> String {
+    let length = body.len();
+    format!("POST {path} HTTP/1.1\r\nHost: gateway\r\nContent-Length: {length}\r\n\r\n{body}")
+}
 
 /// As many failures in a row open the circuit breaker.
 const FAILURES: usize = 10;
@@ -62,8 +72,53 @@ fn bearer_keys_are_never_logged() {
     gateway.signal("TERM");
 
     let (_, log) = gateway.end();
-    assert!(log.contains("native call refused") && log.contains("DEBUG") && log.contains("call=Open"), "{log}");
+    assert!(log.contains("native call refused") && log.contains("DEBUG") && log.contains("call=open"), "{log}");
     assert!(!log.contains(RIGHT) && !log.contains(WRONG), "{log}");
+}
+
+/// An unknown tcId and a wrong key get one answer, but not one line; the ServerHost that would match is named.
+#[test]
+fn the_log_tells_an_unknown_tenant_from_a_wrong_key() {
+    let mut gateway = Gateway::start(&config("127.0.0.1:3000", ""));
+    let mut api = connect(&gateway.url);
+    let mut refused = |server_host: &str, key: &str, receive_url: &str| {
+        let data = serde_json::json!({"receiveUrl": receive_url, "protocolType": "wss"}).to_string();
+        let signature = signature::wafer(&data, key);
+        let body =
+            serde_json::json!({"tcId": md5_hex(server_host), "tcKey": key, "data": data, "signature": signature});
+        let (_, answer) = exchange(&mut api, &post("/get/wsurl", &body.to_string()));
+        answer
+    };
+
+    let wrong_key = refused("127.0.0.1:3000", "another key", "http://127.0.0.1:3000/tunnel");
+    let without_port = refused("127.0.0.1", KEY, "http://127.0.0.1:3000/tunnel");
+    let unknown = refused("elsewhere.example", KEY, "http://127.0.0.1:3000/tunnel");
+
+    assert!(wrong_key.contains("40101"), "{wrong_key}");
+    assert!(wrong_key == without_port && wrong_key == unknown, "callers learn nothing");
+    gateway.logged(&format!("tcId {}: the tenant is known", md5_hex("127.0.0.1:3000")));
+    let id = md5_hex("127.0.0.1");
+    gateway.logged(&format!("tcId {id}: no tenant has this id: server_host = \\\"127.0.0.1\\\" would match"));
+    let line = gateway.logged(&format!("tcId {}: no tenant has this id", md5_hex("elsewhere.example")));
+    assert!(!line.contains("would match"), "{line}");
+}
+
+/// Operators know the ServerHost, not its MD5.
+#[test]
+fn lines_of_a_tenant_carry_its_server_host() {
+    let business = Business::start(true);
+    let mut gateway = Gateway::start(&config(&business.authority, ""));
+    let mut api = connect(&gateway.url);
+    let data = serde_json::json!({"receiveUrl": "http://elsewhere.example/", "protocolType": "wss"}).to_string();
+    let signature = signature::wafer(&data, KEY);
+    let id = md5_hex(&business.authority);
+    let body = serde_json::json!({"tcId": id, "tcKey": KEY, "data": data, "signature": signature});
+
+    let (_, answer) = exchange(&mut api, &post("/get/wsurl", &body.to_string()));
+
+    assert!(answer.contains("40301"), "{answer}");
+    let line = gateway.logged("wafer call refused");
+    assert!(line.contains(&format!("tenant.id={id} tenant.server_host={}", business.authority)), "{line}");
 }
 
 /// In the words of its close frame, at the level that is the default.

@@ -25,8 +25,12 @@ use crate::protocol::native::http_signature::WINDOW_SECS;
 use crate::protocol::native::http_signature::check_digest;
 use crate::protocol::text::hex;
 use crate::protocol::text::printable;
+use crate::tenant::Denied;
 use crate::tenant::Key;
 use crate::tenant::Tenant;
+
+/// Most bytes of a caller's text in one line of the log.
+const MAX_SHOWN_BYTES: usize = 100;
 
 /// The tenant that sent a request, and the key that authenticated it.
 #[derive(Clone)]
@@ -100,13 +104,13 @@ fn verify(gateway: &Gateway, claim: &Claim, message: &Message<'_>, now: Duration
     claim.check_coverage(message.query.is_some())?;
     let base = claim.base(message)?;
     let proves = |key: &Key| key.hmac_key().verifies(base.as_bytes(), &claim.signature);
-    let Ok((tenant, key)) = gateway.tenants.authenticate_native(&claim.key_id, proves) else {
+    let (tenant, key) = gateway.tenants.authenticate_native(&claim.key_id, proves).map_err(|denied| {
         let detail = format!(
             "the signature is not the HMAC-SHA256, with a key of the tenant in keyid, of these lines (a key whsec_... stands for \
              the bytes behind its Base64):\n{base}"
         );
-        return Err(Problem::new(Code::SignatureWrong, detail));
-    };
+        Problem::new(Code::SignatureWrong, detail).log_only(doubt("keyid", &claim.key_id, denied))
+    })?;
     Ok(Caller { tenant, key })
 }
 
@@ -154,8 +158,14 @@ fn bearer(gateway: &Gateway, authorization: &str, headers: &HeaderMap, client: C
         return Err(wrong());
     }
     let proves = |own: &Key| own.secret().matches(key);
-    let (tenant, key) = gateway.tenants.authenticate_native(tenant, proves).map_err(|_| wrong())?;
+    let authenticated = gateway.tenants.authenticate_native(tenant, proves);
+    let (tenant, key) = authenticated.map_err(|denied| wrong().log_only(doubt("tenant", tenant, denied)))?;
     Ok(Caller { tenant, key })
+}
+
+/// Why a request is not authenticated, for the log only.
+fn doubt(name: &str, id: &str, denied: Denied) -> String {
+    format!("{name} {}: {denied}", printable(id, MAX_SHOWN_BYTES))
 }
 
 /// All values of a header, joined as RFC 9421 joins them; none if one is not ASCII.

@@ -14,6 +14,7 @@ use hyper::Response;
 use hyper::StatusCode;
 use hyper::header;
 use hyper::header::HeaderValue;
+use tracing::field::display;
 
 use super::body;
 use super::body::BodyError;
@@ -24,6 +25,7 @@ use crate::metrics::PushResult;
 use crate::protocol::native::Code;
 use crate::protocol::native::Problem;
 use crate::server::RequestBody;
+use crate::tenant::Tenant;
 use route::Call;
 
 /// Largest body of a call with many tunnel ids or a payload.
@@ -50,10 +52,11 @@ pub(super) async fn handle(
     let call = match Call::of(request.method(), request.uri()) {
         Ok(Call::Description) => return description(),
         Ok(call) => call,
-        Err(problem) => return refuse(&gateway, &problem, "unknown", client),
+        Err(problem) => return refuse(&gateway, &problem, "unknown", client, None),
     };
     let (is_push, word) = (call == Call::Push, call.as_str());
-    let answer = answer(&gateway, room, request, client, call).await;
+    let mut tenant = None;
+    let answer = answer(&gateway, room, request, client, call, &mut tenant).await;
     if is_push {
         gateway.metrics.push(match &answer {
             Ok(answer) if answer.status.is_success() => PushResult::Ok,
@@ -63,7 +66,7 @@ pub(super) async fn handle(
     }
     match answer {
         Ok(Answer { status, body }) => respond(status, "application/json", body),
-        Err(problem) => refuse(&gateway, &problem, word, client),
+        Err(problem) => refuse(&gateway, &problem, word, client, tenant.as_deref()),
     }
 }
 
@@ -73,11 +76,14 @@ async fn answer(
     request: Request<RequestBody>,
     client: Client,
     call: Call,
+    tenant: &mut Option<Arc<Tenant>>,
 ) -> Result<Answer, Problem> {
     let (head, incoming) = request.into_parts();
     let body = body::read(room, &head.headers, incoming, MAX_BODY_BYTES).await?;
     let caller = auth::authenticate(gateway, &head, &body, client).await?;
-    tracing::debug!(tenant.id = %caller.tenant.id, call = ?call, traceparent = ?head.headers.get("traceparent"), "native call");
+    *tenant = Some(Arc::clone(&caller.tenant));
+    let traceparent = head.headers.get("traceparent").and_then(|value| value.to_str().ok());
+    tracing::debug!(tenant.id = %caller.tenant.id, call = call.as_str(), traceparent, "native call");
     let answer = if call.changes_something() {
         idempotency::once(Arc::clone(gateway), caller, call, head, client, body.bytes.clone()).await?
     } else {
@@ -90,10 +96,19 @@ fn description() -> Response<Full<Bytes>> {
     respond(StatusCode::OK, "application/json", Bytes::from_static(OPENAPI.as_bytes()))
 }
 
-fn refuse(gateway: &Gateway, problem: &Problem, call: &'static str, client: Client) -> Response<Full<Bytes>> {
+/// Counts and logs a refused call of `tenant`, which is unknown before the request is authenticated.
+fn refuse(
+    gateway: &Gateway,
+    problem: &Problem,
+    call: &'static str,
+    client: Client,
+    tenant: Option<&Tenant>,
+) -> Response<Full<Bytes>> {
     let code = problem.code.as_str();
     gateway.metrics.refused(code);
-    tracing::info!(call, code, client = %client.address, reason = %problem, "native call refused");
+    let reason = problem.for_log.clone().unwrap_or_else(|| problem.to_string());
+    let tenant = tenant.map(|tenant| display(&tenant.id));
+    tracing::info!(call, code, tenant.id = tenant, client = %client.address, reason, "native call refused");
     let status = StatusCode::from_u16(problem.code.status()).expect("codes have valid statuses");
     let mut response = respond(status, "application/problem+json", problem.to_json().into());
     let headers = response.headers_mut();

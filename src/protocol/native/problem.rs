@@ -178,12 +178,19 @@ pub struct Problem {
     pub detail: String,
     /// When to retry, in seconds, if known.
     pub retry_after_secs: Option<u64>,
+    /// What only the log may say.
+    pub for_log: Option<String>,
 }
 
 impl Problem {
     /// An error with this explanation.
     pub fn new(code: Code, detail: impl Into<String>) -> Self {
-        Self { code, detail: detail.into(), retry_after_secs: None }
+        Self { code, detail: detail.into(), retry_after_secs: None, for_log: None }
+    }
+
+    /// The same, with what only the log may say.
+    pub fn log_only(self, words: impl Into<String>) -> Self {
+        Self { for_log: Some(words.into()), ..self }
     }
 
     /// The same, to be retried after this many seconds.

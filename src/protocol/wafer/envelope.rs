@@ -8,10 +8,14 @@ use super::Refusal;
 use crate::protocol::text::Object;
 use crate::protocol::text::Text;
 use crate::protocol::text::json_defect;
+use crate::protocol::text::md5_hex;
 use crate::protocol::text::without_bom;
 
 /// Longest spelling of `"json"`: with each character escaped.
 const MAX_DATA_ENCODE_BYTES: usize = 2 + 4 * 6;
+
+/// Most bytes of `data` that are parsed without a valid signature: a receive URL and more.
+const MAX_UNVERIFIED_BYTES: usize = 4_096;
 
 /// The envelope of a call. Its fields are credentials and payload: it has no `Debug` and is never logged.
 #[derive(Deserialize)]
@@ -58,6 +62,21 @@ impl Envelope {
                 "the body must be a JSON object with the strings data, tcId and signature: {why}"
             ))
         })
+    }
+
+    /// The ServerHost whose MD5 is the tcId, if it is the host of the receive URL in `data`, with its port or without.
+    ///
+    /// For the log only: `data` may not be verified.
+    pub fn server_host(&self) -> Option<String> {
+        if self.data.0.len() > MAX_UNVERIFIED_BYTES {
+            return None;
+        }
+        let url = WsurlRequest::parse(&self.data.0).ok()?.receive_url.0;
+        let authority = url.split_once("://")?.1.split(['/', '?', '#']).next()?;
+        // The form in which node1 and csharp send a host with a port.
+        let inside = authority.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(authority);
+        let bare = authority.rsplit_once(':').map_or(authority, |(host, _)| host);
+        [authority, inside, bare].into_iter().find(|host| md5_hex(host) == self.tc_id.0).map(str::to_owned)
     }
 
     /// Whether the response's `data` must be a string: the Java and C# SDKs send `"dataEncode":"json"`.
@@ -107,6 +126,28 @@ impl WsurlRequest {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_server_host_is_found_in_the_receive_url() {
+        let found = |server_host: &str, receive_url: &str| {
+            let data = serde_json::json!({ "receiveUrl": receive_url }).to_string();
+            let body = serde_json::json!({"data": data, "tcId": md5_hex(server_host), "signature": ""});
+            Envelope::parse(body.to_string().as_bytes()).expect("valid").server_host()
+        };
+
+        for (server_host, receive_url) in [
+            ("127.0.0.1", "http://127.0.0.1:3000/tunnel"),
+            ("127.0.0.1:3000", "http://127.0.0.1:3000/tunnel"),
+            ("API.example.com", "https://API.example.com"),
+            ("127.0.0.1:3000", "http://[127.0.0.1:3000]/tunnel"),
+            ("[::1]", "http://[::1]:80/"),
+        ] {
+            assert_eq!(found(server_host, receive_url).as_deref(), Some(server_host), "{receive_url}");
+        }
+        for receive_url in ["http://other.example/", "127.0.0.1", "http://127.0.0.1.example/", ""] {
+            assert_eq!(found("127.0.0.1", receive_url), None, "{receive_url}");
+        }
+    }
 
     fn refusal(body: &str) -> String {
         match Envelope::parse(body.as_bytes()) {

@@ -1,4 +1,5 @@
-// The old demo on qcloud-weapp-server-sdk (Wafer1) and express. Its receive URL cannot carry a port, so it needs port 80.
+// The old demo on qcloud-weapp-server-sdk (Wafer1) and express. Its receive URL cannot carry a port, so it needs port 80 or a tenant
+// with `forward_to`.
 
 import { once } from "node:events";
 import { createServer } from "node:http";
@@ -29,8 +30,8 @@ export class Node1 extends Business {
     config({ ServerHost: this.host, TunnelServerUrl: gatewayUrl, TunnelSignatureKey: key });
   }
 
-  /** Starts the server, and the login service that the SDK asks about every client. */
-  async start() {
+  /** Starts the server on `port`, which receive URLs cannot carry, and the login service that the SDK asks about every client. */
+  async start(port = 80) {
     this.auth = createServer(answerLogin).listen(0, this.host);
     await once(this.auth, "listening");
     config({ AuthServerUrl: `http://${this.host}:${this.auth.address().port}/` });
@@ -41,7 +42,7 @@ export class Node1 extends Business {
     app.post(PAGE, (request, _response, next) => this.arrived(request, request.body).then(() => next()));
     app.all(PAGE, (request, response) => TunnelService.create(request, response).handle(this.chat, { checkLogin: true }));
     app.use(quietly);
-    await this.listen(app, 80);
+    await this.listen(app, port);
   }
 
   stop() {

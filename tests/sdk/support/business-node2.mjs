@@ -52,13 +52,13 @@ export class Node2 extends Business {
     });
   }
 
-  /** Starts the server. */
-  async start() {
+  /** Starts the server on `port`. */
+  async start(port = 0) {
     const app = new Koa();
     app.use(wrapped);
     app.use(bodyParser());
     app.use(ctx => (ctx.method === "GET" ? this.#open(ctx) : this.#deliver(ctx)));
-    await this.listen(app.callback(), 0);
+    await this.listen(app.callback(), port);
   }
 
   async #open(ctx) {

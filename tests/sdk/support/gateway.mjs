@@ -27,12 +27,18 @@ export class Gateway {
 
   /** Starts a gateway for one tenant and resolves once it accepts. */
   static async start({ serverHost, key, heartbeatSecs }) {
+    const gateway = await Gateway.with(configuration({ serverHost, keys: [key], heartbeatSecs }), [key]);
+    gateway.settings = { serverHost, heartbeatSecs };
+    return gateway;
+  }
+
+  /** Starts a gateway with the text of a configuration file, whose `keys` must never be in its logs. */
+  static async with(text, keys) {
     const gateway = new Gateway();
-    gateway.secrets.push(key);
+    gateway.secrets.push(...keys);
     gateway.folder = await mkdtemp(join(tmpdir(), "wafergate-sdk-"));
     gateway.file = join(gateway.folder, "wafergate.toml");
-    gateway.settings = { serverHost, heartbeatSecs };
-    await writeFile(gateway.file, configuration({ serverHost, keys: [key], heartbeatSecs }));
+    await writeFile(gateway.file, text);
 
     gateway.child = spawn(BINARY, ["serve", "--config", gateway.file], { stdio: ["ignore", "pipe", "pipe"] });
     gateway.#read("stdout");
