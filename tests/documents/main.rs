@@ -1,6 +1,7 @@
 //! Checks of the documents: links resolve, both languages say the same, tables and quotations follow the code.
 
 mod architecture;
+mod figures;
 mod languages;
 mod links;
 mod markdown;
