@@ -93,25 +93,36 @@ function inMiniProgram() {
   const phone = new Surroundings();
   const wx = {
     onNetworkStatusChange: handler => { phone.online = () => handler({ isConnected: true }); },
+    onAppHide: handler => { phone.hide = handler; },
+    onAppShow: handler => { phone.show = handler; },
     request: ({ url, success, fail }) => {
       const { pathname, search } = new URL(url);
       fetch(base + pathname + search)
         .then(async answer => success({ statusCode: answer.status, data: answer.ok ? await answer.json() : "" }))
         .catch(error => fail({ errMsg: error.message }));
     },
-    connectSocket: ({ url }) => {
+    connectSocket: ({ url, fail }) => {
+      if (phone.isSuspended) {
+        queueMicrotask(() => fail({ errMsg: "connectSocket:fail interrupted" }));
+        return { onOpen() {}, onMessage() {}, onClose() {}, onError() {}, close() {} };
+      }
       const socket = phone.socket(url);
       return {
         onOpen: handler => socket.on("open", handler),
         onMessage: handler => socket.on("message", (data, isBinary) => handler({ data: isBinary ? data : data.toString() })),
-        onClose: handler => socket.on("close", (code, reason) => handler({ code, reason: reason.toString() })),
+        onClose: handler => {
+          phone.interrupt = () => { socket.removeAllListeners("close"); socket.terminate(); handler({ code: 1000, reason: "interrupted" }); };
+          socket.on("close", (code, reason) => handler({ code, reason: reason.toString() }));
+        },
         onError: handler => socket.on("error", error => handler({ errMsg: error.message })),
         send: ({ data }) => socket.send(data),
         close: ({ code }) => socket.close(code),
       };
     },
   };
-  phone.chat = new Function("wx", "console", `${TALK}\n${MINI_PROGRAM}\nreturn chat`)(wx, phone.console);
+  const clock = { now: () => Date.now() + phone.later };
+  phone.later = 0;
+  phone.chat = new Function("wx", "console", "Date", `${TALK}\n${MINI_PROGRAM}\nreturn chat`)(wx, phone.console, clock);
   return phone;
 }
 
@@ -140,7 +151,27 @@ for (const [name, start] of Object.entries({ "in a browser": inBrowser, "in a mi
     await v1("close", { to: { user: "ann" }, reason: "good bye" });
     assert.deepEqual(await around.until("closed"), ["closed good bye"]);
     assert.equal(around.chat.send("too late"), false);
+    around.online();
     around.chat.stop();
-    assert.deepEqual(around.lines, ["closed"]);
+    assert.deepEqual(around.lines, ["closed"], "what was closed stays closed");
   });
 }
+
+test("a mini-program that was suspended comes back", async () => {
+  const phone = inMiniProgram();
+  await phone.until("open");
+  phone.hide();
+  phone.isSuspended = true;
+  phone.interrupt();
+  await phone.until("waiting connectSocket:fail");
+  phone.isSuspended = false;
+  assert.deepEqual((await phone.until("open")).slice(-2), ["connecting", "open"]);
+
+  phone.show();
+  assert.deepEqual(phone.lines, [], "it was away for a moment only");
+  phone.hide();
+  phone.later = 6_000;
+  phone.show();
+  assert.deepEqual(await phone.until("open"), ["connecting", "open"]);
+  phone.chat.stop();
+});
