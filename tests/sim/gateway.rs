@@ -246,7 +246,7 @@ struct SimDial;
 impl Dial for SimDial {
     async fn dial(&self, address: SocketAddr) -> io::Result<Transport> {
         let stream = TcpStream::connect(address).await?;
-        Ok(Transport::Other(Box::new(stream)))
+        Ok(Transport::Right(Box::new(stream)))
     }
 }
 
