@@ -2,16 +2,29 @@
 //! the system time; libraries do, for log timestamps and rustls.
 
 use std::fmt::Debug;
+use std::num::NonZero;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use std::time::SystemTime;
 use std::time::UNIX_EPOCH;
 
+use time::OffsetDateTime;
+use time::format_description::well_known::Iso8601;
+use time::format_description::well_known::iso8601::Config;
+use time::format_description::well_known::iso8601::EncodedConfig;
+use time::format_description::well_known::iso8601::TimePrecision;
+
 /// A duration in whole milliseconds; an overlong one becomes a huge value that can still be added to.
 pub fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX / 4)
 }
+
+/// RFC 3339 with three digits of a second.
+const MILLISECONDS: EncodedConfig =
+    Config::DEFAULT.set_time_precision(TimePrecision::Second { decimal_digits: NonZero::new(3) }).encode();
+/// The last millisecond of the year 9999, in UTC.
+const LAST_MS: u64 = 253_402_300_799_999;
 
 /// Formats a time since 1970 as RFC 3339, in UTC and with milliseconds.
 ///
@@ -21,18 +34,9 @@ pub fn millis(duration: Duration) -> u64 {
 /// assert_eq!(wafergate::clock::rfc3339(Duration::from_millis(1_709_251_199_042)), "2024-02-29T23:59:59.042Z");
 /// ```
 pub fn rfc3339(unix_time: Duration) -> String {
-    let (secs, millis) = (unix_time.as_secs(), unix_time.subsec_millis());
-    // Days are counted from 0000-03-01, so that a leap day is the last one of its year; 400 years have 146,097 days.
-    let days = secs / 86_400 + 719_468;
-    let (era, day) = (days / 146_097, days % 146_097);
-    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day + 2) / 153;
-    let day = day - (153 * month + 2) / 5 + 1;
-    let (month, next) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
-    let year = era * 400 + year + next;
-    let (hour, minute, second) = (secs / 3_600 % 24, secs / 60 % 60, secs % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millis:03}Z")
+    let unix_ms = millis(unix_time).min(LAST_MS);
+    let time = OffsetDateTime::UNIX_EPOCH + time::Duration::milliseconds(unix_ms.cast_signed());
+    time.format(&Iso8601::<MILLISECONDS>).expect("years up to 9999 can be written")
 }
 
 /// How long this machine has been suspended since boot: `Instant` does not advance meanwhile. It does advance while only this

@@ -4,6 +4,8 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use data_encoding::HEXLOWER;
+
 /// Id of a tunnel: 128 random bits, written as `t` and 32 lower-case hexadecimal digits.
 ///
 /// The leading letter is for PHP, which converts array keys that consist of digits into integers.
@@ -36,32 +38,18 @@ impl FromStr for TunnelId {
     /// Accepts only the one written form, so that an id has a single spelling.
     fn from_str(text: &str) -> Result<Self, InvalidTunnelId> {
         let digits = text.strip_prefix('t').ok_or(InvalidTunnelId)?;
-        if text.len() != Self::TEXT_BYTES {
+        let mut id = [0; 16];
+        if digits.len() != 32 || HEXLOWER.decode_mut(digits.as_bytes(), &mut id).is_err() {
             return Err(InvalidTunnelId);
         }
-        digits
-            .bytes()
-            .try_fold(0, |id, digit| {
-                let value = match digit {
-                    b'0'..=b'9' => digit - b'0',
-                    b'a'..=b'f' => digit - b'a' + 10,
-                    _ => return None,
-                };
-                Some(id << 4 | u128::from(value))
-            })
-            .map(Self)
-            .ok_or(InvalidTunnelId)
+        Ok(Self::from_bytes(id))
     }
 }
 
 impl fmt::Display for TunnelId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const DIGITS: &[u8; 16] = b"0123456789abcdef";
         let mut text = [b't'; Self::TEXT_BYTES];
-        for (pair, byte) in text[1..].chunks_exact_mut(2).zip(self.to_bytes()) {
-            pair[0] = DIGITS[usize::from(byte >> 4)];
-            pair[1] = DIGITS[usize::from(byte & 15)];
-        }
+        HEXLOWER.encode_mut(&self.to_bytes(), &mut text[1..]);
         f.write_str(std::str::from_utf8(&text).expect("hexadecimal digits are ASCII"))
     }
 }

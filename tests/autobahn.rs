@@ -69,7 +69,7 @@ impl EventSink for IntoEcho {
             }
         };
         let connection = self.0.connections.get(&event_queue.tunnel).expect("open").clone();
-        self.0.gateway().send(&connection, &frame, now);
+        self.0.gateway().tunnels.send(&connection, &frame, now);
     }
 }
 
@@ -91,9 +91,9 @@ impl Echo {
         let gateway = Arc::clone(self.gateway());
         let tenant = gateway.tenants.tenant("autobahn").expect("configured");
         let key = tenant.settings().keys[0].clone();
-        let issued = gateway.issue(&tenant, &key, "http://echo.example/").expect("issued");
+        let issued = gateway.connect_urls.issue(&tenant, &key, "http://echo.example/").await.expect("issued");
         let ticket = issued.path.trim_start_matches("/ws/");
-        let admission = gateway.admit(ticket, &handshake.offer).await.expect("admitted");
+        let admission = gateway.connect_urls.admit(ticket, &handshake.offer).await.expect("admitted");
         let response = Response::builder()
             .status(StatusCode::SWITCHING_PROTOCOLS)
             .header(header::CONNECTION, "Upgrade")
@@ -103,7 +103,7 @@ impl Echo {
             .expect("valid");
         let takeover = Box::new(move |TakenOver { stream, answer, early }: TakenOver| {
             let Stream::Plain(stream) = stream else { unreachable!("the listener has no certificate") };
-            let connection = gateway.attach(admission, Profile::Native, TcpSocket(stream), answer);
+            let connection = gateway.tunnels.attach(admission, Profile::Native, TcpSocket(stream), answer);
             self.connections.insert(issued.tunnel, Arc::clone(&connection));
             tokio::spawn(ws::serve(gateway, connection, early.into()));
         });

@@ -1,5 +1,7 @@
-//! The architecture as a test: imports point down, and the core stays pure.
+//! The architecture as a test: imports point down and make no circles, and the core stays pure.
 
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::path::PathBuf;
@@ -131,4 +133,121 @@ fn the_core_is_pure() {
         }
     }
     assert!(lines > 4_000, "read {lines} lines: is the test reading src/?");
+}
+
+/// A module path without `crate`, such as `["gateway", "push"]`.
+type ModulePath = Vec<String>;
+
+/// The files of the library by module path, and what each imports and re-exports.
+#[derive(Default)]
+struct Imports {
+    files: BTreeSet<ModulePath>,
+    /// For each file the paths that it imports for itself.
+    private: BTreeMap<ModulePath, Vec<ModulePath>>,
+    /// For each file the names that it re-exports, with where they come from.
+    exported: BTreeMap<ModulePath, BTreeMap<String, ModulePath>>,
+}
+
+impl Imports {
+    fn of_library() -> Self {
+        let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+        let mut found = vec![];
+        sources(&src, &mut found);
+        found.retain(|file| !file.strip_prefix(&src).expect("below it").to_string_lossy().contains("tests"));
+        let mut imports = Self::default();
+        let named: Vec<_> = found.into_iter().map(|file| (module_path(&src, &file), file)).collect();
+        imports.files = named.iter().map(|(module, _)| module.clone()).collect();
+        for (module, file) in named {
+            let source = fs::read_to_string(file).expect("readable");
+            without_tests(&source).for_each(|line| imports.read(&module, line));
+        }
+        imports
+    }
+
+    /// Reads a line `use a::b::C;` of a file.
+    fn read(&mut self, module: &ModulePath, line: &str) {
+        let Some((before, path)) = line.strip_suffix(';').and_then(|line| line.split_once("use ")) else { return };
+        let (path, name) = path.split_once(" as ").unwrap_or((path, path.rsplit("::").next().unwrap_or_default()));
+        let parts: Vec<String> = path.split("::").map(str::to_owned).collect();
+        let ups = parts.iter().take_while(|part| *part == "super").count();
+        let target = match parts[0].as_str() {
+            "crate" => parts[1..].to_vec(),
+            "super" => [&module[..module.len() - ups], &parts[ups..]].concat(),
+            "self" => [&module[..], &parts[1..]].concat(),
+            child if self.files.contains(&[&module[..], &[child.to_owned()]].concat()) => {
+                [&module[..], &parts[..]].concat()
+            }
+            _ => return,
+        };
+        if before.trim_start().starts_with("pub") {
+            self.exported.entry(module.clone()).or_default().insert(name.to_owned(), target);
+        } else {
+            self.private.entry(module.clone()).or_default().push(target);
+        }
+    }
+
+    /// The file that defines what this path names, behind any re-exports.
+    fn file_of(&self, path: &[String]) -> Option<ModulePath> {
+        let length = (1..=path.len()).rev().find(|length| self.files.contains(&path[..*length]))?;
+        let (file, rest) = path.split_at(length);
+        let exported = rest.first().and_then(|name| self.exported.get(file)?.get(name));
+        match exported {
+            Some(from) => self.file_of(&[&from[..], &rest[1..]].concat()),
+            None => Some(file.to_vec()),
+        }
+    }
+
+    /// The other files of its module that a file imports.
+    fn neighbours(&self, module: &ModulePath) -> BTreeSet<ModulePath> {
+        let paths = self.private.get(module).into_iter().flatten();
+        let files = paths.filter_map(|path| self.file_of(path));
+        files.filter(|file| file != module && file.first() == module.first()).collect()
+    }
+}
+
+fn module_path(src: &Path, file: &Path) -> ModulePath {
+    let file = file.strip_prefix(src).expect("a file of the library").with_extension("");
+    let mut parts: ModulePath = file.iter().map(|part| part.to_string_lossy().into_owned()).collect();
+    if parts.last().is_some_and(|last| last == "mod") {
+        parts.pop();
+    }
+    parts
+}
+
+/// Removes files that import none of the others, until none is left or each of the rest is in a circle or above one.
+fn circles(mut imports: BTreeMap<ModulePath, BTreeSet<ModulePath>>) -> BTreeMap<ModulePath, BTreeSet<ModulePath>> {
+    loop {
+        let free: Vec<_> = imports.iter().filter(|(_, to)| to.is_empty()).map(|(file, _)| file.clone()).collect();
+        if free.is_empty() {
+            return imports;
+        }
+        for file in &free {
+            imports.remove(file);
+        }
+        imports.values_mut().for_each(|to| to.retain(|file| !free.contains(file)));
+    }
+}
+
+#[test]
+fn no_files_import_each_other_in_a_circle() {
+    let imports = Imports::of_library();
+    let graph: BTreeMap<_, _> = imports.files.iter().map(|file| (file.clone(), imports.neighbours(file))).collect();
+    let edges: usize = graph.values().map(BTreeSet::len).sum();
+    assert!(edges > 400, "found {edges} imports: is the test reading src/?");
+
+    let circles = circles(graph);
+
+    assert!(circles.is_empty(), "these files import each other, directly or through others: {circles:?}");
+}
+
+#[test]
+fn a_circle_is_found_behind_a_re_export() {
+    let path = |text: &str| text.split('/').map(str::to_owned).collect::<ModulePath>();
+    let mut imports = Imports { files: ["m", "m/a", "m/b"].map(path).into(), ..Imports::default() };
+    for (module, line) in [("m", "pub use a::A;"), ("m/b", "use super::A;"), ("m/a", "use super::b::B;")] {
+        imports.read(&path(module), line);
+    }
+    let graph: BTreeMap<_, _> = imports.files.iter().map(|file| (file.clone(), imports.neighbours(file))).collect();
+
+    assert_eq!(circles(graph).into_keys().collect::<Vec<_>>(), ["m/a", "m/b"].map(path));
 }

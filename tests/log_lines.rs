@@ -23,11 +23,10 @@ const OWN: &[(&str, usize, &str)] = &[
     ("src/engine/redis/cluster.rs", 3, "Redis"),
     ("src/engine/redis/lease.rs", 6, "Redis"),
     ("src/engine/redis/link.rs", 1, "once a process"),
-    ("src/engine/redis/marks.rs", 1, "Redis"),
-    ("src/engine/redis/own_keys.rs", 1, "Redis"),
+    ("src/engine/redis/own_keys.rs", 2, "Redis"),
     ("src/engine/redis/time.rs", 2, "clocks"),
+    ("src/gateway/calls.rs", 1, "Redis; one kind"),
     ("src/gateway/cluster/node.rs", 1, "a node that died"),
-    ("src/http/native/idempotency.rs", 1, "Redis; one kind"),
     ("src/server/accept.rs", 1, "has a pace of its own"),
     ("src/telemetry/mod.rs", 1, "an error in the gateway"),
 ];

@@ -121,14 +121,14 @@ impl Admin {
     }
 
     fn ready(&self) -> Response<Full<Bytes>> {
-        if self.gateway.is_draining() || self.shutdown.soft.is_cancelled() {
+        if self.gateway.connect_urls.is_draining() || self.shutdown.soft.is_cancelled() {
             return text(StatusCode::SERVICE_UNAVAILABLE, "draining\n");
         }
-        if !self.gateway.has_room() {
+        if !self.gateway.tunnels.has_room() {
             let reason = "no descriptors left for more tunnels: raise the limit of open files\n";
             return text(StatusCode::SERVICE_UNAVAILABLE, reason);
         }
-        if let Some(reason) = self.gateway.engine().cluster.obstacle() {
+        if let Some(reason) = self.gateway.obstacle() {
             return text(StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n"));
         }
         text(StatusCode::OK, "ok\n")

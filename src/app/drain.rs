@@ -29,27 +29,27 @@ pub(super) async fn when_told(
     shutdown: &Shutdown,
 ) {
     shutdown.soft.cancelled().await;
-    gateway.begin_drain();
+    gateway.connect_urls.begin_drain();
     tracing::info!(
-        tunnels = gateway.open_tunnels(),
+        tunnels = gateway.tunnels.count(),
         webhooks = dispatcher.pending(),
         "draining: new tunnels are refused",
     );
-    if has_others && !gateway.is_idle() {
+    if has_others && !gateway.tunnels.is_idle() {
         // A client released before the load balancer knows would be sent back here.
         let notice = options.window() / NOTICE_PART;
         tokio::time::sleep(notice).await;
-        gateway.release_sockets(options.window() - notice).await;
-    } else if !has_others && gateway.open_tunnels() > 0 {
+        gateway.tunnels.release_sockets(options.window() - notice).await;
+    } else if !has_others && gateway.tunnels.count() > 0 {
         dispatcher.flush(Instant::now() + options.flush()).await;
-        gateway.release_sockets(MEMORY_WINDOW.min(options.window())).await;
+        gateway.tunnels.release_sockets(MEMORY_WINDOW.min(options.window())).await;
     } else {
-        gateway.release_sockets(Duration::ZERO).await;
+        gateway.tunnels.release_sockets(Duration::ZERO).await;
     }
     gateway.connections_ended(ANSWERS).await;
     dispatcher.flush(Instant::now() + options.flush()).await;
     let left = dispatcher.give_up(has_others);
-    gateway.engine().cluster.leave().await;
+    gateway.leave_cluster().await;
     match left {
         Undelivered { lost: 0, to_others: 0 } => tracing::info!("drained"),
         Undelivered { lost, to_others } if has_others => tracing::warn!(

@@ -234,8 +234,8 @@ impl App {
         if let Some(redis) = redis {
             watch.over("among the other nodes", redis.run(member));
         }
-        let watched = Arc::clone(&gateway);
-        watch.over("silence watch", async move { watched.watch_silence().await });
+        let tunnels = Arc::clone(&gateway.tunnels);
+        watch.over("silence watch", async move { tunnels.idle_timeouts.run().await });
         if let Some(certificate) = certificate {
             watch.over("certificate watch", certificate::watch(certificate, certificate::tell));
         }

@@ -1,6 +1,7 @@
 //! Command line parsing and exit codes.
 
 mod demo;
+mod given;
 mod reload;
 mod serve;
 mod systemd;

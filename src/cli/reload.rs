@@ -8,7 +8,7 @@ use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
-use super::serve::Given;
+use super::given::Given;
 use crate::app::Prepared;
 use crate::app::Reloaded;
 use crate::app::Reloader;

@@ -1,7 +1,6 @@
 //! `wafergate serve`.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -11,36 +10,15 @@ use super::ConfigFile;
 use super::announce;
 use super::block_on;
 use super::exit_code;
+use super::given::Given;
 use super::reload::Reloads;
 use super::systemd;
 use crate::app::App;
 use crate::app::Ended;
-use crate::config;
-use crate::config::ConfigError;
-use crate::config::Loaded;
 use crate::options::Options;
 use crate::shutdown;
 use crate::shutdown::Shutdown;
 use crate::telemetry;
-
-/// The command-line arguments.
-#[derive(Clone, Debug)]
-pub(super) struct Given {
-    pub(super) file: Option<PathBuf>,
-    pub(super) listen: Option<SocketAddr>,
-    pub(super) admin_listen: Option<SocketAddr>,
-}
-
-impl Given {
-    /// Reads the configuration; command-line arguments override it.
-    pub(super) fn load(&self) -> Result<Loaded, ConfigError> {
-        let mut loaded = config::load(self.file.as_deref(), config::variables())?;
-        let server = &mut loaded.options.server;
-        server.listen = self.listen.unwrap_or(server.listen);
-        server.admin_listen = self.admin_listen.unwrap_or(server.admin_listen);
-        Ok(loaded)
-    }
-}
 
 /// Runs one node.
 pub(super) fn run(file: ConfigFile, listen: Option<SocketAddr>, admin_listen: Option<SocketAddr>) -> ExitCode {

@@ -8,6 +8,7 @@ use url::Url;
 
 use crate::http_client::receive_url::ReceiveUrl;
 use crate::http_client::receive_url::ReceiveUrlError;
+use crate::protocol::authority::split_port;
 
 /// `text` as `ws://host[:port]` or `wss://host[:port]`; the error is advice.
 pub(super) fn public_url(text: &str) -> Result<String, String> {
@@ -69,8 +70,7 @@ pub(super) fn is_receive_host(text: &str) -> bool {
 
 /// The host of `host` or `host:port`; IPv6 in brackets.
 pub(super) fn authority_host(text: &str) -> Option<Host> {
-    let port_at = text.rfind(':').filter(|at| !text[*at..].contains(']'));
-    let (host, port) = port_at.map_or((text, None), |at| (&text[..at], Some(&text[at + 1..])));
+    let (host, port) = split_port(text);
     let is_port =
         |port: &str| port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse().is_ok_and(|port: u16| port != 0);
     if host.contains('*') || !port.is_none_or(is_port) {

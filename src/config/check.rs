@@ -1,6 +1,5 @@
 //! Checks across settings: combinations, files on this machine, and dangerous values.
 
-use std::collections::HashSet;
 use std::fs::File;
 use std::io;
 use std::net::SocketAddr;
@@ -22,9 +21,8 @@ use crate::server::CertificateError;
 use crate::telemetry;
 
 use super::address;
-use super::error::Place;
+use super::checker::Checker;
 use super::error::Report;
-use super::keys;
 use super::settings::Settings;
 use super::tenants;
 
@@ -36,8 +34,7 @@ const PREFIX_BYTES: usize = 64;
 
 /// Reports problems of `options` as a whole, and normalises valid values.
 pub(super) fn check(options: &mut Options, settings: &Settings, report: &mut Report) {
-    let refused = report.blamed();
-    let mut checker = Checker { settings, report, refused };
+    let mut checker = Checker::new(settings, report);
     listeners(options, &mut checker);
     public_url(options, &mut checker);
     tls(options, &mut checker);
@@ -52,51 +49,6 @@ pub(super) fn check(options: &mut Options, settings: &Settings, report: &mut Rep
     tenants::check(options, &mut checker);
     if let Err(error) = telemetry::parse_filter(&options.log.level) {
         checker.problem("log.level", format!("{error}; write a level such as \"info\" or \"info,wafergate=debug\""));
-    }
-}
-
-/// Reports problems together with the source of the value.
-pub(super) struct Checker<'a> {
-    settings: &'a Settings,
-    report: &'a mut Report,
-    refused: HashSet<String>,
-}
-
-impl Checker<'_> {
-    /// Reports a problem with a key of the node.
-    pub(super) fn problem(&mut self, name: &str, advice: impl Into<String>) {
-        self.at(None, name, true, advice.into());
-    }
-
-    /// Reports a doubtful value of a key of the node.
-    pub(super) fn warning(&mut self, name: &str, advice: impl Into<String>) {
-        self.at(None, name, false, advice.into());
-    }
-
-    /// Reports a problem with a key of this tenant.
-    pub(super) fn tenant_problem(&mut self, tenant: usize, name: &str, advice: impl Into<String>) {
-        self.at(Some(tenant), name, true, advice.into());
-    }
-
-    /// Reports a doubtful value of a key of this tenant.
-    pub(super) fn tenant_warning(&mut self, tenant: usize, name: &str, advice: impl Into<String>) {
-        self.at(Some(tenant), name, false, advice.into());
-    }
-
-    /// Skips a key whose value was rejected before, because only its default is checked here.
-    fn at(&mut self, tenant: Option<usize>, name: &str, is_problem: bool, advice: String) {
-        let key = keys::find(tenant.is_some(), name).expect("checks name keys of the table");
-        let place = Place { tenant, key };
-        if self.refused.contains(&place.to_string()) {
-            return;
-        }
-        let value = self.settings.entry(place).map(|entry| &entry.value);
-        let source = self.settings.source(place);
-        if is_problem {
-            self.report.problem(place, value, source, advice);
-        } else {
-            self.report.warning(place, value, source, advice);
-        }
     }
 }
 

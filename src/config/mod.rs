@@ -4,6 +4,7 @@
 
 mod address;
 mod check;
+mod checker;
 mod document;
 mod environment;
 mod error;

@@ -13,7 +13,7 @@ use crate::protocol::subprotocol;
 use crate::protocol::text;
 
 use super::address;
-use super::check::Checker;
+use super::checker::Checker;
 
 /// Shortest key that counts as hard to guess, in bytes.
 const KEY_BYTES: usize = 16;

@@ -7,6 +7,7 @@ mod api;
 mod history;
 mod name;
 mod room;
+mod settings;
 mod webhook;
 
 use std::collections::VecDeque;
@@ -32,6 +33,8 @@ use tokio::sync::Mutex;
 use tokio::time::timeout;
 use url::form_urlencoded;
 
+pub use self::settings::Settings;
+
 use self::api::Api;
 use self::api::ApiError;
 use self::name::Name;
@@ -44,21 +47,6 @@ const MAX_BODY_BYTES: usize = 256 * 1024;
 
 /// Time limit for the body of a webhook.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Settings of the demo and its gateway.
-#[derive(Clone)]
-pub struct Settings {
-    /// Scheme and host of the gateway, such as `http://127.0.0.1:8080`.
-    pub gateway: String,
-    /// Host and port of this server as the gateway reaches it.
-    pub server_host: String,
-    /// The tenant's id.
-    pub tenant: String,
-    /// The tenant's key.
-    pub key: String,
-    /// Returns the time since 1970, for chat lines.
-    pub clock: fn() -> Duration,
-}
 
 /// The chat room's business server.
 pub struct Demo {

@@ -1,51 +1,45 @@
 //! Use cases: issue, connect, push to and close a tunnel. The edges call one [`Gateway`].
 
-mod attach;
-mod batch;
-mod close_pacer;
+mod actions;
+mod calls;
 mod cluster;
-mod command;
-mod connection;
-mod describe;
-mod drain;
-mod execute;
+mod connect;
+mod error;
 mod groups;
-mod idle_timeouts;
-mod issue;
-mod native;
 mod push;
-mod sealing;
-mod socket;
+mod tunnels;
 mod turns;
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::AtomicU32;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
-use dashmap::DashMap;
 use ipnet::IpNet;
-use parking_lot::Mutex;
-use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
+use tokio::time::timeout;
 
-pub use attach::Admission;
-pub use attach::Refusal;
-pub use connection::Connection;
-pub use connection::Phase;
-pub use connection::Sent;
-pub use describe::Description;
-pub use issue::IssueError;
-pub use issue::Issued;
-pub use native::NativeError;
-pub use native::Report;
-pub use push::PushError;
-pub use socket::Socket;
+pub use calls::Begun;
+pub use calls::CallError;
+pub use calls::Calls;
+pub use calls::LONGEST_CALL;
+pub use cluster::Neighbours;
+pub use connect::ConnectUrls;
+pub use connect::IssueError;
+pub use connect::Issued;
+pub use connect::Refusal;
+pub use error::NativeError;
+pub use error::PushError;
+pub use groups::Groups;
+pub use push::Pushes;
+pub use push::Report;
+pub use tunnels::Admission;
+pub use tunnels::Connection;
+pub use tunnels::Description;
+pub use tunnels::Phase;
+pub use tunnels::Sent;
+pub use tunnels::Socket;
+pub use tunnels::Tunnels;
 pub use turns::LONG_BYTES;
 pub use turns::shared_turns;
 
@@ -53,27 +47,21 @@ use crate::clock::Clock;
 use crate::engine::Engine;
 use crate::fair_semaphore::FairSemaphore;
 use crate::http_client::Flights;
-use crate::http_client::guard::Guard;
 use crate::id::TenantId;
 use crate::id::TunnelId;
-use crate::limit::Rate;
+use crate::marks::Mark;
 use crate::metrics::Metrics;
-use crate::options;
 use crate::options::Options;
 use crate::protocol::ticket::Sealer;
 use crate::server::Descriptors;
 use crate::tenant::Changes;
 use crate::tenant::Directory;
-use crate::tenant::OtherNodes;
 use crate::tenant::Removal;
-use crate::tenant::Reservations;
+use crate::tenant::Tenant;
 use crate::webhook::Endpoints;
 use crate::webhook::EventSink;
-use batch::Batch;
-use close_pacer::ClosePacer;
-use cluster::LocationCache;
-use idle_timeouts::IdleTimeouts;
-use sealing::Sealing;
+use cluster::NodeRequest;
+use cluster::Router;
 
 /// The parts of a gateway.
 pub struct Parts {
@@ -99,54 +87,35 @@ pub struct Parts {
     pub flights: Flights,
 }
 
-/// The tunnels of one node and all operations on them.
+/// One node: its tunnels, and what may be done with the tunnels of all nodes. Each part has its own use cases.
 pub struct Gateway {
     /// The tenants.
-    pub tenants: Directory,
+    pub tenants: Arc<Directory>,
     /// The node's metrics.
     pub metrics: Metrics,
     /// The wall clock.
     pub clock: Arc<dyn Clock>,
-    /// The name of this node for operators.
-    pub node: String,
-    options: options::Tunnel,
-    max_unsettled: u64,
+    /// Issues connect URLs, and admits clients with them.
+    pub connect_urls: ConnectUrls,
+    /// The open tunnels of this node.
+    pub tunnels: Arc<Tunnels>,
+    /// Pushes to tunnels on all nodes, and closes them.
+    pub pushes: Pushes,
+    /// Groups and users on all nodes.
+    pub groups: Arc<Groups>,
+    /// Nonces, and calls with an `Idempotency-Key`.
+    pub calls: Calls,
+    /// The other nodes' usage of limits.
+    pub neighbours: Arc<Neighbours>,
+    router: Arc<Router>,
+    engine: Engine,
+    endpoints: Arc<Endpoints>,
     close_ttl: Duration,
+    trusted_proxies: Vec<IpNet>,
     /// The number of reloads.
     reloads: AtomicU64,
-    public_url: String,
-    sealing: Sealing,
-    engine: Engine,
-    events: Arc<dyn EventSink>,
-    ticket_clock: Arc<dyn Clock>,
-    random_id: fn() -> [u8; 16],
-    trusted_proxies: Vec<IpNet>,
-    endpoints: Endpoints,
-    guard: ArcSwap<Guard>,
-    descriptors: Arc<Descriptors>,
-    /// Issued tunnels without a client yet.
-    expected: Mutex<Reservations>,
-    open: DashMap<TunnelId, Arc<Connection<dyn Socket>>>,
-    idle_timeouts: IdleTimeouts,
-    batch: Batch,
-    locations: Mutex<LocationCache>,
-    /// Identifies this process in its status for the other nodes.
-    process: i64,
-    /// Usage of tenants on other nodes.
-    other_nodes: Mutex<OtherNodes>,
-    /// The number of live nodes, this one included.
-    nodes: AtomicU32,
-    start: Instant,
-    is_draining: AtomicBool,
-    is_released: AtomicBool,
-    connections: TaskTracker,
-    /// Clients being admitted.
-    arrivals: TaskTracker,
-    /// Cancelled when no more clients are admitted.
-    shut: CancellationToken,
-    close_pacer: ClosePacer,
     /// Fair turns for work on many tunnels.
-    turns: FairSemaphore<TenantId>,
+    turns: Arc<FairSemaphore<TenantId>>,
 }
 
 impl Gateway {
@@ -154,41 +123,71 @@ impl Gateway {
     pub fn new(parts: Parts) -> Self {
         let Parts { options, sealer, engine, events, clock, ticket_clock, random_id, metrics, descriptors, flights } =
             parts;
-        Self {
-            tenants: Directory::new(&options),
-            metrics,
+        let webhook = &options.webhook;
+        let endpoints = Arc::new(Endpoints::new(webhook.max_in_flight_per_endpoint, webhook.timeout(), flights));
+        let tenants = Arc::new(Directory::new(&options));
+        let turns = Arc::new(shared_turns());
+        let tunnels = Arc::new(Tunnels::new(tunnels::Parts {
+            options: options.tunnel.clone(),
             node: format!("{:08x}", rand::random::<u32>()),
-            trusted_proxies: options.server.trusted_proxies,
-            max_unsettled: u64::try_from(options.webhook.max_pending_closes).unwrap_or(u64::MAX),
-            close_ttl: options.webhook.close_ttl(),
-            reloads: AtomicU64::new(0),
-            public_url: options.server.public_url,
-            sealing: Sealing::new(sealer),
-            engine,
+            engine: engine.clone(),
             events,
-            clock,
+            descriptors,
+            clock: Arc::clone(&clock),
+            ticket_clock: Arc::clone(&ticket_clock),
+            metrics: metrics.clone(),
+        }));
+        let neighbours = Arc::new(Neighbours::new(
+            Arc::clone(&tenants),
+            Arc::clone(&ticket_clock),
+            options.tunnel.connect_ttl(),
+            max_unsettled(&options),
+        ));
+        let router = Arc::new(Router::new(Arc::clone(&engine.cluster)));
+        let groups = Arc::new(Groups::new(
+            Arc::clone(&tunnels),
+            Arc::clone(&router),
+            Arc::clone(&turns),
+            engine.clone(),
+            metrics.clone(),
+        ));
+        let pushes = Pushes::new(push::Parts {
+            tunnels: Arc::clone(&tunnels),
+            router: Arc::clone(&router),
+            groups: Arc::clone(&groups),
+            neighbours: Arc::clone(&neighbours),
+            turns: Arc::clone(&turns),
+            lease_guard: Arc::clone(&engine.lease_guard),
+            metrics: metrics.clone(),
+        });
+        let connect_urls = ConnectUrls::new(connect::Parts {
+            options: &options,
+            tenants: Arc::clone(&tenants),
+            tunnels: Arc::clone(&tunnels),
+            engine: engine.clone(),
+            endpoints: Arc::clone(&endpoints),
+            sealer,
             ticket_clock,
             random_id,
-            endpoints: Endpoints::new(options.webhook.max_in_flight_per_endpoint, options.webhook.timeout(), flights),
-            guard: ArcSwap::from_pointee(Guard::of(&options.webhook)),
-            descriptors,
-            expected: Mutex::default(),
-            open: DashMap::new(),
-            idle_timeouts: IdleTimeouts::new(options.tunnel.silence_limit()),
-            batch: Batch::default(),
-            locations: Mutex::default(),
-            process: rand::random(),
-            other_nodes: Mutex::default(),
-            nodes: AtomicU32::new(1),
-            options: options.tunnel,
-            start: Instant::now(),
-            is_draining: AtomicBool::new(false),
-            is_released: AtomicBool::new(false),
-            connections: TaskTracker::new(),
-            arrivals: TaskTracker::new(),
-            shut: CancellationToken::new(),
-            close_pacer: ClosePacer::default(),
-            turns: shared_turns(),
+            metrics: metrics.clone(),
+        });
+        Self {
+            tenants,
+            metrics,
+            clock,
+            connect_urls,
+            tunnels,
+            pushes,
+            groups,
+            calls: Calls::new(&engine),
+            neighbours,
+            router,
+            engine,
+            endpoints,
+            close_ttl: options.webhook.close_ttl(),
+            trusted_proxies: options.server.trusted_proxies,
+            reloads: AtomicU64::new(0),
+            turns,
         }
     }
 
@@ -199,55 +198,14 @@ impl Gateway {
     /// If it would remove tenants in a way that looks like a mistake; nothing changes then.
     pub fn reload(&self, options: &Options) -> Result<Changes, Removal> {
         let changes = self.tenants.reload(options)?;
-        self.guard.store(Arc::new(Guard::of(&options.webhook)));
+        self.connect_urls.reload(&options.webhook);
         self.reloads.fetch_add(1, Ordering::AcqRel);
         Ok(changes)
     }
 
-    /// The number of open tunnels on this node.
-    pub fn open_tunnels(&self) -> usize {
-        self.open.len()
-    }
-
-    /// Whether no tunnel is open and none issued here waits for its client.
-    pub fn is_idle(&self) -> bool {
-        self.open.is_empty() && self.expected.lock().count(self.ticket_clock.unix_time().as_secs()) <= 0
-    }
-
-    /// Whether this node is draining.
-    pub fn is_draining(&self) -> bool {
-        self.is_draining.load(Ordering::Acquire)
-    }
-
-    /// Whether descriptors suffice for more tunnels than those open or issued.
-    pub fn has_room(&self) -> bool {
-        let expected = self.expected.lock().count(self.ticket_clock.unix_time().as_secs());
-        self.descriptors.has_room(self.open.len() as u64, u64::try_from(expected).unwrap_or(0))
-    }
-
-    /// The tasks of this node's connections, for a drain to wait for.
-    pub fn connections(&self) -> &TaskTracker {
-        &self.connections
-    }
-
-    /// Paces clean-up after mass disconnects; returns at once otherwise.
-    pub async fn turn_to_leave(&self) {
-        self.close_pacer.pass().await;
-    }
-
-    /// The options of tunnels.
-    pub fn tunnel_options(&self) -> &options::Tunnel {
-        &self.options
-    }
-
-    /// This node's share of a limit for all nodes.
-    pub fn share(&self, rate: Option<Rate>) -> Option<Rate> {
-        rate.map(|rate| rate.divided(self.nodes.load(Ordering::Relaxed)))
-    }
-
-    /// The shared engine.
-    pub fn engine(&self) -> &Engine {
-        &self.engine
+    /// Why this node cannot serve all requests, as text for operators; `None` if it can.
+    pub fn obstacle(&self) -> Option<&'static str> {
+        self.engine.cluster.obstacle()
     }
 
     /// Whether forwarded headers of the peer at `address` are trusted.
@@ -255,8 +213,67 @@ impl Gateway {
         self.trusted_proxies.iter().any(|network| network.contains(&address.to_canonical()))
     }
 
-    /// The sink for events.
-    pub fn events(&self) -> &dyn EventSink {
-        self.events.as_ref()
+    /// Parses a request of a tenant, or writes the answer; long ones on a blocking thread, in the tenant's turn.
+    pub async fn read<T: Send + 'static>(
+        &self,
+        tenant: &TenantId,
+        bytes: usize,
+        read: impl FnOnce() -> T + Send + 'static,
+    ) -> T {
+        if bytes < LONG_BYTES {
+            return read();
+        }
+        self.turns.run_long(tenant.clone(), read).await
     }
+
+    /// Describes an open tunnel of `tenant` on any node.
+    ///
+    /// # Errors
+    ///
+    /// If it is not open, or another node does not answer.
+    pub async fn describe(&self, tenant: &Arc<Tenant>, tunnel: TunnelId) -> Result<Description, NativeError> {
+        self.engine.lease_guard.while_valid(|| self.describe_once(tenant, tunnel)).await
+    }
+
+    async fn describe_once(&self, tenant: &Arc<Tenant>, tunnel: TunnelId) -> Result<Description, NativeError> {
+        if let Some(connection) = self.tunnels.find(tenant, tunnel) {
+            let described = self.tunnels.describe(&connection);
+            Mark::Told.pass();
+            return Ok(described);
+        }
+        let owner = self.router.owner(tenant, tunnel).await?;
+        let request = NodeRequest::Describe { tenant: tenant.id.as_str(), tunnel: tunnel.to_bytes() };
+        let answer = self.router.ask(tenant, owner, &request).await?;
+        if answer.is_empty() {
+            return Err(NativeError::not_open(tunnel));
+        }
+        serde_json::from_slice(&answer).map_err(|_| NativeError::NodeAway)
+    }
+
+    /// Closes this node's tunnels of a tenant removed from the configuration, as by its business server. Returns their
+    /// number; `None` if the tenant is configured.
+    pub fn end_tunnels_of(&self, tenant: &str) -> Option<usize> {
+        self.tenants.tenant(tenant).is_none().then(|| self.tunnels.close_all_of(tenant))
+    }
+
+    /// Waits for the tasks of all connections, at most `patience` in each step. Clients that arrive meanwhile are
+    /// closed again with 1001; once this returns, none is accepted.
+    pub async fn connections_ended(&self, patience: Duration) {
+        let tasks = &self.tunnels.tasks;
+        tasks.close();
+        // Late tasks end with the process; their events are queued.
+        let _ = timeout(patience, tasks.wait()).await;
+        self.connect_urls.shut(patience).await;
+        let _ = timeout(patience, tasks.wait()).await;
+    }
+
+    /// Leaves the cluster in order; no other call may follow.
+    pub async fn leave_cluster(&self) {
+        self.engine.cluster.leave().await;
+    }
+}
+
+/// The limit of tunnels without an accepted close event.
+fn max_unsettled(options: &Options) -> u64 {
+    u64::try_from(options.webhook.max_pending_closes).unwrap_or(u64::MAX)
 }

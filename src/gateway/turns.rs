@@ -8,7 +8,6 @@ use std::pin::pin;
 use tokio::task::yield_now;
 use tokio::time::Instant;
 
-use super::Gateway;
 use crate::fair_semaphore::FairPermit;
 use crate::fair_semaphore::FairSemaphore;
 use crate::id::TenantId;
@@ -16,7 +15,7 @@ use crate::lease_guard::LeaseGuard;
 use crate::marks::Mark;
 
 /// Tunnels per turn: a few hundred microseconds.
-pub(super) const TURN: usize = 64;
+pub(in crate::gateway) const TURN: usize = 64;
 /// Work on more tunnels than these shares turns with other tenants from the start.
 const FEW: usize = 8;
 
@@ -29,23 +28,8 @@ pub fn shared_turns<K: Clone + Eq + Hash>() -> FairSemaphore<K> {
 /// From this size on, parsing a request takes as long as a turn.
 pub const LONG_BYTES: usize = 16 * 1024;
 
-impl Gateway {
-    /// Parses a request of a tenant, or writes the answer; long ones on a blocking thread, in the tenant's turn.
-    pub async fn read<T: Send + 'static>(
-        &self,
-        tenant: &TenantId,
-        bytes: usize,
-        read: impl FnOnce() -> T + Send + 'static,
-    ) -> T {
-        if bytes < LONG_BYTES {
-            return read();
-        }
-        self.turns.run_long(tenant.clone(), read).await
-    }
-}
-
 /// Progress of long work.
-pub(super) struct Turns<'a> {
+pub(in crate::gateway) struct Turns<'a> {
     lease_guard: &'a LeaseGuard,
     shared: Option<(&'a FairSemaphore<TenantId>, &'a TenantId)>,
     turn: Option<FairPermit<TenantId>>,
@@ -57,12 +41,12 @@ pub(super) struct Turns<'a> {
 
 impl<'a> Turns<'a> {
     /// Starts work that fits into one turn.
-    pub(super) fn begin(lease_guard: &'a LeaseGuard) -> Self {
+    pub(in crate::gateway) fn begin(lease_guard: &'a LeaseGuard) -> Self {
         Self { lease_guard, shared: None, turn: None, length: TURN, served: 0, now: Instant::now() }
     }
 
     /// Before the first turn of so many actions, each of which may write to a socket or to what the nodes share.
-    pub(super) fn of_actions(
+    pub(in crate::gateway) fn of_actions(
         lease_guard: &'a LeaseGuard,
         semaphore: &'a FairSemaphore<TenantId>,
         tenant: &'a TenantId,
@@ -72,7 +56,7 @@ impl<'a> Turns<'a> {
     }
 
     /// Starts a tenant's work on so many tunnels.
-    pub(super) fn shared(
+    pub(in crate::gateway) fn shared(
         lease_guard: &'a LeaseGuard,
         semaphore: &'a FairSemaphore<TenantId>,
         tenant: &'a TenantId,
@@ -83,7 +67,7 @@ impl<'a> Turns<'a> {
 
     /// Waits until the next tunnel may be served and returns the time; yields after each [`TURN`]. The node may have
     /// been paused before a turn, so the lease is checked again.
-    pub(super) async fn next(&mut self) -> Instant {
+    pub(in crate::gateway) async fn next(&mut self) -> Instant {
         if self.served == self.length {
             self.end_turn().await;
         }
@@ -103,13 +87,13 @@ impl<'a> Turns<'a> {
     }
 
     /// Ends the turn before it is over, for what takes turns of its own: all others have theirs first.
-    pub(super) async fn end_turn(&mut self) {
+    pub(in crate::gateway) async fn end_turn(&mut self) {
         self.give_back();
         yield_now().await;
     }
 
     /// Does a part of the work in the turn that it has. While that waits for something it has none.
-    pub(super) async fn serve<T>(&mut self, part: impl Future<Output = T>) -> T {
+    pub(in crate::gateway) async fn serve<T>(&mut self, part: impl Future<Output = T>) -> T {
         let mut part = pin!(part);
         poll_fn(|cx| {
             let done = part.as_mut().poll(cx);

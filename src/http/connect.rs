@@ -36,7 +36,7 @@ pub(super) async fn connect(gateway: Arc<Gateway>, request: Request<RequestBody>
         Ok(handshake) => handshake,
         Err(defect) => return refuse_handshake(&gateway, defect, client).into(),
     };
-    match gateway.admit(route::ticket(request.uri().path()), &offer).await {
+    match gateway.connect_urls.admit(route::ticket(request.uri().path()), &offer).await {
         Ok(admission) => {
             let response = switching_protocols(accept, admission.subprotocol());
             Reply { response, takeover: Some(takeover(gateway, admission)) }
@@ -55,8 +55,8 @@ fn takeover(gateway: Arc<Gateway>, admission: Admission) -> Takeover {
 
 fn open<S: Socket>(gateway: Arc<Gateway>, admission: Admission, socket: S, answer: Bytes, early: Bytes) {
     let (profile, _arriving) = (admission.profile(), admission.arriving());
-    let connection = gateway.attach(admission, profile, socket, answer);
-    let tasks = gateway.connections().clone();
+    let connection = gateway.tunnels.attach(admission, profile, socket, answer);
+    let tasks = gateway.tunnels.tasks.clone();
     tasks.spawn(ws::serve(gateway, connection, early.into()));
 }
 

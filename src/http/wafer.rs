@@ -100,9 +100,8 @@ async fn issue(
     asking.tenant = Some(Arc::clone(&tenant));
     let wsurl = WsurlRequest::parse(&envelope.data.0)?;
     let scheme = wsurl.scheme()?;
-    gateway.engine().claims.issues_good_urls().await;
-    let issued = gateway.issue(&tenant, &key, &wsurl.receive_url.0)?;
-    let connect_url = gateway.connect_url(&issued, || host.map(|host| format!("{scheme}://{host}")))?;
+    let issued = gateway.connect_urls.issue(&tenant, &key, &wsurl.receive_url.0).await?;
+    let connect_url = gateway.connect_urls.connect_url(&issued, || host.map(|host| format!("{scheme}://{host}")))?;
     let sign = |data: &str| signature::wafer(data, key.secret().expose());
     Ok(issue_answer(&issued.tunnel.to_string(), &connect_url, sign))
 }
@@ -147,7 +146,7 @@ async fn handle_push(
     let data = std::mem::take(&mut envelope.data.0);
     let (length, wants_text) = (data.len(), envelope.wants_text());
     let packets = gateway.read(&tenant.id, length, move || PushPacket::parse_all(&data)).await?;
-    let invalid = gateway.push(Arc::clone(&tenant), packets).await?;
+    let invalid = gateway.pushes.push(Arc::clone(&tenant), packets).await?;
     // It may list all that the body has named.
     let answer = gateway.read(&tenant.id, length, move || push_answer(&invalid, wants_text)).await;
     Ok(body.answer(answer))

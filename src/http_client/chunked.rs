@@ -4,7 +4,7 @@ use bytes::Buf;
 use bytes::Bytes;
 use bytes::BytesMut;
 
-use crate::http_client::answer::Malformed;
+use crate::http_client::malformed::Malformed;
 
 /// Limit of a chunk-size line, with extensions.
 const MAX_LINE_BYTES: usize = 4 * 1024;

@@ -16,6 +16,7 @@ use tokio::io::AsyncWrite;
 use tokio::io::ReadBuf;
 use tokio::time::Instant;
 use tokio_rustls::client::TlsStream;
+use tokio_util::either::Either;
 use url::Host;
 
 use crate::http_client::dial::Dial;
@@ -82,9 +83,9 @@ impl Connector {
         let stream = stream.map_err(|error| AttemptError::Connect(Arc::new(error)))?;
         let transport = if url.is_https() {
             let stream = self.tls.connect(url.host(), stream).await;
-            Secured::Tls(Box::new(stream.map_err(|error| AttemptError::Tls(Arc::new(error)))?))
+            Secured::Right(Box::new(stream.map_err(|error| AttemptError::Tls(Arc::new(error)))?))
         } else {
-            Secured::Plain(stream)
+            Secured::Left(stream)
         };
         Ok(Stream { transport, lease_guard: Arc::clone(&self.lease_guard), incarnation, retires_at })
     }
@@ -160,19 +161,15 @@ pub struct Stream {
     retires_at: Instant,
 }
 
-enum Secured {
-    /// For `http`.
-    Plain(Transport),
-    /// For `https`.
-    Tls(Box<TlsStream<Transport>>),
-}
+/// Plain for `http`, encrypted for `https`.
+type Secured = Either<Transport, Box<TlsStream<Transport>>>;
 
 impl Stream {
     /// Whether HTTP/2 was negotiated.
     pub(crate) fn is_http2(&self) -> bool {
         match &self.transport {
-            Secured::Plain(_) => false,
-            Secured::Tls(stream) => stream.get_ref().1.alpn_protocol() == Some(b"h2"),
+            Secured::Left(_) => false,
+            Secured::Right(stream) => stream.get_ref().1.alpn_protocol() == Some(b"h2"),
         }
     }
 
@@ -194,10 +191,7 @@ pub(crate) fn must_not_speak() -> io::Error {
 
 impl AsyncRead for Stream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match &mut self.get_mut().transport {
-            Secured::Plain(stream) => Pin::new(stream).poll_read(cx, buffer),
-            Secured::Tls(stream) => Pin::new(stream).poll_read(cx, buffer),
-        }
+        Pin::new(&mut self.get_mut().transport).poll_read(cx, buffer)
     }
 }
 
@@ -205,25 +199,16 @@ impl AsyncWrite for Stream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Mark::EventWritten.pass();
         self.may_speak()?;
-        match &mut self.get_mut().transport {
-            Secured::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
-            Secured::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
-        }
+        Pin::new(&mut self.get_mut().transport).poll_write(cx, bytes)
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.may_speak()?;
-        match &mut self.get_mut().transport {
-            Secured::Plain(stream) => Pin::new(stream).poll_flush(cx),
-            Secured::Tls(stream) => Pin::new(stream).poll_flush(cx),
-        }
+        Pin::new(&mut self.get_mut().transport).poll_flush(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.get_mut().transport {
-            Secured::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
-            Secured::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
-        }
+        Pin::new(&mut self.get_mut().transport).poll_shutdown(cx)
     }
 }
 

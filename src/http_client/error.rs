@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use hyper::StatusCode;
 
-use crate::http_client::answer::Malformed;
 use crate::http_client::guard::Refusal;
+use crate::http_client::malformed::Malformed;
 use crate::tls::failure;
 
 /// Progress of an attempt, for when it ends early.

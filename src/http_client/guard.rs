@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::net::IpAddr;
-use std::net::Ipv4Addr;
 use std::net::Ipv6Addr;
 use std::net::SocketAddr;
 
@@ -11,6 +10,8 @@ use ipnet::Ipv4Net;
 use ipnet::Ipv6Net;
 use url::Host;
 
+use super::networks::v4;
+use super::networks::v6;
 use super::platform::PLATFORMS;
 use super::ports;
 use crate::options;
@@ -221,18 +222,6 @@ fn canonical_net(network: IpNet) -> IpNet {
         (IpNet::V6(_), Some((address, length))) => Ipv4Net::new(address, length).map_or(network, IpNet::V4),
         _ => network,
     }
-}
-
-/// An IPv4 network.
-pub(super) const fn v4(octets: [u8; 4], length: u8) -> IpNet {
-    let [a, b, c, d] = octets;
-    IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(a, b, c, d), length))
-}
-
-/// An IPv6 network.
-pub(super) const fn v6(segments: [u16; 8], length: u8) -> IpNet {
-    let [a, b, c, d, e, f, g, h] = segments;
-    IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::new(a, b, c, d, e, f, g, h), length))
 }
 
 #[cfg(test)]

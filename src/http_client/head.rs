@@ -8,7 +8,7 @@ use hyper::StatusCode;
 
 use crate::http_client::answer::Coding;
 use crate::http_client::answer::MAX_HEAD_BYTES;
-use crate::http_client::answer::Malformed;
+use crate::http_client::malformed::Malformed;
 
 /// Limit of header lines.
 const MAX_LINES: usize = 256;

@@ -33,7 +33,6 @@ use tokio::time::Instant;
 use crate::http_client::answer::End;
 use crate::http_client::answer::MAX_BODY_BYTES;
 use crate::http_client::answer::MAX_HEAD_BYTES;
-use crate::http_client::answer::Malformed;
 use crate::http_client::chunked::Chunked;
 use crate::http_client::connect::Stream;
 use crate::http_client::error::AttemptError;
@@ -44,6 +43,7 @@ use crate::http_client::head::Head;
 use crate::http_client::head::is_interim;
 use crate::http_client::headers::Header;
 use crate::http_client::headers::sendable;
+use crate::http_client::malformed::Malformed;
 use crate::http_client::receive_url::ReceiveUrl;
 
 /// Limit of interim responses (1xx) before the final one.

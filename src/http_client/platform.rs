@@ -11,8 +11,8 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::guard::v4;
-use super::guard::v6;
+use super::networks::v4;
+use super::networks::v6;
 
 /// A block, its description, and the documentation of its cloud.
 pub(super) struct Platform {

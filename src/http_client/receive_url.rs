@@ -15,6 +15,7 @@ use url::Url;
 
 use super::site::Site;
 use super::site::Sites;
+use crate::protocol::authority::split_port;
 
 /// Limit of a receive URL.
 const MAX_BYTES: usize = 2048;
@@ -239,14 +240,6 @@ fn parse_authority(scheme: &Scheme, authority: &str) -> Result<(Host<String>, u1
     match url.port_or_known_default() {
         Some(port) if port != 0 => Ok((host, port)),
         _ => Err(ReceiveUrlError::Host),
-    }
-}
-
-/// Splits `host:port`; colons inside an IPv6 address belong to the host.
-fn split_port(authority: &str) -> (&str, Option<&str>) {
-    match authority.rsplit_once(':') {
-        Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
-        _ => (authority, None),
     }
 }
 

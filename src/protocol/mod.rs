@@ -1,5 +1,6 @@
 //! Wire formats, without I/O: how messages of each protocol are parsed and encoded.
 
+pub mod authority;
 pub mod close;
 pub mod content;
 pub mod fault;

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
 
+use data_encoding::HEXLOWER;
 use md5::Digest;
 use md5::Md5;
 use serde::Deserialize;
@@ -14,13 +15,7 @@ use serde::de::value::MapAccessDeserializer;
 
 /// `bytes` as lower-case hexadecimal digits.
 pub fn hex(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let mut text = String::with_capacity(2 * bytes.len());
-    for byte in bytes {
-        text.push(char::from(DIGITS[usize::from(byte >> 4)]));
-        text.push(char::from(DIGITS[usize::from(byte & 15)]));
-    }
-    text
+    HEXLOWER.encode(bytes)
 }
 
 /// MD5 of `text` as 32 lower-case hexadecimal digits: the `tcId` that a Wafer SDK derives from the ServerHost.

@@ -10,23 +10,20 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use rustls::server::Acceptor;
 use tokio::net::TcpStream;
-use tokio::sync::oneshot;
 use tokio::time::Instant;
-use tokio::time::sleep;
 use tokio::time::timeout;
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
-use tokio_util::sync::CancellationToken;
 
 use super::Certificate;
-use super::Handler;
 use super::Introduction;
-use super::LAST_CALL;
-use super::OnIncident;
 use super::Peer;
 use super::Stream;
 use super::connections::Entry;
 use super::connections::Visitor;
+use super::context::Context;
+use super::context::Guest;
+use super::context::last_call;
 use super::exchange::Exchange;
 use super::handshakes::Awaited;
 use super::handshakes::Handshakes;
@@ -40,31 +37,6 @@ use super::refusal::SHOWN_BYTES;
 use super::refuse::answer;
 use super::refuse::note;
 use super::refuse::part_with;
-use super::timeouts::Timeouts;
-
-/// What all connections of a listener share.
-pub(super) struct Context {
-    pub(super) certificate: Option<Arc<Certificate>>,
-    pub(super) handler: Arc<dyn Handler>,
-    pub(super) handshakes: Arc<Handshakes>,
-    pub(super) timeouts: Timeouts,
-    /// Networks whose connections begin with a PROXY header.
-    pub(super) introduced: Arc<[IpNet]>,
-    pub(super) on_incident: OnIncident,
-    pub(super) stop: CancellationToken,
-}
-
-/// A connection with a place in the handshake limit.
-pub(super) struct Guest {
-    pub(super) peer: Peer,
-    /// The entry in the connection table; dropped with the socket.
-    pub(super) entry: Entry,
-    /// Allows closing it while no request is being answered.
-    pub(super) visitor: Arc<Visitor>,
-    pub(super) place: Place,
-    /// Completes when the place must be given back.
-    pub(super) is_evicted: oneshot::Receiver<()>,
-}
 
 /// Serves one connection until it ends or is upgraded.
 ///
@@ -203,10 +175,4 @@ async fn secured(
         Pin::new(handshake).poll(cx).map_err(|(error, stream)| (error, Some(stream)))
     });
     handshakes.step_by_step(place, step).await
-}
-
-/// Completes when no further requests are read: shortly after `stop`, since some are still in transit.
-pub(super) async fn last_call(stop: &CancellationToken) {
-    stop.cancelled().await;
-    sleep(LAST_CALL).await;
 }

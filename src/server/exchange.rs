@@ -36,12 +36,12 @@ use super::RequestBody;
 use super::Stream;
 use super::TakenOver;
 use super::Takeover;
-use super::connection::Context;
-use super::connection::Guest;
-use super::connection::last_call;
 use super::connections::Closable;
 use super::connections::Wait;
 use super::connections::Waiting;
+use super::context::Context;
+use super::context::Guest;
+use super::context::last_call;
 use super::handshakes::Awaited;
 use super::handshakes::Place;
 use super::hold_upgrade_response::HoldUpgradeResponse;
@@ -49,6 +49,7 @@ use super::refusal::Refusal;
 use super::refuse::answer;
 use super::refuse::note;
 use super::refuse::part_with;
+use super::request_body::BodyObserver;
 use super::timeouts::Activity;
 use super::timeouts::Timeouts;
 use super::watched::Observer;
@@ -141,7 +142,7 @@ impl Service<Request<Incoming>> for Exchange {
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         self.shared.begin_request();
-        let request = request.map(|body| RequestBody::new(body, Arc::clone(&self.shared)));
+        let request = request.map(|body| RequestBody::new(body, self.shared.clone()));
         let reply = self.handler.handle(request, self.peer);
         let shared = Arc::clone(&self.shared);
         Box::pin(async move {
@@ -159,13 +160,6 @@ impl Shared {
         let state =
             State { activity, body_since, unread_since, place: Some(place), is_unwanted: false, takeover: None };
         Self { state: Mutex::new(state), task: AtomicWaker::new(), waiting }
-    }
-
-    /// Sets whether a request waits for more of its body.
-    pub(super) fn awaits_body(&self, is_awaited: bool) {
-        self.change(|state| {
-            state.body_since = is_awaited.then(|| state.body_since.unwrap_or_else(|| Instant::now().into_std()));
-        });
     }
 
     fn change(&self, change: impl FnOnce(&mut State)) {
@@ -237,6 +231,14 @@ impl State {
     /// Whether it waits in the middle of a request or response, so that it cannot end cleanly.
     fn is_stuck(&self) -> bool {
         self.waits().is_some() && (self.activity.idle_since().is_none() || self.unread_since.is_some())
+    }
+}
+
+impl BodyObserver for Shared {
+    fn awaits_body(&self, is_awaited: bool) {
+        self.change(|state| {
+            state.body_since = is_awaited.then(|| state.body_since.unwrap_or_else(|| Instant::now().into_std()));
+        });
     }
 }
 

@@ -6,8 +6,8 @@ use std::net::SocketAddr;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::connection::Context;
-use super::connection::last_call;
+use super::context::Context;
+use super::context::last_call;
 use super::proxied::Beginning;
 use super::proxied::Source;
 use super::refusal::Refusal;

@@ -4,6 +4,7 @@ mod accept;
 mod by_source;
 mod connection;
 mod connections;
+mod context;
 mod descriptors;
 mod exchange;
 mod handshakes;

@@ -11,16 +11,20 @@ use hyper::body::Frame;
 use hyper::body::Incoming;
 use hyper::body::SizeHint;
 
-use super::exchange::Shared;
+/// Learns when a request waits for more of its body.
+pub(super) trait BodyObserver: Send + Sync {
+    /// Sets whether it does.
+    fn awaits_body(&self, is_awaited: bool);
+}
 
 /// The body of a client's request.
 pub struct RequestBody {
     body: Incoming,
-    connection: Arc<Shared>,
+    connection: Arc<dyn BodyObserver>,
 }
 
 impl RequestBody {
-    pub(super) fn new(body: Incoming, connection: Arc<Shared>) -> Self {
+    pub(super) fn new(body: Incoming, connection: Arc<dyn BodyObserver>) -> Self {
         Self { body, connection }
     }
 }

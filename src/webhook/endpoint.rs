@@ -9,7 +9,6 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 use url::Host;
 
-use super::turn::Turn;
 use crate::delivery::Allowance;
 use crate::delivery::Breaker;
 use crate::delivery::Line;
@@ -68,6 +67,14 @@ pub(super) struct Gate {
     pub(super) line: Line<oneshot::Sender<Turn>>,
     /// When the pending alarm task grants the next probe.
     pub(super) alarm: Option<Instant>,
+}
+
+/// The right to one attempt. It is released on drop, even after a panic, and the breaker then gets the outcome of a
+/// probe.
+#[derive(Debug)]
+pub(super) struct Turn {
+    pub(super) endpoint: Arc<Endpoint>,
+    pub(super) is_over: bool,
 }
 
 /// The load of an endpoint.

@@ -4,16 +4,22 @@ use std::sync::Arc;
 use std::task::Context;
 use std::task::Poll;
 use std::task::Waker;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::endpoint::Endpoint;
-use super::native::About;
+use super::tunnel_info::About;
+use super::tunnel_info::Native;
+use super::tunnel_info::TunnelInfo;
 use crate::delivery::Event;
 use crate::delivery::EventKind;
 use crate::delivery::Lane;
 use crate::id::TunnelId;
+use crate::protocol::native::Name;
+use crate::protocol::native::Trace;
+use crate::protocol::ticket;
 use crate::tenant::Tenant;
 
 /// The events of one tunnel and the data to deliver them. It outlives the socket until all events are settled.
@@ -124,6 +130,79 @@ impl EventQueue {
             reader.wake();
         }
         result
+    }
+}
+
+impl EventQueue {
+    /// Makes it the queue of a native tunnel with the data of its request.
+    pub fn native(self, requested: ticket::About, opened: Instant, opened_unix: Duration) -> Self {
+        self.being(Native::new(requested, opened, opened_unix))
+    }
+
+    /// Makes it the queue of another node's native tunnel that ended at this time, by both clocks, for its `close`
+    /// event only.
+    pub fn adopted(self, user: Option<Name>, trace: Option<Trace>, ended: Instant, ended_unix: Duration) -> Self {
+        let requested = ticket::About { user, trace, ..ticket::About::default() };
+        self.being(Native { is_adopted: true, ..Native::new(requested, ended, ended_unix) })
+    }
+
+    fn being(mut self, native: Native) -> Self {
+        self.state.get_mut().about = Some(Box::new(About { native: Some(Box::new(native)), last_error: None }));
+        self
+    }
+
+    /// Whether events are CloudEvents.
+    pub fn is_native(&self) -> bool {
+        self.state.lock().native().is_some()
+    }
+
+    /// Sets the user. Wafer webhooks have no user, so a Wafer tunnel does not store it.
+    pub fn set_user(&self, user: &Name) {
+        if let Some(native) = self.state.lock().native_mut() {
+            native.user = Some(user.clone());
+        }
+    }
+
+    /// Counts a message pushed to the client.
+    pub fn count_pushed(&self) {
+        if let Some(native) = self.state.lock().native_mut() {
+            native.messages_out += 1;
+        }
+    }
+
+    /// The description of the tunnel.
+    pub fn known(&self) -> TunnelInfo {
+        let state = self.state.lock();
+        TunnelInfo {
+            metadata: state.native().and_then(|native| native.requested.metadata.clone()),
+            last_error: state.about.as_ref().and_then(|about| about.last_error.as_deref()).map(str::to_owned),
+        }
+    }
+
+    /// Stores the reason of a failed attempt.
+    pub(super) fn note_error(&self, reason: &str) {
+        self.state.lock().about.get_or_insert_default().last_error = Some(reason.into());
+    }
+
+    /// Stores why an event expired, together with the reason of the last failed attempt.
+    pub(super) fn note_expired(&self, reason: &str) {
+        let mut state = self.state.lock();
+        let last_error = &mut state.about.get_or_insert_default().last_error;
+        *last_error = match last_error.take() {
+            Some(noted) if noted.starts_with(reason) => Some(noted),
+            Some(failed) => Some(format!("{reason}; the last attempt: {failed}").into()),
+            None => Some(reason.into()),
+        };
+    }
+}
+
+impl State {
+    pub(super) fn native(&self) -> Option<&Native> {
+        self.about.as_ref()?.native.as_deref()
+    }
+
+    fn native_mut(&mut self) -> Option<&mut Native> {
+        self.about.as_mut()?.native.as_deref_mut()
     }
 }
 

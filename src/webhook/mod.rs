@@ -2,16 +2,21 @@
 
 #[cfg(test)]
 mod answer_tests;
+mod attempt;
+mod backlog;
+mod cloud_event;
 mod dispatcher;
 mod endpoint;
 mod event_queue;
-mod native;
 mod outcome;
 #[cfg(test)]
 mod panic_tests;
+mod report;
 mod request;
 mod resign;
 mod said;
+mod task;
+mod tunnel_info;
 mod turn;
 
 use std::sync::Arc;
@@ -22,14 +27,14 @@ use tokio::time::Instant;
 use crate::delivery::EventKind;
 use crate::protocol::native::Action;
 
+pub use attempt::DispatcherHooks;
 pub use dispatcher::Dispatcher;
-pub use dispatcher::DispatcherHooks;
 pub use dispatcher::Undelivered;
 pub use endpoint::Demand;
 pub use endpoint::Endpoint;
 pub use endpoint::Endpoints;
 pub use event_queue::EventQueue;
-pub use native::TunnelInfo;
+pub use tunnel_info::TunnelInfo;
 
 /// Accepts the events of tunnels.
 pub trait EventSink: Send + Sync + 'static {

@@ -128,8 +128,8 @@ mod tests {
 
     use super::*;
     use crate::http_client::answer::Coding;
-    use crate::http_client::answer::Malformed;
     use crate::http_client::guard::Guard;
+    use crate::http_client::malformed::Malformed;
 
     fn judged(status: u16, body: &'static str) -> Judgement {
         judged_as(status, body, WAFER)

@@ -6,8 +6,8 @@ use hyper::header::HeaderName;
 use hyper::header::HeaderValue;
 use hyper::header::USER_AGENT;
 
+use super::cloud_event;
 use super::event_queue::EventQueue;
-use super::native;
 use crate::delivery::Event;
 use crate::delivery::EventKind;
 use crate::http_client::headers::Header;
@@ -67,8 +67,8 @@ pub(super) fn sign(
         return sign_wafer(event_queue, event, &settings, key, unix_secs);
     }
     let events: Vec<Event> = std::iter::once(event).chain(companions).cloned().collect();
-    let native::EncodedEvents { content_type, body, traceparent } =
-        native::encode(event_queue, &events, together.is_some(), |event| webhook_id(event_queue, event));
+    let cloud_event::EncodedEvents { content_type, body, traceparent } =
+        cloud_event::encode(event_queue, &events, together.is_some(), |event| webhook_id(event_queue, event));
     let id = match together {
         Some((first, last)) => format!("msg_{}_{first}-{last}", event_queue.tunnel),
         None => webhook_id(event_queue, event),

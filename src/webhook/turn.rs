@@ -13,20 +13,13 @@ use tokio::time::timeout_at;
 use super::endpoint::Endpoint;
 use super::endpoint::Gate;
 use super::endpoint::Server;
+use super::endpoint::Turn;
 use crate::delivery::Admission;
 use crate::delivery::Ended;
 use crate::delivery::Health;
 use crate::delivery::Strain;
 use crate::http_client::flights::Flight;
 use crate::id::TunnelId;
-
-/// The right to one attempt. It is released on drop, even after a panic, and the breaker then gets the outcome of a
-/// probe.
-#[derive(Debug)]
-pub(super) struct Turn {
-    endpoint: Arc<Endpoint>,
-    is_over: bool,
-}
 
 /// The permits of an attempt: a turn, a slot of its server and a slot of its tenant.
 pub(super) struct Permits<'a> {

@@ -148,7 +148,7 @@ impl<S: Socket> Task<S> {
             self.age = None;
             return Poll::Pending;
         };
-        let deadline = oldest + self.gateway.tunnel_options().outbox_age();
+        let deadline = oldest + self.gateway.tunnels.options.outbox_age();
         let age = self.age.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
         if age.deadline() != deadline {
             age.as_mut().reset(deadline);
@@ -169,7 +169,7 @@ impl<S: Socket> Task<S> {
         if let Some(pause) = self.pause.take() {
             self.session.was_not_read(pause.elapsed());
         }
-        self.connection.heard(self.gateway.now_ms());
+        self.connection.heard(self.gateway.tunnels.idle_timeouts.now_ms());
     }
 
     /// Reads once, passes the bytes to `handle`, and returns whether there may be more.
@@ -185,14 +185,14 @@ impl<S: Socket> Task<S> {
     /// Handles what the client sent.
     pub(super) fn handle(&mut self, input: &mut [u8]) -> Result<(), End> {
         let now = Instant::now();
-        self.connection.heard(self.gateway.ms_at(now));
+        self.connection.heard(self.gateway.tunnels.idle_timeouts.ms_at(now));
         let (gateway, connection) = (&self.gateway, &self.connection);
         let settings = connection.event_queue.tenant.settings();
         let limits = SessionLimits {
-            max_message_bytes: gateway.tunnel_options().max_message_bytes,
+            max_message_bytes: gateway.tunnels.options.max_message_bytes,
             message_rate: settings.message_rate_per_connection(),
         };
-        let tenant_rate = gateway.share(settings.message_rate());
+        let tenant_rate = gateway.neighbours.share(settings.message_rate());
         let mut owed = 0;
         let mut replies = BytesMut::new();
         let mut end = Ok(());
@@ -211,7 +211,7 @@ impl<S: Socket> Task<S> {
         });
         reply(gateway, connection, &mut replies, now);
         handled.map_err(End::Fault).and(end)?;
-        if owed > 0 || self.connection.event_queue.is_full(self.gateway.tunnel_options().inbox_bytes) {
+        if owed > 0 || self.connection.event_queue.is_full(self.gateway.tunnels.options.inbox_bytes) {
             self.stop_reading(owed);
         }
         Ok(())
@@ -219,7 +219,7 @@ impl<S: Socket> Task<S> {
 
     /// Looks for the client's close frame only; everything else behind the end is ignored.
     pub(super) fn handle_goodbye(&mut self, input: &mut [u8]) -> Result<(), End> {
-        let max_message_bytes = self.gateway.tunnel_options().max_message_bytes;
+        let max_message_bytes = self.gateway.tunnels.options.max_message_bytes;
         let limits = SessionLimits { max_message_bytes, message_rate: None };
         let mut end = Ok(());
         let handled = self.session.handle_input(input, &limits, Instant::now().into_std(), &mut |action| {
@@ -241,7 +241,7 @@ impl<S: Socket> Task<S> {
     /// Queues the `close` event once; no further event of this tunnel follows it.
     pub(super) fn tell(&mut self, reason: CloseReason) {
         if !std::mem::replace(&mut self.has_told, true) {
-            self.gateway.events().enqueue(&self.connection.event_queue, EventKind::Close(reason), Instant::now());
+            self.gateway.tunnels.events.enqueue(&self.connection.event_queue, EventKind::Close(reason), Instant::now());
         }
     }
 }
@@ -250,7 +250,7 @@ impl<S: Socket> Drop for Task<S> {
     fn drop(&mut self) {
         if !self.has_told {
             self.connection.close(CloseReason::Internal, Instant::now());
-            let reason = self.gateway.detach(&self.connection).unwrap_or(CloseReason::Internal);
+            let reason = self.gateway.tunnels.detach(&self.connection).unwrap_or(CloseReason::Internal);
             self.tell(reason);
         }
     }
@@ -258,12 +258,12 @@ impl<S: Socket> Drop for Task<S> {
 
 fn enqueue_message<S: Socket>(gateway: &Gateway, connection: &Connection<S>, content: Content, now: Instant) {
     gateway.metrics.messages_received.inc();
-    gateway.events().enqueue(&connection.event_queue, EventKind::Message(content), now);
+    gateway.tunnels.events.enqueue(&connection.event_queue, EventKind::Message(content), now);
 }
 
 /// Sends replies in one write. A failure means that the connection has ended, which the loop notices.
 fn reply<S: Socket>(gateway: &Gateway, connection: &Connection<S>, replies: &mut BytesMut, now: Instant) {
     if !replies.is_empty() {
-        gateway.send(connection, &replies.split().freeze(), now);
+        gateway.tunnels.send(connection, &replies.split().freeze(), now);
     }
 }

@@ -37,7 +37,7 @@ impl<S: Socket> Task<S> {
     /// Ends the tunnel with `end`, unless it has ended already, then its socket.
     pub(super) async fn finish(&mut self, end: End) {
         if end == End::Gone {
-            self.gateway.turn_to_leave().await;
+            self.gateway.tunnels.turn_to_leave().await;
         }
         let now = Instant::now();
         let is_first = match end {
@@ -50,7 +50,7 @@ impl<S: Socket> Task<S> {
         if is_first {
             self.log(end);
         }
-        let reason = self.gateway.detach(&self.connection).unwrap_or(CloseReason::Internal);
+        let reason = self.gateway.tunnels.detach(&self.connection).unwrap_or(CloseReason::Internal);
         let rest = match end {
             End::HungUp => Rest::Deliver,
             End::Closed if reason == CloseReason::Drain => Rest::Deliver,

@@ -44,7 +44,7 @@ impl Pause {
 
     /// Ready when the pause ends.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>, gateway: &Gateway, event_queue: &EventQueue) -> Poll<PauseEnd> {
-        let inbox_bytes = gateway.tunnel_options().inbox_bytes;
+        let inbox_bytes = gateway.tunnels.options.inbox_bytes;
         if self.poll_rate(cx, gateway, event_queue).is_ready() && event_queue.poll_room(cx, inbox_bytes).is_ready() {
             return Poll::Ready(PauseEnd::Over);
         }
@@ -65,7 +65,7 @@ impl Pause {
                 self.rate = None;
             }
             let now = Instant::now();
-            let Some(rate) = gateway.share(event_queue.tenant.settings().message_rate()) else {
+            let Some(rate) = gateway.neighbours.share(event_queue.tenant.settings().message_rate()) else {
                 break;
             };
             match event_queue.tenant.usage.take_message(rate, now.into_std()) {

@@ -132,15 +132,15 @@ pub(crate) async fn run(shared: Rc<Shared>, shops: Rc<Vec<IpAddr>>) -> turmoil::
     shared.node.replace(Some(node));
     spawn_local({
         let gateway = Arc::clone(&gateway);
-        async move { gateway.watch_silence().await }
+        async move { gateway.tunnels.idle_timeouts.run().await }
     });
     spawn_local({
         let gateway = Arc::clone(&gateway);
         let shared = Rc::clone(&shared);
         async move {
             shared.drain.notified().await;
-            gateway.begin_drain();
-            gateway.release_sockets(WINDOW).await;
+            gateway.connect_urls.begin_drain();
+            gateway.tunnels.release_sockets(WINDOW).await;
             gateway.connections_ended(Duration::from_secs(6)).await;
             dispatcher.flush(Instant::now() + Duration::from_secs(60)).await;
         }
@@ -167,18 +167,18 @@ async fn open(shared: Rc<Shared>, gateway: Arc<Gateway>, mut stream: TcpStream) 
     let Ok(Ok(ticket)) = timeout(Duration::from_secs(5), network::read_line(&mut stream, &mut early)).await else {
         return;
     };
-    let Ok(admission) = gateway.admit(&ticket, &Offer::default()).await else {
+    let Ok(admission) = gateway.connect_urls.admit(&ticket, &Offer::default()).await else {
         return;
     };
     if stream.write_all(b"ok\n").await.is_err() {
         return;
     }
-    let connection = gateway.attach(admission, Profile::Wafer, SimSocket::new(stream), Bytes::new());
+    let connection = gateway.tunnels.attach(admission, Profile::Wafer, SimSocket::new(stream), Bytes::new());
     shared.journal.borrow_mut().attached(&connection.event_queue.tunnel.to_string());
     if let Some(node) = shared.node.borrow_mut().as_mut() {
         node.connections.push(Arc::downgrade(&connection));
     }
-    let tasks = gateway.connections().clone();
+    let tasks = gateway.tunnels.tasks.clone();
     tasks.spawn(ws::serve(gateway, connection, early));
 }
 
@@ -200,7 +200,7 @@ async fn answer(gateway: &Arc<Gateway>, shops: &[IpAddr], line: &str) -> String 
     match verb {
         "issue" => {
             let key = tenant.settings().keys[0].clone();
-            match gateway.issue(&tenant, &key, &format!("http://{}/shop/{shop}", shops[shop])) {
+            match gateway.connect_urls.issue(&tenant, &key, &format!("http://{}/shop/{shop}", shops[shop])).await {
                 Ok(issued) => format!("{} {}", issued.tunnel, issued.path.trim_start_matches("/ws/")),
                 Err(_) => "refused".to_owned(),
             }
@@ -212,7 +212,8 @@ async fn answer(gateway: &Arc<Gateway>, shops: &[IpAddr], line: &str) -> String 
                 Some(content) => PushAction::Message(content.to_owned()),
                 None => PushAction::Close,
             };
-            let invalid = gateway.push(tenant, vec![PushPacket { targets, action }]).await.expect("no limit is set");
+            let invalid =
+                gateway.pushes.push(tenant, vec![PushPacket { targets, action }]).await.expect("no limit is set");
             let invalid = invalid.iter().map(|target| match target {
                 Target::Tunnel(id) => id.to_string(),
                 Target::Foreign(text) => text.clone(),
@@ -245,7 +246,7 @@ struct SimDial;
 impl Dial for SimDial {
     async fn dial(&self, address: SocketAddr) -> io::Result<Transport> {
         let stream = TcpStream::connect(address).await?;
-        Ok(Transport::Other(Box::new(stream)))
+        Ok(Transport::Right(Box::new(stream)))
     }
 }
 

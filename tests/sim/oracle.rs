@@ -51,7 +51,7 @@ pub(crate) fn gateway_was_killed(shared: &Shared) {
 pub(crate) fn is_at_rest(shared: &Shared) -> bool {
     let node = shared.node.borrow();
     let Some(node) = node.as_ref() else { return false };
-    node.gateway.open_tunnels() == 0 && node.dispatcher.pending() == 0 && node.gateway.connections().is_empty()
+    node.gateway.tunnels.count() == 0 && node.dispatcher.pending() == 0 && node.gateway.tunnels.tasks.is_empty()
 }
 
 pub(crate) fn judge(shared: &Shared, shops: &[IpAddr], took: Duration, is_over: bool) -> Report {
@@ -200,8 +200,8 @@ fn judge_rest(shared: &Shared, shops: &[IpAddr], took: Duration, violations: &mu
             violations.push(format!("{count} left: {what}"));
         }
     };
-    left("open tunnels", gateway.open_tunnels() as u64);
-    left("tasks", gateway.connections().len() as u64);
+    left("open tunnels", gateway.tunnels.count() as u64);
+    left("tasks", gateway.tunnels.tasks.len() as u64);
     left("pending events", node.dispatcher.pending() as u64);
     left("metric connections", gateway.metrics.connections.get().unsigned_abs());
     left("metric webhook_queue", gateway.metrics.webhook_queue.get().unsigned_abs());

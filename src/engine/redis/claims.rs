@@ -4,11 +4,11 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures_util::future::join_all;
 use tokio::time::Instant;
 
 use super::RedisEngine;
 use super::once::CLOCK_SKEW;
-use super::once::LOOK_AGAIN_AFTER;
 use super::once::Mine;
 use super::once::Once;
 use crate::engine::Claim;
@@ -18,6 +18,9 @@ use crate::engine::EngineError;
 use crate::engine::Installation;
 use crate::engine::Token;
 use crate::id::TunnelId;
+
+/// Interval of checks whether new connect URLs will be accepted.
+const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(50);
 
 #[async_trait]
 impl ClaimStore for RedisEngine {
@@ -80,6 +83,22 @@ impl ClaimStore for RedisEngine {
                 Installation::Known { ids, is_known_to_all, may_be_unknown: true }
             }
             installation => installation,
+        }
+    }
+}
+
+impl RedisEngine {
+    /// Sends releases to Redis, until dropped.
+    pub(super) async fn give_back(&self) {
+        loop {
+            let releases = self.releases.next().await;
+            let tries =
+                releases.iter().map(async |release| self.call::<i64>(&release.command(&self.keys)).await.is_ok());
+            let are_done = join_all(tries).await;
+            self.releases.tried(releases, &are_done);
+            if are_done.contains(&false) {
+                self.wait_to_retry().await;
+            }
         }
     }
 }

@@ -7,15 +7,10 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use futures_util::future::join_all;
 use parking_lot::Mutex;
 use redis::Cmd;
-use redis::RedisError;
 use tokio::sync::Notify;
-use tokio::time::Instant;
-use tokio::time::timeout;
 
-use super::RedisEngine;
 use super::keys::Keys;
 use crate::clock::millis;
 use crate::id::NodeId;
@@ -24,7 +19,7 @@ use crate::id::NodeId;
 const MARKS: u16 = 64;
 const SLOTS: u16 = 16_384;
 /// Interval of writes.
-const WRITE_EVERY: Duration = Duration::from_secs(1);
+pub(super) const WRITE_EVERY: Duration = Duration::from_secs(1);
 /// Expiry of marks; a node paused for longer takes it for a loss, and rewrites its data.
 const KEPT_FOR: Duration = Duration::from_secs(60);
 
@@ -70,13 +65,13 @@ impl Marks {
     }
 
     /// Whether a broken connection was not handled yet; marks it as handled.
-    fn notice(&self) -> bool {
+    pub(super) fn notice(&self) -> bool {
         let broken = self.broken.load(Ordering::Acquire);
         self.noticed.swap(broken, Ordering::AcqRel) != broken
     }
 
     /// The next number, and the commands that write it.
-    fn next(&self) -> (u64, Vec<Cmd>) {
+    pub(super) fn next(&self) -> (u64, Vec<Cmd>) {
         let mut written = self.written.lock();
         written.number += 1;
         let commands = self.keys.iter().map(|key| {
@@ -88,7 +83,7 @@ impl Marks {
     }
 
     /// Compares the previous values with the confirmed ones; true if any is lower.
-    fn found(&self, number: u64, before: &[Option<u64>]) -> bool {
+    pub(super) fn found(&self, number: u64, before: &[Option<u64>]) -> bool {
         let mut written = self.written.lock();
         let mut is_lost = false;
         for (sure, before) in written.sure.iter_mut().zip(before) {
@@ -99,37 +94,6 @@ impl Marks {
         }
         is_lost
     }
-}
-
-impl RedisEngine {
-    /// Writes and checks marks, until dropped.
-    pub(super) async fn keep_marks(&self) {
-        let Some(marks) = &self.marks else { return std::future::pending().await };
-        loop {
-            if marks.notice() {
-                tracing::debug!("a connection to a server of the Cluster has broken: writing this node's data again");
-                self.past.doubt(Instant::now());
-                self.write_all_again();
-            }
-            let (number, commands) = marks.next();
-            let answers = join_all(commands.iter().map(|command| self.call::<Option<u64>>(command))).await;
-            let before: Vec<Option<u64>> = answers.into_iter().map(|answer| known(&answer)).collect();
-            if marks.found(number, &before) {
-                tracing::warn!(
-                    "a server of the Redis Cluster has lost data or went back to an older state: writing this node's data again"
-                );
-                self.past.doubt(Instant::now());
-                self.write_all_again();
-            }
-            // A timeout and a notification both lead to the next write.
-            let _ = timeout(WRITE_EVERY, marks.changed.notified()).await;
-        }
-    }
-}
-
-/// The previous number, 0 if there was none; `None` if the call failed.
-fn known(answer: &Result<Option<u64>, RedisError>) -> Option<u64> {
-    answer.as_ref().ok().map(|number| number.unwrap_or(0))
 }
 
 /// Hash tags with evenly spread slots.

@@ -28,6 +28,7 @@ mod releases;
 pub mod scripts;
 mod sentinel;
 mod signing;
+mod single_use;
 mod time;
 mod url;
 
@@ -46,6 +47,7 @@ use tokio::sync::Notify;
 use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
+use self::time::EngineTime;
 use super::ClusterNode;
 use super::MemoryEngine;
 use crate::clock::Clock;
@@ -66,7 +68,6 @@ use past::Past;
 use records::Records;
 use releases::Releases;
 use signing::Signing;
-use time::EngineTime;
 use url::RedisUrl;
 use url::Topology;
 

@@ -1,15 +1,18 @@
-//! Detects the loss of single keys in Redis, as by eviction, by checking this node's own.
+//! Detects what Redis has lost: single keys, as by eviction, and the data of a server of a Cluster.
 
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use futures_util::future::try_join_all;
 use redis::RedisError;
 use tokio::time::Instant;
 use tokio::time::sleep;
+use tokio::time::timeout;
 
 use super::RedisEngine;
 use super::group_index_state::IndexEntry;
-use super::once::Turn;
+use super::marks::WRITE_EVERY;
+use super::single_use::Turn;
 use crate::id::TunnelId;
 
 /// Interval of checks.
@@ -57,6 +60,30 @@ impl RedisEngine {
         }
     }
 
+    /// Writes and checks marks, until dropped.
+    pub(super) async fn keep_marks(&self) {
+        let Some(marks) = &self.marks else { return std::future::pending().await };
+        loop {
+            if marks.notice() {
+                tracing::debug!("a connection to a server of the Cluster has broken: writing this node's data again");
+                self.past.doubt(Instant::now());
+                self.write_all_again();
+            }
+            let (number, commands) = marks.next();
+            let answers = join_all(commands.iter().map(|command| self.call::<Option<u64>>(command))).await;
+            let before: Vec<Option<u64>> = answers.into_iter().map(|answer| known(&answer)).collect();
+            if marks.found(number, &before) {
+                tracing::warn!(
+                    "a server of the Redis Cluster has lost data or went back to an older state: writing this node's data again"
+                );
+                self.past.doubt(Instant::now());
+                self.write_all_again();
+            }
+            // A timeout and a notification both lead to the next write.
+            let _ = timeout(WRITE_EVERY, marks.changed.notified()).await;
+        }
+    }
+
     async fn is_record_missing(&self, tunnel: TunnelId) -> Result<bool, RedisError> {
         let key = self.keys.records(self.me());
         let is_there = self.has(&key, &tunnel.to_string()).await?;
@@ -88,4 +115,9 @@ impl RedisEngine {
         let value: Option<Vec<u8>> = self.call(redis::cmd("HGET").arg(hash).arg(field)).await?;
         Ok(value.is_some())
     }
+}
+
+/// The previous number, 0 if there was none; `None` if the call failed.
+fn known(answer: &Result<Option<u64>, RedisError>) -> Option<u64> {
+    answer.as_ref().ok().map(|number| number.unwrap_or(0))
 }

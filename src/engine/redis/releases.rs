@@ -3,13 +3,13 @@
 
 use std::time::Duration;
 
-use futures_util::future::join_all;
 use parking_lot::Mutex;
+use redis::Cmd;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio::time::timeout_at;
 
-use super::RedisEngine;
+use super::keys::Keys;
 use super::link::CALL_TIMEOUT;
 use super::scripts;
 use crate::engine::RUNNING_TTL;
@@ -34,7 +34,7 @@ enum Claimed {
 
 /// A claim to release.
 #[derive(Clone, Debug)]
-struct Release {
+pub(super) struct Release {
     claimed: Claimed,
     token: Token,
     /// Not before this time.
@@ -83,46 +83,41 @@ impl Releases {
         let due: Vec<_> = waiting.extract_if(.., |release| release.due <= now).take(CHUNK).collect();
         if due.is_empty() { Err(waiting.iter().map(|release| release.due).min()) } else { Ok(due) }
     }
-}
 
-impl RedisEngine {
-    /// Sends releases to Redis, until dropped.
-    pub(super) async fn give_back(&self) {
+    /// The next releases, as soon as some are due.
+    pub(super) async fn next(&self) -> Vec<Release> {
         loop {
-            let changed = self.releases.changed.notified();
-            let releases = match self.releases.take(Instant::now()) {
-                Ok(releases) => releases,
+            let changed = self.changed.notified();
+            match self.take(Instant::now()) {
+                Ok(releases) => return releases,
                 Err(Some(next)) => {
                     // Either way it is looked again.
                     let _ = timeout_at(next, changed).await;
-                    continue;
                 }
-                Err(None) => {
-                    changed.await;
-                    continue;
-                }
-            };
-            let given_back = join_all(releases.iter().map(|release| self.release(release))).await;
-            let is_away = given_back.contains(&false);
-            let second = Instant::now() + AGAIN_AFTER;
-            self.releases.put(releases.into_iter().zip(given_back).filter_map(|(release, is_done)| match is_done {
-                false => Some(release),
-                true if release.is_second => None,
-                true => Some(Release { due: second, is_second: true, ..release }),
-            }));
-            if is_away {
-                self.wait_to_retry().await;
+                Err(None) => changed.await,
             }
         }
     }
 
-    async fn release(&self, release: &Release) -> bool {
-        let (script, key) = match &release.claimed {
-            Claimed::Url(tunnel) => (scripts::RELEASE, self.keys.claim(*tunnel)),
-            Claimed::Call(name) => (scripts::ABANDON, self.keys.call(name)),
+    /// Repeats those that were not done, and each of the others once more.
+    pub(super) fn tried(&self, releases: Vec<Release>, are_done: &[bool]) {
+        let second = Instant::now() + AGAIN_AFTER;
+        self.put(releases.into_iter().zip(are_done).filter_map(|(release, is_done)| match is_done {
+            false => Some(release),
+            true if release.is_second => None,
+            true => Some(Release { due: second, is_second: true, ..release }),
+        }));
+    }
+}
+
+impl Release {
+    pub(super) fn command(&self, keys: &Keys) -> Cmd {
+        let (script, key) = match &self.claimed {
+            Claimed::Url(tunnel) => (scripts::RELEASE, keys.claim(*tunnel)),
+            Claimed::Call(name) => (scripts::ABANDON, keys.call(name)),
         };
         let mut command = redis::cmd("EVAL");
-        command.arg(script).arg(1).arg(key).arg(&release.token[..]);
-        self.call::<i64>(&command).await.is_ok()
+        command.arg(script).arg(1).arg(key).arg(&self.token[..]);
+        command
     }
 }

@@ -1,6 +1,6 @@
 //! `redis_url` in its three forms: one server, Sentinels, or a Cluster.
 
-use percent::decoded;
+use percent_encoding::percent_decode_str;
 use redis::Client;
 use redis::ConnectionAddr;
 use redis::ConnectionInfo;
@@ -11,25 +11,7 @@ use redis::RedisError;
 use url::Host;
 
 use super::dial::Dial;
-
-mod percent {
-    //! Decodes `%40` and the like in a user or password.
-
-    /// Resolves percent escapes; `None` unless the result is valid UTF-8.
-    pub(super) fn decoded(text: &str) -> Option<String> {
-        let mut bytes = Vec::with_capacity(text.len());
-        let mut rest = text.bytes();
-        while let Some(byte) = rest.next() {
-            if byte == b'%' {
-                let digits = [rest.next()?, rest.next()?];
-                bytes.push(u8::from_str_radix(std::str::from_utf8(&digits).ok()?, 16).ok()?);
-            } else {
-                bytes.push(byte);
-            }
-        }
-        String::from_utf8(bytes).ok()
-    }
-}
+use crate::protocol::authority::split_port;
 
 /// Why a Redis URL is invalid, and the correct topology. The text is not repeated, since it may hold a password.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
@@ -174,13 +156,18 @@ impl RedisUrl {
     }
 }
 
+/// The text with its percent escapes resolved; `None` if a `%` begins none, or it is not UTF-8.
+fn decoded(text: &str) -> Option<String> {
+    let is_escape =
+        |rest: &str| rest.get(..2).is_some_and(|digits| digits.bytes().all(|digit| digit.is_ascii_hexdigit()));
+    let are_escapes = text.split('%').skip(1).all(is_escape);
+    are_escapes.then(|| percent_decode_str(text).decode_utf8().ok())?.map(Into::into)
+}
+
 /// `host` or `host:port`; IPv6 in brackets.
 fn host_and_port(text: &str, default_port: u16) -> Option<(String, u16)> {
-    let port_at = text.rfind(':').filter(|at| !text[*at..].contains(']'));
-    let (host, port) = match port_at {
-        Some(at) => (&text[..at], text[at + 1..].parse().ok()?),
-        None => (text, default_port),
-    };
+    let (host, port) = split_port(text);
+    let port = port.map_or(Some(default_port), |port| port.parse().ok())?;
     let host = match Host::parse(host).ok()? {
         // Kept as written: a name may mean something to the resolver.
         Host::Domain(_) => host.to_owned(),

@@ -10,10 +10,11 @@ use super::messages::OwnerReply;
 use super::messages::Reached;
 use super::messages::write_answer;
 use crate::gateway::Gateway;
-use crate::gateway::Sent;
-use crate::gateway::command::Command;
-use crate::gateway::command::EncodedCommand;
 use crate::gateway::groups::Except;
+use crate::gateway::push::Command;
+use crate::gateway::push::EncodedCommand;
+use crate::gateway::push::execute;
+use crate::gateway::tunnels::Sent;
 use crate::gateway::turns::Turns;
 use crate::id::TunnelId;
 use crate::tenant::Page;
@@ -29,17 +30,17 @@ impl Gateway {
             NodeRequest::Tunnels { commands, .. } => write_answer(&self.execute_all(&tenant, commands).await),
             NodeRequest::Audience { audience, command, except, .. } => {
                 let except = Except::from_iter(except.iter());
-                write_answer(&self.command_members(&tenant, &audience, command, &except).await)
+                write_answer(&self.groups.command_here(&tenant, &audience, command, &except).await)
             }
             NodeRequest::Join { tunnel, group, .. } => {
-                write_answer(&Joined::from(self.join_here(&tenant, TunnelId::from_bytes(tunnel), &group).await))
+                write_answer(&Joined::from(self.groups.join_here(&tenant, TunnelId::from_bytes(tunnel), &group).await))
             }
             NodeRequest::Leave { tunnel, group, .. } => {
-                write_answer(&Joined::from(self.leave_here(&tenant, TunnelId::from_bytes(tunnel), &group)))
+                write_answer(&Joined::from(self.groups.leave_here(&tenant, TunnelId::from_bytes(tunnel), &group)))
             }
             NodeRequest::Describe { tunnel, .. } => {
-                let connection = self.find(&tenant, TunnelId::from_bytes(tunnel));
-                let description = connection.map(|connection| self.describe_here(&connection));
+                let connection = self.tunnels.find(&tenant, TunnelId::from_bytes(tunnel));
+                let description = connection.map(|connection| self.tunnels.describe(&connection));
                 description.map_or(vec![], |description| serde_json::to_vec(&description).unwrap_or_default())
             }
             NodeRequest::List { audience, after, limit, .. } => {
@@ -55,10 +56,10 @@ impl Gateway {
         let mut turns = Turns::shared(&self.engine.lease_guard, &self.turns, &tenant.id, tunnels);
         let mut replies = vec![];
         for (command, tunnels) in commands {
-            let mut frames = EncodedCommand::new(command, &self.metrics);
+            let mut encoded = EncodedCommand::new(command, &self.metrics);
             for tunnel in tunnels.iter() {
                 let now = turns.next().await;
-                replies.push(match self.push_one(tenant, tunnel, &mut frames, now, None) {
+                replies.push(match execute(&self.tunnels, tenant, tunnel, &mut encoded, now) {
                     Sent::Accepted => OwnerReply::Accepted,
                     Sent::Slow => OwnerReply::Slow,
                     Sent::Closed => OwnerReply::NotMine,

@@ -5,7 +5,7 @@ use serde::Deserialize;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::gateway::command::Command;
+use crate::gateway::push::Command;
 use crate::id::TunnelId;
 use crate::protocol::native::Audience;
 use crate::protocol::native::Name;

@@ -3,16 +3,18 @@
 mod handler;
 mod location_cache;
 mod messages;
+mod neighbours;
 mod node;
 mod resolution;
 mod router;
 
-pub(in crate::gateway) use location_cache::LocationCache;
 pub(in crate::gateway) use messages::Ids;
 pub(in crate::gateway) use messages::Joined;
 pub(in crate::gateway) use messages::Listed;
 pub(in crate::gateway) use messages::NodeRequest;
 pub(in crate::gateway) use messages::Reached;
 pub(in crate::gateway) use messages::read_answer;
+pub use neighbours::Neighbours;
 pub(in crate::gateway) use resolution::PendingTarget;
 pub(in crate::gateway) use resolution::TargetOutcome;
+pub(in crate::gateway) use router::Router;

@@ -20,13 +20,7 @@ use crate::id::TunnelId;
 use crate::metrics::WebhookResult;
 use crate::protocol::close::CloseReason;
 use crate::protocol::native::Audience;
-use crate::tenant::NodeUsage;
-use crate::tenant::TenantUsage;
-use crate::tenant::matters;
 use crate::webhook::EventQueue;
-
-/// Groups into which the status sums connect URLs by expiry.
-const ISSUED_GROUPS: u64 = 8;
 
 impl ClusterNode for Gateway {
     fn answer(self: Arc<Self>, request: Bytes) -> BoxFuture<'static, Option<Vec<u8>>> {
@@ -43,34 +37,11 @@ impl ClusterNode for Gateway {
     }
 
     fn status(&self) -> String {
-        let now_unix_secs = self.ticket_clock.unix_time().as_secs();
-        let nodes = self.nodes.load(Ordering::Relaxed);
-        let width_secs = self.options.connect_ttl().as_secs() / ISSUED_GROUPS;
-        let mut status = NodeUsage::of(self.process);
-        self.tenants.each(|tenant| {
-            let limit = tenant.settings().limits.connections;
-            let pending = tenant.usage.pending(now_unix_secs);
-            let is_pending = matters(pending, self.max_unsettled, nodes);
-            let is_issued = limit != 0 && matters(tenant.usage.reserved(now_unix_secs), limit, nodes);
-            let usage = TenantUsage {
-                tunnels: if limit == 0 { 0 } else { tenant.usage.tunnels(now_unix_secs) },
-                pending: if is_pending { pending } else { 0 },
-                issued: if is_pending || is_issued { tenant.usage.issued(now_unix_secs, width_secs) } else { vec![] },
-            };
-            status.add(tenant.id.as_str(), usage);
-        });
-        status.write()
+        self.neighbours.status()
     }
 
     fn heard(&self, others: &[String], is_complete: bool) {
-        let nodes = u32::try_from(others.len()).unwrap_or(u32::MAX - 1) + 1;
-        self.nodes.store(nodes, Ordering::Relaxed);
-        // This process may have had another node name, which a restored engine may list.
-        let reports = others.iter().map(|status| NodeUsage::read(status)).filter(|usage| !usage.is_of(self.process));
-        let elsewhere = self.other_nodes.lock().hear(reports, is_complete, self.ticket_clock.unix_time().as_secs());
-        self.tenants.each(|tenant| {
-            tenant.usage.set_elsewhere(elsewhere.get(tenant.id.as_str()).copied().unwrap_or_default());
-        });
+        self.neighbours.heard(others, is_complete);
     }
 
     fn heir(&self, record: &Record) -> Heir {
@@ -118,16 +89,11 @@ impl ClusterNode for Gateway {
             None => event_queue,
         });
         event_queue.close();
-        self.events.enqueue(&event_queue, EventKind::Close(reason), ended);
+        self.tunnels.events.enqueue(&event_queue, EventKind::Close(reason), ended);
     }
 
     fn cut_off(&self) {
-        let tunnels: Vec<_> = self.open.iter().map(|entry| entry.value().clone()).collect();
-        let incarnation = self.engine.lease_guard.incarnation();
-        for connection in tunnels.into_iter().filter(|connection| connection.event_queue.incarnation != incarnation) {
-            connection.close(CloseReason::CutOff, Instant::now());
-            self.detach(&connection);
-        }
+        self.tunnels.cut_off();
     }
 }
 

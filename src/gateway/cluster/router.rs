@@ -1,7 +1,12 @@
 //! Routes commands to tunnels on other nodes, in one request to each owner.
 
-use futures_util::future::join_all;
+use std::sync::Arc;
 
+use bytes::Bytes;
+use futures_util::future::join_all;
+use parking_lot::Mutex;
+
+use super::location_cache::LocationCache;
 use super::messages;
 use super::messages::NodeRequest;
 use super::messages::OwnerReply;
@@ -9,15 +14,28 @@ use super::resolution::PendingTarget;
 use super::resolution::Resolution;
 use super::resolution::Share;
 use super::resolution::TargetOutcome;
-use crate::gateway::Gateway;
-use crate::gateway::command::Command;
+use crate::engine::Cluster;
+use crate::gateway::error::NativeError;
+use crate::gateway::push::Command;
 use crate::id::NodeId;
+use crate::id::TunnelId;
+use crate::tenant::Tenant;
 
 /// Limit of a request: a push of default size fits into one. A longer push takes several, in sequence, with other
 /// tenants' turns in between.
 const MAX_REQUEST_BYTES: usize = 384 * 1024;
 
-impl Gateway {
+/// Reaches tunnels on other nodes.
+pub(in crate::gateway) struct Router {
+    cluster: Arc<dyn Cluster>,
+    locations: Mutex<LocationCache>,
+}
+
+impl Router {
+    pub(in crate::gateway) fn new(cluster: Arc<dyn Cluster>) -> Self {
+        Self { cluster, locations: Mutex::default() }
+    }
+
     /// Executes `commands` on tunnels that are not open here, through other nodes.
     ///
     /// A target counts as gone only if all nodes have denied it.
@@ -29,7 +47,7 @@ impl Gateway {
     ) -> Vec<TargetOutcome> {
         let mut resolution = Resolution::new(pending);
         if resolution.is_pending() {
-            let nodes = self.engine.cluster.others();
+            let nodes = self.cluster.others();
             let shares = resolution.first_round(tenant, &nodes, &self.locations.lock());
             self.ask_all(tenant, commands, shares, &mut resolution).await;
             self.ask_all(tenant, commands, resolution.next_round(&nodes), &mut resolution).await;
@@ -38,9 +56,58 @@ impl Gateway {
         resolution.outcomes(is_sure)
     }
 
+    /// The other node that holds this tunnel.
+    pub(in crate::gateway) async fn owner(&self, tenant: &Tenant, tunnel: TunnelId) -> Result<NodeId, NativeError> {
+        let pending = vec![PendingTarget { packet: 0, tunnel }];
+        match self.decide(tenant.id.as_str(), &[Command::Nothing], pending).await[..] {
+            [TargetOutcome::Accepted] => {
+                self.locations.lock().get(tenant.id.as_str(), tunnel).ok_or(NativeError::NodeAway)
+            }
+            [TargetOutcome::Gone] => Err(NativeError::not_open(tunnel)),
+            _ => Err(NativeError::NodeAway),
+        }
+    }
+
+    /// Sends a request to the owner of a tunnel.
+    pub(in crate::gateway) async fn ask(
+        &self,
+        tenant: &Tenant,
+        owner: NodeId,
+        request: &NodeRequest<'_>,
+    ) -> Result<Bytes, NativeError> {
+        self.cluster.ask(owner, tenant.id.as_str(), request.write()).await.map_err(|_| NativeError::NodeAway)
+    }
+
+    /// Sends a request to all of `nodes`. A silent node that is dead holds no tunnels.
+    pub(in crate::gateway) async fn ask_each(
+        &self,
+        tenant: &Tenant,
+        nodes: Vec<NodeId>,
+        request: &NodeRequest<'_>,
+    ) -> Result<Vec<Bytes>, NativeError> {
+        let request = request.write();
+        let requests = nodes.into_iter();
+        let requests =
+            requests.map(async |node| (node, self.cluster.ask(node, tenant.id.as_str(), request.clone()).await));
+        let (mut answers, mut silent) = (vec![], vec![]);
+        for (node, answer) in join_all(requests).await {
+            match answer {
+                Ok(answer) => answers.push(answer),
+                Err(_) => silent.push(node),
+            }
+        }
+        if !silent.is_empty() {
+            let living = self.cluster.all_others().await.map_err(|_| NativeError::NodeAway)?;
+            if silent.iter().any(|node| living.contains(node)) {
+                return Err(NativeError::NodeAway);
+            }
+        }
+        Ok(answers)
+    }
+
     /// Makes sure that every live node has been queried for the pending targets.
     async fn is_sure(&self, tenant: &str, commands: &[Command<'_>], resolution: &mut Resolution) -> bool {
-        let Ok(nodes) = self.engine.cluster.all_others().await else { return false };
+        let Ok(nodes) = self.cluster.all_others().await else { return false };
         resolution.only(&nodes);
         self.ask_all(tenant, commands, resolution.next_round(&nodes), resolution).await;
         !resolution.is_pending() || resolution.is_denied_by(&nodes)
@@ -52,7 +119,7 @@ impl Gateway {
             let mut replies = Vec::with_capacity(places.len());
             for part in parts(commands, targets, &places) {
                 let request = request(tenant, commands, targets, part).write();
-                let answer = self.engine.cluster.ask(node, tenant, request).await.ok();
+                let answer = self.cluster.ask(node, tenant, request).await.ok();
                 let answer = answer.and_then(|answer| messages::read_answer::<Vec<OwnerReply>>(&answer));
                 let Some(answer) = answer.filter(|answer| answer.len() == part.len()) else { break };
                 replies.extend(answer);
@@ -128,7 +195,6 @@ fn parts<'a>(commands: &[Command<'_>], targets: &[PendingTarget], places: &'a [u
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::id::TunnelId;
 
     #[test]
     fn a_push_is_cut_only_where_it_is_too_long() {

@@ -2,20 +2,18 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-use futures_util::future::join_all;
-
-use crate::gateway::Gateway;
-use crate::gateway::NativeError;
-use crate::gateway::Report;
-use crate::gateway::Sent;
+use super::Groups;
 use crate::gateway::cluster::Ids;
 use crate::gateway::cluster::Listed;
 use crate::gateway::cluster::NodeRequest;
 use crate::gateway::cluster::Reached;
 use crate::gateway::cluster::read_answer;
-use crate::gateway::command::Command;
-use crate::gateway::command::EncodedCommand;
+use crate::gateway::error::NativeError;
+use crate::gateway::push::Command;
+use crate::gateway::push::EncodedCommand;
+use crate::gateway::push::Report;
+use crate::gateway::push::execute;
+use crate::gateway::tunnels::Sent;
 use crate::gateway::turns::Turns;
 use crate::id::NodeId;
 use crate::id::TunnelId;
@@ -43,9 +41,9 @@ impl Except {
     }
 }
 
-impl Gateway {
+impl Groups {
     /// Executes `command` on all tunnels of `audience`, except those in `except`.
-    pub(in crate::gateway) async fn command_audience(
+    pub(in crate::gateway) async fn command(
         &self,
         tenant: &Arc<Tenant>,
         audience: &Audience,
@@ -54,7 +52,7 @@ impl Gateway {
     ) -> Result<Report, NativeError> {
         let except: Except = except.iter().filter_map(Target::tunnel).collect();
         let nodes = self.nodes(tenant, audience).await?;
-        let mut all = self.command_members(tenant, audience, command, &except).await;
+        let mut all = self.command_here(tenant, audience, command, &except).await;
         if !nodes.is_empty() {
             let request = NodeRequest::Audience {
                 tenant: tenant.id.as_str(),
@@ -62,7 +60,7 @@ impl Gateway {
                 command,
                 except: except.0.into_iter().collect(),
             };
-            for answer in self.ask_each(tenant, nodes, request.write()).await? {
+            for answer in self.router.ask_each(tenant, nodes, &request).await? {
                 all.add(&read_answer(&answer).ok_or(NativeError::NodeAway)?);
             }
         }
@@ -72,8 +70,8 @@ impl Gateway {
         Ok(all.report())
     }
 
-    /// As [`command_audience`](Self::command_audience), for this node's tunnels only.
-    pub(in crate::gateway) async fn command_members(
+    /// As [`command`](Self::command), for this node's tunnels only.
+    pub(in crate::gateway) async fn command_here(
         &self,
         tenant: &Arc<Tenant>,
         audience: &Audience,
@@ -82,11 +80,11 @@ impl Gateway {
     ) -> Reached {
         let tunnels = tenant.groups.tunnels(audience);
         let mut turns = Turns::shared(&self.engine.lease_guard, &self.turns, &tenant.id, tunnels.len());
-        let mut frames = EncodedCommand::new(command, &self.metrics);
+        let mut encoded = EncodedCommand::new(command, &self.metrics);
         let mut reached = Reached { members: tunnels.len() as u64, ..Reached::default() };
         for tunnel in tunnels.into_iter().filter(|tunnel| !except.contains(*tunnel)) {
             let now = turns.next().await;
-            match self.push_one(tenant, tunnel, &mut frames, now, None) {
+            match execute(&self.tunnels, tenant, tunnel, &mut encoded, now) {
                 Sent::Accepted => reached.accepted += 1,
                 Sent::Slow => reached.slow.push(tunnel),
                 Sent::Closed => {
@@ -129,7 +127,7 @@ impl Gateway {
                 after: after.map(TunnelId::to_bytes),
                 limit: u32::try_from(limit).unwrap_or(u32::MAX),
             };
-            for answer in self.ask_each(tenant, nodes, request.write()).await? {
+            for answer in self.router.ask_each(tenant, nodes, &request).await? {
                 pages.push(read_answer::<Listed>(&answer).ok_or(NativeError::NodeAway)?.into());
             }
         }
@@ -140,27 +138,6 @@ impl Gateway {
 
     async fn nodes(&self, tenant: &Tenant, audience: &Audience) -> Result<Vec<NodeId>, NativeError> {
         self.engine.group_index.nodes_with(tenant.id.as_str(), audience).await.map_err(|_| NativeError::EngineAway)
-    }
-
-    /// Sends a request to all of `nodes`. A silent node that is dead holds no tunnels.
-    async fn ask_each(&self, tenant: &Tenant, nodes: Vec<NodeId>, request: Bytes) -> Result<Vec<Bytes>, NativeError> {
-        let requests = nodes.into_iter();
-        let requests =
-            requests.map(async |node| (node, self.engine.cluster.ask(node, tenant.id.as_str(), request.clone()).await));
-        let (mut answers, mut silent) = (vec![], vec![]);
-        for (node, answer) in join_all(requests).await {
-            match answer {
-                Ok(answer) => answers.push(answer),
-                Err(_) => silent.push(node),
-            }
-        }
-        if !silent.is_empty() {
-            let living = self.engine.cluster.all_others().await.map_err(|_| NativeError::NodeAway)?;
-            if silent.iter().any(|node| living.contains(node)) {
-                return Err(NativeError::NodeAway);
-            }
-        }
-        Ok(answers)
     }
 }
 

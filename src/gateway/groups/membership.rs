@@ -2,17 +2,12 @@
 
 use std::sync::Arc;
 
+use super::Groups;
 use crate::engine::EngineError;
-use crate::gateway::Gateway;
-use crate::gateway::NativeError;
 use crate::gateway::cluster::Joined;
 use crate::gateway::cluster::NodeRequest;
-use crate::gateway::cluster::PendingTarget;
-use crate::gateway::cluster::TargetOutcome;
 use crate::gateway::cluster::read_answer;
-use crate::gateway::command::Command;
-use crate::gateway::native::not_open;
-use crate::id::NodeId;
+use crate::gateway::error::NativeError;
 use crate::id::TunnelId;
 use crate::protocol::native::Audience;
 use crate::protocol::native::Name;
@@ -20,7 +15,7 @@ use crate::tenant::Tenant;
 use crate::tenant::TooManyGroups;
 use crate::webhook::EventQueue;
 
-impl Gateway {
+impl Groups {
     /// Adds a tunnel on any node to a group.
     ///
     /// # Errors
@@ -31,7 +26,7 @@ impl Gateway {
     }
 
     async fn join_once(&self, tenant: &Arc<Tenant>, tunnel: TunnelId, group: &Name) -> Result<(), NativeError> {
-        if self.find(tenant, tunnel).is_some() {
+        if self.tunnels.find(tenant, tunnel).is_some() {
             return self.join_here(tenant, tunnel, group).await;
         }
         let request = NodeRequest::Join { tenant: tenant.id.as_str(), tunnel: tunnel.to_bytes(), group: group.clone() };
@@ -48,7 +43,7 @@ impl Gateway {
     }
 
     async fn leave_once(&self, tenant: &Arc<Tenant>, tunnel: TunnelId, group: &Name) -> Result<(), NativeError> {
-        if self.find(tenant, tunnel).is_some() {
+        if self.tunnels.find(tenant, tunnel).is_some() {
             return self.leave_here(tenant, tunnel, group);
         }
         let request =
@@ -65,8 +60,8 @@ impl Gateway {
     ) -> Result<(), NativeError> {
         let audience = Audience::Group(group.clone());
         let _announcement = self.engine.group_index.announce(tenant.id.as_str(), &audience).await.map_err(away)?;
-        let is_open = || self.find(tenant, tunnel).is_some();
-        if tenant.groups.join(tunnel, group, is_open)? { Ok(()) } else { Err(not_open(tunnel)) }
+        let is_open = || self.tunnels.find(tenant, tunnel).is_some();
+        if tenant.groups.join(tunnel, group, is_open)? { Ok(()) } else { Err(NativeError::not_open(tunnel)) }
     }
 
     /// Removes a tunnel of this node from a group.
@@ -76,7 +71,7 @@ impl Gateway {
         tunnel: TunnelId,
         group: &Name,
     ) -> Result<(), NativeError> {
-        self.find(tenant, tunnel).ok_or_else(|| not_open(tunnel))?;
+        self.tunnels.find(tenant, tunnel).ok_or_else(|| NativeError::not_open(tunnel))?;
         self.emptied(tenant, tenant.groups.leave(tunnel, group));
         Ok(())
     }
@@ -86,29 +81,12 @@ impl Gateway {
         let (tenant, tunnel) = (&event_queue.tenant, event_queue.tunnel);
         let audience = Audience::User(user.clone());
         let _announcement = self.engine.group_index.announce(tenant.id.as_str(), &audience).await.map_err(away)?;
-        let is_open = || self.find(tenant, tunnel).is_some();
-        let emptied = tenant.groups.set_user(tunnel, user, is_open).ok_or_else(|| not_open(tunnel))?;
+        let is_open = || self.tunnels.find(tenant, tunnel).is_some();
+        let emptied = tenant.groups.set_user(tunnel, user, is_open).ok_or_else(|| NativeError::not_open(tunnel))?;
         self.emptied(tenant, emptied);
         event_queue.set_user(user);
         self.engine.registry.set_user(tunnel, user);
         Ok(())
-    }
-
-    /// Adds a new tunnel to its requested groups and user. No effect if it has ended meanwhile.
-    pub(in crate::gateway) fn join_first(&self, event_queue: &EventQueue, groups: &[Name], user: Option<&Name>) {
-        let is_open = || self.open.contains_key(&event_queue.tunnel);
-        for group in groups {
-            // A new tunnel has fewer groups than the limit.
-            let _ = event_queue.tenant.groups.join(event_queue.tunnel, group, is_open);
-        }
-        if let Some(user) = user {
-            let _ = event_queue.tenant.groups.set_user(event_queue.tunnel, user, is_open);
-        }
-    }
-
-    /// Removes an ended tunnel from all groups and its user.
-    pub(in crate::gateway) fn leave_all(&self, event_queue: &EventQueue) {
-        self.emptied(&event_queue.tenant, event_queue.tenant.groups.remove(event_queue.tunnel));
     }
 
     fn emptied(&self, tenant: &Tenant, audiences: impl IntoIterator<Item = Audience>) {
@@ -123,30 +101,13 @@ impl Gateway {
         tunnel: TunnelId,
         request: &NodeRequest<'_>,
     ) -> Result<(), NativeError> {
-        let owner = self.owner(tenant, tunnel).await?;
-        let answer = self
-            .engine
-            .cluster
-            .ask(owner, tenant.id.as_str(), request.write())
-            .await
-            .map_err(|_| NativeError::NodeAway)?;
+        let owner = self.router.owner(tenant, tunnel).await?;
+        let answer = self.router.ask(tenant, owner, request).await?;
         match read_answer(&answer).ok_or(NativeError::NodeAway)? {
             Joined::Done => Ok(()),
-            Joined::NotMine => Err(not_open(tunnel)),
+            Joined::NotMine => Err(NativeError::not_open(tunnel)),
             Joined::TooManyGroups => Err(TooManyGroups.into()),
             Joined::EngineAway => Err(NativeError::EngineAway),
-        }
-    }
-
-    /// The other node that holds this tunnel.
-    pub(in crate::gateway) async fn owner(&self, tenant: &Tenant, tunnel: TunnelId) -> Result<NodeId, NativeError> {
-        let pending = vec![PendingTarget { packet: 0, tunnel }];
-        match self.decide(tenant.id.as_str(), &[Command::Nothing], pending).await[..] {
-            [TargetOutcome::Accepted] => {
-                self.locations.lock().get(tenant.id.as_str(), tunnel).ok_or(NativeError::NodeAway)
-            }
-            [TargetOutcome::Gone] => Err(not_open(tunnel)),
-            _ => Err(NativeError::NodeAway),
         }
     }
 }

@@ -3,4 +3,34 @@
 mod broadcast;
 mod membership;
 
-pub(in crate::gateway) use broadcast::Except;
+use std::sync::Arc;
+
+pub(super) use broadcast::Except;
+
+use super::cluster::Router;
+use super::tunnels::Tunnels;
+use crate::engine::Engine;
+use crate::fair_semaphore::FairSemaphore;
+use crate::id::TenantId;
+use crate::metrics::Metrics;
+
+/// The groups and users of tunnels on all nodes.
+pub struct Groups {
+    tunnels: Arc<Tunnels>,
+    router: Arc<Router>,
+    turns: Arc<FairSemaphore<TenantId>>,
+    engine: Engine,
+    metrics: Metrics,
+}
+
+impl Groups {
+    pub(super) fn new(
+        tunnels: Arc<Tunnels>,
+        router: Arc<Router>,
+        turns: Arc<FairSemaphore<TenantId>>,
+        engine: Engine,
+        metrics: Metrics,
+    ) -> Self {
+        Self { tunnels, router, turns, engine, metrics }
+    }
+}

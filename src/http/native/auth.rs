@@ -9,8 +9,7 @@ use hyper::http::request::Parts;
 use sha2::Digest;
 use sha2::Sha256;
 
-use crate::engine;
-use crate::engine::EngineError;
+use crate::gateway::CallError;
 use crate::gateway::Gateway;
 use crate::http::body::Body;
 use crate::http::client::Client;
@@ -119,18 +118,17 @@ async fn use_up(gateway: &Gateway, tenant: &Tenant, claim: &Claim, now: Duration
     let created = Duration::from_secs(u64::try_from(claim.created).unwrap_or_default());
     let life = (created + Duration::from_secs(WINDOW_SECS + 1)).saturating_sub(now);
     let digest = Sha256::digest(&claim.nonce);
-    let name = format!("{{{}}}:{}", tenant.id, hex(&digest[..16]));
-    match gateway.engine().claims.claim_nonce(&name, rand::random(), life).await {
-        Ok(engine::Claim::Granted) => Ok(()),
-        Ok(engine::Claim::Used) => Err(Problem::new(
+    match gateway.calls.use_nonce(&tenant.id, &hex(&digest[..16]), life).await {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(Problem::new(
             Code::NonceReplayed,
             "a request with this nonce has come before: make a new nonce for each request, also when you repeat one",
         )),
-        Err(EngineError::Full) => {
+        Err(CallError::Full) => {
             Err(Problem::new(Code::Busy, "too many nonces of this tenant are kept at present: try again")
                 .after_secs(10))
         }
-        Err(_) => {
+        Err(CallError::EngineAway) => {
             Err(Problem::new(Code::EngineAway, "the nonce cannot be checked at present: try again").after_secs(1))
         }
     }

@@ -48,27 +48,26 @@ pub(super) async fn run(
         Call::Description => Err(Problem::new(Code::NotFound, "it is answered without a caller")),
         Call::Open => {
             let request = read(gateway, tenant, body, OpenRequest::parse).await?;
-            gateway.engine().claims.issues_good_urls().await;
-            open(gateway, &caller, head, client, request)
+            open(gateway, &caller, head, client, request).await
         }
         Call::Tunnel(id) => ok(&gateway.describe(tenant, known(&id)?).await?),
         Call::Push => {
             let mut push = read(gateway, tenant, body, PushRequest::parse).await?;
             let to = push.to.take().ok_or_else(|| Problem::new(Code::BodyInvalid, "to is missing"))?;
-            let report = gateway.push_native(tenant, to, &push).await?;
+            let report = gateway.pushes.push_native(tenant, to, &push).await?;
             // It may list all that the body has named.
             gateway.read(&tenant.id, body.len(), move || ok(&Pushed::from(report))).await
         }
         Call::Close => {
             let close = read(gateway, tenant, body, CloseRequest::parse).await?;
-            let report = gateway.close_native(tenant, close).await?;
+            let report = gateway.pushes.close_native(tenant, close).await?;
             gateway.read(&tenant.id, body.len(), move || ok(&Closed::from(report))).await
         }
         Call::Join(group, id) => {
-            gateway.join(tenant, known(&id)?, &group).await.map(|()| done()).map_err(Problem::from)
+            gateway.groups.join(tenant, known(&id)?, &group).await.map(|()| done()).map_err(Problem::from)
         }
         Call::Leave(group, id) => {
-            gateway.leave(tenant, known(&id)?, &group).await.map(|()| done()).map_err(Problem::from)
+            gateway.groups.leave(tenant, known(&id)?, &group).await.map(|()| done()).map_err(Problem::from)
         }
         Call::Group(group, paging) => list(gateway, tenant, &Audience::Group(group), paging).await,
         Call::User(user, paging) => list(gateway, tenant, &Audience::User(user), paging).await,
@@ -86,7 +85,7 @@ async fn read<T: Send + 'static>(
     gateway.read(&tenant.id, body.len(), move || parse(&bytes)).await
 }
 
-fn open(
+async fn open(
     gateway: &Gateway,
     caller: &Caller,
     head: &Parts,
@@ -108,9 +107,9 @@ fn open(
     let host = wafer::host(head.headers.get_all("host"));
     let trace = head.headers.get("traceparent").and_then(|trace| trace.to_str().ok()).and_then(Trace::parse);
     let about = About { user, groups, metadata, trace };
-    let issued = gateway.issue_as(&caller.tenant, &caller.key, &webhook_url, Some(about))?;
+    let issued = gateway.connect_urls.issue_as(&caller.tenant, &caller.key, &webhook_url, Some(about)).await?;
     let scheme = if client.is_tls { "wss" } else { "ws" };
-    let connect_url = gateway.connect_url(&issued, || host.map(|host| format!("{scheme}://{host}")));
+    let connect_url = gateway.connect_urls.connect_url(&issued, || host.map(|host| format!("{scheme}://{host}")));
     let connect_url = connect_url.map_err(|refusal| Problem::new(Code::ParameterInvalid, refusal.to_string()))?;
     let opened = Opened {
         tunnel_id: issued.tunnel.to_string(),
@@ -126,7 +125,7 @@ async fn list(
     audience: &Audience,
     Paging { after, limit }: Paging,
 ) -> Result<Answer, Problem> {
-    ok(&Listed::new(&gateway.list(tenant, audience, after, limit).await?))
+    ok(&Listed::new(&gateway.groups.list(tenant, audience, after, limit).await?))
 }
 
 /// The outcome of a push.

@@ -1,7 +1,6 @@
 //! `Idempotency-Key`: a repeated call returns the first one's response and has no effect.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::HeaderMap;
@@ -9,28 +8,21 @@ use hyper::StatusCode;
 use hyper::http::request::Parts;
 use sha2::Digest;
 use sha2::Sha256;
-use tokio::time::sleep;
 use tokio::time::timeout;
 
 use super::Answer;
 use super::auth::Caller;
 use super::calls;
 use super::route::Call;
-use crate::engine::BeginResult;
-use crate::engine::EngineError;
-use crate::engine::RESPONSE_TTL;
-use crate::engine::RUNNING_TTL;
-use crate::engine::Token;
+use crate::gateway::Begun;
+use crate::gateway::CallError;
 use crate::gateway::Gateway;
+use crate::gateway::LONGEST_CALL;
 use crate::http::client::Client;
 use crate::protocol::native::Code;
 use crate::protocol::native::Problem;
 use crate::protocol::text::hex;
 
-/// Retry interval for storing a response while the engine is unavailable.
-const TELL_EVERY: Duration = Duration::from_millis(500);
-/// Time limit for a call: a repetition runs anew once the first one's entry expires.
-const LONGEST_CALL: Duration = RUNNING_TTL.saturating_sub(Duration::from_secs(2));
 /// Longest stored response, not counting ids repeated from the request.
 const ANSWER_BYTES: u64 = 4 * 1024;
 /// Longest key, in bytes.
@@ -49,13 +41,13 @@ pub(super) async fn once(
         return calls::run(&gateway, caller, call, &head, client, &body).await;
     };
     let scope = format!("{}\n{}\n{key}", head.method, head.uri);
-    let name = format!("{{{}}}:{}", caller.tenant.id, hex(&Sha256::digest(scope)));
+    let key = hex(&Sha256::digest(scope));
     // In a task of its own: the call runs to its end and its response is stored even if the client hangs up.
-    let work = tokio::spawn(begin(gateway, caller, call, head, client, body, name));
+    let work = tokio::spawn(begin(gateway, caller, call, head, client, body, key));
     work.await.unwrap_or_else(|_| Err(Problem::new(Code::Internal, "the call failed")))
 }
 
-/// Runs the call `name` unless it has run before.
+/// Runs the call with this key unless it has run before.
 async fn begin(
     gateway: Arc<Gateway>,
     caller: Caller,
@@ -63,31 +55,30 @@ async fn begin(
     head: Parts,
     client: Client,
     body: Bytes,
-    name: String,
+    key: String,
 ) -> Result<Answer, Problem> {
-    let token = rand::random();
     // A response lists at most the ids in the request.
     let answer_bytes = ANSWER_BYTES + body.len() as u64;
     let hashed = body.clone();
     let digest = gateway.read(&caller.tenant.id, body.len(), move || Sha256::digest(&hashed).into()).await;
-    match gateway.engine().idempotency.begin(&name, token, digest, RESPONSE_TTL, answer_bytes).await {
-        Ok(BeginResult::First) => {}
-        Ok(BeginResult::Done(answer)) => return read(&answer),
-        Ok(BeginResult::Running) => {
+    let first = match gateway.calls.begin(&caller.tenant.id, &key, digest, answer_bytes).await {
+        Ok(Begun::First(call)) => call,
+        Ok(Begun::Done(answer)) => return read(&answer),
+        Ok(Begun::Running) => {
             return Err(Problem::new(Code::IdempotencyKeyRunning, "wait for its answer, then try again"));
         }
-        Ok(BeginResult::Reused) => {
+        Ok(Begun::Reused) => {
             let detail = "the first call with this Idempotency-Key had another body: make a new key for each new call";
             return Err(Problem::new(Code::IdempotencyKeyReused, detail));
         }
-        Err(EngineError::Full) => {
+        Err(CallError::Full) => {
             return Err(Problem::new(Code::Busy, "too many answers are kept at present: try again").after_secs(10));
         }
-        Err(_) => {
+        Err(CallError::EngineAway) => {
             let detail = "the Idempotency-Key cannot be checked at present: try again";
             return Err(Problem::new(Code::EngineAway, detail).after_secs(1));
         }
-    }
+    };
     let answer = timeout(LONGEST_CALL, calls::run(&gateway, caller, call, &head, client, &body)).await;
     let answer = answer.unwrap_or_else(|_| Err(Problem::new(Code::NodeAway, "it took too long, and is done in part")));
     let kept = match &answer {
@@ -95,45 +86,8 @@ async fn begin(
         Err(problem) if is_settled(problem) => Some(write_problem(problem)),
         Err(_) => None,
     };
-    let ended = Ended { gateway, name, token, kept };
-    if ended.tell().await.is_err() {
-        // The caller does not wait for it.
-        tokio::spawn(ended.tell_later());
-    }
+    first.end(kept).await;
     answer
-}
-
-/// A finished call.
-struct Ended {
-    gateway: Arc<Gateway>,
-    name: String,
-    token: Token,
-    /// Its response, if repetitions get that.
-    kept: Option<Bytes>,
-}
-
-impl Ended {
-    async fn tell(&self) -> Result<(), EngineError> {
-        let calls = &self.gateway.engine().idempotency;
-        match &self.kept {
-            Some(answer) => calls.finish(&self.name, self.token, answer.clone()).await,
-            None => calls.abandon(&self.name, self.token).await,
-        }
-    }
-
-    /// Stores the response once the engine is available, while its entry still counts as running.
-    async fn tell_later(self) {
-        let told = async {
-            while self.tell().await.is_err() {
-                sleep(TELL_EVERY).await;
-            }
-        };
-        if timeout(RUNNING_TTL, told).await.is_err() {
-            tracing::warn!(
-                "the answer to a call with an Idempotency-Key could not be kept: repeated, the call is made again"
-            );
-        }
-    }
 }
 
 fn key(headers: &HeaderMap) -> Result<Option<String>, Problem> {

@@ -104,7 +104,7 @@ impl Dial for Handle {
         let (ours, theirs) = tokio::io::duplex(64 * 1024);
         let acceptor = (address.port() == 443).then(|| self.0.acceptor.clone());
         tokio::spawn(serve(theirs, acceptor, address.ip(), Arc::clone(&self.0)));
-        Ok(Transport::Other(Box::new(ours)))
+        Ok(Transport::Right(Box::new(ours)))
     }
 }
 

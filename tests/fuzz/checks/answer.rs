@@ -67,7 +67,7 @@ struct Scripted(VecDeque<Vec<u8>>);
 #[async_trait]
 impl Dial for Scripted {
     async fn dial(&self, _address: SocketAddr) -> io::Result<Transport> {
-        Ok(Transport::Other(Box::new(Script(self.0.clone()))))
+        Ok(Transport::Right(Box::new(Script(self.0.clone()))))
     }
 }
 

@@ -48,7 +48,7 @@ fn ticket(expires_unix_secs: u64) -> String {
 
 impl Door {
     async fn outcome(&self, ticket: &str) -> Result<(), Refusal> {
-        within("an answer", self.gateway.admit(ticket, &Offer::default())).await.map(std::mem::forget)
+        within("an answer", self.gateway.connect_urls.admit(ticket, &Offer::default())).await.map(std::mem::forget)
     }
 }
 
@@ -68,7 +68,7 @@ async fn a_node_judges_connect_urls_by_the_time_of_redis_from_the_first_one_on()
         let (over, ()) = tokio::join!(door.outcome(&over), redis_answers);
         // A URL issued before its first contact could have been used by a node that it does not know.
         door.is_up().await;
-        let good = door.outcome(&door.issue()).await;
+        let good = door.outcome(&door.issue().await).await;
         assert_eq!((good, over), (Ok(()), Err(Refusal::Expired)), "its clock is wrong by {wrong} s");
     }
 }
@@ -80,7 +80,7 @@ async fn a_used_connect_url_stays_used_and_its_lifetime_the_same_when_the_clock_
     let (door, right) = (Door::at(&redis, clock.clone()), Door::at(&redis, Arc::new(SystemClock)));
     door.is_up().await;
     right.is_up().await;
-    let used = door.issue();
+    let used = door.issue().await;
     assert_eq!(right.outcome(&used).await, Ok(()), "a URL of a node whose clock is ahead is good for its time");
     let over = ticket(now_secs() - 120);
 
@@ -88,7 +88,7 @@ async fn a_used_connect_url_stays_used_and_its_lifetime_the_same_when_the_clock_
         clock.set_secs(shows);
         assert_eq!(door.outcome(&used).await, Err(Refusal::Used), "it shows {shows}");
         assert_eq!(door.outcome(&over).await, Err(Refusal::Expired), "it shows {shows}");
-        assert_eq!(right.outcome(&door.issue()).await, Ok(()), "it shows {shows}");
+        assert_eq!(right.outcome(&door.issue().await).await, Ok(()), "it shows {shows}");
     }
 }
 

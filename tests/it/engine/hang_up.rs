@@ -12,6 +12,8 @@ use wafergate::clock::Clock;
 use wafergate::clock::SystemClock;
 use wafergate::config;
 use wafergate::delivery::EventKind;
+use wafergate::engine::ClaimStore as _;
+use wafergate::engine::Cluster as _;
 use wafergate::engine::Engine;
 use wafergate::engine::RedisEngine;
 use wafergate::engine::RedisSettings;
@@ -41,6 +43,7 @@ impl EventSink for Nowhere {
 /// A gateway on Redis, which is not served.
 pub(super) struct Door {
     pub(super) gateway: Arc<Gateway>,
+    engine: Arc<RedisEngine>,
     redis: Arc<Redis>,
     _running: AbortOnDropHandle<()>,
 }
@@ -80,28 +83,33 @@ impl Door {
             flights: Flights::unbounded(),
         }));
         let running = AbortOnDropHandle::new(tokio::spawn(Arc::clone(&engine).run(gateway.clone())));
-        Self { gateway, redis: Arc::clone(redis), _running: running }
+        Self { gateway, engine, redis: Arc::clone(redis), _running: running }
     }
 
     /// Waits until Redis has answered, and connect URLs are good.
     pub(super) async fn is_up(&self) {
         within("it is up", async {
-            while !self.gateway.engine().cluster.is_up() {
+            while !self.engine.is_up() {
                 tokio::task::yield_now().await;
             }
-            self.gateway.engine().claims.issues_good_urls().await;
+            self.engine.issues_good_urls().await;
         })
         .await;
     }
 
     /// A connect URL of a tunnel with a group and a user.
-    pub(super) fn issue(&self) -> String {
+    pub(super) async fn issue(&self) -> String {
         let tenant =
             self.gateway.tenants.tenant(&wafergate::protocol::text::md5_hex("shop.example")).expect("configured");
         let key = tenant.settings().keys[0].clone();
         let name = |name| Name::new(name).expect("a name");
         let about = About { user: Some(name("ann")), groups: vec![name("room")], ..About::default() };
-        let issued = self.gateway.issue_as(&tenant, &key, "https://shop.example/", Some(about)).expect("issued");
+        let issued = self
+            .gateway
+            .connect_urls
+            .issue_as(&tenant, &key, "https://shop.example/", Some(about))
+            .await
+            .expect("issued");
         issued.path["/ws/".len()..].to_owned()
     }
 
@@ -138,12 +146,12 @@ async fn nothing_is_left_of_a_client_that_hangs_up_wherever_its_handshake_waits(
     let mut waits = 0;
     loop {
         waits += 1;
-        let ticket = door.issue();
-        let admission = within_waits(waits, door.gateway.admit(&ticket, &Offer::default())).await;
+        let ticket = door.issue().await;
+        let admission = within_waits(waits, door.gateway.connect_urls.admit(&ticket, &Offer::default())).await;
         let is_through = admission.is_some();
         drop(admission);
         door.is_empty().await;
-        let again = within("it may come again", door.gateway.admit(&ticket, &Offer::default())).await;
+        let again = within("it may come again", door.gateway.connect_urls.admit(&ticket, &Offer::default())).await;
         assert!(again.is_ok(), "given up at wait {waits}: {:?}", again.err());
         drop(again);
         if is_through {
@@ -159,9 +167,9 @@ async fn nothing_is_left_of_a_client_that_hangs_up_wherever_its_handshake_waits(
 async fn many_clients_that_hang_up_leave_nothing() {
     let door = Door::new().await;
     for turn in 0..300_u64 {
-        let ticket = door.issue();
+        let ticket = door.issue().await;
         let patience = Duration::from_micros(turn * 5);
-        let _ = tokio::time::timeout(patience, door.gateway.admit(&ticket, &Offer::default())).await;
+        let _ = tokio::time::timeout(patience, door.gateway.connect_urls.admit(&ticket, &Offer::default())).await;
     }
     door.is_empty().await;
 }
@@ -169,11 +177,14 @@ async fn many_clients_that_hang_up_leave_nothing() {
 #[tokio::test]
 async fn a_handshake_given_up_while_redis_hangs_does_not_burn_the_url() {
     let door = Door::new().await;
-    let ticket = door.issue();
+    let ticket = door.issue().await;
     door.redis.signal("STOP");
-    assert!(within_waits(1, door.gateway.admit(&ticket, &Offer::default())).await.is_none(), "it waits for Redis");
+    assert!(
+        within_waits(1, door.gateway.connect_urls.admit(&ticket, &Offer::default())).await.is_none(),
+        "it waits for Redis"
+    );
     within("it is noticed", async {
-        while door.gateway.engine().cluster.is_up() {
+        while door.engine.is_up() {
             tokio::task::yield_now().await;
         }
     })
@@ -182,7 +193,7 @@ async fn a_handshake_given_up_while_redis_hangs_does_not_burn_the_url() {
 
     let opened = within("the same URL opens a tunnel", async {
         loop {
-            match door.gateway.admit(&ticket, &Offer::default()).await {
+            match door.gateway.connect_urls.admit(&ticket, &Offer::default()).await {
                 Err(Refusal::Used) => tokio::time::sleep(Duration::from_millis(20)).await,
                 outcome => return outcome,
             }

@@ -61,7 +61,7 @@ impl Socket for Client {
     fn try_write(&self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
         assert!(!self.is_broken.load(Ordering::Acquire), "an error of the test's own");
         if let Some(gateway) = self.gateway.upgrade() {
-            self.open_then.get_or_init(|| gateway.open_tunnels());
+            self.open_then.get_or_init(|| gateway.tunnels.count());
         }
         Ok(pieces.iter().map(|piece| piece.len()).sum())
     }
@@ -81,16 +81,16 @@ impl Socket for Client {
 async fn open(gateway: &Arc<Gateway>, client: &Client) -> TunnelId {
     let tenant = gateway.tenants.tenant("t").expect("configured");
     let key = tenant.settings().keys[0].clone();
-    let issued = gateway.issue(&tenant, &key, "https://h.example/").expect("issued");
-    let admission = gateway.admit(&issued.path["/ws/".len()..], &Offer::default()).await.expect("fresh");
-    gateway.attach(admission, Profile::Wafer, client.clone(), Bytes::new());
+    let issued = gateway.connect_urls.issue(&tenant, &key, "https://h.example/").await.expect("issued");
+    let admission = gateway.connect_urls.admit(&issued.path["/ws/".len()..], &Offer::default()).await.expect("fresh");
+    gateway.tunnels.attach(admission, Profile::Wafer, client.clone(), Bytes::new());
     issued.tunnel
 }
 
 async fn push(gateway: &Arc<Gateway>, tunnel: TunnelId) -> Result<Vec<Target>, PushError> {
     let tenant = gateway.tenants.tenant("t").expect("configured");
     let packet = PushPacket { targets: vec![Target::Tunnel(tunnel)], action: PushAction::Message("hello".into()) };
-    gateway.push(tenant, vec![packet]).await
+    gateway.pushes.push(tenant, vec![packet]).await
 }
 
 #[tokio::test]
@@ -123,5 +123,5 @@ async fn a_client_hears_that_it_is_connected_when_others_can_find_it() {
 async fn push_two(gateway: &Arc<Gateway>, tunnel: TunnelId) -> Result<Vec<Target>, PushError> {
     let tenant = gateway.tenants.tenant("t").expect("configured");
     let packet = || PushPacket { targets: vec![Target::Tunnel(tunnel)], action: PushAction::Message("hello".into()) };
-    gateway.push(tenant, vec![packet(), packet()]).await
+    gateway.pushes.push(tenant, vec![packet(), packet()]).await
 }

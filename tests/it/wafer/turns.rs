@@ -33,7 +33,7 @@ fn close(gateway: &Arc<Gateway>, tunnels: usize) -> JoinHandle<usize> {
         let tenant = gateway.tenants.tenant("t").expect("configured");
         let targets = (0..tunnels as u128).map(|id| Target::Tunnel(TunnelId::from_bytes(id.to_be_bytes())));
         let packet = PushPacket { targets: targets.collect(), action: PushAction::Close };
-        gateway.push(tenant, vec![packet]).await.expect("no limit is in the way").len()
+        gateway.pushes.push(tenant, vec![packet]).await.expect("no limit is in the way").len()
     })
 }
 

@@ -54,9 +54,10 @@ async fn open(gateway: &Arc<Gateway>) -> (TunnelId, RawClient, JoinHandle<()>) {
     let (socket, _): (TcpStream, _) = listener.accept().await.expect("accepted");
     let tenant = gateway.tenants.tenant("t").expect("configured");
     let key = tenant.settings().keys[0].clone();
-    let issued = gateway.issue(&tenant, &key, "http://h.example/").expect("issued");
-    let admission = gateway.admit(issued.path.trim_start_matches("/ws/"), &Offer::default()).await.expect("admitted");
-    let connection = gateway.attach(admission, Profile::Wafer, TcpSocket(socket), Bytes::new());
+    let issued = gateway.connect_urls.issue(&tenant, &key, "http://h.example/").await.expect("issued");
+    let admission =
+        gateway.connect_urls.admit(issued.path.trim_start_matches("/ws/"), &Offer::default()).await.expect("admitted");
+    let connection = gateway.tunnels.attach(admission, Profile::Wafer, TcpSocket(socket), Bytes::new());
     let task = tokio::spawn(ws::serve(Arc::clone(gateway), connection, vec![]));
     let mut client = client;
     assert_eq!(client.frame().await, (TEXT, b"timeout:30".to_vec()));
@@ -79,7 +80,7 @@ async fn a_task_that_panics_ends_its_tunnel_with_1011_and_one_close_event() {
     assert_eq!(client.rest().await, b"");
     let events = [EventKind::Connect { subprotocol: None }, message("before"), EventKind::Close(CloseReason::Internal)];
     assert_eq!(recorder.of(tunnel), events);
-    assert_eq!(gateway.open_tunnels(), 1);
+    assert_eq!(gateway.tunnels.count(), 1);
 
     neighbour.send("message:after").await;
     neighbour.write(&masked(CLOSE, &1000_u16.to_be_bytes())).await;

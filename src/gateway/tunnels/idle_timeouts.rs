@@ -14,7 +14,6 @@ use tokio::time::MissedTickBehavior;
 use tokio::time::interval;
 
 use super::Connection;
-use super::Gateway;
 use super::Socket;
 use crate::clock::millis;
 use crate::protocol::close::CloseReason;
@@ -29,16 +28,18 @@ const TICK: Duration = Duration::from_millis(250);
 const LATE: Duration = Duration::from_millis(100);
 
 /// Every open connection, in the slot of its next check.
-pub(super) struct IdleTimeouts {
+pub struct IdleTimeouts {
     limit: Duration,
+    outbox_bytes: usize,
+    start: Instant,
     /// Total time in which this node was paused, in milliseconds.
     stopped_ms: AtomicU64,
     wheel: Mutex<Wheel<Weak<Connection<dyn Socket>>>>,
 }
 
 impl IdleTimeouts {
-    pub(super) fn new(limit: Duration) -> Self {
-        Self { limit, stopped_ms: AtomicU64::new(0), wheel: Mutex::default() }
+    pub(super) fn new(limit: Duration, outbox_bytes: usize) -> Self {
+        Self { limit, outbox_bytes, start: Instant::now(), stopped_ms: AtomicU64::new(0), wheel: Mutex::default() }
     }
 
     /// Adds a connection.
@@ -58,13 +59,11 @@ impl IdleTimeouts {
             Profile::Wafer => millis(self.limit) * 3 / 4,
         }
     }
-}
 
-impl Gateway {
     /// Checks all tunnels, until dropped.
     ///
     /// Time in which the node is paused does not count as idle: it could not receive anything.
-    pub async fn watch_silence(&self) {
+    pub async fn run(&self) {
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let mut last = Instant::now();
@@ -73,7 +72,7 @@ impl Gateway {
             let now = Instant::now();
             let late = (now - last).saturating_sub(TICK);
             if late > LATE {
-                self.idle_timeouts.stopped_ms.fetch_add(millis(late), Ordering::Relaxed);
+                self.stopped_ms.fetch_add(millis(late), Ordering::Relaxed);
             }
             last = now;
             self.end_silent(self.now_ms());
@@ -81,7 +80,7 @@ impl Gateway {
     }
 
     fn end_silent(&self, now_ms: u64) {
-        let due = self.idle_timeouts.wheel.lock().expire(now_ms / millis(TICK));
+        let due = self.wheel.lock().expire(now_ms / millis(TICK));
         for weak in due {
             let Some(connection) = weak.upgrade() else { continue };
             let heard_ms = connection.last_heard_ms(now_ms);
@@ -90,20 +89,20 @@ impl Gateway {
                 connection.heard(now_ms);
             }
             let heard_ms = heard_ms.min(now_ms);
-            let limit_ms = heard_ms + millis(self.idle_timeouts.limit);
+            let limit_ms = heard_ms + millis(self.limit);
             if limit_ms <= now_ms {
                 connection.close(CloseReason::Heartbeat, Instant::now());
-            } else if heard_ms + self.idle_timeouts.ping_after_ms(connection.profile) <= now_ms {
+            } else if heard_ms + self.ping_after_ms(connection.profile) <= now_ms {
                 // A full outbox closes no client here: the queued frames test it as well as a ping.
-                connection.send(&frame::ping(), self.options.outbox_bytes, Instant::now());
-                self.idle_timeouts.watch_until(weak, limit_ms);
+                connection.send(&frame::ping(), self.outbox_bytes, Instant::now());
+                self.watch_until(weak, limit_ms);
             } else {
-                self.idle_timeouts.watch(weak, connection.profile, heard_ms);
+                self.watch(weak, connection.profile, heard_ms);
             }
         }
     }
 
-    /// Milliseconds since the gateway's start without pauses: the idle clock.
+    /// Milliseconds since the start without pauses: the idle clock.
     ///
     /// It goes back when a pause is noticed.
     pub fn now_ms(&self) -> u64 {
@@ -112,6 +111,6 @@ impl Gateway {
 
     /// The idle clock at `now`.
     pub fn ms_at(&self, now: Instant) -> u64 {
-        millis(now - self.start).saturating_sub(self.idle_timeouts.stopped_ms.load(Ordering::Relaxed))
+        millis(now - self.start).saturating_sub(self.stopped_ms.load(Ordering::Relaxed))
     }
 }

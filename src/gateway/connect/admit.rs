@@ -1,113 +1,29 @@
-//! Opens a tunnel for a connect URL, once, and closes it, once.
+//! Admits a client with a connect URL, once.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures_util::future::try_join_all;
 use tokio::time::Instant;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-use super::Connection;
-use super::Gateway;
-use super::Phase;
-use super::Sent;
-use super::Socket;
+use super::ConnectUrls;
 use super::sealing::Sealed;
-use crate::clock::millis;
-use crate::delivery::EventKind;
-use crate::engine::Announcement;
 use crate::engine::Claim;
-use crate::engine::ClaimStore;
-use crate::engine::Closed;
 use crate::engine::EngineError;
 use crate::engine::Installation;
 use crate::engine::Native;
 use crate::engine::Record;
-use crate::engine::Token;
-use crate::engine::TunnelRegistry;
-use crate::id::TunnelId;
-use crate::protocol::close::CloseReason;
-use crate::protocol::content::Profile;
-use crate::protocol::frame;
+use crate::gateway::tunnels::Admission;
+use crate::gateway::tunnels::Claimed;
+use crate::gateway::tunnels::Registration;
 use crate::protocol::native::Audience;
-use crate::protocol::packet;
 use crate::protocol::subprotocol::Offer;
 use crate::protocol::subprotocol::Unacceptable;
 use crate::protocol::ticket::Ticket;
-use crate::tenant::Tenant;
-use crate::webhook::Endpoint;
-use crate::webhook::EventQueue;
 
 /// Delay before a waiting client's ticket is checked again while the engine is away.
 const ENGINE_RETRY: Duration = Duration::from_millis(500);
-
-/// A client that may be upgraded: its ticket is claimed.
-pub struct Admission {
-    ticket: Ticket,
-    tenant: Arc<Tenant>,
-    endpoint: Arc<Endpoint>,
-    subprotocol: Option<Arc<str>>,
-    claimed: Claimed,
-    registration: Registration,
-    arriving: TaskTrackerToken,
-}
-
-/// The claim of a connect URL; released on drop unless the tunnel opens.
-struct Claimed {
-    claims: Arc<dyn ClaimStore>,
-    tunnel: TunnelId,
-    token: Token,
-    /// Remaining life of the URL.
-    life: Duration,
-    /// Whether there is nothing to release.
-    is_kept: bool,
-}
-
-impl Drop for Claimed {
-    fn drop(&mut self) {
-        if !self.is_kept {
-            self.claims.release(self.tunnel, self.token, self.life);
-        }
-    }
-}
-
-/// The registration of a tunnel; removed on drop unless the tunnel opens.
-struct Registration {
-    registry: Arc<dyn TunnelRegistry>,
-    tunnel: TunnelId,
-    /// The incarnation of this node that owns it.
-    incarnation: u32,
-    is_kept: bool,
-    /// Index entries of its groups and user, held until the tunnel has joined.
-    announcements: Vec<Announcement>,
-}
-
-impl Drop for Registration {
-    fn drop(&mut self) {
-        if !self.is_kept {
-            self.registry.unregister(self.tunnel);
-        }
-    }
-}
-
-impl Admission {
-    /// The protocol of the socket.
-    pub fn profile(&self) -> Profile {
-        if self.ticket.native.is_some() { Profile::Native } else { Profile::Wafer }
-    }
-
-    /// Delays shutdown while it is held.
-    pub fn arriving(&self) -> TaskTrackerToken {
-        self.arriving.clone()
-    }
-
-    /// The subprotocol chosen from the client's offer, if any.
-    pub fn subprotocol(&self) -> Option<&str> {
-        self.subprotocol.as_deref()
-    }
-}
 
 /// Why a connect URL opens no tunnel.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
@@ -138,7 +54,7 @@ pub enum Refusal {
     Draining,
 }
 
-impl Gateway {
+impl ConnectUrls {
     /// Checks and claims a connect URL, for a complete and valid WebSocket handshake with these subprotocols.
     ///
     /// While the engine is away it waits until the ticket expires. Dropping the future or the admission releases the
@@ -158,7 +74,7 @@ impl Gateway {
     }
 
     async fn check(&self, ticket: &str, offer: &Offer, arriving: TaskTrackerToken) -> Result<Admission, Refusal> {
-        if !self.descriptors.admits(self.open.len() as u64) {
+        if !self.tunnels.admits() {
             return Err(Refusal::NoDescriptors);
         }
         let ticket = self.open_ticket(ticket).await?;
@@ -199,7 +115,7 @@ impl Gateway {
 
     /// Opens a ticket; a new node first waits for the installation id and the engine's time.
     async fn open_ticket(&self, text: &str) -> Result<Ticket, Refusal> {
-        let patience = Instant::now() + self.options.connect_ttl();
+        let patience = Instant::now() + self.connect_ttl;
         loop {
             let installation = self.engine.claims.installation();
             let has_heard = installation != Installation::Unknown || self.engine.cluster.is_up();
@@ -233,90 +149,4 @@ impl Gateway {
         // The index entries carry the node name of the incarnation before.
         if incarnation == current { Ok(registration) } else { Err(EngineError::NotMember) }
     }
-
-    /// Opens the tunnel of a client after its handshake; `answer` is the handshake response. Pushes can reach it before
-    /// its `connect` event is sent.
-    pub fn attach<S: Socket>(
-        &self,
-        admission: Admission,
-        profile: Profile,
-        socket: S,
-        answer: Bytes,
-    ) -> Arc<Connection<S>> {
-        let Admission { ticket, tenant, endpoint, subprotocol, mut claimed, mut registration, arriving: _arriving } =
-            admission;
-        (claimed.is_kept, registration.is_kept) = (true, true);
-        tenant.usage.take_reservation(ticket.expires_unix_ms / 1_000);
-        self.expected.lock().remove(ticket.expires_unix_ms / 1_000);
-        let (now, opened_unix) = (Instant::now(), self.clock.unix_time());
-        let about = ticket.native.map(|about| *about);
-        let (groups, user) = about.as_ref().map_or((vec![], None), |about| (about.groups.clone(), about.user.clone()));
-        let event_queue = EventQueue::new(ticket.tunnel, tenant, endpoint, ticket.key_fingerprint)
-            .of_incarnation(registration.incarnation);
-        let event_queue = Arc::new(match about {
-            Some(about) => event_queue.native(about, now, opened_unix),
-            None => event_queue,
-        });
-        let connection = Arc::new(Connection::new(event_queue, profile, socket, opened_unix, self.now_ms()));
-        let first = match profile {
-            Profile::Wafer => {
-                let timeout = frame::text(&packet::timeout(self.options.heartbeat_secs), "");
-                [answer, timeout].concat().into()
-            }
-            Profile::Native => answer,
-        };
-        // Queue the response until other nodes can find the tunnel.
-        connection.queue(&first, self.options.outbox_bytes, now);
-        let shared: Arc<Connection<dyn Socket>> = connection.clone();
-        self.idle_timeouts.watch(Arc::downgrade(&shared), profile, self.now_ms());
-        self.open.insert(ticket.tunnel, shared);
-        self.join_first(&connection.event_queue, &groups, user.as_ref());
-        connection.flush_queued();
-        registration.announcements.clear();
-        self.metrics.connections.inc();
-        tracing::debug!(tunnel.id = %ticket.tunnel, tenant.id = %connection.event_queue.tenant.id, "tunnel open");
-        self.events.enqueue(&connection.event_queue, EventKind::Connect { subprotocol }, now);
-        if self.is_released.load(Ordering::Acquire) {
-            connection.close(CloseReason::Drain, now);
-        }
-        if registration.incarnation != self.engine.lease_guard.incarnation() {
-            connection.close(CloseReason::CutOff, now);
-        }
-        connection
-    }
-
-    /// Removes a closing connection from the open tunnels. Idempotent; returns why it ended.
-    ///
-    /// The connection's own task sends the `close` event, so that no message follows it.
-    pub fn detach<S: Socket + ?Sized>(&self, connection: &Connection<S>) -> Option<CloseReason> {
-        let Phase::Closing(reason) = connection.phase() else {
-            return None;
-        };
-        if self.open.remove(&connection.event_queue.tunnel).is_some() {
-            connection.event_queue.close();
-            self.leave_all(&connection.event_queue);
-            self.metrics.connections.dec();
-            if reason != CloseReason::CutOff {
-                // Another node sends its event and counts it.
-                self.metrics.close(reason);
-                let closed = Closed { reason, unix_ms: millis(self.clock.unix_time()) };
-                self.engine.registry.set_closed(connection.event_queue.tunnel, closed);
-            }
-            tracing::debug!(tunnel.id = %connection.event_queue.tunnel, reason = reason.as_str(), "tunnel closed");
-        }
-        Some(reason)
-    }
-
-    /// Sends a frame to an open tunnel; closes a client with a full outbox.
-    pub fn send<S: Socket + ?Sized>(&self, connection: &Connection<S>, frame: &bytes::Bytes, now: Instant) -> Sent {
-        close_if_slow(connection, connection.send(frame, self.options.outbox_bytes, now), now)
-    }
-}
-
-/// Closes a client with a full outbox.
-pub(super) fn close_if_slow<S: Socket + ?Sized>(connection: &Connection<S>, sent: Sent, now: Instant) -> Sent {
-    if sent == Sent::Slow {
-        connection.close(CloseReason::SlowConsumer, now);
-    }
-    sent
 }

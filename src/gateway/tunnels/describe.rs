@@ -1,23 +1,15 @@
 //! Describes an open tunnel.
 
-use std::sync::Arc;
-
 use serde::Deserialize;
 use serde::Serialize;
 
 use super::Connection;
-use super::Gateway;
-use super::NativeError;
 use super::Socket;
-use super::cluster::NodeRequest;
-use super::native::not_open;
+use super::Tunnels;
 use crate::clock::rfc3339;
-use crate::id::TunnelId;
-use crate::marks::Mark;
 use crate::protocol::content::Profile;
 use crate::protocol::native::Name;
 use crate::protocol::native::request::Metadata;
-use crate::tenant::Tenant;
 use crate::webhook::Demand;
 
 /// An open tunnel, as its business server sees it.
@@ -56,38 +48,9 @@ struct Endpoint {
     waiting: usize,
 }
 
-impl Gateway {
-    /// Describes an open tunnel of `tenant` on any node.
-    ///
-    /// # Errors
-    ///
-    /// If it is not open, or another node does not answer.
-    pub async fn describe(&self, tenant: &Arc<Tenant>, tunnel: TunnelId) -> Result<Description, NativeError> {
-        self.engine.lease_guard.while_valid(|| self.describe_once(tenant, tunnel)).await
-    }
-
-    async fn describe_once(&self, tenant: &Arc<Tenant>, tunnel: TunnelId) -> Result<Description, NativeError> {
-        if let Some(connection) = self.find(tenant, tunnel) {
-            let described = self.describe_here(&connection);
-            Mark::Told.pass();
-            return Ok(described);
-        }
-        let owner = self.owner(tenant, tunnel).await?;
-        let request = NodeRequest::Describe { tenant: tenant.id.as_str(), tunnel: tunnel.to_bytes() };
-        let answer = self
-            .engine
-            .cluster
-            .ask(owner, tenant.id.as_str(), request.write())
-            .await
-            .map_err(|_| NativeError::NodeAway)?;
-        if answer.is_empty() {
-            return Err(not_open(tunnel));
-        }
-        serde_json::from_slice(&answer).map_err(|_| NativeError::NodeAway)
-    }
-
+impl Tunnels {
     /// Describes an open tunnel of this node.
-    pub(super) fn describe_here(&self, connection: &Connection<dyn Socket>) -> Description {
+    pub(in crate::gateway) fn describe(&self, connection: &Connection<dyn Socket>) -> Description {
         let event_queue = &connection.event_queue;
         let (user, groups) = event_queue.tenant.groups.of(event_queue.tunnel);
         let known = event_queue.known();

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde::Serialize;
 
+use crate::gateway::tunnels::Sent;
 use crate::metrics::Metrics;
 use crate::protocol::content::Profile;
 use crate::protocol::frame;
@@ -15,7 +16,7 @@ use crate::protocol::wafer;
 
 /// What is done to each target of a push or close.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub(super) enum Command<'a> {
+pub(in crate::gateway) enum Command<'a> {
     /// Send this text, byte for byte.
     Text(&'a str),
     /// Send these bytes; a Wafer tunnel gets them as Base64.
@@ -28,7 +29,7 @@ pub(super) enum Command<'a> {
 
 impl Command<'_> {
     /// Length of the content.
-    pub(super) fn bytes(&self) -> usize {
+    pub(in crate::gateway) fn bytes(&self) -> usize {
         match self {
             Self::Text(text) => text.len(),
             Self::Binary(bytes) => bytes.len(),
@@ -55,23 +56,21 @@ impl<'a> From<&'a Payload> for Command<'a> {
     }
 }
 
-/// A command with its encoded frames. On drop it counts the targets that accepted it, even if the caller has gone.
-pub(super) struct EncodedCommand<'a> {
-    pub(super) command: Command<'a>,
+/// A command with its encoded frames, and the metrics of what becomes of it.
+pub(in crate::gateway) struct EncodedCommand<'a> {
+    pub(in crate::gateway) command: Command<'a>,
     metrics: &'a Metrics,
     wafer: Option<Bytes>,
     native: Option<Bytes>,
-    /// Targets that accepted it.
-    pub(super) accepted: u64,
 }
 
 impl<'a> EncodedCommand<'a> {
-    pub(super) fn new(command: Command<'a>, metrics: &'a Metrics) -> Self {
-        Self { command, metrics, wafer: None, native: None, accepted: 0 }
+    pub(in crate::gateway) fn new(command: Command<'a>, metrics: &'a Metrics) -> Self {
+        Self { command, metrics, wafer: None, native: None }
     }
 
     /// The frame for `profile`; `None` for a command without a frame.
-    pub(super) fn frame(&mut self, profile: Profile) -> Option<&Bytes> {
+    pub(in crate::gateway) fn frame(&mut self, profile: Profile) -> Option<&Bytes> {
         let frame = match profile {
             Profile::Wafer => &mut self.wafer,
             Profile::Native => &mut self.native,
@@ -81,11 +80,14 @@ impl<'a> EncodedCommand<'a> {
         }
         frame.as_ref()
     }
-}
 
-impl Drop for EncodedCommand<'_> {
-    fn drop(&mut self) {
-        self.metrics.deliveries.accepted.inc_by(self.accepted);
+    /// Counts what became of it at one target of this node.
+    pub(super) fn count(&self, sent: Sent) {
+        match sent {
+            Sent::Accepted => self.metrics.deliveries.accepted.inc(),
+            Sent::Slow => self.metrics.deliveries.slow.inc(),
+            Sent::Closed => {}
+        }
     }
 }
 

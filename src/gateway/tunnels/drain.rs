@@ -1,22 +1,16 @@
-//! Graceful shutdown: no new tunnels, then sockets close evenly over a window.
+//! Closes many tunnels: at the end of this node, of a tenant, or of an incarnation.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::time::Instant;
 use tokio::time::sleep_until;
-use tokio::time::timeout;
 
-use super::Gateway;
+use super::Tunnels;
 use crate::id::TunnelId;
 use crate::protocol::close::CloseReason;
 
-impl Gateway {
-    /// Refuses new tunnels from now on. Issued connect URLs stay valid.
-    pub fn begin_drain(&self) {
-        self.is_draining.store(true, Ordering::Release);
-    }
-
+impl Tunnels {
     /// Closes all tunnels with 1001, evenly over `window`; tunnels that open later are closed at once.
     ///
     /// Without a `close` packet, so that Wafer clients reconnect, to another node or the next process.
@@ -35,31 +29,25 @@ impl Gateway {
         self.open_ids().into_iter().for_each(|tunnel| self.release(tunnel));
     }
 
-    /// Closes this node's tunnels of a tenant removed from the configuration, as by its business server. Returns their
-    /// number; `None` if the tenant is configured.
-    pub fn end_tunnels_of(&self, tenant: &str) -> Option<usize> {
-        if self.tenants.tenant(tenant).is_some() {
-            return None;
-        }
+    /// Closes the tunnels of a tenant, as by its business server; returns their number.
+    pub(in crate::gateway) fn close_all_of(&self, tenant: &str) -> usize {
         let of_tenant = self.open.iter().filter(|entry| entry.value().event_queue.tenant.id.as_str() == tenant);
         let connections: Vec<_> = of_tenant.map(|entry| entry.value().clone()).collect();
         for connection in &connections {
             connection.close(CloseReason::PushedClose, Instant::now());
             self.detach(connection);
         }
-        Some(connections.len())
+        connections.len()
     }
 
-    /// Waits for the tasks of all connections, at most `patience` in each step. Clients that arrive meanwhile are
-    /// closed again with 1001; once this returns, none is accepted.
-    pub async fn connections_ended(&self, patience: Duration) {
-        self.connections.close();
-        // Late tasks end with the process; their events are queued.
-        let _ = timeout(patience, self.connections.wait()).await;
-        self.shut.cancel();
-        self.arrivals.close();
-        let _ = timeout(patience, self.arrivals.wait()).await;
-        let _ = timeout(patience, self.connections.wait()).await;
+    /// Closes the tunnels of ended incarnations: other nodes own them.
+    pub(in crate::gateway) fn cut_off(&self) {
+        let tunnels: Vec<_> = self.open.iter().map(|entry| entry.value().clone()).collect();
+        let incarnation = self.engine.lease_guard.incarnation();
+        for connection in tunnels.into_iter().filter(|connection| connection.event_queue.incarnation != incarnation) {
+            connection.close(CloseReason::CutOff, Instant::now());
+            self.detach(&connection);
+        }
     }
 
     /// The open tunnels in a stable order.

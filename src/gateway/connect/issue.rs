@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::Gateway;
+use super::ConnectUrls;
 use crate::clock::millis;
 use crate::id::TunnelId;
 use crate::protocol::ticket::About;
@@ -66,14 +66,15 @@ pub enum IssueError {
     EngineAway,
 }
 
-impl Gateway {
-    /// Issues a tunnel of `tenant` with events to `receive_url`; `key` signed the request.
+impl ConnectUrls {
+    /// Issues a tunnel of `tenant` with events to `receive_url`; `key` signed the request. Waits until all nodes will accept
+    /// its connect URL.
     ///
     /// # Errors
     ///
     /// With a message that says what to change. Refusing here is best under load: a Wafer client tries again.
-    pub fn issue(&self, tenant: &Arc<Tenant>, key: &Key, receive_url: &str) -> Result<Issued, IssueError> {
-        self.issue_as(tenant, key, receive_url, None)
+    pub async fn issue(&self, tenant: &Arc<Tenant>, key: &Key, receive_url: &str) -> Result<Issued, IssueError> {
+        self.issue_as(tenant, key, receive_url, None).await
     }
 
     /// Issues a native tunnel with `about`, or a Wafer tunnel: see [`issue`](Self::issue).
@@ -81,13 +82,14 @@ impl Gateway {
     /// # Errors
     ///
     /// As [`issue`](Self::issue).
-    pub fn issue_as(
+    pub async fn issue_as(
         &self,
         tenant: &Arc<Tenant>,
         key: &Key,
         receive_url: &str,
         about: Option<About>,
     ) -> Result<Issued, IssueError> {
+        self.engine.claims.issues_good_urls().await;
         if self.is_draining() {
             return Err(IssueError::Draining);
         }
@@ -106,7 +108,7 @@ impl Gateway {
         guard.admits_literal(url.host()).map_err(|refusal| IssueError::Forbidden(refusal.to_string()))?;
         guard.admits_port_of(url.host(), url.port()).map_err(|port| IssueError::Forbidden(port.to_string()))?;
         self.check_room(tenant)?;
-        if !self.has_room() {
+        if !self.tunnels.has_room() {
             return Err(IssueError::NoDescriptors);
         }
 
@@ -115,11 +117,11 @@ impl Gateway {
             tenant: tenant.id.to_string(),
             receive_url: receive_url.to_owned(),
             key_fingerprint: key.fingerprint(),
-            expires_unix_ms: millis(self.ticket_clock.unix_time() + self.options.connect_ttl()),
+            expires_unix_ms: millis(self.ticket_clock.unix_time() + self.connect_ttl),
             native: about.map(Box::new),
         };
         tenant.usage.reserve(ticket.expires_unix_ms / 1_000);
-        self.expected.lock().add(ticket.expires_unix_ms / 1_000);
+        self.tunnels.expect(ticket.expires_unix_ms / 1_000);
         self.metrics.tunnels_requested.inc();
         let path = format!("/ws/{}", self.sealing.seal(&ticket, &self.engine.claims.installation()));
         Ok(Issued { tunnel: ticket.tunnel, path, expires_unix_ms: ticket.expires_unix_ms })

@@ -1,0 +1,76 @@
+//! Executes the actions in webhook responses.
+
+use async_trait::async_trait;
+
+use super::Gateway;
+use super::error::NativeError;
+use super::turns::Turns;
+use crate::marks::Mark;
+use crate::protocol::native::Action;
+use crate::webhook::Act;
+use crate::webhook::EventQueue;
+
+#[async_trait]
+impl Act for Gateway {
+    async fn act(&self, event_queue: &EventQueue, actions: Vec<Action>) {
+        let lease_guard = &self.engine.lease_guard;
+        if event_queue.tenant.is_out() {
+            actions.iter().for_each(|_| self.metrics.action("failed"));
+            return tracing::info!(
+                tunnel.id = %event_queue.tunnel,
+                tenant.id = %event_queue.tenant.id,
+                actions = actions.len(),
+                "actions in a webhook response ignored: the tenant was removed from the configuration",
+            );
+        }
+        let mut turns = Turns::of_actions(lease_guard, &self.turns, &event_queue.tenant.id, actions.len());
+        for action in actions {
+            if matches!(&action, Action::Push(push) if push.to.is_some()) {
+                turns.end_turn().await;
+            } else {
+                turns.next().await;
+            }
+            Mark::Action.pass();
+            if !lease_guard.valid_for(event_queue.incarnation).await {
+                // Another node owns the tunnel now, with its actions.
+                return;
+            }
+            let word = action.as_str();
+            // If another node takes the tunnel over midway, it repeats the action.
+            let done = tokio::select! {
+                biased;
+                () = lease_guard.expired(event_queue.incarnation) => return,
+                done = turns.serve(self.act_one(event_queue, action)) => done,
+            };
+            match done {
+                Ok(()) => self.metrics.action("ok"),
+                Err(error) => {
+                    self.metrics.action("failed");
+                    tracing::info!(
+                        tunnel.id = %event_queue.tunnel,
+                        tenant.id = %event_queue.tenant.id,
+                        action = word,
+                        reason = %error,
+                        "an action in a webhook response failed",
+                    );
+                }
+            }
+        }
+    }
+}
+
+impl Gateway {
+    async fn act_one(&self, event_queue: &EventQueue, action: Action) -> Result<(), NativeError> {
+        let (tenant, tunnel) = (&event_queue.tenant, event_queue.tunnel);
+        match action {
+            Action::Join(group) => self.groups.join_here(tenant, tunnel, &group).await,
+            Action::Leave(group) => self.groups.leave_here(tenant, tunnel, &group),
+            Action::User(user) => self.groups.set_user(event_queue, &user).await,
+            Action::Close(close) => self.pushes.close_back(event_queue, close.reason.as_ref()),
+            Action::Push(mut push) => match push.to.take() {
+                Some(to) => self.pushes.push_native(tenant, to, &push).await.map(drop),
+                None => self.pushes.push_back(event_queue, &push),
+            },
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! What each node tells the others once a second, so that limits hold for all nodes together.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use crate::clock::Clock;
+use crate::limit::Rate;
+use crate::tenant::Directory;
+use crate::tenant::NodeUsage;
+use crate::tenant::OtherNodes;
+use crate::tenant::TenantUsage;
+use crate::tenant::matters;
+
+/// Groups into which the status sums connect URLs by expiry.
+const ISSUED_GROUPS: u64 = 8;
+
+/// The other nodes' usage of limits.
+pub struct Neighbours {
+    tenants: Arc<Directory>,
+    ticket_clock: Arc<dyn Clock>,
+    connect_ttl: Duration,
+    max_unsettled: u64,
+    /// Identifies this process in its status for the other nodes.
+    process: i64,
+    /// Usage of tenants on other nodes.
+    usage: Mutex<OtherNodes>,
+    /// The number of live nodes, this one included.
+    nodes: AtomicU32,
+}
+
+impl Neighbours {
+    /// None known yet.
+    pub(in crate::gateway) fn new(
+        tenants: Arc<Directory>,
+        ticket_clock: Arc<dyn Clock>,
+        connect_ttl: Duration,
+        max_unsettled: u64,
+    ) -> Self {
+        Self {
+            tenants,
+            ticket_clock,
+            connect_ttl,
+            max_unsettled,
+            process: rand::random(),
+            usage: Mutex::default(),
+            nodes: AtomicU32::new(1),
+        }
+    }
+
+    /// This node's share of a limit for all nodes.
+    pub fn share(&self, rate: Option<Rate>) -> Option<Rate> {
+        rate.map(|rate| rate.divided(self.nodes.load(Ordering::Relaxed)))
+    }
+
+    /// The usage of this node's tenants, as text.
+    pub(super) fn status(&self) -> String {
+        let now_unix_secs = self.ticket_clock.unix_time().as_secs();
+        let nodes = self.nodes.load(Ordering::Relaxed);
+        let width_secs = self.connect_ttl.as_secs() / ISSUED_GROUPS;
+        let mut status = NodeUsage::of(self.process);
+        self.tenants.each(|tenant| {
+            let limit = tenant.settings().limits.connections;
+            let pending = tenant.usage.pending(now_unix_secs);
+            let is_pending = matters(pending, self.max_unsettled, nodes);
+            let is_issued = limit != 0 && matters(tenant.usage.reserved(now_unix_secs), limit, nodes);
+            let usage = TenantUsage {
+                tunnels: if limit == 0 { 0 } else { tenant.usage.tunnels(now_unix_secs) },
+                pending: if is_pending { pending } else { 0 },
+                issued: if is_pending || is_issued { tenant.usage.issued(now_unix_secs, width_secs) } else { vec![] },
+            };
+            status.add(tenant.id.as_str(), usage);
+        });
+        status.write()
+    }
+
+    /// Stores the status of each other node; unless `is_complete`, some may be missing.
+    pub(super) fn heard(&self, others: &[String], is_complete: bool) {
+        let nodes = u32::try_from(others.len()).unwrap_or(u32::MAX - 1) + 1;
+        self.nodes.store(nodes, Ordering::Relaxed);
+        // This process may have had another node name, which a restored engine may list.
+        let reports = others.iter().map(|status| NodeUsage::read(status)).filter(|usage| !usage.is_of(self.process));
+        let elsewhere = self.usage.lock().hear(reports, is_complete, self.ticket_clock.unix_time().as_secs());
+        self.tenants.each(|tenant| {
+            tenant.usage.set_elsewhere(elsewhere.get(tenant.id.as_str()).copied().unwrap_or_default());
+        });
+    }
+}

@@ -1,0 +1,162 @@
+//! Native calls: push and close by tunnel, group or user.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::Pushes;
+use super::command::Command;
+use super::command::EncodedCommand;
+use super::execute::execute;
+use crate::gateway::cluster::PendingTarget;
+use crate::gateway::cluster::TargetOutcome;
+use crate::gateway::error::NativeError;
+use crate::gateway::tunnels::Sent;
+use crate::gateway::turns::Turns;
+use crate::protocol::native::Audience;
+use crate::protocol::native::CloseRequest;
+use crate::protocol::native::PushRequest;
+use crate::protocol::native::To;
+use crate::protocol::native::request::Reason;
+use crate::protocol::wafer::Target;
+use crate::tenant::Tenant;
+use crate::webhook::EventQueue;
+
+/// Result of a push or close. Targets not named were reached.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Report {
+    /// The number of targets.
+    pub targets: usize,
+    /// Targets reached.
+    pub accepted: usize,
+    /// Not open: unknown, closed, never connected, another tenant's.
+    pub gone: Vec<Target>,
+    /// Closed because their clients do not read.
+    pub slow: Vec<Target>,
+    /// On a node that does not answer.
+    pub unreachable: Vec<Target>,
+}
+
+impl Pushes {
+    /// Pushes to all targets, once each.
+    ///
+    /// # Errors
+    ///
+    /// If a limit forbids it, or there are no targets; nothing has been sent then.
+    pub async fn push_native(&self, tenant: &Arc<Tenant>, to: To, push: &PushRequest) -> Result<Report, NativeError> {
+        self.limits.check(tenant, named(&to) + push.except.len(), push.payload.len(), Instant::now())?;
+        self.command_all(tenant, to, &push.except, Command::from(&push.payload)).await
+    }
+
+    /// Closes all targets.
+    ///
+    /// # Errors
+    ///
+    /// If a limit forbids it, or there are no targets; nothing has been closed then.
+    pub async fn close_native(&self, tenant: &Arc<Tenant>, close: CloseRequest) -> Result<Report, NativeError> {
+        let CloseRequest { to, except, reason } = close;
+        self.limits.check(tenant, named(&to) + except.len(), 0, Instant::now())?;
+        self.command_all(tenant, to, &except, close_command(reason.as_ref())).await
+    }
+
+    async fn command_all(
+        &self,
+        tenant: &Arc<Tenant>,
+        to: To,
+        except: &[Target],
+        command: Command<'_>,
+    ) -> Result<Report, NativeError> {
+        self.lease_guard.valid().await;
+        match to {
+            To::Tunnels(targets) => Ok(self.command_tunnels(tenant, targets, except, command).await),
+            To::Group(group) => self.groups.command(tenant, &Audience::Group(group), except, command).await,
+            To::User(user) => self.groups.command(tenant, &Audience::User(user), except, command).await,
+        }
+    }
+
+    /// Executes `command` once on each of `targets`, on any node.
+    async fn command_tunnels(
+        &self,
+        tenant: &Arc<Tenant>,
+        mut targets: Vec<Target>,
+        except: &[Target],
+        command: Command<'_>,
+    ) -> Report {
+        let mut seen: HashSet<&Target> = except.iter().collect();
+        let mut are_first = targets.iter().map(|target| seen.insert(target)).collect::<Vec<_>>().into_iter();
+        targets.retain(|_| are_first.next().unwrap_or_default());
+        let mut turns = Turns::shared(&self.lease_guard, &self.turns, &tenant.id, targets.len());
+        let mut encoded = EncodedCommand::new(command, &self.metrics);
+        let mut outcomes: Vec<Option<TargetOutcome>> = vec![];
+        let mut pending = vec![];
+        for target in &targets {
+            let now = turns.next().await;
+            let Target::Tunnel(tunnel) = *target else {
+                outcomes.push(Some(TargetOutcome::Gone));
+                continue;
+            };
+            outcomes.push(match execute(&self.tunnels, tenant, tunnel, &mut encoded, now) {
+                Sent::Accepted => Some(TargetOutcome::Accepted),
+                Sent::Slow => Some(TargetOutcome::Slow),
+                Sent::Closed => {
+                    pending.push(PendingTarget { packet: 0, tunnel });
+                    None
+                }
+            });
+        }
+        // Other tenants get their turn while nodes are queried.
+        drop(turns);
+        let mut decided = self.router.decide(tenant.id.as_str(), &[command], pending).await.into_iter();
+        let mut report = Report { targets: targets.len(), ..Report::default() };
+        for (target, outcome) in targets.into_iter().zip(outcomes) {
+            let outcome = outcome.unwrap_or_else(|| decided.next().expect("one for each that is not open here"));
+            self.count(outcome);
+            match outcome {
+                TargetOutcome::Accepted => report.accepted += 1,
+                TargetOutcome::Slow => report.slow.push(target),
+                TargetOutcome::Gone => report.gone.push(target),
+                TargetOutcome::Unreachable => report.unreachable.push(target),
+            }
+        }
+        report
+    }
+
+    /// Pushes to the tunnel of `event_queue`, which is on this node.
+    pub(in crate::gateway) fn push_back(
+        &self,
+        event_queue: &EventQueue,
+        push: &PushRequest,
+    ) -> Result<(), NativeError> {
+        self.limits.check(&event_queue.tenant, 1, push.payload.len(), Instant::now())?;
+        self.command_back(event_queue, Command::from(&push.payload))
+    }
+
+    /// Closes the tunnel of `event_queue`, which is on this node.
+    pub(in crate::gateway) fn close_back(
+        &self,
+        event_queue: &EventQueue,
+        reason: Option<&Reason>,
+    ) -> Result<(), NativeError> {
+        self.limits.check(&event_queue.tenant, 1, 0, Instant::now())?;
+        self.command_back(event_queue, close_command(reason))
+    }
+
+    fn command_back(&self, event_queue: &EventQueue, command: Command<'_>) -> Result<(), NativeError> {
+        let mut encoded = EncodedCommand::new(command, &self.metrics);
+        let sent = execute(&self.tunnels, &event_queue.tenant, event_queue.tunnel, &mut encoded, Instant::now());
+        if sent == Sent::Accepted { Ok(()) } else { Err(NativeError::not_open(event_queue.tunnel)) }
+    }
+}
+
+/// The number of targets that a request names.
+fn named(to: &To) -> usize {
+    match to {
+        To::Tunnels(tunnels) => tunnels.len(),
+        To::Group(_) | To::User(_) => 1,
+    }
+}
+
+fn close_command(reason: Option<&Reason>) -> Command<'_> {
+    Command::Close(reason.map(|reason| reason.0.as_str()))
+}

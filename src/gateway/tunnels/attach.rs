@@ -1,0 +1,115 @@
+//! Opens and closes tunnels of admitted clients, each once.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::Admission;
+use super::Connection;
+use super::Phase;
+use super::Socket;
+use super::Tunnels;
+use crate::clock::millis;
+use crate::delivery::EventKind;
+use crate::engine::Closed;
+use crate::protocol::close::CloseReason;
+use crate::protocol::content::Profile;
+use crate::protocol::frame;
+use crate::protocol::native::Name;
+use crate::protocol::packet;
+use crate::webhook::EventQueue;
+
+impl Tunnels {
+    /// Opens the tunnel of a client after its handshake; `answer` is the handshake response. Pushes can reach it before
+    /// its `connect` event is sent.
+    pub fn attach<S: Socket>(
+        &self,
+        admission: Admission,
+        profile: Profile,
+        socket: S,
+        answer: Bytes,
+    ) -> Arc<Connection<S>> {
+        let Admission { ticket, tenant, endpoint, subprotocol, mut claimed, mut registration, arriving: _arriving } =
+            admission;
+        (claimed.is_kept, registration.is_kept) = (true, true);
+        tenant.usage.take_reservation(ticket.expires_unix_ms / 1_000);
+        self.expected.lock().remove(ticket.expires_unix_ms / 1_000);
+        let (now, opened_unix) = (Instant::now(), self.clock.unix_time());
+        let about = ticket.native.map(|about| *about);
+        let (groups, user) = about.as_ref().map_or((vec![], None), |about| (about.groups.clone(), about.user.clone()));
+        let event_queue = EventQueue::new(ticket.tunnel, tenant, endpoint, ticket.key_fingerprint)
+            .of_incarnation(registration.incarnation);
+        let event_queue = Arc::new(match about {
+            Some(about) => event_queue.native(about, now, opened_unix),
+            None => event_queue,
+        });
+        let connection =
+            Arc::new(Connection::new(event_queue, profile, socket, opened_unix, self.idle_timeouts.now_ms()));
+        let first = match profile {
+            Profile::Wafer => {
+                let timeout = frame::text(&packet::timeout(self.options.heartbeat_secs), "");
+                [answer, timeout].concat().into()
+            }
+            Profile::Native => answer,
+        };
+        // Queue the response until other nodes can find the tunnel.
+        connection.queue(&first, self.options.outbox_bytes, now);
+        let shared: Arc<Connection<dyn Socket>> = connection.clone();
+        self.idle_timeouts.watch(Arc::downgrade(&shared), profile, self.idle_timeouts.now_ms());
+        self.open.insert(ticket.tunnel, shared);
+        self.join_first(&connection.event_queue, &groups, user.as_ref());
+        connection.flush_queued();
+        registration.announcements.clear();
+        self.metrics.connections.inc();
+        tracing::debug!(tunnel.id = %ticket.tunnel, tenant.id = %connection.event_queue.tenant.id, "tunnel open");
+        self.events.enqueue(&connection.event_queue, EventKind::Connect { subprotocol }, now);
+        if self.is_released() {
+            connection.close(CloseReason::Drain, now);
+        }
+        if registration.incarnation != self.engine.lease_guard.incarnation() {
+            connection.close(CloseReason::CutOff, now);
+        }
+        connection
+    }
+
+    /// Removes a closing connection from the open tunnels. Idempotent; returns why it ended.
+    ///
+    /// The connection's own task sends the `close` event, so that no message follows it.
+    pub fn detach<S: Socket + ?Sized>(&self, connection: &Connection<S>) -> Option<CloseReason> {
+        let Phase::Closing(reason) = connection.phase() else {
+            return None;
+        };
+        if self.open.remove(&connection.event_queue.tunnel).is_some() {
+            connection.event_queue.close();
+            self.leave_all(&connection.event_queue);
+            self.metrics.connections.dec();
+            if reason != CloseReason::CutOff {
+                // Another node sends its event and counts it.
+                self.metrics.close(reason);
+                let closed = Closed { reason, unix_ms: millis(self.clock.unix_time()) };
+                self.engine.registry.set_closed(connection.event_queue.tunnel, closed);
+            }
+            tracing::debug!(tunnel.id = %connection.event_queue.tunnel, reason = reason.as_str(), "tunnel closed");
+        }
+        Some(reason)
+    }
+    /// Adds a new tunnel to its requested groups and user. No effect if it has ended meanwhile.
+    fn join_first(&self, event_queue: &EventQueue, groups: &[Name], user: Option<&Name>) {
+        let is_open = || self.open.contains_key(&event_queue.tunnel);
+        for group in groups {
+            // A new tunnel has fewer groups than the limit.
+            let _ = event_queue.tenant.groups.join(event_queue.tunnel, group, is_open);
+        }
+        if let Some(user) = user {
+            let _ = event_queue.tenant.groups.set_user(event_queue.tunnel, user, is_open);
+        }
+    }
+
+    /// Removes an ended tunnel from all groups and its user.
+    fn leave_all(&self, event_queue: &EventQueue) {
+        for audience in event_queue.tenant.groups.remove(event_queue.tunnel) {
+            self.engine.group_index.withdraw(event_queue.tenant.id.as_str(), &audience);
+        }
+    }
+}

@@ -1,0 +1,258 @@
+//! One attempt to deliver the first events of a queue: request, judgement, and the actions in the response.
+
+use std::sync::Arc;
+use std::sync::OnceLock;
+use std::sync::Weak;
+use std::time::Duration;
+
+use hyper::StatusCode;
+use tokio::time::Instant;
+
+use super::Act;
+use super::backlog::Backlog;
+use super::event_queue::EventQueue;
+use super::outcome::Judgement;
+use super::outcome::judge;
+use super::report::report;
+use super::resign::Outgoing;
+use super::said;
+use super::turn::End;
+use super::turn::Permits;
+use crate::clock::Clock;
+use crate::delivery::Event;
+use crate::delivery::EventKind;
+use crate::delivery::Failure;
+use crate::delivery::Strain;
+use crate::delivery::Ttl;
+use crate::delivery::Verdict;
+use crate::http_client::answer::Answer;
+use crate::http_client::client::Client;
+use crate::http_client::error::AttemptError;
+use crate::id::TunnelId;
+use crate::lease_guard::LeaseGuard;
+use crate::marks::Mark;
+use crate::metrics::Metrics;
+use crate::metrics::WebhookResult;
+
+/// A `close` gets a last attempt this long before it expires, whatever pause the server asked for.
+const LAST_CALL: Duration = Duration::from_secs(1);
+
+/// What attempts need.
+pub(super) struct Attempts {
+    pub(super) client: Client,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) metrics: Metrics,
+    pub(super) jitter: fn() -> f64,
+    pub(super) ttl: Ttl,
+    pub(super) timeout: Duration,
+    /// Executes actions in webhook responses.
+    pub(super) actor: OnceLock<Weak<dyn Act>>,
+    pub(super) backlog: Backlog,
+    pub(super) hooks: DispatcherHooks,
+}
+
+/// Callbacks: the lease check, and the end of each `close` event.
+pub struct DispatcherHooks {
+    /// Checked before and after each attempt.
+    pub lease_guard: Arc<LeaseGuard>,
+    /// Called when a `close` event is delivered or given up.
+    pub settled: Box<dyn Fn(TunnelId) + Send + Sync>,
+}
+/// The content of an attempt.
+struct Prepared {
+    event: Event,
+    /// Further events of the batch.
+    companions: Vec<Event>,
+    /// The first and last number of the batch.
+    together: Option<(u64, u64)>,
+    /// Whether none of them was sent before.
+    is_untried: bool,
+    /// Whether no attempt has failed yet.
+    is_first: bool,
+}
+
+/// Events that are delivered or given up; settled on drop, after the actions in their response.
+struct Settled<'a> {
+    attempts: &'a Attempts,
+    tunnel: TunnelId,
+    event: &'a Event,
+    companions: &'a [Event],
+}
+
+impl Drop for Settled<'_> {
+    fn drop(&mut self) {
+        for event in std::iter::once(self.event).chain(self.companions) {
+            self.attempts.settle(self.tunnel, event);
+            self.attempts.backlog.remove(&event.kind);
+        }
+    }
+}
+
+impl Attempts {
+    /// Makes one attempt and reports the outcome to lane and breaker. Actions in the response run before the next
+    /// event.
+    pub(super) async fn attempt(&self, event_queue: &EventQueue, permits: Permits<'_>) {
+        let started = Instant::now();
+        // The wait for permits may have been long.
+        Mark::EventAdmitted.pass();
+        if !self.hooks.lease_guard.is_valid_for(event_queue.incarnation) {
+            return;
+        }
+        let Some(Prepared { event, companions, together, is_untried, is_first }) = self.prepare(event_queue) else {
+            return;
+        };
+        let event = &event;
+        if is_untried {
+            for event in std::iter::once(event).chain(&companions) {
+                if matches!(event.kind, EventKind::Message(_)) {
+                    let waited = started.into_std().saturating_duration_since(event.received);
+                    self.metrics.message_to_webhook.observe(waited.as_secs_f64());
+                }
+            }
+        }
+        let unix_secs = self.clock.unix_time().as_secs();
+        let outgoing =
+            Outgoing { event_queue, event, companions: &companions, together, unix_secs, limit: self.timeout };
+        let on_refusal = || self.metrics.webhook(event.kind.as_str(), WebhookResult::Retry);
+        let result = outgoing.post(&self.client, on_refusal).await;
+
+        let now = Instant::now();
+        let judgement = judge(&result, outgoing.sent());
+        self.metrics.webhook_duration(event.kind.as_str(), now - started);
+        let strain = strain(&result, now - started);
+        let reason = judgement.reason.as_ref();
+        permits.end(&End { health: judgement.health, strain, tunnel: event_queue.tunnel, reason });
+        Mark::EventAnswered.pass();
+        if !self.hooks.lease_guard.valid_for(event_queue.incarnation).await {
+            // Another node owns the tunnel now and repeats the event.
+            return;
+        }
+        let judgement = weigh(event_queue, judgement, now);
+        let judgement = Judgement { verdict: self.within_its_time(event, judgement.verdict, now), ..judgement };
+        if judgement.verdict == Verdict::Split {
+            tracing::warn!(
+                tunnel.id = %event_queue.tunnel,
+                tenant.id = %event_queue.tenant.id,
+                events = 1 + companions.len(),
+                url = %event_queue.endpoint.url,
+                reason = judgement.reason.as_ref(),
+                "batch refused, sending its events one by one",
+            );
+        }
+        // From here on an answered event is not repeated, even if an action panics.
+        event_queue.update(|state| {
+            state.is_late = strain == Strain::TimedOut;
+            state.lane.handle(judgement.verdict, now.into_std(), (self.jitter)());
+        });
+        let is_over = matches!(judgement.verdict, Verdict::Delivered | Verdict::Final);
+        let settled =
+            is_over.then(|| Settled { attempts: self, tunnel: event_queue.tunnel, event, companions: &companions });
+        std::iter::once(event)
+            .chain(&companions)
+            .for_each(|event| report(&self.metrics, event_queue, event, &judgement, is_first));
+        match &result {
+            Ok(answer) if judgement.verdict == Verdict::Delivered => self.act(event_queue, event, answer).await,
+            // The reason of its failure covers it.
+            Ok(answer) if answer.status.is_success() && said::actions(answer).is_err() => {
+                self.metrics.action("invalid");
+            }
+            _ => {}
+        }
+        drop(settled);
+    }
+
+    /// The events of the next attempt.
+    fn prepare(&self, event_queue: &EventQueue) -> Option<Prepared> {
+        let may_batch = event_queue.is_native() && event_queue.tenant.settings().webhook_batch;
+        let lane = &mut event_queue.state.lock().lane;
+        Some(Prepared {
+            event: lane.first()?.clone(),
+            companions: lane.companions(may_batch),
+            together: lane.together(),
+            is_untried: lane.is_untried(),
+            is_first: lane.failures() == 0,
+        })
+    }
+
+    /// Shortens a pause that the server asked for, so that a `close` gets a last attempt before it expires.
+    fn within_its_time(&self, event: &Event, verdict: Verdict, now: Instant) -> Verdict {
+        let left = self.ttl.deadline(event).saturating_duration_since(now.into_std());
+        match verdict {
+            Verdict::Retry(Some(pause)) if is_close(event) && pause >= left && left > LAST_CALL => {
+                Verdict::Retry(Some(left - LAST_CALL))
+            }
+            _ => verdict,
+        }
+    }
+
+    /// Executes the actions in a response.
+    async fn act(&self, event_queue: &EventQueue, event: &Event, answer: &Answer) {
+        let actions = match said::actions(answer) {
+            Ok(actions) if actions.is_empty() => return,
+            Ok(actions) => actions,
+            Err(defect) => {
+                self.metrics.action("invalid");
+                event_queue.note_error(&format!("invalid actions in webhook response: {defect}"));
+                return tracing::warn!(
+                    tunnel.id = %event_queue.tunnel,
+                    tenant.id = %event_queue.tenant.id,
+                    event = event.kind.as_str(),
+                    event.sequence = event.sequence,
+                    url = %event_queue.endpoint.url,
+                    reason = defect,
+                    "invalid actions in webhook response, ignored",
+                );
+            }
+        };
+        if let Some(actor) = self.actor.get().and_then(Weak::upgrade) {
+            actor.act(event_queue, actions).await;
+        }
+    }
+
+    /// Reports the end of a `close` event.
+    pub(super) fn settle(&self, tunnel: TunnelId, event: &Event) {
+        if matches!(event.kind, EventKind::Close(_)) {
+            (self.hooks.settled)(tunnel);
+        }
+    }
+}
+
+fn is_close(event: &Event) -> bool {
+    matches!(event.kind, EventKind::Close(_))
+}
+
+/// The judgement after earlier attempts, with the reason if that makes it final.
+fn weigh(event_queue: &EventQueue, judgement: Judgement, now: Instant) -> Judgement {
+    let max_attempts = match judgement.verdict {
+        Verdict::Retry(_) => event_queue.tenant.settings().max_attempts,
+        _ => 0,
+    };
+    let failure = Failure { counts: judgement.counts, is_unknown: judgement.is_unknown };
+    let verdict = event_queue.state.lock().lane.weigh(judgement.verdict, failure, now.into_std(), max_attempts);
+    let reason = match (judgement.verdict, verdict) {
+        (Verdict::Refused, Verdict::Final) => format!("{}, for ten minutes", judgement.reason).into(),
+        (Verdict::Retry(_), Verdict::Final) => {
+            format!("{}, at the last of {max_attempts} attempts (max_attempts)", judgement.reason).into()
+        }
+        (Verdict::Retry(_), Verdict::Split) => {
+            format!("{}, with one of {max_attempts} attempts left (max_attempts)", judgement.reason).into()
+        }
+        _ => judgement.reason,
+    };
+    Judgement { verdict, reason, ..judgement }
+}
+
+/// What an attempt says about the capacity of its server; application errors say nothing.
+fn strain(result: &Result<Answer, AttemptError>, took: Duration) -> Strain {
+    match result {
+        Ok(answer) if answer.has_timed_out() => Strain::TimedOut,
+        Ok(answer) => match answer.status {
+            StatusCode::SERVICE_UNAVAILABLE => Strain::Refused,
+            StatusCode::TOO_MANY_REQUESTS => Strain::Unknown,
+            status if status.is_server_error() => Strain::Unknown,
+            _ => Strain::Answered(took),
+        },
+        Err(AttemptError::Timeout { .. }) => Strain::TimedOut,
+        Err(_) => Strain::Unknown,
+    }
+}
