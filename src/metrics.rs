@@ -72,6 +72,7 @@ pub struct Metrics {
     log_lines_dropped: IntGauge,
     certificate_expiry: IntGaugeVec,
     node_messages_dropped: IntCounterVec,
+    doubtful_answers: IntCounterVec,
 }
 
 /// Outcomes of push targets.
@@ -106,6 +107,14 @@ impl Default for Metrics {
             HistogramVec::new(time("wafergate_webhook_duration_seconds", "Duration of webhook attempts"), &["event"]),
         );
         let closes = counters("wafergate_closes_total", "Tunnels closed, by reason", &["reason"]);
+        let doubtful_answers = counters(
+            "wafergate_webhook_answers_doubtful_total",
+            "Webhook responses that deliver an event but hardly know this API, by reason",
+            &["reason"],
+        );
+        for reason in ["page", "misplaced", "array"] {
+            doubtful_answers.with_label_values(&[reason]);
+        }
         CloseReason::ALL.iter().for_each(|reason| {
             closes.with_label_values(&[reason.as_str()]);
         });
@@ -142,6 +151,7 @@ impl Default for Metrics {
                 "Messages from other nodes that were not taken, by reason",
                 &["reason"],
             ),
+            doubtful_answers,
             certificate_expiry: register(
                 &registry,
                 IntGaugeVec::new(
@@ -205,6 +215,11 @@ impl Metrics {
     /// Counts a message from another node that was not taken.
     pub fn node_message_dropped(&self, reason: &str) {
         self.node_messages_dropped.with_label_values(&[reason]).inc();
+    }
+
+    /// Counts a webhook response that delivers an event, but hardly comes from a business server that knows this API.
+    pub fn doubtful_answer(&self, reason: &'static str) {
+        self.doubtful_answers.with_label_values(&[reason]).inc();
     }
 
     /// Notes how many log lines have been dropped so far.

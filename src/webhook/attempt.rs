@@ -13,6 +13,7 @@ use super::backlog::Backlog;
 use super::event_queue::EventQueue;
 use super::outcome::Judgement;
 use super::outcome::judge;
+use super::report::doubted;
 use super::report::report;
 use super::resign::Outgoing;
 use super::said;
@@ -67,8 +68,8 @@ struct Prepared {
     together: Option<(u64, u64)>,
     /// Whether none of them was sent before.
     is_untried: bool,
-    /// Whether no attempt has failed yet.
-    is_first: bool,
+    /// The number of this attempt, from 1.
+    attempt: u32,
 }
 
 /// Events that are delivered or given up; settled on drop, after the actions in their response.
@@ -98,7 +99,7 @@ impl Attempts {
         if !self.hooks.lease_guard.is_valid_for(event_queue.incarnation) {
             return;
         }
-        let Some(Prepared { event, companions, together, is_untried, is_first }) = self.prepare(event_queue) else {
+        let Some(Prepared { event, companions, together, is_untried, attempt }) = self.prepare(event_queue) else {
             return;
         };
         let event = &event;
@@ -149,7 +150,7 @@ impl Attempts {
             is_over.then(|| Settled { attempts: self, tunnel: event_queue.tunnel, event, companions: &companions });
         std::iter::once(event)
             .chain(&companions)
-            .for_each(|event| report(&self.metrics, event_queue, event, &judgement, is_first));
+            .for_each(|event| report(&self.metrics, event_queue, event, &judgement, attempt));
         match &result {
             Ok(answer) if judgement.verdict == Verdict::Delivered => self.act(event_queue, event, answer).await,
             // The reason of its failure covers it.
@@ -170,7 +171,7 @@ impl Attempts {
             companions: lane.companions(may_batch),
             together: lane.together(),
             is_untried: lane.is_untried(),
-            is_first: lane.failures() == 0,
+            attempt: lane.failures() + 1,
         })
     }
 
@@ -188,7 +189,7 @@ impl Attempts {
     /// Executes the actions in a response.
     async fn act(&self, event_queue: &EventQueue, event: &Event, answer: &Answer) {
         let actions = match said::actions(answer) {
-            Ok(actions) if actions.is_empty() => return,
+            Ok(actions) if actions.is_empty() => return doubted(&self.metrics, event_queue, event, answer),
             Ok(actions) => actions,
             Err(defect) => {
                 self.metrics.action("invalid");

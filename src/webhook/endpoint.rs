@@ -1,6 +1,8 @@
 //! Receive URLs in use, with the state that tunnels share: limits of requests in flight, and a circuit breaker.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU8;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -9,6 +11,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 use url::Host;
 
+use super::said::Doubt;
 use crate::delivery::Allowance;
 use crate::delivery::Breaker;
 use crate::delivery::Line;
@@ -35,6 +38,8 @@ pub struct Endpoint {
     pub(super) server: Arc<Server>,
     /// Held by the request that waits for the server's slot, so that URLs of a server take turns.
     pub(super) server_turn: tokio::sync::Mutex<()>,
+    /// One bit for each [`Doubt`] that was logged.
+    doubts: AtomicU8,
     _listed: Listed<Endpoint>,
 }
 
@@ -107,6 +112,12 @@ impl Endpoint {
         url
     }
 
+    /// Whether `doubt` about its responses is new.
+    pub(super) fn is_first_doubt(&self, doubt: Doubt) -> bool {
+        let bit = 1 << doubt as u8;
+        self.doubts.fetch_or(bit, Ordering::Relaxed) & bit == 0
+    }
+
     /// The current load.
     pub fn demand(&self) -> Demand {
         let gate = self.gate.lock();
@@ -165,6 +176,7 @@ impl Endpoints {
                 line: Line::default(),
                 alarm: None,
             }),
+            doubts: AtomicU8::new(0),
             _listed: listed,
         }))
     }

@@ -163,6 +163,11 @@ impl EventQueue {
         }
     }
 
+    /// The user of a native tunnel, if any.
+    pub fn user(&self) -> Option<Name> {
+        self.state.lock().native().and_then(|native| native.user.clone())
+    }
+
     /// Counts a message pushed to the client.
     pub fn count_pushed(&self) {
         if let Some(native) = self.state.lock().native_mut() {
@@ -179,13 +184,13 @@ impl EventQueue {
         }
     }
 
-    /// Stores the reason of a failed attempt.
-    pub(super) fn note_error(&self, reason: &str) {
+    /// Stores the reason of a failed attempt or action.
+    pub fn note_error(&self, reason: &str) {
         self.state.lock().about.get_or_insert_default().last_error = Some(reason.into());
     }
 
-    /// Stores why an event expired, together with the reason of the last failed attempt.
-    pub(super) fn note_expired(&self, reason: &str) {
+    /// Stores why an event expired, together with the reason of the last failed attempt; returns both.
+    pub(super) fn note_expired(&self, reason: &str) -> String {
         let mut state = self.state.lock();
         let last_error = &mut state.about.get_or_insert_default().last_error;
         *last_error = match last_error.take() {
@@ -193,6 +198,7 @@ impl EventQueue {
             Some(failed) => Some(format!("{reason}; the last attempt: {failed}").into()),
             None => Some(reason.into()),
         };
+        last_error.as_deref().unwrap_or_default().to_owned()
     }
 }
 

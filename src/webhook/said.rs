@@ -2,6 +2,7 @@
 //! encoding. The body is accepted only if it has one possible meaning.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::io;
 use std::io::Read;
 
@@ -67,6 +68,60 @@ pub(super) fn actions(answer: &Answer) -> Result<Vec<Action>, String> {
         Said::Nothing => Ok(vec![]),
         Said::Object(text) => Action::parse_all(&text),
         Said::Unreadable(reason) => Err(reason.into_owned()),
+    }
+}
+
+/// Why the body of a 2xx response without actions is hardly one of a business server that knows this API.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Doubt {
+    /// An HTML or XML page.
+    Page,
+    /// Actions outside of the member `actions`.
+    Misplaced,
+    /// A JSON array.
+    Array,
+}
+
+impl Doubt {
+    /// Its name in metrics.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Page => "page",
+            Self::Misplaced => "misplaced",
+            Self::Array => "array",
+        }
+    }
+
+    /// What is wrong, and what to change.
+    pub(super) fn advice(self) -> &'static str {
+        match self {
+            Self::Page => {
+                "the webhook was answered by a web page, as of a login or a proxy: let the URL lead to the handler of events"
+            }
+            Self::Misplaced => "the response names an action outside of \"actions\": write {\"actions\": [{...}]}",
+            Self::Array => "the response is an array: write {\"actions\": [{...}]}",
+        }
+    }
+}
+
+/// The doubt about a response whose [`actions`] are none.
+pub(super) fn doubt(answer: &Answer) -> Option<Doubt> {
+    /// The members of an action, and near misses of `actions`.
+    const MEMBERS: [&str; 6] = ["action", "push", "join", "leave", "user", "close"];
+    let body = answer.body.trim_ascii();
+    match body.first()? {
+        b'<' => Some(Doubt::Page),
+        b'[' => {
+            let objects: Vec<HashMap<String, IgnoredAny>> = serde_json::from_slice(body).ok()?;
+            let names_one = |object: &HashMap<String, _>| MEMBERS.iter().any(|name| object.contains_key(*name));
+            objects.iter().any(names_one).then_some(Doubt::Array)
+        }
+        b'{' => {
+            let object: HashMap<String, IgnoredAny> = serde_json::from_slice(body).ok()?;
+            let names_one = MEMBERS.iter().any(|name| object.contains_key(*name));
+            (names_one && !object.contains_key("actions")).then_some(Doubt::Misplaced)
+        }
+        _ => None,
     }
 }
 

@@ -189,3 +189,21 @@ fn a_hostile_body_is_read_once() {
         assert!(started.elapsed() < Duration::from_secs(2), "{piece}");
     }
 }
+
+#[test]
+fn a_response_that_hardly_knows_this_api_is_doubted() {
+    let of = |body: &'static str| doubt(&whole(body));
+
+    for body in ["<!DOCTYPE html><title>Log in</title>", "  <html>", "<?xml version=\"1.0\"?>"] {
+        assert_eq!(of(body), Some(Doubt::Page), "{body}");
+    }
+    for body in [r#"{"action":{"push":{"content":1}}}"#, r#"{"push":{"content":1}}"#, r#"{"close":{}}"#] {
+        assert_eq!(of(body), Some(Doubt::Misplaced), "{body}");
+    }
+    assert_eq!(of(r#"[{"push":{"content":1}}]"#), Some(Doubt::Array));
+    for body in
+        ["", "ok", "{}", r#"{"ok":true}"#, r#"{"code":0,"message":"ok"}"#, r#"{"actions":[]}"#, "[]", "[1]", "null"]
+    {
+        assert_eq!(of(body), None, "{body}");
+    }
+}

@@ -41,8 +41,9 @@ pub(super) async fn run(attempts: Arc<Attempts>, event_queue: Arc<EventQueue>) {
         }
         match next {
             Next::Expired(taken) => {
-                expired(&attempts.metrics, &event_queue, &taken.event);
-                attempts.settle(event_queue.tunnel, &taken.event);
+                let Expired { event, failures } = &*taken.expired;
+                expired(&attempts.metrics, &event_queue, event, *failures);
+                attempts.settle(event_queue.tunnel, event);
             }
             Next::Send { deadline, is_late } => {
                 if let Some(permits) = admit(&event_queue.endpoint, is_late, deadline).await {
@@ -84,12 +85,19 @@ impl Drop for AtWork<'_> {
 /// An event taken from its lane; no longer counted as queued after the drop.
 struct Taken<'a> {
     backlog: &'a Backlog,
-    event: Box<Event>,
+    expired: Box<Expired>,
+}
+
+/// An event whose time is over.
+struct Expired {
+    event: Event,
+    /// Failed attempts.
+    failures: u32,
 }
 
 impl Drop for Taken<'_> {
     fn drop(&mut self) {
-        self.backlog.remove(&self.event.kind);
+        self.backlog.remove(&self.expired.event.kind);
     }
 }
 
@@ -106,15 +114,18 @@ enum Next<'a> {
 }
 
 fn next<'a>(attempts: &'a Attempts, event_queue: &EventQueue) -> Next<'a> {
-    let (step, is_late) = event_queue.update(|state| {
+    let (step, failures, is_late) = event_queue.update(|state| {
+        let failures = state.lane.failures();
         let step = state.lane.poll(Instant::now().into_std(), &attempts.ttl);
         state.is_running = !matches!(step, Step::Idle);
-        (step, state.is_late)
+        (step, failures, state.is_late)
     });
     match step {
         Step::Idle => Next::Idle,
         Step::WaitUntil(at) => Next::WaitUntil(at.into()),
-        Step::Expired(event) => Next::Expired(Taken { backlog: &attempts.backlog, event: Box::new(event) }),
+        Step::Expired(event) => {
+            Next::Expired(Taken { backlog: &attempts.backlog, expired: Box::new(Expired { event, failures }) })
+        }
         Step::Send(event) => Next::Send { deadline: attempts.ttl.deadline(&event).into(), is_late },
     }
 }
