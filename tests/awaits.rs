@@ -153,7 +153,10 @@ const WAITS: &[(&str, &[(&str, Why)])] = &[
     (
         "src/http/native/mod.rs",
         &[
-            ("answer(&gateway, room, request, client, call)", Nothing("what is behind it goes to its caller")),
+            (
+                "answer(&gateway, room, request, client, call, &mut tenant)",
+                Nothing("what is behind it goes to its caller"),
+            ),
             ("body::read(room, &head.headers, incoming, MAX_BODY_BYTES)", Nothing("nothing has changed before")),
             (
                 "auth::authenticate(",
@@ -228,6 +231,7 @@ const WAITS: &[(&str, &[(&str, Why)])] = &[
             ("lease_guard.valid_for(event_queue.incarnation)", Marked(Mark::Action)),
             ("self.groups.join_here(", Guard("if !lease_guard.valid_for(event_queue.incarnation).await {")),
             ("self.groups.set_user(", Guard("if !lease_guard.valid_for(event_queue.incarnation).await {")),
+            ("self.pushes.close_native(", Guard("if !lease_guard.valid_for(event_queue.incarnation).await {")),
             ("self.pushes.push_native(", Guard("if !lease_guard.valid_for(event_queue.incarnation).await {")),
         ],
     ),

@@ -7,6 +7,8 @@ use super::error::NativeError;
 use super::turns::Turns;
 use crate::marks::Mark;
 use crate::protocol::native::Action;
+use crate::protocol::native::Close;
+use crate::protocol::native::CloseRequest;
 use crate::webhook::Act;
 use crate::webhook::EventQueue;
 
@@ -25,7 +27,7 @@ impl Act for Gateway {
         }
         let mut turns = Turns::of_actions(lease_guard, &self.turns, &event_queue.tenant.id, actions.len());
         for action in actions {
-            if matches!(&action, Action::Push(push) if push.to.is_some()) {
+            if action.has_targets() {
                 turns.end_turn().await;
             } else {
                 turns.next().await;
@@ -46,6 +48,7 @@ impl Act for Gateway {
                 Ok(()) => self.metrics.action("ok"),
                 Err(error) => {
                     self.metrics.action("failed");
+                    event_queue.note_error(&format!("action {word} failed: {error}"));
                     tracing::info!(
                         tunnel.id = %event_queue.tunnel,
                         tenant.id = %event_queue.tenant.id,
@@ -66,6 +69,10 @@ impl Gateway {
             Action::Join(group) => self.groups.join_here(tenant, tunnel, &group).await,
             Action::Leave(group) => self.groups.leave_here(tenant, tunnel, &group),
             Action::User(user) => self.groups.set_user(event_queue, &user).await,
+            Action::Close(Close { to: Some(to), except, reason, strict }) => {
+                let close = CloseRequest { to, except, reason, strict };
+                self.pushes.close_native(tenant, close).await.map(drop)
+            }
             Action::Close(close) => self.pushes.close_back(event_queue, close.reason.as_ref()),
             Action::Push(mut push) => match push.to.take() {
                 Some(to) => self.pushes.push_native(tenant, to, &push).await.map(drop),

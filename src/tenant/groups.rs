@@ -1,10 +1,14 @@
 //! Groups and users of a tenant's open tunnels.
 
+use std::collections::BTreeMap;
 use std::collections::BTreeSet;
+use std::collections::BinaryHeap;
 use std::collections::HashMap;
 use std::ops::Bound;
 
 use parking_lot::Mutex;
+use serde::Deserialize;
+use serde::Serialize;
 
 use crate::id::TunnelId;
 use crate::protocol::native::Audience;
@@ -34,14 +38,41 @@ struct Member {
     groups: BTreeSet<Name>,
 }
 
-/// A page of ids in ascending order, with the total.
+/// A page of tunnels in ascending order, with the total.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Page {
-    /// The total number of ids.
+    /// The total number of tunnels.
     pub count: usize,
-    /// The ids of this page, ascending.
-    pub tunnels: Vec<TunnelId>,
-    /// Whether more ids follow.
+    /// The tunnels of this page, ascending.
+    pub tunnels: Vec<Listed>,
+    /// Whether more tunnels follow.
+    pub has_more: bool,
+}
+
+/// A tunnel in a list.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct Listed {
+    /// Its id.
+    pub tunnel: TunnelId,
+    /// Its user, if it has one.
+    pub user: Option<Name>,
+}
+
+/// The groups or the users of a tenant.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub enum Roster {
+    /// Its groups with open tunnels.
+    Groups,
+    /// Its users with open tunnels.
+    Users,
+}
+
+/// A page of groups or users in ascending order.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct NamePage {
+    /// The names, each with the number of its tunnels.
+    pub names: Vec<(Name, usize)>,
+    /// Whether more names follow.
     pub has_more: bool,
 }
 
@@ -124,13 +155,65 @@ impl Groups {
         let Some(tunnels) = state.audiences.get(audience) else { return Page::default() };
         let begin = after.map_or(Bound::Unbounded, Bound::Excluded);
         let mut rest = tunnels.range((begin, Bound::Unbounded)).copied();
-        let page = rest.by_ref().take(limit).collect();
+        let page = rest.by_ref().take(limit).map(|tunnel| state.listed(tunnel)).collect();
         Page { count: tunnels.len(), tunnels: page, has_more: rest.next().is_some() }
+    }
+
+    /// At most `limit` of `tunnels` after `after`, the smallest ones.
+    pub fn page_of(&self, tunnels: impl Iterator<Item = TunnelId>, after: Option<TunnelId>, limit: usize) -> Page {
+        let (mut count, mut has_more, mut smallest) = (0, false, BinaryHeap::new());
+        for tunnel in tunnels {
+            count += 1;
+            if after.is_none_or(|after| tunnel > after) {
+                smallest.push(tunnel);
+                has_more |= smallest.len() > limit;
+                if smallest.len() > limit {
+                    smallest.pop();
+                }
+            }
+        }
+        let state = self.0.lock();
+        let tunnels = smallest.into_sorted_vec().into_iter().map(|tunnel| state.listed(tunnel)).collect();
+        Page { count, tunnels, has_more }
+    }
+
+    /// At most `limit` groups or users after `after`.
+    pub fn names(&self, roster: Roster, after: Option<&Name>, limit: usize) -> NamePage {
+        let (mut has_more, mut smallest) = (false, BTreeMap::new());
+        for (audience, tunnels) in &self.0.lock().audiences {
+            let name = match (audience, roster) {
+                (Audience::Group(name), Roster::Groups) | (Audience::User(name), Roster::Users) => name,
+                _ => continue,
+            };
+            if after.is_none_or(|after| name > after) {
+                smallest.insert(name.clone(), tunnels.len());
+                has_more |= smallest.len() > limit;
+                if smallest.len() > limit {
+                    smallest.pop_last();
+                }
+            }
+        }
+        NamePage { names: smallest.into_iter().collect(), has_more }
+    }
+}
+
+impl NamePage {
+    /// Merges pages of at most `limit` names each. The tunnels of a name are on any number of nodes.
+    pub fn merge(pages: impl IntoIterator<Item = Self>, limit: usize) -> Self {
+        let (mut has_more, mut names) = (false, BTreeMap::new());
+        for page in pages {
+            has_more |= page.has_more;
+            for (name, tunnels) in page.names {
+                *names.entry(name).or_default() += tunnels;
+            }
+        }
+        has_more |= names.len() > limit;
+        Self { names: names.into_iter().take(limit).collect(), has_more }
     }
 }
 
 impl Page {
-    /// Merges pages of at most `limit` ids each.
+    /// Merges pages of at most `limit` tunnels each.
     pub fn merge(pages: impl IntoIterator<Item = Self>, limit: usize) -> Self {
         let mut merged = Self::default();
         for page in pages {
@@ -159,6 +242,10 @@ impl State {
         }
         self.audiences.remove(&audience);
         Some(audience)
+    }
+
+    fn listed(&self, tunnel: TunnelId) -> Listed {
+        Listed { tunnel, user: self.members.get(&tunnel).and_then(|member| member.user.clone()) }
     }
 
     fn forget_if_alone(&mut self, tunnel: TunnelId) {

@@ -151,8 +151,8 @@ proptest! {
             let page = Page::merge(nodes.iter().map(|node| node.page(&in_group(0), after, limit)), limit);
             prop_assert_eq!(page.count, all.len());
             prop_assert!(page.tunnels.len() <= limit);
-            after = page.tunnels.last().copied();
-            found.extend(page.tunnels);
+            after = page.tunnels.last().map(|listed| listed.tunnel);
+            found.extend(ids(&page));
             if !page.has_more {
                 break;
             }
@@ -168,14 +168,65 @@ fn pages_follow_each_other_although_members_come_and_go() {
 
     let first = groups.page(&in_group(0), None, 4);
     assert_eq!((first.count, first.has_more), (10, true));
-    assert_eq!(first.tunnels, [0, 2, 4, 6].map(tunnel));
+    assert_eq!(ids(&first), [0, 2, 4, 6].map(tunnel));
 
     assert_eq!(groups.remove(tunnel(6)), []);
     assert_eq!(groups.join(tunnel(9), &group, || true), Ok(true));
-    let second = groups.page(&in_group(0), first.tunnels.last().copied(), 4);
-    assert_eq!(second.tunnels, [8, 9, 10, 12].map(tunnel));
-    let last = groups.page(&in_group(0), second.tunnels.last().copied(), 4);
-    assert_eq!((last.tunnels, last.has_more), ([14, 16, 18].map(tunnel).to_vec(), false));
+    let second = groups.page(&in_group(0), ids(&first).last().copied(), 4);
+    assert_eq!(ids(&second), [8, 9, 10, 12].map(tunnel));
+    let last = groups.page(&in_group(0), ids(&second).last().copied(), 4);
+    assert_eq!((ids(&last), last.has_more), ([14, 16, 18].map(tunnel).to_vec(), false));
+}
+
+#[test]
+fn pages_carry_users_and_all_tunnels_can_be_listed() {
+    let groups = Groups::default();
+    assert_eq!(groups.join(tunnel(1), &name(0), || true), Ok(true));
+    groups.set_user(tunnel(1), &name(7), || true).expect("open");
+    let listed = |number, user: Option<u8>| Listed { tunnel: tunnel(number), user: user.map(name) };
+
+    assert_eq!(groups.page(&in_group(0), None, 4).tunnels, [listed(1, Some(7))]);
+    let all = || [3, 0, 2, 1].map(tunnel).into_iter();
+    let first = groups.page_of(all(), None, 3);
+    assert_eq!((first.count, first.has_more), (4, true));
+    assert_eq!(first.tunnels, [listed(0, None), listed(1, Some(7)), listed(2, None)]);
+    let last = groups.page_of(all(), Some(tunnel(2)), 3);
+    assert_eq!((last.tunnels, last.has_more), (vec![listed(3, None)], false));
+}
+
+proptest! {
+    #[test]
+    fn names_of_several_nodes_are_one_list(
+        nodes in prop::collection::vec(prop::collection::btree_set((any::<u8>(), 0..8_u8), 0..20), 1..4),
+        limit in 1..6_usize,
+    ) {
+        let mut expected = BTreeMap::new();
+        let nodes: Vec<Groups> = nodes.into_iter().map(|members| {
+            let groups = Groups::default();
+            for (number, group) in members {
+                groups.join(tunnel(number), &name(group), || true).expect("room");
+                groups.set_user(tunnel(number), &name(100), || true).expect("open");
+                *expected.entry(name(group)).or_insert(0) += 1;
+            }
+            groups
+        }).collect();
+        let (mut found, mut after): (Vec<(Name, usize)>, Option<Name>) = (vec![], None);
+        loop {
+            let of_node = |node: &Groups| node.names(Roster::Groups, after.as_ref(), limit);
+            let page = NamePage::merge(nodes.iter().map(of_node), limit);
+            prop_assert!(page.names.len() <= limit);
+            after = page.names.last().map(|(name, _)| name.clone());
+            found.extend(page.names);
+            if !page.has_more {
+                break;
+            }
+        }
+        prop_assert_eq!(found, expected.into_iter().collect::<Vec<_>>());
+    }
+}
+
+fn ids(page: &Page) -> Vec<TunnelId> {
+    page.tunnels.iter().map(|listed| listed.tunnel).collect()
 }
 
 #[test]

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use super::messages::Ids;
 use super::messages::Joined;
 use super::messages::Listed;
+use super::messages::Members;
+use super::messages::Names;
 use super::messages::NodeRequest;
 use super::messages::OwnerReply;
 use super::messages::Reached;
@@ -48,6 +50,15 @@ impl Gateway {
                 let page = tenant.groups.page(&audience, after.map(TunnelId::from_bytes), limit);
                 write_answer(&Listed::from(page))
             }
+            NodeRequest::Members { audience, after, limit, .. } => {
+                let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+                let after = after.map(TunnelId::from_bytes);
+                write_answer(&Members::from(self.groups.page_here(&tenant, audience.as_ref(), after, limit).await))
+            }
+            NodeRequest::Names { roster, after, limit, .. } => {
+                let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+                write_answer(&Names::from(tenant.groups.names(roster, after.as_ref(), limit)))
+            }
         }
     }
 
@@ -81,5 +92,7 @@ fn answer_without_tunnels(request: &NodeRequest<'_>) -> Vec<u8> {
         NodeRequest::Join { .. } | NodeRequest::Leave { .. } => write_answer(&Joined::NotMine),
         NodeRequest::Describe { .. } => vec![],
         NodeRequest::List { .. } => write_answer(&Listed::from(Page::default())),
+        NodeRequest::Members { .. } => write_answer(&Members::default()),
+        NodeRequest::Names { .. } => write_answer(&Names::default()),
     }
 }

@@ -9,7 +9,10 @@ use crate::gateway::push::Command;
 use crate::id::TunnelId;
 use crate::protocol::native::Audience;
 use crate::protocol::native::Name;
+use crate::tenant;
+use crate::tenant::NamePage;
 use crate::tenant::Page;
+use crate::tenant::Roster;
 
 /// A request about a tenant's tunnels. The order of variants is part of the wire format between versions.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -34,8 +37,12 @@ pub(in crate::gateway) enum NodeRequest<'a> {
     Leave { tenant: &'a str, tunnel: [u8; 16], group: Name },
     /// Describe your tunnel. Answer: a `Description` as JSON; empty if it is not open.
     Describe { tenant: &'a str, tunnel: [u8; 16] },
-    /// List your tunnels of a group or user. Answer: [`Listed`].
+    /// List your tunnels of a group or user. Answer: [`Listed`]. Nodes of the last release ask so.
     List { tenant: &'a str, audience: Audience, after: Option<[u8; 16]>, limit: u32 },
+    /// List your tunnels, of a group or user or all, with their users. Answer: [`Members`].
+    Members { tenant: &'a str, audience: Option<Audience>, after: Option<[u8; 16]>, limit: u32 },
+    /// List your groups or users. Answer: [`Names`].
+    Names { tenant: &'a str, roster: Roster, after: Option<Name>, limit: u32 },
 }
 
 /// Tunnel ids, 16 bytes each.
@@ -84,6 +91,21 @@ pub(in crate::gateway) struct Listed {
     has_more: bool,
 }
 
+/// A page of one node's tunnels with their users.
+#[derive(Debug, Default, Deserialize, Serialize)]
+pub(in crate::gateway) struct Members {
+    count: u64,
+    tunnels: Vec<([u8; 16], Option<Name>)>,
+    has_more: bool,
+}
+
+/// A page of one node's groups or users, with the numbers of their tunnels.
+#[derive(Debug, Default, Deserialize, Serialize)]
+pub(in crate::gateway) struct Names {
+    names: Vec<(Name, u64)>,
+    has_more: bool,
+}
+
 impl<'a> NodeRequest<'a> {
     pub(in crate::gateway) fn write(&self) -> Bytes {
         write_answer(self).into()
@@ -107,7 +129,9 @@ impl<'a> NodeRequest<'a> {
             | Self::Join { tenant, .. }
             | Self::Leave { tenant, .. }
             | Self::Describe { tenant, .. }
-            | Self::List { tenant, .. } => tenant,
+            | Self::List { tenant, .. }
+            | Self::Members { tenant, .. }
+            | Self::Names { tenant, .. } => tenant,
         }
     }
 }
@@ -153,14 +177,37 @@ impl FromIterator<TunnelId> for Ids {
 
 impl From<Page> for Listed {
     fn from(page: Page) -> Self {
-        Self { count: page.count as u64, tunnels: page.tunnels.into_iter().collect(), has_more: page.has_more }
+        let tunnels = page.tunnels.into_iter().map(|listed| listed.tunnel).collect();
+        Self { count: page.count as u64, tunnels, has_more: page.has_more }
     }
 }
 
-impl From<Listed> for Page {
-    fn from(listed: Listed) -> Self {
-        let count = usize::try_from(listed.count).unwrap_or(usize::MAX);
-        Self { count, tunnels: listed.tunnels.iter().collect(), has_more: listed.has_more }
+impl From<Page> for Members {
+    fn from(page: Page) -> Self {
+        let tunnels = page.tunnels.into_iter().map(|listed| (listed.tunnel.to_bytes(), listed.user)).collect();
+        Self { count: page.count as u64, tunnels, has_more: page.has_more }
+    }
+}
+
+impl From<Members> for Page {
+    fn from(members: Members) -> Self {
+        let count = usize::try_from(members.count).unwrap_or(usize::MAX);
+        let listed = |(id, user)| tenant::Listed { tunnel: TunnelId::from_bytes(id), user };
+        Self { count, tunnels: members.tunnels.into_iter().map(listed).collect(), has_more: members.has_more }
+    }
+}
+
+impl From<NamePage> for Names {
+    fn from(page: NamePage) -> Self {
+        let names = page.names.into_iter().map(|(name, tunnels)| (name, tunnels as u64)).collect();
+        Self { names, has_more: page.has_more }
+    }
+}
+
+impl From<Names> for NamePage {
+    fn from(Names { names, has_more }: Names) -> Self {
+        let count = |tunnels| usize::try_from(tunnels).unwrap_or(usize::MAX);
+        Self { names: names.into_iter().map(|(name, tunnels)| (name, count(tunnels))).collect(), has_more }
     }
 }
 
@@ -189,7 +236,9 @@ mod tests {
             },
             NodeRequest::Audience { tenant, audience: audience.clone(), command: Command::Text(""), except: ids(2) },
             NodeRequest::Join { tenant, tunnel: [7; 16], group: Name::new("g").expect("a name") },
-            NodeRequest::List { tenant, audience, after: Some([7; 16]), limit: 100 },
+            NodeRequest::List { tenant, audience: audience.clone(), after: Some([7; 16]), limit: 100 },
+            NodeRequest::Members { tenant, audience: Some(audience), after: None, limit: 100 },
+            NodeRequest::Names { tenant, roster: Roster::Users, after: Name::new("u").ok(), limit: 100 },
         ];
 
         for request in requests {

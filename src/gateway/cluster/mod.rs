@@ -10,7 +10,8 @@ mod router;
 
 pub(in crate::gateway) use messages::Ids;
 pub(in crate::gateway) use messages::Joined;
-pub(in crate::gateway) use messages::Listed;
+pub(in crate::gateway) use messages::Members;
+pub(in crate::gateway) use messages::Names;
 pub(in crate::gateway) use messages::NodeRequest;
 pub(in crate::gateway) use messages::Reached;
 pub(in crate::gateway) use messages::read_answer;

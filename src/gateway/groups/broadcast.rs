@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use super::Groups;
 use crate::gateway::cluster::Ids;
-use crate::gateway::cluster::Listed;
+use crate::gateway::cluster::Members;
+use crate::gateway::cluster::Names;
 use crate::gateway::cluster::NodeRequest;
 use crate::gateway::cluster::Reached;
 use crate::gateway::cluster::read_answer;
@@ -19,8 +20,11 @@ use crate::id::NodeId;
 use crate::id::TunnelId;
 use crate::marks::Mark;
 use crate::protocol::native::Audience;
+use crate::protocol::native::Name;
 use crate::protocol::wafer::Target;
+use crate::tenant::NamePage;
 use crate::tenant::Page;
+use crate::tenant::Roster;
 use crate::tenant::Tenant;
 
 /// Tunnels excluded from a command, ascending; a list from another node is sorted already.
@@ -64,9 +68,6 @@ impl Groups {
                 all.add(&read_answer(&answer).ok_or(NativeError::NodeAway)?);
             }
         }
-        if all.members == 0 {
-            return Err(unknown(audience));
-        }
         Ok(all.report())
     }
 
@@ -96,44 +97,100 @@ impl Groups {
         reached
     }
 
-    /// At most `limit` tunnels of `audience` after `after`, and the total on all nodes.
+    /// At most `limit` tunnels of `audience`, or of the whole tenant, after `after`, and the total on all nodes.
     ///
     /// # Errors
     ///
-    /// If there are none, or the answer may be incomplete.
+    /// If the answer may be incomplete.
     pub async fn list(
         &self,
         tenant: &Arc<Tenant>,
-        audience: &Audience,
+        audience: Option<&Audience>,
         after: Option<TunnelId>,
         limit: usize,
     ) -> Result<Page, NativeError> {
         self.engine.lease_guard.while_valid(|| self.list_once(tenant, audience, after, limit)).await
     }
 
+    /// At most `limit` groups or users of a tenant after `after`.
+    ///
+    /// # Errors
+    ///
+    /// If the answer may be incomplete.
+    pub async fn list_names(
+        &self,
+        tenant: &Arc<Tenant>,
+        roster: Roster,
+        after: Option<&Name>,
+        limit: usize,
+    ) -> Result<NamePage, NativeError> {
+        self.engine.lease_guard.while_valid(|| self.list_names_once(tenant, roster, after, limit)).await
+    }
+
+    async fn list_names_once(
+        &self,
+        tenant: &Arc<Tenant>,
+        roster: Roster,
+        after: Option<&Name>,
+        limit: usize,
+    ) -> Result<NamePage, NativeError> {
+        let nodes = self.engine.cluster.all_others().await.map_err(|_| NativeError::EngineAway)?;
+        let mut pages = vec![tenant.groups.names(roster, after, limit)];
+        if !nodes.is_empty() {
+            let limit = u32::try_from(limit).unwrap_or(u32::MAX);
+            let request = NodeRequest::Names { tenant: tenant.id.as_str(), roster, after: after.cloned(), limit };
+            for answer in self.router.ask_each(tenant, nodes, &request).await? {
+                pages.push(read_answer::<Names>(&answer).ok_or(NativeError::NodeAway)?.into());
+            }
+        }
+        let page = NamePage::merge(pages, limit);
+        Mark::Told.pass();
+        Ok(page)
+    }
+
+    /// This node's part of a list of tunnels.
+    pub(in crate::gateway) async fn page_here(
+        &self,
+        tenant: &Arc<Tenant>,
+        audience: Option<&Audience>,
+        after: Option<TunnelId>,
+        limit: usize,
+    ) -> Page {
+        if let Some(audience) = audience {
+            return tenant.groups.page(audience, after, limit);
+        }
+        // All tunnels of the node are looked at, those of other tenants too.
+        let mut turns = Turns::shared(&self.engine.lease_guard, &self.turns, &tenant.id, self.tunnels.count());
+        turns.next().await;
+        tenant.groups.page_of(self.tunnels.of(tenant), after, limit)
+    }
+
     async fn list_once(
         &self,
         tenant: &Arc<Tenant>,
-        audience: &Audience,
+        audience: Option<&Audience>,
         after: Option<TunnelId>,
         limit: usize,
     ) -> Result<Page, NativeError> {
-        let nodes = self.nodes(tenant, audience).await?;
-        let mut pages = vec![tenant.groups.page(audience, after, limit)];
+        let nodes = match audience {
+            Some(audience) => self.nodes(tenant, audience).await?,
+            None => self.engine.cluster.all_others().await.map_err(|_| NativeError::EngineAway)?,
+        };
+        let mut pages = vec![self.page_here(tenant, audience, after, limit).await];
         if !nodes.is_empty() {
-            let request = NodeRequest::List {
+            let request = NodeRequest::Members {
                 tenant: tenant.id.as_str(),
-                audience: audience.clone(),
+                audience: audience.cloned(),
                 after: after.map(TunnelId::to_bytes),
                 limit: u32::try_from(limit).unwrap_or(u32::MAX),
             };
             for answer in self.router.ask_each(tenant, nodes, &request).await? {
-                pages.push(read_answer::<Listed>(&answer).ok_or(NativeError::NodeAway)?.into());
+                pages.push(read_answer::<Members>(&answer).ok_or(NativeError::NodeAway)?.into());
             }
         }
         let page = Page::merge(pages, limit);
         Mark::Told.pass();
-        if page.count == 0 { Err(unknown(audience)) } else { Ok(page) }
+        Ok(page)
     }
 
     async fn nodes(&self, tenant: &Tenant, audience: &Audience) -> Result<Vec<NodeId>, NativeError> {
@@ -153,13 +210,7 @@ impl Reached {
         let targets = |ids: &Ids| ids.iter().map(Target::Tunnel).collect::<Vec<_>>();
         let (slow, gone) = (targets(&self.slow), targets(&self.gone));
         let accepted = usize::try_from(self.accepted).unwrap_or(usize::MAX);
-        Report { targets: accepted + slow.len() + gone.len(), accepted, gone, slow, unreachable: vec![] }
-    }
-}
-
-fn unknown(audience: &Audience) -> NativeError {
-    match audience {
-        Audience::Group(group) => NativeError::GroupUnknown(group.clone()),
-        Audience::User(user) => NativeError::UserUnknown(user.clone()),
+        let (targets, is_nobody) = (accepted + slow.len() + gone.len(), self.members == 0);
+        Report { targets, accepted, gone, slow, unreachable: vec![], is_nobody }
     }
 }

@@ -36,6 +36,8 @@ pub struct Report {
     pub slow: Vec<Target>,
     /// On a node that does not answer.
     pub unreachable: Vec<Target>,
+    /// Whether the group or user has no open tunnel at all.
+    pub is_nobody: bool,
 }
 
 impl Pushes {
@@ -43,21 +45,25 @@ impl Pushes {
     ///
     /// # Errors
     ///
-    /// If a limit forbids it, or there are no targets; nothing has been sent then.
+    /// If a limit forbids it, or a strict push has no targets; nothing has been sent then.
     pub async fn push_native(&self, tenant: &Arc<Tenant>, to: To, push: &PushRequest) -> Result<Report, NativeError> {
         self.limits.check(tenant, named(&to) + push.except.len(), push.payload.len(), Instant::now())?;
-        self.command_all(tenant, to, &push.except, Command::from(&push.payload)).await
+        let empty = push.strict.then(|| unknown(&to)).flatten();
+        let report = self.command_all(tenant, to, &push.except, Command::from(&push.payload)).await?;
+        empty.filter(|_| report.is_nobody).map_or(Ok(report), Err)
     }
 
     /// Closes all targets.
     ///
     /// # Errors
     ///
-    /// If a limit forbids it, or there are no targets; nothing has been closed then.
+    /// If a limit forbids it, or a strict request has no targets; nothing has been closed then.
     pub async fn close_native(&self, tenant: &Arc<Tenant>, close: CloseRequest) -> Result<Report, NativeError> {
-        let CloseRequest { to, except, reason } = close;
+        let CloseRequest { to, except, reason, strict } = close;
         self.limits.check(tenant, named(&to) + except.len(), 0, Instant::now())?;
-        self.command_all(tenant, to, &except, close_command(reason.as_ref())).await
+        let empty = strict.then(|| unknown(&to)).flatten();
+        let report = self.command_all(tenant, to, &except, close_command(reason.as_ref())).await?;
+        empty.filter(|_| report.is_nobody).map_or(Ok(report), Err)
     }
 
     async fn command_all(
@@ -154,6 +160,15 @@ fn named(to: &To) -> usize {
     match to {
         To::Tunnels(tunnels) => tunnels.len(),
         To::Group(_) | To::User(_) => 1,
+    }
+}
+
+/// The error of a strict request to a group or user without an open tunnel.
+fn unknown(to: &To) -> Option<NativeError> {
+    match to {
+        To::Tunnels(_) => None,
+        To::Group(group) => Some(NativeError::GroupUnknown(group.clone())),
+        To::User(user) => Some(NativeError::UserUnknown(user.clone())),
     }
 }
 

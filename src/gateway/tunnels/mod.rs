@@ -136,6 +136,12 @@ impl Tunnels {
         is_own.then(|| Arc::clone(&connection))
     }
 
+    /// The open tunnels of `tenant`, in no order. All tunnels of the node are looked at.
+    pub(super) fn of(&self, tenant: &Tenant) -> impl Iterator<Item = TunnelId> {
+        let own = self.open.iter().filter(|entry| entry.value().event_queue.tenant.id == tenant.id);
+        own.map(|entry| *entry.key())
+    }
+
     /// Sends a frame to an open tunnel; closes a client with a full outbox.
     pub fn send<S: Socket + ?Sized>(&self, connection: &Connection<S>, frame: &bytes::Bytes, now: Instant) -> Sent {
         close_if_slow(connection, connection.send(frame, self.options.outbox_bytes, now), now)

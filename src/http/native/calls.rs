@@ -25,13 +25,17 @@ use crate::id::TunnelId;
 use crate::protocol::native::Audience;
 use crate::protocol::native::CloseRequest;
 use crate::protocol::native::Code;
+use crate::protocol::native::Name;
 use crate::protocol::native::OpenRequest;
 use crate::protocol::native::Problem;
 use crate::protocol::native::PushRequest;
 use crate::protocol::native::Trace;
 use crate::protocol::ticket::About;
 use crate::protocol::wafer::Target;
+use crate::tenant;
+use crate::tenant::NamePage;
 use crate::tenant::Page;
+use crate::tenant::Roster;
 use crate::tenant::Tenant;
 
 /// Runs a call.
@@ -45,7 +49,7 @@ pub(super) async fn run(
 ) -> Result<Answer, Problem> {
     let tenant = &caller.tenant;
     match call {
-        Call::Description => Err(Problem::new(Code::NotFound, "it is answered without a caller")),
+        Call::Description | Call::Docs => Err(Problem::new(Code::NotFound, "it is answered without a caller")),
         Call::Open => {
             let request = read(gateway, tenant, body, OpenRequest::parse).await?;
             open(gateway, &caller, head, client, request).await
@@ -69,8 +73,13 @@ pub(super) async fn run(
         Call::Leave(group, id) => {
             gateway.groups.leave(tenant, known(&id)?, &group).await.map(|()| done()).map_err(Problem::from)
         }
-        Call::Group(group, paging) => list(gateway, tenant, &Audience::Group(group), paging).await,
-        Call::User(user, paging) => list(gateway, tenant, &Audience::User(user), paging).await,
+        Call::Group(group, paging) => list(gateway, tenant, Some(&Audience::Group(group)), paging).await,
+        Call::User(user, paging) => list(gateway, tenant, Some(&Audience::User(user)), paging).await,
+        Call::Tunnels(paging) => list(gateway, tenant, None, paging).await,
+        Call::Names(roster, Paging { after, limit }) => {
+            let page = gateway.groups.list_names(tenant, roster, after.as_ref(), limit).await?;
+            ok(&Named::new(roster, page))
+        }
     }
 }
 
@@ -122,10 +131,10 @@ async fn open(
 async fn list(
     gateway: &Gateway,
     tenant: &Arc<Tenant>,
-    audience: &Audience,
+    audience: Option<&Audience>,
     Paging { after, limit }: Paging,
 ) -> Result<Answer, Problem> {
-    ok(&Listed::new(&gateway.groups.list(tenant, audience, after, limit).await?))
+    ok(&Listed::new(gateway.groups.list(tenant, audience, after, limit).await?))
 }
 
 /// The outcome of a push.
@@ -140,7 +149,7 @@ struct Pushed {
 
 impl From<Report> for Pushed {
     fn from(report: Report) -> Self {
-        let Report { targets, accepted, gone, slow, unreachable } = report;
+        let Report { targets, accepted, gone, slow, unreachable, .. } = report;
         Self { targets, accepted, gone, slow, unreachable }
     }
 }
@@ -167,15 +176,57 @@ impl From<Report> for Closed {
 struct Listed {
     count: usize,
     tunnels: Vec<String>,
+    members: Vec<Member>,
     #[serde(skip_serializing_if = "Option::is_none")]
     next_cursor: Option<String>,
 }
 
+/// A tunnel with its user.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Member {
+    tunnel_id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user: Option<Name>,
+}
+
 impl Listed {
-    fn new(page: &Page) -> Self {
-        let tunnels: Vec<String> = page.tunnels.iter().map(TunnelId::to_string).collect();
+    fn new(page: Page) -> Self {
+        let tunnels: Vec<String> = page.tunnels.iter().map(|listed| listed.tunnel.to_string()).collect();
         let next_cursor = tunnels.last().filter(|_| page.has_more).cloned();
-        Self { count: page.count, tunnels, next_cursor }
+        let member = |(listed, id): (tenant::Listed, &String)| Member { tunnel_id: id.clone(), user: listed.user };
+        let members = page.tunnels.into_iter().zip(&tunnels).map(member).collect();
+        Self { count: page.count, tunnels, members, next_cursor }
+    }
+}
+
+/// One page of groups or users.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Named {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    groups: Option<Vec<Occupied>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    users: Option<Vec<Occupied>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_cursor: Option<Name>,
+}
+
+/// A group or user with the number of its open tunnels.
+#[derive(Serialize)]
+struct Occupied {
+    name: Name,
+    tunnels: usize,
+}
+
+impl Named {
+    fn new(roster: Roster, page: NamePage) -> Self {
+        let next_cursor = page.names.last().filter(|_| page.has_more).map(|(name, _)| name.clone());
+        let names = page.names.into_iter().map(|(name, tunnels)| Occupied { name, tunnels }).collect();
+        match roster {
+            Roster::Groups => Self { groups: Some(names), users: None, next_cursor },
+            Roster::Users => Self { groups: None, users: Some(names), next_cursor },
+        }
     }
 }
 

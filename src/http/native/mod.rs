@@ -34,6 +34,9 @@ const MAX_BODY_BYTES: usize = 4 * 1024 * 1024;
 /// The description of this API (OpenAPI 3.1).
 const OPENAPI: &str = include_str!("openapi.json");
 
+/// A page that shows the description, without anything from elsewhere.
+const DOCS: &str = include_str!("docs.html");
+
 /// A successful response.
 #[derive(Clone, Debug)]
 struct Answer {
@@ -50,7 +53,12 @@ pub(super) async fn handle(
     client: Client,
 ) -> Response<Full<Bytes>> {
     let call = match Call::of(request.method(), request.uri()) {
-        Ok(Call::Description) => return description(),
+        Ok(Call::Description) => {
+            return respond(StatusCode::OK, "application/json", Bytes::from_static(OPENAPI.as_bytes()));
+        }
+        Ok(Call::Docs) => {
+            return respond(StatusCode::OK, "text/html; charset=utf-8", Bytes::from_static(DOCS.as_bytes()));
+        }
         Ok(call) => call,
         Err(problem) => return refuse(&gateway, &problem, "unknown", client, None),
     };
@@ -90,10 +98,6 @@ async fn answer(
         calls::run(gateway, caller, call, &head, client, &body.bytes).await?
     };
     Ok(Answer { body: if answer.body.is_empty() { answer.body } else { body.answer(answer.body) }, ..answer })
-}
-
-fn description() -> Response<Full<Bytes>> {
-    respond(StatusCode::OK, "application/json", Bytes::from_static(OPENAPI.as_bytes()))
 }
 
 /// Counts and logs a refused call of `tenant`, which is unknown before the request is authenticated.

@@ -9,6 +9,7 @@ use crate::protocol::native::Code;
 use crate::protocol::native::Name;
 use crate::protocol::native::Problem;
 use crate::protocol::text::printable;
+use crate::tenant::Roster;
 
 /// Default page size, in ids.
 const DEFAULT_LIMIT: usize = 100;
@@ -18,6 +19,8 @@ const MAX_LIMIT: usize = 1_000;
 ///
 /// OPTIONS is not among them: browser pages must not hold keys, so no preflight succeeds.
 const LOOK: &str = "GET, HEAD";
+/// The methods of a collection that can be listed and added to.
+const LOOK_OR_POST: &str = "GET, HEAD, POST";
 
 /// One call.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -40,6 +43,12 @@ pub(super) enum Call {
     Group(Name, Paging),
     /// `GET /v1/users/{user}`
     User(Name, Paging),
+    /// `GET /v1/tunnels`
+    Tunnels(Paging),
+    /// `GET /v1/groups` and `GET /v1/users`
+    Names(Roster, Paging<Name>),
+    /// `GET /v1/docs`
+    Docs,
 }
 
 /// A tunnel id in a path; one with an invalid form is kept for the error message.
@@ -51,8 +60,8 @@ pub(super) struct Id {
 
 /// A part of a list.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct Paging {
-    pub(super) after: Option<TunnelId>,
+pub(super) struct Paging<T = TunnelId> {
+    pub(super) after: Option<T>,
     pub(super) limit: usize,
 }
 
@@ -69,6 +78,10 @@ impl Call {
             Self::Leave(..) => "leave",
             Self::Group(..) => "group",
             Self::User(..) => "user",
+            Self::Tunnels(_) => "tunnels",
+            Self::Names(Roster::Groups, _) => "groups",
+            Self::Names(Roster::Users, _) => "users",
+            Self::Docs => "docs",
         }
     }
 
@@ -79,7 +92,11 @@ impl Call {
         let query = uri.query().unwrap_or_default();
         let (call, allowed) = match segments[..] {
             ["v1", "openapi.json"] => (Ok(Self::Description), LOOK),
-            ["v1", "tunnels"] => (Ok(Self::Open), "POST"),
+            ["v1", "docs"] => (Ok(Self::Docs), LOOK),
+            ["v1", "tunnels"] if *method == Method::POST => (Ok(Self::Open), LOOK_OR_POST),
+            ["v1", "tunnels"] => (Paging::parse(query).map(Self::Tunnels), LOOK_OR_POST),
+            ["v1", "groups"] => (Paging::parse(query).map(|paging| Self::Names(Roster::Groups, paging)), LOOK),
+            ["v1", "users"] => (Paging::parse(query).map(|paging| Self::Names(Roster::Users, paging)), LOOK),
             ["v1", "tunnels", id] => (text(id).map(|id| Self::Tunnel(Id::new(id))), LOOK),
             ["v1", "push"] => (Ok(Self::Push), "POST"),
             ["v1", "close"] => (Ok(Self::Close), "POST"),
@@ -105,7 +122,8 @@ impl Call {
             return Err(Problem::new(Code::MethodNotAllowed, format!("{method} is not possible here, use {allowed}")));
         }
         let call = call?;
-        if !query.is_empty() && !matches!(call, Self::Group(..) | Self::User(..)) {
+        let has_pages = matches!(call, Self::Group(..) | Self::User(..) | Self::Tunnels(_) | Self::Names(..));
+        if !query.is_empty() && !has_pages {
             return Err(invalid(format!("this call takes no query, ?{} came", printable(query, 100))));
         }
         Ok(call)
@@ -115,7 +133,13 @@ impl Call {
     pub(super) fn changes_something(&self) -> bool {
         match self {
             Self::Open | Self::Push | Self::Close | Self::Join(..) | Self::Leave(..) => true,
-            Self::Description | Self::Tunnel(_) | Self::Group(..) | Self::User(..) => false,
+            Self::Description
+            | Self::Docs
+            | Self::Tunnel(_)
+            | Self::Group(..)
+            | Self::User(..)
+            | Self::Tunnels(_)
+            | Self::Names(..) => false,
         }
     }
 }
@@ -126,7 +150,24 @@ impl Id {
     }
 }
 
-impl Paging {
+/// The start of a page, as written by the page before.
+pub(super) trait Cursor: Sized {
+    fn of(text: &str) -> Option<Self>;
+}
+
+impl Cursor for TunnelId {
+    fn of(text: &str) -> Option<Self> {
+        text.parse().ok()
+    }
+}
+
+impl Cursor for Name {
+    fn of(text: &str) -> Option<Self> {
+        Self::new(text).ok()
+    }
+}
+
+impl<T: Cursor> Paging<T> {
     fn parse(query: &str) -> Result<Self, Problem> {
         let mut paging = Self { after: None, limit: DEFAULT_LIMIT };
         for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
@@ -138,7 +179,7 @@ impl Paging {
                         })?;
                 }
                 "cursor" => {
-                    let cursor = value.parse().map_err(|_| {
+                    let cursor = T::of(&value).ok_or_else(|| {
                         let value = printable(&value, 40);
                         invalid(format!("cursor must be the nextCursor of the page before, {value} came"))
                     })?;
@@ -202,7 +243,16 @@ mod tests {
 
     #[test]
     fn head_is_what_get_is() {
-        for path in ["/v1/openapi.json", "/v1/tunnels/t", "/v1/groups/g?limit=7", "/v1/users/u"] {
+        for path in [
+            "/v1/openapi.json",
+            "/v1/docs",
+            "/v1/tunnels?limit=7",
+            "/v1/users",
+            "/v1/groups?cursor=g",
+            "/v1/tunnels/t",
+            "/v1/groups/g?limit=7",
+            "/v1/users/u",
+        ] {
             assert_eq!(call(Method::HEAD, path), call(Method::GET, path), "{path}");
             assert!(call(Method::HEAD, path).is_ok(), "{path}");
         }

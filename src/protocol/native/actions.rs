@@ -4,9 +4,12 @@ use serde::Deserialize;
 
 use super::Name;
 use super::PushRequest;
+use super::To;
 use super::request::Reason;
 use super::request::defect;
+use super::request::targets;
 use crate::protocol::text::Object;
+use crate::protocol::wafer::Target;
 
 /// Most actions in one response.
 pub const MAX_ACTIONS: usize = 100;
@@ -23,17 +26,26 @@ pub enum Action {
     Leave(Name),
     /// The tunnel gets this user.
     User(Name),
-    /// The tunnel is closed.
+    /// Close something; without `to`, the tunnel itself.
     Close(Close),
 }
 
-/// How to close the tunnel.
+/// How to close tunnels.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct Close {
+    /// The targets; none: the tunnel of the event.
+    #[serde(default)]
+    pub to: Option<To>,
+    /// Tunnels that are left out.
+    #[serde(default, deserialize_with = "targets")]
+    pub except: Vec<Target>,
     /// Text of the close frame.
     #[serde(default)]
     pub reason: Option<Reason>,
+    /// Whether a group or user without an open tunnel is an error.
+    #[serde(default)]
+    pub strict: bool,
 }
 
 impl Action {
@@ -45,6 +57,15 @@ impl Action {
             Self::Leave(_) => "leave",
             Self::User(_) => "user",
             Self::Close(_) => "close",
+        }
+    }
+
+    /// Whether it is about other tunnels than that of the event.
+    pub fn has_targets(&self) -> bool {
+        match self {
+            Self::Push(push) => push.to.is_some(),
+            Self::Close(close) => close.to.is_some(),
+            Self::Join(_) | Self::Leave(_) | Self::User(_) => false,
         }
     }
 
@@ -71,7 +92,6 @@ impl Action {
 mod tests {
     use super::*;
     use crate::protocol::native::Payload;
-    use crate::protocol::native::To;
 
     fn name(text: &str) -> Name {
         Name::new(text).expect("a name")
@@ -80,9 +100,11 @@ mod tests {
     #[test]
     fn all_actions_are_read_in_order() {
         let body = r#"{"code":0,"actions":[{"user":"u"},{"join":"g"},{"push":{"content":{"a" :1}}},
-            {"push":{"to":{"group":"g"},"content":"x"}},{"leave":"g"},{"close":{"reason":"bye"}},{"close":{}}]}"#;
-        let push =
-            |to, text: &str| Action::Push(PushRequest { to, except: vec![], payload: Payload::Text(text.into()) });
+            {"push":{"to":{"group":"g"},"content":"x"}},{"leave":"g"},{"close":{"reason":"bye"}},{"close":{}},
+            {"close":{"to":{"user":"u"},"except":["t-1"],"strict":true}}]}"#;
+        let push = |to, text: &str| {
+            Action::Push(PushRequest { to, except: vec![], payload: Payload::Text(text.into()), strict: false })
+        };
 
         assert_eq!(
             Action::parse_all(body.as_bytes()).expect("valid"),
@@ -92,8 +114,14 @@ mod tests {
                 push(None, "{\"a\" :1}"),
                 push(Some(To::Group(name("g"))), "x"),
                 Action::Leave(name("g")),
-                Action::Close(Close { reason: Some(Reason("bye".into())) }),
+                Action::Close(Close { reason: Some(Reason("bye".into())), ..Close::default() }),
                 Action::Close(Close::default()),
+                Action::Close(Close {
+                    to: Some(To::User(name("u"))),
+                    except: vec![Target::new("t-1")],
+                    strict: true,
+                    ..Close::default()
+                }),
             ]
         );
     }

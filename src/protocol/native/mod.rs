@@ -9,6 +9,7 @@ pub mod request;
 pub mod trace;
 
 pub use actions::Action;
+pub use actions::Close;
 pub use name::Name;
 pub use problem::Code;
 pub use problem::Problem;

@@ -92,6 +92,8 @@ pub struct PushRequest {
     pub except: Vec<Target>,
     /// The content.
     pub payload: Payload,
+    /// Whether a group or user without an open tunnel is an error.
+    pub strict: bool,
 }
 
 /// `POST /v1/close`.
@@ -103,6 +105,8 @@ pub struct CloseRequest {
     pub except: Vec<Target>,
     /// Text of the close frame.
     pub reason: Option<Reason>,
+    /// Whether a group or user without an open tunnel is an error.
+    pub strict: bool,
 }
 
 /// The text of a close frame: 1 to 123 bytes.
@@ -146,7 +150,7 @@ impl PushRequest {
     ///
     /// [`Code::BodyInvalid`].
     pub fn parse(body: &[u8]) -> Result<Self, Problem> {
-        let request: Self = parse(body, "{to, except?, content | contentBase64, type?}")?;
+        let request: Self = parse(body, "{to, except?, content | contentBase64, type?, strict?}")?;
         if request.to.is_none() {
             return Err(invalid("to is missing: {\"tunnels\": [...]}, {\"group\": \"...\"} or {\"user\": \"...\"}"));
         }
@@ -161,8 +165,8 @@ impl CloseRequest {
     ///
     /// [`Code::BodyInvalid`].
     pub fn parse(body: &[u8]) -> Result<Self, Problem> {
-        let raw: RawClose = parse(body, "{to, except?, reason?}")?;
-        Ok(Self { to: raw.to, except: raw.except, reason: raw.reason })
+        let raw: RawClose = parse(body, "{to, except?, reason?, strict?}")?;
+        Ok(Self { to: raw.to, except: raw.except, reason: raw.reason, strict: raw.strict })
     }
 }
 
@@ -186,7 +190,7 @@ fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Box<RawV
     Box::<RawValue>::deserialize(deserializer).map(Some)
 }
 
-fn targets<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Target>, D::Error> {
+pub(super) fn targets<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Target>, D::Error> {
     struct TargetsVisitor;
 
     impl<'de> Visitor<'de> for TargetsVisitor {
@@ -250,6 +254,8 @@ struct RawPush {
     content_base64: Option<String>,
     #[serde(default, rename = "type")]
     kind: Option<String>,
+    #[serde(default)]
+    strict: bool,
 }
 
 #[derive(Deserialize)]
@@ -260,6 +266,8 @@ struct RawClose {
     except: Vec<Target>,
     #[serde(default)]
     reason: Option<Reason>,
+    #[serde(default)]
+    strict: bool,
 }
 
 impl RawPush {
@@ -285,7 +293,7 @@ impl<'de> Deserialize<'de> for PushRequest {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let Object(raw) = Object::<RawPush>::deserialize(deserializer)?;
         let payload = raw.payload().map_err(serde::de::Error::custom)?;
-        Ok(Self { to: raw.to, except: raw.except, payload })
+        Ok(Self { to: raw.to, except: raw.except, payload, strict: raw.strict })
     }
 }
 

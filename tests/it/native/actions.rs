@@ -49,8 +49,11 @@ async fn what_cannot_be_done_is_counted_and_the_rest_is_done() {
     obey(&scene);
     let mut client = scene.native.open(&Value::Null).await;
 
-    client.send(r#"[{"push":{"to":{"group":"nobody"},"content":1}},{"push":{"content":"here"}}]"#).await;
+    client.send(r#"[{"push":{"to":{"group":"nobody"},"content":1,"strict":true}},{"push":{"content":"here"}}]"#).await;
     client.expect("here").await;
+    let tunnel = scene.native.ok(&format!("GET /v1/tunnels/{}", client.tunnel), &Value::Null).await;
+    let last_error = tunnel["lastError"].as_str().expect("a string").to_owned();
+    assert!(last_error.starts_with("action push failed: no open tunnel is in the group"), "{last_error}");
     client.send(r#"[{"push":{"content":"never"}},{"shout":1}]"#).await;
     client.send("no JSON").await;
     client.send(r#"[{"push":{"content":"last"}}]"#).await;
@@ -59,6 +62,49 @@ async fn what_cannot_be_done_is_counted_and_the_rest_is_done() {
     assert_eq!(scene.gateway.metric("actions_total{result=\"failed\"}").await, 1.0);
     assert_eq!(scene.gateway.metric("actions_total{result=\"invalid\"}").await, 2.0);
     assert_eq!(scene.gateway.metric("webhooks_total{event=\"message\",result=\"ok\"}").await, 4.0, "all are delivered");
+}
+
+#[tokio::test]
+async fn an_answer_closes_other_tunnels() {
+    let scene = Scene::new().await;
+    obey(&scene);
+    let mut old = scene.native.open(&json!({"user": "ann"})).await;
+    let mut new = scene.native.open(&json!({"user": "ann"})).await;
+
+    let close = json!({"to": {"user": "ann"}, "except": [new.tunnel], "reason": "elsewhere"});
+    new.send(
+        &json!([{"close": close}, {"close": {"to": {"group": "nobody"}}}, {"push": {"content": "here"}}]).to_string(),
+    )
+    .await;
+
+    assert_eq!(old.closed().await, (1000, "elsewhere".into()));
+    new.expect("here").await;
+    assert_eq!(scene.gateway.metric("actions_total{result=\"ok\"}").await, 3.0, "an empty group is no failure");
+}
+
+/// A login page in place of the business server, and a near miss of `actions`.
+#[tokio::test]
+async fn an_answer_that_is_none_of_ours_delivers_and_is_told() {
+    let scene = Scene::new().await;
+    scene.hooks.script(|hook| match hook.events[0]["data"].as_str() {
+        Some("page") => (200, "<html><title>Log in</title></html>".to_owned()),
+        Some("miss") => (200, r#"{"action":{"push":{"content":1}}}"#.to_owned()),
+        _ => (200, r#"{"ok":true}"#.to_owned()),
+    });
+    let mut client = scene.native.open(&Value::Null).await;
+    let line = format!("GET /v1/tunnels/{}", client.tunnel);
+
+    for (text, words, name) in
+        [("page", "answered by a web page", "page"), ("miss", "outside of \"actions\"", "misplaced")]
+    {
+        client.send(text).await;
+        let metric = format!("webhook_answers_doubtful_total{{reason=\"{name}\"}}");
+        scene.gateway.until_metric(&metric, 1.0).await;
+        let last_error = scene.native.ok(&line, &Value::Null).await["lastError"].as_str().expect("a string").to_owned();
+        assert!(last_error.contains(words), "{last_error}");
+    }
+    client.send("fine").await;
+    scene.gateway.until_metric("webhooks_total{event=\"message\",result=\"ok\"}", 3.0).await;
 }
 
 #[tokio::test]

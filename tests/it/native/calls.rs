@@ -31,7 +31,7 @@ async fn signed_requests_are_taken_with_and_without_a_query() {
     let page = scene.native.signed("GET /v1/groups/g?limit=1", "").send(scene.gateway.address).await;
 
     assert_eq!(page.status, 200, "{page:?}");
-    assert_eq!(page.json(), json!({"count": 1, "tunnels": [issued.tunnel]}));
+    assert_eq!(page.json(), json!({"count": 1, "tunnels": [issued.tunnel], "members": [{"tunnelId": issued.tunnel}]}));
 }
 
 #[tokio::test]
@@ -81,8 +81,10 @@ async fn a_close_says_its_reason() {
     assert_eq!(client.closed().await, (1000, "再见".into()));
     let last = scene.hooks.events(&client.tunnel, 2).await.remove(1);
     assert_eq!(last["data"]["reason"], "pushed_close");
-    let status = scene.native.refused("POST /v1/close", &json!({"to": {"user": "ann"}})).await;
-    assert_eq!(status, (404, "user_unknown".into()));
+    let again = json!({"to": {"user": "ann"}});
+    assert_eq!(scene.native.ok("POST /v1/close", &again).await["targets"], 0);
+    let strict = json!({"to": {"user": "ann"}, "strict": true});
+    assert_eq!(scene.native.refused("POST /v1/close", &strict).await, (404, "user_unknown".into()));
 }
 
 #[tokio::test]
@@ -249,6 +251,29 @@ async fn a_quiet_native_client_is_pinged_and_stays() {
 
     let (frame, _client) = frames.await.expect("no panic");
     assert_eq!(frame, Some(Message::text("still there?")));
+}
+
+/// References in the description lead somewhere, its webhooks name the events, and the page beside it loads nothing else.
+#[tokio::test]
+async fn the_description_is_whole_and_has_a_page() {
+    let scene = Scene::new().await;
+    let description = crate::support::request(scene.gateway.address, "GET /v1/openapi.json", "", b"").await;
+    let page = crate::support::request(scene.gateway.address, "GET /v1/docs", "", b"").await;
+
+    let json = description.json();
+    for reference in
+        description.body.split("\"$ref\": \"#").skip(1).map(|rest| rest.split('"').next().expect("a string"))
+    {
+        assert!(json.pointer(reference).is_some(), "{reference}");
+    }
+    for event in ["connected", "message", "closed", "batch"] {
+        assert!(json["webhooks"][event]["post"]["requestBody"]["content"].is_object(), "{event}");
+    }
+    assert_eq!((page.status, page.header("content-type")), (200, Some("text/html; charset=utf-8")));
+    assert!(
+        !page.body.contains("http://") && !page.body.contains("https://") && !page.body.contains("src="),
+        "no outside asset"
+    );
 }
 
 #[tokio::test]

@@ -61,6 +61,50 @@ async fn members_come_and_go() {
 }
 
 #[tokio::test]
+async fn an_empty_group_is_no_error_unless_one_is_wanted() {
+    let scene = Scene::new().await;
+    let nothing = json!({"targets": 0, "accepted": 0, "gone": [], "slow": [], "unreachable": []});
+
+    assert_eq!(
+        scene.native.ok("GET /v1/groups/room", &Value::Null).await,
+        json!({"count": 0, "tunnels": [], "members": []})
+    );
+    for to in [json!({"group": "room"}), json!({"user": "ann"})] {
+        assert_eq!(scene.native.push(&to, &json!(1)).await, nothing, "{to}");
+        let strict = json!({"to": to, "content": 1, "strict": true});
+        assert_eq!(scene.native.refused("POST /v1/push", &strict).await.0, 404, "{to}");
+    }
+    let client = scene.native.open(&json!({"groups": ["room"]})).await;
+    let all_but_one = json!({"to": {"group": "room"}, "except": [client.tunnel], "content": 1, "strict": true});
+    assert_eq!(scene.native.ok("POST /v1/push", &all_but_one).await["targets"], 0, "the group is not empty");
+}
+
+#[tokio::test]
+async fn tunnels_groups_and_users_are_listed_by_page() {
+    let scene = Scene::new().await;
+    let mut clients = vec![];
+    for (user, groups) in [(json!("ann"), json!(["a", "b"])), (json!("bob"), json!(["b"])), (Value::Null, json!([]))] {
+        clients.push(scene.native.open(&json!({"user": user, "groups": groups})).await);
+    }
+    let mut ids: Vec<&str> = clients.iter().map(|client| client.tunnel.as_str()).collect();
+    ids.sort_unstable();
+    let get = async |path: &str| scene.native.ok(&format!("GET /v1/{path}"), &Value::Null).await;
+
+    let first = get("tunnels?limit=2").await;
+    assert_eq!((&first["count"], &first["tunnels"]), (&json!(3), &json!(&ids[..2])));
+    let rest = get(&format!("tunnels?limit=2&cursor={}", first["nextCursor"].as_str().expect("more"))).await;
+    assert_eq!((&rest["tunnels"], &rest["nextCursor"]), (&json!(&ids[2..]), &Value::Null));
+    let a = get("groups/a").await;
+    assert_eq!(a["members"], json!([{"tunnelId": clients[0].tunnel, "user": "ann"}]));
+
+    let groups = get("groups?limit=1").await;
+    assert_eq!(groups, json!({"groups": [{"name": "a", "tunnels": 1}], "nextCursor": "a"}));
+    assert_eq!(get("groups?cursor=a").await, json!({"groups": [{"name": "b", "tunnels": 2}]}));
+    let users = get("users").await;
+    assert_eq!(users, json!({"users": [{"name": "ann", "tunnels": 1}, {"name": "bob", "tunnels": 1}]}));
+}
+
+#[tokio::test]
 async fn another_tenants_groups_are_another_world() {
     let scene = Scene::with(&[
         ("tenants.2.id", "other"),
@@ -75,11 +119,13 @@ async fn another_tenants_groups_are_another_world() {
         ..scene.native.clone()
     };
 
-    assert_eq!(other.refused("GET /v1/groups/room", &Value::Null).await.1, "group_unknown");
-    assert_eq!(other.refused("GET /v1/users/ann", &Value::Null).await.1, "user_unknown");
+    assert_eq!(other.ok("GET /v1/groups/room", &Value::Null).await["count"], 0);
+    assert_eq!(other.ok("GET /v1/users/ann", &Value::Null).await["count"], 0);
     let line = format!("PUT /v1/groups/room/tunnels/{}", client.tunnel);
     assert_eq!(other.refused(&line, &Value::Null).await.1, "tunnel_not_open");
     assert_eq!(other.refused(&format!("GET /v1/tunnels/{}", client.tunnel), &Value::Null).await.1, "tunnel_not_open");
+    assert_eq!(other.ok("GET /v1/tunnels", &Value::Null).await["count"], 0);
+    assert_eq!(other.ok("GET /v1/groups", &Value::Null).await["groups"], json!([]));
     assert_eq!(other.push(&json!({"tunnels": [client.tunnel]}), &json!(1)).await["gone"], json!([client.tunnel]));
 }
 

@@ -39,6 +39,9 @@ async fn head_is_answered_as_get_is_without_a_body() {
         (format!("/v1/tunnels/{}", client.tunnel), &*bearer, 200),
         ("/v1/groups/g?limit=1".to_owned(), &bearer, 200),
         ("/v1/users/u".to_owned(), &bearer, 200),
+        ("/v1/users".to_owned(), &bearer, 200),
+        ("/v1/tunnels?limit=1".to_owned(), &bearer, 200),
+        ("/v1/docs".to_owned(), "", 200),
         ("/v1/tunnels/t".to_owned(), &bearer, 404),
         ("/v1/users/u".to_owned(), "", 401),
         ("/v1/push".to_owned(), &bearer, 405),
@@ -79,6 +82,7 @@ async fn a_wrong_method_is_told_all_that_are_possible() {
     for (line, allow) in [
         ("POST /v1/openapi.json", "GET, HEAD"),
         ("DELETE /v1/groups/g", "GET, HEAD"),
+        ("DELETE /v1/tunnels", "GET, HEAD, POST"),
         ("HEAD /v1/push", "POST"),
         ("POST /v1/groups/g/tunnels/t", "PUT, DELETE"),
         ("POST /ws/ticket", "GET, HEAD"),

@@ -70,12 +70,12 @@ async fn a_signature_that_is_wrong_says_how() {
 async fn a_bearer_key_is_for_private_connections() {
     let scene = Scene::new().await;
     let call = async |headers: &str| {
-        let answer = request(scene.gateway.address, "GET /v1/groups/g", headers, b"").await;
+        let answer = request(scene.gateway.address, "GET /v1/tunnels/t", headers, b"").await;
         told(&answer).1
     };
     let bearer = format!("Authorization: Bearer shop:{KEY}\r\n");
 
-    assert_eq!(call(&bearer).await, "group_unknown");
+    assert_eq!(call(&bearer).await, "tunnel_not_open");
     assert_eq!(call(&format!("{bearer}X-Forwarded-For: 1.2.3.4\r\n")).await, "bearer_insecure");
     for wrong in ["Bearer shop:x", "Bearer nobody:x", "Bearer shop", "Basic c2hvcDp4", "Bearer"] {
         assert_eq!(call(&format!("Authorization: {wrong}\r\n")).await, "credentials_wrong", "{wrong}");
@@ -97,7 +97,13 @@ async fn a_wrong_body_is_told_what_it_should_be() {
             "body_invalid",
             "unknown field `contentType`, expected one of",
         ),
-        ("POST /v1/push", json!({"to": {"group": "nobody"}, "content": 1}), 404, "group_unknown", "\"nobody\""),
+        (
+            "POST /v1/push",
+            json!({"to": {"group": "nobody"}, "content": 1, "strict": true}),
+            404,
+            "group_unknown",
+            "\"nobody\"",
+        ),
         (
             "POST /v1/push",
             json!({"to": to, "content": long}),

@@ -131,10 +131,6 @@ impl Model {
         to[kind] = json!(name);
         let body = json!({"to": to, "except": left_out, "content": content});
         let answer = self.nodes.native(node).call("POST /v1/push", &body).await;
-        if members.is_empty() {
-            assert_eq!(answer.status, 404, "{kind} {name} through {node}: {answer:?}");
-            return;
-        }
         let reached: Vec<&String> = members.difference(&left_out).collect();
         assert_eq!(answer.status, 200, "{kind} {name} through {node}: {answer:?}");
         assert_eq!(answer.json()["accepted"], reached.len(), "{kind} {name} through {node}: {answer:?}");
@@ -149,9 +145,6 @@ impl Model {
         let (mut found, mut cursor) = (BTreeSet::new(), String::new());
         loop {
             let answer = self.nodes.native(node).call(&format!("GET {path}?limit=3{cursor}"), &Value::Null).await;
-            if answer.status == 404 {
-                break;
-            }
             let page = answer.json();
             let ids = page["tunnels"].as_array().expect("an array").iter().filter_map(Value::as_str);
             found.extend(ids.map(str::to_owned));
