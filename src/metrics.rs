@@ -73,6 +73,24 @@ pub struct Metrics {
     certificate_expiry: IntGaugeVec,
     node_messages_dropped: IntCounterVec,
     doubtful_answers: IntCounterVec,
+    reads_paused: IntCounterVec,
+    build_info: IntGaugeVec,
+    /// Live nodes known to this one, itself included.
+    pub nodes: IntGauge,
+    /// Issued connect URLs that may still be used.
+    pub tickets_unused: IntGauge,
+    /// Receive URLs whose circuit breaker is open.
+    pub breakers_open: IntGauge,
+    /// Open descriptors of the process.
+    pub open_descriptors: IntGauge,
+    /// The most descriptors that the process may open.
+    pub max_descriptors: IntGauge,
+    /// Resident memory of the process, in bytes.
+    pub resident_memory: IntGauge,
+    /// When the process started, in seconds since 1970.
+    pub start_time: IntGauge,
+    reload_success: IntGauge,
+    reload_timestamp: IntGauge,
 }
 
 /// Outcomes of push targets.
@@ -115,6 +133,14 @@ impl Default for Metrics {
         for reason in ["page", "misplaced", "array"] {
             doubtful_answers.with_label_values(&[reason]);
         }
+        let reads_paused = counters(
+            "wafergate_reads_paused_total",
+            "Pauses in reading a client, by the limit that was reached",
+            &["reason"],
+        );
+        for reason in ["messages_per_sec", "inbox_bytes"] {
+            reads_paused.with_label_values(&[reason]);
+        }
         CloseReason::ALL.iter().for_each(|reason| {
             closes.with_label_values(&[reason.as_str()]);
         });
@@ -152,6 +178,29 @@ impl Default for Metrics {
                 &["reason"],
             ),
             doubtful_answers,
+            reads_paused,
+            build_info: register(
+                &registry,
+                IntGaugeVec::new(
+                    Opts::new("wafergate_build_info", "1, with the version and the name of this node"),
+                    &["version", "commit", "node"],
+                ),
+            ),
+            nodes: gauge("wafergate_nodes", "Live nodes that this one knows, itself included"),
+            tickets_unused: gauge("wafergate_tickets_unused", "Connect URLs issued here that no client has used yet"),
+            breakers_open: gauge("wafergate_breakers_open", "Receive URLs whose business server counts as down"),
+            open_descriptors: gauge("wafergate_process_open_descriptors", "Open descriptors of this process"),
+            max_descriptors: gauge("wafergate_process_max_descriptors", "Descriptors that this process may open"),
+            resident_memory: gauge("wafergate_process_resident_memory_bytes", "Resident memory of this process"),
+            start_time: gauge("wafergate_process_start_time_seconds", "Start of this process, since 1970"),
+            reload_success: gauge(
+                "wafergate_reload_success",
+                "1 if the configuration in use is the one that was read last",
+            ),
+            reload_timestamp: gauge(
+                "wafergate_reload_timestamp_seconds",
+                "When the configuration in use was read, since 1970",
+            ),
             certificate_expiry: register(
                 &registry,
                 IntGaugeVec::new(
@@ -220,6 +269,27 @@ impl Metrics {
     /// Counts a webhook response that delivers an event, but hardly comes from a business server that knows this API.
     pub fn doubtful_answer(&self, reason: &'static str) {
         self.doubtful_answers.with_label_values(&[reason]).inc();
+    }
+
+    /// Counts a pause in reading a client.
+    pub fn read_paused(&self, reason: &'static str) {
+        self.reads_paused.with_label_values(&[reason]).inc();
+    }
+
+    /// Names this build and node.
+    pub fn set_build(&self, version: &str, commit: &str, node: &str) {
+        self.build_info.with_label_values(&[version, commit, node]).set(1);
+    }
+
+    /// Notes that the configuration was read at this time, in seconds since 1970, and is in use.
+    pub fn configured(&self, unix_secs: u64) {
+        self.reload_success.set(1);
+        self.reload_timestamp.set(i64::try_from(unix_secs).unwrap_or(i64::MAX));
+    }
+
+    /// Notes that the configuration could not be reloaded.
+    pub fn reload_failed(&self) {
+        self.reload_success.set(0);
     }
 
     /// Notes how many log lines have been dropped so far.

@@ -1,5 +1,6 @@
 //! The admin API: health, metrics and drain, on a listener of its own that is not for the public.
 
+mod tenants;
 mod visitor;
 
 use std::sync::Arc;
@@ -42,7 +43,7 @@ impl Hosts {
 
 /// The body of a 404: the available paths.
 const NOT_THERE: &str =
-    "there are GET /livez, GET /readyz, GET /metrics, POST /drain and DELETE /tenants/{id}/tunnels\n";
+    "there are GET /livez, GET /readyz, GET /metrics, GET /tenants, POST /drain and DELETE /tenants/{id}/tunnels\n";
 
 /// The handler of the admin listener.
 pub struct Admin {
@@ -84,7 +85,7 @@ impl Admin {
         Some(text(status, format!("{}\n", refusal.advice())))
     }
 
-    fn answer(&self, method: &Method, path: &str) -> Response<Full<Bytes>> {
+    fn answer(&self, method: &Method, path: &str, query: &str) -> Response<Full<Bytes>> {
         match (path, method) {
             ("/livez", &Method::GET | &Method::HEAD) => text(StatusCode::OK, "ok\n"),
             ("/readyz", &Method::GET | &Method::HEAD) => self.ready(),
@@ -100,7 +101,8 @@ impl Admin {
                 self.shutdown.soft.cancel();
                 text(StatusCode::ACCEPTED, "draining\n")
             }
-            ("/livez" | "/readyz" | "/metrics", _) => wrong_method("GET, HEAD"),
+            ("/tenants", &Method::GET | &Method::HEAD) => tenants::page(&self.gateway, query),
+            ("/livez" | "/readyz" | "/metrics" | "/tenants", _) => wrong_method("GET, HEAD"),
             ("/drain", _) => wrong_method("POST"),
             _ => match (tunnels_of(path), method) {
                 (Some(tenant), &Method::DELETE) => self.end_tunnels_of(&tenant),
@@ -144,7 +146,10 @@ fn tunnels_of(path: &str) -> Option<String> {
 
 impl Handler for Admin {
     fn handle(&self, request: Request<RequestBody>, _peer: Peer) -> PendingReply {
-        let response = self.refusal(&request).unwrap_or_else(|| self.answer(request.method(), request.uri().path()));
+        let response = self.refusal(&request).unwrap_or_else(|| {
+            let uri = request.uri();
+            self.answer(request.method(), uri.path(), uri.query().unwrap_or_default())
+        });
         Box::pin(async move { response.into() })
     }
 }

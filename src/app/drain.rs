@@ -33,7 +33,8 @@ pub(super) async fn when_told(
     tracing::info!(
         tunnels = gateway.tunnels.count(),
         webhooks = dispatcher.pending(),
-        "draining: new tunnels are refused",
+        new_tunnels = if has_others { "for the other nodes" } else { "refused" },
+        "draining",
     );
     if has_others && !gateway.tunnels.is_idle() {
         // A client released before the load balancer knows would be sent back here.

@@ -3,6 +3,7 @@
 mod certificate;
 mod drain;
 mod monotonic_clock;
+mod process;
 mod reload;
 mod watch;
 
@@ -53,10 +54,16 @@ use crate::shutdown::Shutdown;
 use crate::webhook::Dispatcher;
 use crate::webhook::DispatcherHooks;
 use monotonic_clock::MonotonicClock;
+pub use process::node_name;
 pub use reload::Prepared;
 pub use reload::Reloaded;
 pub use reload::Reloader;
 use watch::Watch;
+
+/// The version of this program.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// The commit that this program was built from; empty if it is not known.
+pub const COMMIT: &str = env!("WAFERGATE_COMMIT");
 
 /// Time limit for the last requests once everything else has ended.
 const LAST_REQUESTS: Duration = Duration::from_secs(1);
@@ -110,8 +117,12 @@ impl App {
     /// # Errors
     ///
     /// As [`build`](Self::build).
-    pub async fn build_with(options: Options, shutdown: Shutdown, outside: Outside) -> anyhow::Result<Self> {
+    pub async fn build_with(mut options: Options, shutdown: Shutdown, outside: Outside) -> anyhow::Result<Self> {
         let metrics = Metrics::default();
+        let started_with = Options { tenants: vec![], ..options.clone() };
+        options.server.node_name = process::node_name(&options.server);
+        metrics.set_build(VERSION, COMMIT, &options.server.node_name);
+        process::started(&metrics);
         let descriptors = Arc::new(Descriptors::of_this_process().context("cannot open a single file")?);
         tell_room(&descriptors, &options);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
@@ -140,7 +151,7 @@ impl App {
         let admin = listen(server.admin_listen, None, "server.admin_listen", server, &metrics)?;
         let admin_hosts = Hosts::new(&server.admin_hosts);
         let drain = options.drain.clone();
-        let started_with = Options { tenants: vec![], ..options.clone() };
+        metrics.configured(clock.unix_time().as_secs());
         // Without Redis, connect URLs are checked by this process only, with its own clock; with Redis other nodes check them
         // too, with the clock they share.
         let ticket_clock: Arc<dyn Clock> = redis
@@ -195,6 +206,15 @@ impl App {
         self.gateway.metrics.clone()
     }
 
+    /// The state of this node in a few words.
+    pub fn state(&self) -> impl Fn() -> String + Send + Sync + use<> {
+        let (gateway, dispatcher) = (Arc::clone(&self.gateway), self.dispatcher.clone());
+        move || {
+            let word = if gateway.connect_urls.is_draining() { "draining" } else { "serving" };
+            format!("{word}: {} tunnels, {} events wait", gateway.tunnels.count(), dispatcher.pending())
+        }
+    }
+
     /// Returns the ServerHost of a tenant by its id, for the log.
     pub fn server_hosts(&self) -> impl Fn(&str) -> Option<String> + Send + Sync + use<> {
         let gateway = Arc::downgrade(&self.gateway);
@@ -221,9 +241,11 @@ impl App {
         let Self { gateway, dispatcher, redis, certificate, public, admin, admin_hosts, drain, shutdown, .. } = self;
         let stop = CancellationToken::new();
         let api = Arc::new(Api::new(Arc::clone(&gateway), fallback));
-        let shown = certificate.clone();
+        let (shown, observed) = (certificate.clone(), Arc::clone(&gateway));
         let admin_edge = Admin::new(Arc::clone(&gateway), shutdown.clone(), admin_hosts, move |metrics| {
             metrics.set_log_lines_dropped(dropped_log_lines());
+            observed.observe();
+            process::observe(metrics);
             if let Some(seconds) = shown.as_ref().and_then(|certificate| certificate.seconds_left()) {
                 metrics.set_certificate_expiry(seconds);
             }

@@ -67,8 +67,14 @@ impl Reloader {
         self.admin_hosts.set(&options.server.admin_hosts);
         let taken_over = self.certificate.as_ref().zip(certificate);
         let is_other_certificate = taken_over.is_some_and(|(current, next)| current.take_over(next));
+        self.gateway.metrics.configured(self.gateway.clock.unix_time().as_secs());
         let need_restart = config::need_restart(&self.started_with, &options);
         Ok(Reloaded { tenants, is_other_certificate, need_restart })
+    }
+
+    /// Notes that a configuration could not be applied.
+    pub fn failed(&self) {
+        self.gateway.metrics.reload_failed();
     }
 
     /// Prepares and applies `options`.

@@ -129,7 +129,7 @@ impl Gateway {
         let turns = Arc::new(shared_turns());
         let tunnels = Arc::new(Tunnels::new(tunnels::Parts {
             options: options.tunnel.clone(),
-            node: format!("{:08x}", rand::random::<u32>()),
+            node: options.server.node_name.clone(),
             engine: engine.clone(),
             events,
             descriptors,
@@ -164,6 +164,7 @@ impl Gateway {
             options: &options,
             tenants: Arc::clone(&tenants),
             tunnels: Arc::clone(&tunnels),
+            neighbours: Arc::clone(&neighbours),
             engine: engine.clone(),
             endpoints: Arc::clone(&endpoints),
             sealer,
@@ -201,6 +202,13 @@ impl Gateway {
         self.connect_urls.reload(&options.webhook);
         self.reloads.fetch_add(1, Ordering::AcqRel);
         Ok(changes)
+    }
+
+    /// Updates the gauges that are computed on demand only.
+    pub fn observe(&self) {
+        self.metrics.nodes.set(self.neighbours.nodes().into());
+        self.metrics.tickets_unused.set(self.tunnels.expected());
+        self.metrics.breakers_open.set(i64::try_from(self.endpoints.down()).unwrap_or(i64::MAX));
     }
 
     /// Why this node cannot serve all requests, as text for operators; `None` if it can.

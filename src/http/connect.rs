@@ -11,6 +11,7 @@ use hyper::Response;
 use hyper::StatusCode;
 use hyper::header;
 use hyper::header::HeaderValue;
+use tracing::field::display;
 
 use super::problem;
 use super::route;
@@ -23,6 +24,7 @@ use crate::server::RequestBody;
 use crate::server::Stream;
 use crate::server::TakenOver;
 use crate::server::Takeover;
+use crate::tenant::Tenant;
 use crate::ws;
 use crate::ws::TcpSocket;
 use crate::ws::TlsSocket;
@@ -36,12 +38,16 @@ pub(super) async fn connect(gateway: Arc<Gateway>, request: Request<RequestBody>
         Ok(handshake) => handshake,
         Err(defect) => return refuse_handshake(&gateway, defect, client).into(),
     };
-    match gateway.connect_urls.admit(route::ticket(request.uri().path()), &offer).await {
+    let ticket = route::ticket(request.uri().path());
+    match gateway.connect_urls.admit(ticket, &offer).await {
         Ok(admission) => {
             let response = switching_protocols(accept, admission.subprotocol());
             Reply { response, takeover: Some(takeover(gateway, admission)) }
         }
-        Err(refusal) => refuse_ticket(&gateway, &refusal, client).into(),
+        Err(refusal) => {
+            let tenant = gateway.connect_urls.tenant_of_ticket(ticket);
+            refuse_ticket(&gateway, &refusal, client, tenant.as_deref()).into()
+        }
     }
 }
 
@@ -79,7 +85,7 @@ fn refuse_handshake(gateway: &Gateway, defect: Defect, client: IpAddr) -> Respon
         Defect::Version => (StatusCode::UPGRADE_REQUIRED, "websocket_version"),
         Defect::Header(_) | Defect::Body | Defect::Subprotocol => (StatusCode::BAD_REQUEST, "bad_handshake"),
     };
-    refused(gateway, code, &defect, client);
+    refused(gateway, code, &defect, client, None);
     let mut response = problem(status, code, &defect.to_string());
     let headers = response.headers_mut();
     if status == StatusCode::UPGRADE_REQUIRED {
@@ -92,7 +98,12 @@ fn refuse_handshake(gateway: &Gateway, defect: Defect, client: IpAddr) -> Respon
     response
 }
 
-fn refuse_ticket(gateway: &Gateway, refusal: &Refusal, client: IpAddr) -> Response<Full<Bytes>> {
+fn refuse_ticket(
+    gateway: &Gateway,
+    refusal: &Refusal,
+    client: IpAddr,
+    tenant: Option<&Tenant>,
+) -> Response<Full<Bytes>> {
     let (status, code) = match refusal {
         Refusal::Unknown => (StatusCode::UNAUTHORIZED, "unknown_ticket"),
         Refusal::TenantGone => (StatusCode::FORBIDDEN, "tenant_gone"),
@@ -103,7 +114,7 @@ fn refuse_ticket(gateway: &Gateway, refusal: &Refusal, client: IpAddr) -> Respon
         Refusal::NoDescriptors => (StatusCode::SERVICE_UNAVAILABLE, "no_descriptors"),
         Refusal::Draining => (StatusCode::SERVICE_UNAVAILABLE, "draining"),
     };
-    refused(gateway, code, refusal, client);
+    refused(gateway, code, refusal, client, tenant);
     let mut response = problem(status, code, &refusal.to_string());
     if status == StatusCode::UNAUTHORIZED {
         // HTTP requires a challenge. This scheme is unknown to browsers, so they show no password prompt.
@@ -113,7 +124,12 @@ fn refuse_ticket(gateway: &Gateway, refusal: &Refusal, client: IpAddr) -> Respon
     response
 }
 
-fn refused(gateway: &Gateway, code: &'static str, reason: &dyn Display, client: IpAddr) {
+/// Counts and logs a refused handshake; its tenant is known from a connect URL that this gateway has issued.
+fn refused(gateway: &Gateway, code: &'static str, reason: &dyn Display, client: IpAddr, tenant: Option<&Tenant>) {
     gateway.metrics.refused(code);
-    tracing::info!(code, client = %client, reason = %reason, "handshake refused");
+    if let Some(tenant) = tenant {
+        tenant.usage.refuse();
+    }
+    let tenant = tenant.map(|tenant| display(&tenant.id));
+    tracing::info!(code, tenant.id = tenant, client = %client, reason = %reason, "handshake refused");
 }

@@ -98,6 +98,7 @@ async fn issue(
     let authenticated = gateway.tenants.authenticate(&envelope, true, now());
     let (tenant, key) = authenticated.map_err(|denied| asking.deny(gateway, &envelope, denied))?;
     asking.tenant = Some(Arc::clone(&tenant));
+    tenant.usage.use_key(key.fingerprint(), gateway.clock.unix_time().as_secs());
     let wsurl = WsurlRequest::parse(&envelope.data.0)?;
     let scheme = wsurl.scheme()?;
     let issued = gateway.connect_urls.issue(&tenant, &key, &wsurl.receive_url.0).await?;
@@ -141,8 +142,9 @@ async fn handle_push(
         Ok::<_, Refusal>((envelope, authenticated))
     });
     let (mut envelope, authenticated) = known.await?;
-    let (tenant, _) = authenticated.map_err(|denied| asking.deny(gateway, &envelope, denied))?;
+    let (tenant, key) = authenticated.map_err(|denied| asking.deny(gateway, &envelope, denied))?;
     asking.tenant = Some(Arc::clone(&tenant));
+    tenant.usage.use_key(key.fingerprint(), gateway.clock.unix_time().as_secs());
     let data = std::mem::take(&mut envelope.data.0);
     let (length, wants_text) = (data.len(), envelope.wants_text());
     let packets = gateway.read(&tenant.id, length, move || PushPacket::parse_all(&data)).await?;
@@ -172,6 +174,9 @@ fn is_authority(host: &str) -> bool {
 fn refused(gateway: &Gateway, call: &'static str, refusal: &Refusal, asking: &Asking) {
     gateway.metrics.refused(call);
     let Asking { client, tenant, doubt } = asking;
+    if let Some(tenant) = tenant {
+        tenant.usage.refuse();
+    }
     let reason = doubt.clone().unwrap_or_else(|| refusal.to_string());
     tracing::info!(
         call,

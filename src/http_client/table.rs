@@ -69,6 +69,13 @@ impl<T> Table<T> {
         self.at(self.hasher.hash_one(key)).filter(|found| is_it(found))
     }
 
+    /// The number of values that `is_it`.
+    pub(crate) fn count(&self, is_it: impl Fn(&T) -> bool) -> usize {
+        // A value must not be dropped while its entry is locked.
+        let values: Vec<Arc<T>> = self.entries.by_hash.iter().filter_map(|entry| entry.upgrade()).collect();
+        values.iter().filter(|value| is_it(value)).count()
+    }
+
     /// The value with this hash. It must not be dropped while the entry is locked, since its drop removes the entry.
     fn at(&self, hash: u64) -> Option<Arc<T>> {
         let entry = self.entries.by_hash.get(&hash);

@@ -36,6 +36,10 @@ section! {
         /// business servers do.
         public_url: String = "", Kind::Text;
 
+        /// Name of this node in the API, the log and the metrics. Empty: the host name. It identifies nothing: two processes may have
+        /// the same.
+        node_name: String = "", Kind::Text;
+
         /// PEM file with the certificate chain, the server's own certificate first. Together with `tls_key` it enables TLS (https
         /// and wss) on `listen`. Both empty: plain HTTP, for use behind a proxy that terminates TLS.
         tls_cert: String = "", Kind::Text;

@@ -18,6 +18,7 @@ fn options_with(tenants: &[(&str, &[&str])], open: bool, allow_removal: bool) ->
         admin_listen = "127.0.0.1:0"
         admin_hosts = []
         public_url = ""
+        node_name = ""
         tls_cert = ""
         tls_key = ""
         ticket_key = ""

@@ -27,7 +27,14 @@ pub struct Usage {
     messages: Mutex<Bucket>,
     pushes: Mutex<Bucket>,
     last_request: Mutex<Option<Instant>>,
+    refused: AtomicU64,
+    throttled: AtomicU64,
+    /// The fingerprints of keys that have authenticated a request, with the time of the last one in seconds since 1970.
+    key_uses: Mutex<Vec<(u32, u64)>>,
 }
+
+/// Most keys whose last use is kept: more than a rotation has.
+const MAX_KEY_USES: usize = 16;
 
 impl Usage {
     /// Counts an issued tunnel, until it opens or its ticket expires.
@@ -114,6 +121,45 @@ impl Usage {
     /// Whether the business server has made no request for `duration`.
     pub fn is_idle(&self, duration: Duration, now: Instant) -> bool {
         self.last_request.lock().is_none_or(|last| now.saturating_duration_since(last) >= duration)
+    }
+
+    /// Counts a refused request or handshake.
+    pub fn refuse(&self) {
+        self.refused.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Refused requests and handshakes since the start.
+    pub fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
+    }
+
+    /// Counts a client that is not read for a while because of the tenant's message rate.
+    pub fn throttle(&self) {
+        self.throttled.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often clients were not read because of the tenant's message rate, since the start.
+    pub fn throttled(&self) -> u64 {
+        self.throttled.load(Ordering::Relaxed)
+    }
+
+    /// Notes that the key with this fingerprint has authenticated a request.
+    pub fn use_key(&self, fingerprint: u32, now_unix_secs: u64) {
+        let mut uses = self.key_uses.lock();
+        match uses.iter_mut().find(|(key, _)| *key == fingerprint) {
+            Some((_, last)) => *last = now_unix_secs,
+            None => {
+                if uses.len() >= MAX_KEY_USES {
+                    uses.remove(0);
+                }
+                uses.push((fingerprint, now_unix_secs));
+            }
+        }
+    }
+
+    /// When the key with this fingerprint was last used, in seconds since 1970.
+    pub fn key_used(&self, fingerprint: u32) -> Option<u64> {
+        self.key_uses.lock().iter().find(|(key, _)| *key == fingerprint).map(|(_, last)| *last)
     }
 
     /// Takes a token for one client message.

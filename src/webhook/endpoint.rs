@@ -181,6 +181,11 @@ impl Endpoints {
         }))
     }
 
+    /// The number of receive URLs whose breaker is open.
+    pub fn down(&self) -> usize {
+        self.endpoints.count(|endpoint| endpoint.gate.lock().breaker.is_open())
+    }
+
     fn server(&self, tenant: &TenantId, url: &ReceiveUrl) -> Arc<Server> {
         let (host, port) = (url.host(), url.port());
         let is_it = |server: &Server| server.tenant == *tenant && server.port == port && server.host == *host;

@@ -232,10 +232,42 @@ impl<S: Socket> Task<S> {
 
     /// Stops reading, so that TCP flow control holds the client back.
     fn stop_reading(&mut self, owed: u32) {
+        self.tell_pause(owed);
         let connection = Arc::clone(&self.connection);
         let hung_up = async move { connection.socket().hung_up().await };
         self.connection.stop_listening();
         self.pause = Some(Box::new(Pause::new(owed, Box::pin(hung_up))));
+    }
+
+    /// Counts and logs a pause in reading.
+    fn tell_pause(&self, owed: u32) {
+        let event_queue = &self.connection.event_queue;
+        let (tunnel, tenant) = (event_queue.tunnel, &event_queue.tenant);
+        let user = event_queue.user();
+        let user = user.as_ref().map(|user| tracing::field::display(user));
+        if owed > 0 {
+            tenant.usage.throttle();
+            self.gateway.metrics.read_paused("messages_per_sec");
+            let messages_per_sec = tenant.settings().limits.messages_per_sec;
+            tracing::info!(
+                tunnel.id = %tunnel,
+                tenant.id = %tenant.id,
+                user,
+                messages_per_sec,
+                "client not read for a while: its tenant has reached messages_per_sec",
+            );
+        } else {
+            self.gateway.metrics.read_paused("inbox_bytes");
+            tracing::info!(
+                tunnel.id = %tunnel,
+                tenant.id = %tenant.id,
+                user,
+                queued_events = event_queue.len(),
+                queued_bytes = event_queue.bytes(),
+                url = %event_queue.endpoint.url,
+                "client not read for a while: its events wait for the business server",
+            );
+        }
     }
 
     /// Queues the `close` event once; no further event of this tunnel follows it.

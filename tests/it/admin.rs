@@ -10,6 +10,10 @@ async fn health_is_told_and_nothing_else_is_there() {
         ("GET /livez", 200),
         ("GET /readyz", 200),
         ("GET /metrics", 200),
+        ("GET /tenants", 200),
+        ("GET /tenants?limit=0", 400),
+        ("GET /tenants?tenant=x", 400),
+        ("POST /tenants", 405),
         ("GET /", 404),
         ("GET /get/wsurl", 404),
         ("GET /drain", 405),
@@ -21,6 +25,35 @@ async fn health_is_told_and_nothing_else_is_there() {
     for path in ["/livez", "/readyz", "/metrics"] {
         let public = crate::support::request(world.gateway.address, &format!("GET {path}"), "", b"").await;
         assert_eq!(public.status, 404, "{path} is not for the public");
+    }
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn refusals_of_a_tenant_are_counted_under_its_name() {
+    let world = World::with(&[("server.node_name", "one")]).await;
+    let tenants = async || world.gateway.ask_admin("GET /tenants").await.json();
+    let before = tenants().await;
+    assert_eq!((&before["node"], &before["tenants"][0]["refused"]), (&"one".into(), &0.into()));
+
+    let refused = world.wafer.send("/get/wsurl", &world.wafer.envelope("/get/wsurl", "[]")).await;
+    assert_ne!(refused["code"], 0);
+    let stranger = world.wafer.with_key("wrong");
+    assert_eq!(stranger.send("/get/wsurl", &stranger.envelope("/get/wsurl", "[]")).await["code"], 40101);
+
+    let after = tenants().await;
+    assert_eq!(after["tenants"][0]["refused"], 1, "a stranger is not the tenant: {after}");
+    let metrics = world.gateway.ask_admin("GET /metrics").await.body;
+    for line in
+        ["wafergate_nodes 1", "wafergate_tickets_unused 0", "wafergate_breakers_open 0", "wafergate_reload_success 1"]
+    {
+        assert!(metrics.lines().any(|found| found == line), "{line}: {metrics}");
+    }
+    assert!(metrics.contains("wafergate_build_info{commit=\"") && metrics.contains("node=\"one\""), "{metrics}");
+    let positive =
+        |name: &str| metrics.lines().any(|line| line.strip_prefix(name).is_some_and(|value| value.trim() != "0"));
+    for name in ["open_descriptors", "max_descriptors", "resident_memory_bytes", "start_time_seconds"] {
+        assert!(positive(&format!("wafergate_process_{name} ")), "{name}");
     }
     world.finish().await;
 }

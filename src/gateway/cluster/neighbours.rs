@@ -51,6 +51,16 @@ impl Neighbours {
         }
     }
 
+    /// The number of live nodes that this one knows, itself included.
+    pub fn nodes(&self) -> u32 {
+        self.nodes.load(Ordering::Relaxed)
+    }
+
+    /// Whether another node lives, as far as this one knows.
+    pub fn are_there(&self) -> bool {
+        self.nodes() > 1
+    }
+
     /// This node's share of a limit for all nodes.
     pub fn share(&self, rate: Option<Rate>) -> Option<Rate> {
         rate.map(|rate| rate.divided(self.nodes.load(Ordering::Relaxed)))

@@ -73,6 +73,12 @@ impl ConnectUrls {
         }
     }
 
+    /// The tenant of a connect URL that this gateway has issued, for the log.
+    pub fn tenant_of_ticket(&self, ticket: &str) -> Option<Arc<Tenant>> {
+        let ticket = self.sealing.open(ticket, &self.engine.claims.installation()).ok()?;
+        self.tenants.tenant_of_tunnels(&ticket.tenant)
+    }
+
     async fn check(&self, ticket: &str, offer: &Offer, arriving: TaskTrackerToken) -> Result<Admission, Refusal> {
         if !self.tunnels.admits() {
             return Err(Refusal::NoDescriptors);

@@ -90,7 +90,8 @@ impl ConnectUrls {
         about: Option<About>,
     ) -> Result<Issued, IssueError> {
         self.engine.claims.issues_good_urls().await;
-        if self.is_draining() {
+        // With other nodes a connect URL is good on each of them, also after this one has gone.
+        if self.is_draining() && !self.neighbours.are_there() {
             return Err(IssueError::Draining);
         }
         if !self.engine.cluster.is_up() {

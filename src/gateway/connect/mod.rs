@@ -18,6 +18,7 @@ pub use admit::Refusal;
 pub use issue::IssueError;
 pub use issue::Issued;
 
+use super::cluster::Neighbours;
 use super::tunnels::Tunnels;
 use crate::clock::Clock;
 use crate::engine::Engine;
@@ -34,6 +35,7 @@ use sealing::Sealing;
 pub struct ConnectUrls {
     tenants: Arc<Directory>,
     tunnels: Arc<Tunnels>,
+    neighbours: Arc<Neighbours>,
     engine: Engine,
     endpoints: Arc<Endpoints>,
     guard: ArcSwap<Guard>,
@@ -56,6 +58,7 @@ pub(super) struct Parts<'a> {
     pub(super) options: &'a Options,
     pub(super) tenants: Arc<Directory>,
     pub(super) tunnels: Arc<Tunnels>,
+    pub(super) neighbours: Arc<Neighbours>,
     pub(super) engine: Engine,
     pub(super) endpoints: Arc<Endpoints>,
     pub(super) sealer: Sealer,
@@ -66,10 +69,11 @@ pub(super) struct Parts<'a> {
 
 impl ConnectUrls {
     pub(super) fn new(parts: Parts<'_>) -> Self {
-        let Parts { options, tenants, tunnels, engine, endpoints, sealer, ticket_clock, random_id, metrics } = parts;
+        let Parts { options, tenants, tunnels, neighbours, engine, endpoints, sealer, ticket_clock, random_id, metrics } = parts;
         Self {
             tenants,
             tunnels,
+            neighbours,
             engine,
             endpoints,
             guard: ArcSwap::from_pointee(Guard::of(&options.webhook)),

@@ -90,7 +90,17 @@ impl Tunnels {
                 let closed = Closed { reason, unix_ms: millis(self.clock.unix_time()) };
                 self.engine.registry.set_closed(connection.event_queue.tunnel, closed);
             }
-            tracing::debug!(tunnel.id = %connection.event_queue.tunnel, reason = reason.as_str(), "tunnel closed");
+            let EventQueue { tunnel, tenant, .. } = &*connection.event_queue;
+            tracing::debug!(tunnel.id = %tunnel, reason = reason.as_str(), "tunnel closed");
+            if reason == CloseReason::SlowConsumer {
+                tracing::info!(
+                    tunnel.id = %tunnel,
+                    tenant.id = %tenant.id,
+                    user = connection.event_queue.user().as_ref().map(tracing::field::display),
+                    queued_bytes = connection.queued_bytes(),
+                    "slow consumer closed: its client does not read",
+                );
+            }
         }
         Some(reason)
     }

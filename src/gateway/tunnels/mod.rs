@@ -123,7 +123,13 @@ impl Tunnels {
         self.expected.lock().add(expires_unix_secs);
     }
 
-    fn expected(&self) -> i64 {
+    /// The name of this node for operators.
+    pub fn node(&self) -> &str {
+        &self.node
+    }
+
+    /// Issued tunnels that may still open.
+    pub(super) fn expected(&self) -> i64 {
         self.expected.lock().count(self.ticket_clock.unix_time().as_secs())
     }
 

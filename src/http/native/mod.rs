@@ -90,6 +90,7 @@ async fn answer(
     let body = body::read(room, &head.headers, incoming, MAX_BODY_BYTES).await?;
     let caller = auth::authenticate(gateway, &head, &body, client).await?;
     *tenant = Some(Arc::clone(&caller.tenant));
+    caller.tenant.usage.use_key(caller.key.fingerprint(), gateway.clock.unix_time().as_secs());
     let traceparent = head.headers.get("traceparent").and_then(|value| value.to_str().ok());
     tracing::debug!(tenant.id = %caller.tenant.id, call = call.as_str(), traceparent, "native call");
     let answer = if call.changes_something() {
@@ -110,6 +111,9 @@ fn refuse(
 ) -> Response<Full<Bytes>> {
     let code = problem.code.as_str();
     gateway.metrics.refused(code);
+    if let Some(tenant) = tenant {
+        tenant.usage.refuse();
+    }
     let reason = problem.for_log.clone().unwrap_or_else(|| problem.to_string());
     let tenant = tenant.map(|tenant| display(&tenant.id));
     tracing::info!(call, code, tenant.id = tenant, client = %client.address, reason, "native call refused");

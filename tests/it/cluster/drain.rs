@@ -31,6 +31,24 @@ async fn clients_are_released_evenly_over_the_window() {
     cluster.business.assert_sound();
 }
 
+/// A load balancer may take a moment to see that a node drains: what it still sends there is not refused.
+#[tokio::test]
+async fn a_draining_node_goes_on_issuing_connect_urls_for_the_others() {
+    let mut cluster = Cluster::with(2, &[("drain.window_secs", "3")]).await;
+    cluster.all_have_heard().await;
+    let _client = cluster.connect(0, 0).await;
+
+    cluster.nodes[0].shutdown.soft.cancel();
+    while cluster.nodes[0].ask_admin("GET /readyz").await.status != 503 {}
+    let issued = cluster.issue(0).await;
+
+    let leaving = cluster.nodes.remove(0);
+    let mut client =
+        crate::support::TestClient::dial(&cluster.moved(&issued, 0)).await.expect("the other node takes it");
+    assert!(client.recv_packet().await.starts_with("timeout:"));
+    leaving.drained().await;
+}
+
 #[tokio::test]
 async fn a_node_that_nobody_is_on_or_on_the_way_to_does_not_wait_for_the_load_balancer() {
     let mut cluster = Cluster::with(2, &[("drain.window_secs", "30")]).await;
