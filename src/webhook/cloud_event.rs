@@ -75,6 +75,7 @@ fn kind<'a>(event: &'a Event, native: Option<&'a Native>) -> event::Kind<'a> {
                 reason: *reason,
                 messages_in: counted.map(|_| event.sequence.saturating_sub(2)),
                 messages_out: counted.map(|native| native.messages_out),
+                user_tunnels_left: counted.and_then(|native| native.user_tunnels_left),
             }
         }
     }

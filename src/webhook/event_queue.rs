@@ -168,6 +168,13 @@ impl EventQueue {
         self.state.lock().native().and_then(|native| native.user.clone())
     }
 
+    /// Stores how many other tunnels of its user are open, for the `close` event.
+    pub fn set_user_tunnels_left(&self, tunnels: usize) {
+        if let Some(native) = self.state.lock().native_mut() {
+            native.user_tunnels_left = u64::try_from(tunnels).ok();
+        }
+    }
+
     /// Counts a message pushed to the client.
     pub fn count_pushed(&self) {
         if let Some(native) = self.state.lock().native_mut() {

@@ -25,6 +25,8 @@ pub(super) struct Native {
     pub(super) opened: Instant,
     pub(super) opened_unix: Duration,
     pub(super) messages_out: u64,
+    /// Other open tunnels of its user when it ended, if they could be counted.
+    pub(super) user_tunnels_left: Option<u64>,
     /// Whether it was adopted from a dead node, which has counted its events.
     pub(super) is_adopted: bool,
 }
@@ -32,7 +34,7 @@ pub(super) struct Native {
 impl Native {
     pub(super) fn new(requested: ticket::About, opened: Instant, opened_unix: Duration) -> Self {
         let user = requested.user.clone();
-        Self { requested, user, opened, opened_unix, messages_out: 0, is_adopted: false }
+        Self { requested, user, opened, opened_unix, messages_out: 0, user_tunnels_left: None, is_adopted: false }
     }
 }
 

@@ -51,6 +51,9 @@ impl<S: Socket> Task<S> {
             self.log(end);
         }
         let reason = self.gateway.tunnels.detach(&self.connection).unwrap_or(CloseReason::Internal);
+        if reason != CloseReason::CutOff {
+            self.gateway.groups.count_user_tunnels_left(&self.connection.event_queue).await;
+        }
         let rest = match end {
             End::HungUp => Rest::Deliver,
             End::Closed if reason == CloseReason::Drain => Rest::Deliver,

@@ -1,6 +1,9 @@
 //! Commands and lists for all tunnels of a group or user: every node that may hold some gets one request.
 
 use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::timeout;
 
 use super::Groups;
 use crate::gateway::cluster::Ids;
@@ -26,6 +29,10 @@ use crate::tenant::NamePage;
 use crate::tenant::Page;
 use crate::tenant::Roster;
 use crate::tenant::Tenant;
+use crate::webhook::EventQueue;
+
+/// Time limit for counting a user's tunnels: a `close` event waits for it.
+const COUNTED_WITHIN: Duration = Duration::from_secs(1);
 
 /// Tunnels excluded from a command, ascending; a list from another node is sorted already.
 pub(in crate::gateway) struct Except(Vec<TunnelId>);
@@ -110,6 +117,16 @@ impl Groups {
         limit: usize,
     ) -> Result<Page, NativeError> {
         self.engine.lease_guard.while_valid(|| self.list_once(tenant, audience, after, limit)).await
+    }
+
+    /// Counts the other open tunnels of the user of a closed one, for its `close` event; gives up if the other nodes do not answer soon.
+    pub async fn count_user_tunnels_left(&self, event_queue: &EventQueue) {
+        let Some(user) = event_queue.user() else { return };
+        let audience = Audience::User(user);
+        let listed = self.list(&event_queue.tenant, Some(&audience), None, 0);
+        if let Ok(Ok(page)) = timeout(COUNTED_WITHIN, listed).await {
+            event_queue.set_user_tunnels_left(page.count);
+        }
     }
 
     /// At most `limit` groups or users of a tenant after `after`.

@@ -61,6 +61,8 @@ pub enum Kind<'a> {
         messages_in: Option<u64>,
         /// Messages pushed to the client; none likewise.
         messages_out: Option<u64>,
+        /// Other open tunnels of its user; none if it has no user, or they could not be counted.
+        user_tunnels_left: Option<u64>,
     },
 }
 
@@ -105,6 +107,8 @@ enum Data<'a> {
         messages_in: Option<u64>,
         #[serde(skip_serializing_if = "Option::is_none")]
         messages_out: Option<u64>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        user_tunnels_left: Option<u64>,
     },
 }
 
@@ -122,9 +126,13 @@ impl Event<'_> {
             Kind::Message(Content::Binary(bytes)) => {
                 ("wafergate.tunnel.message", "application/octet-stream", None, Some(STANDARD.encode(bytes)))
             }
-            Kind::Closed { reason, messages_in, messages_out } => {
-                let (messages_in, messages_out) = (*messages_in, *messages_out);
-                let data = Data::Closed { reason: reason.as_str(), messages_in, messages_out };
+            Kind::Closed { reason, messages_in, messages_out, user_tunnels_left } => {
+                let data = Data::Closed {
+                    reason: reason.as_str(),
+                    messages_in: *messages_in,
+                    messages_out: *messages_out,
+                    user_tunnels_left: *user_tunnels_left,
+                };
                 ("wafergate.tunnel.closed", "application/json", Some(data), None)
             }
         };
@@ -219,9 +227,16 @@ mod tests {
         let agreed = told(Kind::Connected { groups: &[], metadata: None, subprotocol: Some("chat.v2") });
         assert_eq!(agreed["data"], json!({"groups": [], "subprotocol": "chat.v2"}));
 
-        let closed =
-            told(Kind::Closed { reason: CloseReason::ClientGone, messages_in: Some(2), messages_out: Some(3) });
+        let closed = told(Kind::Closed {
+            reason: CloseReason::ClientGone,
+            messages_in: Some(2),
+            messages_out: Some(3),
+            user_tunnels_left: Some(0),
+        });
         assert_eq!(closed["type"], "wafergate.tunnel.closed");
-        assert_eq!(closed["data"], json!({"reason": "client_gone", "messagesIn": 2, "messagesOut": 3}));
+        assert_eq!(
+            closed["data"],
+            json!({"reason": "client_gone", "messagesIn": 2, "messagesOut": 3, "userTunnelsLeft": 0})
+        );
     }
 }

@@ -39,7 +39,10 @@ async fn actions_are_done_in_order_before_the_next_event() {
     let events = scene.hooks.events(&client.tunnel, 5).await;
     let users: Vec<_> = events.iter().map(|event| event["userid"].as_str()).collect();
     assert_eq!(users, [None, None, Some("ann"), Some("ann"), Some("ann")], "known from the next event on");
-    assert_eq!(events[4]["data"], json!({"reason": "pushed_close", "messagesIn": 3, "messagesOut": 3}));
+    assert_eq!(
+        events[4]["data"],
+        json!({"reason": "pushed_close", "messagesIn": 3, "messagesOut": 3, "userTunnelsLeft": 0})
+    );
     assert_eq!(scene.gateway.metric("actions_total{result=\"ok\"}").await, 8.0);
 }
 

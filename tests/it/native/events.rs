@@ -49,7 +49,10 @@ async fn a_tunnels_story_is_told_in_order() {
     assert_eq!((data[2].0, &events[2]["data_base64"]), ("wafergate.tunnel.message", &json!("AP8=")));
     assert_eq!(
         data[3],
-        ("wafergate.tunnel.closed", &json!({"reason": "client_close", "messagesIn": 2, "messagesOut": 1}))
+        (
+            "wafergate.tunnel.closed",
+            &json!({"reason": "client_close", "messagesIn": 2, "messagesOut": 1, "userTunnelsLeft": 0})
+        )
     );
     scene.gateway.finish().await;
 }

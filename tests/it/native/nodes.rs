@@ -77,6 +77,27 @@ fn borrowed(settings: &[(String, String)]) -> Vec<(&str, &str)> {
     settings.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect()
 }
 
+/// So that a business server sees the last tunnel of a user go, wherever the others were.
+#[tokio::test]
+async fn the_last_tunnel_of_a_user_is_told_by_its_close() {
+    let nodes = Nodes::new(2).await;
+    let mut clients = vec![];
+    for node in [0, 1, 1] {
+        clients.push(nodes.open(node, node, &json!({"user": "ann"})).await);
+    }
+    let stranger = nodes.open(0, 0, &Value::Null).await;
+
+    for (mut client, left) in clients.into_iter().zip([2, 1, 0]) {
+        client.send_close(1000).await;
+        let closed = nodes.hooks.events(&client.tunnel, 2).await.remove(1);
+        assert_eq!(closed["data"]["userTunnelsLeft"], left, "{closed}");
+    }
+    let mut stranger = stranger;
+    stranger.send_close(1000).await;
+    let closed = nodes.hooks.events(&stranger.tunnel, 2).await.remove(1);
+    assert_eq!(closed["data"].get("userTunnelsLeft"), None, "{closed}");
+}
+
 #[tokio::test]
 async fn groups_and_users_are_found_from_every_node() {
     let nodes = Nodes::new(3).await;
