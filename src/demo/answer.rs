@@ -18,16 +18,38 @@ use serde_json::json;
 /// The whole page: markup, style and script.
 const PAGE: &str = include_str!("chat.html");
 
+/// The page of the game: markup, style and script, but for the client code.
+const GAME: &str = include_str!("game.html");
+
+/// The client code of the game's page, fit to be copied.
+const CLIENT: &str = include_str!("client.js");
+
 /// The page loads no other resources and connects only to this server and to the tunnel, which may have another host.
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:; \
                       connect-src 'self' ws: wss:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// The available paths, for a 404.
-const PATHS: [&str; 3] = ["GET /", "GET /chat/tunnel?name=NAME&scheme=ws|wss", "POST /chat/tunnel"];
+const PATHS: [&str; 6] = [
+    "GET /",
+    "GET /chat/tunnel?name=NAME&scheme=ws|wss",
+    "POST /chat/tunnel",
+    "GET /game",
+    "GET /game/tunnel?player=ID&name=NAME",
+    "POST /game/events",
+];
 
 /// The chat page.
 pub(super) fn page() -> Response<Full<Bytes>> {
-    let mut response = plain(StatusCode::OK, "text/html; charset=utf-8", Bytes::from_static(PAGE.as_bytes()));
+    html(Bytes::from_static(PAGE.as_bytes()))
+}
+
+/// The game's page, with the client code in it.
+pub(super) fn game_page() -> Response<Full<Bytes>> {
+    html(GAME.replacen("/* client.js */", CLIENT, 1).into())
+}
+
+fn html(page: Bytes) -> Response<Full<Bytes>> {
+    let mut response = plain(StatusCode::OK, "text/html; charset=utf-8", page);
     response.headers_mut().insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
     response.headers_mut().insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
     response

@@ -1,9 +1,11 @@
-//! The chat room 三木聊天室: an ordinary business server that shows the use of a tunnel.
+//! The chat room 三木聊天室 on the Wafer calls, and beside it 剪刀石头布 on the native API: ordinary business servers that show the use of a
+//! tunnel.
 //!
-//! It uses only the public HTTP API of the gateway.
+//! They use only the public HTTP API of the gateway.
 
 mod answer;
 mod api;
+mod game;
 mod history;
 mod name;
 mod room;
@@ -37,6 +39,7 @@ pub use self::settings::Settings;
 
 use self::api::Api;
 use self::api::ApiError;
+use self::game::Game;
 use self::name::Name;
 use self::room::Packet;
 use self::room::Room;
@@ -55,12 +58,15 @@ pub struct Demo {
     clock: fn() -> Duration,
     /// Held while its packets are pushed, so that everyone receives them in the same order.
     room: Mutex<Room>,
+    /// The second room.
+    game: Game,
 }
 
 impl Demo {
     /// Opens an empty room.
     pub fn new(settings: Settings) -> Self {
-        Self { api: Api::new(&settings), key: settings.key, clock: settings.clock, room: Mutex::default() }
+        let game = Game::new(&settings);
+        Self { api: Api::new(&settings), key: settings.key, clock: settings.clock, room: Mutex::default(), game }
     }
 
     /// Answers one request: the page, its tunnel request, or a webhook.
@@ -76,6 +82,17 @@ impl Demo {
             ("/chat/tunnel", &Method::GET | &Method::HEAD) => self.issue(&head.uri, &head.headers).await,
             ("/chat/tunnel", &Method::POST) => self.receive(&head.uri, body).await,
             ("/chat/tunnel", _) => answer::wrong_method("GET, HEAD, POST"),
+            ("/game", &Method::GET | &Method::HEAD) => answer::game_page(),
+            ("/game/tunnel", &Method::GET | &Method::HEAD) => {
+                let query = |key| query(&head.uri, key).unwrap_or_default();
+                self.game.issue(&query("player"), &query("name"), host(&head.uri, &head.headers).as_ref()).await
+            }
+            ("/game" | "/game/tunnel", _) => answer::wrong_method("GET, HEAD"),
+            ("/game/events", &Method::POST) => match read(body).await {
+                Ok(body) => self.game.receive(&head.headers, &body),
+                Err(refusal) => refusal,
+            },
+            ("/game/events", _) => answer::wrong_method("POST"),
             _ => answer::not_found(),
         }
     }
@@ -106,13 +123,9 @@ impl Demo {
         B: Body,
         B::Error: Into<Box<dyn Error + Send + Sync>>,
     {
-        let body = match timeout(BODY_TIMEOUT, Limited::new(body, MAX_BODY_BYTES).collect()).await {
-            Ok(Ok(body)) => body.to_bytes(),
-            Ok(Err(error)) if error.is::<LengthLimitError>() => {
-                return answer::error(StatusCode::PAYLOAD_TOO_LARGE, "a webhook has at most 256 KiB");
-            }
-            Ok(Err(_)) => return answer::error(StatusCode::BAD_REQUEST, "the request body broke off"),
-            Err(_) => return answer::error(StatusCode::REQUEST_TIMEOUT, "the request body did not arrive in time"),
+        let body = match read(body).await {
+            Ok(body) => body,
+            Err(refusal) => return refusal,
         };
         match webhook::open(&body, &self.key) {
             Ok(event) => {
@@ -147,6 +160,22 @@ impl Demo {
                 Err(error) => tracing::warn!(error = &error as &dyn Error, "the chat room lost a packet"),
             }
         }
+    }
+}
+
+/// The body of a webhook, or the answer that refuses it.
+async fn read<B>(body: B) -> Result<Bytes, Response<Full<Bytes>>>
+where
+    B: Body,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
+    match timeout(BODY_TIMEOUT, Limited::new(body, MAX_BODY_BYTES).collect()).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => {
+            Err(answer::error(StatusCode::PAYLOAD_TOO_LARGE, "a webhook has at most 256 KiB"))
+        }
+        Ok(Err(_)) => Err(answer::error(StatusCode::BAD_REQUEST, "the request body broke off")),
+        Err(_) => Err(answer::error(StatusCode::REQUEST_TIMEOUT, "the request body did not arrive in time")),
     }
 }
 

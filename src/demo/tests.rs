@@ -195,3 +195,30 @@ async fn the_page_stands_alone() {
         assert!(!page.contains(outside), "{outside}");
     }
 }
+
+/// The game's page runs what the documents show.
+#[test]
+fn the_client_code_of_the_game_is_that_of_the_documents() {
+    let (client, chapter) = (include_str!("client.js"), include_str!("../../docs/clients.md"));
+    for block in client.split("\n\nconst browser") {
+        assert!(chapter.contains(block.trim().trim_start_matches("= ")), "{block}");
+    }
+}
+
+#[tokio::test]
+async fn the_game_has_a_page_and_takes_signed_events_only() {
+    let (demo, _calls) = demo(|_| json!({})).await;
+    let ask = async |method: &str, path: &str| {
+        let request = Request::builder().method(method).uri(path).body(Full::<Bytes>::default()).unwrap();
+        demo.handle(request).await
+    };
+
+    let page = ask("GET", "/game").await;
+    let body = page.into_body().collect().await.unwrap().to_bytes();
+    assert!(String::from_utf8_lossy(&body).contains("function talk("), "the client code is in it");
+    assert_eq!(ask("POST", "/game").await.status(), 405);
+    assert_eq!(ask("GET", "/game/tunnel?player=a%20b&name=x").await.status(), 400);
+    assert_eq!(ask("GET", "/game/tunnel?player=ab&name=").await.status(), 400);
+    assert_eq!(ask("POST", "/game/events").await.status(), 400);
+    assert_eq!(ask("GET", "/game/events").await.status(), 405);
+}
