@@ -1,13 +1,17 @@
 //! Command line parsing and exit codes.
 
+mod client;
 mod demo;
 mod given;
+mod keys;
 mod reload;
 mod serve;
 mod systemd;
+mod webhook;
 
 use std::io::Write;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -15,13 +19,12 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use clap::Args;
+use clap::CommandFactory;
 use clap::Parser;
 use clap::Subcommand;
 
 use crate::app::Ended;
 use crate::config;
-use crate::config::ConfigError;
-use crate::config::Loaded;
 use crate::protocol::signature::WEBHOOK_SECRET_PREFIX;
 use crate::server::raise_limit;
 use crate::shutdown;
@@ -39,7 +42,7 @@ const EVENT_INTERVAL: u32 = 5;
 
 /// A WebSocket tunnel gateway: it holds the connections of WeChat mini-programs for business servers that speak plain HTTP.
 #[derive(Debug, Parser)]
-#[command(name = "wafergate", version, about)]
+#[command(name = "wafergate", version = env!("WAFERGATE_VERSION"), about)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -68,11 +71,34 @@ enum Command {
     CheckConfig {
         #[command(flatten)]
         config: ConfigFile,
+        /// Warnings are errors
+        #[arg(long)]
+        strict: bool,
+        /// Print problems and warnings only
+        #[arg(long)]
+        quiet: bool,
     },
     /// Print every setting with its default and its meaning: a configuration file to begin with
     DefaultConfig,
     /// Print a new tenant key
     Keygen,
+    #[command(flatten)]
+    Client(client::Command),
+    /// Check webhooks offline
+    Webhook {
+        #[command(subcommand)]
+        command: webhook::Command,
+    },
+    /// Print the completion script of a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Write a man page for each command
+    Man {
+        /// Directory for the pages
+        directory: PathBuf,
+    },
 }
 
 #[derive(Args, Debug)]
@@ -100,34 +126,51 @@ pub fn main() -> ExitCode {
     match cli.command {
         Command::Serve { config, listen, admin_listen } => serve::run(config, listen, admin_listen),
         Command::Demo { listen } => demo::run(listen),
-        Command::CheckConfig { config } => check_config(&config),
+        Command::CheckConfig { config, strict, quiet } => check_config(&config, strict, quiet),
         Command::DefaultConfig => print(config::defaults()),
         Command::Keygen => print(&format!("{}\n", new_key())),
+        Command::Client(command) => client::run(command),
+        Command::Webhook { command } => webhook::run(&command),
+        Command::Completions { shell } => completions(shell),
+        Command::Man { directory } => man(&directory),
     }
 }
 
-fn check_config(file: &ConfigFile) -> ExitCode {
-    match reported(config::load(file.file.as_deref(), config::variables())) {
-        Ok(loaded) => print(&config::render(&loaded.options)),
-        Err(code) => code,
-    }
-}
-
-/// Prints the problems and warnings of a configuration.
-fn reported(loaded: Result<Loaded, ConfigError>) -> Result<Loaded, ExitCode> {
-    match loaded {
-        Ok(loaded) => {
-            for warning in &loaded.warnings {
-                eprintln!("warning: {warning}");
-            }
-            for note in &loaded.notes {
-                eprintln!("note: {note}");
-            }
-            Ok(loaded)
-        }
+fn check_config(file: &ConfigFile, is_strict: bool, is_quiet: bool) -> ExitCode {
+    let loaded = match config::load(file.file.as_deref(), config::variables()) {
+        Ok(loaded) => loaded,
         Err(error) => {
             eprintln!("{error}");
-            Err(ExitCode::from(EXIT_USAGE))
+            return ExitCode::from(EXIT_USAGE);
+        }
+    };
+    for warning in &loaded.warnings {
+        eprintln!("warning: {warning}");
+    }
+    let notes = loaded.notes.iter().filter(|_| !is_quiet);
+    notes.for_each(|note| eprintln!("note: {note}"));
+    match (is_strict && !loaded.warnings.is_empty(), is_quiet) {
+        (true, _) => {
+            eprintln!("with --strict these warnings are errors");
+            ExitCode::from(EXIT_USAGE)
+        }
+        (false, true) => ExitCode::SUCCESS,
+        (false, false) => print(&config::render(&loaded.options)),
+    }
+}
+
+fn completions(shell: clap_complete::Shell) -> ExitCode {
+    let mut script = vec![];
+    clap_complete::generate(shell, &mut Cli::command(), "wafergate", &mut script);
+    print(&String::from_utf8_lossy(&script))
+}
+
+fn man(directory: &Path) -> ExitCode {
+    match std::fs::create_dir_all(directory).and_then(|()| clap_mangen::generate_to(Cli::command(), directory)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("wafergate: cannot write into {}: {error}", directory.display());
+            ExitCode::from(EXIT_FAILURE)
         }
     }
 }
@@ -180,8 +223,6 @@ fn block_on<T>(future: impl Future<Output = anyhow::Result<T>>) -> anyhow::Resul
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]

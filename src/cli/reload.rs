@@ -9,6 +9,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use super::given::Given;
+use super::systemd;
 use crate::app::Prepared;
 use crate::app::Reloaded;
 use crate::app::Reloader;
@@ -45,7 +46,11 @@ impl Reloads {
     pub(super) async fn on(self, mut hangups: Signal) {
         let readings = Arc::new(Semaphore::new(MAX_READINGS));
         while hangups.recv().await.is_some() {
-            let Some(read) = self.read(&readings).await else { continue };
+            let Some(read) = self.read(&readings).await else {
+                self.reloader.failed();
+                systemd::state("reload failed, the old configuration stays");
+                continue;
+            };
             let (reloader, telemetry) = (Arc::clone(&self.reloader), Arc::clone(&self.telemetry));
             // No I/O, but the keys and tables of very many tenants take time.
             let taken_over = spawn_blocking(move || {
@@ -54,10 +59,16 @@ impl Reloads {
                 anyhow::Ok(reloaded)
             });
             match taken_over.await {
-                Ok(Ok(reloaded)) => tell(&reloaded),
+                Ok(Ok(reloaded)) => {
+                    tell(&reloaded);
+                    systemd::state("configuration reloaded");
+                    continue;
+                }
                 Ok(Err(error)) => tracing::error!(error = %format!("{error:#}"), "{STAYS}"),
                 Err(error) => tracing::error!(%error, "a reload has failed by an error in the gateway"),
             }
+            self.reloader.failed();
+            systemd::state("reload failed, the old configuration stays");
         }
     }
 

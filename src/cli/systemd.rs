@@ -8,9 +8,21 @@ use tokio::time::interval;
 
 use crate::shutdown::Shutdown;
 
-/// Reports that the node accepts connections, then feeds the watchdog and reports the start of a drain.
-pub(super) fn ready(shutdown: &Shutdown) {
-    tell(&[NotifyState::Ready]);
+/// How often the state is reported.
+const STATE_EVERY: Duration = Duration::from_secs(10);
+
+/// Reports that the node accepts connections, then feeds the watchdog and reports its state and the start of a drain.
+pub(super) fn ready(shutdown: &Shutdown, state: impl Fn() -> String + Send + 'static) {
+    tell(&[NotifyState::Ready, NotifyState::Status(&state())]);
+    tokio::spawn(async move {
+        let mut ticks = interval(STATE_EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        ticks.tick().await;
+        loop {
+            ticks.tick().await;
+            tell(&[NotifyState::Status(&state())]);
+        }
+    });
     let drain = shutdown.soft.clone();
     tokio::spawn(async move {
         drain.cancelled().await;
@@ -27,6 +39,11 @@ pub(super) fn ready(shutdown: &Shutdown) {
             }
         });
     }
+}
+
+/// Reports a state in words, until the next one.
+pub(super) fn state(words: &str) {
+    tell(&[NotifyState::Status(words)]);
 }
 
 fn tell(states: &[NotifyState<'_>]) {

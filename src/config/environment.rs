@@ -11,15 +11,17 @@ use super::keys;
 use super::settings::Settings;
 use super::value;
 
-/// Prefix of the variables. Names with one underscore, such as `WAFERGATE_KEY`, are not ours.
+/// Prefix of the variables.
 const PREFIX: &str = "WAFERGATE__";
+/// Prefix of variables that may be meant for the configuration; others, such as `WAFERGATE_KEY`, are not.
+const SHORT_PREFIX: &str = "WAFERGATE_";
 
 /// The process's variables that [`super::load`] reads.
 ///
 /// Bytes that are not UTF-8 are replaced, and such a value is reported by `load`.
 pub fn variables() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os().filter_map(|(name, value)| {
-        let name = name.into_string().ok().filter(|name| name.starts_with(PREFIX))?;
+        let name = name.into_string().ok().filter(|name| name.starts_with(SHORT_PREFIX))?;
         Some((name, value.to_string_lossy().into_owned()))
     })
 }
@@ -40,6 +42,11 @@ pub(super) fn read(
     let mut places: BTreeMap<Option<usize>, Vec<Variable>> = BTreeMap::new();
     for (name, text) in variables {
         let Some(path) = name.strip_prefix(PREFIX) else {
+            if let Some(key) = name.strip_prefix(SHORT_PREFIX).and_then(meant) {
+                let variable = format!("{PREFIX}{}", key.name.replace('.', "__").to_uppercase());
+                let advice = format!("is not read: write two underscores, {variable}");
+                report.stray_warning(key.name, Source::Variable(shown(&name)), advice);
+            }
             continue;
         };
         match understand(&path.to_lowercase()) {
@@ -69,6 +76,12 @@ pub(super) fn read(
             put(Place { tenant, key: variable.key }, variable, settings, report);
         }
     }
+}
+
+/// The key of the node that `path` spells with too few underscores.
+fn meant(path: &str) -> Option<&'static Key> {
+    let path = path.to_lowercase().replace("__", "_");
+    keys::NODE.iter().find(|key| key.name.replace('.', "_") == path)
 }
 
 fn put(place: Place, variable: Variable, settings: &mut Settings, report: &mut Report) {
@@ -123,6 +136,16 @@ mod tests {
 
     fn advice(path: &str) -> (String, String) {
         understand(path).expect_err("not a key")
+    }
+
+    #[test]
+    fn one_underscore_is_a_key_that_was_meant() {
+        for (name, key) in [("SERVER_LISTEN", "server.listen"), ("TUNNEL__HEARTBEAT_SECS", "tunnel.heartbeat_secs")] {
+            assert_eq!(meant(name).map(|key| key.name), Some(key));
+        }
+        for name in ["KEY", "GATEWAY", "TENANT", "BIN", "SERVER", "GENERATE"] {
+            assert!(meant(name).is_none(), "{name}");
+        }
     }
 
     #[test]

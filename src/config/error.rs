@@ -7,6 +7,7 @@ use std::sync::Arc;
 use toml::Value;
 
 use crate::options::Key;
+use crate::options::LogFormat;
 
 use super::value;
 
@@ -15,12 +16,19 @@ use super::value;
 #[error("{}", listed(.problems))]
 pub struct ConfigError {
     problems: Vec<Problem>,
+    /// The format of the log as far as it is known, to write the problems in.
+    log_format: LogFormat,
 }
 
 impl ConfigError {
     /// The problems in the order in which they were found; never empty.
     pub fn problems(&self) -> &[Problem] {
         &self.problems
+    }
+
+    /// The format of the log that is configured; text if not even that can be read.
+    pub fn log_format(&self) -> LogFormat {
+        self.log_format
     }
 }
 
@@ -125,6 +133,11 @@ impl Report {
         self.problems.push(Problem { key: key.into(), value: None, source, advice: advice.into() });
     }
 
+    /// Reports something doubtful that sets no key.
+    pub(super) fn stray_warning(&mut self, key: impl Into<String>, source: Source, advice: impl Into<String>) {
+        self.warnings.push(Problem { key: key.into(), value: None, source, advice: advice.into() });
+    }
+
     /// Reports a setting that works but may not be intended.
     pub(super) fn warning(&mut self, place: Place, value: Option<&Value>, source: Source, advice: impl Into<String>) {
         self.warnings.push(about(place, value, source, advice));
@@ -142,13 +155,13 @@ impl Report {
     }
 
     /// Returns warnings and notes, or one error with all problems.
-    pub(super) fn finish(self) -> Result<Findings, ConfigError> {
+    pub(super) fn finish(self, log_format: LogFormat) -> Result<Findings, ConfigError> {
         if self.problems.is_empty() {
             let [warnings, notes] =
                 [self.warnings, self.notes].map(|found| found.iter().map(Problem::to_string).collect());
             Ok(Findings { warnings, notes })
         } else {
-            Err(ConfigError { problems: self.problems })
+            Err(ConfigError { problems: self.problems, log_format })
         }
     }
 }

@@ -20,6 +20,7 @@ mod value;
 use std::io;
 use std::path::Path;
 
+use crate::options::LogFormat;
 use crate::options::Options;
 
 pub use self::environment::variables;
@@ -79,7 +80,8 @@ pub fn load(
             None
         }
     };
-    let Findings { warnings, notes } = report.finish()?;
+    let log_format = options.as_ref().map_or(LogFormat::Text, |options| options.log.format);
+    let Findings { warnings, notes } = report.finish(log_format)?;
     let options = options.expect("what has no options has a problem, and finish() returned it");
     Ok(Loaded { options, warnings, notes })
 }

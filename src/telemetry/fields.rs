@@ -24,18 +24,34 @@ const SERVER_HOST: &str = "tenant.server_host";
 /// Returns the ServerHost of a tenant, by its id.
 type ServerHostOf = dyn Fn(&str) -> Option<String> + Send + Sync;
 
-/// The ServerHosts of tenants, once they are known. Clones share them.
+/// The name of this node and the ServerHosts of tenants, once they are known. Clones share them.
 #[derive(Clone, Default)]
-pub(super) struct Names(Arc<OnceLock<Box<ServerHostOf>>>);
+pub(super) struct Names(Arc<Known>);
+
+#[derive(Default)]
+struct Known {
+    node: OnceLock<String>,
+    server_host_of: OnceLock<Box<ServerHostOf>>,
+}
 
 impl Names {
     /// Asks `server_host_of` from now on; only the first call counts.
     pub(super) fn set(&self, server_host_of: Box<ServerHostOf>) {
-        self.0.get_or_init(|| server_host_of);
+        self.0.server_host_of.get_or_init(|| server_host_of);
+    }
+
+    /// Sets the name of this node; only the first call counts.
+    pub(super) fn set_node(&self, node: String) {
+        self.0.node.get_or_init(|| node);
+    }
+
+    /// The name of this node.
+    pub(super) fn node(&self) -> Option<&str> {
+        self.0.node.get().map(String::as_str)
     }
 
     fn server_host(&self, tenant: &str) -> Option<String> {
-        self.0.get()?(tenant)
+        self.0.server_host_of.get()?(tenant)
     }
 }
 

@@ -14,9 +14,10 @@ use tracing_subscriber::fmt::time::SystemTime;
 use tracing_subscriber::registry::LookupSpan;
 
 use super::escape;
+use super::fields::Names;
 
-/// `{"timestamp":..,"level":..,"target":..,"fields":{"message":..},"spans":[{"name":..}]}`
-pub(super) struct JsonLine;
+/// `{"timestamp":..,"level":..,"target":..,"node":..,"fields":{"message":..},"spans":[{"name":..}]}`
+pub(super) struct JsonLine(pub(super) Names);
 
 impl<S, N> FormatEvent<S, N> for JsonLine
 where
@@ -29,6 +30,10 @@ where
         SystemTime.format_time(&mut out)?;
         write!(out, "\",\"level\":\"{}\",\"target\":", metadata.level())?;
         escape::json(&mut out, metadata.target())?;
+        if let Some(node) = self.0.node() {
+            out.write_str(",\"node\":")?;
+            escape::json(&mut out, node)?;
+        }
         out.write_str(",\"fields\":{")?;
         context.format_fields(out.by_ref(), event)?;
         out.write_char('}')?;

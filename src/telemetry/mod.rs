@@ -79,11 +79,16 @@ pub struct Telemetry {
 
 /// Sends the events of the whole process to stderr, including panics.
 pub fn init(log: &options::Log) -> Result<Telemetry, TelemetryError> {
-    let (subscriber, telemetry) = build(log, io::stderr(), io::stderr().is_terminal())?;
+    let (subscriber, telemetry) = build(log, io::stderr(), wants_color())?;
     tracing::subscriber::set_global_default(subscriber)?;
     telemetry.summary.start().map_err(TelemetryError::Thread)?;
     log_panics();
     Ok(telemetry)
+}
+
+/// Whether stderr shows colours. `NO_COLOR` turns them off if it has any value (no-color.org).
+fn wants_color() -> bool {
+    io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
 /// Parses `level`: one level, or `RUST_LOG` directives.
@@ -101,11 +106,22 @@ pub fn parse_filter(level: &str) -> Result<EnvFilter, TelemetryError> {
     // RUST_LOG takes any word as a target name, so a misspelt level would silence the log.
     let is_target = word.starts_with(env!("CARGO_CRATE_NAME")) || word.contains([',', '=', ':', '[']);
     if !is_level && !is_target {
-        let distance = |known: &&&'static str| damerau_levenshtein(known, &word.to_lowercase());
-        let nearest = LEVELS.iter().min_by_key(distance).expect("there are levels");
+        let nearest = nearest_level(&word.to_lowercase());
         return Err(TelemetryError::UnknownLevel { word: word.to_owned(), nearest });
     }
     Ok(EnvFilter::builder().with_regex(false).parse(word)?)
+}
+
+/// The level that other programs call `word`, or else the one that is spelt most alike.
+fn nearest_level(word: &str) -> &'static str {
+    match word {
+        "verbose" | "fine" | "dbg" => "debug",
+        "fatal" | "critical" | "crit" | "severe" | "panic" => "error",
+        "notice" | "information" | "normal" | "default" => "info",
+        "all" | "finest" => "trace",
+        "none" | "silent" | "quiet" => "off",
+        _ => LEVELS.iter().min_by_key(|known| damerau_levenshtein(known, word)).expect("there are levels"),
+    }
 }
 
 fn build<W: Write + Send + 'static>(
@@ -129,7 +145,9 @@ fn build<W: Write + Send + 'static>(
     let names = Names::default();
     let layer = match log.format {
         LogFormat::Text => layer.with_ansi(ansi).fmt_fields(TextFields(names.clone())).boxed(),
-        LogFormat::Json => layer.with_ansi(false).fmt_fields(JsonFields(names.clone())).event_format(JsonLine).boxed(),
+        LogFormat::Json => {
+            layer.with_ansi(false).fmt_fields(JsonFields(names.clone())).event_format(JsonLine(names.clone())).boxed()
+        }
     };
     let subscriber = tracing_subscriber::registry().with(filter).with(summary.clone()).with(layer);
     Ok((subscriber, Telemetry { filter: handle, overflow, failed, summary, names, _writer: guard }))
@@ -157,6 +175,11 @@ impl Telemetry {
         self.filter.reload(filter)?;
         self.summary.show_all(wants_all);
         Ok(())
+    }
+
+    /// Writes the name of this node into each JSON line; only the first call counts.
+    pub fn name_node(&self, node: String) {
+        self.names.set_node(node);
     }
 
     /// Writes the ServerHost of a tenant beside each of its ids. `server_host_of` gets an id, and must not log; only the first call

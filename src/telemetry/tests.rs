@@ -256,3 +256,36 @@ fn details_are_never_summarised() {
 
     assert_eq!(lines.len(), 100);
 }
+
+#[test]
+fn a_tenant_is_named_by_its_server_host_too_and_a_json_line_by_its_node() {
+    let one = |format| {
+        lines(format, |telemetry| {
+            telemetry.name_node("one".to_owned());
+            telemetry.name_tenants(|id| (id == "5f4d").then(|| "api.example.com".to_owned()));
+            tracing::info!(tenant.id = %"5f4d", "known");
+            tracing::info!(tenant.id = %"shop", "without a server_host");
+        })
+    };
+
+    let text = one(LogFormat::Text);
+    assert!(text[0].contains("tenant.id=5f4d tenant.server_host=api.example.com"), "{}", text[0]);
+    assert!(!text[1].contains("server_host="), "{}", text[1]);
+    let json: Value = serde_json::from_str(&one(LogFormat::Json)[0]).expect("JSON");
+    assert_eq!((&json["node"], &json["fields"]["tenant.server_host"]), (&"one".into(), &"api.example.com".into()));
+}
+
+#[test]
+fn a_level_of_another_program_leads_to_ours() {
+    for (word, level) in [
+        ("verbose", "debug"),
+        ("WARNING", "warn"),
+        ("critical", "error"),
+        ("notice", "info"),
+        ("none", "off"),
+        ("inof", "info"),
+    ] {
+        let error = parse_filter(word).expect_err(word).to_string();
+        assert!(error.ends_with(&format!("`{level}`")), "{error}");
+    }
+}

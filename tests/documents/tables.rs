@@ -51,6 +51,7 @@ fn both_languages_name_every_metric_and_no_other() {
     metrics.refused("something");
     metrics.action("ok");
     metrics.set_certificate_expiry(1);
+    metrics.set_build("1", "", "one");
     metrics.node_message_dropped("something");
     let rendered = metrics.render();
     let expected: BTreeSet<_> =

@@ -73,6 +73,79 @@ fn check_config_prints_what_is_in_effect_and_masks_secrets() {
 }
 
 #[test]
+fn check_config_can_be_strict_and_quiet() {
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(file.path(), config("api.example.com", "")).expect("written");
+    let path = file.path().to_str().expect("text");
+
+    let quiet = run(&["check-config", "--quiet", "--config", path]);
+    assert_eq!((quiet.status.code(), text(&quiet.stdout)), (Some(0), String::new()));
+    assert!(text(&quiet.stderr).contains("warning: server.public_url"), "{quiet:?}");
+    let strict = run(&["check-config", "--strict", "--config", path]);
+    assert_eq!(strict.status.code(), Some(64), "{strict:?}");
+
+    std::fs::write(
+        file.path(),
+        format!("[server]\npublic_url = \"ws://127.0.0.1:8080\"\n{}", config("api.example.com", "")),
+    )
+    .expect("written");
+    let strict = run(&["check-config", "--strict", "--quiet", "--config", path]);
+    assert_eq!((strict.status.code(), text(&strict.stderr)), (Some(0), String::new()));
+}
+
+#[test]
+fn a_variable_with_one_underscore_is_warned_of() {
+    let output = binary().arg("check-config").env("WAFERGATE_SERVER_LISTEN", "127.0.0.1:1").output().expect("started");
+
+    let said = text(&output.stderr);
+    assert!(said.contains("WAFERGATE_SERVER_LISTEN") && said.contains("WAFERGATE__SERVER__LISTEN"), "{said}");
+    let other = binary().arg("check-config").env("WAFERGATE_KEY", "k").output().expect("started");
+    assert!(!text(&other.stderr).contains("WAFERGATE_KEY"), "{other:?}");
+}
+
+/// Log collectors get one object a line from the first line on, also when the node cannot start.
+#[test]
+fn every_line_is_json_if_the_log_is() {
+    let lines = |variables: &[(&str, &str)]| {
+        let mut command = binary();
+        command.args(["serve", "--listen", "127.0.0.1:0"]).env("WAFERGATE__LOG__FORMAT", "json");
+        let output = command.envs(variables.iter().copied()).output().expect("started");
+        let lines = text(&output.stderr);
+        let objects =
+            lines.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")));
+        (output.status.code(), objects.collect::<Vec<serde_json::Value>>())
+    };
+    let taken = TcpListener::bind("127.0.0.1:0").expect("bound");
+    let address = taken.local_addr().expect("bound").to_string();
+
+    let (code, objects) =
+        lines(&[("WAFERGATE__SERVER__ADMIN_LISTEN", &address), ("WAFERGATE__SERVER__NODE_NAME", "one")]);
+    assert_eq!((code, objects.last().map(|line| line["level"].clone())), (Some(1), Some("ERROR".into())));
+    let has = |words: &str| objects.iter().any(|line| line["fields"].to_string().contains(words));
+    assert!(has("there are no tenants") && has("server.admin_listen"), "{objects:?}");
+    assert!(objects.iter().all(|line| line["node"] == "one"), "{objects:?}");
+    let (code, objects) = lines(&[("WAFERGATE__TUNNEL__HEARTBEAT_SECS", "0")]);
+    assert_eq!((code, objects.len()), (Some(64), 1), "{objects:?}");
+    assert!(objects[0]["fields"]["problem"].as_str().is_some_and(|problem| problem.contains("heartbeat_secs")));
+}
+
+#[test]
+fn completions_pages_and_the_version_are_printed() {
+    let version = run(&["--version"]);
+    assert!(text(&version.stdout).starts_with(concat!("wafergate ", env!("CARGO_PKG_VERSION"))), "{version:?}");
+    for shell in ["bash", "zsh", "fish"] {
+        let script = run(&["completions", shell]);
+        assert!(script.status.success() && text(&script.stdout).contains("check-config"), "{shell}");
+    }
+    let pages = tempfile::tempdir().expect("a directory");
+    let directory = pages.path().join("man");
+    assert!(run(&["man", directory.to_str().expect("text")]).status.success());
+    for page in ["wafergate.1", "wafergate-push.1", "wafergate-webhook-verify.1"] {
+        assert!(directory.join(page).exists(), "{page}");
+    }
+}
+
+#[test]
 fn keygen_prints_a_key() {
     let output = run(&["keygen"]);
 

@@ -8,6 +8,7 @@ use std::process::Command;
 use rcgen::generate_simple_self_signed;
 
 use super::business::Business;
+use super::client::get;
 use super::gateway::Gateway;
 use super::gateway::SOON;
 use super::gateway::binary;
@@ -43,6 +44,17 @@ fn systemd_accepts_the_unit() {
     fs::write(&unit, text).expect("written");
 
     accepts(Command::new("systemd-analyze").arg("verify").arg("--man=no").arg(&unit));
+}
+
+/// `systemctl reload` fails, rather than to leave a broken file unnoticed.
+#[test]
+fn a_reload_checks_the_file_first() {
+    let unit = deploy("systemd/wafergate.service");
+    let reloads: Vec<&str> = unit.lines().filter_map(|line| line.strip_prefix("ExecReload=")).collect();
+    assert!(
+        reloads[0].contains("wafergate check-config --quiet --config") && reloads[1].contains("kill -HUP"),
+        "{reloads:?}"
+    );
 }
 
 #[test]
@@ -104,12 +116,21 @@ fn systemd_is_told_when_the_node_is_ready_lives_and_drains() {
         let length = systemd.recv(&mut bytes).expect("told");
         String::from_utf8_lossy(&bytes[..length]).trim().to_owned()
     };
+    let reloaded = |words: &str| while told() != format!("STATUS={words}") {};
     let business = Business::start(true);
     let variables = [("NOTIFY_SOCKET", path.to_str().expect("text")), ("WATCHDOG_USEC", "20000")];
     let gateway = Gateway::start_with(&config(&business.authority, ""), &variables);
 
-    assert_eq!(told(), "READY=1");
+    assert_eq!(told(), "READY=1\nSTATUS=serving: 0 tunnels, 0 events wait");
     assert_eq!([told(), told(), told()], ["WATCHDOG=1"; 3]);
+
+    gateway.signal("HUP");
+    reloaded("configuration reloaded");
+    fs::write(gateway.config_path(), "[server]\nlistne = \"x\"\n").expect("written");
+    gateway.signal("HUP");
+    reloaded("reload failed, the old configuration stays");
+    let (_, metrics) = get(&gateway.admin, "/metrics");
+    assert!(metrics.contains("\nwafergate_reload_success 0\n"), "{metrics}");
 
     gateway.signal("TERM");
     while told() != "STOPPING=1" {}

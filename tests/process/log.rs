@@ -11,6 +11,7 @@ use super::client::Client;
 use super::client::ask;
 use super::client::connect;
 use super::client::exchange;
+use super::client::get;
 use super::gateway::Gateway;
 use super::gateway::KEY;
 use super::gateway::config;
@@ -119,6 +120,30 @@ fn lines_of_a_tenant_carry_its_server_host() {
     assert!(answer.contains("40301"), "{answer}");
     let line = gateway.logged("wafer call refused");
     assert!(line.contains(&format!("tenant.id={id} tenant.server_host={}", business.authority)), "{line}");
+}
+
+/// A tenant at its limit leaves a trace, with the tunnel, and is counted at `/tenants`; so does a full queue of events.
+#[test]
+fn a_client_that_is_not_read_for_a_while_is_named() {
+    let business = Business::start(false);
+    let mut gateway = Gateway::start(&config(&business.authority, "limits = { messages_per_sec = 1 }\n"));
+    let (tunnel, path) = ask(&mut connect(&gateway.url), &business.authority);
+    let mut client = Client::open(connect(&gateway.url), &path);
+
+    for _ in 0..10 {
+        client.send("message:x");
+    }
+
+    let line = gateway.logged("its tenant has reached messages_per_sec");
+    let id = md5_hex(&business.authority);
+    assert!(line.contains(&tunnel) && line.contains(&id) && line.contains("messages_per_sec=1"), "{line}");
+    let (_, tenants) = get(&gateway.admin, "/tenants?limit=1");
+    let tenants: serde_json::Value = serde_json::from_str(&tenants).expect("JSON");
+    let tenant = &tenants["tenants"][0];
+    assert_eq!((&tenant["id"], &tenant["serverHost"]), (&id.as_str().into(), &business.authority.as_str().into()));
+    assert_eq!((&tenant["openTunnels"], &tenant["limits"]["messages_per_sec"]), (&1.into(), &1.into()));
+    assert!(tenant["throttled"].as_u64() >= Some(1) && tenant["keys"][0]["lastUsed"].is_string(), "{tenants}");
+    assert!(!tenants.to_string().contains(KEY));
 }
 
 /// In the words of its close frame, at the level that is the default.

@@ -25,5 +25,6 @@ mod refused;
 mod reloads;
 mod rolling;
 mod signals;
+mod small_clients;
 mod strangers;
 mod tls;

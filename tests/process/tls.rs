@@ -197,7 +197,7 @@ fn a_certificate_with_faults_is_told_of_at_start_and_at_sighup_and_its_end_is_a_
     let business = Business::start(true);
     let config = with_tls_and(&business.authority, dir.path(), "public_url = \"wss://ws.example.com\"\n");
     let mut gateway = Gateway::start(&config);
-    let told = gateway.logged("warning: server.tls_cert = ");
+    let told = gateway.logged("server.tls_cert = ");
     assert!(told.contains("is for gateway.test, not for ws.example.com"), "{told}");
 
     let mut params = rcgen::CertificateParams::new(["ws.example.com".to_owned()]).expect("a name");
