@@ -16,13 +16,7 @@ const EXPIRED: &str = "its time is over (message_ttl_secs or close_ttl_secs)";
 const WARNED_AGAIN_AT: u32 = 5;
 
 /// Counts and logs the outcome of an attempt for one event.
-pub(super) fn report(
-    metrics: &Metrics,
-    event_queue: &EventQueue,
-    event: &Event,
-    judgement: &Judgement,
-    attempt: u32,
-) {
+pub(super) fn report(metrics: &Metrics, event_queue: &EventQueue, event: &Event, judgement: &Judgement, attempt: u32) {
     let result = match judgement.verdict {
         Verdict::Delivered => WebhookResult::Ok,
         Verdict::Retry(_) | Verdict::Refused | Verdict::Split => WebhookResult::Retry,

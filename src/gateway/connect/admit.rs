@@ -21,6 +21,7 @@ use crate::protocol::native::Audience;
 use crate::protocol::subprotocol::Offer;
 use crate::protocol::subprotocol::Unacceptable;
 use crate::protocol::ticket::Ticket;
+use crate::tenant::Tenant;
 
 /// Delay before a waiting client's ticket is checked again while the engine is away.
 const ENGINE_RETRY: Duration = Duration::from_millis(500);
