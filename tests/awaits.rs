@@ -140,10 +140,7 @@ const WAITS: &[(&str, &[(&str, Why)])] = &[
             ),
             ("before(deadline, || true, received.body.read())", Nothing("nothing is sent behind it")),
             ("pool.connect(tenant, outgoing.url)", Marked(Mark::EventConnected)),
-            (
-                "self.exchange(&pool, connection, caller, outgoing, progress)",
-                Guard("self.may_speak(incarnation)?;"),
-            ),
+            ("self.exchange(&pool, connection, caller, outgoing, progress)", Guard("self.may_speak(incarnation)?;")),
             ("connection.send(url, headers, body, progress, room)", Marked(Mark::EventWritten)),
             ("connection.send(url, headers, body, &progress.was_sent)", Marked(Mark::EventWritten)),
             ("exchange.read_body()", Nothing("nothing is sent behind it")),

@@ -150,6 +150,7 @@ impl Gateway {
             Arc::clone(&turns),
             engine.clone(),
             metrics.clone(),
+            max_unsettled(&options),
         ));
         let pushes = Pushes::new(push::Parts {
             tunnels: Arc::clone(&tunnels),

@@ -204,7 +204,9 @@ impl From<IssueError> for Refusal {
             IssueError::NotAUrl(_) | IssueError::NotOwned { .. } | IssueError::Forbidden(_) => {
                 Self::ReceiveUrl(message)
             }
-            IssueError::TooManyTunnels { .. } | IssueError::TooManyPending { .. } => Self::OverLimit(message),
+            IssueError::TooManyTunnels { .. } | IssueError::TooManyPending { .. } | IssueError::NoRoomForNames(_) => {
+                Self::OverLimit(message)
+            }
             IssueError::NoDescriptors | IssueError::Draining | IssueError::EngineAway => Self::Unavailable(message),
         }
     }

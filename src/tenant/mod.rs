@@ -25,6 +25,7 @@ pub use directory::Stranger;
 pub use groups::Groups;
 pub use groups::Listed;
 pub use groups::NamePage;
+pub use groups::NoRoomForNames;
 pub use groups::Page;
 pub use groups::Roster;
 pub use groups::TooManyGroups;

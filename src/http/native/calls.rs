@@ -257,6 +257,7 @@ impl From<IssueError> for Problem {
             IssueError::Draining => Code::Draining,
             IssueError::NoDescriptors => Code::Busy,
             IssueError::EngineAway => Code::EngineAway,
+            IssueError::NoRoomForNames(_) => Code::TooManyGroups,
         };
         Self::new(code, error.to_string())
     }
@@ -272,7 +273,7 @@ impl From<NativeError> for Problem {
             NativeError::GroupUnknown(_) => Code::GroupUnknown,
             NativeError::UserUnknown(_) => Code::UserUnknown,
             NativeError::TunnelNotOpen(_) => Code::TunnelNotOpen,
-            NativeError::TooManyGroups(_) => Code::TooManyGroups,
+            NativeError::TooManyGroups(_) | NativeError::NoRoomForNames(_) => Code::TooManyGroups,
             NativeError::EngineAway => Code::EngineAway,
             NativeError::NodeAway => Code::NodeAway,
         };
