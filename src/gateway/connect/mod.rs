@@ -69,7 +69,18 @@ pub(super) struct Parts<'a> {
 
 impl ConnectUrls {
     pub(super) fn new(parts: Parts<'_>) -> Self {
-        let Parts { options, tenants, tunnels, neighbours, engine, endpoints, sealer, ticket_clock, random_id, metrics } = parts;
+        let Parts {
+            options,
+            tenants,
+            tunnels,
+            neighbours,
+            engine,
+            endpoints,
+            sealer,
+            ticket_clock,
+            random_id,
+            metrics,
+        } = parts;
         Self {
             tenants,
             tunnels,

@@ -53,17 +53,18 @@ impl Except {
 }
 
 impl Groups {
-    /// Executes `command` on all tunnels of `audience`, except those in `except`.
+    /// Executes `command` on all tunnels of `audience`, except those in `except`; up to `free` of them need no turn.
     pub(in crate::gateway) async fn command(
         &self,
         tenant: &Arc<Tenant>,
         audience: &Audience,
         except: &[Target],
         command: Command<'_>,
+        free: usize,
     ) -> Result<Report, NativeError> {
         let except: Except = except.iter().filter_map(Target::tunnel).collect();
         let nodes = self.nodes(tenant, audience).await?;
-        let mut all = self.command_here(tenant, audience, command, &except).await;
+        let mut all = self.command_here(tenant, audience, command, &except, free).await;
         if !nodes.is_empty() {
             let request = NodeRequest::Audience {
                 tenant: tenant.id.as_str(),
@@ -85,9 +86,10 @@ impl Groups {
         audience: &Audience,
         command: Command<'_>,
         except: &Except,
+        free: usize,
     ) -> Reached {
         let tunnels = tenant.groups.tunnels(audience);
-        let mut turns = Turns::shared(&self.engine.lease_guard, &self.turns, &tenant.id, tunnels.len());
+        let mut turns = Turns::shared(&self.engine.lease_guard, &self.turns, tenant.flow(), tunnels.len(), free);
         let mut encoded = EncodedCommand::new(command, &self.metrics);
         let mut reached = Reached { members: tunnels.len() as u64, ..Reached::default() };
         for tunnel in tunnels.into_iter().filter(|tunnel| !except.contains(*tunnel)) {
