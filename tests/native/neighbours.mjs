@@ -66,7 +66,7 @@ async function attack({ pot, urls, admin, smoke }) {
 /** Starts an attack; `stop` ends it and tells how often it had which answer. */
 function begin(attack, { nodes }, { smoke, tool }) {
   const what = { pot: attack.pot, urls: nodes.map(node => node.url), admin: nodes[0].admin, smoke };
-  const command = [...tool === undefined ? [] : ["taskset", "-c", tool], "nice", "-n", "10", process.execPath, HERE, "--attack", JSON.stringify(what)];
+  const command = [...tool === undefined ? [] : ["taskset", "-c", tool], "nice", "-n", "10", process.execPath, "--no-warnings", HERE, "--attack", JSON.stringify(what)];
   const child = spawn(command[0], command.slice(1), { stdio: ["ignore", "inherit", "inherit", "ipc"], detached: true });
   const killed = () => child.kill("SIGKILL");
   process.once("exit", killed);
