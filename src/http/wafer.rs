@@ -71,20 +71,27 @@ impl Asking {
     }
 
     /// The refusal of a request that is not authenticated.
-    fn deny(&mut self, gateway: &Gateway, envelope: &Envelope, denied: Denied) -> Refusal {
+    fn deny(&mut self, gateway: &Gateway, unknown: Unknown) -> Refusal {
+        let Unknown { tc_id, server_host, denied } = unknown;
         let Denied::Stranger(stranger) = denied else {
             gateway.metrics.refused("enrolment_full");
             return Refusal::OverLimit(denied.to_string());
         };
-        // For known tenants too, so that both take as long.
-        let server_host = envelope.server_host();
         let advice = match server_host.filter(|_| stranger == Stranger::UnknownTenant) {
             Some(host) => format!(": server_host = \"{}\" would match", printable(&host, MAX_SHOWN_BYTES)),
             None => String::new(),
         };
-        self.doubt = Some(format!("tcId {}: {stranger}{advice}", printable(&envelope.tc_id.0, MAX_SHOWN_BYTES)));
+        self.doubt = Some(format!("tcId {}: {stranger}{advice}", printable(&tc_id, MAX_SHOWN_BYTES)));
         Refusal::Unauthorized
     }
+}
+
+/// A request that is not authenticated.
+struct Unknown {
+    tc_id: String,
+    /// The host of its receive URL; looked for with known tenants too, so that both take as long.
+    server_host: Option<String>,
+    denied: Denied,
 }
 
 async fn issue(
@@ -153,11 +160,12 @@ async fn authenticate(
     let (asked, now, source) = (Arc::clone(gateway), tokio::time::Instant::now().into_std(), body.source());
     let known = body.read(move |bytes| {
         let envelope = Envelope::parse(bytes)?;
-        let authenticated = asked.tenants.authenticate(&envelope, needs_key, &source, now);
-        Ok::<_, Refusal>((envelope, authenticated))
+        Ok::<_, Refusal>(match asked.tenants.authenticate(&envelope, needs_key, &source, now) {
+            Ok((tenant, key)) => Ok((envelope, tenant, key)),
+            Err(denied) => Err(Unknown { server_host: envelope.server_host(), tc_id: envelope.tc_id.0, denied }),
+        })
     });
-    let (envelope, authenticated) = known.await?;
-    let (tenant, key) = authenticated.map_err(|denied| asking.deny(gateway, &envelope, denied))?;
+    let (envelope, tenant, key) = known.await?.map_err(|unknown| asking.deny(gateway, unknown))?;
     asking.tenant = Some(Arc::clone(&tenant));
     tenant.usage.use_key(key.fingerprint(), gateway.clock.unix_time().as_secs());
     Ok((envelope, tenant, key))
