@@ -21,7 +21,7 @@ async function flood(attack, width, call) {
 }
 
 /** Holds so many connections that say `text`: one that is closed is renewed. Answers are read, or never. */
-async function hold(attack, count, text, { isRead = true, open = () => attack.caller(undefined, isRead ? STRANGER : {}).socket(text) } = {}) {
+async function hold(attack, count, text, { isRead = true, open = () => attack.caller(undefined, STRANGER).socket(text) } = {}) {
   const held = new Set();
   while (!attack.isOver()) {
     for (let left = 200; left > 0 && held.size < count; left -= 1) {
