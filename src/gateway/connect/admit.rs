@@ -22,6 +22,7 @@ use crate::protocol::subprotocol::Offer;
 use crate::protocol::subprotocol::Unacceptable;
 use crate::protocol::ticket::About;
 use crate::protocol::ticket::Ticket;
+use crate::tenant::Tenant;
 
 /// Delay before a waiting client's ticket is checked again while the engine is away.
 const ENGINE_RETRY: Duration = Duration::from_millis(500);

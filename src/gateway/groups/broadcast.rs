@@ -18,6 +18,7 @@ use crate::gateway::push::EncodedCommand;
 use crate::gateway::push::Report;
 use crate::gateway::push::execute;
 use crate::gateway::tunnels::Sent;
+use crate::gateway::turns::FEW;
 use crate::gateway::turns::Turns;
 use crate::id::NodeId;
 use crate::id::TunnelId;
@@ -179,7 +180,7 @@ impl Groups {
             return tenant.groups.page(audience, after, limit);
         }
         // All tunnels of the node are looked at, those of other tenants too.
-        let mut turns = Turns::shared(&self.engine.lease_guard, &self.turns, &tenant.id, self.tunnels.count());
+        let mut turns = Turns::shared(&self.engine.lease_guard, &self.turns, tenant.flow(), self.tunnels.count(), FEW);
         turns.next().await;
         tenant.groups.page_of(self.tunnels.of(tenant), after, limit)
     }
