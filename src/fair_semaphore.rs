@@ -1,6 +1,7 @@
 //! A semaphore shared by flows: waiters get permits in turn, and no flow holds more than what is left.
 
 use std::hash::Hash;
+use std::num::NonZero;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -10,6 +11,9 @@ use tokio::task::spawn_blocking;
 use crate::fair_queue::Choice;
 use crate::fair_queue::FairQueue;
 use crate::share::Shares;
+
+/// From this size on, parsing takes as long as a turn.
+pub const LONG_BYTES: usize = 16 * 1024;
 
 /// A permit takes at most this part of the room; a larger one would wait until no other is held.
 const PARTS: u64 = 4;
@@ -49,6 +53,12 @@ impl<K: Clone + Eq + Hash> FairSemaphore<K> {
     /// A semaphore with room for `size`.
     pub fn of(size: u64) -> Self {
         Self(Arc::new(Mutex::new(State { held: Shares::of(size), waiting: FairQueue::default() })))
+    }
+
+    /// A semaphore for work that takes a processor; one flow alone gets one permit for each of them.
+    pub fn of_processors() -> Self {
+        let processors = std::thread::available_parallelism().map_or(2, NonZero::get);
+        Self::of(2 * processors.max(2) as u64)
     }
 
     /// Waits for room for `amount` of `flow`; more than a quarter of the room counts as a quarter.

@@ -104,6 +104,11 @@ pub struct Share<K: Clone + Eq + Hash> {
 }
 
 impl<K: Clone + Eq + Hash> Share<K> {
+    /// Its size.
+    pub fn amount(&self) -> u64 {
+        self.amount
+    }
+
     /// Grows the share to `amount`; false, without effect, if the pot does not allow it.
     #[must_use]
     pub fn grow_to(&mut self, amount: u64) -> bool {

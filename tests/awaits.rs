@@ -93,7 +93,7 @@ const WAITS: &[(&str, &[(&str, Why)])] = &[
         &[
             ("sleep_until(at)", Guard("if !attempts.hooks.lease_guard.valid_for(event_queue.incarnation).await {")),
             ("attempts.hooks.lease_guard.valid_for(event_queue.incarnation)", Nothing("it is the question itself")),
-            ("admit(&event_queue.endpoint, is_late, deadline)", Marked(Mark::EventAdmitted)),
+            ("admit(&event_queue.endpoint, event_queue.tenant.flow(), is_late, deadline)", Marked(Mark::EventAdmitted)),
             ("attempts.attempt(&event_queue, permits)", Nothing("the loop asks again")),
             ("sleep(AGAIN_AFTER)", Guard("if !attempts.hooks.lease_guard.valid_for(event_queue.incarnation).await {")),
             (
@@ -106,8 +106,11 @@ const WAITS: &[(&str, &[(&str, Why)])] = &[
         "src/webhook/attempt.rs",
         &[
             ("outgoing.post(", Marked(Mark::EventAnswered)),
+            ("self.read(", Marked(Mark::EventAnswered)),
             ("self.hooks.lease_guard.valid_for(event_queue.incarnation)", Nothing("it is the question itself")),
-            ("self.act(event_queue, event, answer)", Nothing("the lane's state is this node's own")),
+            ("self.act(event_queue, event, actions, doubt)", Nothing("the lane's state is this node's own")),
+            ("self.actions.acquire(", Nothing("room that is given up is the next one's")),
+            ("self.turns.run_long(", Nothing("it only reads what was answered")),
             ("actor.act(event_queue, actions)", Nothing("each action asks before it is done")),
         ],
     ),
@@ -124,7 +127,7 @@ const WAITS: &[(&str, &[(&str, Why)])] = &[
         "src/webhook/turn.rs",
         &[
             ("timeout_at(deadline, called)", Marked(Mark::EventAdmitted)),
-            ("timeout_at(deadline, endpoint.server_permits(is_late))", Marked(Mark::EventAdmitted)),
+            ("timeout_at(deadline, endpoint.server_permits(flow, is_late))", Marked(Mark::EventAdmitted)),
             ("self.server_turn.lock()", Marked(Mark::EventAdmitted)),
             ("self.server.permits.acquire()", Marked(Mark::EventAdmitted)),
             ("self.server.flights.wait(", Marked(Mark::EventAdmitted)),
@@ -140,14 +143,11 @@ const WAITS: &[(&str, &[(&str, Why)])] = &[
             ),
             ("before(deadline, || true, received.body.read())", Nothing("nothing is sent behind it")),
             ("pool.connect(tenant, outgoing.url)", Marked(Mark::EventConnected)),
-            (
-                "self.exchange(&pool, connection, incarnation, outgoing, progress)",
-                Guard("self.may_speak(incarnation)?;"),
-            ),
-            ("connection.send(url, headers, body, progress)", Marked(Mark::EventWritten)),
+            ("self.exchange(&pool, connection, caller, outgoing, progress)", Guard("self.may_speak(incarnation)?;")),
+            ("connection.send(url, headers, body, progress, room)", Marked(Mark::EventWritten)),
             ("connection.send(url, headers, body, &progress.was_sent)", Marked(Mark::EventWritten)),
             ("exchange.read_body()", Nothing("nothing is sent behind it")),
-            ("place.read_body(body, read)", Nothing("nothing is sent behind it")),
+            ("place.read_body(body, read, room)", Nothing("nothing is sent behind it")),
         ],
     ),
     (
@@ -170,11 +170,12 @@ const WAITS: &[(&str, &[(&str, Why)])] = &[
         "src/http/native/idempotency.rs",
         &[
             ("calls::run(", Nothing("without a key nobody is promised that it is done whole")),
-            ("work", Guard("let work = tokio::spawn(begin(")),
+            ("begin(", Guard("let work = tokio::spawn(work)")),
+            ("work", Guard("let work = tokio::spawn(work)")),
             ("gateway.read(", Nothing("nothing has changed before")),
-            ("gateway.calls.begin(", Guard("let work = tokio::spawn(begin(")),
-            ("timeout(LONGEST_CALL, calls::run(", Guard("let work = tokio::spawn(begin(")),
-            ("first.end(kept)", Guard("let work = tokio::spawn(begin(")),
+            ("gateway.calls.begin(", Guard("let work = tokio::spawn(work)")),
+            ("timeout(LONGEST_CALL, calls::run(", Guard("let work = tokio::spawn(work)")),
+            ("first.end(kept)", Guard("let work = tokio::spawn(work)")),
         ],
     ),
     (
@@ -213,6 +214,7 @@ const WAITS: &[(&str, &[(&str, Why)])] = &[
     (
         "src/gateway/push/native.rs",
         &[
+            ("self.push_from(", Nothing("nothing is done behind it")),
             ("self.command_all(", Nothing("nothing is done behind it")),
             ("self.command_all(", Nothing("nothing is done behind it")),
             ("self.lease_guard.valid()", Nothing("nothing is pushed before")),

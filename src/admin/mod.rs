@@ -17,12 +17,14 @@ use hyper::header::HeaderValue;
 use percent_encoding::percent_decode_str;
 
 use self::visitor::Refusal;
+use crate::fair_semaphore::FairSemaphore;
 use crate::gateway::Gateway;
 use crate::metrics::Metrics;
 use crate::server::Handler;
 use crate::server::Peer;
 use crate::server::PendingReply;
 use crate::server::RequestBody;
+use crate::server::Source;
 use crate::shutdown::Shutdown;
 
 /// Host names that the admin listener accepts in addition to the private ones. Clones share one list.
@@ -52,7 +54,9 @@ pub struct Admin {
     shutdown: Shutdown,
     hosts: Hosts,
     own_name: String,
-    before_metrics: Box<dyn Fn(&Metrics) + Send + Sync>,
+    before_metrics: Arc<dyn Fn(&Metrics) + Send + Sync>,
+    /// Turns to have the metrics written.
+    turns: FairSemaphore<Source>,
 }
 
 impl Admin {
@@ -66,7 +70,8 @@ impl Admin {
         let metrics = gateway.metrics.clone();
         Refusal::ALL.iter().for_each(|refusal| metrics.refusable(refusal.code()));
         let own_name = rustix::system::uname().nodename().to_string_lossy().into_owned();
-        Self { gateway, metrics, shutdown, hosts, own_name, before_metrics: Box::new(before_metrics) }
+        let (before_metrics, turns) = (Arc::new(before_metrics), FairSemaphore::of_processors());
+        Self { gateway, metrics, shutdown, hosts, own_name, before_metrics, turns }
     }
 
     /// Refuses what a web page may have sent. Liveness is no secret, and its probes may use any host name.
@@ -89,13 +94,6 @@ impl Admin {
         match (path, method) {
             ("/livez", &Method::GET | &Method::HEAD) => text(StatusCode::OK, "ok\n"),
             ("/readyz", &Method::GET | &Method::HEAD) => self.ready(),
-            ("/metrics", &Method::GET | &Method::HEAD) => {
-                (self.before_metrics)(&self.metrics);
-                let mut response = text(StatusCode::OK, self.metrics.render());
-                let format = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
-                response.headers_mut().insert(header::CONTENT_TYPE, format);
-                response
-            }
             ("/drain", &Method::POST) => {
                 tracing::info!("drain requested");
                 self.shutdown.soft.cancel();
@@ -110,6 +108,21 @@ impl Admin {
                 (None, _) => text(StatusCode::NOT_FOUND, NOT_THERE),
             },
         }
+    }
+
+    /// The metrics, written on a blocking thread in the turn of who asks for them.
+    fn metrics(&self, source: Source) -> PendingReply {
+        let (metrics, before, turns) = (self.metrics.clone(), Arc::clone(&self.before_metrics), self.turns.clone());
+        let write = move || {
+            before(&metrics);
+            metrics.render()
+        };
+        Box::pin(async move {
+            let mut response = text(StatusCode::OK, turns.run_long(source, write).await);
+            let format = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+            response.headers_mut().insert(header::CONTENT_TYPE, format);
+            response.into()
+        })
     }
 
     /// Closes the tunnels of a tenant that is no longer configured.
@@ -145,11 +158,12 @@ fn tunnels_of(path: &str) -> Option<String> {
 }
 
 impl Handler for Admin {
-    fn handle(&self, request: Request<RequestBody>, _peer: Peer) -> PendingReply {
-        let response = self.refusal(&request).unwrap_or_else(|| {
-            let uri = request.uri();
-            self.answer(request.method(), uri.path(), uri.query().unwrap_or_default())
-        });
+    fn handle(&self, request: Request<RequestBody>, peer: Peer) -> PendingReply {
+        let response = match (self.refusal(&request), request.uri().path(), request.method()) {
+            (Some(refusal), ..) => refusal,
+            (None, "/metrics", &Method::GET | &Method::HEAD) => return self.metrics(peer.address.ip().into()),
+            (None, path, method) => self.answer(method, path, request.uri().query().unwrap_or_default()),
+        };
         Box::pin(async move { response.into() })
     }
 }

@@ -149,6 +149,7 @@ impl App {
             ProxyProtocol::Required => public.introduced_by(&server.trusted_proxies),
         };
         let admin = listen(server.admin_listen, None, "server.admin_listen", server, &metrics)?;
+        let admin = admin.at_most(descriptors.for_operators());
         let admin_hosts = Hosts::new(&server.admin_hosts);
         let drain = options.drain.clone();
         metrics.configured(clock.unix_time().as_secs());

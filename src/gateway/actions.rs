@@ -25,7 +25,7 @@ impl Act for Gateway {
                 "actions in a webhook response ignored: the tenant was removed from the configuration",
             );
         }
-        let mut turns = Turns::of_actions(lease_guard, &self.turns, &event_queue.tenant.id, actions.len());
+        let mut turns = Turns::of_actions(lease_guard, &self.turns, event_queue.tenant.flow(), actions.len());
         for action in actions {
             if action.has_targets() {
                 turns.end_turn().await;
@@ -75,7 +75,8 @@ impl Gateway {
             }
             Action::Close(close) => self.pushes.close_back(event_queue, close.reason.as_ref()),
             Action::Push(mut push) => match push.to.take() {
-                Some(to) => self.pushes.push_native(tenant, to, &push).await.map(drop),
+                // Unlike calls, actions do not come through a socket each: even those for few tunnels take turns.
+                Some(to) => self.pushes.push_from(tenant, to, &push, 0).await.map(drop),
                 None => self.pushes.push_back(event_queue, &push),
             },
         }

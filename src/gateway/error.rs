@@ -2,6 +2,7 @@
 
 use crate::id::TunnelId;
 use crate::protocol::native::Name;
+use crate::tenant::NoRoomForNames;
 use crate::tenant::TooManyGroups;
 
 /// Why a push failed.
@@ -57,6 +58,9 @@ pub enum NativeError {
     /// The tunnel is in too many groups.
     #[error(transparent)]
     TooManyGroups(#[from] TooManyGroups),
+    /// The tenant has too many groups and users.
+    #[error(transparent)]
+    NoRoomForNames(#[from] NoRoomForNames),
     /// The engine does not answer; nothing has been done.
     #[error("the gateway cannot ask its engine at present, nothing has been done: try again")]
     EngineAway,

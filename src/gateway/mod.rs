@@ -36,16 +36,16 @@ pub use push::Report;
 pub use tunnels::Admission;
 pub use tunnels::Connection;
 pub use tunnels::Description;
+pub use tunnels::Flushed;
 pub use tunnels::Phase;
 pub use tunnels::Sent;
 pub use tunnels::Socket;
 pub use tunnels::Tunnels;
-pub use turns::LONG_BYTES;
-pub use turns::shared_turns;
 
 use crate::clock::Clock;
 use crate::engine::Engine;
 use crate::fair_semaphore::FairSemaphore;
+use crate::fair_semaphore::LONG_BYTES;
 use crate::http_client::Flights;
 use crate::id::TenantId;
 use crate::id::TunnelId;
@@ -126,7 +126,7 @@ impl Gateway {
         let webhook = &options.webhook;
         let endpoints = Arc::new(Endpoints::new(webhook.max_in_flight_per_endpoint, webhook.timeout(), flights));
         let tenants = Arc::new(Directory::new(&options));
-        let turns = Arc::new(shared_turns());
+        let turns = Arc::new(FairSemaphore::of_processors());
         let tunnels = Arc::new(Tunnels::new(tunnels::Parts {
             options: options.tunnel.clone(),
             node: options.server.node_name.clone(),
@@ -150,6 +150,7 @@ impl Gateway {
             Arc::clone(&turns),
             engine.clone(),
             metrics.clone(),
+            max_unsettled(&options),
         ));
         let pushes = Pushes::new(push::Parts {
             tunnels: Arc::clone(&tunnels),
@@ -224,14 +225,14 @@ impl Gateway {
     /// Parses a request of a tenant, or writes the answer; long ones on a blocking thread, in the tenant's turn.
     pub async fn read<T: Send + 'static>(
         &self,
-        tenant: &TenantId,
+        tenant: &Tenant,
         bytes: usize,
         read: impl FnOnce() -> T + Send + 'static,
     ) -> T {
         if bytes < LONG_BYTES {
             return read();
         }
-        self.turns.run_long(tenant.clone(), read).await
+        self.turns.run_long(tenant.flow().clone(), read).await
     }
 
     /// Describes an open tunnel of `tenant` on any node.

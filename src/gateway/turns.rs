@@ -1,9 +1,8 @@
 //! Fair turns for work on many tunnels, so that a push to ten thousand delays no other tenant.
 
 use std::future::poll_fn;
-use std::hash::Hash;
-use std::num::NonZero;
 use std::pin::pin;
+use std::time::Duration;
 
 use tokio::task::yield_now;
 use tokio::time::Instant;
@@ -14,19 +13,12 @@ use crate::id::TenantId;
 use crate::lease_guard::LeaseGuard;
 use crate::marks::Mark;
 
-/// Tunnels per turn: a few hundred microseconds.
+/// Most tunnels per turn.
 pub(in crate::gateway) const TURN: usize = 64;
-/// Work on more tunnels than these shares turns with other tenants from the start.
-const FEW: usize = 8;
-
-/// Limit of concurrent turns; one flow alone gets one per processor.
-pub fn shared_turns<K: Clone + Eq + Hash>() -> FairSemaphore<K> {
-    let processors = std::thread::available_parallelism().map_or(2, NonZero::get);
-    FairSemaphore::of(2 * processors.max(2) as u64)
-}
-
-/// From this size on, parsing a request takes as long as a turn.
-pub const LONG_BYTES: usize = 16 * 1024;
+/// A turn is over after this time, if the system is slow.
+const TURN_TIME: Duration = Duration::from_micros(250);
+/// Tunnels between two looks at the clock; work on more of them shares turns with other tenants from the start.
+pub(in crate::gateway) const FEW: usize = 8;
 
 /// Progress of long work.
 pub(in crate::gateway) struct Turns<'a> {
@@ -52,23 +44,30 @@ impl<'a> Turns<'a> {
         tenant: &'a TenantId,
         actions: usize,
     ) -> Self {
-        Self { length: FEW, ..Self::shared(lease_guard, semaphore, tenant, actions) }
+        Self { length: FEW, ..Self::shared(lease_guard, semaphore, tenant, actions, FEW) }
     }
 
-    /// Starts a tenant's work on so many tunnels.
+    /// Starts a tenant's work on so many tunnels; up to `free` of them need no turn.
     pub(in crate::gateway) fn shared(
         lease_guard: &'a LeaseGuard,
         semaphore: &'a FairSemaphore<TenantId>,
         tenant: &'a TenantId,
         tunnels: usize,
+        free: usize,
     ) -> Self {
-        Self { shared: (tunnels > FEW).then_some((semaphore, tenant)), ..Self::begin(lease_guard) }
+        Self { shared: (tunnels > free).then_some((semaphore, tenant)), ..Self::begin(lease_guard) }
     }
 
-    /// Waits until the next tunnel may be served and returns the time; yields after each [`TURN`]. The node may have
+    /// Whether the next tunnel is served in another turn.
+    pub(in crate::gateway) fn is_over(&self) -> bool {
+        let is_time = self.served > 0 && self.served.is_multiple_of(FEW);
+        self.served == self.length || is_time && self.now.elapsed() >= TURN_TIME
+    }
+
+    /// Waits until the next tunnel may be served and returns the time; yields after each turn. The node may have
     /// been paused before a turn, so the lease is checked again.
     pub(in crate::gateway) async fn next(&mut self) -> Instant {
-        if self.served == self.length {
+        if self.is_over() {
             self.end_turn().await;
         }
         if self.served == 0 {
@@ -132,18 +131,32 @@ mod tests {
         assert!(turns.next().now_or_never().is_some());
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn a_turn_ends_in_time_if_the_system_is_slow() {
+        let lease_guard = LeaseGuard::forever();
+        let mut turns = Turns::begin(&lease_guard);
+        for _ in 0..FEW {
+            turns.next().now_or_never().expect("the first turn is on");
+        }
+
+        tokio::time::advance(TURN_TIME).await;
+
+        assert_eq!(turns.next().now_or_never(), None, "it is the others' turn");
+    }
+
     #[tokio::test]
     async fn one_tenants_long_work_leaves_turns_to_another() {
         const WORKS: usize = 100;
         let (lease_guard, semaphore) = (LeaseGuard::forever(), FairSemaphore::of(4));
         let [loud, quiet] = ["loud", "quiet"].map(TenantId::new);
-        let mut works: Vec<_> = (0..WORKS).map(|_| Turns::shared(&lease_guard, &semaphore, &loud, 1_000)).collect();
+        let mut works: Vec<_> =
+            (0..WORKS).map(|_| Turns::shared(&lease_guard, &semaphore, &loud, 1_000, FEW)).collect();
         let at_work = works.iter_mut().filter_map(|turns| turns.next().now_or_never()).count();
         assert_eq!(at_work, 2);
 
-        assert!(Turns::shared(&lease_guard, &semaphore, &quiet, 1_000).next().now_or_never().is_some());
+        assert!(Turns::shared(&lease_guard, &semaphore, &quiet, 1_000, FEW).next().now_or_never().is_some());
         assert!(
-            Turns::shared(&lease_guard, &semaphore, &loud, FEW).next().now_or_never().is_some(),
+            Turns::shared(&lease_guard, &semaphore, &loud, FEW, FEW).next().now_or_never().is_some(),
             "a few wait for nothing"
         );
     }

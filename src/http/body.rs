@@ -5,23 +5,28 @@ use std::time::Duration;
 
 use bytes::Buf;
 use bytes::Bytes;
-use bytes::BytesMut;
 use http_body_util::BodyExt;
 use hyper::HeaderMap;
 use hyper::header::CONTENT_ENCODING;
 use tokio::time::timeout;
 
+use crate::fair_semaphore::FairPermit;
 use crate::fair_semaphore::FairSemaphore;
-use crate::gateway::LONG_BYTES;
-use crate::gateway::shared_turns;
+use crate::fair_semaphore::LONG_BYTES;
 use crate::server::Source;
 use crate::share::Pot;
 use crate::share::Share;
 
 /// Time limit for a whole body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(15);
-/// Memory limit for all bodies being read or processed; one client gets at most half of what is left.
+/// Memory limit for all requests being read or answered; one client gets at most half of what is left.
 const BUDGET_BYTES: u64 = 256 * 1024 * 1024;
+/// Counted for each request beside its body: its head, the buffers of its connection, and a short answer or a page.
+const REQUEST_BYTES: u64 = 40 * 1024;
+/// Memory limit for what long bodies are parsed into. Who finds no room waits for its turn.
+const PARSED_BYTES: u64 = 128 * 1024 * 1024;
+/// How much longer than its body a request may be when it is parsed: a list of the shortest ids is the worst.
+const EXPANSION: u64 = 8;
 /// How much of an oversized body is read and discarded, so that its sender reads the response.
 const DRAIN_BYTES: usize = 16 * 1024 * 1024;
 /// Time limit for that.
@@ -53,6 +58,7 @@ pub(super) enum BodyError {
 /// Bounds what request bodies take before authentication: memory, and the time to read them.
 pub(super) struct Budget {
     bytes: Pot<Source>,
+    parsed: FairSemaphore<Source>,
     turns: FairSemaphore<Source>,
 }
 
@@ -64,13 +70,15 @@ impl Default for Budget {
 
 impl Budget {
     fn of_bytes(bytes: u64) -> Self {
-        Self { bytes: Pot::of(bytes), turns: shared_turns() }
+        let (bytes, parsed) = (Pot::of(bytes), FairSemaphore::of(PARSED_BYTES));
+        Self { bytes, parsed, turns: FairSemaphore::of_processors() }
     }
 
     /// What a request from `client` may take.
     pub(super) fn of(&self, client: IpAddr) -> Room {
         let source = client.into();
-        Room { share: self.bytes.share(source), source, turns: self.turns.clone() }
+        let (share, parsed, turns) = (self.bytes.share(source), self.parsed.clone(), self.turns.clone());
+        Room { share, source, parsed, turns }
     }
 }
 
@@ -79,7 +87,15 @@ impl Budget {
 pub(super) struct Room {
     share: Share<Source>,
     source: Source,
+    parsed: FairSemaphore<Source>,
     turns: FairSemaphore<Source>,
+}
+
+impl Room {
+    /// Counts so many bytes of a body.
+    fn grow_to(&mut self, body_bytes: usize) -> Result<(), BodyError> {
+        if self.share.grow_to(REQUEST_BYTES + body_bytes as u64) { Ok(()) } else { Err(BodyError::Busy) }
+    }
 }
 
 /// A body, which counts against the budget until it is dropped.
@@ -87,6 +103,8 @@ pub(super) struct Room {
 pub(super) struct Body {
     pub(super) bytes: Bytes,
     room: Room,
+    /// The room for what it is parsed into, if it is long.
+    _parsed: Option<FairPermit<Source>>,
 }
 
 /// An answer that counts against the budget until its client has taken it.
@@ -102,6 +120,11 @@ impl AsRef<[u8]> for Held {
 }
 
 impl Body {
+    /// The address that it came from.
+    pub(super) fn source(&self) -> Source {
+        self.room.source
+    }
+
     /// Reads all of it; a long one on a blocking thread, in the turn of its address.
     pub(super) async fn read<T: Send + 'static>(&self, read: impl FnOnce(&[u8]) -> T + Send + 'static) -> T {
         if self.bytes.len() < LONG_BYTES {
@@ -111,11 +134,14 @@ impl Body {
         self.room.turns.run_long(self.room.source, move || read(&bytes)).await
     }
 
-    /// The answer, which keeps the room of the body: it is no longer than what the request has named, or a page.
+    /// The answer, which keeps the room of the request: it is no longer than what that has named, or a page.
     pub(super) fn answer(self, answer: impl Into<Bytes>) -> Bytes {
         let mut room = self.room;
         let bytes = answer.into();
-        // What it may need beyond the body's room is little.
+        if bytes.is_empty() {
+            return bytes;
+        }
+        // What it may need beyond the request's room is little.
         let _ = room.share.grow_to(bytes.len() as u64);
         Bytes::from_owner(Held { bytes, _room: room })
     }
@@ -138,7 +164,7 @@ where
         // The amount read does not matter.
         let _ = timeout(DRAIN_TIMEOUT, drain(&mut body)).await;
     }
-    result
+    with_room_to_parse(result?).await
 }
 
 /// Whether the body has a content encoding.
@@ -154,26 +180,40 @@ async fn collect<B>(mut room: Room, body: &mut B, limit_bytes: usize) -> Result<
 where
     B: hyper::body::Body<Data = Bytes> + Unpin,
 {
-    let mut first = Bytes::new();
-    let mut whole = BytesMut::new();
+    room.grow_to(0)?;
+    let expected = body.size_hint().exact().and_then(|length| usize::try_from(length).ok());
+    let mut bytes = Bytes::new();
+    let mut whole = Vec::new();
     while let Some(frame) = body.frame().await {
         let Ok(data) = frame.map_err(|_| BodyError::Broken)?.into_data() else { continue };
-        let total = first.len() + whole.len() + data.len();
+        let total = whole.len() + data.len();
         if total > limit_bytes {
             return Err(BodyError::TooLarge { limit_bytes });
         }
-        if !room.share.grow_to(total as u64) {
-            return Err(BodyError::Busy);
+        if expected == Some(data.len()) {
+            room.grow_to(total)?;
+            bytes = data;
+            continue;
         }
-        if first.is_empty() && whole.is_empty() {
-            first = data;
-        } else {
-            whole.extend_from_slice(&std::mem::take(&mut first));
-            whole.extend_from_slice(&data);
+        if total > whole.capacity() {
+            let capacity = (2 * whole.capacity()).min(expected.unwrap_or(limit_bytes)).max(total);
+            room.grow_to(capacity)?;
+            whole.reserve_exact(capacity - whole.len());
         }
+        whole.extend_from_slice(&data);
     }
-    let bytes = if whole.is_empty() { first } else { whole.freeze() };
-    Ok(Body { bytes, room })
+    let bytes = if whole.is_empty() { bytes } else { whole.into() };
+    Ok(Body { bytes, room, _parsed: None })
+}
+
+/// Waits for the room for what a long body is parsed into.
+async fn with_room_to_parse(body: Body) -> Result<Body, BodyError> {
+    if body.bytes.len() < LONG_BYTES {
+        return Ok(body);
+    }
+    let parsed = body.room.parsed.acquire(body.room.source, EXPANSION * body.bytes.len() as u64);
+    let parsed = timeout(BODY_TIMEOUT, parsed).await.map_err(|_| BodyError::Busy)?;
+    Ok(Body { _parsed: Some(parsed), ..body })
 }
 
 async fn drain<B: hyper::body::Body<Data = Bytes> + Unpin>(body: &mut B) {
@@ -200,7 +240,9 @@ mod tests {
 
     use super::*;
 
-    const LIMIT: usize = 1024 * 1024;
+    const LIMIT: usize = 8 * 1024 * 1024;
+    /// A request with an empty body, or a part of one with a long body.
+    const UNIT: usize = REQUEST_BYTES as usize;
     const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
     fn piece(bytes: usize) -> io::Result<Frame<Bytes>> {
@@ -209,6 +251,44 @@ mod tests {
 
     fn whole(bytes: usize) -> Full<Bytes> {
         Full::new(vec![b'x'; bytes].into())
+    }
+
+    /// The length of the body of a request that counts as so many units.
+    fn bytes(units: usize) -> usize {
+        (units - 1) * UNIT
+    }
+
+    #[tokio::test]
+    async fn a_request_counts_with_all_that_it_takes_and_no_more_is_taken() {
+        let taken = async |pieces: Vec<usize>| {
+            let budget = Budget::default();
+            let frames = StreamBody::new(stream::iter(pieces.iter().map(|bytes| piece(*bytes)).collect::<Vec<_>>()));
+            let body = read(budget.of(HERE), &HeaderMap::new(), frames, LIMIT).await.expect("a body");
+            assert_eq!(body.bytes.len(), pieces.iter().sum::<usize>());
+            body.room.share.amount() - REQUEST_BYTES
+        };
+
+        assert_eq!(taken(vec![]).await, 0);
+        assert_eq!(taken(vec![1]).await, 1);
+        assert_eq!(taken(vec![10, 11]).await, 21);
+        assert_eq!(taken(vec![10, 10, 10]).await, 40, "the buffer has grown to twice its size");
+        assert_eq!(taken(vec![LIMIT / 2, 1, 1]).await, LIMIT as u64, "and never beyond the limit");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn long_bodies_wait_for_the_room_that_they_are_parsed_into() {
+        let budget = Budget::default();
+        let other = "192.0.2.1".parse().expect("an address");
+        let take = async |client| read(budget.of(client), &HeaderMap::new(), whole(4 * 1024 * 1024), LIMIT).await;
+        let parsed = [take(HERE).await.expect("the first"), take(HERE).await.expect("half of the room")];
+        let start = Instant::now();
+
+        assert_eq!(take(HERE).await.map(|_| ()), Err(BodyError::Busy));
+        assert_eq!(start.elapsed(), BODY_TIMEOUT);
+        assert!(take(other).await.is_ok(), "another has a share of its own");
+        let answers = parsed.map(|body| body.answer("the memory is free when the answer is written"));
+        assert!(take(HERE).await.is_ok());
+        drop(answers);
     }
 
     #[tokio::test(start_paused = true)]
@@ -240,12 +320,12 @@ mod tests {
 
     #[tokio::test]
     async fn no_client_takes_what_others_need() {
-        let budget = Budget::of_bytes(100 * 1024);
+        let budget = Budget::of_bytes(100 * UNIT as u64);
         let other = "2001:db8::1".parse().expect("an address");
         let take =
-            async |client, kib: usize| read(budget.of(client), &HeaderMap::new(), whole(kib * 1024), LIMIT).await;
+            async |client, units: usize| read(budget.of(client), &HeaderMap::new(), whole(bytes(units)), LIMIT).await;
 
-        let held = [take(HERE, 40).await.expect("40 of 100 KiB"), take(HERE, 10).await.expect("half of it")];
+        let held = [take(HERE, 40).await.expect("40 of 100"), take(HERE, 10).await.expect("half of it")];
         assert_eq!(take(HERE, 1).await.map(|_| ()).expect_err("half"), BodyError::Busy, "short ones count as well");
         let others = take(other, 25).await.expect("half of what is left");
         let neighbour = "2001:db8::2".parse().expect("an address");
@@ -258,14 +338,14 @@ mod tests {
 
     #[tokio::test]
     async fn an_answer_takes_the_room_of_its_request_until_its_client_has_taken_it() {
-        let budget = Budget::of_bytes(100 * 1024);
-        let take = async |kib: usize| read(budget.of(HERE), &HeaderMap::new(), whole(kib * 1024), LIMIT).await;
+        let budget = Budget::of_bytes(100 * UNIT as u64);
+        let take = async |units: usize| read(budget.of(HERE), &HeaderMap::new(), whole(bytes(units)), LIMIT).await;
         let long = take(40).await.expect("there is room");
 
-        let answer = long.answer(vec![b'x'; 42 * 1024]);
+        let answer = long.answer(vec![b'x'; 42 * UNIT]);
 
         assert_eq!(take(10).await.map(|_| ()), Err(BodyError::Busy), "nobody has read it");
-        assert_eq!(answer.len(), 42 * 1024);
+        assert_eq!(answer.len(), 42 * UNIT);
         drop(answer);
         assert!(take(50).await.is_ok(), "all of it is given back");
     }

@@ -11,6 +11,7 @@ use hyper::StatusCode;
 use hyper::header;
 
 use super::body;
+use super::body::Body;
 use super::body::BodyError;
 use super::body::Room;
 use super::json;
@@ -29,6 +30,7 @@ use crate::protocol::wafer::issue_answer;
 use crate::protocol::wafer::push_answer;
 use crate::server::RequestBody;
 use crate::tenant::Denied;
+use crate::tenant::Key;
 use crate::tenant::Stranger;
 use crate::tenant::Tenant;
 
@@ -41,7 +43,7 @@ const MAX_PUSH_BYTES: usize = 4 * 1024 * 1024;
 
 /// A business server requests a tunnel.
 pub(super) async fn wsurl(
-    gateway: &Gateway,
+    gateway: &Arc<Gateway>,
     room: Room,
     request: Request<RequestBody>,
     client: IpAddr,
@@ -69,24 +71,31 @@ impl Asking {
     }
 
     /// The refusal of a request that is not authenticated.
-    fn deny(&mut self, gateway: &Gateway, envelope: &Envelope, denied: Denied) -> Refusal {
+    fn deny(&mut self, gateway: &Gateway, unknown: Unknown) -> Refusal {
+        let Unknown { tc_id, server_host, denied } = unknown;
         let Denied::Stranger(stranger) = denied else {
             gateway.metrics.refused("enrolment_full");
             return Refusal::OverLimit(denied.to_string());
         };
-        // For known tenants too, so that both take as long.
-        let server_host = envelope.server_host();
         let advice = match server_host.filter(|_| stranger == Stranger::UnknownTenant) {
             Some(host) => format!(": server_host = \"{}\" would match", printable(&host, MAX_SHOWN_BYTES)),
             None => String::new(),
         };
-        self.doubt = Some(format!("tcId {}: {stranger}{advice}", printable(&envelope.tc_id.0, MAX_SHOWN_BYTES)));
+        self.doubt = Some(format!("tcId {}: {stranger}{advice}", printable(&tc_id, MAX_SHOWN_BYTES)));
         Refusal::Unauthorized
     }
 }
 
+/// A request that is not authenticated.
+struct Unknown {
+    tc_id: String,
+    /// The host of its receive URL; looked for with known tenants too, so that both take as long.
+    server_host: Option<String>,
+    denied: Denied,
+}
+
 async fn issue(
-    gateway: &Gateway,
+    gateway: &Arc<Gateway>,
     room: Room,
     request: Request<RequestBody>,
     asking: &mut Asking,
@@ -94,11 +103,7 @@ async fn issue(
     let host = host(request.headers().get_all(header::HOST));
     let (head, body) = request.into_parts();
     let body = body::read(room, &head.headers, body, MAX_WSURL_BYTES).await?;
-    let envelope = Envelope::parse(&body.bytes)?;
-    let authenticated = gateway.tenants.authenticate(&envelope, true, now());
-    let (tenant, key) = authenticated.map_err(|denied| asking.deny(gateway, &envelope, denied))?;
-    asking.tenant = Some(Arc::clone(&tenant));
-    tenant.usage.use_key(key.fingerprint(), gateway.clock.unix_time().as_secs());
+    let (envelope, tenant, key) = authenticate(gateway, &body, true, asking).await?;
     let wsurl = WsurlRequest::parse(&envelope.data.0)?;
     let scheme = wsurl.scheme()?;
     let issued = gateway.connect_urls.issue(&tenant, &key, &wsurl.receive_url.0).await?;
@@ -135,27 +140,35 @@ async fn handle_push(
 ) -> Result<Bytes, Refusal> {
     let (head, incoming) = request.into_parts();
     let body = body::read(room, &head.headers, incoming, MAX_PUSH_BYTES).await?;
-    let (asked, now) = (Arc::clone(gateway), now());
-    let known = body.read(move |bytes| {
-        let envelope = Envelope::parse(bytes)?;
-        let authenticated = asked.tenants.authenticate(&envelope, false, now);
-        Ok::<_, Refusal>((envelope, authenticated))
-    });
-    let (mut envelope, authenticated) = known.await?;
-    let (tenant, key) = authenticated.map_err(|denied| asking.deny(gateway, &envelope, denied))?;
-    asking.tenant = Some(Arc::clone(&tenant));
-    tenant.usage.use_key(key.fingerprint(), gateway.clock.unix_time().as_secs());
+    let (mut envelope, tenant, _) = authenticate(gateway, &body, false, asking).await?;
     let data = std::mem::take(&mut envelope.data.0);
     let (length, wants_text) = (data.len(), envelope.wants_text());
-    let packets = gateway.read(&tenant.id, length, move || PushPacket::parse_all(&data)).await?;
+    let packets = gateway.read(&tenant, length, move || PushPacket::parse_all(&data)).await?;
     let invalid = gateway.pushes.push(Arc::clone(&tenant), packets).await?;
     // It may list all that the body has named.
-    let answer = gateway.read(&tenant.id, length, move || push_answer(&invalid, wants_text)).await;
+    let answer = gateway.read(&tenant, length, move || push_answer(&invalid, wants_text)).await;
     Ok(body.answer(answer))
 }
 
-fn now() -> std::time::Instant {
-    tokio::time::Instant::now().into_std()
+/// Parses an envelope and finds its tenant; a long one in the turn of its sender.
+async fn authenticate(
+    gateway: &Arc<Gateway>,
+    body: &Body,
+    needs_key: bool,
+    asking: &mut Asking,
+) -> Result<(Envelope, Arc<Tenant>, Key), Refusal> {
+    let (asked, now, source) = (Arc::clone(gateway), tokio::time::Instant::now().into_std(), body.source());
+    let known = body.read(move |bytes| {
+        let envelope = Envelope::parse(bytes)?;
+        Ok::<_, Refusal>(match asked.tenants.authenticate(&envelope, needs_key, &source, now) {
+            Ok((tenant, key)) => Ok((envelope, tenant, key)),
+            Err(denied) => Err(Unknown { server_host: envelope.server_host(), tc_id: envelope.tc_id.0, denied }),
+        })
+    });
+    let (envelope, tenant, key) = known.await?.map_err(|unknown| asking.deny(gateway, unknown))?;
+    asking.tenant = Some(Arc::clone(&tenant));
+    tenant.usage.use_key(key.fingerprint(), gateway.clock.unix_time().as_secs());
+    Ok((envelope, tenant, key))
 }
 
 /// The host that the request was sent to, from its `Host` header.
@@ -204,7 +217,9 @@ impl From<IssueError> for Refusal {
             IssueError::NotAUrl(_) | IssueError::NotOwned { .. } | IssueError::Forbidden(_) => {
                 Self::ReceiveUrl(message)
             }
-            IssueError::TooManyTunnels { .. } | IssueError::TooManyPending { .. } => Self::OverLimit(message),
+            IssueError::TooManyTunnels { .. } | IssueError::TooManyPending { .. } | IssueError::NoRoomForNames(_) => {
+                Self::OverLimit(message)
+            }
             IssueError::NoDescriptors | IssueError::Draining | IssueError::EngineAway => Self::Unavailable(message),
         }
     }

@@ -90,6 +90,11 @@ impl Chunked {
         self.state == State::Cut
     }
 
+    /// Bytes decoded so far.
+    pub(crate) fn length(&self) -> usize {
+        self.data.len()
+    }
+
     /// The decoded data.
     pub(crate) fn into_data(self) -> Bytes {
         self.data.freeze()

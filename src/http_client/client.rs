@@ -21,6 +21,8 @@ use crate::http_client::answer;
 use crate::http_client::answer::Answer;
 use crate::http_client::answer::Coding;
 use crate::http_client::answer::End;
+use crate::http_client::answer_room::AnswerRoom;
+use crate::http_client::answer_room::AnswerRooms;
 use crate::http_client::connect::Connector;
 use crate::http_client::connect::must_not_speak;
 use crate::http_client::deadline::before;
@@ -88,6 +90,7 @@ pub struct Client {
     wall_clock: WallClock,
     lease_guard: Arc<LeaseGuard>,
     flights: Flights,
+    rooms: AnswerRooms,
 }
 
 impl Client {
@@ -103,7 +106,8 @@ impl Client {
             Arc::clone(&lease_guard),
         );
         let pool = ArcSwap::new(Pool::new(connector, flights.clone()));
-        Self { pool, guard: Mutex::new(guard), look_ups, dial, tls, wall_clock, lease_guard, flights }
+        let (guard, rooms) = (Mutex::new(guard), AnswerRooms::default());
+        Self { pool, guard, look_ups, dial, tls, wall_clock, lease_guard, flights, rooms }
     }
 
     /// Whether https can work: there is at least one trusted root.
@@ -186,7 +190,7 @@ impl Client {
                     pool.connect(tenant, outgoing.url).await?
                 }
             };
-            match self.exchange(&pool, connection, incarnation, outgoing, progress).await {
+            match self.exchange(&pool, connection, caller, outgoing, progress).await {
                 Err(AttemptError::Lost { was_sent: false, .. }) if tries < MAX_TRIES => tries += 1,
                 result => return result,
             }
@@ -197,16 +201,17 @@ impl Client {
         &self,
         pool: &Arc<Pool>,
         connection: Connection,
-        incarnation: u32,
+        Caller { tenant, incarnation }: Caller<'_>,
         &Outgoing { url, headers, body }: &Outgoing<'_>,
         progress: &Progress,
     ) -> Result<Received, AttemptError> {
         Mark::EventConnected.pass();
         // The connection checks its own incarnation again on each write.
         self.may_speak(incarnation)?;
+        let room = self.rooms.of(tenant);
         match connection {
             Connection::Http1(connection) => {
-                let (head, exchange) = connection.send(url, headers, body, progress).await?;
+                let (head, exchange) = connection.send(url, headers, body, progress, room).await?;
                 if let Some(defect) = head.defect {
                     tracing::debug!(%url, defect, "invalid head of a webhook response: its connection is not reused");
                 }
@@ -220,7 +225,7 @@ impl Client {
                 let codings = head.headers.get_all(CONTENT_ENCODING).iter().flat_map(|value| list(value.as_bytes()));
                 let coding = codings.fold(Coding::None, Coding::within);
                 let answer = self.answer(head.status, coding, text(RETRY_AFTER), text(DATE));
-                Ok(Received { answer, body: Unread::Http2 { body, read: BytesMut::new(), place: connection } })
+                Ok(Received { answer, body: Unread::Http2 { body, read: BytesMut::new(), place: connection, room } })
             }
         }
     }
@@ -257,15 +262,15 @@ struct Received {
 enum Unread {
     /// With the pool of its connection.
     Http1(Exchange, Arc<Pool>),
-    /// With the bytes read so far, and its slot on the connection.
-    Http2 { body: RecvStream, read: BytesMut, place: Place },
+    /// With the bytes read so far, its slot on the connection, and its room.
+    Http2 { body: RecvStream, read: BytesMut, place: Place, room: AnswerRoom },
 }
 
 impl Unread {
     async fn read(&mut self) -> Result<End, AttemptError> {
         match self {
             Self::Http1(exchange, _) => Ok(exchange.read_body().await?),
-            Self::Http2 { body, read, place } => Ok(place.read_body(body, read).await?),
+            Self::Http2 { body, read, place, room } => Ok(place.read_body(body, read, room).await?),
         }
     }
 }

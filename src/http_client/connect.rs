@@ -82,7 +82,7 @@ impl Connector {
         let stream = self.connect_to_one(&addresses, url.port()).await;
         let stream = stream.map_err(|error| AttemptError::Connect(Arc::new(error)))?;
         let transport = if url.is_https() {
-            let stream = self.tls.connect(url.host(), stream).await;
+            let stream = self.tls.connect(tenant, url.host(), stream).await;
             Secured::Right(Box::new(stream.map_err(|error| AttemptError::Tls(Arc::new(error)))?))
         } else {
             Secured::Left(stream)

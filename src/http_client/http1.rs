@@ -33,6 +33,8 @@ use tokio::time::Instant;
 use crate::http_client::answer::End;
 use crate::http_client::answer::MAX_BODY_BYTES;
 use crate::http_client::answer::MAX_HEAD_BYTES;
+use crate::http_client::answer_room::AnswerRoom;
+use crate::http_client::answer_room::SHORT_BYTES;
 use crate::http_client::chunked::Chunked;
 use crate::http_client::connect::Stream;
 use crate::http_client::error::AttemptError;
@@ -68,6 +70,7 @@ pub(crate) struct Exchange {
     framing: Framing,
     chunked: Chunked,
     may_be_kept: bool,
+    room: AnswerRoom,
 }
 
 /// Why an exchange failed.
@@ -118,6 +121,7 @@ impl Http1 {
         headers: &[Header],
         body: &Bytes,
         progress: &Progress,
+        room: AnswerRoom,
     ) -> Result<(Head, Exchange), Failure> {
         let mut exchange = Exchange {
             stream: self.stream,
@@ -125,6 +129,7 @@ impl Http1 {
             framing: Framing::UntilClose,
             chunked: Chunked::new(MAX_BODY_BYTES),
             may_be_kept: true,
+            room,
         };
         let mut head = encode_head(url, headers, body.len());
         let rest = if body.len() <= COPY_BYTES {
@@ -208,8 +213,9 @@ impl Exchange {
         Ok(true)
     }
 
-    /// Reads once; false at the end of the connection.
+    /// Reads once; false at the end of the connection. Waits for room if the answer is long.
     async fn read_more(&mut self) -> Result<bool, Failure> {
+        self.room.beyond(self.buffer.len() + self.chunked.length()).await;
         self.buffer.reserve(READ_BYTES);
         let read = self.stream.read_buf(&mut self.buffer).await;
         read.map(|length| length > 0).map_err(Failure::Lost)
@@ -258,7 +264,9 @@ impl Exchange {
                     self.buffer.advance(head.length);
                     continue;
                 }
-                Ok(None) if self.buffer.len() < MAX_HEAD_BYTES => {}
+                Ok(None) if self.buffer.len() < SHORT_BYTES => {}
+                // The rest of a long head is read when there is room for it.
+                Ok(None) => return Poll::Pending,
                 _ => return Poll::Ready(Ok(())),
             }
             let mut bytes = [0; 512];

@@ -41,6 +41,7 @@ use tokio::time::sleep_until;
 use crate::http_client::answer::End;
 use crate::http_client::answer::MAX_BODY_BYTES;
 use crate::http_client::answer::MAX_HEAD_BYTES;
+use crate::http_client::answer_room::AnswerRoom;
 use crate::http_client::connect::Stream;
 use crate::http_client::error::AttemptError;
 use crate::http_client::frames::Frames;
@@ -231,8 +232,15 @@ impl Place {
     }
 
     /// Reads a body into `read`, up to its limit. Received bytes are kept when it fails or is dropped.
-    pub(crate) async fn read_body(&self, body: &mut RecvStream, read: &mut BytesMut) -> Result<End, Failure> {
+    /// Waits for room if it is long.
+    pub(crate) async fn read_body(
+        &self,
+        body: &mut RecvStream,
+        read: &mut BytesMut,
+        room: &mut AnswerRoom,
+    ) -> Result<End, Failure> {
         while read.len() < MAX_BODY_BYTES && !body.is_end_stream() {
+            room.beyond(read.len()).await;
             let Some(data) = body.data().await else {
                 break;
             };

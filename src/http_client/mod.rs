@@ -2,6 +2,7 @@
 //! request whether it may have been processed.
 
 pub mod answer;
+mod answer_room;
 mod chunked;
 pub mod client;
 #[cfg(test)]
@@ -27,6 +28,7 @@ mod ports;
 pub mod receive_url;
 mod refusals;
 pub mod resolve;
+mod sessions;
 pub(crate) mod site;
 pub(crate) mod table;
 pub mod tls;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use rustls::ClientConfig;
 use rustls::RootCertStore;
+use rustls::client::Resumption;
 use rustls::client::WebPkiServerVerifier;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::InvalidDnsNameError;
@@ -16,6 +17,8 @@ use tokio_rustls::client::TlsStream;
 use url::Host;
 
 use crate::http_client::dial::Transport;
+use crate::http_client::sessions::Sessions;
+use crate::id::TenantId;
 use crate::tls::verifier::Explaining;
 
 /// Timeout of a TLS handshake.
@@ -30,9 +33,14 @@ pub enum Roots {
     Given(Vec<CertificateDer<'static>>),
 }
 
-/// TLS 1.2 and 1.3, HTTP/2 preferred. Clones share one configuration.
+/// TLS 1.2 and 1.3, HTTP/2 preferred. Clones share one configuration and its sessions.
 #[derive(Clone)]
-pub struct Tls(Option<TlsConnector>);
+pub struct Tls(Option<Arc<Shared>>);
+
+struct Shared {
+    config: ClientConfig,
+    sessions: Arc<Sessions>,
+}
 
 impl Tls {
     /// Loads the roots, which may read files. Without any, handshakes fail with an error.
@@ -57,7 +65,7 @@ impl Tls {
             .with_custom_certificate_verifier(Arc::new(Explaining(verifier)))
             .with_no_client_auth();
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        Self(Some(TlsConnector::from(Arc::new(config))))
+        Self(Some(Arc::new(Shared { config, sessions: Arc::default() })))
     }
 
     /// Whether there is at least one trusted root.
@@ -65,13 +73,21 @@ impl Tls {
         self.0.is_some()
     }
 
-    /// TLS handshake over `stream` with the server named `host`.
-    pub(crate) async fn connect(&self, host: &Host<String>, stream: Transport) -> io::Result<TlsStream<Transport>> {
-        let Some(connector) = &self.0 else {
+    /// TLS handshake of `tenant` over `stream` with the server named `host`.
+    pub(crate) async fn connect(
+        &self,
+        tenant: &TenantId,
+        host: &Host<String>,
+        stream: Transport,
+    ) -> io::Result<TlsStream<Transport>> {
+        let Some(shared) = &self.0 else {
             let words = "no root certificates found: install ca-certificates or set SSL_CERT_FILE";
             return Err(io::Error::new(io::ErrorKind::NotFound, words));
         };
         let name = server_name(host).map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+        let mut config = shared.config.clone();
+        config.resumption = Resumption::store(Arc::new(shared.sessions.of(tenant)));
+        let connector = TlsConnector::from(Arc::new(config));
         match tokio::time::timeout(DEADLINE, connector.connect(name, stream)).await {
             Ok(result) => result,
             Err(_) => {

@@ -31,7 +31,24 @@ pub fn wafer(data: &str, key: &str) -> String {
 
 /// Whether `signature` is the Wafer signature of `data`, in time that does not depend on where they differ.
 pub fn wafer_matches(data: &str, key: &str, signature: &str) -> bool {
-    wafer(data, key).as_bytes().ct_eq(signature.as_bytes()).into()
+    WaferData::new(data).is_signed(key, signature)
+}
+
+/// Data with a Wafer signature, hashed once however many keys are tried.
+#[derive(Clone)]
+pub struct WaferData(Sha1);
+
+impl WaferData {
+    /// Hashes `data`.
+    pub fn new(data: &str) -> Self {
+        Self(Sha1::new().chain_update(data))
+    }
+
+    /// Whether `signature` was made with `key`, in time that does not depend on where they differ.
+    pub fn is_signed(&self, key: &str, signature: &str) -> bool {
+        let expected = hex(&self.0.clone().chain_update(key).finalize());
+        expected.as_bytes().ct_eq(signature.as_bytes()).into()
+    }
 }
 
 /// A key for HMAC-SHA256.

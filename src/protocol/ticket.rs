@@ -15,6 +15,7 @@ use serde::Deserialize;
 use serde::Serialize;
 use sha2::Sha256;
 
+use super::native::Audience;
 use super::native::Name;
 use super::native::Trace;
 use super::native::request::Metadata;
@@ -56,6 +57,14 @@ pub struct About {
     /// Trace of the request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trace: Option<Trace>,
+}
+
+impl About {
+    /// Its groups, then its user.
+    pub fn audiences(&self) -> impl Iterator<Item = Audience> {
+        let groups = self.groups.iter().cloned().map(Audience::Group);
+        groups.chain(self.user.clone().map(Audience::User))
+    }
 }
 
 /// The text is not a ticket sealed with this key.

@@ -54,6 +54,8 @@ pub struct Listener {
     trusted: Arc<[IpNet]>,
     /// The reserve that this listener keeps free; none if it may take the last descriptor.
     descriptors: Option<Arc<Descriptors>>,
+    /// Most connections at a time.
+    most: usize,
 }
 
 /// How long descriptors count as short after a new one had a high number: those freed meanwhile have low numbers, which new
@@ -104,7 +106,8 @@ impl Listener {
         SockRef::from(&listener).set_tcp_nodelay(true)?;
         let (introduced, trusted, connections) = (Arc::default(), Arc::default(), Arc::default());
         let on_incident = Arc::new(on_incident);
-        Ok(Self { listener, certificate, timeouts, introduced, on_incident, connections, trusted, descriptors: None })
+        let (descriptors, most) = (None, usize::MAX);
+        Ok(Self { listener, certificate, timeouts, introduced, on_incident, connections, trusted, descriptors, most })
     }
 
     /// Requires a PROXY header on connections from these networks.
@@ -116,6 +119,11 @@ impl Listener {
     pub fn leaving_a_reserve(self, descriptors: Arc<Descriptors>) -> Self {
         let connections = Arc::new(Connections::counted_in(descriptors.waiting()));
         Self { descriptors: Some(descriptors), connections, ..self }
+    }
+
+    /// Serves so many connections at a time; beyond it the longest idle of the largest source goes.
+    pub fn at_most(self, most: usize) -> Self {
+        Self { most, ..self }
     }
 
     /// Treats these networks as proxies with many clients.
@@ -192,6 +200,12 @@ impl Listener {
         }
     }
 
+    /// Whether a new connection needs the room of another.
+    fn is_full(&self, stream: &TcpStream) -> bool {
+        let is_reserved = || self.descriptors.as_ref().is_some_and(|all| all.reserves(stream.as_raw_fd()));
+        self.most != usize::MAX && self.connections.count() >= self.most || is_reserved()
+    }
+
     /// Moves the connection to a number that is not reserved, as soon as there is one; those behind it wait in the backlog.
     /// `None` if its source has more than its share.
     async fn below_the_reserve(
@@ -200,7 +214,7 @@ impl Listener {
         address: SocketAddr,
         complaint: &mut Complaint,
     ) -> io::Result<Option<TcpStream>> {
-        while self.descriptors.as_ref().is_some_and(|descriptors| descriptors.reserves(stream.as_raw_fd())) {
+        while self.is_full(&stream) {
             match self.room_for(address) {
                 Room::Soon => {
                     let _ = timeout(BACK_OFF, self.connections.departed()).await;
@@ -210,7 +224,11 @@ impl Listener {
                     return Ok(None);
                 }
                 Room::None => {
-                    self.wait(complaint, &io::Error::other("the last descriptors are reserved for webhooks")).await;
+                    let words = match &self.descriptors {
+                        Some(_) => "the last descriptors are reserved for webhooks",
+                        None => "as many as this listener may have are in use",
+                    };
+                    self.wait(complaint, &io::Error::other(words)).await;
                 }
             }
             let old = stream.into_std()?;

@@ -181,6 +181,11 @@ impl Connections {
         if closing.is_empty() { no_room } else { Room::Soon }
     }
 
+    /// Their number.
+    pub(super) fn count(&self) -> usize {
+        self.known.lock().members.len()
+    }
+
     /// Completes when a connection has ended.
     pub(super) async fn departed(&self) {
         self.departed.notified().await;

@@ -24,6 +24,9 @@ const RESERVE: std::ops::RangeInclusive<u64> = 16..=256;
 /// Fewest concurrent requests to business servers, however full the node is.
 const FEWEST_REQUESTS: u64 = 16;
 
+/// Fewest connections of the admin listener: probes, metrics, and an operator.
+const FEWEST_OPERATORS: usize = 8;
+
 /// The descriptor limit and its thresholds.
 ///
 /// From the top: a reserve for webhooks, the admin listener and files; then the same number for requests from business servers,
@@ -117,6 +120,12 @@ impl Descriptors {
         Room { all, each: (self.marks.limit / 16).max(1) }
     }
 
+    /// Connections that the admin listener may have: a part of the reserve.
+    pub fn for_operators(&self) -> usize {
+        let reserve = self.marks.limit - self.marks.accept;
+        usize::try_from(reserve / 4).unwrap_or(usize::MAX).max(FEWEST_OPERATORS)
+    }
+
     /// Whether the descriptor of a new client shows that half of all are in use.
     pub(super) fn run_short(&self, descriptor: RawFd) -> bool {
         number(descriptor) >= self.marks.limit / 2
@@ -178,6 +187,11 @@ mod tests {
         assert_eq!(of(20_000), (19_488, 19_616, 19_744));
         assert_eq!(of(u64::MAX).2, u64::MAX - 256);
         assert_eq!(of(0), (0, 0, 0));
+    }
+
+    #[test]
+    fn operators_have_a_part_of_the_reserve() {
+        assert_eq!([0, 128, 1_024, 20_000].map(|limit| of(limit).for_operators()), [8, 8, 32, 64]);
     }
 
     #[test]

@@ -28,6 +28,7 @@ use tokio::time::Sleep;
 use tokio::time::sleep_until;
 
 use super::Handler;
+use super::MAX_BUFFER_BYTES;
 use super::MAX_HEAD_BYTES;
 use super::MAX_HEADERS;
 use super::OnIncident;
@@ -100,6 +101,7 @@ impl Exchange {
         let mut connection = http1::Builder::new()
             // `Watch` enforces the deadlines.
             .header_read_timeout(None)
+            .max_buf_size(MAX_BUFFER_BYTES)
             .max_headers(MAX_HEADERS)
             .max_header_size(MAX_HEAD_BYTES)
             .serve_connection(TokioIo::new(io), exchange);

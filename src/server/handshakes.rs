@@ -1,4 +1,5 @@
-//! Limits concurrent handshakes, to bound memory and processor time. First come, first served.
+//! Limits concurrent handshakes, to bound memory and processor time. Sources take turns; of one source, first come, first
+//! served.
 //!
 //! A slow client keeps its place as long as it makes progress; one without progress loses it, but only while others wait.
 
@@ -10,40 +11,42 @@ use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::ready;
-use std::thread::available_parallelism;
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
-use tokio::sync::Semaphore;
 use tokio::sync::oneshot;
 use tokio::task::yield_now;
 use tokio::time::Instant;
 use tokio::time::sleep_until;
-use tokio_util::sync::PollSemaphore;
 
 use super::by_source::BySource;
 use super::by_source::Source;
+use crate::fair_semaphore::FairSemaphore;
 
 /// Longest silence of a client that is merely distant: a round trip of a second, with one packet lost each way.
 pub(super) const SILENCE: Duration = Duration::from_secs(5);
 /// Longest gap within one flight: its second packet may need a retransmission.
 const GAP: Duration = Duration::from_millis(500);
 
+/// The size of a fair semaphore that grants one permit at a time.
+const ONE_AT_A_TIME: u64 = 2;
+
 /// The handshakes of one listener.
 pub(super) struct Handshakes {
     capacity: usize,
-    /// The first waiter holds it until it has a place.
-    line: tokio::sync::Mutex<()>,
+    /// The next source's first waiter holds it until it has a place.
+    line: FairSemaphore<Source>,
     places: Mutex<Places>,
     /// A place was given back or can be taken from its holder.
     changed: Notify,
-    processors: Arc<Semaphore>,
+    processors: FairSemaphore<Source>,
 }
 
 /// One place; given back when dropped.
 pub(super) struct Place {
     handshakes: Arc<Handshakes>,
+    source: Source,
     number: u64,
 }
 
@@ -87,27 +90,26 @@ struct Holder {
 impl Handshakes {
     /// Allows `capacity` concurrent handshakes.
     pub(super) fn new(capacity: usize) -> Self {
-        let processors = available_parallelism().map_or(1, usize::from);
         Self {
             capacity,
-            line: tokio::sync::Mutex::default(),
+            line: FairSemaphore::of(ONE_AT_A_TIME),
             places: Mutex::default(),
             changed: Notify::new(),
-            processors: Arc::new(Semaphore::new(processors)),
+            processors: FairSemaphore::of_processors(),
         }
     }
 
-    /// Waits for a place in order of arrival. The receiver completes when the place must be given back.
+    /// Waits for a place, in turn with other sources. The receiver completes when the place must be given back.
     pub(super) async fn enter(self: &Arc<Self>, address: IpAddr, now: Instant) -> (Place, oneshot::Receiver<()>) {
-        let _first_in_line = self.line.lock().await;
         let source = Source::from(address);
+        let _first_in_line = self.line.acquire(source, 1).await;
         let mut now = now;
         loop {
             let next = {
                 let mut places = self.places.lock();
                 if places.holders.len() < self.capacity {
                     let (number, evicted) = places.enter(source, now);
-                    return (Place { handshakes: Arc::clone(self), number }, evicted);
+                    return (Place { handshakes: Arc::clone(self), source, number }, evicted);
                 }
                 places.make_room(now)
             };
@@ -123,22 +125,22 @@ impl Handshakes {
         }
     }
 
-    /// Runs `work` step by step, with few handshakes computing at a time. All other ready tasks run before each step, so that
-    /// handshakes do not delay open tunnels.
+    /// Runs `work` step by step, with few handshakes computing at a time, in turn with those of other sources. All other ready
+    /// tasks run before each step, so that handshakes do not delay open tunnels.
     pub(super) async fn step_by_step<F: Future>(&self, place: &Place, work: F) -> F::Output {
         let mut work = pin!(work);
-        let mut processors = PollSemaphore::new(Arc::clone(&self.processors));
-        let mut turn = None;
+        let turn = || {
+            Box::pin(async {
+                let turn = self.processors.acquire(place.source, 1).await;
+                yield_now().await;
+                turn
+            })
+        };
+        let mut next = turn();
         poll_fn(|cx| {
             place.awaits(Awaited::Nothing, Instant::now());
-            if turn.is_none() {
-                let processor = ready!(processors.poll_acquire(cx)).expect("the semaphore is never closed");
-                turn = Some((processor, Box::pin(yield_now())));
-            }
-            if let Some((_, others)) = &mut turn {
-                ready!(others.as_mut().poll(cx));
-            }
-            turn = None;
+            let _turn = ready!(next.as_mut().poll(cx));
+            next = turn();
             let step = work.as_mut().poll(cx);
             if step.is_pending() {
                 place.awaits(Awaited::Answer, Instant::now());
@@ -267,6 +269,8 @@ impl Places {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
+
     use super::*;
 
     const ONE: &str = "192.0.2.1";
@@ -378,6 +382,50 @@ mod tests {
         assert_eq!(*order.lock(), (0..10).collect::<Vec<_>>());
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn a_flood_from_one_source_delays_another_by_one_place() {
+        let handshakes = Arc::new(Handshakes::new(1));
+        let first = enter(&handshakes, ONE).await;
+        let order = Arc::new(Mutex::new(vec![]));
+        let sources = std::iter::repeat_n(ONE, 100).chain([OTHER]);
+        let others = sources.map(|from| {
+            let (handshakes, order) = (Arc::clone(&handshakes), Arc::clone(&order));
+            tokio::spawn(async move {
+                let _place = enter(&handshakes, from).await;
+                order.lock().push(from);
+            })
+        });
+        let others: Vec<_> = others.collect();
+        tokio::task::yield_now().await;
+
+        drop(first);
+        for other in others {
+            other.await.expect("no panic");
+        }
+
+        assert_eq!(order.lock().iter().position(|from| *from == OTHER), Some(1));
+    }
+
+    #[tokio::test]
+    async fn a_flood_from_one_source_leaves_processors_to_another() {
+        let handshakes = Arc::new(Handshakes::new(1_000));
+        let (place, _evicted) = enter(&handshakes, OTHER).await;
+        let mut flood = vec![];
+        for _ in 0..100 {
+            flood.push(enter(&handshakes, ONE).await);
+        }
+        let at_work =
+            flood.iter().map(|(place, _)| Box::pin(handshakes.step_by_step(place, std::future::pending::<()>())));
+        let mut at_work: Vec<_> = at_work.collect();
+        assert!(at_work.iter_mut().all(|work| work.now_or_never().is_none()));
+
+        let mut work = pin!(handshakes.step_by_step(&place, std::future::ready(())));
+
+        assert_eq!((&mut work).now_or_never(), None, "all that is ready goes first");
+        yield_now().await;
+        assert_eq!(work.now_or_never(), Some(()));
+    }
+
     /// A client may hang up while it waits, and right after its eviction.
     #[tokio::test(start_paused = true)]
     async fn nothing_is_left_of_those_that_gave_up() {
@@ -427,8 +475,8 @@ mod tests {
     async fn what_waits_for_this_side_is_not_silent() {
         let handshakes = Arc::new(Handshakes::new(1));
         let (place, mut evicted) = enter(&handshakes, ONE).await;
-        let busy = handshakes.processors.available_permits();
-        let _busy = Arc::clone(&handshakes.processors).try_acquire_many_owned(u32::try_from(busy).expect("few"));
+        let acquire = || handshakes.processors.acquire(address(ONE).into(), 1).now_or_never();
+        let _busy: Vec<_> = std::iter::from_fn(acquire).collect();
         place.awaits(Awaited::Answer, Instant::now());
         let mut work = pin!(handshakes.step_by_step(&place, std::future::ready(())));
         assert!(futures_util::poll!(&mut work).is_pending());
@@ -440,9 +488,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_step_waits_for_a_processor_and_lets_all_that_is_ready_go_first() {
-        let handshakes = Arc::new(Handshakes { processors: Arc::new(Semaphore::new(1)), ..Handshakes::new(1) });
+        let handshakes = Arc::new(Handshakes { processors: FairSemaphore::of(ONE_AT_A_TIME), ..Handshakes::new(1) });
         let (place, _evicted) = enter(&handshakes, ONE).await;
-        let busy = Arc::clone(&handshakes.processors).try_acquire_owned().expect("free");
+        let busy = handshakes.processors.acquire(address(OTHER).into(), 1).now_or_never().expect("free");
         let steps = Mutex::new(0);
         let mut work = pin!(handshakes.step_by_step(&place, async {
             *steps.lock() += 1;
@@ -453,10 +501,10 @@ mod tests {
         drop(busy);
 
         assert!(futures_util::poll!(&mut work).is_pending());
-        assert_eq!((*steps.lock(), handshakes.processors.available_permits()), (0, 0), "others are ready");
+        assert_eq!((*steps.lock(), handshakes.processors.is_idle()), (0, false), "others are ready");
         yield_now().await;
         assert!(futures_util::poll!(&mut work).is_pending());
-        assert_eq!((*steps.lock(), handshakes.processors.available_permits()), (1, 1), "no longer than for the step");
+        assert_eq!((*steps.lock(), handshakes.processors.is_idle()), (1, true), "no longer than for the step");
 
         work.await;
         assert_eq!(*steps.lock(), 2);

@@ -129,6 +129,8 @@ const LINGER_TIMEOUT: Duration = Duration::from_secs(5);
 const LINGER_BYTES: usize = 2 * 1024 * 1024;
 /// Largest head of a request.
 const MAX_HEAD_BYTES: usize = 16 * 1024;
+/// Most bytes that are read at once, and wait to be written, beside one piece of a response.
+const MAX_BUFFER_BYTES: usize = 32 * 1024;
 /// Most header lines of a request.
 const MAX_HEADERS: usize = 64;
 /// Time limit for a client that does not read its response.

@@ -1,6 +1,7 @@
 //! All tenants of a node, and the only place where requests are authenticated.
 
 use std::collections::HashMap;
+use std::fmt::Display;
 use std::sync::Arc;
 use std::sync::Weak;
 use std::time::Duration;
@@ -20,6 +21,7 @@ use crate::options;
 use crate::options::Limits;
 use crate::options::Options;
 use crate::protocol::signature;
+use crate::protocol::signature::WaferData;
 use crate::protocol::text::md5_hex;
 use crate::protocol::wafer::Envelope;
 use crate::secret::Secret;
@@ -43,6 +45,11 @@ pub enum Denied {
     /// Enrolment is open, but the limit is reached.
     #[error("{MAX_ENROLLED} tenants have enrolled themselves and no more can: configure this one, or try again later")]
     Full,
+    /// Enrolment is open, but this sender has its share.
+    #[error(
+        "too many tenants have enrolled themselves from this address, others need the rest: configure this one, or try again later"
+    )]
+    Crowd,
 }
 
 /// Why a request is not authenticated.
@@ -74,11 +81,40 @@ pub struct Directory {
     state: ArcSwap<State>,
     /// Enrolled tenants, kept apart: there may be ten thousand, and more at any time.
     enrolled: RwLock<HashMap<TenantId, Arc<Tenant>>>,
-    /// Held while the state is replaced; holds the time of the last search for idle tenants.
-    change: Mutex<Option<Instant>>,
+    /// Held while the state is replaced.
+    change: Mutex<Enrolments>,
     max_enrolled: usize,
     /// Verifies requests of unknown tenants, so that they take as long as others.
     decoy: Key,
+}
+
+/// What is known of the enrolled tenants.
+#[derive(Debug, Default)]
+struct Enrolments {
+    /// The last search for idle ones.
+    searched: Option<Instant>,
+    /// Their number by sender.
+    by_flow: HashMap<TenantId, usize>,
+}
+
+impl Enrolments {
+    fn count(&mut self, enrolled: &HashMap<TenantId, Arc<Tenant>>) {
+        self.by_flow.clear();
+        for tenant in enrolled.values() {
+            *self.by_flow.entry(tenant.flow().clone()).or_default() += 1;
+        }
+    }
+
+    /// Why no further one may be enrolled by this sender, with so many in all.
+    fn refusal(&self, flow: &TenantId, enrolled: usize, most: usize) -> Option<Denied> {
+        let own = self.by_flow.get(flow).copied().unwrap_or_default();
+        match () {
+            () if enrolled >= most => Some(Denied::Full),
+            // The rule of `share`: no more than what is left.
+            () if own > 0 && own + 1 > most - (enrolled + 1) => Some(Denied::Crowd),
+            () => None,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -122,7 +158,7 @@ impl Directory {
         // Built before the lock, since it is slow and would delay enrolment.
         let wanted: HashMap<TenantId, Settings> =
             options.tenants.iter().map(|entry| (tenant_id(entry), Settings::new(entry, options.limits))).collect();
-        let _change = self.change.lock();
+        let mut change = self.change.lock();
         let old = self.state.load();
         let enrolled = self.enrolled.read().clone();
         let unnamed =
@@ -169,6 +205,7 @@ impl Directory {
         // A tenant may be in both maps for a moment, but never in none.
         self.enrolled.write().extend(staying.iter().map(|(id, tenant)| (id.clone(), Arc::clone(tenant))));
         self.state.store(Arc::new(State { tenants, retired, is_open, limits }));
+        change.count(&staying);
         *self.enrolled.write() = staying;
         Ok(changes)
     }
@@ -197,7 +234,7 @@ impl Directory {
     /// Authenticates `envelope`; returns its tenant and key. `data` is not parsed.
     ///
     /// `tcKey` is only compared, never stored, unless enrolment is open. It is required if `needs_key`, as every SDK
-    /// sends it to `/get/wsurl`.
+    /// sends it to `/get/wsurl`. `from` names the sender; all tenants that it enrols share what one tenant may take.
     ///
     /// # Errors
     ///
@@ -206,16 +243,16 @@ impl Directory {
         &self,
         envelope: &Envelope,
         needs_key: bool,
+        from: &dyn Display,
         now: Instant,
     ) -> Result<(Arc<Tenant>, Key), Denied> {
         let Some(tenant) = self.tenant(&envelope.tc_id.0) else {
-            return self.enrol(envelope, now);
+            return self.enrol(envelope, from, now);
         };
         let settings = tenant.settings();
-        let key = settings
-            .keys
-            .iter()
-            .find(|key| signature::wafer_matches(&envelope.data.0, key.secret().expose(), &envelope.signature.0));
+        // A tenant with many keys takes as long as an unknown one.
+        let data = WaferData::new(&envelope.data.0);
+        let key = settings.keys.iter().find(|key| data.is_signed(key.secret().expose(), &envelope.signature.0));
         let key = key.ok_or(Stranger::WrongKey)?.clone();
         match &envelope.tc_key {
             Some(claimed) if !key.secret().matches(&claimed.0) => return Err(Stranger::OtherKey.into()),
@@ -248,7 +285,7 @@ impl Directory {
     /// Enrols an unknown tenant with the key in its request, if enrolment is open and that key signs the request.
     ///
     /// While enrolment is closed this takes as long as a wrong signature of a known tenant.
-    fn enrol(&self, envelope: &Envelope, now: Instant) -> Result<(Arc<Tenant>, Key), Denied> {
+    fn enrol(&self, envelope: &Envelope, from: &dyn Display, now: Instant) -> Result<(Arc<Tenant>, Key), Denied> {
         let claimed = envelope.tc_key.as_ref().filter(|key| self.state.load().is_open && can_be_enrolled(&key.0));
         let key = claimed.map_or_else(|| self.decoy.clone(), |text| Key::new(Secret::new(text.0.clone())));
         let is_signed = signature::wafer_matches(&envelope.data.0, key.secret().expose(), &envelope.signature.0);
@@ -261,7 +298,7 @@ impl Directory {
         let state = self.state.load_full();
         if self.tenant(id).is_some() {
             drop(change);
-            return self.authenticate(envelope, true, now);
+            return self.authenticate(envelope, true, from, now);
         }
         let tenant = match state.retired.get(id.as_str()).and_then(Weak::upgrade) {
             Some(tenant) if tenant.settings().keys[0].secret().matches(key.secret().expose()) => {
@@ -269,20 +306,26 @@ impl Directory {
                 tenant
             }
             Some(_) => return Err(Stranger::WrongKey.into()),
-            None => Arc::new(Tenant::new(TenantId::new(id), enrolled_settings(key.secret(), state.limits))),
-        };
-        let mut enrolled = self.enrolled.write();
-        if enrolled.len() >= self.max_enrolled {
-            if change.is_some_and(|last| now < last + LOOK_EVERY) {
-                return Err(Denied::Full);
+            None => {
+                let tenant = Tenant::new(TenantId::new(id), enrolled_settings(key.secret(), state.limits));
+                Arc::new(tenant.enrolled_by(TenantId::new(&format!("enrolled by {from}"))))
             }
-            *change = Some(now);
+        };
+        let flow = tenant.flow().clone();
+        let mut enrolled = self.enrolled.write();
+        if let Some(refusal) = change.refusal(&flow, enrolled.len(), self.max_enrolled) {
+            if change.searched.is_some_and(|last| now < last + LOOK_EVERY) {
+                return Err(refusal);
+            }
+            change.searched = Some(now);
             // Removes idle enrolled tenants.
             enrolled.retain(|_, tenant| tenant.usage.unsettled() > 0 || !tenant.usage.is_idle(ENROLLED_IDLE, now));
+            change.count(&enrolled);
+            if let Some(refusal) = change.refusal(&flow, enrolled.len(), self.max_enrolled) {
+                return Err(refusal);
+            }
         }
-        if enrolled.len() >= self.max_enrolled {
-            return Err(Denied::Full);
-        }
+        *change.by_flow.entry(flow).or_default() += 1;
         tenant.usage.touch(now);
         enrolled.insert(tenant.id.clone(), Arc::clone(&tenant));
         Ok((tenant, key))

@@ -79,7 +79,7 @@ fn envelope(tenant: &str, signed_with: &str, tc_key: Option<&str>) -> Envelope {
 
 /// Authenticates a request of now.
 fn authenticate(directory: &Directory, envelope: &Envelope, needs_key: bool) -> Result<(Arc<Tenant>, Key), Denied> {
-    directory.authenticate(envelope, needs_key, Instant::now())
+    directory.authenticate(envelope, needs_key, &"192.0.2.1", Instant::now())
 }
 
 #[test]
@@ -177,7 +177,8 @@ fn a_full_gateway_takes_the_places_of_those_who_left() {
     directory.max_enrolled = 3;
     let start = Instant::now();
     let later = |secs| start + Duration::from_secs(secs);
-    let come = |id: &str, at| directory.authenticate(&envelope(id, "k", Some("k")), true, at).map(|(tenant, _)| tenant);
+    let come =
+        |id: &str, at| directory.authenticate(&envelope(id, "k", Some("k")), true, &id, at).map(|(tenant, _)| tenant);
     for id in ["with-tunnel", "speaks", "silent"] {
         come(id, start).expect("there is room");
     }
@@ -186,7 +187,7 @@ fn a_full_gateway_takes_the_places_of_those_who_left() {
     assert_eq!(come("newcomer", later(1)).err(), Some(Denied::Full));
     let wrong = envelope("newcomer", "k", Some("another"));
     let stranger = Denied::Stranger(Stranger::UnknownTenant);
-    assert_eq!(directory.authenticate(&wrong, true, later(1)).err(), Some(stranger), "strangers learn nothing");
+    assert_eq!(directory.authenticate(&wrong, true, &"x", later(1)).err(), Some(stranger), "strangers learn nothing");
     come("speaks", later(7_000)).expect("known");
     assert_eq!(come("newcomer", later(7_199)).err(), Some(Denied::Full), "silent for less than two hours");
     assert_eq!(come("newcomer", later(7_200)).err(), Some(Denied::Full), "the places were looked through just now");
@@ -269,4 +270,41 @@ fn only_what_could_be_configured_can_be_enrolled() {
         assert!(matches!(refused, Err(Denied::Stranger(_))), "{} bytes", key.len());
     }
     assert!(authenticate(&directory, &envelope("new", &long_key[1..], Some(&long_key[1..])), true).is_ok());
+}
+
+#[test]
+fn tenants_that_one_sender_enrols_share_what_one_tenant_may_take() {
+    let directory = Directory { max_enrolled: 16, ..Directory::new(&options(&[("named", &["k"])], true)) };
+    let come = |id: &str, from: &str| {
+        let known = directory.authenticate(&envelope(id, "k", Some("k")), true, &from, Instant::now());
+        known.map(|(tenant, _)| tenant.flow().as_str().to_owned())
+    };
+
+    assert_eq!(come("named", "192.0.2.1"), Ok("named".into()));
+    for number in 0..8 {
+        assert_eq!(come(&format!("a{number}"), "192.0.2.1"), Ok("enrolled by 192.0.2.1".into()));
+    }
+    assert_eq!(come("a8", "192.0.2.1"), Err(Denied::Crowd), "others need the rest");
+    assert_eq!(come("a0", "192.0.2.9"), Ok("enrolled by 192.0.2.1".into()), "wherever it sends from later");
+    assert_eq!(come("b", "192.0.2.2"), Ok("enrolled by 192.0.2.2".into()));
+    let configured = options(&[("named", &["k"]), ("a0", &["k"])], true);
+    let _ = directory.reload(&configured).expect("nothing is removed");
+    assert_eq!(come("a0", "192.0.2.1"), Ok("a0".into()), "it has its own now");
+}
+
+#[test]
+fn a_wrong_signature_of_a_tenant_with_many_keys_takes_as_long_as_that_of_an_unknown_one() {
+    let keys: Vec<String> = (0..64).map(|number| format!("k{number}")).collect();
+    let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+    let directory = Directory::new(&options(&[("many", &keys)], false));
+    let time = |id: &str| {
+        let mut long = envelope(id, "wrong", Some("wrong"));
+        long.data.0 = "x".repeat(256 * 1024);
+        let start = Instant::now();
+        assert!(matches!(authenticate(&directory, &long, true), Err(Denied::Stranger(_))));
+        start.elapsed()
+    };
+    let fastest = |id: &str| (0..5).map(|_| time(id)).min().expect("five");
+
+    assert!(fastest("many") < 8 * fastest("nobody"));
 }

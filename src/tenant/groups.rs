@@ -22,6 +22,22 @@ const MAX_GROUPS: usize = 64;
 #[error("the tunnel is in {MAX_GROUPS} groups, which is the limit: let it leave one first")]
 pub struct TooManyGroups;
 
+/// The tenant has as many groups and users as it may have.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error(
+    "the groups and users of this tenant take {limit_kib} KiB, which is the limit (1 KiB for each of webhook.max_pending_closes): \
+     let tunnels leave groups first"
+)]
+pub struct NoRoomForNames {
+    /// The limit.
+    pub limit_kib: u64,
+}
+
+/// Measured memory of a group or user beside its name, here and in what the nodes share.
+const NAME_BYTES: u64 = 512;
+/// How often its name is stored.
+const COPIES: u64 = 3;
+
 /// The groups and users of one tenant. A tunnel without either costs nothing.
 #[derive(Debug, Default)]
 pub struct Groups(Mutex<State>);
@@ -29,6 +45,8 @@ pub struct Groups(Mutex<State>);
 #[derive(Debug, Default)]
 struct State {
     audiences: HashMap<Audience, BTreeSet<TunnelId>>,
+    /// What the audiences take, beside their members.
+    bytes: u64,
     members: HashMap<TunnelId, Member>,
 }
 
@@ -77,6 +95,18 @@ pub struct NamePage {
 }
 
 impl Groups {
+    /// Checks that a group or user exists, or may be added.
+    ///
+    /// # Errors
+    ///
+    /// If all of them would take more than `limit_kib`.
+    pub fn check_room(&self, audience: &Audience, limit_kib: u64) -> Result<(), NoRoomForNames> {
+        let state = self.0.lock();
+        let is_known = state.audiences.contains_key(audience);
+        let fits = || state.bytes + bytes(audience) <= limit_kib.saturating_mul(1_024);
+        if is_known || fits() { Ok(()) } else { Err(NoRoomForNames { limit_kib }) }
+    }
+
     /// Adds a tunnel to a group if `is_open`; returns that.
     ///
     /// `is_open` runs under the lock, so that an ended tunnel is never added after its removal.
@@ -212,6 +242,12 @@ impl NamePage {
     }
 }
 
+/// What a group or user takes, beside its members.
+fn bytes(audience: &Audience) -> u64 {
+    let (Audience::Group(name) | Audience::User(name)) = audience;
+    NAME_BYTES + COPIES * name.as_str().len() as u64
+}
+
 impl Page {
     /// Merges pages of at most `limit` tunnels each.
     pub fn merge(pages: impl IntoIterator<Item = Self>, limit: usize) -> Self {
@@ -230,7 +266,10 @@ impl Page {
 
 impl State {
     fn add(&mut self, audience: Audience, tunnel: TunnelId) {
-        self.audiences.entry(audience).or_default().insert(tunnel);
+        let bytes = bytes(&audience);
+        let tunnels = self.audiences.entry(audience).or_default();
+        self.bytes += if tunnels.is_empty() { bytes } else { 0 };
+        tunnels.insert(tunnel);
     }
 
     /// Removes a tunnel; returns the audience if it is empty now.
@@ -241,6 +280,7 @@ impl State {
             return None;
         }
         self.audiences.remove(&audience);
+        self.bytes -= bytes(&audience);
         Some(audience)
     }
 

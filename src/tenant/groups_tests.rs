@@ -243,3 +243,22 @@ fn a_tunnel_is_in_so_many_groups_and_not_more() {
     assert_eq!(groups.leave(tunnel(1), &name(0)), Some(Audience::Group(name(0))));
     assert_eq!(groups.join(tunnel(1), &name(MAX_GROUPS), || true), Ok(true));
 }
+
+#[test]
+fn groups_and_users_of_a_tenant_take_so_much_and_no_more() {
+    let groups = Groups::default();
+    let check = |audience: Audience| groups.check_room(&audience, 2);
+    assert_eq!(groups.join(tunnel(1), &name(0), || true), Ok(true));
+    assert_eq!(groups.join(tunnel(2), &name(0), || true), Ok(true), "counted once");
+    assert_eq!(groups.set_user(tunnel(1), &name(1), || true), Some(None));
+    assert_eq!(check(in_group(2)), Ok(()));
+    assert_eq!(groups.join(tunnel(1), &name(2), || true), Ok(true));
+
+    assert_eq!(check(in_group(3)), Err(NoRoomForNames { limit_kib: 2 }));
+    assert_eq!(check(of_user(2)), Err(NoRoomForNames { limit_kib: 2 }));
+    assert_eq!(check(in_group(2)), Ok(()), "it exists");
+    groups.remove(tunnel(1));
+    assert_eq!(check(of_user(2)), Ok(()));
+    groups.remove(tunnel(2));
+    assert_eq!(groups.0.lock().bytes, 0);
+}

@@ -25,6 +25,7 @@ pub use directory::Stranger;
 pub use groups::Groups;
 pub use groups::Listed;
 pub use groups::NamePage;
+pub use groups::NoRoomForNames;
 pub use groups::Page;
 pub use groups::Roster;
 pub use groups::TooManyGroups;
@@ -55,6 +56,8 @@ pub struct Tenant {
     settings: ArcSwap<Settings>,
     substitutes: Substitutes,
     is_out: AtomicBool,
+    /// Its sender, if it enrolled itself.
+    enrolled_by: Option<TenantId>,
 }
 
 impl Tenant {
@@ -67,7 +70,19 @@ impl Tenant {
             settings: ArcSwap::from_pointee(settings),
             substitutes: Substitutes::default(),
             is_out: AtomicBool::new(false),
+            enrolled_by: None,
         }
+    }
+
+    /// The tenant, enrolled by a sender of this name.
+    fn enrolled_by(self, sender: TenantId) -> Self {
+        Self { enrolled_by: Some(sender), ..self }
+    }
+
+    /// The name under which it takes its share of what tenants share: its id, or that of its sender while it is only
+    /// enrolled. Otherwise a stranger would have a share for each id that it makes up.
+    pub fn flow(&self) -> &TenantId {
+        self.enrolled_by.as_ref().filter(|_| self.settings.load().is_enrolled).unwrap_or(&self.id)
     }
 
     /// The current settings.

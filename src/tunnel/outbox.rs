@@ -78,9 +78,16 @@ impl Outbox {
         self.free_if_empty();
     }
 
-    /// The queued frames, oldest first.
-    pub fn frames(&self) -> impl Iterator<Item = &[u8]> {
-        self.0.iter().flat_map(|queue| queue.frames.iter().map(|queued| &queued.frame[..]))
+    /// The first `most` queued bytes, by frame.
+    pub fn first_bytes(&self, most: usize) -> impl Iterator<Item = &[u8]> {
+        let mut left = most;
+        let frames = self.0.iter().flat_map(|queue| queue.frames.iter().map(|queued| &queued.frame[..]));
+        let parts = frames.map(move |frame| {
+            let part = &frame[..frame.len().min(left)];
+            left -= part.len();
+            part
+        });
+        parts.take_while(|part| !part.is_empty())
     }
 
     /// Removes the first `written` bytes, which have been sent.
@@ -118,7 +125,7 @@ mod tests {
     const LIMIT: usize = 10_000;
 
     fn contents(outbox: &Outbox) -> Vec<u8> {
-        outbox.frames().flatten().copied().collect()
+        outbox.first_bytes(usize::MAX).flatten().copied().collect()
     }
 
     #[test]
@@ -137,6 +144,19 @@ mod tests {
             }
             assert_eq!(seen, b"abcdef", "steps of {step}");
             assert_eq!(outbox.bytes(), 0);
+        }
+    }
+
+    #[test]
+    fn one_write_is_offered_so_many_bytes_and_no_more() {
+        let mut outbox = Outbox::default();
+        for frame in ["abc", "de", "f"] {
+            outbox.push(frame.into(), 0, LIMIT, Instant::now()).expect("room");
+        }
+
+        for (most, parts) in [(0, &[][..]), (2, &["ab"]), (3, &["abc"]), (4, &["abc", "d"]), (9, &["abc", "de", "f"])] {
+            let first: Vec<_> = outbox.first_bytes(most).collect();
+            assert_eq!(first, parts.iter().map(|part| part.as_bytes()).collect::<Vec<_>>(), "{most}");
         }
     }
 

@@ -90,7 +90,7 @@ proptest! {
                 }
                 OutboxOp::Wait(ms) => now += Duration::from_millis(ms),
             }
-            let waiting: Vec<Vec<u8>> = outbox.frames().map(<[u8]>::to_vec).collect();
+            let waiting: Vec<Vec<u8>> = outbox.first_bytes(usize::MAX).map(<[u8]>::to_vec).collect();
             let expected: Vec<Vec<u8>> = model.iter().map(|(left, ..)| left.clone()).collect();
             prop_assert_eq!(waiting, expected);
             prop_assert_eq!(outbox.is_empty(), model.is_empty());

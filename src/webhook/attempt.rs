@@ -12,11 +12,13 @@ use super::Act;
 use super::backlog::Backlog;
 use super::event_queue::EventQueue;
 use super::outcome::Judgement;
+use super::outcome::Sent;
 use super::outcome::judge;
 use super::report::doubted;
 use super::report::report;
 use super::resign::Outgoing;
 use super::said;
+use super::said::Doubt;
 use super::turn::End;
 use super::turn::Permits;
 use crate::clock::Clock;
@@ -26,17 +28,28 @@ use crate::delivery::Failure;
 use crate::delivery::Strain;
 use crate::delivery::Ttl;
 use crate::delivery::Verdict;
+use crate::fair_semaphore::FairPermit;
+use crate::fair_semaphore::FairSemaphore;
+use crate::fair_semaphore::LONG_BYTES;
 use crate::http_client::answer::Answer;
 use crate::http_client::client::Client;
 use crate::http_client::error::AttemptError;
+use crate::id::TenantId;
 use crate::id::TunnelId;
 use crate::lease_guard::LeaseGuard;
 use crate::marks::Mark;
 use crate::metrics::Metrics;
 use crate::metrics::WebhookResult;
+use crate::protocol::native::Action;
 
 /// A `close` gets a last attempt this long before it expires, whatever pause the server asked for.
 const LAST_CALL: Duration = Duration::from_secs(1);
+/// Memory limit for the actions of all tenants: those in an answer wait for their turns one by one.
+pub(super) const ACTIONS_BYTES: u64 = 128 * 1024 * 1024;
+/// How much longer than its text an action may be.
+const EXPANSION: u64 = 16;
+/// Up to this size an answer needs no room for its actions.
+const FEW_BYTES: usize = 512;
 
 /// What attempts need.
 pub(super) struct Attempts {
@@ -50,6 +63,10 @@ pub(super) struct Attempts {
     pub(super) actor: OnceLock<Weak<dyn Act>>,
     pub(super) backlog: Backlog,
     pub(super) hooks: DispatcherHooks,
+    /// Turns of tenants to have long answers read.
+    pub(super) turns: FairSemaphore<TenantId>,
+    /// Room for the actions in their answers.
+    pub(super) actions: FairSemaphore<TenantId>,
 }
 
 /// Callbacks: the lease check, and the end of each `close` event.
@@ -59,6 +76,36 @@ pub struct DispatcherHooks {
     /// Called when a `close` event is delivered or given up.
     pub settled: Box<dyn Fn(TunnelId) + Send + Sync>,
 }
+
+/// What the result of an attempt says.
+struct Read {
+    judgement: Judgement,
+    strain: Strain,
+    /// The actions in a 2xx response, or why they cannot be parsed.
+    actions: Result<Vec<Action>, String>,
+    /// Why it is hardly of a business server that knows this API.
+    doubt: Option<(StatusCode, Doubt)>,
+    /// The room for the actions.
+    _room: Option<FairPermit<TenantId>>,
+}
+
+impl Read {
+    /// Reads the result of an attempt that took so long.
+    fn of(result: &Result<Answer, AttemptError>, sent: Sent, took: Duration) -> Self {
+        let actions = match result {
+            Ok(answer) if answer.status.is_success() => said::actions(answer),
+            _ => Ok(vec![]),
+        };
+        let doubt = match (result, &actions) {
+            (Ok(answer), Ok(actions)) if sent.is_native && actions.is_empty() => {
+                said::doubt(answer).map(|doubt| (answer.status, doubt))
+            }
+            _ => None,
+        };
+        Self { judgement: judge(result, sent), strain: strain(result, took), actions, doubt, _room: None }
+    }
+}
+
 /// The content of an attempt.
 struct Prepared {
     event: Event,
@@ -118,9 +165,9 @@ impl Attempts {
         let result = outgoing.post(&self.client, on_refusal).await;
 
         let now = Instant::now();
-        let judgement = judge(&result, outgoing.sent());
+        let read = self.read(event_queue.tenant.flow(), result, outgoing.sent(), now - started).await;
+        let Read { judgement, strain, actions, doubt, _room } = read;
         self.metrics.webhook_duration(event.kind.as_str(), now - started);
-        let strain = strain(&result, now - started);
         let reason = judgement.reason.as_ref();
         permits.end(&End { health: judgement.health, strain, tunnel: event_queue.tunnel, reason });
         Mark::EventAnswered.pass();
@@ -151,15 +198,26 @@ impl Attempts {
         std::iter::once(event)
             .chain(&companions)
             .for_each(|event| report(&self.metrics, event_queue, event, &judgement, attempt));
-        match &result {
-            Ok(answer) if judgement.verdict == Verdict::Delivered => self.act(event_queue, event, answer).await,
+        match actions {
+            actions if judgement.verdict == Verdict::Delivered => self.act(event_queue, event, actions, doubt).await,
             // The reason of its failure covers it.
-            Ok(answer) if answer.status.is_success() && said::actions(answer).is_err() => {
-                self.metrics.action("invalid");
-            }
-            _ => {}
+            Err(_) => self.metrics.action("invalid"),
+            Ok(_) => {}
         }
         drop(settled);
+    }
+
+    /// Judges a result and parses the actions in it, when there is room for them; a long one on a blocking thread, in its
+    /// tenant's turn.
+    async fn read(&self, tenant: &TenantId, result: Result<Answer, AttemptError>, sent: Sent, took: Duration) -> Read {
+        let bytes = result.as_ref().map_or(0, said::plain_bytes);
+        if bytes < FEW_BYTES {
+            return Read::of(&result, sent, took);
+        }
+        let room = self.actions.acquire(tenant.clone(), EXPANSION * bytes as u64).await;
+        let read = move || Read::of(&result, sent, took);
+        let read = if bytes < LONG_BYTES { read() } else { self.turns.run_long(tenant.clone(), read).await };
+        Read { _room: Some(room), ..read }
     }
 
     /// The events of the next attempt.
@@ -187,9 +245,17 @@ impl Attempts {
     }
 
     /// Executes the actions in a response.
-    async fn act(&self, event_queue: &EventQueue, event: &Event, answer: &Answer) {
-        let actions = match said::actions(answer) {
-            Ok(actions) if actions.is_empty() => return doubted(&self.metrics, event_queue, event, answer),
+    async fn act(
+        &self,
+        event_queue: &EventQueue,
+        event: &Event,
+        actions: Result<Vec<Action>, String>,
+        doubt: Option<(StatusCode, Doubt)>,
+    ) {
+        let actions = match actions {
+            Ok(actions) if actions.is_empty() => {
+                return doubt.map_or((), |doubt| doubted(&self.metrics, event_queue, event, doubt));
+            }
             Ok(actions) => actions,
             Err(defect) => {
                 self.metrics.action("invalid");
@@ -255,5 +321,55 @@ fn strain(result: &Result<Answer, AttemptError>, took: Duration) -> Strain {
         },
         Err(AttemptError::Timeout { .. }) => Strain::TimedOut,
         Err(_) => Strain::Unknown,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+    use crate::http_client::answer::End;
+    use crate::http_client::client_tests::memory::Network;
+    use crate::http_client::malformed::Malformed;
+    use crate::webhook::panic_tests::Faulty;
+    use crate::webhook::panic_tests::dispatcher;
+
+    #[tokio::test]
+    async fn a_long_answer_is_read_in_the_turn_of_its_tenant() {
+        let dispatcher = dispatcher(&Network::new(&[]), Faulty::new(false));
+        let attempts = dispatcher.attempts();
+        let tenant = TenantId::new("loud");
+        let read = |body: String| {
+            let answer = Answer {
+                body: body.into(),
+                ..Answer::broken(StatusCode::OK, AttemptError::BadAnswer(Malformed::Chunk))
+            };
+            let sent = Sent { is_native: true, is_close: false, is_batch: false };
+            Box::pin(attempts.read(&tenant, Ok(Answer { end: End::Whole, ..answer }), sent, Duration::ZERO))
+        };
+        let action = format!("{{\"push\":{{\"content\":\"{}\"}}}}", "x".repeat(200));
+        let text = format!("{{\"actions\":[{}]}}", vec![action; 100].join(","));
+        let (bytes, long) = (text.len() as u64, || read(text.clone()));
+        let acquire = || attempts.turns.acquire(tenant.clone(), 1).now_or_never();
+        let turns: Vec<_> = std::iter::from_fn(acquire).collect();
+
+        assert!(read("{}".to_owned()).now_or_never().is_some(), "a short one waits for nothing");
+        let mut waiting = long();
+        assert!((&mut waiting).now_or_never().is_none());
+        drop(turns);
+        let read = waiting.await;
+
+        assert_eq!(read.actions.as_ref().map(Vec::len), Ok(100));
+        let room = || attempts.actions.acquire(tenant.clone(), bytes * EXPANSION).now_or_never();
+        let others = std::iter::from_fn(room).collect::<Vec<_>>();
+        assert_eq!(
+            others.len() as u64,
+            ACTIONS_BYTES / 2 / (bytes * EXPANSION) - 1,
+            "it counts until its actions are done"
+        );
+        assert!(long().now_or_never().is_none(), "and another waits for room");
+        drop((read, others));
+        assert!(attempts.actions.is_idle());
     }
 }

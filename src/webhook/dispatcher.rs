@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use super::Act;
 use super::DispatcherHooks;
 use super::EventSink;
+use super::attempt::ACTIONS_BYTES;
 use super::attempt::Attempts;
 use super::backlog::Backlog;
 use super::event_queue::EventQueue;
@@ -16,6 +17,7 @@ use super::task;
 use crate::clock::Clock;
 use crate::delivery::EventKind;
 use crate::delivery::Ttl;
+use crate::fair_semaphore::FairSemaphore;
 use crate::http_client::client::Client;
 use crate::metrics::Metrics;
 use crate::metrics::WebhookResult;
@@ -54,12 +56,19 @@ impl Dispatcher {
             timeout: options.timeout(),
             actor: OnceLock::new(),
             hooks,
+            turns: FairSemaphore::of_processors(),
+            actions: FairSemaphore::of(ACTIONS_BYTES),
         }))
     }
 
     /// Sets what executes actions in webhook responses; only the first call counts. Until then actions are ignored.
     pub fn set_actor(&self, actor: Weak<dyn Act>) {
         self.0.actor.get_or_init(|| actor);
+    }
+
+    #[cfg(test)]
+    pub(super) fn attempts(&self) -> &Attempts {
+        &self.0
     }
 
     /// The client for webhooks.

@@ -35,10 +35,10 @@ use crate::webhook::EventSink;
 
 /// Panics at the first resolution after it is armed.
 #[derive(Debug)]
-struct Faulty(AtomicBool);
+pub(super) struct Faulty(AtomicBool);
 
 impl Faulty {
-    fn new(is_armed: bool) -> Arc<Self> {
+    pub(super) fn new(is_armed: bool) -> Arc<Self> {
         Arc::new(Self(AtomicBool::new(is_armed)))
     }
 
@@ -61,7 +61,7 @@ impl Act for Faulty {
     }
 }
 
-fn dispatcher(network: &Arc<Network>, clock: Arc<Faulty>) -> Dispatcher {
+pub(super) fn dispatcher(network: &Arc<Network>, clock: Arc<Faulty>) -> Dispatcher {
     network.move_to(&["127.0.0.1"]);
     let options = options::Webhook {
         timeout_ms: 10_000,

@@ -1,11 +1,12 @@
 //! Counts and logs what becomes of events.
 
+use hyper::StatusCode;
+
 use super::event_queue::EventQueue;
 use super::outcome::Judgement;
-use super::said;
+use super::said::Doubt;
 use crate::delivery::Event;
 use crate::delivery::Verdict;
-use crate::http_client::answer::Answer;
 use crate::metrics::Metrics;
 use crate::metrics::WebhookResult;
 
@@ -78,8 +79,8 @@ pub(super) fn expired(metrics: &Metrics, event_queue: &EventQueue, event: &Event
 
 /// Reports a response that delivers a native event, but hardly comes from a business server that knows this API. The log gets one line
 /// for each URL and reason.
-pub(super) fn doubted(metrics: &Metrics, event_queue: &EventQueue, event: &Event, answer: &Answer) {
-    let Some(doubt) = said::doubt(answer).filter(|_| event_queue.is_native()) else { return };
+pub(super) fn doubted(metrics: &Metrics, event_queue: &EventQueue, event: &Event, doubt: (StatusCode, Doubt)) {
+    let (status, doubt) = doubt;
     metrics.doubtful_answer(doubt.as_str());
     event_queue.note_error(doubt.advice());
     if event_queue.endpoint.is_first_doubt(doubt) {
@@ -89,7 +90,7 @@ pub(super) fn doubted(metrics: &Metrics, event_queue: &EventQueue, event: &Event
             event = event.kind.as_str(),
             event.sequence = event.sequence,
             url = %event_queue.endpoint.url,
-            status = answer.status.as_u16(),
+            status = status.as_u16(),
             reason = doubt.advice(),
             "doubtful webhook response: the event counts as delivered",
         );

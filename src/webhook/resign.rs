@@ -86,7 +86,7 @@ impl Outgoing<'_> {
 
     async fn send(&self, client: &Client, signed: Signed) -> Posted {
         let EventQueue { tenant, incarnation, endpoint, .. } = self.event_queue;
-        let caller = Caller { tenant: &tenant.id, incarnation: *incarnation };
+        let caller = Caller { tenant: tenant.flow(), incarnation: *incarnation };
         let url = endpoint.target(tenant.settings().forward_to.as_deref());
         client.post(caller, &url, signed.headers.as_slice(), signed.body, self.limit).await
     }

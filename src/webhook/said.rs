@@ -125,6 +125,12 @@ pub(super) fn doubt(answer: &Answer) -> Option<Doubt> {
     }
 }
 
+/// Bytes of the body that parsing takes on; unknown for a packed one, so its limit.
+pub(super) fn plain_bytes(answer: &Answer) -> usize {
+    let is_packed = answer.coding != Coding::None || answer.body.starts_with(GZIP);
+    if is_packed { MAX_BODY_BYTES } else { answer.body.len() }
+}
+
 fn said(answer: &Answer) -> Said<'_> {
     let missing = match &answer.end {
         End::Whole => None,

@@ -46,7 +46,8 @@ pub(super) async fn run(attempts: Arc<Attempts>, event_queue: Arc<EventQueue>) {
                 attempts.settle(event_queue.tunnel, event);
             }
             Next::Send { deadline, is_late } => {
-                if let Some(permits) = admit(&event_queue.endpoint, is_late, deadline).await {
+                if let Some(permits) = admit(&event_queue.endpoint, event_queue.tenant.flow(), is_late, deadline).await
+                {
                     Box::pin(attempts.attempt(&event_queue, permits)).await;
                 }
             }

@@ -19,6 +19,7 @@ use crate::delivery::Ended;
 use crate::delivery::Health;
 use crate::delivery::Strain;
 use crate::http_client::flights::Flight;
+use crate::id::TenantId;
 use crate::id::TunnelId;
 
 /// The permits of an attempt: a turn, a slot of its server and a slot of its tenant.
@@ -45,14 +46,20 @@ enum Next {
 }
 
 /// Waits for a turn, a `late` tunnel behind the others; `None` if `deadline` passes first.
-pub(super) async fn admit(endpoint: &Arc<Endpoint>, is_late: bool, deadline: Instant) -> Option<Permits<'_>> {
+/// `flow` is the name under which the tenant takes its share of what tenants share.
+pub(super) async fn admit<'a>(
+    endpoint: &'a Arc<Endpoint>,
+    flow: &TenantId,
+    is_late: bool,
+    deadline: Instant,
+) -> Option<Permits<'a>> {
     let turn = match endpoint.ask(is_late) {
         Ok(turn) => turn,
         Err(called) => Box::pin(timeout_at(deadline, called)).await.ok()?.ok()?,
     };
-    let (server, flight) = match endpoint.server.take() {
+    let (server, flight) = match endpoint.server.take(flow) {
         Some(taken) => taken,
-        None => Box::pin(timeout_at(deadline, endpoint.server_permits(is_late))).await.ok()??,
+        None => Box::pin(timeout_at(deadline, endpoint.server_permits(flow, is_late))).await.ok()??,
     };
     Some(Permits { turn, server, flight })
 }
@@ -86,10 +93,10 @@ impl Endpoint {
     }
 
     /// Waits for a slot of the server and then for one of the tenant.
-    async fn server_permits(&self, is_late: bool) -> Option<(SemaphorePermit<'_>, Flight)> {
+    async fn server_permits(&self, flow: &TenantId, is_late: bool) -> Option<(SemaphorePermit<'_>, Flight)> {
         let _turn = self.server_turn.lock().await;
         let permit = self.server.permits.acquire().await.ok()?;
-        Some((permit, self.server.flights.wait(&self.server.tenant, is_late).await?))
+        Some((permit, self.server.flights.wait(flow, is_late).await?))
     }
 
     /// Calls again at this time. Without a runtime no attempt waits any more.
@@ -115,9 +122,9 @@ impl Endpoint {
 
 impl Server {
     /// Takes both slots, if they are free.
-    fn take(&self) -> Option<(SemaphorePermit<'_>, Flight)> {
+    fn take(&self, flow: &TenantId) -> Option<(SemaphorePermit<'_>, Flight)> {
         let permit = self.permits.try_acquire().ok()?;
-        Some((permit, self.flights.take(&self.tenant)?))
+        Some((permit, self.flights.take(flow)?))
     }
 }
 
@@ -212,7 +219,6 @@ mod tests {
 
     use super::*;
     use crate::http_client::Flights;
-    use crate::id::TenantId;
     use crate::webhook::Demand;
     use crate::webhook::Endpoints;
 
@@ -225,7 +231,7 @@ mod tests {
 
     async fn admitted(endpoint: &Arc<Endpoint>) -> Permits<'_> {
         let deadline = Instant::now() + Duration::from_secs(100);
-        admit(endpoint, false, deadline).await.expect("its turn comes")
+        admit(endpoint, &endpoint.server.tenant, false, deadline).await.expect("its turn comes")
     }
 
     fn end(health: Health, strain: Strain) -> End<'static> {
@@ -253,7 +259,7 @@ mod tests {
             let (endpoint, order) = (Arc::clone(&endpoint), Arc::clone(&order));
             waiting.spawn(async move {
                 let deadline = Instant::now() + if number == 0 { SOON } else { 100 * SOON };
-                if let Some(permits) = admit(&endpoint, is_late, deadline).await {
+                if let Some(permits) = admit(&endpoint, &endpoint.server.tenant, is_late, deadline).await {
                     order.lock().push(number);
                     permits.end(&ok());
                 }
@@ -314,7 +320,7 @@ mod tests {
         let endpoint = endpoint(64);
         (0..10).for_each(|_| {
             let turn = endpoint.ask(false).expect("it is closed");
-            let (server, flight) = endpoint.server.take().expect("free");
+            let (server, flight) = endpoint.server.take(&endpoint.server.tenant).expect("free");
             Permits { turn, server, flight }.end(&end(Health::Down, Strain::Refused));
         });
         let mut crowd = tokio::task::JoinSet::new();

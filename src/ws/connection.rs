@@ -20,6 +20,7 @@ use super::pause::Pause;
 use super::pause::PauseEnd;
 use crate::delivery::EventKind;
 use crate::gateway::Connection;
+use crate::gateway::Flushed;
 use crate::gateway::Gateway;
 use crate::gateway::Phase;
 use crate::gateway::Socket;
@@ -68,7 +69,8 @@ pub(super) struct Task<S: Socket> {
     pub(super) pause: Option<Box<Pause>>,
     /// Fires when the oldest queued byte is too old; runs only while bytes are queued.
     age: Option<Pin<Box<Sleep>>>,
-    /// Whether the task yields before its next read, so that a client that sends without pause cannot occupy this thread.
+    /// Whether the task yields before its next read or write, so that a client that sends or reads without pause cannot occupy
+    /// this thread.
     gives_way: bool,
     /// Whether the `close` event has been queued.
     has_told: bool,
@@ -106,7 +108,10 @@ impl<S: Socket> Task<S> {
         loop {
             let went_on = match poll_fn(|cx| self.poll_wake(cx)).await {
                 Wake::Readable => self.read(Self::handle).map(|more| self.gives_way = more),
-                Wake::Writable => self.connection.flush().map(drop).map_err(|_| End::Gone),
+                Wake::Writable => {
+                    let flushed = self.connection.flush().map_err(|_| End::Gone);
+                    flushed.map(|flushed| self.gives_way = flushed == Flushed::InPart)
+                }
                 Wake::Pause(PauseEnd::Over) => {
                     self.resume();
                     Ok(())

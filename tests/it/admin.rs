@@ -1,5 +1,9 @@
 //! The admin listener: health and metrics.
 
+use tokio::io::AsyncReadExt;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+
 use crate::support::World;
 
 #[tokio::test]
@@ -124,5 +128,27 @@ async fn a_session_is_counted_under_the_fixed_names() {
     assert_eq!(metrics.header("content-type"), Some("text/plain; version=0.0.4; charset=utf-8"));
     assert!(!metrics.body.contains(&tunnel), "no tunnel id in a label");
     assert!(!metrics.body.contains(&world.wafer.tc_id), "no tenant id in a label");
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn connections_to_the_admin_listener_take_a_part_of_the_reserve_and_no_more() {
+    let world = World::new().await;
+    let visit = async || {
+        let mut socket = TcpStream::connect(world.gateway.admin).await.expect("the backlog has room");
+        socket.write_all(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n").await.expect("sent");
+        let answer = socket.read(&mut [0; 64]).await;
+        matches!(answer, Ok(1..)).then_some(socket)
+    };
+    let mut held = vec![];
+    for _ in 0..200 {
+        held.extend(visit().await);
+    }
+
+    assert!((8..=64).contains(&held.len()), "{} at a time", held.len());
+    drop(held);
+    while visit().await.is_none() {
+        tokio::task::yield_now().await;
+    }
     world.finish().await;
 }

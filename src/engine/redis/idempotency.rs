@@ -48,12 +48,15 @@ impl IdempotencyStore for RedisEngine {
         let mut command = self.script_beside_lease(scripts::BEGIN, self.keys.call(name));
         command.arg(&token[..]).arg(&fingerprint[..]).arg(millis(RUNNING_TTL)).arg(millis(life));
         self.with_lease(&mut command);
+        // It may be a repetition, whose answer Redis sends.
+        let turn = self.bus.turn_to_write(tenant_of(name), usize::try_from(answer_bytes).unwrap_or(usize::MAX)).await?;
         let begun: Result<(String, Vec<u8>), _> = self.call(&command).await;
         let (found, answer) = begun.map_err(|error| {
             // It may be begun all the same, or later.
             self.releases.add_call(name, token);
             away(error)
         })?;
+        drop(turn);
         match found.as_str() {
             "first" => {}
             "lost" => self.past.doubt(Instant::now()),

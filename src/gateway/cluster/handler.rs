@@ -17,6 +17,7 @@ use crate::gateway::push::Command;
 use crate::gateway::push::EncodedCommand;
 use crate::gateway::push::execute;
 use crate::gateway::tunnels::Sent;
+use crate::gateway::turns::FEW;
 use crate::gateway::turns::Turns;
 use crate::id::TunnelId;
 use crate::tenant::Page;
@@ -32,7 +33,7 @@ impl Gateway {
             NodeRequest::Tunnels { commands, .. } => write_answer(&self.execute_all(&tenant, commands).await),
             NodeRequest::Audience { audience, command, except, .. } => {
                 let except = Except::from_iter(except.iter());
-                write_answer(&self.groups.command_here(&tenant, &audience, command, &except).await)
+                write_answer(&self.groups.command_here(&tenant, &audience, command, &except, FEW).await)
             }
             NodeRequest::Join { tunnel, group, .. } => {
                 write_answer(&Joined::from(self.groups.join_here(&tenant, TunnelId::from_bytes(tunnel), &group).await))
@@ -64,7 +65,7 @@ impl Gateway {
 
     async fn execute_all(&self, tenant: &Arc<Tenant>, commands: Vec<(Command<'_>, Ids)>) -> Vec<OwnerReply> {
         let tunnels = commands.iter().map(|(_, tunnels)| tunnels.len()).sum();
-        let mut turns = Turns::shared(&self.engine.lease_guard, &self.turns, &tenant.id, tunnels);
+        let mut turns = Turns::shared(&self.engine.lease_guard, &self.turns, tenant.flow(), tunnels, FEW);
         let mut replies = vec![];
         for (command, tunnels) in commands {
             let mut encoded = EncodedCommand::new(command, &self.metrics);

@@ -81,6 +81,7 @@ pub(in crate::gateway) enum Joined {
     TooManyGroups,
     /// The index of the other nodes cannot be updated.
     EngineAway,
+    NoRoomForNames,
 }
 
 /// A page of one node's list.

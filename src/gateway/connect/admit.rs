@@ -20,6 +20,7 @@ use crate::gateway::tunnels::Registration;
 use crate::protocol::native::Audience;
 use crate::protocol::subprotocol::Offer;
 use crate::protocol::subprotocol::Unacceptable;
+use crate::protocol::ticket::About;
 use crate::protocol::ticket::Ticket;
 use crate::tenant::Tenant;
 
@@ -144,9 +145,7 @@ impl ConnectUrls {
             native: about.map(|about| Native { user: about.user.clone(), trace: about.trace }),
             closed: None,
         };
-        let groups = about.into_iter().flat_map(|about| about.groups.iter().cloned().map(Audience::Group));
-        let user = about.and_then(|about| about.user.clone()).map(Audience::User);
-        let audiences: Vec<Audience> = groups.chain(user).collect();
+        let audiences: Vec<Audience> = about.into_iter().flat_map(About::audiences).collect();
         let current = self.engine.lease_guard.incarnation();
         let announcing = audiences.iter().map(|audience| self.engine.group_index.announce(&ticket.tenant, audience));
         let announcements = try_join_all(announcing).await?;

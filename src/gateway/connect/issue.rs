@@ -8,6 +8,7 @@ use crate::id::TunnelId;
 use crate::protocol::ticket::About;
 use crate::protocol::ticket::Ticket;
 use crate::tenant::Key;
+use crate::tenant::NoRoomForNames;
 use crate::tenant::Tenant;
 
 /// A tunnel without a client yet.
@@ -55,6 +56,9 @@ pub enum IssueError {
         /// Their number.
         pending: u64,
     },
+    /// The tenant has too many groups and users.
+    #[error(transparent)]
+    NoRoomForNames(#[from] NoRoomForNames),
     /// The process has no descriptors left.
     #[error("this gateway has no descriptors left for more tunnels (its limit of open files), try again")]
     NoDescriptors,
@@ -109,6 +113,10 @@ impl ConnectUrls {
         guard.admits_literal(url.host()).map_err(|refusal| IssueError::Forbidden(refusal.to_string()))?;
         guard.admits_port_of(url.host(), url.port()).map_err(|port| IssueError::Forbidden(port.to_string()))?;
         self.check_room(tenant)?;
+        about
+            .iter()
+            .flat_map(About::audiences)
+            .try_for_each(|audience| tenant.groups.check_room(&audience, self.max_unsettled))?;
         if !self.tunnels.has_room() {
             return Err(IssueError::NoDescriptors);
         }

@@ -18,6 +18,7 @@ use crate::gateway::push::EncodedCommand;
 use crate::gateway::push::Report;
 use crate::gateway::push::execute;
 use crate::gateway::tunnels::Sent;
+use crate::gateway::turns::FEW;
 use crate::gateway::turns::Turns;
 use crate::id::NodeId;
 use crate::id::TunnelId;
@@ -53,17 +54,18 @@ impl Except {
 }
 
 impl Groups {
-    /// Executes `command` on all tunnels of `audience`, except those in `except`.
+    /// Executes `command` on all tunnels of `audience`, except those in `except`; up to `free` of them need no turn.
     pub(in crate::gateway) async fn command(
         &self,
         tenant: &Arc<Tenant>,
         audience: &Audience,
         except: &[Target],
         command: Command<'_>,
+        free: usize,
     ) -> Result<Report, NativeError> {
         let except: Except = except.iter().filter_map(Target::tunnel).collect();
         let nodes = self.nodes(tenant, audience).await?;
-        let mut all = self.command_here(tenant, audience, command, &except).await;
+        let mut all = self.command_here(tenant, audience, command, &except, free).await;
         if !nodes.is_empty() {
             let request = NodeRequest::Audience {
                 tenant: tenant.id.as_str(),
@@ -85,9 +87,10 @@ impl Groups {
         audience: &Audience,
         command: Command<'_>,
         except: &Except,
+        free: usize,
     ) -> Reached {
         let tunnels = tenant.groups.tunnels(audience);
-        let mut turns = Turns::shared(&self.engine.lease_guard, &self.turns, &tenant.id, tunnels.len());
+        let mut turns = Turns::shared(&self.engine.lease_guard, &self.turns, tenant.flow(), tunnels.len(), free);
         let mut encoded = EncodedCommand::new(command, &self.metrics);
         let mut reached = Reached { members: tunnels.len() as u64, ..Reached::default() };
         for tunnel in tunnels.into_iter().filter(|tunnel| !except.contains(*tunnel)) {
@@ -177,7 +180,7 @@ impl Groups {
             return tenant.groups.page(audience, after, limit);
         }
         // All tunnels of the node are looked at, those of other tenants too.
-        let mut turns = Turns::shared(&self.engine.lease_guard, &self.turns, &tenant.id, self.tunnels.count());
+        let mut turns = Turns::shared(&self.engine.lease_guard, &self.turns, tenant.flow(), self.tunnels.count(), FEW);
         turns.next().await;
         tenant.groups.page_of(self.tunnels.of(tenant), after, limit)
     }

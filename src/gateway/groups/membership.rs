@@ -11,6 +11,7 @@ use crate::gateway::error::NativeError;
 use crate::id::TunnelId;
 use crate::protocol::native::Audience;
 use crate::protocol::native::Name;
+use crate::tenant::NoRoomForNames;
 use crate::tenant::Tenant;
 use crate::tenant::TooManyGroups;
 use crate::webhook::EventQueue;
@@ -59,6 +60,7 @@ impl Groups {
         group: &Name,
     ) -> Result<(), NativeError> {
         let audience = Audience::Group(group.clone());
+        self.check_names(tenant, &audience)?;
         let _announcement = self.engine.group_index.announce(tenant.id.as_str(), &audience).await.map_err(away)?;
         let is_open = || self.tunnels.find(tenant, tunnel).is_some();
         if tenant.groups.join(tunnel, group, is_open)? { Ok(()) } else { Err(NativeError::not_open(tunnel)) }
@@ -80,6 +82,7 @@ impl Groups {
     pub(in crate::gateway) async fn set_user(&self, event_queue: &EventQueue, user: &Name) -> Result<(), NativeError> {
         let (tenant, tunnel) = (&event_queue.tenant, event_queue.tunnel);
         let audience = Audience::User(user.clone());
+        self.check_names(tenant, &audience)?;
         let _announcement = self.engine.group_index.announce(tenant.id.as_str(), &audience).await.map_err(away)?;
         let is_open = || self.tunnels.find(tenant, tunnel).is_some();
         let emptied = tenant.groups.set_user(tunnel, user, is_open).ok_or_else(|| NativeError::not_open(tunnel))?;
@@ -87,6 +90,11 @@ impl Groups {
         event_queue.set_user(user);
         self.engine.registry.set_user(tunnel, user);
         Ok(())
+    }
+
+    /// Checks that the tenant may have this group or user. It may take as much for all of them as for its close events.
+    fn check_names(&self, tenant: &Tenant, audience: &Audience) -> Result<(), NoRoomForNames> {
+        tenant.groups.check_room(audience, self.max_unsettled)
     }
 
     fn emptied(&self, tenant: &Tenant, audiences: impl IntoIterator<Item = Audience>) {
@@ -107,6 +115,7 @@ impl Groups {
             Joined::Done => Ok(()),
             Joined::NotMine => Err(NativeError::not_open(tunnel)),
             Joined::TooManyGroups => Err(TooManyGroups.into()),
+            Joined::NoRoomForNames => Err(NoRoomForNames { limit_kib: self.max_unsettled }.into()),
             Joined::EngineAway => Err(NativeError::EngineAway),
         }
     }
@@ -117,6 +126,7 @@ impl From<Result<(), NativeError>> for Joined {
         match result {
             Ok(()) => Self::Done,
             Err(NativeError::TooManyGroups(_)) => Self::TooManyGroups,
+            Err(NativeError::NoRoomForNames(_)) => Self::NoRoomForNames,
             Err(NativeError::EngineAway) => Self::EngineAway,
             Err(_) => Self::NotMine,
         }

@@ -21,6 +21,8 @@ pub struct Groups {
     turns: Arc<FairSemaphore<TenantId>>,
     engine: Engine,
     metrics: Metrics,
+    /// Most tunnels of a tenant.
+    max_unsettled: u64,
 }
 
 impl Groups {
@@ -30,7 +32,8 @@ impl Groups {
         turns: Arc<FairSemaphore<TenantId>>,
         engine: Engine,
         metrics: Metrics,
+        max_unsettled: u64,
     ) -> Self {
-        Self { tunnels, router, turns, engine, metrics }
+        Self { tunnels, router, turns, engine, metrics, max_unsettled }
     }
 }

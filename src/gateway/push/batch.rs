@@ -24,6 +24,7 @@ use super::queued::Queued;
 use crate::fair_semaphore::FairSemaphore;
 use crate::gateway::tunnels::Sent;
 use crate::gateway::tunnels::Tunnels;
+use crate::gateway::turns::FEW;
 use crate::gateway::turns::TURN;
 use crate::gateway::turns::Turns;
 use crate::id::TenantId;
@@ -118,7 +119,9 @@ impl Batch {
         // Larger batches hold pushes of one tenant only.
         let tenant = batch.first().map(|push| Arc::clone(&push.tenant));
         let mut turns = match &tenant {
-            Some(tenant) if targets > TURN => Turns::shared(&self.lease_guard, &self.turns, &tenant.id, targets),
+            Some(tenant) if targets > TURN => {
+                Turns::shared(&self.lease_guard, &self.turns, tenant.flow(), targets, FEW)
+            }
             _ => Turns::begin(&self.lease_guard),
         };
         let mut answers = Vec::with_capacity(batch.len());
@@ -132,7 +135,7 @@ impl Batch {
                 Err(_) => tracing::error!(tenant.id = %tenant.id, "a push has failed by an error in the gateway"),
             }
         }
-        if let Some(queued) = queued {
+        if let Some(mut queued) = queued {
             queued.flush();
         }
         for (done, answer) in answers {
@@ -156,6 +159,11 @@ impl Batch {
             let mut seen = HashSet::new();
             let may_repeat = packet.targets.len() > 1;
             for target in &packet.targets {
+                if turns.is_over()
+                    && let Some(queued) = queued.as_deref_mut()
+                {
+                    queued.flush();
+                }
                 let now = turns.next().await;
                 let Target::Tunnel(id) = target else {
                     misses.push(Miss { packet: number, target: target.clone() });

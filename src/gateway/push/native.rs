@@ -13,6 +13,7 @@ use crate::gateway::cluster::PendingTarget;
 use crate::gateway::cluster::TargetOutcome;
 use crate::gateway::error::NativeError;
 use crate::gateway::tunnels::Sent;
+use crate::gateway::turns::FEW;
 use crate::gateway::turns::Turns;
 use crate::protocol::native::Audience;
 use crate::protocol::native::CloseRequest;
@@ -47,9 +48,20 @@ impl Pushes {
     ///
     /// If a limit forbids it, or a strict push has no targets; nothing has been sent then.
     pub async fn push_native(&self, tenant: &Arc<Tenant>, to: To, push: &PushRequest) -> Result<Report, NativeError> {
+        self.push_from(tenant, to, push, FEW).await
+    }
+
+    /// As [`push_native`](Self::push_native); up to `free` targets need no turn.
+    pub(in crate::gateway) async fn push_from(
+        &self,
+        tenant: &Arc<Tenant>,
+        to: To,
+        push: &PushRequest,
+        free: usize,
+    ) -> Result<Report, NativeError> {
         self.limits.check(tenant, named(&to) + push.except.len(), push.payload.len(), Instant::now())?;
         let empty = push.strict.then(|| unknown(&to)).flatten();
-        let report = self.command_all(tenant, to, &push.except, Command::from(&push.payload)).await?;
+        let report = self.command_all(tenant, to, &push.except, Command::from(&push.payload), free).await?;
         empty.filter(|_| report.is_nobody).map_or(Ok(report), Err)
     }
 
@@ -62,7 +74,7 @@ impl Pushes {
         let CloseRequest { to, except, reason, strict } = close;
         self.limits.check(tenant, named(&to) + except.len(), 0, Instant::now())?;
         let empty = strict.then(|| unknown(&to)).flatten();
-        let report = self.command_all(tenant, to, &except, close_command(reason.as_ref())).await?;
+        let report = self.command_all(tenant, to, &except, close_command(reason.as_ref()), FEW).await?;
         empty.filter(|_| report.is_nobody).map_or(Ok(report), Err)
     }
 
@@ -72,12 +84,13 @@ impl Pushes {
         to: To,
         except: &[Target],
         command: Command<'_>,
+        free: usize,
     ) -> Result<Report, NativeError> {
         self.lease_guard.valid().await;
         match to {
-            To::Tunnels(targets) => Ok(self.command_tunnels(tenant, targets, except, command).await),
-            To::Group(group) => self.groups.command(tenant, &Audience::Group(group), except, command).await,
-            To::User(user) => self.groups.command(tenant, &Audience::User(user), except, command).await,
+            To::Tunnels(targets) => Ok(self.command_tunnels(tenant, targets, except, command, free).await),
+            To::Group(group) => self.groups.command(tenant, &Audience::Group(group), except, command, free).await,
+            To::User(user) => self.groups.command(tenant, &Audience::User(user), except, command, free).await,
         }
     }
 
@@ -88,11 +101,12 @@ impl Pushes {
         mut targets: Vec<Target>,
         except: &[Target],
         command: Command<'_>,
+        free: usize,
     ) -> Report {
         let mut seen: HashSet<&Target> = except.iter().collect();
         let mut are_first = targets.iter().map(|target| seen.insert(target)).collect::<Vec<_>>().into_iter();
         targets.retain(|_| are_first.next().unwrap_or_default());
-        let mut turns = Turns::shared(&self.lease_guard, &self.turns, &tenant.id, targets.len());
+        let mut turns = Turns::shared(&self.lease_guard, &self.turns, tenant.flow(), targets.len(), free);
         let mut encoded = EncodedCommand::new(command, &self.metrics);
         let mut outcomes: Vec<Option<TargetOutcome>> = vec![];
         let mut pending = vec![];

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::gateway::tunnels::Connection;
 use crate::gateway::tunnels::Socket;
 
-/// Connections with frames to write at the end of a batch.
+/// Connections with frames to write at the end of a turn.
 #[derive(Default)]
 pub(super) struct Queued(Vec<Arc<Connection<dyn Socket>>>);
 
@@ -18,8 +18,8 @@ impl Queued {
     }
 
     /// Writes all of them.
-    pub(super) fn flush(self) {
-        for connection in self.0 {
+    pub(super) fn flush(&mut self) {
+        for connection in self.0.drain(..) {
             if catch_unwind(AssertUnwindSafe(|| connection.flush_queued())).is_err() {
                 tracing::error!(tunnel.id = %connection.event_queue.tunnel, "a write to a client has failed by an error in the gateway");
             }

@@ -26,6 +26,8 @@ use crate::webhook::EventQueue;
 
 /// Frames per write.
 const MAX_PIECES: usize = 64;
+/// Bytes per write, so that the backlog of one client does not delay the other tasks of its thread.
+const MAX_WRITE_BYTES: usize = 64 * 1024;
 
 /// `heard_ms` while the client is deliberately not read: its idle clock is paused.
 const NOT_LISTENING: u64 = u64::MAX;
@@ -71,6 +73,17 @@ pub enum Sent {
     Slow,
     /// The connection has ended.
     Closed,
+}
+
+/// How far queued frames have been written.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Flushed {
+    /// All of them.
+    Whole,
+    /// As far as the client reads.
+    Blocked,
+    /// As much as one turn allows.
+    InPart,
 }
 
 impl<S: Socket> Connection<S> {
@@ -142,9 +155,9 @@ impl<S: Socket + ?Sized> Connection<S> {
         (self.queue_or_write(&mut writer, frame, limit_bytes, now), is_first)
     }
 
-    /// Writes queued frames as far as the client reads; the reading task handles the rest and errors.
+    /// Writes queued frames for one turn; the reading task handles the rest and errors.
     pub fn flush_queued(&self) {
-        if !matches!(self.flush(), Ok(true)) {
+        if !matches!(self.flush(), Ok(Flushed::Whole)) {
             self.writer.lock().wake_reader();
         }
     }
@@ -204,24 +217,35 @@ impl<S: Socket + ?Sized> Connection<S> {
         self.socket.poll_write_ready(cx).map_ok(|()| Phase::Open)
     }
 
-    /// Writes queued frames as far as the client reads; true if all went out.
+    /// Writes queued frames once: other tasks have their turn before the next write.
     ///
     /// # Errors
     ///
     /// If the connection is broken.
-    pub fn flush(&self) -> io::Result<bool> {
+    pub fn flush(&self) -> io::Result<Flushed> {
         let mut writer = self.writer.lock();
-        self.write_some(&mut writer.outbox)?;
-        Ok(writer.outbox.is_empty() && self.socket.try_flush()?)
+        let outbox = &mut writer.outbox;
+        if !outbox.is_empty() && !self.write_once(outbox)? {
+            return Ok(Flushed::Blocked);
+        }
+        Ok(match outbox.is_empty() {
+            false => Flushed::InPart,
+            true if self.socket.try_flush()? => Flushed::Whole,
+            true => Flushed::Blocked,
+        })
     }
 
     /// Ready when all queued frames are written. Called by the reading task only.
     pub fn poll_flushed(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
-            if self.flush()? {
-                return Poll::Ready(Ok(()));
+            match self.flush()? {
+                Flushed::Whole => return Poll::Ready(Ok(())),
+                Flushed::Blocked => ready!(self.socket.poll_write_ready(cx))?,
+                Flushed::InPart => {
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
             }
-            ready!(self.socket.poll_write_ready(cx))?;
         }
     }
 
@@ -265,18 +289,24 @@ impl<S: Socket + ?Sized> Connection<S> {
     }
 
     fn write_some(&self, outbox: &mut Outbox) -> io::Result<()> {
-        while !outbox.is_empty() {
-            let mut pieces = [IoSlice::new(&[]); MAX_PIECES];
-            let count =
-                pieces.iter_mut().zip(outbox.frames()).map(|(piece, frame)| *piece = IoSlice::new(frame)).count();
-            match self.socket.try_write(&pieces[..count]) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(written) => outbox.advance(written),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-                Err(error) => return Err(error),
-            }
-        }
+        while !outbox.is_empty() && self.write_once(outbox)? {}
         Ok(())
+    }
+
+    /// Writes the first queued frames; false if the client does not read.
+    fn write_once(&self, outbox: &mut Outbox) -> io::Result<bool> {
+        let mut pieces = [IoSlice::new(&[]); MAX_PIECES];
+        let first = pieces.iter_mut().zip(outbox.first_bytes(MAX_WRITE_BYTES));
+        let count = first.map(|(piece, bytes)| *piece = IoSlice::new(bytes)).count();
+        match self.socket.try_write(&pieces[..count]) {
+            Ok(0) => Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => {
+                outbox.advance(written);
+                Ok(true)
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 }
 

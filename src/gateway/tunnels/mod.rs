@@ -22,6 +22,7 @@ pub use admission::Admission;
 pub(super) use admission::Claimed;
 pub(super) use admission::Registration;
 pub use connection::Connection;
+pub use connection::Flushed;
 pub use connection::Phase;
 pub use connection::Sent;
 pub use describe::Description;

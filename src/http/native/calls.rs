@@ -60,12 +60,12 @@ pub(super) async fn run(
             let to = push.to.take().ok_or_else(|| Problem::new(Code::BodyInvalid, "to is missing"))?;
             let report = gateway.pushes.push_native(tenant, to, &push).await?;
             // It may list all that the body has named.
-            gateway.read(&tenant.id, body.len(), move || ok(&Pushed::from(report))).await
+            gateway.read(tenant, body.len(), move || ok(&Pushed::from(report))).await
         }
         Call::Close => {
             let close = read(gateway, tenant, body, CloseRequest::parse).await?;
             let report = gateway.pushes.close_native(tenant, close).await?;
-            gateway.read(&tenant.id, body.len(), move || ok(&Closed::from(report))).await
+            gateway.read(tenant, body.len(), move || ok(&Closed::from(report))).await
         }
         Call::Join(group, id) => {
             gateway.groups.join(tenant, known(&id)?, &group).await.map(|()| done()).map_err(Problem::from)
@@ -91,7 +91,7 @@ async fn read<T: Send + 'static>(
     parse: impl FnOnce(&[u8]) -> Result<T, Problem> + Send + 'static,
 ) -> Result<T, Problem> {
     let bytes = body.clone();
-    gateway.read(&tenant.id, body.len(), move || parse(&bytes)).await
+    gateway.read(tenant, body.len(), move || parse(&bytes)).await
 }
 
 async fn open(
@@ -257,6 +257,7 @@ impl From<IssueError> for Problem {
             IssueError::Draining => Code::Draining,
             IssueError::NoDescriptors => Code::Busy,
             IssueError::EngineAway => Code::EngineAway,
+            IssueError::NoRoomForNames(_) => Code::TooManyGroups,
         };
         Self::new(code, error.to_string())
     }
@@ -272,7 +273,7 @@ impl From<NativeError> for Problem {
             NativeError::GroupUnknown(_) => Code::GroupUnknown,
             NativeError::UserUnknown(_) => Code::UserUnknown,
             NativeError::TunnelNotOpen(_) => Code::TunnelNotOpen,
-            NativeError::TooManyGroups(_) => Code::TooManyGroups,
+            NativeError::TooManyGroups(_) | NativeError::NoRoomForNames(_) => Code::TooManyGroups,
             NativeError::EngineAway => Code::EngineAway,
             NativeError::NodeAway => Code::NodeAway,
         };

@@ -18,6 +18,7 @@ use crate::gateway::Begun;
 use crate::gateway::CallError;
 use crate::gateway::Gateway;
 use crate::gateway::LONGEST_CALL;
+use crate::http::body::Body;
 use crate::http::client::Client;
 use crate::protocol::native::Code;
 use crate::protocol::native::Problem;
@@ -35,15 +36,21 @@ pub(super) async fn once(
     call: Call,
     head: Parts,
     client: Client,
-    body: Bytes,
+    body: Body,
 ) -> Result<Answer, Problem> {
     let Some(key) = key(&head.headers)? else {
-        return calls::run(&gateway, caller, call, &head, client, &body).await;
+        let answer = calls::run(&gateway, caller, call, &head, client, &body.bytes).await?;
+        return Ok(answer.in_room_of(body));
     };
     let scope = format!("{}\n{}\n{key}", head.method, head.uri);
     let key = hex(&Sha256::digest(scope));
-    // In a task of its own: the call runs to its end and its response is stored even if the client hangs up.
-    let work = tokio::spawn(begin(gateway, caller, call, head, client, body, key));
+    // In a task of its own: the call runs to its end and its response is stored even if the client hangs up. It keeps the
+    // room of its request.
+    let work = async move {
+        let answer = begin(gateway, caller, call, head, client, &body.bytes, key).await?;
+        Ok::<_, Problem>(answer.in_room_of(body))
+    };
+    let work = tokio::spawn(work);
     work.await.unwrap_or_else(|_| Err(Problem::new(Code::Internal, "the call failed")))
 }
 
@@ -54,13 +61,13 @@ async fn begin(
     call: Call,
     head: Parts,
     client: Client,
-    body: Bytes,
+    body: &Bytes,
     key: String,
 ) -> Result<Answer, Problem> {
     // A response lists at most the ids in the request.
     let answer_bytes = ANSWER_BYTES + body.len() as u64;
     let hashed = body.clone();
-    let digest = gateway.read(&caller.tenant.id, body.len(), move || Sha256::digest(&hashed).into()).await;
+    let digest = gateway.read(&caller.tenant, body.len(), move || Sha256::digest(&hashed).into()).await;
     let first = match gateway.calls.begin(&caller.tenant.id, &key, digest, answer_bytes).await {
         Ok(Begun::First(call)) => call,
         Ok(Begun::Done(answer)) => return read(&answer),
@@ -79,7 +86,7 @@ async fn begin(
             return Err(Problem::new(Code::EngineAway, detail).after_secs(1));
         }
     };
-    let answer = timeout(LONGEST_CALL, calls::run(&gateway, caller, call, &head, client, &body)).await;
+    let answer = timeout(LONGEST_CALL, calls::run(&gateway, caller, call, &head, client, body)).await;
     let answer = answer.unwrap_or_else(|_| Err(Problem::new(Code::NodeAway, "it took too long, and is done in part")));
     let kept = match &answer {
         Ok(answer) => Some(write(answer)),

@@ -17,6 +17,7 @@ use hyper::header::HeaderValue;
 use tracing::field::display;
 
 use super::body;
+use super::body::Body;
 use super::body::BodyError;
 use super::body::Room;
 use super::client::Client;
@@ -43,6 +44,13 @@ struct Answer {
     status: StatusCode,
     /// JSON; empty with 204.
     body: Bytes,
+}
+
+impl Answer {
+    /// The answer, which keeps the room of its request until its client has taken it.
+    fn in_room_of(self, request: Body) -> Self {
+        Self { body: request.answer(self.body), ..self }
+    }
 }
 
 /// Answers one request.
@@ -93,12 +101,11 @@ async fn answer(
     caller.tenant.usage.use_key(caller.key.fingerprint(), gateway.clock.unix_time().as_secs());
     let traceparent = head.headers.get("traceparent").and_then(|value| value.to_str().ok());
     tracing::debug!(tenant.id = %caller.tenant.id, call = call.as_str(), traceparent, "native call");
-    let answer = if call.changes_something() {
-        idempotency::once(Arc::clone(gateway), caller, call, head, client, body.bytes.clone()).await?
-    } else {
-        calls::run(gateway, caller, call, &head, client, &body.bytes).await?
-    };
-    Ok(Answer { body: if answer.body.is_empty() { answer.body } else { body.answer(answer.body) }, ..answer })
+    if call.changes_something() {
+        return idempotency::once(Arc::clone(gateway), caller, call, head, client, body).await;
+    }
+    let answer = calls::run(gateway, caller, call, &head, client, &body.bytes).await?;
+    Ok(answer.in_room_of(body))
 }
 
 /// Counts and logs a refused call of `tenant`, which is unknown before the request is authenticated.

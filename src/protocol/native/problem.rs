@@ -48,7 +48,7 @@ pub enum Code {
     TooLarge,
     /// Too many tunnel ids in one call.
     TooManyTargets,
-    /// The tunnel is in the maximum number of groups.
+    /// The tunnel is in the maximum number of groups, or its tenant has too many groups and users.
     TooManyGroups,
     /// The tenant has its maximum number of tunnels.
     TooManyTunnels,
@@ -140,7 +140,7 @@ impl Code {
             Self::WebhookUrlRefused => ("webhook_url_refused", 422, "Events cannot go to this URL"),
             Self::TooLarge => ("too_large", 413, "Too large"),
             Self::TooManyTargets => ("too_many_targets", 413, "Too many targets"),
-            Self::TooManyGroups => ("too_many_groups", 422, "The tunnel is in too many groups"),
+            Self::TooManyGroups => ("too_many_groups", 422, "Too many groups"),
             Self::TooManyTunnels => ("too_many_tunnels", 429, "Too many tunnels"),
             Self::TooManyPending => ("too_many_pending", 429, "Too many close events wait"),
             Self::TooFast => ("too_fast", 429, "Too many calls"),

@@ -140,3 +140,24 @@ async fn a_tunnel_is_in_sixty_four_groups_at_most() {
     let line = format!("PUT /v1/groups/64/tunnels/{}", client.tunnel);
     assert_eq!(scene.native.refused(&line, &Value::Null).await, (422, "too_many_groups".into()));
 }
+
+#[tokio::test]
+async fn the_names_of_a_tenant_are_limited_and_the_error_says_by_what() {
+    let scene = Scene::with(&[("webhook.max_pending_closes", "5")]).await;
+    let groups: Vec<String> = (0..8).map(|number| format!("g{number}")).collect();
+    let client = scene.native.open(&json!({"user": "u", "groups": groups})).await;
+    let join = |group: &str| format!("PUT /v1/groups/{group}/tunnels/{}", client.tunnel);
+
+    let refusal = scene.native.call(&join("one-more"), &Value::Null).await;
+    assert_eq!(refusal.status, 422, "{}", refusal.body);
+    for words in ["too_many_groups", "take 5 KiB", "webhook.max_pending_closes"] {
+        assert!(refusal.body.contains(words), "{}", refusal.body);
+    }
+    let (status, code) = scene.native.refused("POST /v1/tunnels", &json!({"groups": ["one-more"]})).await;
+    assert_eq!((status, code.as_str()), (422, "too_many_groups"));
+
+    scene.native.ok(&join("g0"), &Value::Null).await;
+    let _other = scene.native.open(&json!({"user": "u", "groups": ["g1"]})).await;
+    scene.native.ok(&format!("DELETE /v1/groups/g0/tunnels/{}", client.tunnel), &Value::Null).await;
+    scene.native.ok(&join("one-more"), &Value::Null).await;
+}

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::OnceLock;
 use std::sync::Weak;
 use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 use std::task::Context;
 use std::task::Poll;
@@ -43,6 +44,8 @@ struct Client {
     /// How many tunnels the gateway had open when anything was written for the first time.
     open_then: Arc<OnceLock<usize>>,
     gateway: Weak<Gateway>,
+    /// Whether its writes are counted in [`WRITES`].
+    counts: bool,
 }
 
 impl Socket for Client {
@@ -63,6 +66,7 @@ impl Socket for Client {
         if let Some(gateway) = self.gateway.upgrade() {
             self.open_then.get_or_init(|| gateway.tunnels.count());
         }
+        WRITES.fetch_add(usize::from(self.counts), Ordering::Relaxed);
         Ok(pieces.iter().map(|piece| piece.len()).sum())
     }
 
@@ -117,6 +121,34 @@ async fn a_client_hears_that_it_is_connected_when_others_can_find_it() {
     open(&gateway, &client).await;
 
     assert_eq!(client.open_then.get(), Some(&1));
+}
+
+/// Writes since the test last looked.
+static WRITES: AtomicUsize = AtomicUsize::new(0);
+
+#[tokio::test]
+async fn a_push_of_many_packets_writes_in_turns() {
+    const TUNNELS: usize = 400;
+    let gateway = bare_gateway(Arc::new(Nowhere));
+    let tenant = gateway.tenants.tenant("t").expect("configured");
+    let mut targets = vec![];
+    for _ in 0..TUNNELS {
+        targets.push(Target::Tunnel(open(&gateway, &Client { counts: true, ..Client::default() }).await));
+    }
+    WRITES.store(0, Ordering::Relaxed);
+    let packet = || PushPacket { targets: targets.clone(), action: PushAction::Message("hello".into()) };
+    let (pushed, packets) = (Arc::clone(&gateway), vec![packet(), packet()]);
+    let push = tokio::spawn(async move { pushed.pushes.push(tenant, packets).await });
+
+    let (mut all, mut most) = (0, 0);
+    while !push.is_finished() {
+        tokio::task::yield_now().await;
+        let writes = WRITES.swap(0, Ordering::Relaxed);
+        (all, most) = (all + writes, most.max(writes));
+    }
+
+    assert_eq!(push.await.expect("no panic"), Ok(vec![]));
+    assert!(all >= TUNNELS && most <= 64, "{all} writes, {most} in one turn");
 }
 
 /// Two packets for one tunnel.

@@ -1,7 +1,8 @@
 // Calls of the native API, as tenants and strangers make them: with a bearer key or signed, from any address of this machine.
 
 import { createHash, createHmac, randomUUID } from "node:crypto";
-import { Agent, request } from "node:http";
+import http from "node:http";
+import https from "node:https";
 import net from "node:net";
 
 const REQUEST_TIMEOUT_MS = 20_000;
@@ -10,7 +11,8 @@ const REQUEST_TIMEOUT_MS = 20_000;
 export class Caller {
   constructor(url, tenant, { from = "127.0.0.1", sockets = 64 } = {}) {
     Object.assign(this, { url: new URL(url), tenant, from });
-    this.agent = new Agent({ keepAlive: true, maxSockets: sockets, localAddress: from });
+    this.http = this.url.protocol === "https:" ? https : http;
+    this.agent = new this.http.Agent({ keepAlive: true, maxSockets: sockets, localAddress: from });
   }
 
   /** One call; its status and body. `extra` may have headers, and `signed` in place of a bearer key. */
@@ -36,7 +38,7 @@ export class Caller {
     return new Promise(resolve => {
       const { hostname, port } = this.url;
       const failed = error => resolve({ status: error.code ?? "failed", body: "" });
-      const sent = request({ hostname, port, method, path, headers, agent: this.agent, timeout: REQUEST_TIMEOUT_MS }, answer => {
+      const sent = this.http.request({ hostname, port, method, path, headers, agent: this.agent, timeout: REQUEST_TIMEOUT_MS }, answer => {
         const pieces = [];
         answer.on("data", piece => pieces.push(piece)).on("error", failed);
         answer.on("end", () => resolve({ status: answer.statusCode, body: Buffer.concat(pieces).toString() }));
