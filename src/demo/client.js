@@ -1,7 +1,7 @@
 // ask() resolves to a new connect URL; dial(url, on) opens a socket; onMessage(data) gets what is pushed;
 // onState(state, reason) gets "connecting", "open", "waiting" or "closed".
 function talk({ ask, dial, onMessage, onState }) {
-  let turn = 0, failures = 0, openedAt = 0, socket, timer
+  let turn = 0, failures = 0, openedAt = 0, isOver = false, socket, timer
 
   async function connect() {
     leave()
@@ -40,11 +40,16 @@ function talk({ ask, dial, onMessage, onState }) {
     const wasStable = openedAt > 0 && Date.now() - openedAt > 60000
     socket = undefined
     openedAt = 0
-    if (code === 1000) return onState('closed', reason)   // your business server closed it
+    if (code === 1000) return finish(reason)   // your business server closed it
     failures = wasStable ? 0 : failures + 1
     const longest = Math.min(30000, 500 * 2 ** failures)
     timer = setTimeout(connect, longest * (0.5 + Math.random() / 2))
     onState('waiting', reason)
+  }
+
+  function finish(reason) {
+    isOver = true
+    onState('closed', reason)
   }
 
   connect()
@@ -53,10 +58,12 @@ function talk({ ask, dial, onMessage, onState }) {
       if (openedAt > 0) socket.send(data)
       return openedAt > 0
     },
-    reconnect: connect,
+    reconnect() {
+      if (!isOver) connect()
+    },
     stop() {
       leave()
-      onState('closed', '')
+      finish('')
     },
   }
 }
