@@ -14,20 +14,20 @@ use socket2::Domain;
 use socket2::Socket;
 use socket2::Type;
 
-use crate::place::Place;
+use crate::socket_kind::SocketKind;
 
 /// A set of connections, and calls that wait for a free one.
-pub(crate) struct Lines {
+pub(crate) struct Connections {
     address: SocketAddr,
     registry: Registry,
-    pub(crate) lines: Vec<Line>,
+    pub(crate) lines: Vec<Connection>,
     free: Vec<usize>,
     waiting: VecDeque<(usize, Vec<u8>)>,
 }
 
 /// One connection.
 #[derive(Default)]
-pub(crate) struct Line {
+pub(crate) struct Connection {
     pub(crate) stream: Option<TcpStream>,
     pub(crate) carry: Vec<u8>,
     out: Vec<u8>,
@@ -36,10 +36,10 @@ pub(crate) struct Line {
     tag: usize,
 }
 
-impl Lines {
+impl Connections {
     /// `count` connections to `address`, opened on demand.
     pub(crate) fn new(address: SocketAddr, count: usize, registry: Registry) -> Self {
-        let lines = (0..count).map(|_| Line::default()).collect();
+        let lines = (0..count).map(|_| Connection::default()).collect();
         Self { address, registry, lines, free: (0..count).rev().collect(), waiting: VecDeque::new() }
     }
 
@@ -98,7 +98,7 @@ impl Lines {
         if line.stream.is_none() {
             let mut stream = dial(self.address)?;
             let interest = Interest::READABLE | Interest::WRITABLE;
-            self.registry.register(&mut stream, Token::from(Place::Line(index)), interest)?;
+            self.registry.register(&mut stream, Token::from(SocketKind::Connection(index)), interest)?;
             line.stream = Some(stream);
         }
         self.flush(index)

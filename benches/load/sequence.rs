@@ -10,14 +10,14 @@ pub(crate) const BLANK: &str = "#00000#0000000000#";
 
 /// Sender and sequence number of a message.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) struct Mark {
+pub(crate) struct SequenceMark {
     /// Number of the sender.
     pub(crate) source: usize,
     /// Sequence number, from zero.
     pub(crate) number: u64,
 }
 
-impl Mark {
+impl SequenceMark {
     /// The mark as text.
     pub(crate) fn text(self) -> [u8; MARK_BYTES] {
         let mut text = *BLANK.as_bytes().first_chunk().expect("as long as that");
@@ -77,17 +77,17 @@ impl Pattern {
     }
 
     /// Sets the mark and returns the text.
-    pub(crate) fn stamp(&mut self, mark: Mark) -> &[u8] {
+    pub(crate) fn stamp(&mut self, mark: SequenceMark) -> &[u8] {
         self.text[self.at..self.at + MARK_BYTES].copy_from_slice(&mark.text());
         &self.text
     }
 
     /// The mark of a text that otherwise equals this one.
-    pub(crate) fn read(&self, text: &[u8]) -> Option<Mark> {
+    pub(crate) fn read(&self, text: &[u8]) -> Option<SequenceMark> {
         let end = self.at + MARK_BYTES;
         let is_alike =
             text.len() == self.text.len() && text[..self.at] == self.text[..self.at] && text[end..] == self.text[end..];
-        is_alike.then(|| Mark::find(&text[self.at..end])).flatten().map(|(mark, _)| mark)
+        is_alike.then(|| SequenceMark::find(&text[self.at..end])).flatten().map(|(mark, _)| mark)
     }
 }
 

@@ -10,7 +10,7 @@ use crate::cpu::Cores;
 use crate::options::Options;
 use crate::options::Subject;
 use crate::server::Server;
-use crate::wire::Dialect;
+use crate::wire::Protocol;
 use crate::world::Load;
 use crate::world::World;
 
@@ -18,7 +18,7 @@ use crate::world::World;
 const QUIET: Duration = Duration::from_millis(20);
 
 /// A server and its peers.
-pub(crate) struct Stage {
+pub(crate) struct Setup {
     /// The server. Dropped first, so that it does not see its peers go.
     pub(crate) server: Server,
     /// The peers.
@@ -34,7 +34,7 @@ pub(crate) struct Usage {
     pub(crate) wall: Duration,
 }
 
-impl Stage {
+impl Setup {
     /// Starts a server, with `connections` clients and `lines` connections for calls.
     pub(crate) fn open(
         options: &Options,
@@ -46,7 +46,7 @@ impl Stage {
         let door = TcpListener::bind("127.0.0.1:0")?;
         let business = door.local_addr()?;
         let server = Server::start(subject, options, cores, business)?;
-        let dialect = Dialect::new(subject, server.address, business);
+        let dialect = Protocol::new(subject, server.address, business);
         let world = World::new(dialect, server.address, door, lines)?;
         let mut stage = Self { server, world };
         stage.fill(connections)?;

@@ -14,15 +14,15 @@ use wafergate::protocol::text::md5_hex;
 use crate::options::Subject;
 use crate::sequence::BLANK;
 use crate::sequence::MARK_BYTES;
-use crate::sequence::Mark;
 use crate::sequence::Pattern;
+use crate::sequence::SequenceMark;
 use crate::server::KEY;
 
 /// Start of every webhook of a Wafer tunnel.
 const WAFER_EVENT: &[u8] = br#"{"data":"{\"tunnelId\":\""#;
 
 /// The protocol between business servers and a server.
-pub(crate) struct Dialect {
+pub(crate) struct Protocol {
     subject: Subject,
     /// Host and port of the server.
     server: String,
@@ -60,7 +60,7 @@ impl Kind {
     }
 }
 
-impl Dialect {
+impl Protocol {
     /// The protocol of a business server at `business` with `subject` at `server`.
     pub(crate) fn new(subject: Subject, server: SocketAddr, business: SocketAddr) -> Self {
         Self { subject, server: server.to_string(), business: business.to_string() }
@@ -129,7 +129,7 @@ impl Dialect {
 
     /// Whether a message event carries `packet`, byte for byte, and is signed. Too slow for every event of a measurement, so a
     /// sample is checked.
-    pub(crate) fn is_genuine(&self, event: &Event<'_>, pattern: &Pattern, mark: Mark) -> bool {
+    pub(crate) fn is_genuine(&self, event: &Event<'_>, pattern: &Pattern, mark: SequenceMark) -> bool {
         let content = match self.subject {
             Subject::Floor => event.body.strip_prefix(b"message:").map(<[u8]>::to_vec),
             Subject::Gateway => signed_content(event),
@@ -191,7 +191,7 @@ impl Template {
     }
 
     /// Appends the request with this mark.
-    pub(crate) fn write(&self, mark: Mark, out: &mut Vec<u8>) {
+    pub(crate) fn write(&self, mark: SequenceMark, out: &mut Vec<u8>) {
         let start = out.len();
         let mark = mark.text();
         out.extend_from_slice(&self.request);

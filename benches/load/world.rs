@@ -20,15 +20,15 @@ use mio::net::TcpStream;
 use socket2::SockRef;
 
 use crate::clock::now;
-use crate::connections::Line;
-use crate::connections::Lines;
+use crate::connections::Connection;
+use crate::connections::Connections;
 use crate::connections::dial_from;
 use crate::frame;
 use crate::http;
-use crate::place::Place;
 use crate::segments;
-use crate::wire::Dialect;
+use crate::socket_kind::SocketKind;
 use crate::wire::Event;
+use crate::wire::Protocol;
 
 /// The response to every event.
 pub(crate) const ACCEPTED: &[u8] =
@@ -46,15 +46,15 @@ const PATIENCE: Duration = Duration::from_secs(15);
 /// Clients and business server of one server.
 pub(crate) struct World {
     /// The business server's protocol.
-    pub(crate) dialect: Dialect,
+    pub(crate) dialect: Protocol,
     /// All clients so far, by number.
     pub(crate) clients: Vec<Client>,
     /// Connections for the business server's calls.
-    pub(crate) lines: Lines,
+    pub(crate) lines: Connections,
     address: SocketAddr,
     names: HashMap<String, usize>,
     door: TcpListener,
-    guests: Vec<Guest>,
+    guests: Vec<Delivery>,
     poll: Poll,
     events: Option<Events>,
     buffer: Vec<u8>,
@@ -71,7 +71,7 @@ pub(crate) struct Client {
 }
 
 /// A connection of the server to the business server.
-struct Guest {
+struct Delivery {
     stream: Option<TcpStream>,
     carry: Vec<u8>,
 }
@@ -115,7 +115,7 @@ pub(crate) trait Load {
 impl World {
     /// The peers of the server at `address`: no clients yet, a business server at `door`, and `lines` connections for its calls.
     pub(crate) fn new(
-        dialect: Dialect,
+        dialect: Protocol,
         address: SocketAddr,
         door: std::net::TcpListener,
         lines: usize,
@@ -123,8 +123,8 @@ impl World {
         let poll = Poll::new()?;
         door.set_nonblocking(true)?;
         let mut door = TcpListener::from_std(door);
-        poll.registry().register(&mut door, Token::from(Place::Door), Interest::READABLE)?;
-        let lines = Lines::new(address, lines, poll.registry().try_clone()?);
+        poll.registry().register(&mut door, Token::from(SocketKind::Door), Interest::READABLE)?;
+        let lines = Connections::new(address, lines, poll.registry().try_clone()?);
         Ok(Self {
             dialect,
             clients: vec![],
@@ -174,7 +174,7 @@ impl World {
         let number = self.clients.len();
         let machine = u8::try_from(number / CLIENTS_AN_ADDRESS).context("too many clients")?;
         let mut stream = dial_from(Ipv4Addr::new(127, 1, machine, 1), self.address)?;
-        self.poll.registry().register(&mut stream, Token::from(Place::Client(number)), Interest::READABLE)?;
+        self.poll.registry().register(&mut stream, Token::from(SocketKind::Client(number)), Interest::READABLE)?;
         let request = format!(
             "GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
              Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
@@ -212,11 +212,11 @@ impl World {
     fn handle(&mut self, event: &mio::event::Event, load: &mut impl Load) -> anyhow::Result<()> {
         // The end is reported once, maybe together with the last bytes: then it must be read too.
         let to_end = event.is_read_closed();
-        match Place::from(event.token()) {
-            Place::Door => self.admit_guests(),
-            Place::Guest(guest) => self.read_guest(guest, to_end, load),
-            Place::Client(client) => self.read_client(client, to_end, load),
-            Place::Line(line) => {
+        match SocketKind::from(event.token()) {
+            SocketKind::Door => self.admit_guests(),
+            SocketKind::Delivery(guest) => self.read_guest(guest, to_end, load),
+            SocketKind::Client(client) => self.read_client(client, to_end, load),
+            SocketKind::Connection(line) => {
                 self.lines.flush(line)?;
                 if event.is_readable() { self.read_line(line, to_end, load) } else { Ok(()) }
             }
@@ -228,9 +228,9 @@ impl World {
             match self.door.accept() {
                 Ok((mut stream, _)) => {
                     stream.set_nodelay(true)?;
-                    let token = Token::from(Place::Guest(self.guests.len()));
+                    let token = Token::from(SocketKind::Delivery(self.guests.len()));
                     self.poll.registry().register(&mut stream, token, Interest::READABLE)?;
-                    self.guests.push(Guest { stream: Some(stream), carry: vec![] });
+                    self.guests.push(Delivery { stream: Some(stream), carry: vec![] });
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(error) => return Err(error.into()),
@@ -240,7 +240,7 @@ impl World {
 
     fn read_guest(&mut self, guest: usize, to_end: bool, load: &mut impl Load) -> anyhow::Result<()> {
         let mut buffer = std::mem::take(&mut self.buffer);
-        while let Guest { stream: Some(stream), carry } = &mut self.guests[guest] {
+        while let Delivery { stream: Some(stream), carry } = &mut self.guests[guest] {
             let mut carry = std::mem::take(carry);
             let input = match read(stream, &mut buffer, &mut carry)? {
                 Input::None => {
@@ -275,7 +275,7 @@ impl World {
 
     fn read_line(&mut self, line: usize, to_end: bool, load: &mut impl Load) -> anyhow::Result<()> {
         let mut buffer = std::mem::take(&mut self.buffer);
-        while let Line { stream: Some(stream), carry, .. } = &mut self.lines.lines[line] {
+        while let Connection { stream: Some(stream), carry, .. } = &mut self.lines.lines[line] {
             let mut carry = std::mem::take(carry);
             match read(stream, &mut buffer, &mut carry)? {
                 Input::None => {

@@ -6,10 +6,10 @@ mod lane;
 mod line;
 #[cfg(test)]
 mod overload_tests;
-mod places;
 #[cfg(test)]
 mod property_tests;
 mod retry;
+mod slots;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,8 +25,8 @@ pub use lane::Failure;
 pub use lane::Lane;
 pub use lane::Step;
 pub use line::Line;
-pub use places::Bounds;
-pub use places::Places;
+pub use slots::Bounds;
+pub use slots::Slots;
 
 use crate::protocol::close::CloseReason;
 use crate::protocol::content::Content;

@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use crate::delivery::Bounds;
-use crate::delivery::Places;
+use crate::delivery::Slots;
 use crate::id::TenantId;
 use crate::server::Room;
 
@@ -20,7 +20,7 @@ const FEW: RangeInclusive<u64> = 2..=16;
 pub struct Flights(Arc<Inner>);
 
 struct Inner {
-    places: Mutex<Places<TenantId, oneshot::Sender<Flight>>>,
+    slots: Mutex<Slots<TenantId, oneshot::Sender<Flight>>>,
     /// The current limits.
     room: Box<dyn Fn() -> Room + Send + Sync>,
 }
@@ -36,7 +36,7 @@ impl Flights {
     /// An empty budget; `room` returns the limits each time.
     pub fn within(room: impl Fn() -> Room + Send + Sync + 'static) -> Self {
         Self(Arc::new(Inner {
-            places: Mutex::new(Places::new(Bounds { all: 0, each: 0, few: 0 })),
+            slots: Mutex::new(Slots::new(Bounds { all: 0, each: 0, few: 0 })),
             room: Box::new(room),
         }))
     }
@@ -53,22 +53,22 @@ impl Flights {
 
     /// Descriptors left for idle connections.
     pub(crate) fn spare(&self) -> u64 {
-        let held = self.0.places.lock().held();
+        let held = self.0.slots.lock().held();
         self.all().saturating_sub(held)
     }
 
     /// Takes a slot for `tenant`, if one is free.
     pub(crate) fn take(&self, tenant: &TenantId) -> Option<Flight> {
         let bounds = self.bounds();
-        let mut places = self.0.places.lock();
-        places.resize(bounds);
-        places.take(tenant).then(|| self.flight(tenant.clone()))
+        let mut slots = self.0.slots.lock();
+        slots.resize(bounds);
+        slots.take(tenant).then(|| self.flight(tenant.clone()))
     }
 
     /// Waits for a slot, in the tenant's order; with `is_late` after its other requests, later ones included.
     pub(crate) async fn wait(&self, tenant: &TenantId, is_late: bool) -> Option<Flight> {
         let (call, called) = oneshot::channel();
-        self.0.places.lock().wait(tenant, call, is_late, oneshot::Sender::is_closed);
+        self.0.slots.lock().wait(tenant, call, is_late, oneshot::Sender::is_closed);
         self.call();
         called.await.ok()
     }
@@ -87,9 +87,9 @@ impl Flights {
         loop {
             let bounds = self.bounds();
             let next = {
-                let mut places = self.0.places.lock();
-                places.resize(bounds);
-                places.next(oneshot::Sender::is_closed)
+                let mut slots = self.0.slots.lock();
+                slots.resize(bounds);
+                slots.next(oneshot::Sender::is_closed)
             };
             match next {
                 // A waiter that has just gone releases its slot at once.
@@ -102,14 +102,14 @@ impl Flights {
 
 impl Drop for Flight {
     fn drop(&mut self) {
-        self.flights.0.places.lock().give(&self.tenant);
+        self.flights.0.slots.lock().give(&self.tenant);
         self.flights.call();
     }
 }
 
 impl fmt::Debug for Flights {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Flights").field("in_flight", &self.0.places.lock().held()).finish_non_exhaustive()
+        f.debug_struct("Flights").field("in_flight", &self.0.slots.lock().held()).finish_non_exhaustive()
     }
 }
 

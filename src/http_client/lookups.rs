@@ -17,7 +17,7 @@ use tokio::time::timeout;
 use tokio::time::timeout_at;
 
 use crate::delivery::Bounds;
-use crate::delivery::Places;
+use crate::delivery::Slots;
 use crate::http_client::names::Names;
 use crate::http_client::resolve::Resolve;
 use crate::id::TenantId;
@@ -53,7 +53,7 @@ struct State {
     names: Names,
 }
 
-type Waiting = Places<TenantId, oneshot::Sender<Place>>;
+type Waiting = Slots<TenantId, oneshot::Sender<Place>>;
 
 /// The result of a look-up; `None` while it runs.
 type Found = Option<Result<Vec<IpAddr>, Arc<io::Error>>>;
@@ -62,8 +62,8 @@ impl LookUps {
     /// Look-ups by `resolver`; fewer at a time if descriptors allow few `requests`.
     pub(crate) fn new(resolver: Arc<dyn Resolve>, requests: u64) -> Arc<Self> {
         let state = State {
-            quick: Places::new(at_most(requests / 4, QUICK)),
-            slow: Places::new(at_most(requests / 16, SLOW)),
+            quick: Slots::new(at_most(requests / 4, QUICK)),
+            slow: Slots::new(at_most(requests / 16, SLOW)),
             running: HashMap::new(),
             names: Names::default(),
         };

@@ -80,6 +80,52 @@ fn a_json_event_is_one_object() {
     assert_eq!(event["spans"][0]["later"], 7);
 }
 
+const TEXT_LINE: &str = concat!(
+    "WARN tunnel{tunnel.id=t1 tries=2}: wafergate::telemetry::tests: a message number=-1 ratio=0.5 is_open=false word=plain ",
+    r#"text="two words" shown="a\"b" debugged=Some(1) error="outer refused: no route" hidden="bidi\u{202e}""#,
+    "\n"
+);
+const JSON_LINE: &str = concat!(
+    r#","level":"WARN","target":"wafergate::telemetry::tests","fields":{"message":"a message","number":-1,"ratio":0.5,"#,
+    r#""is_open":false,"word":"plain","text":"two words","shown":"a\"b","debugged":"Some(1)","#,
+    r#""error":"outer refused: no route","hidden":"bidi\u202e"},"spans":[{"name":"tunnel","tunnel.id":"t1","tries":2}]}"#,
+    "\n"
+);
+
+/// One event of each kind of value, inside a span.
+fn every_kind_of_value() {
+    let span = tracing::info_span!("tunnel", tunnel.id = %"t1", tries = Empty);
+    let _entered = span.enter();
+    span.record("tries", 2);
+    let error = Outer("refused", io::Error::other("no route"));
+    tracing::warn!(
+        number = -1,
+        ratio = 0.5,
+        is_open = false,
+        word = "plain",
+        text = "two words",
+        shown = %"a\"b",
+        debugged = ?Some(1),
+        error = &error as &dyn std::error::Error,
+        hidden = "bidi\u{202e}",
+        "a message",
+    );
+}
+
+/// Programs of operators read these lines: their shape changes only on purpose.
+#[test]
+fn the_shape_of_a_line_stays() {
+    let [text] = &lines(LogFormat::Text, |_| every_kind_of_value())[..] else { panic!("one line") };
+    let (timestamp, text) = text.split_once(' ').expect("a timestamp first");
+    assert_eq!(timestamp.len(), "2026-01-01T00:00:00.000000Z".len());
+    assert_eq!(text.trim_start(), TEXT_LINE);
+
+    let [json] = &lines(LogFormat::Json, |_| every_kind_of_value())[..] else { panic!("one line") };
+    let json =
+        json.strip_prefix("{\"timestamp\":\"").and_then(|rest| rest.split_once('"')).expect("a timestamp first").1;
+    assert_eq!(json, JSON_LINE);
+}
+
 #[test]
 fn a_huge_field_is_cut() {
     for format in [LogFormat::Text, LogFormat::Json] {

@@ -1,5 +1,5 @@
 //! What a gateway does with its engine: handshakes, events, pushes and groups, in the same order of its questions to engine and lease guard as
-//! `gateway::attach`, `webhook::dispatcher` and `gateway::cluster` have, without their sockets.
+//! `gateway::connect`, `webhook::attempt` and `gateway::cluster` have, without their sockets.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

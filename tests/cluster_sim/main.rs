@@ -53,18 +53,7 @@ fn check_part(part: u64) {
     assert!(seeds < 2 || total.tunnels > 0 && total.faults > 0, "nothing happened: {total:?}");
 }
 
-parts!(
-    seeds_0 = 0,
-    seeds_1 = 1,
-    seeds_2 = 2,
-    seeds_3 = 3,
-    seeds_4 = 4,
-    seeds_5 = 5,
-    seeds_6 = 6,
-    seeds_7 = 7,
-    seeds_8 = 8,
-    seeds_9 = 9
-);
+parts!();
 
 /// Seeds behind the first thousand that have found something: another node's return made data young that was not, so that closes were told
 /// again; a record was deleted by what had been given up before its client came again.

@@ -66,18 +66,7 @@ fn check_part(part: u64) {
     println!("{seeds} seeds: {total:?}");
 }
 
-parts!(
-    seeds_0 = 0,
-    seeds_1 = 1,
-    seeds_2 = 2,
-    seeds_3 = 3,
-    seeds_4 = 4,
-    seeds_5 = 5,
-    seeds_6 = 6,
-    seeds_7 = 7,
-    seeds_8 = 8,
-    seeds_9 = 9
-);
+parts!();
 
 #[test]
 fn a_seed_is_the_same_story_each_time() {

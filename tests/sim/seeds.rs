@@ -32,6 +32,20 @@ pub(crate) fn again(seed: u64, binary: &str) -> String {
 
 /// The tests, each of which calls `check_part` with its number.
 macro_rules! parts {
+    () => {
+        parts!(
+            seeds_0 = 0,
+            seeds_1 = 1,
+            seeds_2 = 2,
+            seeds_3 = 3,
+            seeds_4 = 4,
+            seeds_5 = 5,
+            seeds_6 = 6,
+            seeds_7 = 7,
+            seeds_8 = 8,
+            seeds_9 = 9
+        );
+    };
     ($($name:ident = $part:literal),*) => {
         $(
             #[test]

@@ -33,7 +33,7 @@ pub(crate) struct Business {
 }
 
 /// A connection of the gateway, with the bytes of its next request.
-struct Guest {
+struct Delivery {
     stream: TcpStream,
     carry: Vec<u8>,
 }
@@ -64,7 +64,7 @@ impl Drop for Business {
 fn serve(mut door: TcpListener, is_over: &AtomicBool) -> io::Result<()> {
     let mut poll = Poll::new()?;
     poll.registry().register(&mut door, Token(0), Interest::READABLE)?;
-    let (mut guests, mut buffer) = (Vec::<Option<Guest>>::new(), vec![0; 64 * 1024]);
+    let (mut guests, mut buffer) = (Vec::<Option<Delivery>>::new(), vec![0; 64 * 1024]);
     let mut events = Events::with_capacity(256);
     while !is_over.load(Ordering::Acquire) {
         poll.poll(&mut events, Some(LOOK_EVERY))?;
@@ -80,14 +80,14 @@ fn serve(mut door: TcpListener, is_over: &AtomicBool) -> io::Result<()> {
                 stream.set_nodelay(true)?;
                 guests.push(None);
                 poll.registry().register(&mut stream, Token(guests.len()), Interest::READABLE)?;
-                *guests.last_mut().expect("just pushed") = Some(Guest { stream, carry: vec![] });
+                *guests.last_mut().expect("just pushed") = Some(Delivery { stream, carry: vec![] });
             }
         }
     }
     Ok(())
 }
 
-impl Guest {
+impl Delivery {
     /// Answers the requests received; an error ends the connection.
     fn answer(&mut self, buffer: &mut [u8]) -> io::Result<()> {
         loop {

@@ -33,7 +33,7 @@ use crate::http;
 use crate::options::Options;
 use crate::options::Subject;
 use crate::server::Server;
-use crate::wire::Dialect;
+use crate::wire::Protocol;
 
 /// Extra gateway settings: connect URLs outlive the longest measurement.
 const LONG: &str = "connect_ttl_secs = 600\n";
@@ -163,12 +163,12 @@ impl Stand {
     }
 
     /// A completed connection to the front with blocking reads.
-    pub(crate) fn connect(&self) -> anyhow::Result<Box<dyn Line>> {
+    pub(crate) fn connect(&self) -> anyhow::Result<Box<dyn Connection>> {
         dial(self.address, self.speech.client()?)
     }
 
-    fn ask(&self, mut stream: Box<dyn Line>, count: usize) -> anyhow::Result<Vec<String>> {
-        let dialect = Dialect::new(Subject::Gateway, self.gateway.address, self.business.address);
+    fn ask(&self, mut stream: Box<dyn Connection>, count: usize) -> anyhow::Result<Vec<String>> {
+        let dialect = Protocol::new(Subject::Gateway, self.gateway.address, self.business.address);
         let request = dialect.tunnel_request().context("the gateway has tunnels")?;
         let (mut paths, mut answer, mut buffer) = (Vec::with_capacity(count), vec![], vec![0; 4_096]);
         while paths.len() < count {
@@ -223,11 +223,11 @@ impl Stand {
 }
 
 /// A connection, with or without TLS.
-pub(crate) trait Line: Read + Write + Send {}
+pub(crate) trait Connection: Read + Write + Send {}
 
-impl<T: Read + Write + Send> Line for T {}
+impl<T: Read + Write + Send> Connection for T {}
 
-fn dial(address: SocketAddr, tls: Option<Arc<ClientConfig>>) -> anyhow::Result<Box<dyn Line>> {
+fn dial(address: SocketAddr, tls: Option<Arc<ClientConfig>>) -> anyhow::Result<Box<dyn Connection>> {
     let stream = TcpStream::connect(address)?;
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(PATIENCE))?;

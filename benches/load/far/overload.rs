@@ -20,7 +20,7 @@ use crate::cpu::Cores;
 use crate::options::Options;
 use crate::options::Subject;
 use crate::server::Server;
-use crate::wire::Dialect;
+use crate::wire::Protocol;
 use crate::world::Load;
 use crate::world::World;
 
@@ -90,7 +90,7 @@ impl Overload {
         let slow = Slow::start(self.capacity)?;
         let server = Server::start_gateway(options, cores, slow.address, "", "connect_ttl_secs = 600\n")?;
         let admin = server.admin.context("the gateway has an admin listener")?;
-        let dialect = Dialect::new(Subject::Gateway, server.address, slow.address);
+        let dialect = Protocol::new(Subject::Gateway, server.address, slow.address);
         let mut world = World::new(dialect, server.address, TcpListener::bind("127.0.0.1:0")?, LINES)?;
         let mut crowd =
             Crowd { wanted: self.tunnels, requested: 0, begun: now(), admin, ended: Ended::default(), took: None };

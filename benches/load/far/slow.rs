@@ -88,7 +88,7 @@ impl Drop for Slow {
 }
 
 /// A connection of the gateway, with the bytes of its next request.
-struct Guest {
+struct Delivery {
     stream: TcpStream,
     carry: Vec<u8>,
 }
@@ -97,7 +97,7 @@ struct Works {
     capacity: Capacity,
     service: Duration,
     done: Arc<Done>,
-    guests: Vec<Option<Guest>>,
+    guests: Vec<Option<Delivery>>,
     /// When each worker becomes free, and the connection it works for.
     busy: BinaryHeap<Reverse<(Instant, usize)>>,
     queue: VecDeque<usize>,
@@ -126,7 +126,7 @@ impl Works {
                 while let Ok((mut stream, _)) = door.accept() {
                     stream.set_nodelay(true)?;
                     poll.registry().register(&mut stream, Token(self.guests.len() + 1), Interest::READABLE)?;
-                    self.guests.push(Some(Guest { stream, carry: vec![] }));
+                    self.guests.push(Some(Delivery { stream, carry: vec![] }));
                 }
             }
             self.finish();
@@ -143,7 +143,7 @@ impl Works {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 _ => self.guests[number] = None,
             }
-            if let Some(Guest { carry, .. }) = &mut self.guests[number] {
+            if let Some(Delivery { carry, .. }) = &mut self.guests[number] {
                 while let Some(bytes) = http::read(carry).map(|request| request.bytes) {
                     carry.drain(..bytes);
                     requests += 1;

@@ -9,7 +9,7 @@ use crate::figure::Figure;
 use crate::figure::Target;
 use crate::options::Options;
 use crate::options::Subject;
-use crate::setup::Stage;
+use crate::setup::Setup;
 
 /// Connections for tunnel requests.
 const LINES: usize = 64;
@@ -32,7 +32,7 @@ impl Connect {
 
     /// Measures once.
     pub(super) fn run(&self, options: &Options, cores: Cores, subject: Subject) -> anyhow::Result<Vec<Figure>> {
-        let mut stage = Stage::open(options, cores, subject, self.connections / 20, LINES)?;
+        let mut stage = Setup::open(options, cores, subject, self.connections / 20, LINES)?;
         let mut arrival = Arrival::new(&stage.world, self.connections);
         let arriving = stage.measure(&mut arrival)?;
         let mut departure = Departure::new(&stage.world);

@@ -17,9 +17,9 @@ use crate::latency::Latency;
 use crate::options::Options;
 use crate::options::Subject;
 use crate::sequence::Ledger;
-use crate::sequence::Mark;
 use crate::sequence::Pattern;
-use crate::setup::Stage;
+use crate::sequence::SequenceMark;
+use crate::setup::Setup;
 use crate::wire::Event;
 use crate::wire::Kind;
 use crate::wire::Template;
@@ -33,7 +33,7 @@ const LINES: usize = 64;
 const SAMPLE: u64 = 64;
 
 /// Clients that send messages: each after the last one has arrived, or all at a fixed rate.
-pub(crate) struct Talk {
+pub(crate) struct Echo {
     senders: usize,
     bytes: usize,
     is_echo: bool,
@@ -42,19 +42,19 @@ pub(crate) struct Talk {
 }
 
 /// Client -> webhook.
-pub(super) fn upstream(options: &Options) -> impl Iterator<Item = Talk> {
+pub(super) fn upstream(options: &Options) -> impl Iterator<Item = Echo> {
     talks(options, false, 200, 1_000)
 }
 
 /// Client -> webhook -> push -> client.
-pub(super) fn echo(options: &Options) -> impl Iterator<Item = Talk> {
+pub(super) fn echo(options: &Options) -> impl Iterator<Item = Echo> {
     talks(options, true, 100, 500)
 }
 
-fn talks(options: &Options, is_echo: bool, senders: usize, per_sec: u32) -> impl Iterator<Item = Talk> + use<> {
+fn talks(options: &Options, is_echo: bool, senders: usize, per_sec: u32) -> impl Iterator<Item = Echo> + use<> {
     let senders = if options.smoke { senders / 10 } else { senders };
     let bytes = options.bytes.unwrap_or(128);
-    [(None, 1.35), (Some(per_sec), 1.1)].into_iter().map(move |(per_sec, times)| Talk {
+    [(None, 1.35), (Some(per_sec), 1.1)].into_iter().map(move |(per_sec, times)| Echo {
         senders,
         bytes,
         is_echo,
@@ -63,7 +63,7 @@ fn talks(options: &Options, is_echo: bool, senders: usize, per_sec: u32) -> impl
     })
 }
 
-impl Talk {
+impl Echo {
     /// Its name.
     pub(super) fn name(&self) -> String {
         let what = if self.is_echo { "echo" } else { "upstream" };
@@ -76,7 +76,7 @@ impl Talk {
 
     /// Measures once.
     pub(super) fn run(&self, options: &Options, cores: Cores, subject: Subject) -> anyhow::Result<Vec<Figure>> {
-        let mut stage = Stage::open(options, cores, subject, self.senders, LINES)?;
+        let mut stage = Setup::open(options, cores, subject, self.senders, LINES)?;
         let mut work = Work::new(self, &stage.world);
         work.begin(options.warm_up());
         stage.world.run(&mut work)?;
@@ -118,7 +118,7 @@ struct Work {
 }
 
 impl Work {
-    fn new(talk: &Talk, world: &World) -> Self {
+    fn new(talk: &Echo, world: &World) -> Self {
         let content = Pattern::content(talk.bytes);
         let clients = world.clients.iter().enumerate().filter(|_| talk.is_echo);
         let echoes = clients.map(|(number, client)| world.dialect.push(number, &[&client.name], &content));
@@ -154,7 +154,7 @@ impl Work {
     }
 
     fn send(&mut self, world: &mut World, client: usize, since: Instant) -> anyhow::Result<()> {
-        let mark = Mark { source: client, number: self.sent[client] };
+        let mark = SequenceMark { source: client, number: self.sent[client] };
         self.sent[client] += 1;
         self.under_way[client].push_back(since);
         self.open += 1;
@@ -198,7 +198,7 @@ impl Load for Work {
     }
 
     fn on_event(&mut self, world: &mut World, client: usize, event: Event<'_>) -> anyhow::Result<()> {
-        let mark = Mark::find(event.body).map(|(mark, _)| mark).filter(|mark| mark.source == client);
+        let mark = SequenceMark::find(event.body).map(|(mark, _)| mark).filter(|mark| mark.source == client);
         let Some(mark) = mark.filter(|_| event.kind == Kind::Message) else {
             bail!("not a message of client {client}: {}", String::from_utf8_lossy(event.body));
         };

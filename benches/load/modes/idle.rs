@@ -18,7 +18,7 @@ use crate::options::Options;
 use crate::options::Subject;
 use crate::sequence::Faults;
 use crate::setup::Rest;
-use crate::setup::Stage;
+use crate::setup::Setup;
 use crate::world::Load;
 use crate::world::World;
 
@@ -47,7 +47,7 @@ impl Idle {
     /// Measures once.
     pub(super) fn run(&self, options: &Options, cores: Cores, subject: Subject) -> anyhow::Result<Vec<Figure>> {
         // Excludes what a server allocates for its first connections.
-        let mut stage = Stage::open(options, cores, subject, self.connections / 50, LINES)?;
+        let mut stage = Setup::open(options, cores, subject, self.connections / 50, LINES)?;
         stage.rest(options.duration() / 2)?;
         let before = stage.server.resident_bytes()?;
         stage.fill(self.connections)?;

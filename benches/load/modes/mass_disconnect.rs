@@ -17,7 +17,7 @@ use crate::latency::Latency;
 use crate::options::Options;
 use crate::options::Subject;
 use crate::sequence::Faults;
-use crate::setup::Stage;
+use crate::setup::Setup;
 use crate::setup::Usage;
 use crate::wire::Event;
 use crate::wire::Kind;
@@ -34,12 +34,12 @@ const CALM: usize = 1_000;
 const AT_ONCE: usize = 16;
 
 /// Clients that vanish.
-pub(crate) struct Storm {
+pub(crate) struct MassDisconnect {
     connections: usize,
     calm: usize,
 }
 
-impl Storm {
+impl MassDisconnect {
     /// The default number of clients, as far as `files` allows, or the one from the options.
     pub(super) fn new(options: &Options, files: usize) -> Self {
         let usual = if options.smoke { 100 } else { 10_000.min(files.saturating_sub(OTHER_FILES + 2 * CALM)) };
@@ -54,7 +54,7 @@ impl Storm {
 
     /// Measures once.
     pub(super) fn run(&self, options: &Options, cores: Cores, subject: Subject) -> anyhow::Result<Vec<Figure>> {
-        let mut stage = Stage::open(options, cores, subject, self.connections, LINES)?;
+        let mut stage = Setup::open(options, cores, subject, self.connections, LINES)?;
         let mut calm = Arrival::one_by_one(&stage.world, self.calm);
         let before = stage.measure(&mut calm)?;
         let mut storm = Work::new(&stage.world, self.connections / 2);

@@ -12,9 +12,9 @@ use crate::options::Mode;
 use crate::options::Options;
 use crate::options::Subject;
 use connect::Connect;
-use echo::Talk;
+use echo::Echo;
 use idle::Idle;
-use mass_disconnect::Storm;
+use mass_disconnect::MassDisconnect;
 use push::Push;
 
 /// Open files beside the clients.
@@ -25,11 +25,11 @@ pub(crate) enum Case {
     /// `fanout`, `unicast` and `burst`.
     Push(Push),
     /// `upstream` and `echo`.
-    Talk(Talk),
+    Echo(Echo),
     /// `connect`.
     Connect(Connect),
     /// `storm`.
-    Storm(Storm),
+    MassDisconnect(MassDisconnect),
     /// `idle`.
     Idle(Idle),
 }
@@ -39,9 +39,9 @@ impl Case {
     pub(crate) fn name(&self) -> String {
         match self {
             Self::Push(push) => push.name(),
-            Self::Talk(talk) => talk.name(),
+            Self::Echo(echo) => echo.name(),
             Self::Connect(connect) => connect.name(),
-            Self::Storm(storm) => storm.name(),
+            Self::MassDisconnect(case) => case.name(),
             Self::Idle(idle) => idle.name(),
         }
     }
@@ -50,9 +50,9 @@ impl Case {
     pub(crate) fn run(&self, options: &Options, cores: Cores, subject: Subject) -> anyhow::Result<Vec<Figure>> {
         match self {
             Self::Push(push) => push.run(options, cores, subject),
-            Self::Talk(talk) => talk.run(options, cores, subject),
+            Self::Echo(echo) => echo.run(options, cores, subject),
             Self::Connect(connect) => connect.run(options, cores, subject),
-            Self::Storm(storm) => storm.run(options, cores, subject),
+            Self::MassDisconnect(case) => case.run(options, cores, subject),
             Self::Idle(idle) => idle.run(options, cores, subject),
         }
     }
@@ -72,16 +72,16 @@ pub(crate) fn cases(mode: Mode, options: &Options, files: usize) -> Vec<Case> {
         cases.push(Case::Push(push::burst(options)));
     }
     if is_wanted(Mode::Upstream) {
-        cases.extend(echo::upstream(options).map(Case::Talk));
+        cases.extend(echo::upstream(options).map(Case::Echo));
     }
     if is_wanted(Mode::Echo) {
-        cases.extend(echo::echo(options).map(Case::Talk));
+        cases.extend(echo::echo(options).map(Case::Echo));
     }
     if is_wanted(Mode::Connect) {
         cases.push(Case::Connect(Connect::new(options)));
     }
     if is_wanted(Mode::Storm) {
-        cases.push(Case::Storm(Storm::new(options, files)));
+        cases.push(Case::MassDisconnect(MassDisconnect::new(options, files)));
     }
     if is_wanted(Mode::Idle) {
         cases.push(Case::Idle(Idle::new(options)));

@@ -16,9 +16,9 @@ use crate::latency::Latency;
 use crate::options::Options;
 use crate::options::Subject;
 use crate::sequence::Ledger;
-use crate::sequence::Mark;
 use crate::sequence::Pattern;
-use crate::setup::Stage;
+use crate::sequence::SequenceMark;
+use crate::setup::Setup;
 use crate::wire::Template;
 use crate::world::Load;
 use crate::world::World;
@@ -105,7 +105,7 @@ impl Push {
 
     /// Measures once.
     pub(super) fn run(&self, options: &Options, cores: Cores, subject: Subject) -> anyhow::Result<Vec<Figure>> {
-        let mut stage = Stage::open(options, cores, subject, self.connections, self.in_flight)?;
+        let mut stage = Setup::open(options, cores, subject, self.connections, self.in_flight)?;
         let mut work = Work::new(self, &stage.world);
         work.begin(options.warm_up());
         stage.world.run(&mut work)?;
@@ -198,7 +198,7 @@ impl Work {
         publisher.left = self.targets + 1;
         publisher.begun = now();
         self.busy += 1;
-        let mark = Mark { source: index, number: publisher.number };
+        let mark = SequenceMark { source: index, number: publisher.number };
         let window = &self.windows[publisher.window];
         Ok(world.lines.call(index, |out| window.write(mark, out))?)
     }

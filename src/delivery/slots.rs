@@ -21,7 +21,7 @@ pub struct Bounds {
 
 /// Slots with their holders and waiters.
 #[derive(Debug)]
-pub struct Places<K, T> {
+pub struct Slots<K, T> {
     shares: Shares<K>,
     bounds: Bounds,
     waiting: HashMap<K, Line<T>>,
@@ -29,7 +29,7 @@ pub struct Places<K, T> {
     turns: VecDeque<K>,
 }
 
-impl<K: Clone + Eq + Hash, T> Places<K, T> {
+impl<K: Clone + Eq + Hash, T> Slots<K, T> {
     /// All slots free.
     pub fn new(bounds: Bounds) -> Self {
         Self { shares: Shares::of(bounds.all / 2), bounds, waiting: HashMap::new(), turns: VecDeque::new() }
@@ -122,98 +122,98 @@ mod tests {
 
     use super::*;
 
-    type Named = Places<&'static str, u32>;
+    type Named = Slots<&'static str, u32>;
 
-    fn places(all: u64, each: u64, few: u64) -> Named {
-        Places::new(Bounds { all, each, few })
+    fn slots(all: u64, each: u64, few: u64) -> Named {
+        Slots::new(Bounds { all, each, few })
     }
 
     fn never(_: &u32) -> bool {
         false
     }
 
-    fn all(places: &mut Named) -> Vec<(&'static str, u32)> {
-        std::iter::from_fn(|| places.next(never)).collect()
+    fn all(slots: &mut Named) -> Vec<(&'static str, u32)> {
+        std::iter::from_fn(|| slots.next(never)).collect()
     }
 
     #[test]
     fn one_alone_gets_a_quarter_and_no_more_than_each_may_have() {
-        let mut shared = places(32, 100, 0);
+        let mut shared = slots(32, 100, 0);
         assert_eq!((0..32).filter(|_| shared.take(&"loud")).count(), 8);
         assert_eq!((0..32).filter(|_| shared.take(&"quiet")).count(), 4);
 
-        let mut bounded = places(1_000, 3, 2);
+        let mut bounded = slots(1_000, 3, 2);
         assert_eq!((0..16).filter(|_| bounded.take(&"loud")).count(), 3);
     }
 
     /// Slots are not released for a long time.
     #[test]
     fn however_many_are_greedy_whoever_holds_few_finds_one() {
-        let mut places = Places::<u32, u32>::new(Bounds { all: 384, each: 384, few: 2 });
-        let held = |places: &mut Places<u32, u32>, taker| (0..384).filter(|_| places.take(&taker)).count();
+        let mut slots = Slots::<u32, u32>::new(Bounds { all: 384, each: 384, few: 2 });
+        let held = |slots: &mut Slots<u32, u32>, taker| (0..384).filter(|_| slots.take(&taker)).count();
 
-        let greedy: Vec<_> = (0..64).map(|taker| held(&mut places, taker)).collect();
+        let greedy: Vec<_> = (0..64).map(|taker| held(&mut slots, taker)).collect();
 
         assert_eq!(greedy[..8], [96, 48, 24, 12, 6, 3, 2, 2]);
-        assert_eq!((64..96).map(|taker| held(&mut places, taker)).collect::<Vec<_>>(), [2; 32]);
-        assert!(places.held() <= 384);
+        assert_eq!((64..96).map(|taker| held(&mut slots, taker)).collect::<Vec<_>>(), [2; 32]);
+        assert!(slots.held() <= 384);
     }
 
     #[test]
     fn a_crowd_of_one_taker_does_not_stand_before_others() {
-        let mut places = places(8, 8, 0);
-        assert!(places.take(&"loud") && places.take(&"loud") && !places.take(&"loud"));
-        (0..100).for_each(|number| places.wait(&"loud", number, false, never));
-        assert!(places.take(&"quiet"), "it finds one at once");
-        places.wait(&"quiet", 7, false, never);
-        assert_eq!(all(&mut places), []);
+        let mut slots = slots(8, 8, 0);
+        assert!(slots.take(&"loud") && slots.take(&"loud") && !slots.take(&"loud"));
+        (0..100).for_each(|number| slots.wait(&"loud", number, false, never));
+        assert!(slots.take(&"quiet"), "it finds one at once");
+        slots.wait(&"quiet", 7, false, never);
+        assert_eq!(all(&mut slots), []);
 
-        places.give(&"loud");
-        places.give(&"loud");
+        slots.give(&"loud");
+        slots.give(&"loud");
 
-        assert_eq!(all(&mut places), [("loud", 0)]);
-        places.give(&"quiet");
-        assert_eq!(all(&mut places), [("quiet", 7)]);
+        assert_eq!(all(&mut slots), [("loud", 0)]);
+        slots.give(&"quiet");
+        assert_eq!(all(&mut slots), [("quiet", 7)]);
     }
 
     #[test]
     fn whoever_comes_later_does_not_overtake_its_own_line() {
-        let mut places = places(8, 1, 0);
-        assert!(places.take(&"a"));
-        places.wait(&"a", 1, true, never);
-        places.wait(&"a", 2, false, never);
-        places.give(&"a");
+        let mut slots = slots(8, 1, 0);
+        assert!(slots.take(&"a"));
+        slots.wait(&"a", 1, true, never);
+        slots.wait(&"a", 2, false, never);
+        slots.give(&"a");
 
-        assert!(!places.take(&"a"));
-        assert_eq!(all(&mut places), [("a", 2)]);
-        places.give(&"a");
-        assert_eq!(all(&mut places), [("a", 1)]);
-        places.give(&"a");
-        assert!(places.take(&"a") && places.takers_waiting() == 0);
+        assert!(!slots.take(&"a"));
+        assert_eq!(all(&mut slots), [("a", 2)]);
+        slots.give(&"a");
+        assert_eq!(all(&mut slots), [("a", 1)]);
+        slots.give(&"a");
+        assert!(slots.take(&"a") && slots.takers_waiting() == 0);
     }
 
     #[test]
     fn those_that_are_gone_get_none_and_take_no_room() {
-        let mut places = places(8, 8, 0);
-        (0..3).for_each(|number| places.wait(&"a", number, false, never));
-        places.wait(&"b", 3, false, never);
+        let mut slots = slots(8, 8, 0);
+        (0..3).for_each(|number| slots.wait(&"a", number, false, never));
+        slots.wait(&"b", 3, false, never);
 
-        assert_eq!(places.next(|number| *number < 3), Some(("b", 3)));
-        assert_eq!((places.held(), places.takers_waiting(), places.waiting.len()), (1, 0, 0));
-        (0..10_000).for_each(|number| places.wait(&"a", number, false, |_| true));
-        assert!(places.waiting[&"a"].len() <= 128);
+        assert_eq!(slots.next(|number| *number < 3), Some(("b", 3)));
+        assert_eq!((slots.held(), slots.takers_waiting(), slots.waiting.len()), (1, 0, 0));
+        (0..10_000).for_each(|number| slots.wait(&"a", number, false, |_| true));
+        assert!(slots.waiting[&"a"].len() <= 128);
     }
 
     #[test]
     fn fewer_places_take_none_away() {
-        let mut places = places(200, 200, 0);
-        assert_eq!((0..50).filter(|_| places.take(&"a")).count(), 50);
+        let mut slots = slots(200, 200, 0);
+        assert_eq!((0..50).filter(|_| slots.take(&"a")).count(), 50);
 
-        places.resize(Bounds { all: 20, each: 20, few: 0 });
+        slots.resize(Bounds { all: 20, each: 20, few: 0 });
 
-        assert!(!places.take(&"b"));
-        (0..48).for_each(|_| places.give(&"a"));
-        assert!(places.take(&"b"));
+        assert!(!slots.take(&"b"));
+        (0..48).for_each(|_| slots.give(&"a"));
+        assert!(slots.take(&"b"));
     }
 
     proptest! {
@@ -222,26 +222,26 @@ mod tests {
         /// However greedy some are: every waiter gets a slot in the end, and none is lost.
         #[test]
         fn all_get_theirs_in_the_end(asked in prop::collection::vec(0u8..40, 1..400), all in 4u64..80, few in 0u64..4) {
-            let mut places = Places::<u8, usize>::new(Bounds { all, each: all, few });
+            let mut slots = Slots::<u8, usize>::new(Bounds { all, each: all, few });
             let mut held = std::collections::VecDeque::new();
             let mut got = 0;
             for (number, taker) in asked.iter().enumerate() {
-                if places.take(taker) {
+                if slots.take(taker) {
                     held.push_back(*taker);
                     got += 1;
                 } else {
-                    places.wait(taker, number, false, |_| false);
+                    slots.wait(taker, number, false, |_| false);
                 }
             }
             while let Some(taker) = held.pop_front() {
-                places.give(&taker);
-                while let Some((taker, _)) = places.next(|_| false) {
+                slots.give(&taker);
+                while let Some((taker, _)) = slots.next(|_| false) {
                     held.push_back(taker);
                     got += 1;
                 }
-                prop_assert!(held.len() as u64 == places.held() && places.held() <= all);
+                prop_assert!(held.len() as u64 == slots.held() && slots.held() <= all);
             }
-            prop_assert_eq!((got, places.takers_waiting()), (asked.len(), 0));
+            prop_assert_eq!((got, slots.takers_waiting()), (asked.len(), 0));
         }
     }
 }
