@@ -79,7 +79,7 @@ const WAITS: &[(&str, &[(&str, Why)])] = &[
             ("self.living()", Nothing("it reads")),
             ("self.bus.turn(node, tenant.into(), request.len())", Nothing("a turn that is given up is the next one's")),
             ("self.lease_guard.valid()", Marked(Mark::Ask)),
-            ("self.bus.ask(node, request, turn)", Nothing("the bus forgets a request that was given up")),
+            ("self.bus.ask(node, request, turn", Nothing("the bus forgets a request that was given up")),
             ("self.write_some()", Nothing("the node leaves")),
             ("self.until_index_is_written()", Nothing("the node leaves")),
             ("timeout(LAST_WRITES, written)", Nothing("the node leaves")),

@@ -106,6 +106,11 @@ fn a_missing_lease_that_counts_as_a_death_is_found() {
 }
 
 #[test]
+fn a_lost_answer_that_is_not_asked_for_again_is_found() {
+    is_found(Planted { repeats_nothing: true, ..Planted::default() }, "answered with an error");
+}
+
+#[test]
 fn a_death_that_redis_has_forgotten_is_found() {
     is_found(Planted { forgotten_death_is_life: true, ..Planted::default() }, "was told to be closed");
 }

@@ -197,6 +197,11 @@ impl Past {
         self.state.lock().doubtful_since.is_some_and(|doubtful| doubtful >= since)
     }
 
+    /// Whether a node understands the messages of this release.
+    pub(super) fn understands(&self, node: NodeId) -> bool {
+        self.state.lock().answering.contains(&node)
+    }
+
     /// The other nodes that may remember tokens which Redis has lost.
     pub(super) fn may_remember(&self, me: NodeId) -> Vec<NodeId> {
         let state = self.state.lock();
