@@ -13,6 +13,7 @@ use super::KEY;
 use crate::support::Cluster;
 use crate::support::HoldingProxy;
 use crate::support::TestClient;
+use crate::support::cluster::FOR_EVER;
 use crate::support::cluster::gateway;
 use crate::support::hooks::Hooks;
 use crate::support::native::Native;
@@ -322,6 +323,38 @@ async fn an_answer_that_redis_does_not_take_at_once_is_kept_soon() {
     .await;
     assert_eq!(again.body, first.body);
     nothing_more(&nodes.native(0), &mut client).await;
+}
+
+/// A node of which Redis knows a lease and a member of the group, and which does not answer.
+const SILENT: &str = "00000000000000000000000000000005";
+
+#[tokio::test]
+async fn a_call_with_a_key_that_failed_in_part_does_the_rest_when_it_is_repeated() {
+    let nodes = Nodes::new(2).await;
+    let wish = json!({"groups": ["room"]});
+    let mut clients = [nodes.open(0, 0, &wish).await, nodes.open(0, 1, &wish).await];
+    let key = "Idempotency-Key: k\r\n";
+    let body = json!({"to": {"group": "room"}, "content": "once"}).to_string();
+    let redis = &nodes.cluster.redis;
+    let index = "wafergate:homes:{shop}:group:room";
+    redis.command(&["ZADD", "wafergate:{nodes}:leases", &FOR_EVER.to_string(), SILENT]).await;
+    redis.command(&["HSET", index, SILENT, "1"]).await;
+
+    let first = nodes.native(0).call_with("POST /v1/push", key, &body).await;
+    assert_eq!(problem(&first), (503, "node_away".into()));
+    redis.command(&["HDEL", index, SILENT]).await;
+    redis.command(&["ZREM", "wafergate:{nodes}:leases", SILENT]).await;
+
+    let another_body = body.replace("once", "other");
+    for (node, body, key) in [(1, &body, key), (0, &body, key), (0, &another_body, "Idempotency-Key: l\r\n")] {
+        let again = nodes.native(node).call_with("POST /v1/push", key, body).await;
+        assert_eq!((again.status, &again.json()["accepted"]), (200, &json!(2)), "{again:?}");
+    }
+    for client in &mut clients {
+        client.expect("once").await;
+        client.expect("other").await;
+        nothing_more(&nodes.native(0), client).await;
+    }
 }
 
 #[tokio::test]
