@@ -60,6 +60,8 @@ struct State {
     lived: BTreeMap<NodeId, Lived>,
     knows_all_since: Option<Instant>,
     heard_last: Option<Instant>,
+    /// When Redis last answered again.
+    returned: Option<Instant>,
     /// Names of this node's ended incarnations.
     own: BTreeSet<NodeId>,
     /// Whether another node has not finished rewriting its data.
@@ -185,6 +187,16 @@ impl Past {
     /// Whether data written within the last `duration` may be missing.
     pub(super) fn is_doubtful(&self, now: Instant, duration: Duration) -> bool {
         self.state.lock().doubtful_since.is_some_and(|since| now.saturating_duration_since(since) < duration)
+    }
+
+    /// Notes that Redis answers again: it lacks the nonces that nodes have granted on their own until they write them.
+    pub(super) fn returns(&self, now: Instant) {
+        self.state.lock().returned = Some(now);
+    }
+
+    /// Whether Redis may lack nonces that were used while it did not answer.
+    pub(super) fn may_lack_nonces(&self, now: Instant) -> bool {
+        self.state.lock().returned.is_some_and(|returned| now.saturating_duration_since(returned) < RETURN_WITHIN)
     }
 
     /// Whether another node had not finished rewriting its data at the last renewal.

@@ -358,6 +358,35 @@ async fn a_call_with_a_key_that_failed_in_part_does_the_rest_when_it_is_repeated
 }
 
 #[tokio::test]
+async fn a_nonce_that_was_used_while_redis_took_no_writes_is_used_on_every_node() {
+    let nodes = Nodes::new(2).await;
+    let client = nodes.open(0, 0, &Value::Null).await;
+    let (here, there) = (nodes.native(0), nodes.native(1));
+    let call = |content: &str| here.signed("GET /v1/tunnels/t00000000000000000000000000000000", content);
+    let [meanwhile, afterwards] = [call(""), call("")];
+    let redis = &nodes.cluster.redis;
+    redis.command(&["CONFIG", "SET", "maxmemory", "1"]).await;
+    for node in &nodes.cluster.nodes {
+        node.until_metric("engine_up", 0.0).await;
+    }
+
+    for signed in [&meanwhile, &afterwards] {
+        assert_ne!(signed.send(here.gateway).await.status, 401, "each node checks nonces for itself");
+    }
+    assert_eq!(meanwhile.send(there.gateway).await.status, 401, "the nodes can ask each other");
+
+    redis.command(&["CONFIG", "SET", "maxmemory", "0"]).await;
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_secs(3) {
+        let replayed = afterwards.send(there.gateway).await;
+        assert!([401, 503].contains(&replayed.status), "after {:?}: {replayed:?}", start.elapsed());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(problem(&afterwards.send(there.gateway).await), (401, "nonce_replayed".into()));
+    drop(client);
+}
+
+#[tokio::test]
 async fn a_call_that_redis_begins_too_late_is_not_taken_for_running() {
     let mut nodes = Nodes::new(1).await;
     let proxy = HoldingProxy::new(nodes.cluster.redis.port).await;
