@@ -225,7 +225,10 @@ impl Past {
     pub(super) fn lived_since(&self, since: Instant, me: NodeId) -> (Vec<NodeId>, bool) {
         let state = self.state.lock();
         let is_other = |node: &NodeId| *node != me && !state.own.contains(node);
-        let lived = state.lived.iter().filter(|(node, lived)| lived.last >= since && lived.answers && is_other(node));
+        // Those that were alive at the last renewal may have lived longer.
+        let since_heard = state.heard_last.map_or(since, |heard| heard.min(since));
+        let lived =
+            state.lived.iter().filter(|(node, lived)| lived.last >= since_heard && lived.answers && is_other(node));
         let are_all = state.knows_all_since.is_some_and(|known| known <= since);
         // Nodes may have come between the last renewal and the detected loss.
         let are_all = are_all && state.heard_last >= state.doubtful_since;

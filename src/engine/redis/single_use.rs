@@ -127,7 +127,11 @@ impl RedisEngine {
         // For a connect URL every node must answer, even a dead one; URLs issued after the loss are not affected, so
         // few wait.
         let (others, are_all) = match (once, since) {
-            (Once::Claim(_), Some(since)) => self.past.lived_since(since, self.me()),
+            (Once::Claim(_), Some(since)) => {
+                let (others, are_all) = self.past.lived_since(since, self.me());
+                // Behind another connection there may be older data, and nodes may have come since the last renewal.
+                (others, are_all && !self.is_on_another_connection())
+            }
             (Once::Claim(_), None) => (self.past.may_remember(self.me()), false),
             _ => (self.past.may_remember(self.me()), true),
         };
