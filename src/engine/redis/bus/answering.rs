@@ -20,7 +20,6 @@ use super::recent::Asked;
 use super::recent::Given;
 use super::recent::Seen;
 use super::senders::Senders;
-use crate::clock::millis;
 use crate::engine::ClusterNode;
 use crate::engine::redis::message::Kind;
 use crate::engine::redis::message::Message;
@@ -32,6 +31,8 @@ use crate::marks::Mark;
 
 /// Requests of this age are not started: a late answer would make the sender retry, and run them twice.
 pub(super) const TOO_OLD: Duration = Duration::from_millis(800);
+/// A request that arrives at this age may have been repeated; less than that takes, for the inaccuracy of the engine's time.
+pub(super) const LATE: Duration = Duration::from_millis(200);
 /// How often a node reports that it works on an answer.
 const WORKING_EVERY: Duration = Duration::from_millis(300);
 /// How often a wrong signature is logged.
@@ -84,13 +85,15 @@ impl Bus {
         lease_guard: &Arc<LeaseGuard>,
     ) {
         let (asked, is_repeat) = ((message.sender, message.number), message.kind == Kind::Repeat);
+        // Its repeat may have overtaken it.
+        let is_late = self.age(&message, came) >= LATE;
         let flow: Flow = member.tenant_of(&message.body).unwrap_or_default().into();
         let seen = {
             let mut recent = self.recent.lock();
             if is_repeat && message.body.is_empty() {
                 recent.seen(asked)
             } else {
-                recent.arrives(asked, &flow, is_repeat, came)
+                recent.arrives(asked, &flow, is_repeat || is_late, came)
             }
         };
         match seen {
@@ -171,9 +174,14 @@ impl Bus {
 
     /// Whether the sender has timed out, by the request's own time or that of its arrival.
     fn is_too_old(&self, request: &Message, came: Instant) -> bool {
-        let age =
-            request.asked_ms().zip(self.way.time.now_ms()).map(|(asked_ms, now_ms)| now_ms.saturating_sub(asked_ms));
-        age.is_some_and(|age_ms| age_ms >= millis(TOO_OLD)) || came.elapsed() >= TOO_OLD
+        self.age(request, came) >= TOO_OLD
+    }
+
+    /// The age of a request, by its own time or that of its arrival.
+    fn age(&self, request: &Message, came: Instant) -> Duration {
+        let times = request.asked_ms().zip(self.way.time.now_ms());
+        let age_ms = times.map_or(0, |(asked_ms, now_ms)| now_ms.saturating_sub(asked_ms));
+        Duration::from_millis(age_ms).max(came.elapsed())
     }
 
     fn answer_one(

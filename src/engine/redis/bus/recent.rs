@@ -68,11 +68,12 @@ impl Recent {
         }
     }
 
-    /// A request arrives; it is remembered from now on if it is new.
-    pub(super) fn arrives(&mut self, asked: Asked, flow: &Flow, is_repeat: bool, now: Instant) -> Seen {
+    /// A request arrives; it is remembered from now on if it is new. It `may_be_repeated` if it is a repeat, or so late
+    /// that its repeat may have come first.
+    pub(super) fn arrives(&mut self, asked: Asked, flow: &Flow, may_be_repeated: bool, now: Instant) -> Seen {
         self.expire(now);
         match self.seen(asked) {
-            Seen::Forgotten if is_repeat && self.has_overflowed(flow, now) => Seen::Forgotten,
+            Seen::Forgotten if may_be_repeated && self.has_overflowed(flow, now) => Seen::Forgotten,
             Seen::Forgotten => {
                 self.put(asked, flow, None, now);
                 Seen::New

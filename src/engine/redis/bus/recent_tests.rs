@@ -8,6 +8,7 @@ use proptest::test_runner::RngAlgorithm;
 use proptest::test_runner::TestRng;
 use proptest::test_runner::TestRunner;
 
+use super::super::answering::LATE;
 use super::super::answering::TOO_OLD;
 use super::super::patience::Patience;
 use super::super::patience::Step;
@@ -95,6 +96,8 @@ enum Planted {
     NewNumber,
     /// The answers are not remembered.
     NoMemory,
+    /// A request is executed that comes behind its repeat, which is forgotten.
+    LateIsNew,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -205,12 +208,13 @@ impl World {
             }
             Happens::Arrives { number, is_repeat, has_body } => {
                 let flow = self.flow(request);
+                let age = self.now_ms - self.plans[request].starts_ms;
+                let is_late = u128::from(age) >= LATE.as_millis() && self.planted != Planted::LateIsNew;
                 let seen = if has_body {
-                    self.recent.arrives(asked(number), &flow, is_repeat, now)
+                    self.recent.arrives(asked(number), &flow, is_repeat || is_late, now)
                 } else {
                     self.recent.seen(asked(number))
                 };
-                let age = self.now_ms - self.plans[request].starts_ms;
                 let is_new =
                     seen == Seen::New || seen == Seen::Forgotten && has_body && self.planted == Planted::ForgottenIsNew;
                 if is_new && u128::from(age) < TOO_OLD.as_millis() {
@@ -266,8 +270,8 @@ proptest! {
 
 #[test]
 fn faults_that_are_put_in_are_found() {
-    for planted in [Planted::ForgottenIsNew, Planted::NewNumber, Planted::NoMemory] {
-        let config = Config { failure_persistence: None, max_shrink_iters: 0, ..Config::with_cases(2_000) };
+    for planted in [Planted::ForgottenIsNew, Planted::NewNumber, Planted::NoMemory, Planted::LateIsNew] {
+        let config = Config { failure_persistence: None, max_shrink_iters: 0, ..Config::with_cases(20_000) };
         let mut runner = TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha));
         let found = runner.run(&plans(), |plans| is_executed_once(plans, planted));
         assert!(found.is_err(), "{planted:?} was not found");
