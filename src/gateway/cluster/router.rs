@@ -89,8 +89,7 @@ impl Router {
     ) -> Result<Vec<Bytes>, NativeError> {
         let plain = request.write();
         let keyed = call.map(|call| request.clone().keyed(call).write());
-        let request =
-            |node| keyed.clone().filter(|_| self.cluster.understands(node)).unwrap_or_else(|| plain.clone());
+        let request = |node| keyed.clone().filter(|_| self.cluster.understands(node)).unwrap_or_else(|| plain.clone());
         let requests = nodes.into_iter();
         let requests =
             requests.map(async |node| (node, self.cluster.ask(node, tenant.id.as_str(), request(node)).await));
