@@ -62,6 +62,8 @@ pub struct Metrics {
     pub message_to_webhook: Histogram,
     /// Deliveries by result.
     pub deliveries: Deliveries,
+    /// What this node has done of calls with an `Idempotency-Key`, forgotten before its time.
+    pub call_parts_forgotten: IntCounter,
     pushes: [IntCounter; 3],
     webhooks: [[IntCounter; 4]; 3],
     webhook_duration: [Histogram; 3],
@@ -169,6 +171,10 @@ impl Default for Metrics {
             }),
             webhook_duration: EVENTS.map(|event| durations.with_label_values(&[event])),
             closes,
+            call_parts_forgotten: counter(
+                "wafergate_call_parts_forgotten_total",
+                "Parts of calls with an Idempotency-Key forgotten before their time: repeated after a 5xx, they are done again",
+            ),
             actions: counters("wafergate_actions_total", "Actions requested in webhook responses", &["result"]),
             refused: counters("wafergate_refused_total", "Requests and handshakes refused, by reason", &["reason"]),
             accept_errors: counter("wafergate_accept_errors_total", "Connections that could not be accepted"),

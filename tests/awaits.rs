@@ -54,10 +54,12 @@ const WAITS: &[(&str, &[(&str, Why)])] = &[
     (
         "src/engine/redis/claims.rs",
         &[
+            ("self.is_remembered_elsewhere(once, None)", Guard("let mine = Mine::new(")),
             ("self.claim_key(once, token, life)", Guard("let mine = Mine::new(")),
             ("self.is_known_elsewhere(once, since)", Guard("let mine = Mine::new(")),
             ("self.claim_key(once, token, life)", Guard("let mine = Mine::new(")),
             ("self.is_known_elsewhere(once, None)", Guard("let mine = Mine::new(")),
+            ("self.claim_without_redis(once)", Guard("let mine = Mine::new(")),
             ("sleep(LOOK_AGAIN_AFTER)", Nothing("it reads")),
             ("self.releases.next()", Nothing("it is in no client's call")),
             ("self.call::<i64>(&release.command(&self.keys))", Nothing("it is in no client's call")),
@@ -79,7 +81,7 @@ const WAITS: &[(&str, &[(&str, Why)])] = &[
             ("self.living()", Nothing("it reads")),
             ("self.bus.turn(node, tenant.into(), request.len())", Nothing("a turn that is given up is the next one's")),
             ("self.lease_guard.valid()", Marked(Mark::Ask)),
-            ("self.bus.ask(node, request, turn)", Nothing("the bus forgets a request that was given up")),
+            ("self.bus.ask(node, request, turn", Nothing("the bus forgets a request that was given up")),
             ("self.write_some()", Nothing("the node leaves")),
             ("self.until_index_is_written()", Nothing("the node leaves")),
             ("timeout(LAST_WRITES, written)", Nothing("the node leaves")),

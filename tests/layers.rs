@@ -9,7 +9,7 @@ use std::path::PathBuf;
 /// Lowest level first. A module imports lower levels and itself, nothing else.
 const LEVELS: &[&[&str]] = &[
     &["clock", "fair_queue", "id", "limit", "secret", "share"],
-    &["options"],
+    &["options", "recall"],
     &["protocol", "tls"],
     &["delivery", "tenant", "tunnel"],
     &["fair_semaphore"],

@@ -36,8 +36,11 @@ pub trait Cluster: Send + Sync + 'static {
     /// If the answer may be incomplete.
     async fn all_others(&self) -> Result<Vec<NodeId>, EngineError>;
 
-    /// Sends a request about `tenant` to one node and waits at most a second, longer while the node reports progress.
-    /// Tenants share both ends fairly.
+    /// Whether a node understands all requests of this release; one of the last release may not.
+    fn understands(&self, node: NodeId) -> bool;
+
+    /// Sends a request about `tenant` to one node and waits at most two seconds, longer while the node reports progress.
+    /// A silent node is asked again, and executes the request at most once. Tenants share both ends fairly.
     ///
     /// # Errors
     ///

@@ -71,12 +71,12 @@ impl Gateway {
             Action::User(user) => self.groups.set_user(event_queue, &user).await,
             Action::Close(Close { to: Some(to), except, reason, strict }) => {
                 let close = CloseRequest { to, except, reason, strict };
-                self.pushes.close_native(tenant, close).await.map(drop)
+                self.pushes.close_native(tenant, close, None).await.map(drop)
             }
             Action::Close(close) => self.pushes.close_back(event_queue, close.reason.as_ref()),
             Action::Push(mut push) => match push.to.take() {
                 // Unlike calls, actions do not come through a socket each: even those for few tunnels take turns.
-                Some(to) => self.pushes.push_from(tenant, to, &push, 0).await.map(drop),
+                Some(to) => self.pushes.push_from(tenant, to, &push, 0, None).await.map(drop),
                 None => self.pushes.push_back(event_queue, &push),
             },
         }

@@ -4,9 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use sha2::Digest;
+use sha2::Sha256;
 use tokio::time::sleep;
 use tokio::time::timeout;
 
+use super::cluster::CallId;
 use crate::engine::BeginResult;
 use crate::engine::Claim;
 use crate::engine::ClaimStore;
@@ -81,7 +84,10 @@ impl Calls {
     ) -> Result<Begun, CallError> {
         let (name, token) = (name(tenant, key), rand::random());
         Ok(match self.store.begin(&name, token, fingerprint, RESPONSE_TTL, answer_bytes).await? {
-            BeginResult::First => Begun::First(FirstCall { store: Arc::clone(&self.store), name, token }),
+            BeginResult::First => {
+                let id = id(&name, &fingerprint);
+                Begun::First(FirstCall { store: Arc::clone(&self.store), name, token, id })
+            }
             BeginResult::Running => Begun::Running,
             BeginResult::Reused => Begun::Reused,
             BeginResult::Done(answer) => Begun::Done(answer),
@@ -94,6 +100,7 @@ pub struct FirstCall {
     store: Arc<dyn IdempotencyStore>,
     name: String,
     token: Token,
+    id: CallId,
 }
 
 impl std::fmt::Debug for FirstCall {
@@ -103,6 +110,11 @@ impl std::fmt::Debug for FirstCall {
 }
 
 impl FirstCall {
+    /// Identifies it and its repetitions.
+    pub fn id(&self) -> CallId {
+        self.id
+    }
+
     /// Ends the call: a repetition gets `answer`, or runs again without one. While the engine is away a task goes on with
     /// that.
     pub async fn end(self, answer: Option<Bytes>) {
@@ -132,6 +144,12 @@ impl FirstCall {
             );
         }
     }
+}
+
+/// Identifies a call by its name in the engine and the fingerprint of its body.
+fn id(name: &str, fingerprint: &[u8; 32]) -> CallId {
+    let digest: [u8; 32] = Sha256::new().chain_update(name).chain_update(fingerprint).finalize().into();
+    *digest.first_chunk().expect("it is longer")
 }
 
 /// The name in the engine: the tenant in braces decides which share of memory it takes.

@@ -23,6 +23,7 @@ pub use calls::Begun;
 pub use calls::CallError;
 pub use calls::Calls;
 pub use calls::LONGEST_CALL;
+pub use cluster::CallId;
 pub use cluster::Neighbours;
 pub use connect::ConnectUrls;
 pub use connect::IssueError;

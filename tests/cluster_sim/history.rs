@@ -68,6 +68,16 @@ pub(crate) struct Call {
     pub(crate) answer: Answer,
 }
 
+/// A push through a node, and the processes that have done it.
+#[derive(Clone, Debug)]
+pub(crate) struct Push {
+    pub(crate) by: Process,
+    pub(crate) began_ms: u64,
+    /// When it was answered, and how.
+    pub(crate) answer: Option<(u64, Answer)>,
+    pub(crate) done_by: Vec<(u64, Process)>,
+}
+
 /// An answer that can be wrong.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Answer {
@@ -112,6 +122,9 @@ pub(crate) struct History {
     pub(crate) now_ms: u64,
     pub(crate) stories: BTreeMap<TunnelId, Story>,
     pub(crate) calls: Vec<Call>,
+    pub(crate) pushes: Vec<Push>,
+    /// When messages between nodes were lost.
+    pub(crate) lost_messages_ms: Vec<u64>,
     pub(crate) troubles: Vec<Trouble>,
     /// Groups with evicted index entries, and when.
     pub(crate) lost_groups: Vec<(usize, u64)>,
@@ -138,6 +151,17 @@ impl History {
     pub(crate) fn opened(&mut self, tunnel: TunnelId, on: Process) {
         let at_ms = self.now_ms;
         self.story(tunnel).openings.push(Opening { at_ms, on, ended_ms: None, is_cut_off: false });
+    }
+
+    /// A push begins; its number.
+    pub(crate) fn pushes(&mut self, by: Process) -> u64 {
+        self.pushes.push(Push { by, began_ms: self.now_ms, answer: None, done_by: vec![] });
+        self.pushes.len() as u64 - 1
+    }
+
+    /// The push with this number.
+    pub(crate) fn push(&mut self, number: u64) -> &mut Push {
+        &mut self.pushes[usize::try_from(number).expect("few")]
     }
 
     /// The connection that a process had is gone.

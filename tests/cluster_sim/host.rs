@@ -249,22 +249,41 @@ impl Host {
     pub(crate) async fn push(self: Arc<Self>, tunnel: TunnelId) {
         let began_ms = self.history.lock().now_ms;
         self.engine.lease_guard().valid().await;
-        let answer = if self.has(tunnel) { Answer::Accepted } else { self.push_elsewhere(tunnel).await };
+        let number = self.history.lock().pushes(self.process);
+        let answer = if self.has(tunnel) {
+            self.pushed(number);
+            Answer::Accepted
+        } else {
+            self.push_elsewhere(tunnel, number).await
+        };
+        {
+            let mut history = self.history.lock();
+            let now_ms = history.now_ms;
+            history.push(number).answer = Some((now_ms, answer));
+        }
         self.answered(began_ms, tunnel, answer);
     }
 
-    async fn push_elsewhere(&self, tunnel: TunnelId) -> Answer {
-        let ask =
-            async |node: NodeId| (node, self.engine.ask(node, "t", Bytes::copy_from_slice(&tunnel.to_bytes())).await);
-        let mut denied: Vec<NodeId> = vec![];
+    /// A push has reached its tunnel here.
+    fn pushed(&self, number: u64) {
+        let mut history = self.history.lock();
+        let now_ms = history.now_ms;
+        history.push(number).done_by.push((now_ms, self.process));
+    }
+
+    async fn push_elsewhere(&self, tunnel: TunnelId, number: u64) -> Answer {
+        let question: Bytes = [b"p", &number.to_be_bytes()[..], &tunnel.to_bytes()].concat().into();
+        let ask = async |node: NodeId| (node, self.engine.ask(node, "t", question.clone()).await);
+        let (mut denied, mut silent): (Vec<NodeId>, Vec<NodeId>) = (vec![], vec![]);
         let mut nodes = self.engine.others();
         for round in 0..2 {
-            let asked = nodes.iter().copied().filter(|node| !denied.contains(node));
-            for (node, answer) in join_all(asked.map(ask)).await {
+            let asked = nodes.iter().copied().filter(|node| !denied.contains(node) && !silent.contains(node));
+            let asked: Vec<NodeId> = asked.collect();
+            for (node, answer) in join_all(asked.into_iter().map(ask)).await {
                 match answer.as_deref() {
                     Ok(b"y") => return Answer::Accepted,
                     Ok(_) => denied.push(node),
-                    Err(_) => {}
+                    Err(_) => silent.push(node),
                 }
             }
             if round == 0 {
@@ -316,6 +335,9 @@ impl ClusterNode for Host {
     fn answer(self: Arc<Self>, question: Bytes) -> BoxFuture<'static, Option<Vec<u8>>> {
         let id = question[question.len() - 16..].try_into().expect("an id");
         let has = self.has(TunnelId::from_bytes(id));
+        if has && question[0] == b'p' && question.len() == 25 {
+            self.pushed(u64::from_be_bytes(question[1..9].try_into().expect("a number")));
+        }
         Box::pin(async move { Some(if has { b"y".to_vec() } else { b"n".to_vec() }) })
     }
 

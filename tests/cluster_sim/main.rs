@@ -56,10 +56,11 @@ fn check_part(part: u64) {
 parts!();
 
 /// Seeds behind the first thousand that have found something: another node's return made data young that was not, so that closes were told
-/// again; a record was deleted by what had been given up before its client came again.
+/// again; a record was deleted by what had been given up before its client came again; a node that came back to older data took its list
+/// of nodes for complete before it had renewed its lease.
 #[test]
 fn seeds_that_once_found_something_find_nothing() {
-    for seed in [1_344, 1_371] {
+    for seed in [1_006, 1_344, 1_371] {
         check(seed);
     }
 }
@@ -92,6 +93,11 @@ fn a_fence_that_is_asked_before_a_wait_only_is_found() {
 #[test]
 fn a_missing_lease_that_counts_as_a_death_is_found() {
     is_found(Planted { missing_lease_is_death: true, ..Planted::default() }, "its node was healthy");
+}
+
+#[test]
+fn a_lost_answer_that_is_not_asked_for_again_is_found() {
+    is_found(Planted { repeats_nothing: true, ..Planted::default() }, "answered with an error");
 }
 
 #[test]

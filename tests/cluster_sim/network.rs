@@ -23,6 +23,9 @@ use crate::redis::word;
 use crate::resp::Reply;
 use crate::resp::take_commands;
 
+/// The kind of a message between nodes that repeats a request, in its second byte.
+const REPEAT: u8 = 5;
+
 /// A channel, and a message published on it.
 type Publication = (String, Vec<u8>);
 
@@ -118,6 +121,10 @@ pub(crate) struct Network {
     /// Until when the way of each node is cut, in milliseconds of the simulation; one for all of them is Redis itself.
     cut_until: Vec<u64>,
     loss: Option<(usize, Loss)>,
+    /// The node whose next message of another one is lost.
+    deaf: Option<usize>,
+    /// When messages between nodes were lost.
+    pub(crate) lost_ms: Vec<u64>,
     /// When Redis was started.
     started_ms: u64,
     planted: Planted,
@@ -134,6 +141,8 @@ impl Network {
             arriving,
             cut_until: vec![0; slots],
             loss: None,
+            deaf: None,
+            lost_ms: vec![],
             started_ms: 0,
             planted,
             trace: DefaultHasher::new(),
@@ -161,6 +170,11 @@ impl Network {
     /// The next commands of a node are lost, or their answers.
     pub(crate) fn lose(&mut self, slot: usize, loss: Loss) {
         self.loss = Some((slot, loss));
+    }
+
+    /// The next message of another node to this one is lost.
+    pub(crate) fn lose_message(&mut self, slot: usize) {
+        self.deaf = Some(slot);
     }
 
     /// All connections break; Redis is another process behind that, with this in it.
@@ -209,7 +223,7 @@ impl Network {
                 let (reply, said) = self.execute(at, &words, now_ms, clock_ms);
                 (now_ms, slot, &words, &reply).hash(&mut self.trace);
                 // Messages and answers leave in the order in which they were made.
-                said.into_iter().for_each(|publication| self.deliver(&publication));
+                said.into_iter().for_each(|publication| self.deliver(&publication, now_ms));
                 if loss.is_none() {
                     self.send(at, &reply);
                 }
@@ -264,10 +278,18 @@ impl Network {
         (reply, None)
     }
 
-    fn deliver(&self, (channel, message): &Publication) {
+    fn deliver(&mut self, (channel, message): &Publication, now_ms: u64) {
+        if self.planted.repeats_nothing && message.get(1) == Some(&REPEAT) {
+            return;
+        }
         let push = Reply::Push(vec![Reply::text("message"), Reply::text(channel), Reply::text(message)]);
-        for (at, _) in self.peers.iter().enumerate().filter(|(_, peer)| peer.channels.contains(channel)) {
-            self.send(at, &push);
+        for at in (0..self.peers.len()).filter(|at| self.peers[*at].channels.contains(channel)) {
+            if self.deaf == Some(self.peers[at].slot) {
+                self.deaf = None;
+                self.lost_ms.push(now_ms);
+            } else {
+                self.send(at, &push);
+            }
         }
     }
 }

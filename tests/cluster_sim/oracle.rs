@@ -10,6 +10,7 @@ use crate::history::Kind;
 use crate::history::Opening;
 use crate::history::Post;
 use crate::history::Process;
+use crate::history::Push;
 use crate::history::Story;
 use crate::history::Trouble;
 use crate::redis::Data;
@@ -47,6 +48,8 @@ pub(crate) enum Excuse {
     AwayDuringALoss,
     /// Redis lost the record of a tunnel when its node died.
     LostWithItsNode,
+    /// A push was done, and the way back was cut for longer than a node waits.
+    LostAnswer,
 }
 
 /// The results of a simulation.
@@ -89,6 +92,13 @@ pub(crate) fn judge(history: &History, data: &Data, first_probe: usize) -> Repor
             Some(Ok(what)) => {
                 report.violations.push(format!("{what}: {call:?}\n{:?}", history.stories.get(&call.tunnel)));
             }
+            None => {}
+        }
+    }
+    for push in &history.pushes {
+        match judge_push(history, push) {
+            Some(Err(excuse)) => *report.excused.entry(excuse).or_default() += 1,
+            Some(Ok(what)) => report.violations.push(format!("{what}: {push:?}")),
             None => {}
         }
     }
@@ -189,6 +199,32 @@ fn judge_call(history: &History, call: &Call, is_probe: bool) -> Option<Result<&
         Answer::Missing if is_sure => Some(Ok("a member of a group was not found")),
         Answer::Error if is_probe => Some(Ok("all was well, and a call failed")),
         _ => None,
+    }
+}
+
+/// A push is done once, and what was done is not answered with "try again" because one message was lost.
+fn judge_push(history: &History, push: &Push) -> Option<Result<&'static str, Excuse>> {
+    if push.done_by.len() > 1 {
+        return Some(Ok("a push was done twice"));
+    }
+    let (answered_ms, answer) = push.answer?;
+    let (done_ms, by) = *push.done_by.first()?;
+    match answer {
+        Answer::Accepted => None,
+        Answer::Error => {
+            let around = push.began_ms..=answered_ms;
+            let lost = history.lost_messages_ms.iter().filter(|lost_ms| around.contains(lost_ms)).count();
+            let is_well = |process| {
+                let of_it = |trouble: &&Trouble| trouble.process.is_none_or(|of| of == process);
+                history.troubles.iter().filter(of_it).all(|trouble| {
+                    trouble.from_ms > answered_ms || trouble.until_ms.saturating_add(HEARD_MS) < push.began_ms
+                })
+            };
+            let is_excused = lost > 1 || !is_well(push.by) || !is_well(by);
+            Some(if is_excused { Err(Excuse::LostAnswer) } else { Ok("a push was done, and answered with an error") })
+        }
+        // Its tunnel may have ended since.
+        _ => (done_ms > answered_ms).then_some(Ok("a push was done behind its answer")),
     }
 }
 

@@ -30,6 +30,8 @@ pub(crate) struct Planted {
     pub(crate) missing_lease_is_death: bool,
     /// A node that was declared dead believes that it lives when Redis has forgotten that.
     pub(crate) forgotten_death_is_life: bool,
+    /// Nodes do not repeat what may be lost between them: such messages never arrive.
+    pub(crate) repeats_nothing: bool,
 }
 
 pub(crate) fn word(bytes: &[u8]) -> String {

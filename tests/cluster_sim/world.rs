@@ -42,6 +42,8 @@ struct Slot {
 
 struct World {
     dice: Dice,
+    /// Decides which messages between nodes are lost.
+    losses: Dice,
     now_ms: u64,
     /// Offset of Redis' clock from the time of the simulation.
     clock_ms: u64,
@@ -72,6 +74,7 @@ pub(crate) fn simulate(seed: u64, planted: Planted) -> Report {
         planted,
         fault_every: dice.range(50, 250),
         dice,
+        losses: Dice::new(seed, 2),
     };
     while world.now_ms < BUSY_MS {
         if planted.forgotten_death_is_life {
@@ -80,6 +83,10 @@ pub(crate) fn simulate(seed: u64, planted: Planted) -> Report {
             world.fault();
         }
         world.traffic();
+        if world.losses.once_in(100) {
+            let slot = world.losses.index(world.slots.len());
+            world.network.lose_message(slot);
+        }
         world.step();
     }
     while world.now_ms < BUSY_MS + CALM_MS {
@@ -90,7 +97,8 @@ pub(crate) fn simulate(seed: u64, planted: Planted) -> Report {
     for _ in 0..60 {
         world.step();
     }
-    let history = world.history.lock();
+    let mut history = world.history.lock();
+    history.lost_messages_ms = std::mem::take(&mut world.network.lost_ms);
     let report = oracle::judge(&history, &world.network.data, first_probe);
     Report { digest: world.network.digest(), ..report }
 }

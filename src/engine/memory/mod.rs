@@ -148,6 +148,10 @@ impl Cluster for MemoryEngine {
         Ok(vec![])
     }
 
+    fn understands(&self, _node: NodeId) -> bool {
+        true
+    }
+
     async fn ask(&self, _node: NodeId, _tenant: &str, _request: Bytes) -> Result<Bytes, EngineError> {
         Err(EngineError::NoReply)
     }

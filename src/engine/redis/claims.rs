@@ -22,6 +22,17 @@ use crate::id::TunnelId;
 /// Interval of checks whether new connect URLs will be accepted.
 const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(50);
 
+impl RedisEngine {
+    /// Claims a nonce that Redis has not taken: it may still pass on questions to the other nodes.
+    async fn claim_without_redis(&self, once: Once<'_>) -> Claim {
+        self.past.returns(Instant::now());
+        self.past.lose();
+        self.lost.notify_one();
+        let is_used = self.link.number().is_some() && self.is_remembered_elsewhere(once, None).await == Ok(true);
+        if is_used { Claim::Used } else { Claim::Granted }
+    }
+}
+
 #[async_trait]
 impl ClaimStore for RedisEngine {
     async fn claim(&self, tunnel: TunnelId, token: Token, ticket_life: Duration) -> Result<Claim, EngineError> {
@@ -55,10 +66,11 @@ impl ClaimStore for RedisEngine {
         let once = Once::Nonce(name);
         let mine = Mine::new(&self.own, once, token);
         // While the engine is away each node checks nonces on its own, without waiting.
-        let claim = if self.is_up.load(Ordering::Acquire) {
+        let claim = if self.is_up.load(Ordering::Acquire) || self.is_refused.load(Ordering::Acquire) {
             match self.claim_key(once, token, life).await {
                 Ok(Claim::Granted) if self.is_known_elsewhere(once, None).await? => Claim::Used,
-                claim => claim.unwrap_or(Claim::Granted),
+                Ok(claim) => claim,
+                Err(_) => self.claim_without_redis(once).await,
             }
         } else {
             Claim::Granted

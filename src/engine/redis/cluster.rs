@@ -55,6 +55,10 @@ impl Cluster for RedisEngine {
         Ok(self.living().await?.0)
     }
 
+    fn understands(&self, node: NodeId) -> bool {
+        self.past.understands(node)
+    }
+
     async fn ask(&self, node: NodeId, tenant: &str, request: Bytes) -> Result<Bytes, EngineError> {
         let started = Instant::now();
         let turn = self.bus.turn(node, tenant.into(), request.len()).await?;
@@ -65,7 +69,7 @@ impl Cluster for RedisEngine {
         if started.elapsed() >= ANSWER_TIMEOUT {
             return Err(EngineError::NotMember);
         }
-        self.bus.ask(node, request, turn).await
+        self.bus.ask(node, request, turn, self.understands(node)).await
     }
 
     async fn leave(&self) {

@@ -223,7 +223,11 @@ impl RedisEngine {
         *self.others.lock() = renewal.nodes.iter().copied().filter(|node| *node != self.me()).collect();
         member.heard(&renewal.statuses, renewal.is_whole() && renewal.age >= SETTLED_AFTER);
         self.failures.store(0, Ordering::Release);
+        self.is_refused.store(false, Ordering::Release);
         if !self.is_up.swap(true, Ordering::AcqRel) {
+            if renewal.standing != Standing::Registered {
+                self.past.returns(Instant::now());
+            }
             tracing::info!("the engine answers");
             self.metrics.engine_up.set(1);
         }
@@ -307,7 +311,12 @@ impl RedisEngine {
 
     /// Logs the first failure of an outage, and every thirtieth after it.
     fn went_away(&self, error: &RedisError) {
-        self.is_up.store(false, Ordering::Release);
+        if self.is_up.swap(false, Ordering::AcqRel) {
+            // Nonces that are granted meanwhile must be written when Redis answers again, and the other nodes ask until then.
+            self.past.lose();
+            self.lost.notify_one();
+        }
+        self.is_refused.store(error.code().is_some(), Ordering::Release);
         self.metrics.engine_up.set(0);
         let error = Advised(error);
         if self.failures.fetch_add(1, Ordering::AcqRel).is_multiple_of(LOG_AGAIN_AFTER) {

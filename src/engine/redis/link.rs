@@ -235,7 +235,8 @@ impl Connection {
 }
 
 fn timed_out() -> RedisError {
-    std::io::Error::new(std::io::ErrorKind::TimedOut, "Redis did not answer within a second").into()
+    let words = "Redis did not answer within a second, the longest round trip with which a node works";
+    std::io::Error::new(std::io::ErrorKind::TimedOut, words).into()
 }
 
 async fn connect_for_ever(url: RedisUrl, on_push: Option<OnPush>, current: Arc<Current>, refusal: Arc<Refusal>) {

@@ -31,6 +31,9 @@ pub(super) enum Kind {
     Working,
     /// Whether the receiver remembers a used token, see `once.rs`; expects an answer.
     Known,
+    /// Repeats the request with the same number, which may be lost, or its answer; without a body once it is too late to
+    /// start. The receiver executes it at most once.
+    Repeat,
 }
 
 /// The low bits of a request number are a count; the others hold its time, in the engine's milliseconds since 1970.
@@ -77,6 +80,8 @@ pub(super) enum Rejection {
     Repeated,
     /// Too many messages to handle.
     Overload,
+    /// Repeats a request that is not remembered, and may have been executed.
+    Forgotten,
 }
 
 impl Rejection {
@@ -88,6 +93,7 @@ impl Rejection {
             Self::Receiver => "receiver",
             Self::Repeated => "repeated",
             Self::Overload => "overload",
+            Self::Forgotten => "forgotten",
         }
     }
 }
@@ -126,6 +132,7 @@ impl Signer {
             Kind::Answer => 2,
             Kind::Working => 3,
             Kind::Known => 4,
+            Kind::Repeat => 5,
         };
         bytes.extend([VERSION, kind]);
         bytes.extend(message.sender.to_bytes());
@@ -158,6 +165,7 @@ impl Signer {
             2 => Kind::Answer,
             3 => Kind::Working,
             4 => Kind::Known,
+            5 => Kind::Repeat,
             _ => return Err(Rejection::Version),
         };
         let node = |at: usize| NodeId::from_bytes(signed[at..at + 16].try_into().expect("16 bytes"));
@@ -225,7 +233,7 @@ mod tests {
     #[test]
     fn a_message_is_read_back_as_it_was_sealed() {
         let signer = Signer::new(b"secret");
-        for kind in [Kind::Probe, Kind::Request, Kind::Answer, Kind::Working, Kind::Known] {
+        for kind in [Kind::Probe, Kind::Request, Kind::Answer, Kind::Working, Kind::Known, Kind::Repeat] {
             for body in [Bytes::new(), Bytes::from_static(b"body")] {
                 let message = Message { kind, body, ..message() };
                 assert_eq!(signer.open(&signer.seal(&message).into()), Ok(message));

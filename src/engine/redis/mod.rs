@@ -130,6 +130,8 @@ pub struct RedisEngine {
     /// The lease of this incarnation as Redis has confirmed it, as [`LeaseGuard::now`] counts.
     confirmed: Mutex<Confirmed>,
     is_up: AtomicBool,
+    /// Whether Redis answers, but with errors.
+    is_refused: AtomicBool,
     /// The connection number of the last renewal.
     last_connection: AtomicU64,
     /// Whether the list of nodes is complete.
@@ -213,6 +215,7 @@ impl RedisEngine {
             others: Mutex::default(),
             confirmed: Mutex::default(),
             is_up: AtomicBool::new(false),
+            is_refused: AtomicBool::new(false),
             last_connection: AtomicU64::new(0),
             is_settled: AtomicBool::new(false),
             is_single,

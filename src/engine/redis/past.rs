@@ -60,6 +60,8 @@ struct State {
     lived: BTreeMap<NodeId, Lived>,
     knows_all_since: Option<Instant>,
     heard_last: Option<Instant>,
+    /// When Redis last answered again.
+    returned: Option<Instant>,
     /// Names of this node's ended incarnations.
     own: BTreeSet<NodeId>,
     /// Whether another node has not finished rewriting its data.
@@ -187,6 +189,16 @@ impl Past {
         self.state.lock().doubtful_since.is_some_and(|since| now.saturating_duration_since(since) < duration)
     }
 
+    /// Notes that Redis answers again: it lacks the nonces that nodes have granted on their own until they write them.
+    pub(super) fn returns(&self, now: Instant) {
+        self.state.lock().returned = Some(now);
+    }
+
+    /// Whether Redis may lack nonces that were used while it did not answer.
+    pub(super) fn may_lack_nonces(&self, now: Instant) -> bool {
+        self.state.lock().returned.is_some_and(|returned| now.saturating_duration_since(returned) < RETURN_WITHIN)
+    }
+
     /// Whether another node had not finished rewriting its data at the last renewal.
     pub(super) fn is_unsure(&self) -> bool {
         self.state.lock().is_unsure
@@ -195,6 +207,11 @@ impl Past {
     /// Whether data written at `since` or later may be missing.
     pub(super) fn has_lost_since(&self, since: Instant) -> bool {
         self.state.lock().doubtful_since.is_some_and(|doubtful| doubtful >= since)
+    }
+
+    /// Whether a node understands the messages of this release.
+    pub(super) fn understands(&self, node: NodeId) -> bool {
+        self.state.lock().answering.contains(&node)
     }
 
     /// The other nodes that may remember tokens which Redis has lost.
@@ -208,7 +225,10 @@ impl Past {
     pub(super) fn lived_since(&self, since: Instant, me: NodeId) -> (Vec<NodeId>, bool) {
         let state = self.state.lock();
         let is_other = |node: &NodeId| *node != me && !state.own.contains(node);
-        let lived = state.lived.iter().filter(|(node, lived)| lived.last >= since && lived.answers && is_other(node));
+        // Those that were alive at the last renewal may have lived longer.
+        let since_heard = state.heard_last.map_or(since, |heard| heard.min(since));
+        let lived =
+            state.lived.iter().filter(|(node, lived)| lived.last >= since_heard && lived.answers && is_other(node));
         let are_all = state.knows_all_since.is_some_and(|known| known <= since);
         // Nodes may have come between the last renewal and the detected loss.
         let are_all = are_all && state.heard_last >= state.doubtful_since;

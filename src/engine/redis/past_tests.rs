@@ -148,6 +148,7 @@ fn all_that_have_lived_since_are_known_or_it_is_said_that_they_are_not() {
     assert_eq!((lived, are_all), (vec![node(2), node(9)], true));
     assert_eq!(past.lived_since(start - secs(20), me), (vec![node(2)], true));
     assert!(!past.lived_since(start - secs(101), me).1, "that was before the data");
+    assert_eq!(past.lived_since(start + secs(9), me).0, [node(2)], "it lived at the last renewal");
 
     past.hear(&Heard { dead: &[(node(2), secs(1)), (node(3), secs(2))], ..heard(&[me], &[]) }, start + secs(5));
     assert_eq!(past.lived_since(start + secs(1), me), (vec![node(3)], true), "it came and left");

@@ -111,13 +111,27 @@ impl RedisEngine {
     ///
     /// If the answer is not certain.
     pub(super) async fn is_known_elsewhere(&self, once: Once<'_>, since: Option<Instant>) -> Result<bool, EngineError> {
-        if !self.may_have_forgotten(since) {
+        let lacks_it = matches!(once, Once::Nonce(_)) && self.past.may_lack_nonces(Instant::now());
+        if !lacks_it && !self.may_have_forgotten(since) {
             return Ok(false);
         }
+        self.is_remembered_elsewhere(once, since).await
+    }
+
+    /// As [`is_known_elsewhere`](Self::is_known_elsewhere), whatever Redis knows.
+    pub(super) async fn is_remembered_elsewhere(
+        &self,
+        once: Once<'_>,
+        since: Option<Instant>,
+    ) -> Result<bool, EngineError> {
         // For a connect URL every node must answer, even a dead one; URLs issued after the loss are not affected, so
         // few wait.
         let (others, are_all) = match (once, since) {
-            (Once::Claim(_), Some(since)) => self.past.lived_since(since, self.me()),
+            (Once::Claim(_), Some(since)) => {
+                let (others, are_all) = self.past.lived_since(since, self.me());
+                // Behind another connection there may be older data, and nodes may have come since the last renewal.
+                (others, are_all && !self.is_on_another_connection())
+            }
             (Once::Claim(_), None) => (self.past.may_remember(self.me()), false),
             _ => (self.past.may_remember(self.me()), true),
         };

@@ -33,7 +33,11 @@ impl Gateway {
             NodeRequest::Tunnels { commands, .. } => write_answer(&self.execute_all(&tenant, commands).await),
             NodeRequest::Audience { audience, command, except, .. } => {
                 let except = Except::from_iter(except.iter());
-                write_answer(&self.groups.command_here(&tenant, &audience, command, &except, FEW).await)
+                write_answer(&self.groups.command_here(&tenant, &audience, command, &except, FEW, None).await)
+            }
+            NodeRequest::KeyedAudience { call, audience, command, except, .. } => {
+                let except = Except::from_iter(except.iter());
+                write_answer(&self.groups.command_here(&tenant, &audience, command, &except, FEW, Some(call)).await)
             }
             NodeRequest::Join { tunnel, group, .. } => {
                 write_answer(&Joined::from(self.groups.join_here(&tenant, TunnelId::from_bytes(tunnel), &group).await))
@@ -89,7 +93,7 @@ fn answer_without_tunnels(request: &NodeRequest<'_>) -> Vec<u8> {
             let tunnels: usize = commands.iter().map(|(_, tunnels)| tunnels.len()).sum();
             write_answer(&vec![OwnerReply::NotMine; tunnels])
         }
-        NodeRequest::Audience { .. } => write_answer(&Reached::default()),
+        NodeRequest::Audience { .. } | NodeRequest::KeyedAudience { .. } => write_answer(&Reached::default()),
         NodeRequest::Join { .. } | NodeRequest::Leave { .. } => write_answer(&Joined::NotMine),
         NodeRequest::Describe { .. } => vec![],
         NodeRequest::List { .. } => write_answer(&Listed::from(Page::default())),

@@ -43,7 +43,20 @@ pub(in crate::gateway) enum NodeRequest<'a> {
     Members { tenant: &'a str, audience: Option<Audience>, after: Option<[u8; 16]>, limit: u32 },
     /// List your groups or users. Answer: [`Names`].
     Names { tenant: &'a str, roster: Roster, after: Option<Name>, limit: u32 },
+    /// As `Audience`, unless that has been executed for this call with an `Idempotency-Key`. Nodes of the last release do
+    /// not understand it.
+    KeyedAudience {
+        tenant: &'a str,
+        call: CallId,
+        audience: Audience,
+        #[serde(borrow)]
+        command: Command<'a>,
+        except: Ids,
+    },
 }
+
+/// Identifies a call with an `Idempotency-Key`: a digest of its tenant, key, method, path and body.
+pub type CallId = [u8; 16];
 
 /// Tunnel ids, 16 bytes each.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
@@ -61,7 +74,7 @@ pub(in crate::gateway) enum OwnerReply {
 }
 
 /// Result of a command for the tunnels of a group or user on one node.
-#[derive(Debug, Default, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub(in crate::gateway) struct Reached {
     /// All tunnels, excluded ones included.
     pub(in crate::gateway) members: u64,
@@ -122,6 +135,16 @@ impl<'a> NodeRequest<'a> {
         postcard::take_from_bytes::<(u32, &str)>(bytes).ok().map(|((_, tenant), _)| tenant)
     }
 
+    /// The same for a call with an `Idempotency-Key`, if it is for a group or user.
+    pub(in crate::gateway) fn keyed(self, call: CallId) -> Self {
+        match self {
+            Self::Audience { tenant, audience, command, except } => {
+                Self::KeyedAudience { tenant, call, audience, command, except }
+            }
+            other => other,
+        }
+    }
+
     /// The tenant of the request.
     pub(in crate::gateway) fn tenant(&self) -> &'a str {
         match self {
@@ -132,7 +155,8 @@ impl<'a> NodeRequest<'a> {
             | Self::Describe { tenant, .. }
             | Self::List { tenant, .. }
             | Self::Members { tenant, .. }
-            | Self::Names { tenant, .. } => tenant,
+            | Self::Names { tenant, .. }
+            | Self::KeyedAudience { tenant, .. } => tenant,
         }
     }
 }

@@ -8,6 +8,7 @@ mod node;
 mod resolution;
 mod router;
 
+pub use messages::CallId;
 pub(in crate::gateway) use messages::Ids;
 pub(in crate::gateway) use messages::Joined;
 pub(in crate::gateway) use messages::Members;

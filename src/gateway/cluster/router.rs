@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 
 use super::location_cache::LocationCache;
 use super::messages;
+use super::messages::CallId;
 use super::messages::NodeRequest;
 use super::messages::OwnerReply;
 use super::resolution::PendingTarget;
@@ -84,11 +85,14 @@ impl Router {
         tenant: &Tenant,
         nodes: Vec<NodeId>,
         request: &NodeRequest<'_>,
+        call: Option<CallId>,
     ) -> Result<Vec<Bytes>, NativeError> {
-        let request = request.write();
+        let plain = request.write();
+        let keyed = call.map(|call| request.clone().keyed(call).write());
+        let request = |node| keyed.clone().filter(|_| self.cluster.understands(node)).unwrap_or_else(|| plain.clone());
         let requests = nodes.into_iter();
         let requests =
-            requests.map(async |node| (node, self.cluster.ask(node, tenant.id.as_str(), request.clone()).await));
+            requests.map(async |node| (node, self.cluster.ask(node, tenant.id.as_str(), request(node)).await));
         let (mut answers, mut silent) = (vec![], vec![]);
         for (node, answer) in join_all(requests).await {
             match answer {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::Groups;
+use crate::gateway::cluster::CallId;
 use crate::gateway::cluster::Ids;
 use crate::gateway::cluster::Members;
 use crate::gateway::cluster::Names;
@@ -54,7 +55,8 @@ impl Except {
 }
 
 impl Groups {
-    /// Executes `command` on all tunnels of `audience`, except those in `except`; up to `free` of them need no turn.
+    /// Executes `command` on all tunnels of `audience`, except those in `except`; up to `free` of them need no turn. A
+    /// repeated `call` executes it only where it has not been executed.
     pub(in crate::gateway) async fn command(
         &self,
         tenant: &Arc<Tenant>,
@@ -62,10 +64,11 @@ impl Groups {
         except: &[Target],
         command: Command<'_>,
         free: usize,
+        call: Option<CallId>,
     ) -> Result<Report, NativeError> {
         let except: Except = except.iter().filter_map(Target::tunnel).collect();
         let nodes = self.nodes(tenant, audience).await?;
-        let mut all = self.command_here(tenant, audience, command, &except, free).await;
+        let mut all = self.command_here(tenant, audience, command, &except, free, call).await;
         if !nodes.is_empty() {
             let request = NodeRequest::Audience {
                 tenant: tenant.id.as_str(),
@@ -73,7 +76,7 @@ impl Groups {
                 command,
                 except: except.0.into_iter().collect(),
             };
-            for answer in self.router.ask_each(tenant, nodes, &request).await? {
+            for answer in self.router.ask_each(tenant, nodes, &request, call).await? {
                 all.add(&read_answer(&answer).ok_or(NativeError::NodeAway)?);
             }
         }
@@ -88,13 +91,22 @@ impl Groups {
         command: Command<'_>,
         except: &Except,
         free: usize,
+        call: Option<CallId>,
     ) -> Reached {
+        let mut work = self.parts.begin(&tenant.id, call).await;
+        let part = &mut work.part;
+        if part.is_done {
+            return part.reached.clone();
+        }
         let tunnels = tenant.groups.tunnels(audience);
         let mut turns = Turns::shared(&self.engine.lease_guard, &self.turns, tenant.flow(), tunnels.len(), free);
         let mut encoded = EncodedCommand::new(command, &self.metrics);
-        let mut reached = Reached { members: tunnels.len() as u64, ..Reached::default() };
-        for tunnel in tunnels.into_iter().filter(|tunnel| !except.contains(*tunnel)) {
+        part.reached.members = tunnels.len() as u64;
+        let served_to = part.served_to;
+        let is_left = |tunnel: &TunnelId| served_to.is_none_or(|last| *tunnel > last) && !except.contains(*tunnel);
+        for tunnel in tunnels.into_iter().filter(is_left) {
             let now = turns.next().await;
+            let reached = &mut part.reached;
             match execute(&self.tunnels, tenant, tunnel, &mut encoded, now) {
                 Sent::Accepted => reached.accepted += 1,
                 Sent::Slow => reached.slow.push(tunnel),
@@ -103,8 +115,10 @@ impl Groups {
                     reached.gone.push(tunnel);
                 }
             }
+            part.served_to = Some(tunnel);
         }
-        reached
+        part.is_done = true;
+        part.reached.clone()
     }
 
     /// At most `limit` tunnels of `audience`, or of the whole tenant, after `after`, and the total on all nodes.
@@ -159,7 +173,7 @@ impl Groups {
         if !nodes.is_empty() {
             let limit = u32::try_from(limit).unwrap_or(u32::MAX);
             let request = NodeRequest::Names { tenant: tenant.id.as_str(), roster, after: after.cloned(), limit };
-            for answer in self.router.ask_each(tenant, nodes, &request).await? {
+            for answer in self.router.ask_each(tenant, nodes, &request, None).await? {
                 pages.push(read_answer::<Names>(&answer).ok_or(NativeError::NodeAway)?.into());
             }
         }
@@ -204,7 +218,7 @@ impl Groups {
                 after: after.map(TunnelId::to_bytes),
                 limit: u32::try_from(limit).unwrap_or(u32::MAX),
             };
-            for answer in self.router.ask_each(tenant, nodes, &request).await? {
+            for answer in self.router.ask_each(tenant, nodes, &request, None).await? {
                 pages.push(read_answer::<Members>(&answer).ok_or(NativeError::NodeAway)?.into());
             }
         }

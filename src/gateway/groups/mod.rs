@@ -2,10 +2,12 @@
 
 mod broadcast;
 mod membership;
+mod part;
 
 use std::sync::Arc;
 
 pub(super) use broadcast::Except;
+use part::Parts;
 
 use super::cluster::Router;
 use super::tunnels::Tunnels;
@@ -23,6 +25,8 @@ pub struct Groups {
     metrics: Metrics,
     /// Most tunnels of a tenant.
     max_unsettled: u64,
+    /// What has been done of calls with an `Idempotency-Key`.
+    parts: Parts,
 }
 
 impl Groups {
@@ -34,6 +38,7 @@ impl Groups {
         metrics: Metrics,
         max_unsettled: u64,
     ) -> Self {
-        Self { tunnels, router, turns, engine, metrics, max_unsettled }
+        let parts = Parts::new(metrics.clone());
+        Self { tunnels, router, turns, engine, metrics, max_unsettled, parts }
     }
 }

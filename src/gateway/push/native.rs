@@ -9,6 +9,7 @@ use super::Pushes;
 use super::command::Command;
 use super::command::EncodedCommand;
 use super::execute::execute;
+use crate::gateway::cluster::CallId;
 use crate::gateway::cluster::PendingTarget;
 use crate::gateway::cluster::TargetOutcome;
 use crate::gateway::error::NativeError;
@@ -42,13 +43,19 @@ pub struct Report {
 }
 
 impl Pushes {
-    /// Pushes to all targets, once each.
+    /// Pushes to all targets, once each; a repeated `call` to a group or user only where it has not been executed.
     ///
     /// # Errors
     ///
     /// If a limit forbids it, or a strict push has no targets; nothing has been sent then.
-    pub async fn push_native(&self, tenant: &Arc<Tenant>, to: To, push: &PushRequest) -> Result<Report, NativeError> {
-        self.push_from(tenant, to, push, FEW).await
+    pub async fn push_native(
+        &self,
+        tenant: &Arc<Tenant>,
+        to: To,
+        push: &PushRequest,
+        call: Option<CallId>,
+    ) -> Result<Report, NativeError> {
+        self.push_from(tenant, to, push, FEW, call).await
     }
 
     /// As [`push_native`](Self::push_native); up to `free` targets need no turn.
@@ -58,23 +65,29 @@ impl Pushes {
         to: To,
         push: &PushRequest,
         free: usize,
+        call: Option<CallId>,
     ) -> Result<Report, NativeError> {
         self.limits.check(tenant, named(&to) + push.except.len(), push.payload.len(), Instant::now())?;
         let empty = push.strict.then(|| unknown(&to)).flatten();
-        let report = self.command_all(tenant, to, &push.except, Command::from(&push.payload), free).await?;
+        let report = self.command_all(tenant, to, &push.except, Command::from(&push.payload), free, call).await?;
         empty.filter(|_| report.is_nobody).map_or(Ok(report), Err)
     }
 
-    /// Closes all targets.
+    /// Closes all targets; `call` as in [`push_native`](Self::push_native).
     ///
     /// # Errors
     ///
     /// If a limit forbids it, or a strict request has no targets; nothing has been closed then.
-    pub async fn close_native(&self, tenant: &Arc<Tenant>, close: CloseRequest) -> Result<Report, NativeError> {
+    pub async fn close_native(
+        &self,
+        tenant: &Arc<Tenant>,
+        close: CloseRequest,
+        call: Option<CallId>,
+    ) -> Result<Report, NativeError> {
         let CloseRequest { to, except, reason, strict } = close;
         self.limits.check(tenant, named(&to) + except.len(), 0, Instant::now())?;
         let empty = strict.then(|| unknown(&to)).flatten();
-        let report = self.command_all(tenant, to, &except, close_command(reason.as_ref()), FEW).await?;
+        let report = self.command_all(tenant, to, &except, close_command(reason.as_ref()), FEW, call).await?;
         empty.filter(|_| report.is_nobody).map_or(Ok(report), Err)
     }
 
@@ -85,12 +98,13 @@ impl Pushes {
         except: &[Target],
         command: Command<'_>,
         free: usize,
+        call: Option<CallId>,
     ) -> Result<Report, NativeError> {
         self.lease_guard.valid().await;
         match to {
             To::Tunnels(targets) => Ok(self.command_tunnels(tenant, targets, except, command, free).await),
-            To::Group(group) => self.groups.command(tenant, &Audience::Group(group), except, command, free).await,
-            To::User(user) => self.groups.command(tenant, &Audience::User(user), except, command, free).await,
+            To::Group(group) => self.groups.command(tenant, &Audience::Group(group), except, command, free, call).await,
+            To::User(user) => self.groups.command(tenant, &Audience::User(user), except, command, free, call).await,
         }
     }
 

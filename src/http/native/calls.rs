@@ -14,6 +14,7 @@ use super::route::Call;
 use super::route::Id;
 use super::route::Paging;
 use crate::clock::rfc3339;
+use crate::gateway::CallId;
 use crate::gateway::Gateway;
 use crate::gateway::IssueError;
 use crate::gateway::NativeError;
@@ -38,7 +39,7 @@ use crate::tenant::Page;
 use crate::tenant::Roster;
 use crate::tenant::Tenant;
 
-/// Runs a call.
+/// Runs a call; `id` identifies one with an `Idempotency-Key`.
 pub(super) async fn run(
     gateway: &Arc<Gateway>,
     caller: Caller,
@@ -46,6 +47,7 @@ pub(super) async fn run(
     head: &Parts,
     client: Client,
     body: &Bytes,
+    id: Option<CallId>,
 ) -> Result<Answer, Problem> {
     let tenant = &caller.tenant;
     match call {
@@ -58,13 +60,13 @@ pub(super) async fn run(
         Call::Push => {
             let mut push = read(gateway, tenant, body, PushRequest::parse).await?;
             let to = push.to.take().ok_or_else(|| Problem::new(Code::BodyInvalid, "to is missing"))?;
-            let report = gateway.pushes.push_native(tenant, to, &push).await?;
+            let report = gateway.pushes.push_native(tenant, to, &push, id).await?;
             // It may list all that the body has named.
             gateway.read(tenant, body.len(), move || ok(&Pushed::from(report))).await
         }
         Call::Close => {
             let close = read(gateway, tenant, body, CloseRequest::parse).await?;
-            let report = gateway.pushes.close_native(tenant, close).await?;
+            let report = gateway.pushes.close_native(tenant, close, id).await?;
             gateway.read(tenant, body.len(), move || ok(&Closed::from(report))).await
         }
         Call::Join(group, id) => {

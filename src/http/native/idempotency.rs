@@ -39,7 +39,7 @@ pub(super) async fn once(
     body: Body,
 ) -> Result<Answer, Problem> {
     let Some(key) = key(&head.headers)? else {
-        let answer = calls::run(&gateway, caller, call, &head, client, &body.bytes).await?;
+        let answer = calls::run(&gateway, caller, call, &head, client, &body.bytes, None).await?;
         return Ok(answer.in_room_of(body));
     };
     let scope = format!("{}\n{}\n{key}", head.method, head.uri);
@@ -86,7 +86,8 @@ async fn begin(
             return Err(Problem::new(Code::EngineAway, detail).after_secs(1));
         }
     };
-    let answer = timeout(LONGEST_CALL, calls::run(&gateway, caller, call, &head, client, body)).await;
+    let id = Some(first.id());
+    let answer = timeout(LONGEST_CALL, calls::run(&gateway, caller, call, &head, client, body, id)).await;
     let answer = answer.unwrap_or_else(|_| Err(Problem::new(Code::NodeAway, "it took too long, and is done in part")));
     let kept = match &answer {
         Ok(answer) => Some(write(answer)),

@@ -104,7 +104,7 @@ async fn answer(
     if call.changes_something() {
         return idempotency::once(Arc::clone(gateway), caller, call, head, client, body).await;
     }
-    let answer = calls::run(gateway, caller, call, &head, client, &body.bytes).await?;
+    let answer = calls::run(gateway, caller, call, &head, client, &body.bytes, None).await?;
     Ok(answer.in_room_of(body))
 }
 

@@ -9,6 +9,7 @@ mod green;
 mod half_open;
 mod installation;
 mod limits;
+mod lost_answers;
 mod lost_keys;
 mod mixed;
 mod past;

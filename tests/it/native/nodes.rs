@@ -13,6 +13,7 @@ use super::KEY;
 use crate::support::Cluster;
 use crate::support::HoldingProxy;
 use crate::support::TestClient;
+use crate::support::cluster::FOR_EVER;
 use crate::support::cluster::gateway;
 use crate::support::hooks::Hooks;
 use crate::support::native::Native;
@@ -322,6 +323,67 @@ async fn an_answer_that_redis_does_not_take_at_once_is_kept_soon() {
     .await;
     assert_eq!(again.body, first.body);
     nothing_more(&nodes.native(0), &mut client).await;
+}
+
+/// A node of which Redis knows a lease and a member of the group, and which does not answer.
+const SILENT: &str = "00000000000000000000000000000005";
+
+#[tokio::test]
+async fn a_call_with_a_key_that_failed_in_part_does_the_rest_when_it_is_repeated() {
+    let nodes = Nodes::new(2).await;
+    let wish = json!({"groups": ["room"]});
+    let mut clients = [nodes.open(0, 0, &wish).await, nodes.open(0, 1, &wish).await];
+    let key = "Idempotency-Key: k\r\n";
+    let body = json!({"to": {"group": "room"}, "content": "once"}).to_string();
+    let redis = &nodes.cluster.redis;
+    let index = "wafergate:homes:{shop}:group:room";
+    redis.command(&["ZADD", "wafergate:{nodes}:leases", &FOR_EVER.to_string(), SILENT]).await;
+    redis.command(&["HSET", index, SILENT, "1"]).await;
+
+    let first = nodes.native(0).call_with("POST /v1/push", key, &body).await;
+    assert_eq!(problem(&first), (503, "node_away".into()));
+    redis.command(&["HDEL", index, SILENT]).await;
+    redis.command(&["ZREM", "wafergate:{nodes}:leases", SILENT]).await;
+
+    let another_body = body.replace("once", "other");
+    for (node, body, key) in [(1, &body, key), (0, &body, key), (0, &another_body, "Idempotency-Key: l\r\n")] {
+        let again = nodes.native(node).call_with("POST /v1/push", key, body).await;
+        assert_eq!((again.status, &again.json()["accepted"]), (200, &json!(2)), "{again:?}");
+    }
+    for client in &mut clients {
+        client.expect("once").await;
+        client.expect("other").await;
+        nothing_more(&nodes.native(0), client).await;
+    }
+}
+
+#[tokio::test]
+async fn a_nonce_that_was_used_while_redis_took_no_writes_is_used_on_every_node() {
+    let nodes = Nodes::new(2).await;
+    let client = nodes.open(0, 0, &Value::Null).await;
+    let (here, there) = (nodes.native(0), nodes.native(1));
+    let call = |content: &str| here.signed("GET /v1/tunnels/t00000000000000000000000000000000", content);
+    let [meanwhile, afterwards] = [call(""), call("")];
+    let redis = &nodes.cluster.redis;
+    redis.command(&["CONFIG", "SET", "maxmemory", "1"]).await;
+    for node in &nodes.cluster.nodes {
+        node.until_metric("engine_up", 0.0).await;
+    }
+
+    for signed in [&meanwhile, &afterwards] {
+        assert_ne!(signed.send(here.gateway).await.status, 401, "each node checks nonces for itself");
+    }
+    assert_eq!(meanwhile.send(there.gateway).await.status, 401, "the nodes can ask each other");
+
+    redis.command(&["CONFIG", "SET", "maxmemory", "0"]).await;
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_secs(3) {
+        let replayed = afterwards.send(there.gateway).await;
+        assert!([401, 503].contains(&replayed.status), "after {:?}: {replayed:?}", start.elapsed());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(problem(&afterwards.send(there.gateway).await), (401, "nonce_replayed".into()));
+    drop(client);
 }
 
 #[tokio::test]

@@ -16,8 +16,10 @@ use super::ANSWER_TIMEOUT;
 use super::Bus;
 use super::Flow;
 use super::Pushed;
+use super::recent::Asked;
+use super::recent::Given;
+use super::recent::Seen;
 use super::senders::Senders;
-use crate::clock::millis;
 use crate::engine::ClusterNode;
 use crate::engine::redis::message::Kind;
 use crate::engine::redis::message::Message;
@@ -28,14 +30,16 @@ use crate::lease_guard::LeaseGuard;
 use crate::marks::Mark;
 
 /// Requests of this age are not started: a late answer would make the sender retry, and run them twice.
-const TOO_OLD: Duration = Duration::from_millis(800);
+pub(super) const TOO_OLD: Duration = Duration::from_millis(800);
+/// A request that arrives at this age may have been repeated; less than that takes, for the inaccuracy of the engine's time.
+pub(super) const LATE: Duration = Duration::from_millis(200);
 /// How often a node reports that it works on an answer.
 const WORKING_EVERY: Duration = Duration::from_millis(300);
 /// How often a wrong signature is logged.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
 
 impl Bus {
-    pub(super) async fn sort(self: &Arc<Self>, member: &dyn ClusterNode) {
+    pub(super) async fn sort(self: &Arc<Self>, member: &dyn ClusterNode, lease_guard: &Arc<LeaseGuard>) {
         let Some(mut pushed) = self.pushed.lock().take() else { return };
         let mut senders = Senders::default();
         let mut last_stranger: Option<Instant> = None;
@@ -52,11 +56,8 @@ impl Bus {
                 Ok(message) if message.kind == Kind::Known && self.is_too_old(&message, came) => {
                     self.metrics.node_message_dropped(Rejection::Overload.as_str());
                 }
-                Ok(message) if message.kind == Kind::Request => {
-                    let tenant = member.tenant_of(&message.body).unwrap_or_default().into();
-                    if !self.requests.put(tenant, message, came) {
-                        self.metrics.node_message_dropped(Rejection::Overload.as_str());
-                    }
+                Ok(message) if matches!(message.kind, Kind::Request | Kind::Repeat) => {
+                    self.sort_request(message, came, member, lease_guard);
                 }
                 Ok(message) => self.take(message),
                 Err(reason) => {
@@ -72,6 +73,43 @@ impl Bus {
                     self.metrics.node_message_dropped(reason.as_str());
                 }
             }
+        }
+    }
+
+    /// Queues a request that arrives for the first time; answers a repeated one from memory.
+    fn sort_request(
+        self: &Arc<Self>,
+        message: Message,
+        came: Instant,
+        member: &dyn ClusterNode,
+        lease_guard: &Arc<LeaseGuard>,
+    ) {
+        let (asked, is_repeat) = ((message.sender, message.number), message.kind == Kind::Repeat);
+        // Its repeat may have overtaken it.
+        let is_late = self.age(&message, came) >= LATE;
+        let flow: Flow = member.tenant_of(&message.body).unwrap_or_default().into();
+        let seen = {
+            let mut recent = self.recent.lock();
+            if is_repeat && message.body.is_empty() {
+                recent.seen(asked)
+            } else {
+                recent.arrives(asked, &flow, is_repeat || is_late, came)
+            }
+        };
+        match seen {
+            Seen::New => {
+                if !self.requests.put(flow, message, came) {
+                    self.recent.lock().is_refused(asked);
+                    self.metrics.node_message_dropped(Rejection::Overload.as_str());
+                }
+            }
+            // Its answer or a report of progress follows.
+            Seen::InWork => {}
+            Seen::Answered(given) => {
+                let (bus, lease_guard) = (Arc::clone(self), Arc::clone(lease_guard));
+                tokio::spawn(async move { bus.give(asked, given, &lease_guard).await });
+            }
+            Seen::Forgotten => self.metrics.node_message_dropped(Rejection::Forgotten.as_str()),
         }
     }
 
@@ -108,8 +146,8 @@ impl Bus {
                 // A lost answer times out at the sender.
                 tokio::spawn(async move { bus.send(Kind::Answer, message.sender, message.number, answer).await });
             }
-            // Requests are queued by the caller.
-            Kind::Request => {}
+            // The caller has sorted them.
+            Kind::Request | Kind::Repeat => {}
         }
     }
 
@@ -136,9 +174,14 @@ impl Bus {
 
     /// Whether the sender has timed out, by the request's own time or that of its arrival.
     fn is_too_old(&self, request: &Message, came: Instant) -> bool {
-        let age =
-            request.asked_ms().zip(self.way.time.now_ms()).map(|(asked_ms, now_ms)| now_ms.saturating_sub(asked_ms));
-        age.is_some_and(|age_ms| age_ms >= millis(TOO_OLD)) || came.elapsed() >= TOO_OLD
+        self.age(request, came) >= TOO_OLD
+    }
+
+    /// The age of a request, by its own time or that of its arrival.
+    fn age(&self, request: &Message, came: Instant) -> Duration {
+        let times = request.asked_ms().zip(self.way.time.now_ms());
+        let age_ms = times.map_or(0, |(asked_ms, now_ms)| now_ms.saturating_sub(asked_ms));
+        Duration::from_millis(age_ms).max(came.elapsed())
     }
 
     fn answer_one(
@@ -170,21 +213,28 @@ impl Bus {
                 None => bus.work_on(answer, asker, number).await,
             };
             drop(work);
-            let bytes = answer.as_ref().map_or(0, Vec::len);
-            // After that the sender has timed out.
-            let turn = timeout(ANSWER_TIMEOUT, bus.turns.write(flow, bytes)).await;
-            Mark::Answer.pass();
-            match answer {
-                Some(_) if turn.is_err() => bus.metrics.node_message_dropped(Rejection::Overload.as_str()),
-                // Another node may own these tunnels now: no answer means unknown.
-                Some(_) if !lease_guard.is_valid_for(incarnation) => {
-                    bus.metrics.node_message_dropped(Rejection::Receiver.as_str());
-                }
-                // A lost answer times out at the sender.
-                Some(answer) => drop(bus.send(Kind::Answer, asker, number, answer.into()).await),
-                None => bus.metrics.node_message_dropped(Rejection::Version.as_str()),
-            }
+            let Some(answer) = answer else {
+                return bus.metrics.node_message_dropped(Rejection::Version.as_str());
+            };
+            let given = Given { flow, answer: answer.into(), incarnation };
+            bus.recent.lock().is_answered((asker, number), given.clone(), Instant::now());
+            bus.give((asker, number), given, &lease_guard).await;
         });
+    }
+
+    /// Sends an answer in its tenant's turn. If it is lost, the other node repeats its request.
+    async fn give(&self, (asker, number): Asked, given: Given, lease_guard: &LeaseGuard) {
+        let Given { flow, answer, incarnation } = given;
+        let turn = timeout(ANSWER_TIMEOUT, self.turns.write(flow, answer.len())).await;
+        Mark::Answer.pass();
+        if turn.is_err() {
+            self.metrics.node_message_dropped(Rejection::Overload.as_str());
+        } else if !lease_guard.is_valid_for(incarnation) {
+            // Another node may own these tunnels now: no answer means unknown.
+            self.metrics.node_message_dropped(Rejection::Receiver.as_str());
+        } else {
+            drop(self.send(Kind::Answer, asker, number, answer).await);
+        }
     }
 
     /// Waits for an answer, and reports progress to the sender.

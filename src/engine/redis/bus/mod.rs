@@ -1,7 +1,9 @@
-//! Requests between nodes, over one channel per node: an answer or a progress report arrives within a second, or the
-//! request fails.
+//! Requests between nodes, over one channel per node: an answer or a progress report arrives in time, or the request fails.
 
 mod answering;
+mod asking;
+mod patience;
+mod recent;
 mod requests;
 mod senders;
 mod turns;
@@ -24,14 +26,12 @@ use tokio::sync::watch;
 use tokio::time::Duration;
 use tokio::time::Instant;
 use tokio::time::sleep_until;
-use tokio::time::timeout;
 use tokio::time::timeout_at;
 
 use super::advice::Advised;
 use super::keys::Keys;
 use super::link::Link;
 use super::link::OnPush;
-use super::message;
 use super::message::Kind;
 use super::message::Message;
 use super::message::Rejection;
@@ -40,27 +40,26 @@ use super::time::EngineTime;
 use super::url::RedisUrl;
 use super::url::Topology;
 use crate::engine::ClusterNode;
-use crate::engine::EngineError;
 use crate::engine::Installation;
 use crate::engine::MemoryEngine;
-use crate::fair_semaphore::FairPermit;
 use crate::id::NodeId;
 use crate::lease_guard::LeaseGuard;
 use crate::metrics::Metrics;
 use crate::share::Pot;
+use recent::Recent;
 use requests::Requests;
 pub(super) use turns::Flow;
 use turns::Turns;
 
-/// Timeout for an answer or a progress report.
+/// Timeout for the first answer or progress report, and for turns.
 pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
-/// Time limit of work on an answer: less than a call with an `Idempotency-Key` may run.
-const LONGEST_WORK: Duration = Duration::from_secs(20);
 /// Answers in progress, beside those ready at once; one tenant may hold half of what the others leave. More would finish too
 /// late.
 const WORKS: u64 = 512;
 /// Interval of probes from a node to itself.
 const PROBE_EVERY: Duration = Duration::from_secs(1);
+/// The same while another node is silent: its answers may not arrive.
+const PROBE_SOON: Duration = Duration::from_millis(250);
 /// Capacity of the receive queue.
 const BACKLOG: usize = 1_024;
 
@@ -96,12 +95,16 @@ pub(super) struct Bus {
     turns: Turns,
     /// Requests received from other nodes.
     requests: Requests,
+    /// Requests received a moment ago, and their answers.
+    recent: Mutex<Recent>,
     /// Budget of answers in progress.
     works: Pot<Flow>,
     /// The number of the last probe received.
     probed: AtomicU64,
     /// Notified when a probe arrives.
     has_probed: Notify,
+    /// Notified when another node is silent.
+    is_silent: Notify,
     /// Whether messages reach this node.
     is_reached: AtomicBool,
     metrics: Metrics,
@@ -136,9 +139,11 @@ impl Bus {
             waiting: DashMap::new(),
             turns: Turns::default(),
             requests: Requests::default(),
+            recent: Mutex::default(),
             works: Pot::of(WORKS),
             probed: AtomicU64::new(0),
             has_probed: Notify::new(),
+            is_silent: Notify::new(),
             is_reached: AtomicBool::new(false),
             metrics,
         }
@@ -154,68 +159,21 @@ impl Bus {
         self.is_reached.load(Ordering::Acquire)
     }
 
-    /// Waits for the tenant's turn to send a request of so many bytes to `node`.
-    ///
-    /// # Errors
-    ///
-    /// If the turn comes too late for an answer.
-    pub(super) async fn turn(&self, node: NodeId, flow: Flow, bytes: usize) -> Result<FairPermit<Flow>, EngineError> {
-        timeout(ANSWER_TIMEOUT, self.turns.ask(node, flow, bytes)).await.map_err(|_| EngineError::Full)
-    }
-
-    /// Waits for the tenant's turn to write so many bytes to Redis.
-    ///
-    /// # Errors
-    ///
-    /// If that takes as long as a call may take.
-    pub(super) async fn turn_to_write(&self, tenant: &str, bytes: usize) -> Result<FairPermit<Flow>, EngineError> {
-        timeout(ANSWER_TIMEOUT, self.turns.write(tenant.into(), bytes)).await.map_err(|_| EngineError::Full)
-    }
-
-    /// Sends a request to `node` and waits for its answer; the first response releases `turn`.
-    pub(super) async fn ask(&self, node: NodeId, request: Bytes, turn: FairPermit<Flow>) -> Result<Bytes, EngineError> {
-        self.ask_as(Kind::Request, node, request, Some(turn)).await
-    }
-
-    /// Queries the used tokens of `node`.
-    pub(super) async fn ask_known(&self, node: NodeId, request: Bytes) -> Result<Bytes, EngineError> {
-        self.ask_as(Kind::Known, node, request, None).await
-    }
-
-    async fn ask_as(
-        &self,
-        kind: Kind,
-        node: NodeId,
-        request: Bytes,
-        mut turn: Option<FairPermit<Flow>>,
-    ) -> Result<Bytes, EngineError> {
-        let started = Instant::now();
-        let mut deadline = started + ANSWER_TIMEOUT;
-        let number = message::request_number(self.way.time.now_ms(), self.next());
-        let (sender, mut reply) = watch::channel(None);
-        self.waiting.insert(number, sender);
-        let _forget = Forget(self, number);
-        match timeout_at(deadline, self.send(kind, node, number, request)).await {
-            // In a Cluster the count covers only one server.
-            Ok(Ok(0)) if !self.is_cluster => return Err(EngineError::NoReply),
-            Ok(Ok(_)) => {}
-            Ok(Err(_)) | Err(_) => return Err(EngineError::NoReply),
-        }
-        loop {
-            match timeout_at(deadline, reply.changed()).await {
-                Ok(Ok(())) => deadline = (Instant::now() + ANSWER_TIMEOUT).min(started + LONGEST_WORK),
-                Ok(Err(_)) | Err(_) => return Err(EngineError::NoReply),
-            }
-            drop(turn.take());
-            if let Some(answer) = &*reply.borrow_and_update() {
-                return Ok(answer.clone());
-            }
-        }
-    }
-
     /// Sends a message; returns the number of receivers known to Redis.
     async fn send(&self, kind: Kind, receiver: NodeId, number: u64, body: Bytes) -> Result<u64, RedisError> {
         let sender = *self.me.borrow();
+        self.send_as(sender, kind, receiver, number, body).await
+    }
+
+    /// As [`send`](Self::send), from an incarnation that may have ended.
+    async fn send_as(
+        &self,
+        sender: NodeId,
+        kind: Kind,
+        receiver: NodeId,
+        number: u64,
+        body: Bytes,
+    ) -> Result<u64, RedisError> {
         let message = Message { kind, sender, receiver, sequence: self.next(), number, body };
         let mut command = redis::cmd(if self.is_cluster { "SPUBLISH" } else { "PUBLISH" });
         command.arg(self.way.keys.channel(receiver)).arg(self.way.signing.seal(&message));
@@ -232,7 +190,7 @@ impl Bus {
     pub(super) async fn receive(self: &Arc<Self>, member: &Arc<dyn ClusterNode>, lease_guard: &Arc<LeaseGuard>) {
         tokio::select! {
             biased;
-            () = self.sort(member.as_ref()) => {}
+            () = self.sort(member.as_ref(), lease_guard) => {}
             () = self.answer(member, lease_guard) => {}
         }
     }
@@ -249,6 +207,12 @@ impl Bus {
             }
         };
         timeout_at(deadline, arrived).await.is_ok()
+    }
+
+    /// Waits until another node is silent, at least until `soon`.
+    async fn is_silent_at(&self, soon: Instant) {
+        self.is_silent.notified().await;
+        sleep_until(soon).await;
     }
 
     /// Keeps the channel of the current incarnation subscribed, until dropped.
@@ -278,6 +242,7 @@ impl Bus {
                 };
             }
             let probe = self.next();
+            let soon = Instant::now() + PROBE_SOON;
             let sent = self.send(Kind::Probe, node, probe, Bytes::new()).await;
             let wait_until = Instant::now() + PROBE_EVERY;
             if self.arrives(probe, wait_until).await {
@@ -286,6 +251,7 @@ impl Bus {
             let is_changed = tokio::select! {
                 biased;
                 () = sleep_until(wait_until) => false,
+                () = self.is_silent_at(soon) => false,
                 () = self.receiving.replaced(number) => true,
                 _ = me.changed() => true,
             };
@@ -304,15 +270,6 @@ impl Bus {
                 self.receiving.replace(number);
             }
         }
-    }
-}
-
-/// Removes a pending request on drop.
-struct Forget<'a>(&'a Bus, u64);
-
-impl Drop for Forget<'_> {
-    fn drop(&mut self) {
-        self.0.waiting.remove(&self.1);
     }
 }
 
