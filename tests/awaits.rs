@@ -236,7 +236,7 @@ const WAITS: &[(&str, &[(&str, Why)])] = &[
             ("self.groups.join_here(", Guard("if !lease_guard.valid_for(event_queue.incarnation).await {")),
             ("self.groups.set_user(", Guard("if !lease_guard.valid_for(event_queue.incarnation).await {")),
             ("self.pushes.close_native(", Guard("if !lease_guard.valid_for(event_queue.incarnation).await {")),
-            ("self.pushes.push_native(", Guard("if !lease_guard.valid_for(event_queue.incarnation).await {")),
+            ("self.pushes.push_from(", Guard("if !lease_guard.valid_for(event_queue.incarnation).await {")),
         ],
     ),
 ];
