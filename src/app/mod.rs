@@ -146,7 +146,7 @@ impl App {
         let public = public.leaving_a_reserve(Arc::clone(&descriptors)).trusting(&server.trusted_proxies);
         let public = match server.proxy_protocol {
             ProxyProtocol::Off => public,
-            ProxyProtocol::Required => public.introduced_by(&server.trusted_proxies),
+            ProxyProtocol::Required => public.with_proxy_protocol(&server.trusted_proxies),
         };
         let admin = listen(server.admin_listen, None, "server.admin_listen", server, &metrics)?;
         let admin = admin.at_most(descriptors.for_operators());

@@ -29,7 +29,7 @@ use super::connection::serve;
 use super::connections::Closable;
 use super::connections::Connections;
 use super::connections::Room;
-use super::connections::Visitor;
+use super::connections::UnservedConnection;
 use super::context::Context;
 use super::handshakes::Handshakes;
 use super::refusal::Refusal;
@@ -47,7 +47,7 @@ pub struct Listener {
     certificate: Option<Arc<Certificate>>,
     timeouts: Timeouts,
     /// Networks whose connections begin with a PROXY header.
-    introduced: Arc<[IpNet]>,
+    proxies: Arc<[IpNet]>,
     on_incident: OnIncident,
     connections: Arc<Connections>,
     /// Proxies: they carry many clients, so a large number of connections is no reason to refuse them.
@@ -104,15 +104,15 @@ impl Listener {
         let listener = socket.listen(BACKLOG)?;
         // Accepted sockets inherit it on Linux: without it small frames would wait for the peer's acknowledgement.
         SockRef::from(&listener).set_tcp_nodelay(true)?;
-        let (introduced, trusted, connections) = (Arc::default(), Arc::default(), Arc::default());
+        let (proxies, trusted, connections) = (Arc::default(), Arc::default(), Arc::default());
         let on_incident = Arc::new(on_incident);
         let (descriptors, most) = (None, usize::MAX);
-        Ok(Self { listener, certificate, timeouts, introduced, on_incident, connections, trusted, descriptors, most })
+        Ok(Self { listener, certificate, timeouts, proxies, on_incident, connections, trusted, descriptors, most })
     }
 
     /// Requires a PROXY header on connections from these networks.
-    pub fn introduced_by(self, proxies: &[IpNet]) -> Self {
-        Self { introduced: proxies.into(), ..self }
+    pub fn with_proxy_protocol(self, proxies: &[IpNet]) -> Self {
+        Self { proxies: proxies.into(), ..self }
     }
 
     /// Leaves the reserve of `descriptors` to others: a connection waits when only the reserve is left.
@@ -163,19 +163,19 @@ impl Listener {
             if is_short {
                 self.connections.make_room(address.ip().into(), now.into_std());
             }
-            let visitor = Arc::new(Visitor::new(now.into_std()));
-            let closable: Arc<dyn Closable> = visitor.clone();
+            let unserved = Arc::new(UnservedConnection::new(now.into_std()));
+            let closable: Arc<dyn Closable> = unserved.clone();
             let entry = self.connections.add(address.ip().into(), Arc::downgrade(&closable));
             let context = Context {
                 certificate: self.certificate.clone(),
                 handler: Arc::clone(&handler),
                 handshakes: Arc::clone(&handshakes),
                 timeouts: self.timeouts,
-                introduced: Arc::clone(&self.introduced),
+                proxies: Arc::clone(&self.proxies),
                 on_incident: Arc::clone(&self.on_incident),
                 stop: stop.clone(),
             };
-            tasks.spawn(serve(entry, visitor, stream, address, context));
+            tasks.spawn(serve(entry, unserved, stream, address, context));
         }
         drop(self.listener);
         tasks.close();
@@ -242,7 +242,7 @@ impl Listener {
     /// Closes other connections if `address` needs their descriptors.
     fn room_for(&self, address: SocketAddr) -> Room {
         let is_of = |networks: &[IpNet]| is_among(networks, address);
-        let source = (!is_of(&self.introduced)).then(|| address.ip().into());
+        let source = (!is_of(&self.proxies)).then(|| address.ip().into());
         match self.connections.make_room_for(source, Instant::now().into_std()) {
             Room::Refused if is_of(&self.trusted) => Room::None,
             room => room,

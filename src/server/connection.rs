@@ -16,22 +16,22 @@ use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::Certificate;
-use super::Introduction;
 use super::Peer;
+use super::ProxyHeader;
 use super::Stream;
 use super::connections::Entry;
-use super::connections::Visitor;
+use super::connections::UnservedConnection;
+use super::context::Admitted;
 use super::context::Context;
-use super::context::Guest;
 use super::context::last_call;
 use super::exchange::Exchange;
 use super::handshakes::Awaited;
 use super::handshakes::Handshakes;
 use super::handshakes::Place;
 use super::handshakes::SILENCE;
-use super::introduction::Introduced;
-use super::introduction::introduced;
 use super::proxied::Source;
+use super::proxy_protocol::HeaderRead;
+use super::proxy_protocol::read_proxy_header;
 use super::refusal::Refusal;
 use super::refusal::SHOWN_BYTES;
 use super::refuse::answer;
@@ -44,50 +44,50 @@ use super::refuse::part_with;
 /// the handshake limit, which it gives back with its first request.
 pub(super) async fn serve(
     entry: Entry,
-    visitor: Arc<Visitor>,
+    unserved: Arc<UnservedConnection>,
     stream: TcpStream,
     address: SocketAddr,
     context: Context,
 ) {
-    let mut peer = Peer { address, is_tls: context.certificate.is_some(), introduction: Introduction::None };
+    let mut peer = Peer { address, is_tls: context.certificate.is_some(), proxy_header: ProxyHeader::None };
     let evicted = |peer: Peer, began: &[u8]| note(&context.on_incident, peer.address, Refusal::Evicted, began, None);
-    if is_among(&context.introduced, address) {
-        let introduced = visitor.unless_closed(Box::pin(introduced(&stream, address, &context))).await;
-        let Some(introduced) = introduced else { return evicted(peer, &[]) };
-        match introduced {
-            Introduced::As(Source::Client { address, is_tls }) => {
-                peer = Peer { address, is_tls: peer.is_tls || is_tls, introduction: Introduction::Named };
+    if is_among(&context.proxies, address) {
+        let read = unserved.unless_closed(Box::pin(read_proxy_header(&stream, address, &context))).await;
+        let Some(read) = read else { return evicted(peer, &[]) };
+        match read {
+            HeaderRead::Source(Source::Client { address, is_tls }) => {
+                peer = Peer { address, is_tls: peer.is_tls || is_tls, proxy_header: ProxyHeader::Named };
                 entry.comes_from(address.ip().into());
             }
-            Introduced::As(Source::Proxy | Source::Unknown) => peer.introduction = Introduction::Unknown,
-            Introduced::Badly { refusal, began } => {
-                return refuse(stream, peer, &context, &visitor, refusal, &began).await;
+            HeaderRead::Source(Source::Proxy | Source::Unknown) => peer.proxy_header = ProxyHeader::Unknown,
+            HeaderRead::Refused { refusal, began } => {
+                return refuse(stream, peer, &context, &unserved, refusal, &began).await;
             }
-            Introduced::Not => return,
+            HeaderRead::HungUp => return,
         }
     }
     let mut first = [0; SHOWN_BYTES];
-    let Some(first) = visitor.unless_closed(first_bytes(&stream, peer, &mut first, &context)).await else {
+    let Some(first) = unserved.unless_closed(first_bytes(&stream, peer, &mut first, &context)).await else {
         return evicted(peer, &[]);
     };
     let Some(first) = first else { return };
     if context.certificate.is_some()
         && let Some(refusal) = Refusal::of_no_tls(first)
     {
-        return refuse(stream, peer, &context, &visitor, refusal, first).await;
+        return refuse(stream, peer, &context, &unserved, refusal, first).await;
     }
     // It may wait for a place, and then for each flight of its client.
-    visitor.awaits(Instant::now().into_std(), SILENCE);
-    let entered = visitor.unless_closed(context.handshakes.enter(peer.address.ip(), Instant::now())).await;
+    unserved.awaits(Instant::now().into_std(), SILENCE);
+    let entered = unserved.unless_closed(context.handshakes.enter(peer.address.ip(), Instant::now())).await;
     let Some((place, mut is_evicted)) = entered else { return evicted(peer, first) };
     let Some(certificate) = &context.certificate else {
-        let guest = Guest { peer, entry, visitor, place, is_evicted };
-        return Box::pin(Exchange::run(context, guest, stream, Stream::Plain)).await;
+        let admitted = Admitted { peer, entry, unserved, place, is_evicted };
+        return Box::pin(Exchange::run(context, admitted, stream, Stream::Plain)).await;
     };
     // A failed handshake is counted before its socket closes, so the metrics include it when the client sees the end.
     let mut handshake = Box::pin(secured(stream, certificate, &context.handshakes, &place));
     let accepted = tokio::select! {
-        accepted = visitor.unless_closed(timeout(context.timeouts.tls_handshake, &mut handshake)) => accepted,
+        accepted = unserved.unless_closed(timeout(context.timeouts.tls_handshake, &mut handshake)) => accepted,
         Ok(()) = &mut is_evicted => None,
     };
     match accepted {
@@ -95,8 +95,8 @@ pub(super) async fn serve(
             drop(handshake);
             place.goes_on(Instant::now());
             place.awaits(Awaited::Answer, Instant::now());
-            let guest = Guest { peer, entry, visitor, place, is_evicted };
-            let run = Exchange::run(context, guest, stream, |stream| Stream::Tls(Box::new(stream)));
+            let admitted = Admitted { peer, entry, unserved, place, is_evicted };
+            let run = Exchange::run(context, admitted, stream, |stream| Stream::Tls(Box::new(stream)));
             Box::pin(run).await;
         }
         Some(Ok(Err((error, stream)))) => {
@@ -106,7 +106,7 @@ pub(super) async fn serve(
             note(&context.on_incident, peer.address, Refusal::of_tls(first, cause), first, Some(&error));
             if let Some(stream) = stream {
                 // The TLS alert has been sent already.
-                part_with(stream, b"", &visitor).await;
+                part_with(stream, b"", &unserved).await;
             }
         }
         Some(Err(_)) => note(&context.on_incident, peer.address, Refusal::TlsTooSlow, first, None),
@@ -136,9 +136,16 @@ async fn first_bytes<'a>(stream: &TcpStream, peer: Peer, buffer: &'a mut [u8], c
 }
 
 /// Ends a connection on which no request was answered.
-async fn refuse(stream: TcpStream, peer: Peer, context: &Context, visitor: &Visitor, refusal: Refusal, began: &[u8]) {
+async fn refuse(
+    stream: TcpStream,
+    peer: Peer,
+    context: &Context,
+    unserved: &UnservedConnection,
+    refusal: Refusal,
+    began: &[u8],
+) {
     note(&context.on_incident, peer.address, refusal, began, None);
-    part_with(stream, &answer(refusal, began), visitor).await;
+    part_with(stream, &answer(refusal, began), unserved).await;
 }
 
 pub(super) fn is_among(networks: &[IpNet], address: SocketAddr) -> bool {

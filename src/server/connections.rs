@@ -260,12 +260,12 @@ impl Waiting {
 }
 
 /// A connection before its first request, or during its lingering close.
-pub(super) struct Visitor {
+pub(super) struct UnservedConnection {
     wait: Mutex<Wait>,
     closed: Notify,
 }
 
-impl Visitor {
+impl UnservedConnection {
     /// A connection accepted at `now`.
     pub(super) fn new(now: Instant) -> Self {
         Self { wait: Mutex::new(Wait::since(now)), closed: Notify::new() }
@@ -285,7 +285,7 @@ impl Visitor {
     }
 }
 
-impl Closable for Visitor {
+impl Closable for UnservedConnection {
     fn waits(&self) -> Option<Wait> {
         Some(*self.wait.lock())
     }

@@ -13,7 +13,7 @@ use super::LAST_CALL;
 use super::OnIncident;
 use super::Peer;
 use super::connections::Entry;
-use super::connections::Visitor;
+use super::connections::UnservedConnection;
 use super::handshakes::Handshakes;
 use super::handshakes::Place;
 use super::timeouts::Timeouts;
@@ -25,18 +25,18 @@ pub(super) struct Context {
     pub(super) handshakes: Arc<Handshakes>,
     pub(super) timeouts: Timeouts,
     /// Networks whose connections begin with a PROXY header.
-    pub(super) introduced: Arc<[IpNet]>,
+    pub(super) proxies: Arc<[IpNet]>,
     pub(super) on_incident: OnIncident,
     pub(super) stop: CancellationToken,
 }
 
 /// A connection with a place in the handshake limit.
-pub(super) struct Guest {
+pub(super) struct Admitted {
     pub(super) peer: Peer,
     /// The entry in the connection table; dropped with the socket.
     pub(super) entry: Entry,
     /// Allows closing it while no request is being answered.
-    pub(super) visitor: Arc<Visitor>,
+    pub(super) unserved: Arc<UnservedConnection>,
     pub(super) place: Place,
     /// Completes when the place must be given back.
     pub(super) is_evicted: oneshot::Receiver<()>,

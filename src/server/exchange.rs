@@ -40,8 +40,8 @@ use super::Takeover;
 use super::connections::Closable;
 use super::connections::Wait;
 use super::connections::Waiting;
+use super::context::Admitted;
 use super::context::Context;
-use super::context::Guest;
 use super::context::last_call;
 use super::handshakes::Awaited;
 use super::handshakes::Place;
@@ -87,11 +87,11 @@ struct State {
 
 impl Exchange {
     /// Serves a connection that has a place in the handshake limit, until it ends or is upgraded.
-    pub(super) async fn run<I>(context: Context, guest: Guest, io: I, stream: impl FnOnce(I) -> Stream)
+    pub(super) async fn run<I>(context: Context, admitted: Admitted, io: I, stream: impl FnOnce(I) -> Stream)
     where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let Guest { peer, entry, visitor, place, is_evicted } = guest;
+        let Admitted { peer, entry, unserved, place, is_evicted } = admitted;
         let shared = Arc::new(Shared::new(place, Arc::clone(&entry.waiting)));
         let closable: Arc<dyn Closable> = shared.clone();
         entry.is_now(Arc::downgrade(&closable));
@@ -129,9 +129,9 @@ impl Exchange {
                 let Some(answer) = shared.last_words(peer, end, &parts.read_buf, &context.on_incident) else { return };
                 drop(parts.read_buf);
                 shared.waiting.set(true);
-                let closable: Arc<dyn Closable> = visitor.clone();
+                let closable: Arc<dyn Closable> = unserved.clone();
                 entry.is_now(Arc::downgrade(&closable));
-                part_with(io, &answer, &visitor).await;
+                part_with(io, &answer, &unserved).await;
             }
         }
     }

@@ -9,8 +9,8 @@ mod descriptors;
 mod exchange;
 mod handshakes;
 mod hold_upgrade_response;
-mod introduction;
 mod proxied;
+mod proxy_protocol;
 mod refusal;
 mod refuse;
 mod request_body;
@@ -52,12 +52,12 @@ pub struct Peer {
     /// Whether it used TLS, here or according to that header.
     pub is_tls: bool,
     /// Content of the PROXY header.
-    pub introduction: Introduction,
+    pub proxy_header: ProxyHeader,
 }
 
 /// What the PROXY header of a connection says.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Introduction {
+pub enum ProxyHeader {
     /// There was none: the address is that of the connection.
     None,
     /// It names the client. A loopback address in it belongs to the proxy's machine.

@@ -20,7 +20,7 @@ use super::Incident;
 use super::LINGER_BYTES;
 use super::LINGER_TIMEOUT;
 use super::OnIncident;
-use super::connections::Visitor;
+use super::connections::UnservedConnection;
 use super::refusal::Refusal;
 use super::refusal::SHOWN_BYTES;
 use super::refusal::guess;
@@ -64,8 +64,12 @@ pub(super) fn note(
 
 /// Writes a response and lets the client read it: dropping a socket with unread input resets it, and the response may be lost.
 /// The client keeps its time to read unless others need its descriptor.
-pub(super) async fn part_with<I: AsyncRead + AsyncWrite + Unpin>(mut io: I, answer: &[u8], visitor: &Visitor) {
-    visitor.awaits(Instant::now().into_std(), LAST_READ);
+pub(super) async fn part_with<I: AsyncRead + AsyncWrite + Unpin>(
+    mut io: I,
+    answer: &[u8],
+    unserved: &UnservedConnection,
+) {
+    unserved.awaits(Instant::now().into_std(), LAST_READ);
     let read_by_client = async {
         io.write_all(answer).await?;
         io.shutdown().await?;
@@ -81,7 +85,7 @@ pub(super) async fn part_with<I: AsyncRead + AsyncWrite + Unpin>(mut io: I, answ
         io::Result::Ok(())
     };
     // The connection is dropped in any case.
-    let _ = visitor.unless_closed(timeout(LINGER_TIMEOUT, read_by_client)).await;
+    let _ = unserved.unless_closed(timeout(LINGER_TIMEOUT, read_by_client)).await;
 }
 
 /// The bytes of the response, empty if none is possible in HTTP. Without a body if `head` is a HEAD request.

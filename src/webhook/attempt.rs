@@ -9,6 +9,8 @@ use hyper::StatusCode;
 use tokio::time::Instant;
 
 use super::Act;
+use super::answer_body;
+use super::answer_body::Doubt;
 use super::backlog::Backlog;
 use super::event_queue::EventQueue;
 use super::outcome::Judgement;
@@ -17,8 +19,6 @@ use super::outcome::judge;
 use super::report::doubted;
 use super::report::report;
 use super::resign::Outgoing;
-use super::said;
-use super::said::Doubt;
 use super::turn::End;
 use super::turn::Permits;
 use crate::clock::Clock;
@@ -93,12 +93,12 @@ impl Read {
     /// Reads the result of an attempt that took so long.
     fn of(result: &Result<Answer, AttemptError>, sent: Sent, took: Duration) -> Self {
         let actions = match result {
-            Ok(answer) if answer.status.is_success() => said::actions(answer),
+            Ok(answer) if answer.status.is_success() => answer_body::actions(answer),
             _ => Ok(vec![]),
         };
         let doubt = match (result, &actions) {
             (Ok(answer), Ok(actions)) if sent.is_native && actions.is_empty() => {
-                said::doubt(answer).map(|doubt| (answer.status, doubt))
+                answer_body::doubt(answer).map(|doubt| (answer.status, doubt))
             }
             _ => None,
         };
@@ -210,7 +210,7 @@ impl Attempts {
     /// Judges a result and parses the actions in it, when there is room for them; a long one on a blocking thread, in its
     /// tenant's turn.
     async fn read(&self, tenant: &TenantId, result: Result<Answer, AttemptError>, sent: Sent, took: Duration) -> Read {
-        let bytes = result.as_ref().map_or(0, said::plain_bytes);
+        let bytes = result.as_ref().map_or(0, answer_body::plain_bytes);
         if bytes < FEW_BYTES {
             return Read::of(&result, sent, took);
         }

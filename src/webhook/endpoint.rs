@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 use url::Host;
 
-use super::said::Doubt;
+use super::answer_body::Doubt;
 use crate::delivery::Allowance;
 use crate::delivery::Breaker;
 use crate::delivery::Line;

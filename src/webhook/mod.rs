@@ -1,5 +1,6 @@
 //! Delivers events to business servers: an event queue per tunnel, and the dispatcher that empties it.
 
+mod answer_body;
 #[cfg(test)]
 mod answer_tests;
 mod attempt;
@@ -14,7 +15,6 @@ mod panic_tests;
 mod report;
 mod request;
 mod resign;
-mod said;
 mod task;
 mod tunnel_info;
 mod turn;

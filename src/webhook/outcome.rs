@@ -6,7 +6,7 @@ use std::io;
 use hyper::StatusCode;
 use rustix::io::Errno;
 
-use super::said;
+use super::answer_body;
 use crate::delivery::Health;
 use crate::delivery::Verdict;
 use crate::http_client::answer::Answer;
@@ -57,7 +57,7 @@ fn judge_answer(answer: &Answer, sent: Sent) -> Judgement {
     };
     let (verdict, reason) = match status.as_u16() {
         code @ 200..=299 if sent.is_native => (Verdict::Delivered, missing(code, answer)),
-        code @ 200..=299 => match said::is_accepted(answer) {
+        code @ 200..=299 => match answer_body::is_accepted(answer) {
             Ok(true) => (Verdict::Delivered, missing(code, answer)),
             Ok(false) => (Verdict::Final, format!("answered {code} without JSON code 0{}", shown(&answer.body))),
             Err(defect) => (Verdict::Final, format!("answered {code}, but the rest cannot be read: {defect}")),

@@ -2,9 +2,9 @@
 
 use hyper::StatusCode;
 
+use super::answer_body::Doubt;
 use super::event_queue::EventQueue;
 use super::outcome::Judgement;
-use super::said::Doubt;
 use crate::delivery::Event;
 use crate::delivery::Verdict;
 use crate::metrics::Metrics;

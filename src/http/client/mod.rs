@@ -8,8 +8,8 @@ use std::net::IpAddr;
 
 use hyper::HeaderMap;
 
-use crate::server::Introduction;
 use crate::server::Peer;
+use crate::server::ProxyHeader;
 use hops::FORWARDED;
 use hops::Hop;
 use hops::X_FORWARDED_FOR;
@@ -33,7 +33,7 @@ impl Client {
     /// both `Forwarded` and `X-Forwarded-*` are present, one of them may come from the client through the proxy: then TLS counts
     /// only if both say so, and the address is that of `X-Forwarded-For`, which nearly all proxies write.
     pub(super) fn of(peer: Peer, headers: &HeaderMap, is_trusted: impl Fn(IpAddr) -> bool) -> Self {
-        let is_trusted = |address| peer.introduction != Introduction::Unknown && is_trusted(address);
+        let is_trusted = |address| peer.proxy_header != ProxyHeader::Unknown && is_trusted(address);
         let local = Seen { address: peer.address.ip().to_canonical(), is_tls: peer.is_tls };
         let (customary, standard) =
             (local.behind(hops::x_forwarded(headers), is_trusted), local.behind(hops::forwarded(headers), is_trusted));
@@ -46,8 +46,8 @@ impl Client {
                 is_tls: customary.is_tls && standard.is_tls,
             },
         };
-        let is_introduced = peer.introduction != Introduction::None;
-        let is_local = local.address.is_loopback() && !is_introduced && relay(headers).is_none();
+        let has_proxy_header = peer.proxy_header != ProxyHeader::None;
+        let is_local = local.address.is_loopback() && !has_proxy_header && relay(headers).is_none();
         Self { address, is_tls, is_private: is_tls || is_local }
     }
 }

@@ -25,7 +25,7 @@ fn headers(lines: impl IntoIterator<Item = (String, Vec<u8>)>) -> HeaderMap {
 fn client(peer: &str, is_tls: bool, headers: &HeaderMap) -> Client {
     let networks: Vec<IpNet> = PROXIES.iter().map(|network| network.parse().expect("a network")).collect();
     let address = (peer.parse::<IpAddr>().expect("an address"), 4711).into();
-    let peer = Peer { address, is_tls, introduction: Introduction::None };
+    let peer = Peer { address, is_tls, proxy_header: ProxyHeader::None };
     Client::of(peer, headers, |address| networks.iter().any(|network| network.contains(&address)))
 }
 
@@ -217,14 +217,14 @@ fn where_both_kinds_come_both_must_say_that_it_is_tls() {
 #[test]
 fn a_loopback_address_in_a_proxy_header_is_not_this_machine() {
     let address = ("127.0.0.1".parse::<IpAddr>().expect("an address"), 4711).into();
-    for (introduction, is_tls, is_private) in [
-        (Introduction::None, false, true),
-        (Introduction::Named, false, false),
-        (Introduction::Named, true, true),
-        (Introduction::Unknown, false, false),
+    for (proxy_header, is_tls, is_private) in [
+        (ProxyHeader::None, false, true),
+        (ProxyHeader::Named, false, false),
+        (ProxyHeader::Named, true, true),
+        (ProxyHeader::Unknown, false, false),
     ] {
-        let client = Client::of(Peer { address, is_tls, introduction }, &HeaderMap::new(), |_| false);
-        assert_eq!(client.is_private, is_private, "{introduction:?} {is_tls}");
+        let client = Client::of(Peer { address, is_tls, proxy_header }, &HeaderMap::new(), |_| false);
+        assert_eq!(client.is_private, is_private, "{proxy_header:?} {is_tls}");
     }
 }
 
@@ -232,13 +232,13 @@ fn a_loopback_address_in_a_proxy_header_is_not_this_machine() {
 #[test]
 fn a_client_that_its_proxy_does_not_name_is_not_believed() {
     let address = (PROXY.parse::<IpAddr>().expect("an address"), 4711).into();
-    let peer = |introduction| Peer { address, is_tls: false, introduction };
+    let peer = |proxy_header| Peer { address, is_tls: false, proxy_header };
     let mut headers = HeaderMap::new();
     headers.insert("x-forwarded-for", HeaderValue::from_static("203.0.113.9"));
     headers.insert("x-forwarded-proto", HeaderValue::from_static("https"));
 
-    let unnamed = Client::of(peer(Introduction::Unknown), &headers, |_| true);
-    let named = Client::of(peer(Introduction::Named), &headers, |_| true);
+    let unnamed = Client::of(peer(ProxyHeader::Unknown), &headers, |_| true);
+    let named = Client::of(peer(ProxyHeader::Named), &headers, |_| true);
 
     assert_eq!((unnamed.address.to_string(), unnamed.is_private), (PROXY.to_owned(), false));
     assert_eq!((named.address.to_string(), named.is_private), ("203.0.113.9".to_owned(), true));

@@ -15,37 +15,37 @@ use super::refusal::Refusal;
 /// Bytes peeked at a time.
 const CHUNK_BYTES: usize = 512;
 
-/// The first bytes from a proxy.
+/// What came as the first bytes from a proxy.
 #[derive(Debug, Eq, PartialEq)]
-pub(super) enum Introduced {
+pub(super) enum HeaderRead {
     /// A header that names this source.
-    As(Source),
+    Source(Source),
     /// Something else, or nothing in time.
-    Badly {
+    Refused {
         /// What is wrong.
         refusal: Refusal,
         /// The bytes received.
         began: Vec<u8>,
     },
-    /// Nothing: the peer has hung up, or this listener ends.
-    Not,
+    /// Nothing: the peer hung up, or this listener ends.
+    HungUp,
 }
 
 /// Reads the PROXY header from the proxy at `address`.
-pub(super) async fn introduced(stream: &TcpStream, address: SocketAddr, context: &Context) -> Introduced {
+pub(super) async fn read_proxy_header(stream: &TcpStream, address: SocketAddr, context: &Context) -> HeaderRead {
     let mut began = vec![];
     let read = tokio::select! {
         read = timeout(context.timeouts.header, header(stream, &mut began)) => read,
-        () = last_call(&context.stop) => return Introduced::Not,
+        () = last_call(&context.stop) => return HeaderRead::HungUp,
     };
     let refusal = match read {
         // A simple health check, or the connection is broken.
-        Ok(Err(_)) => return Introduced::Not,
-        Ok(Ok(Ok(source))) => return Introduced::As(believed(source, address)),
+        Ok(Err(_)) => return HeaderRead::HungUp,
+        Ok(Ok(Ok(source))) => return HeaderRead::Source(believed(source, address)),
         Ok(Ok(Err(refusal))) => refusal,
         Err(_) => Refusal::ProxyHeaderTooSlow,
     };
-    Introduced::Badly { refusal, began }
+    HeaderRead::Refused { refusal, began }
 }
 
 /// Reads a header into `held` as it arrives; the bytes behind it stay in the socket.

@@ -26,7 +26,7 @@ const ACTIONS: &[u8] = b"actions";
 
 /// The content of a body.
 #[derive(Debug, Eq, PartialEq)]
-enum Said<'a> {
+enum Body<'a> {
     /// Nothing for the gateway.
     Nothing,
     /// The only JSON object in the body.
@@ -45,10 +45,10 @@ pub(super) fn is_accepted(answer: &Answer) -> Result<bool, String> {
     if wafer::is_accepted(&answer.body) {
         return Ok(true);
     }
-    match said(answer) {
-        Said::Nothing => Ok(false),
-        Said::Object(text) => Ok(wafer::is_accepted(&text)),
-        Said::Unreadable(reason) => Err(reason.into_owned()),
+    match content(answer) {
+        Body::Nothing => Ok(false),
+        Body::Object(text) => Ok(wafer::is_accepted(&text)),
+        Body::Unreadable(reason) => Err(reason.into_owned()),
     }
 }
 
@@ -64,10 +64,10 @@ pub(super) fn actions(answer: &Answer) -> Result<Vec<Action>, String> {
     if is_silent && matches!(answer.end, End::Whole) {
         return Ok(vec![]);
     }
-    match said(answer) {
-        Said::Nothing => Ok(vec![]),
-        Said::Object(text) => Action::parse_all(&text),
-        Said::Unreadable(reason) => Err(reason.into_owned()),
+    match content(answer) {
+        Body::Nothing => Ok(vec![]),
+        Body::Object(text) => Action::parse_all(&text),
+        Body::Unreadable(reason) => Err(reason.into_owned()),
     }
 }
 
@@ -131,7 +131,7 @@ pub(super) fn plain_bytes(answer: &Answer) -> usize {
     if is_packed { MAX_BODY_BYTES } else { answer.body.len() }
 }
 
-fn said(answer: &Answer) -> Said<'_> {
+fn content(answer: &Answer) -> Body<'_> {
     let missing = match &answer.end {
         End::Whole => None,
         End::Cut => Some(format!("only its first {MAX_BODY_BYTES} bytes are read")),
@@ -139,7 +139,7 @@ fn said(answer: &Answer) -> Said<'_> {
     };
     let plain = match decode(answer.coding, &answer.body) {
         Ok(plain) => plain,
-        Err(reason) => return Said::Unreadable(missing.map_or(reason.into(), Cow::Owned)),
+        Err(reason) => return Body::Unreadable(missing.map_or(reason.into(), Cow::Owned)),
     };
     let is_cut = missing.is_some() || plain.len() > MAX_BODY_BYTES;
     let text = match plain {
@@ -148,20 +148,20 @@ fn said(answer: &Answer) -> Said<'_> {
     };
     let text = match text {
         Ok(text) => text,
-        Err(reason) => return Said::Unreadable(missing.map_or(reason.into(), Cow::Owned)),
+        Err(reason) => return Body::Unreadable(missing.map_or(reason.into(), Cow::Owned)),
     };
     // The missing part may hold another object, unless a whole one starts the body.
     match only_object(&text) {
-        Ok(Some((start, end))) if !is_cut || start == 0 => Said::Object(match text {
+        Ok(Some((start, end))) if !is_cut || start == 0 => Body::Object(match text {
             Cow::Borrowed(text) => Cow::Borrowed(&text[start..end]),
             Cow::Owned(text) => Cow::Owned(text[start..end].to_vec()),
         }),
         _ if is_cut => {
-            Said::Unreadable(missing.unwrap_or_else(|| "it is too long when it is unpacked".to_owned()).into())
+            Body::Unreadable(missing.unwrap_or_else(|| "it is too long when it is unpacked".to_owned()).into())
         }
-        Err(reason) if asks(&text) => Said::Unreadable(reason),
-        Ok(None) if asks(&text) => Said::Unreadable("it is not JSON".into()),
-        Ok(_) | Err(_) => Said::Nothing,
+        Err(reason) if asks(&text) => Body::Unreadable(reason),
+        Ok(None) if asks(&text) => Body::Unreadable("it is not JSON".into()),
+        Ok(_) | Err(_) => Body::Nothing,
     }
 }
 
@@ -250,5 +250,5 @@ fn contains(text: &[u8], part: &[u8]) -> bool {
 }
 
 #[cfg(test)]
-#[path = "said_tests.rs"]
+#[path = "answer_body_tests.rs"]
 mod tests;
