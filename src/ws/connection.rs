@@ -249,7 +249,7 @@ impl<S: Socket> Task<S> {
         let event_queue = &self.connection.event_queue;
         let (tunnel, tenant) = (event_queue.tunnel, &event_queue.tenant);
         let user = event_queue.user();
-        let user = user.as_ref().map(|user| tracing::field::display(user));
+        let user = user.as_ref().map(tracing::field::display);
         if owed > 0 {
             tenant.usage.throttle();
             self.gateway.metrics.read_paused("messages_per_sec");

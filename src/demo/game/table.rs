@@ -225,8 +225,8 @@ mod tests {
 
     /// The content of the last push of this type.
     fn pushed(actions: &[Value], kind: &str) -> Value {
-        let pushes = actions.iter().map(|action| &action["push"]).filter(|push| push["type"] == kind);
-        pushes.last().map(|push| push["content"].clone()).unwrap_or_default()
+        let mut pushes = actions.iter().map(|action| &action["push"]).filter(|push| push["type"] == kind);
+        pushes.next_back().map(|push| push["content"].clone()).unwrap_or_default()
     }
 
     fn hand(hand: &str) -> String {
