@@ -47,8 +47,9 @@ pub fn suspended() -> Duration {
         let time = rustix::time::clock_gettime(clock);
         Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
     };
-    let awake = read(rustix::time::ClockId::Monotonic);
-    read(rustix::time::ClockId::Boottime).saturating_sub(awake)
+    // In this order: a process that is interrupted between the two has not been suspended.
+    let whole = read(rustix::time::ClockId::Boottime);
+    whole.saturating_sub(read(rustix::time::ClockId::Monotonic))
 }
 
 /// Always zero: this platform is not supported.

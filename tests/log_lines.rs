@@ -25,7 +25,7 @@ const OWN: &[(&str, usize, &str)] = &[
     ("src/engine/redis/cluster.rs", 3, "Redis"),
     ("src/engine/redis/lease.rs", 6, "Redis"),
     ("src/engine/redis/link.rs", 1, "once a process"),
-    ("src/engine/redis/own_keys.rs", 2, "Redis"),
+    ("src/engine/redis/own_keys.rs", 3, "Redis"),
     ("src/engine/redis/time.rs", 2, "clocks"),
     ("src/gateway/calls.rs", 1, "Redis; one kind"),
     ("src/gateway/cluster/node.rs", 1, "a node that died"),

@@ -63,6 +63,21 @@ pub enum Heir {
     None,
 }
 
+/// The [`ClusterNode::status`] of all nodes, summed up.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct ClusterUsage {
+    /// The number of live nodes.
+    pub nodes: usize,
+    /// What this node has told; it is in the sums.
+    pub own: String,
+    /// The sum of each count.
+    pub sums: Vec<(String, i64)>,
+    /// The tenants of connect URLs that have not expired, issued by nodes that are gone, and how many; they are in no sum.
+    pub issued: Vec<(String, i64)>,
+    /// Whether nothing can be missing after a loss of data.
+    pub is_complete: bool,
+}
+
 /// What the engine calls on this node.
 pub trait ClusterNode: Send + Sync + 'static {
     /// Answers a request of another node; `None` if it cannot be parsed. The first poll does all work that needs no
@@ -75,12 +90,11 @@ pub trait ClusterNode: Send + Sync + 'static {
     /// Whether this node has tunnels of a tenant's group or user.
     fn has_tunnels(&self, tenant: &str, audience: &Audience) -> bool;
 
-    /// The status sent to the other nodes once a second: a short text.
+    /// The status of this node, told to the engine once a second: counts by name, as a JSON object.
     fn status(&self) -> String;
 
-    /// Receives the [`status`](Self::status) of each other node. Unless `is_complete`, some may be missing after data
-    /// loss.
-    fn heard(&self, others: &[String], is_complete: bool);
+    /// Receives the sums of the [`status`](Self::status) of all nodes.
+    fn heard(&self, usage: &ClusterUsage);
 
     /// Decides which node sends the close event of a dead node's tunnel.
     fn heir(&self, record: &Record) -> Heir;

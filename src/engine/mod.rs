@@ -1,4 +1,4 @@
-//! What the nodes of a gateway share: five ports, and their adapters in memory and Redis.
+//! What the nodes of a gateway share: six ports, and their adapters in memory and Redis.
 
 mod claims;
 mod cluster;
@@ -9,6 +9,7 @@ mod memory;
 mod record;
 mod redis;
 mod registry;
+mod tunnel_index;
 
 use std::sync::Arc;
 
@@ -18,6 +19,7 @@ pub use claims::Installation;
 pub use claims::Token;
 pub use cluster::Cluster;
 pub use cluster::ClusterNode;
+pub use cluster::ClusterUsage;
 pub use cluster::Heir;
 pub use error::EngineError;
 pub use group_index::Announcement;
@@ -40,6 +42,8 @@ pub use redis::UrlError;
 #[doc(hidden)]
 pub use redis::scripts;
 pub use registry::TunnelRegistry;
+pub use tunnel_index::Located;
+pub use tunnel_index::TunnelIndex;
 
 use crate::lease_guard::LeaseGuard;
 
@@ -54,6 +58,8 @@ pub struct Engine {
     pub cluster: Arc<dyn Cluster>,
     /// The nodes of groups and users.
     pub group_index: Arc<dyn GroupIndex>,
+    /// The nodes of tunnels.
+    pub tunnel_index: Arc<dyn TunnelIndex>,
     /// Calls with an `Idempotency-Key`.
     pub idempotency: Arc<dyn IdempotencyStore>,
     /// The lease guard of this node's tunnels.
@@ -64,7 +70,7 @@ impl Engine {
     /// All ports of one adapter.
     pub fn of<E>(engine: Arc<E>) -> Self
     where
-        E: ClaimStore + TunnelRegistry + Cluster + GroupIndex + IdempotencyStore,
+        E: ClaimStore + TunnelRegistry + Cluster + GroupIndex + TunnelIndex + IdempotencyStore,
     {
         let lease_guard = Arc::clone(engine.lease_guard());
         Self {
@@ -72,6 +78,7 @@ impl Engine {
             registry: engine.clone(),
             cluster: engine.clone(),
             group_index: engine.clone(),
+            tunnel_index: engine.clone(),
             idempotency: engine,
             lease_guard,
         }

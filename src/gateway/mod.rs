@@ -144,7 +144,7 @@ impl Gateway {
             options.tunnel.connect_ttl(),
             max_unsettled(&options),
         ));
-        let router = Arc::new(Router::new(Arc::clone(&engine.cluster)));
+        let router = Arc::new(Router::new(Arc::clone(&engine.cluster), Arc::clone(&engine.tunnel_index)));
         let groups = Arc::new(Groups::new(
             Arc::clone(&tunnels),
             Arc::clone(&router),

@@ -1,4 +1,4 @@
-//! Usage of tenants on other nodes: their per-second reports, and what is remembered of dead nodes.
+//! Usage of tenants on other nodes: the reports of all nodes, which the engine sums up.
 //!
 //! A report is a JSON object of numbers. Names that begin with a space are not tenants; older versions ignore them.
 
@@ -31,16 +31,10 @@ pub struct NodeUsage {
     tenants: HashMap<String, TenantUsage>,
 }
 
-/// What is known of the other nodes.
+/// What is known of the other nodes: the usage of each tenant there.
 #[derive(Debug, Default)]
 pub struct OtherNodes {
-    known: HashMap<i64, Known>,
-}
-
-#[derive(Debug)]
-struct Known {
-    usage: NodeUsage,
-    is_gone: bool,
+    known: HashMap<String, Elsewhere>,
 }
 
 /// Usage of a tenant on all other nodes.
@@ -63,11 +57,6 @@ impl NodeUsage {
         Self { node: Some(node), tenants: HashMap::new() }
     }
 
-    /// Whether it is a report of process `node`.
-    pub fn is_of(&self, node: i64) -> bool {
-        self.node == Some(node)
-    }
-
     /// Adds the usage of a tenant.
     pub fn add(&mut self, tenant: &str, usage: TenantUsage) {
         if usage != TenantUsage::default() {
@@ -88,9 +77,13 @@ impl NodeUsage {
 
     /// Parses a report of this or another version; invalid parts are ignored.
     pub fn read(text: &str) -> Self {
-        let numbers: HashMap<String, i64> = serde_json::from_str(text).unwrap_or_default();
+        Self::of_counts(serde_json::from_str::<HashMap<String, i64>>(text).unwrap_or_default())
+    }
+
+    /// The usage that these counts of reports say.
+    pub fn of_counts(counts: impl IntoIterator<Item = (String, i64)>) -> Self {
         let mut usage = Self::default();
-        for (name, count) in numbers {
+        for (name, count) in counts {
             if name == NODE {
                 usage.node = Some(count);
             } else if let Some(tenant) = name.strip_prefix(PENDING) {
@@ -109,56 +102,37 @@ impl NodeUsage {
     fn of_tenant(&mut self, tenant: &str) -> &mut TenantUsage {
         self.tenants.entry(tenant.to_owned()).or_default()
     }
-
-    /// Keeps only connect URLs that have not expired.
-    fn keep_issued(&mut self, now_unix_secs: u64) {
-        self.tenants.retain(|_, usage| {
-            usage.issued.retain(|(expiry, _)| *expiry >= now_unix_secs);
-            let issued = usage.issued.iter().map(|(_, count)| count).sum();
-            (usage.tunnels, usage.pending) = (issued, issued);
-            !usage.issued.is_empty()
-        });
-    }
 }
 
 impl OtherNodes {
-    /// Takes the reports of other nodes and returns the usage per tenant. If `is_complete`, a node without a report is
-    /// dead and its tunnels are gone; else it may still report again after a loss of data.
+    /// The usage per tenant on other nodes: `all` nodes without this one's `own` part, and what nodes that are gone have
+    /// `issued`. Unless it `is_complete`, what was known before may be missing in it, and still counts.
     pub fn hear(
         &mut self,
-        reports: impl IntoIterator<Item = NodeUsage>,
+        all: &NodeUsage,
+        own: &NodeUsage,
+        issued: &[(String, i64)],
         is_complete: bool,
-        now_unix_secs: u64,
-    ) -> HashMap<String, Elsewhere> {
-        let mut elsewhere = HashMap::new();
-        let mut present = Vec::new();
-        for usage in reports {
-            sum(&usage, &mut elsewhere);
-            if let Some(node) = usage.node {
-                present.push(node);
-                self.known.insert(node, Known { usage, is_gone: false });
+    ) -> &HashMap<String, Elsewhere> {
+        let mut heard: HashMap<String, Elsewhere> = HashMap::new();
+        let mut add = |tenant: &str, tunnels: i64, pending: i64| {
+            let elsewhere = heard.entry(tenant.to_owned()).or_default();
+            elsewhere.tunnels = elsewhere.tunnels.saturating_add(tunnels);
+            elsewhere.pending = elsewhere.pending.saturating_add(pending);
+        };
+        all.tenants.iter().for_each(|(tenant, usage)| add(tenant, usage.tunnels, usage.pending));
+        own.tenants.iter().for_each(|(tenant, usage)| add(tenant, -usage.tunnels, -usage.pending));
+        issued.iter().for_each(|(tenant, count)| add(tenant, *count, *count));
+        if !is_complete {
+            for (tenant, before) in &self.known {
+                let elsewhere = heard.entry(tenant.clone()).or_default();
+                elsewhere.tunnels = elsewhere.tunnels.max(before.tunnels);
+                elsewhere.pending = elsewhere.pending.max(before.pending);
             }
         }
-        self.known.retain(|node, known| {
-            if present.contains(node) {
-                return true;
-            }
-            known.is_gone |= is_complete;
-            if known.is_gone {
-                known.usage.keep_issued(now_unix_secs);
-            }
-            sum(&known.usage, &mut elsewhere);
-            !known.usage.tenants.is_empty()
-        });
-        elsewhere
-    }
-}
-
-fn sum(usage: &NodeUsage, elsewhere: &mut HashMap<String, Elsewhere>) {
-    for (tenant, TenantUsage { tunnels, pending, .. }) in &usage.tenants {
-        let sum = elsewhere.entry(tenant.clone()).or_default();
-        sum.tunnels += tunnels;
-        sum.pending += pending;
+        heard.retain(|_, elsewhere| *elsewhere != Elsewhere::default());
+        self.known = heard;
+        &self.known
     }
 }
 
@@ -183,41 +157,31 @@ mod tests {
         assert_eq!(NodeUsage::read(&usage.write()), usage);
         let as_before: HashMap<String, i64> = serde_json::from_str(&usage.write()).expect("numbers");
         assert_eq!(as_before["shop"], 5);
-        assert_eq!(shop(&OtherNodes::default().hear([NodeUsage::read(r#"{"shop":4}"#)], true, 0)), (4, 0));
         assert_eq!(NodeUsage::read("what a newer version tells"), NodeUsage::default());
     }
 
     #[test]
-    fn all_nodes_are_added_up() {
+    fn the_other_nodes_have_what_all_have_without_this_one_and_what_dead_ones_issued() {
         let mut others = OtherNodes::default();
+        let all =
+            NodeUsage::of_counts([("shop".to_owned(), 4), (" pending shop".to_owned(), 8), (" whole".to_owned(), 1)]);
 
-        assert_eq!(shop(&others.hear([node(1, 5, 6, &[]), node(2, -1, 2, &[])], true, 100)), (4, 8));
-        assert_eq!(shop(&others.hear([node(1, 3, 3, &[]), node(2, 0, 0, &[])], true, 101)), (3, 3));
-    }
-
-    #[test]
-    fn connect_urls_of_a_node_that_is_gone_count_until_they_expire() {
-        let mut others = OtherNodes::default();
-        // Two of its seven tunnels are open, and five are issued.
-        others.hear([node(1, 7, 9, &[(160, 3), (168, 2)])], true, 100);
-
-        assert_eq!(shop(&others.hear([], true, 108)), (5, 5));
-        // One of them has opened on another node, which counts -1 until its URL expires.
-        assert_eq!(shop(&others.hear([node(2, 0, 0, &[(160, -1)])], true, 109)), (5, 5));
-        assert_eq!(shop(&others.hear([], true, 161)), (2, 2));
-        assert_eq!(shop(&others.hear([], true, 169)), (0, 0));
+        assert_eq!(shop(others.hear(&all, &node(1, 1, 2, &[]), &[], true)), (3, 6));
+        let issued = [("shop".to_owned(), 5), ("shop".to_owned(), 2)];
+        assert_eq!(shop(others.hear(&all, &node(1, -1, 9, &[]), &issued, true)), (12, 6));
+        assert_eq!(shop(others.hear(&all, &all, &[], true)), (0, 0));
         assert!(others.known.is_empty());
     }
 
     #[test]
     fn what_the_engine_has_lost_still_counts_while_the_others_come_back() {
         let mut others = OtherNodes::default();
-        others.hear([node(1, 7, 9, &[]), node(2, 1, 1, &[])], true, 100);
+        let none = NodeUsage::default();
+        others.hear(&node(1, 8, 10, &[]), &none, &[], true);
 
-        assert_eq!(shop(&others.hear([], false, 101)), (8, 10));
-        assert_eq!(shop(&others.hear([node(1, 6, 8, &[])], false, 102)), (7, 9));
-        assert_eq!(shop(&others.hear([node(1, 6, 8, &[])], true, 105)), (6, 8), "the other one does not come back");
-        assert_eq!(shop(&others.hear([node(1, 6, 8, &[])], false, 106)), (6, 8), "and is gone for good");
+        assert_eq!(shop(others.hear(&none, &none, &[], false)), (8, 10));
+        assert_eq!(shop(others.hear(&node(1, 9, 8, &[]), &none, &[], false)), (9, 10));
+        assert_eq!(shop(others.hear(&node(1, 6, 8, &[]), &none, &[], true)), (6, 8), "the others are back");
     }
 
     #[test]

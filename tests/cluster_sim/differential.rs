@@ -30,7 +30,8 @@ const NODES: [&str; 4] = ["a", "b", "c", "d"];
 const LEASE_MS: u64 = 8_000;
 /// When Redis' clock shows the beginning.
 const START_MS: u64 = 1_700_000_000_000;
-const NODES_KEYS: [&str; 7] = ["leases", "records", "dead", "status", "clock", "unsure", "speaks"];
+const NODES_KEYS: [&str; 10] =
+    ["leases", "records", "dead", "status", "clock", "unsure", "speaks", "changes", "sums", "issued"];
 
 /// A redis-server of the test's own, with one connection to it.
 struct Server {
@@ -164,18 +165,36 @@ fn at_time(mut words: Vec<Vec<u8>>, now_ms: u64) -> Vec<Vec<u8>> {
 }
 
 /// A node renews its lease, which ends at `end` as far as it knows.
-fn renew(me: &str, status: &str, is_unsure: bool, end: u64, id: String) -> Vec<Vec<u8>> {
+fn renew(me: &str, status: &str, is_unsure: bool, end: u64, id: String, change: u64) -> Vec<Vec<u8>> {
     let [lease, quiet, dead_for] = [LEASE_MS, 3_000, 60_000].map(|ms| ms.to_string());
     let (unsure, candidate) = (u8::from(is_unsure).to_string(), format!("candidate-{me}"));
-    let arguments = [me.into(), lease, quiet, dead_for, status.into(), unsure, end.to_string(), id, candidate];
+    let (end, change) = (end.to_string(), change.to_string());
+    // It has seen Redis' time of its last renewal, and knows how much later it is at least.
+    let passed = end.parse::<u64>().expect("a time").saturating_sub(LEASE_MS - 100).to_string();
+    let arguments =
+        [me.into(), lease, quiet, dead_for, status.into(), unsure, end, id, candidate, change, passed, "4".into()];
     eval(scripts::RENEW, &NODES_KEYS, &arguments)
 }
 
-/// A random command of the gateway; `told` has the lease ends known to nodes.
-fn any(dice: &mut Dice, told: &mut BTreeMap<&'static str, u64>, now_ms: u64) -> Vec<Vec<u8>> {
+/// A token of 16 bytes, and a node's name.
+fn token(number: &str) -> String {
+    number.repeat(16)
+}
+
+fn name(node: &str) -> String {
+    node.repeat(16)
+}
+
+fn entry(number: &str, node: &str, expires_secs: u64) -> String {
+    format!("o{}{}{expires_secs}", token(number), name(node))
+}
+
+/// A random command of the gateway; `told` has the lease ends known to nodes, `change` is the number of the last change.
+fn any(dice: &mut Dice, told: &mut BTreeMap<&'static str, u64>, change: u64, now_ms: u64) -> Vec<Vec<u8>> {
     let (me, other) = (dice.pick(&NODES), dice.pick(&NODES));
     let end = told.get(me).copied().unwrap_or(0);
     let small = dice.range(1, 9).to_string();
+    let known = change.saturating_sub(dice.pick(&[0, 0, 1, 2, 700, 5_000, u64::MAX]));
     match dice.range(0, 20) {
         0..=8 => {
             if dice.once_in(12) {
@@ -183,9 +202,19 @@ fn any(dice: &mut Dice, told: &mut BTreeMap<&'static str, u64>, now_ms: u64) -> 
             }
             let end = told.insert(me, now_ms + LEASE_MS).unwrap_or(0);
             let id = if dice.once_in(4) { format!("00000000000000{small}-x") } else { String::new() };
-            renew(me, &format!("status {small}"), dice.once_in(4), end, id)
+            let expiry = now_ms / 1_000 + dice.range(0, 20);
+            let status = match dice.range(0, 4) {
+                0 => "no status".to_owned(),
+                _ => {
+                    format!("{{\" node\":1,\"shop\":{small},\" pending shop\":-3,\" issued {expiry} a shop\":{small}}}")
+                }
+            };
+            renew(me, &status, dice.once_in(4), end, id, known)
         }
-        9 => eval(scripts::NODES, &NODES_KEYS, &[me.into(), end.to_string()]),
+        9 => {
+            let keys: Vec<&str> = NODES_KEYS.into_iter().chain(["claim", "unclaimed"]).collect();
+            eval(scripts::NODES, &keys, &[me.into(), end.to_string(), known.to_string()])
+        }
         10 => {
             let how = |dice: &mut Dice| dice.pick(&["gone", "mine", "dead"]).to_owned();
             let (first, second) = (how(dice), how(dice));
@@ -210,10 +239,20 @@ fn any(dice: &mut Dice, told: &mut BTreeMap<&'static str, u64>, now_ms: u64) -> 
         16 => words(&["HKEYS", "homes"]),
         17 => {
             let renewed = end.saturating_sub(LEASE_MS);
-            let arguments = [small, "100000000".into(), me.into(), end.to_string(), renewed.to_string()];
+            // Real Redis does not wait for the time of the test: expired, or far from that.
+            let value = entry(&small, me, now_ms / 1_000 - 10 + dice.pick(&[0, 10, 100_000_000]));
+            let arguments = [value, "100000000".into(), me.into(), end.to_string(), renewed.to_string()];
             eval(scripts::CLAIM, &["claim", "speaks", "clock"], &arguments)
         }
-        18 => eval(scripts::RELEASE, &["claim"], &[small]),
+        18 => match dice.range(0, 2) {
+            0 => eval(scripts::RELEASE, &["claim"], &[token(&small)]),
+            1 => {
+                let token = token(&small);
+                let arguments = [name(me), dice.pick(&["*", "", &token]).to_owned(), "*".to_owned()];
+                eval(scripts::CLOSE, &["claim", "unclaimed"], &arguments)
+            }
+            _ => eval(scripts::KEEP, &["claim", "unclaimed"], &[name(me), "100000000".to_owned()]),
+        },
         19 => words(&["HSCAN", "homes", "0", "COUNT", "500"]),
         // Redis loses a key.
         _ => words(&["DEL", dice.pick(&NODES_KEYS)]),
@@ -230,11 +269,12 @@ fn the_model_answers_and_keeps_what_redis_does() {
         if dice.once_in(300) {
             now_ms -= 4_000;
         }
-        let command = any(&mut dice, &mut told, now_ms);
+        let change = model.hget("clock", "change").map_or(0, |number| number.parse().expect("a number"));
+        let command = any(&mut dice, &mut told, change, now_ms);
         let expected = server.ask(&at_time(command.clone(), now_ms));
         let actual = model.execute(&command, now_ms, Planted::default());
         if let Reply::Array(items) = &actual
-            && items.len() == 12
+            && items.len() == 9
         {
             *standings.entry(format!("{:?}", items[0])).or_default() += 1;
         }
@@ -248,9 +288,9 @@ fn the_model_answers_and_keeps_what_redis_does() {
 
 /// Renews a lease so long after the beginning: the standing of the node, and the end of its new lease.
 fn renewed(server: &mut Server, me: &str, at_ms: u64, told: u64) -> (String, u64) {
-    let reply = server.ask(&at_time(renew(me, "", false, told, String::new()), START_MS + at_ms));
+    let reply = server.ask(&at_time(renew(me, "", false, told, String::new(), 0), START_MS + at_ms));
     let Reply::Array(items) = reply else { panic!("not a list: {reply:?}") };
-    let Reply::Int(end) = items[5] else { panic!("no time: {items:?}") };
+    let Reply::Int(end) = items[2] else { panic!("no time: {items:?}") };
     (word(&text(items[0].clone())), u64::try_from(end).expect("a time"))
 }
 
@@ -289,8 +329,10 @@ fn a_newcomer_on_old_data_hides_no_loss() {
     let told = START_MS + 5_000 + LEASE_MS;
     assert_eq!(renewed(&mut server, "c", 12_000, 0).0, "registered");
 
-    let nodes =
-        server.ask(&at_time(eval(scripts::NODES, &NODES_KEYS, &["a".into(), told.to_string()]), START_MS + 13_000));
+    let nodes = server.ask(&at_time(
+        eval(scripts::NODES, &NODES_KEYS, &["a".into(), told.to_string(), "0".into()]),
+        START_MS + 13_000,
+    ));
     let Reply::Array(items) = nodes else { panic!("not a list: {nodes:?}") };
     assert_eq!(items[0], Reply::Int(-1), "it cannot be said which nodes there are");
     let claim = ["token".into(), "60000".into(), "a".into(), told.to_string(), (told - LEASE_MS).to_string()];

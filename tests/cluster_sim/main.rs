@@ -12,6 +12,7 @@ mod node;
 mod oracle;
 mod redis;
 mod resp;
+mod scale;
 mod scripts;
 #[macro_use]
 #[path = "../sim/seeds.rs"]

@@ -1,5 +1,6 @@
 //! The way between the nodes and Redis, and Redis at its end: connections that can be cut, broken, and late.
 
+use std::collections::BTreeMap;
 use std::collections::VecDeque;
 use std::hash::DefaultHasher;
 use std::hash::Hash;
@@ -12,15 +13,19 @@ use std::task::Poll;
 use std::task::Waker;
 
 use parking_lot::Mutex;
+use sha1::Digest;
+use sha1::Sha1;
 use tokio::io::AsyncRead;
 use tokio::io::AsyncWrite;
 use tokio::io::ReadBuf;
+use wafergate::protocol::text::hex;
 
 use crate::dice::Dice;
 use crate::redis::Data;
 use crate::redis::Planted;
 use crate::redis::word;
 use crate::resp::Reply;
+use crate::resp::command;
 use crate::resp::take_commands;
 
 /// The kind of a message between nodes that repeats a request, in its second byte.
@@ -112,8 +117,49 @@ pub(crate) enum Loss {
     After,
 }
 
+/// What Redis has had to do.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Counts {
+    pub(crate) commands: u64,
+    /// Of commands and their replies, and of messages to each receiver.
+    pub(crate) bytes: u64,
+    /// Messages from one node to another one.
+    pub(crate) messages: u64,
+    /// Reads of the index of tunnels.
+    pub(crate) reads: u64,
+}
+
+impl Counts {
+    pub(crate) fn since(self, before: Self) -> Self {
+        Self {
+            commands: self.commands - before.commands,
+            bytes: self.bytes - before.bytes,
+            messages: self.messages - before.messages,
+            reads: self.reads - before.reads,
+        }
+    }
+
+    fn count(&mut self, words: &[Vec<u8>], reply: &Reply) {
+        let mut bytes = command(words);
+        reply.write(&mut bytes);
+        self.commands += 1;
+        self.bytes += bytes.len() as u64;
+        let is_publication = words[0] == b"PUBLISH";
+        if is_publication {
+            self.bytes += words[2].len() as u64;
+        }
+        // A probe is a message of a node to itself.
+        self.messages += u64::from(is_publication && words[2].get(1) != Some(&0));
+        let keys = words.get(2).and_then(|keys| word(keys).parse::<usize>().ok()).filter(|_| words[0] == b"EVALSHA");
+        self.reads += u64::from(keys.is_some_and(|keys| keys > 10 && word(&words[3]).contains("{nodes}")));
+    }
+}
+
 /// Redis and the ways to it.
 pub(crate) struct Network {
+    /// Whether it counts what is done; nothing is traced then.
+    pub(crate) is_counting: bool,
+    pub(crate) counts: Counts,
     pub(crate) data: Data,
     peers: Vec<Peer>,
     /// Connections that nodes have made since the last step.
@@ -127,6 +173,8 @@ pub(crate) struct Network {
     pub(crate) lost_ms: Vec<u64>,
     /// When Redis was started.
     started_ms: u64,
+    /// The scripts that it knows, by their digests.
+    scripts: BTreeMap<String, Vec<u8>>,
     planted: Planted,
     /// Of all commands and replies.
     trace: DefaultHasher,
@@ -136,6 +184,8 @@ impl Network {
     pub(crate) fn new(slots: usize, planted: Planted) -> Self {
         let (data, arriving) = (Data::default(), Arc::default());
         Self {
+            is_counting: false,
+            counts: Counts::default(),
             data,
             peers: vec![],
             arriving,
@@ -144,6 +194,7 @@ impl Network {
             deaf: None,
             lost_ms: vec![],
             started_ms: 0,
+            scripts: BTreeMap::new(),
             planted,
             trace: DefaultHasher::new(),
         }
@@ -180,6 +231,7 @@ impl Network {
     /// All connections break; Redis is another process behind that, with this in it.
     pub(crate) fn restart(&mut self, data: Data, now_ms: u64) {
         self.data = data;
+        self.scripts.clear();
         self.started_ms = now_ms;
         for peer in self.peers.drain(..) {
             peer.pipe.lock().break_off();
@@ -221,7 +273,11 @@ impl Network {
             drop(pipe);
             for words in commands {
                 let (reply, said) = self.execute(at, &words, now_ms, clock_ms);
-                (now_ms, slot, &words, &reply).hash(&mut self.trace);
+                if self.is_counting {
+                    self.counts.count(&words, &reply);
+                } else {
+                    (now_ms, slot, &words, &reply).hash(&mut self.trace);
+                }
                 // Messages and answers leave in the order in which they were made.
                 said.into_iter().for_each(|publication| self.deliver(&publication, now_ms));
                 if loss.is_none() {
@@ -270,7 +326,20 @@ impl Network {
             }
             "PUBSUB" => Reply::texts(self.peers.iter().flat_map(|peer| peer.channels.iter())),
             "INFO" => Reply::text(format!("uptime_in_seconds:{}\r\n", (now_ms - self.started_ms) / 1_000)),
-            _ => self.data.execute(words, clock_ms, self.planted),
+            "EVALSHA" => {
+                let Some(text) = self.scripts.get(&word(&words[1])) else {
+                    return (Reply::Error("NOSCRIPT No matching script.".to_owned()), None);
+                };
+                let mut words = words.to_vec();
+                (words[0], words[1]) = (b"EVAL".to_vec(), text.clone());
+                self.data.execute(&words, clock_ms, self.planted)
+            }
+            name => {
+                if name == "EVAL" {
+                    self.scripts.insert(hex(&Sha1::digest(&words[1])), words[1].clone());
+                }
+                self.data.execute(words, clock_ms, self.planted)
+            }
         };
         if let Reply::Error(error) = &reply {
             panic!("{error}");

@@ -32,7 +32,7 @@ const HEARD_MS: u64 = 4_000;
 /// Why something is no violation: one of the things that docs/scale.md says may happen, or that end by themselves in a moment.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(crate) enum Excuse {
-    /// A claim alone was evicted: its node writes it once more every few seconds.
+    /// A claim alone was evicted: its node looks at a part of its claims each second, and writes it once more.
     EvictedClaim,
     /// The index of a group alone was: its nodes look once a second whether it is there.
     EvictedGroup,
@@ -194,6 +194,7 @@ fn judge_call(history: &History, call: &Call, is_probe: bool) -> Option<Result<&
         .find(|opening| opening.at_ms < call.began_ms && opening.ended_ms.is_none_or(|ended| ended > call.ended_ms))?;
     let is_sure = is_probe || history.is_healthy(opening.on, call.ended_ms);
     match call.answer {
+        Answer::Invalid if is_sure && history.has_lost_entry(call) => Some(Err(Excuse::EvictedClaim)),
         Answer::Invalid if is_sure => Some(Ok("a live tunnel was called invalid")),
         Answer::Missing if is_sure && history.has_lost_group(story.group, call) => Some(Err(Excuse::EvictedGroup)),
         Answer::Missing if is_sure => Some(Ok("a member of a group was not found")),
@@ -265,6 +266,13 @@ impl History {
     /// Whether a claim had just been evicted: its node writes it once more every few seconds.
     fn has_lost_claim(&self, tunnel: &str, used_ms: u64) -> bool {
         self.lost_claims.iter().any(|(lost, at_ms)| lost == tunnel && (*at_ms..at_ms + MENDED_MS).contains(&used_ms))
+    }
+
+    /// Whether the claim that names the owner of a tunnel had just been evicted: that looks at a part of its claims each second.
+    fn has_lost_entry(&self, call: &Call) -> bool {
+        let tunnel = call.tunnel.to_string();
+        let is_within = |at_ms: u64| at_ms <= call.ended_ms && call.began_ms <= at_ms + MENDED_MS;
+        self.lost_claims.iter().any(|(lost, at_ms)| *lost == tunnel && is_within(*at_ms))
     }
 
     /// Whether the index of a group had just been evicted: its nodes look once a second whether it is there.

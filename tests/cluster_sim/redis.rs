@@ -54,6 +54,11 @@ impl Data {
             }
             "HDEL" => Reply::Int(words[2..].iter().map(|field| i64::from(self.hdel(&key(), &word(field)))).sum()),
             "HGET" => self.hget(&key(), &word(&words[2])).map_or(Reply::Nil, Reply::text),
+            "SET" => {
+                let life_ms = u64::try_from(number(&words[4])).expect("a time");
+                self.set(&key(), &words[2], now_ms + life_ms);
+                Reply::ok()
+            }
             "HKEYS" => Reply::texts(self.hkeys(&key())),
             "HSCAN" => {
                 let fields = self.hash(&key()).into_iter().flat_map(|(field, value)| [field.into_bytes(), value]);
@@ -171,11 +176,29 @@ impl Data {
         }
     }
 
-    /// All members by their scores.
-    pub(crate) fn zrange(&self, key: &str) -> Vec<(i64, String)> {
+    /// The number of fields or members.
+    pub(crate) fn count(&self, key: &str) -> usize {
+        match self.keys.get(key) {
+            Some(Value::Hash(fields)) => fields.len(),
+            Some(Value::Scores(members)) => members.len(),
+            _ => 0,
+        }
+    }
+
+    /// The members with scores up to this one, by their scores.
+    pub(crate) fn zrange_to(&self, key: &str, last: i64) -> Vec<(i64, String)> {
         let Some(Value::Scores(members)) = self.keys.get(key) else { return vec![] };
-        let mut members: Vec<_> = members.iter().map(|(member, score)| (*score, member.clone())).collect();
+        let mut members: Vec<_> = members
+            .iter()
+            .filter(|(_, score)| **score <= last)
+            .map(|(member, score)| (*score, member.clone()))
+            .collect();
         members.sort();
         members
+    }
+
+    /// All members by their scores.
+    pub(crate) fn zrange(&self, key: &str) -> Vec<(i64, String)> {
+        self.zrange_to(key, i64::MAX)
     }
 }

@@ -19,8 +19,10 @@ use super::EngineError;
 use super::GroupIndex;
 use super::IdempotencyStore;
 use super::Installation;
+use super::Located;
 use super::Record;
 use super::Token;
+use super::TunnelIndex;
 use super::TunnelRegistry;
 use crate::id::NodeId;
 use crate::id::TunnelId;
@@ -70,6 +72,13 @@ impl ClaimStore for MemoryEngine {
 
     fn installation(&self) -> Installation {
         Installation::Alone
+    }
+}
+
+#[async_trait]
+impl TunnelIndex for MemoryEngine {
+    async fn locate(&self, tunnels: &[TunnelId]) -> Result<Located, EngineError> {
+        Ok(Located { owners: vec![None; tunnels.len()], beside: vec![] })
     }
 }
 

@@ -11,6 +11,7 @@ use super::RedisEngine;
 use super::records::CHUNK;
 use super::records::Changes;
 use super::scripts;
+use super::tunnel_index::Closing;
 use crate::engine::ClusterNode;
 use crate::engine::Heir;
 use crate::engine::Record;
@@ -92,7 +93,8 @@ impl RedisEngine {
     }
 
     async fn write(&self, changes: &Changes) -> Result<(), RedisError> {
-        let key = self.keys.records(self.me());
+        let me = self.me();
+        let key = self.keys.records(me);
         if !changes.put.is_empty() {
             let mut command = redis::cmd("HSET");
             command.arg(&key);
@@ -100,6 +102,10 @@ impl RedisEngine {
                 command.arg(tunnel.to_string()).arg(&record[..]);
             }
             self.call::<i64>(&command).await?;
+        }
+        if !changes.ended.is_empty() {
+            let ended: Vec<_> = changes.ended.iter().map(|tunnel| (*tunnel, self.closing(*tunnel))).collect();
+            self.close_entries(me, &ended).await?;
         }
         if !changes.delete.is_empty() {
             let mut command = redis::cmd("HDEL");
@@ -160,6 +166,8 @@ impl RedisEngine {
             chunk.adopted.into_iter().for_each(|(tunnel, record)| member.adopt(tunnel, record));
             self.write_adopted().await?;
             if !chunk.done.is_empty() {
+                let closed = chunk.done.iter().filter_map(|tunnel| Some((tunnel.parse().ok()?, Closing::Any)));
+                self.close_entries(set, &closed.collect::<Vec<_>>()).await?;
                 self.call::<i64>(redis::cmd("HDEL").arg(&key).arg(&chunk.done)).await?;
             }
             if !chunk.ended.is_empty() {

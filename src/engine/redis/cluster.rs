@@ -12,6 +12,7 @@ use super::RedisEngine;
 use super::advice::Advised;
 use super::advice::away;
 use super::bus::ANSWER_TIMEOUT;
+use super::members::News;
 use super::past::SETTLED_AFTER;
 use super::scripts;
 use crate::engine::Cluster;
@@ -22,6 +23,12 @@ use crate::marks::Mark;
 
 /// How long a leaving node waits for its last writes.
 const LAST_WRITES: Duration = Duration::from_secs(2);
+
+/// The other live nodes, and those of whose data some may be missing.
+type OtherNodes = (Vec<NodeId>, Vec<NodeId>);
+
+/// Values of keys; `None` for a missing one.
+type Values = Vec<Option<Vec<u8>>>;
 
 #[async_trait]
 impl Cluster for RedisEngine {
@@ -101,21 +108,29 @@ impl Cluster for RedisEngine {
 }
 
 impl RedisEngine {
-    /// The other live nodes, and those that have not rewritten all their data.
-    pub(super) async fn living(&self) -> Result<(Vec<NodeId>, Vec<NodeId>), EngineError> {
-        let mut nodes = self.nodes_script(scripts::NODES);
-        nodes.arg(self.me().to_string()).arg(self.past.lease_end_ms());
-        let (age_ms, nodes, unsure): (i64, Vec<String>, Vec<String>) = self.call(&nodes).await.map_err(away)?;
-        let nodes = others(&nodes, self.me());
+    /// The other live nodes, and those of whose data some may be missing.
+    pub(super) async fn living(&self) -> Result<OtherNodes, EngineError> {
+        Ok(self.living_with(&[]).await?.0)
+    }
+
+    /// The same with the values of `keys`, read at the same moment; in a Cluster there must be none.
+    pub(super) async fn living_with(&self, keys: &[String]) -> Result<(OtherNodes, Values), EngineError> {
+        let nodes = self.keys.nodes();
+        let mut command = redis::cmd("EVAL");
+        command.arg(scripts::NODES).arg(nodes.len() + keys.len()).arg(&nodes);
+        keys.iter().for_each(|key| {
+            command.arg(key);
+        });
+        command.arg(self.me().to_string()).arg(self.past.lease_end_ms()).arg(self.members.known().0);
+        let (age_ms, news, values): (i64, News, Values) = self.call(&command).await.map_err(away)?;
+        self.members.hear(&news, false);
+        let lists = self.members.lists();
+        let is_other = |node: &NodeId| *node != self.me();
+        let nodes: Vec<NodeId> = lists.living.into_iter().filter(is_other).collect();
         let age = Duration::from_millis(u64::try_from(age_ms).unwrap_or_default());
         if age < SETTLED_AFTER || self.past.awaits_others(&nodes, Instant::now()) {
             return Err(EngineError::Unsure);
         }
-        Ok((nodes, others(&unsure, self.me())))
+        Ok(((nodes, lists.doubted.into_iter().filter(is_other).collect()), values))
     }
-}
-
-/// The parsed nodes without `me`.
-fn others(nodes: &[String], me: NodeId) -> Vec<NodeId> {
-    nodes.iter().filter_map(|node| node.parse().ok()).filter(|node| *node != me).collect()
 }

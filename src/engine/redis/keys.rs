@@ -9,13 +9,16 @@
 //! | `P:{nodes}:records` | hash | set: the node that owns it | as long as the gateway |
 //! | `P:{nodes}:dead` | sorted set | dead node: when it died or left | 1 day |
 //! | `P:{nodes}:status` | hash | node: its status for the others (usage of limited tenants) | as long as its node |
-//! | `P:{nodes}:clock` | hash | `born`: when this data began, `tick`: the last renewal of any node, `installation`: its id, `set_back`: how far Redis' clock was set back, in ms | as long as the gateway |
-//! | `P:{nodes}:unsure` | hash | node that is rewriting its data: since when | seconds, after a loss of data |
+//! | `P:{nodes}:clock` | hash | `born`: when this data began, `tick`: the last renewal of any node, `installation`: its id, `set_back`: how far Redis' clock was set back, in ms, `change`: the number of the last change | as long as the gateway |
+//! | `P:{nodes}:unsure` | hash | node that is rewriting its data: since when; 0: it has not been heard since a loss | seconds, after a loss of data |
 //! | `P:{nodes}:speaks` | hash | node: the end of its lease, written only by itself; such nodes understand the messages of this release | as long as its node |
+//! | `P:{nodes}:changes` | sorted set | node or set: the number of its last change; `begun`: from which number on all are here | as long as the gateway; at most a thousand |
+//! | `P:{nodes}:sums` | hash | field of a `status`: its sum over all nodes; ` whole`: 1 | as long as the gateway |
+//! | `P:{nodes}:issued` | sorted set | `<node> <count> <tenant>` of a dead node's connect URLs: their expiry, in seconds since 1970 | until then |
 //! | `P:{records:<set>}` | hash | tunnel: its record, to send its close event | until its close event is settled |
 //! | `P:homes:{<tenant>}:<kind>:<name>` | hash | node with tunnels of this `group` or `user`: number of its change | while there are any |
 //! | `P:{places:<node>}` | hash | `{<tenant>}:<kind>:<name>` of each hash above that this node is in: number of its change | as long as its node |
-//! | `P:claim:{<tunnel>}` | string | token of the claim | a minute longer than the connect URL |
+//! | `P:claim:{<tunnel>}` | string | the token of the claim and the node that has the tunnel, see `entry.rs` | until the close event is settled, and a minute longer than the connect URL; a day if its node is gone |
 //! | `P:nonce:{<tenant>}:<nonce>` | string | token of a signed request | while its signature is valid |
 //! | `P:call:{<tenant>}:<call>` | hash | a call with an `Idempotency-Key`: `token`, digest of its `body`, `answer`, `life` of that in ms | 30 s, with its answer 5 minutes |
 //! | `P:mark:{m<number>}:<node>` | string | in a Cluster: a growing number | a minute |
@@ -39,8 +42,8 @@ impl Keys {
     }
 
     /// The keys that scripts change together, in the order of their `KEYS`.
-    pub(super) fn nodes(&self) -> [String; 7] {
-        ["leases", "records", "dead", "status", "clock", "unsure", "speaks"]
+    pub(super) fn nodes(&self) -> [String; 10] {
+        ["leases", "records", "dead", "status", "clock", "unsure", "speaks", "changes", "sums", "issued"]
             .map(|name| format!("{}:{{nodes}}:{name}", self.prefix))
     }
 

@@ -13,6 +13,7 @@ use super::RedisEngine;
 use super::advice::Advised;
 use super::alone::Alone;
 use super::alone::RenewalStart;
+use super::members::News;
 use super::past::Burial;
 use super::past::DEAD_FOR;
 use super::past::Heard;
@@ -21,6 +22,7 @@ use super::scripts;
 use crate::clock::millis;
 use crate::engine::ClaimStore as _;
 use crate::engine::ClusterNode;
+use crate::engine::ClusterUsage;
 use crate::id::NodeId;
 
 /// How long a node counts as alive after a renewal.
@@ -40,7 +42,6 @@ pub(super) struct Renewal {
     /// Sets that this node owns beside its own.
     mine: Vec<NodeId>,
     nodes: Vec<NodeId>,
-    statuses: Vec<String>,
     lease_end_ms: u64,
     /// All sets of records in Redis.
     sets: Vec<NodeId>,
@@ -48,6 +49,7 @@ pub(super) struct Renewal {
     unsure: Vec<NodeId>,
     /// Nodes that answer requests about used tokens.
     answering: Vec<NodeId>,
+    usage: ClusterUsage,
     installation: String,
     /// How far the clock of Redis has been set back.
     set_back_ms: u64,
@@ -134,27 +136,16 @@ impl RedisEngine {
 
     async fn renew(&self, status: String) -> Result<Renewal, RedisError> {
         let mut command = self.nodes_script(scripts::RENEW);
-        command.arg(self.me().to_string()).arg(millis(LEASE)).arg(millis(ALL_QUIET)).arg(millis(DEAD_FOR)).arg(status);
+        command.arg(self.me().to_string()).arg(millis(LEASE)).arg(millis(ALL_QUIET)).arg(millis(DEAD_FOR)).arg(&status);
         let is_unsure = self.index.is_rewriting() || self.past.losses_to_mend().is_some() || self.past.is_haunted();
         command.arg(u8::from(is_unsure)).arg(self.past.lease_end_ms());
         command.arg(&*self.identity.id()).arg(&self.identity.candidate);
+        let (change, sets) = self.members.known();
+        command.arg(change).arg(self.time.passed_ms()).arg(sets);
         type Names = Vec<String>;
-        type Reply = (String, i64, Names, Names, Names, u64, Names, Names, Names, String, u64, Names);
+        type Reply = (String, i64, u64, u64, String, News, Names, Names, Names);
         let reply: Reply = self.call(&command).await?;
-        let (
-            standing,
-            age_ms,
-            mine,
-            nodes,
-            statuses,
-            lease_end_ms,
-            sets,
-            unsure,
-            answering,
-            installation,
-            set_back_ms,
-            died,
-        ) = reply;
+        let (standing, age_ms, lease_end_ms, set_back_ms, installation, news, died, sums, issued) = reply;
         let standing = match standing.as_str() {
             "dead" => Standing::Dead,
             "renewed" => Standing::Renewed,
@@ -162,17 +153,27 @@ impl RedisEngine {
             "doubtful" => Standing::Doubtful,
             _ => Standing::Registered,
         };
-        let nodes_of = |names: &Names| names.iter().filter_map(|name| name.parse().ok()).collect();
+        self.members.hear(&news, true);
+        let lists = self.members.lists();
+        let age = Duration::from_millis(u64::try_from(age_ms).unwrap_or_default());
+        let is_whole = !matches!(standing, Standing::Lost | Standing::Doubtful);
+        let me = self.me();
         Ok(Renewal {
             standing,
-            age: Duration::from_millis(u64::try_from(age_ms).unwrap_or_default()),
-            mine: nodes_of(&mine),
-            nodes: nodes_of(&nodes),
-            statuses,
+            age,
+            mine: lists.sets.iter().filter(|(set, owner)| *owner == me && *set != me).map(|(set, _)| *set).collect(),
+            usage: ClusterUsage {
+                nodes: lists.living.len(),
+                own: status,
+                sums: read_counts(&sums),
+                issued: issued.iter().filter_map(|text| read_issued(text)).collect(),
+                is_complete: is_whole && age >= SETTLED_AFTER,
+            },
+            nodes: lists.living,
             lease_end_ms,
-            sets: nodes_of(&sets),
-            unsure: nodes_of(&unsure),
-            answering: nodes_of(&answering),
+            sets: lists.sets.into_iter().map(|(set, _)| set).collect(),
+            unsure: lists.unsure,
+            answering: lists.speaking,
             installation,
             set_back_ms,
             died: died.as_chunks().0.iter().filter_map(|pair| read_death(pair, lease_end_ms)).collect(),
@@ -221,7 +222,7 @@ impl RedisEngine {
         self.bus.belongs_to(self.installation(), &renewal.installation);
         self.leftover.retain(&renewal.sets);
         *self.others.lock() = renewal.nodes.iter().copied().filter(|node| *node != self.me()).collect();
-        member.heard(&renewal.statuses, renewal.is_whole() && renewal.age >= SETTLED_AFTER);
+        member.heard(&renewal.usage);
         self.failures.store(0, Ordering::Release);
         self.is_refused.store(false, Ordering::Release);
         if !self.is_up.swap(true, Ordering::AcqRel) {
@@ -335,6 +336,7 @@ impl RedisEngine {
         self.records.clear();
         self.index.begin_again(dead);
         self.past.begin_again(dead);
+        self.members.clear();
         // The group index cannot be compared with Redis any more.
         self.past.doubt(Instant::now());
         self.me.send_replace(NodeId::from_bytes((self.draw)()));
@@ -364,4 +366,17 @@ fn read_death([node, died_ms]: &[String; 2], lease_end_ms: u64) -> Option<(NodeI
     let now_ms = lease_end_ms.checked_sub(millis(LEASE))?;
     let ago_ms = now_ms.saturating_sub(died_ms.parse().ok()?);
     Some((node.parse().ok()?, Duration::from_millis(ago_ms)))
+}
+
+/// Counts by name; what is none is left out.
+fn read_counts(fields: &[String]) -> Vec<(String, i64)> {
+    let pairs = fields.as_chunks().0.iter();
+    pairs.filter_map(|[name, count]| Some((name.clone(), count.parse().ok()?))).collect()
+}
+
+/// The tenant and number of connect URLs that a dead node issued.
+fn read_issued(text: &str) -> Option<(String, i64)> {
+    let mut words = text.splitn(3, ' ').skip(1);
+    let (count, tenant) = (words.next()?, words.next()?);
+    Some((tenant.to_owned(), count.parse().ok()?))
 }

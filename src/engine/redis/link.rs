@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use redis::Arg;
 use redis::AsyncConnectionConfig;
 use redis::Cmd;
 use redis::ErrorKind;
@@ -20,6 +21,8 @@ use redis::aio::SendError;
 use redis::cluster::ClusterClient;
 use redis::cluster::ClusterClientBuilder;
 use redis::cluster_async::ClusterConnection;
+use sha1::Digest;
+use sha1::Sha1;
 use tokio::sync::Notify;
 use tokio::time::sleep;
 use tokio::time::timeout;
@@ -28,6 +31,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::sentinel;
 use super::url::RedisUrl;
 use super::url::Topology;
+use crate::protocol::text::hex;
 
 /// Deadline of one call, including the wait for a connection.
 pub(super) const CALL_TIMEOUT: Duration = Duration::from_secs(1);
@@ -161,7 +165,14 @@ impl Link {
     async fn call_once<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, RedisError> {
         let (number, mut connection) = self.connection().await;
         let unanswered = Unanswered { link: self, number, is_answered: false };
-        let result = connection.query(command).await;
+        let result = match by_digest(command) {
+            Some(short) => match connection.query(&short).await {
+                // A server that has restarted, or a user without the right to it.
+                Err(error) if takes_no_digest(&error) => connection.query(command).await,
+                result => result,
+            },
+            None => connection.query(command).await,
+        };
         unanswered.judge(&result);
         result
     }
@@ -232,6 +243,28 @@ impl Connection {
         };
         timeout(CALL_TIMEOUT, unsubscribed).await.unwrap_or_else(|_| Err(timed_out()))
     }
+}
+
+/// The same call of a script with its digest in place of its text; none of another command.
+fn by_digest(command: &Cmd) -> Option<Cmd> {
+    let mut arguments = command.args_iter().filter_map(|argument| match argument {
+        Arg::Simple(bytes) => Some(bytes),
+        _ => None,
+    });
+    if arguments.next()? != b"EVAL" {
+        return None;
+    }
+    let mut short = redis::cmd("EVALSHA");
+    short.arg(hex(&Sha1::digest(arguments.next()?)));
+    arguments.for_each(|argument| {
+        short.arg(argument);
+    });
+    Some(short)
+}
+
+fn takes_no_digest(error: &RedisError) -> bool {
+    let kind = error.kind();
+    kind == ErrorKind::Server(ServerErrorKind::NoScript) || kind == ErrorKind::Server(ServerErrorKind::NoPerm)
 }
 
 fn timed_out() -> RedisError {

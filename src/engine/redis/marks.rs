@@ -3,6 +3,7 @@
 //! A mark is a growing number in each part of the slots. A lower number than last written shows that its server lost
 //! data or went back. A single server needs none: its lease shows that.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -82,6 +83,14 @@ impl Marks {
         (written.number, commands.collect())
     }
 
+    /// The marks in the parts of the slots where these tags are.
+    pub(super) fn witnesses(&self, tags: impl Iterator<Item = String>) -> Witnesses {
+        let parts: BTreeSet<usize> = tags.map(|tag| part(&tag)).collect();
+        let written = self.written.lock();
+        let witness = |part: usize| Some((self.keys.get(part)?.clone(), *written.sure.get(part)?));
+        Witnesses(parts.into_iter().filter_map(witness).collect())
+    }
+
     /// Compares the previous values with the confirmed ones; true if any is lower.
     pub(super) fn found(&self, number: u64, before: &[Option<u64>]) -> bool {
         let mut written = self.written.lock();
@@ -96,13 +105,41 @@ impl Marks {
     }
 }
 
+/// Marks that are read behind claims: what is missing there was not lost if they are there.
+pub(super) struct Witnesses(Vec<(String, u64)>);
+
+impl Witnesses {
+    /// The commands that read them.
+    pub(super) fn commands(&self) -> Vec<Cmd> {
+        let commands = self.0.iter().map(|(key, _)| {
+            let mut command = redis::cmd("GET");
+            command.arg(key);
+            command
+        });
+        commands.collect()
+    }
+
+    /// Whether these are the numbers that were confirmed, or later ones.
+    pub(super) fn are_there(&self, numbers: &[Option<u64>]) -> bool {
+        let is_there = |((_, sure), number): (&(String, u64), &Option<u64>)| {
+            *sure > 0 && number.is_some_and(|number| number >= *sure)
+        };
+        self.0.len() == numbers.len() && self.0.iter().zip(numbers).all(is_there)
+    }
+}
+
+/// The part of the slots that a hash tag is in.
+fn part(tag: &str) -> usize {
+    usize::from(slot(tag) / (SLOTS / MARKS))
+}
+
 /// Hash tags with evenly spread slots.
 fn tags() -> Vec<String> {
     let mut tags = vec![None; usize::from(MARKS)];
     let mut missing = tags.len();
     for number in 0_u32.. {
         let tag = format!("m{number}");
-        let place = &mut tags[usize::from(slot(&tag) / (SLOTS / MARKS))];
+        let place = &mut tags[part(&tag)];
         if place.is_none() {
             *place = Some(tag);
             missing -= 1;
@@ -160,6 +197,21 @@ mod tests {
         before[17] = Some(0);
         assert!(pass(&before), "it is empty");
         assert!(!pass(&all(Some(6))));
+    }
+
+    #[test]
+    fn what_is_missing_beside_a_mark_that_is_there_was_not_lost() {
+        let marks = Marks::new(&Keys::new("p"), NodeId::from_bytes([1; 16]));
+        let tags = || ["m0", "m0", "m1"].map(str::to_owned).into_iter();
+        assert!(!marks.witnesses(tags()).are_there(&[Some(9), Some(9)]), "no mark is confirmed yet");
+
+        marks.next();
+        marks.found(1, &vec![Some(0); usize::from(MARKS)]);
+        let witnesses = marks.witnesses(tags());
+        assert_eq!(witnesses.commands().len(), 2);
+        assert!(witnesses.are_there(&[Some(1), Some(2)]));
+        assert!(!witnesses.are_there(&[Some(1), None]) && !witnesses.are_there(&[Some(0), Some(1)]));
+        assert!(marks.witnesses(std::iter::empty()).are_there(&[]));
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod bus;
 mod claims;
 mod cluster;
 mod dial;
+mod entry;
 mod group_index;
 mod group_index_state;
 mod idempotency;
@@ -17,6 +18,7 @@ mod lease;
 mod leftover;
 mod link;
 mod marks;
+mod members;
 mod message;
 mod once;
 mod own_keys;
@@ -30,6 +32,7 @@ mod sentinel;
 mod signing;
 mod single_use;
 mod time;
+mod tunnel_index;
 mod url;
 
 use std::sync::Arc;
@@ -63,6 +66,7 @@ use leftover::Leftover;
 use link::Link;
 use link::OnPush;
 use marks::Marks;
+use members::Members;
 use once::CLOCK_SKEW;
 use past::Past;
 use records::Records;
@@ -127,6 +131,7 @@ pub struct RedisEngine {
     draw: Arc<Draw>,
     me: watch::Sender<NodeId>,
     others: Mutex<Vec<NodeId>>,
+    members: Members,
     /// The lease of this incarnation as Redis has confirmed it, as [`LeaseGuard::now`] counts.
     confirmed: Mutex<Confirmed>,
     is_up: AtomicBool,
@@ -213,6 +218,7 @@ impl RedisEngine {
             draw,
             me,
             others: Mutex::default(),
+            members: Members::default(),
             confirmed: Mutex::default(),
             is_up: AtomicBool::new(false),
             is_refused: AtomicBool::new(false),

@@ -23,7 +23,7 @@ const ENTRIES: usize = 100;
 impl RedisEngine {
     /// Writes all data again whenever a key of this node is missing, until dropped.
     pub(super) async fn watch_own_keys(&self) {
-        let (mut witness, mut entries, mut turn) = (None, vec![], Turn::default());
+        let (mut witness, mut entries, mut turn, mut kept) = (None, vec![], Turn::default(), None);
         loop {
             sleep(LOOK_EVERY).await;
             self.records.write_again();
@@ -55,6 +55,18 @@ impl RedisEngine {
             }
             if let Err(error) = self.remind(&mut turn).await {
                 tracing::debug!(%error, "used tokens could not be rewritten");
+            }
+            match self.keep_entries(kept).await {
+                Ok((missing, next)) => {
+                    kept = next;
+                    if missing > 0 {
+                        tracing::warn!(
+                            missing,
+                            "Redis has lost claims of open tunnels: writing them again (Redis needs maxmemory-policy noeviction)"
+                        );
+                    }
+                }
+                Err(error) => tracing::debug!(%error, "claims of open tunnels could not be extended"),
             }
             witness = tunnel.or_else(|| self.records.any_kept());
         }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::collections::VecDeque;
+use std::ops::Bound;
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -51,6 +52,8 @@ struct State {
 pub(super) struct Changes {
     pub(super) put: Vec<(TunnelId, Box<[u8]>)>,
     pub(super) delete: Vec<TunnelId>,
+    /// Those of `delete` whose claims end too: not of tunnels given up, whose clients may come back, or adopted.
+    pub(super) ended: Vec<TunnelId>,
 }
 
 impl Changes {
@@ -218,10 +221,29 @@ impl Records {
             state.unwritten.remove(&tunnel);
             match state.all.get(&tunnel) {
                 Some(bytes) => changes.put.push((tunnel, bytes.clone())),
-                None => changes.delete.push(tunnel),
+                None => {
+                    changes.delete.push(tunnel);
+                    if !state.given_up.contains(&tunnel) && !state.adopted.contains(&tunnel) {
+                        changes.ended.push(tunnel);
+                    }
+                }
             }
         }
         changes
+    }
+
+    /// Tunnels that this node serves, or whose close events it has not finished, behind `last` in order; not adopted ones.
+    pub(super) fn served_after(&self, last: Option<TunnelId>, count: usize) -> Vec<TunnelId> {
+        let state = self.state.lock();
+        let behind = (last.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded);
+        let served = state.all.range(behind).map(|(tunnel, _)| *tunnel);
+        served.filter(|tunnel| !state.adopted.contains(tunnel)).take(count).collect()
+    }
+
+    /// Whether `tunnel` is one of those.
+    pub(super) fn is_served(&self, tunnel: TunnelId) -> bool {
+        let state = self.state.lock();
+        state.all.contains_key(&tunnel) && !state.adopted.contains(&tunnel)
     }
 
     /// Returns changes that could not be written.
@@ -266,6 +288,25 @@ mod tests {
     }
 
     #[test]
+    fn the_claim_of_a_tunnel_ends_with_its_record_unless_its_client_may_come_back_or_it_was_adopted() {
+        let records = Records::default();
+        [1, 2].into_iter().for_each(|number| records.add(tunnel(number), &record()));
+        assert!(records.adopt(tunnel(3), &record()));
+        records.take();
+        assert_eq!(records.served_after(None, 9), [tunnel(1), tunnel(2)]);
+        assert_eq!(records.served_after(Some(tunnel(1)), 9), [tunnel(2)]);
+        assert_eq!(records.served_after(None, 1), [tunnel(1)]);
+
+        records.remove(tunnel(1));
+        records.give_up(tunnel(2));
+        records.remove(tunnel(3));
+        let changes = records.take();
+
+        assert_eq!((changes.delete.len(), changes.ended), (3, vec![tunnel(1)]));
+        assert!(!records.is_served(tunnel(1)));
+    }
+
+    #[test]
     fn what_is_there_again_is_written_behind_its_deletion() {
         let records = Records::default();
         records.add(tunnel(1), &record());
@@ -297,7 +338,7 @@ mod tests {
         records.remove(tunnel(1));
         records.back(changes);
 
-        assert_eq!(records.take(), Changes { put: vec![], delete: vec![tunnel(1)] });
+        assert_eq!(records.take(), Changes { put: vec![], delete: vec![tunnel(1)], ended: vec![] });
     }
 
     #[test]

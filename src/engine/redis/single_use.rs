@@ -18,6 +18,8 @@ use super::lease::LEASE;
 use super::once::CLOCK_SKEW;
 use super::once::Once;
 use super::scripts;
+use super::tunnel_index::KEPT_FOR;
+use super::tunnel_index::REMEMBERED_FOR;
 use crate::clock::millis;
 use crate::engine::Claim;
 use crate::engine::EngineError;
@@ -46,7 +48,7 @@ impl RedisEngine {
     /// Takes a key for a token, unless Redis has it already.
     pub(super) async fn claim_key(&self, once: Once<'_>, token: Token, life: Duration) -> Result<Claim, EngineError> {
         self.is_registered()?;
-        match self.call::<i64>(&self.claim_command(once, token, life)).await.map_err(away)? {
+        match self.call::<i64>(&self.claim_command(once, token, life, KEPT_FOR)).await.map_err(away)? {
             0 => return Ok(Claim::Used),
             1 => {}
             _ => self.past.doubt(Instant::now()),
@@ -54,9 +56,14 @@ impl RedisEngine {
         Ok(Claim::Granted)
     }
 
-    fn claim_command(&self, once: Once<'_>, token: Token, life: Duration) -> Cmd {
+    /// A tunnel's claim is kept for `kept_for` unless extended, also behind the end of its connect URL.
+    fn claim_command(&self, once: Once<'_>, token: Token, life: Duration, kept_for: Duration) -> Cmd {
         let mut command = self.script_beside_lease(scripts::CLAIM, once.key(&self.keys));
-        command.arg(&token[..]).arg(millis(life).max(1));
+        match once {
+            // It names the owner of the tunnel, as long as that is open.
+            Once::Claim(_) => command.arg(self.entry(token, life)).arg(millis(life.max(kept_for))),
+            Once::Nonce(_) | Once::Call(_) => command.arg(&token[..]).arg(millis(life).max(1)),
+        };
         self.with_lease(&mut command);
         command
     }
@@ -69,7 +76,7 @@ impl RedisEngine {
         if self.marks.is_some() {
             command.arg(1).arg(key);
         } else {
-            let [_, _, _, _, clock, _, speaks] = self.keys.nodes();
+            let [_, _, _, _, clock, _, speaks, ..] = self.keys.nodes();
             command.arg(3).arg(key).arg(speaks).arg(clock);
         }
         command
@@ -198,9 +205,10 @@ impl RedisEngine {
             .claims
             .all_sure()
             .into_iter()
-            .map(|(tunnel, token, left)| self.claim_command(Once::Claim(tunnel), token, left))
+            .map(|(tunnel, token, left)| self.claim_command(Once::Claim(tunnel), token, left, REMEMBERED_FOR))
             .collect();
         self.write_commands(&claims).await?;
+        self.write_all_entries().await?;
         let mut second = 0;
         while let Some((next, remembered)) = self.own.idempotency.remembered_after(second) {
             let commands: Vec<Cmd> = remembered.iter().map(|entry| self.remember(entry)).collect();
@@ -219,7 +227,7 @@ impl RedisEngine {
         let claim = |tunnel: &TunnelId| {
             // The claim may have been released meanwhile.
             let (token, left) = self.own.claims.sure(*tunnel)?;
-            Some(self.claim_command(Once::Claim(*tunnel), token, left))
+            Some(self.claim_command(Once::Claim(*tunnel), token, left, REMEMBERED_FOR))
         };
         let mut commands: Vec<Cmd> = some.iter().filter_map(claim).collect();
         match self.own.idempotency.remembered_after(turn.second) {
@@ -241,7 +249,7 @@ impl RedisEngine {
 
     fn remember(&self, entry: &Remembered) -> Cmd {
         if let Some(name) = entry.name.strip_prefix(NONCE) {
-            return self.claim_command(Once::Nonce(name), entry.token, entry.left);
+            return self.claim_command(Once::Nonce(name), entry.token, entry.left, Duration::ZERO);
         }
         let mut command = redis::cmd("EVAL");
         command.arg(scripts::REMEMBER).arg(1).arg(self.keys.call(&entry.name));

@@ -78,6 +78,13 @@ impl EngineTime {
         u64::try_from(signed(self.steady.now()) + known.middle()).ok()
     }
 
+    /// What the engine's time has passed for sure, in milliseconds since 1970; 0 if unknown.
+    pub(super) fn passed_ms(&self) -> u64 {
+        let Some(known) = *self.known.lock() else { return 0 };
+        let now = signed(self.steady.now());
+        u64::try_from(now + known.low - (now - known.at) / DRIFT - 1).unwrap_or(0)
+    }
+
     /// Logs once when the local clock starts or stops to differ.
     fn compare(&self, ahead_ms: u64) {
         let Some(engine_ms) = self.now_ms() else { return };
@@ -141,13 +148,14 @@ mod tests {
         let (lease_guard, time_of_day) = (Arc::new(LeaseGuard::expired_already()), Arc::new(ManualClock::default()));
         let time = EngineTime::new(Arc::clone(&lease_guard), time_of_day.clone());
         time_of_day.set_secs(9_000);
-        assert_eq!((time.now_ms(), time.unix_time()), (None, ms(9_000_000)));
+        assert_eq!((time.now_ms(), time.passed_ms(), time.unix_time()), (None, 0, ms(9_000_000)));
 
         time.shown(lease_guard.now(), 5_000, 0);
         for (secs, from) in [(0, 5_700), (9_000, 6_400)] {
             time_of_day.set_secs(secs);
             tokio::time::advance(ms(700)).await;
             assert!(time.now_ms().is_some_and(|now| (from..=from + 2).contains(&now)), "{time:?}");
+            assert!((from - 3..=from).contains(&time.passed_ms()), "{time:?}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Requests between nodes. The owner of a tunnel decides; there is no shared table of tunnels.
+//! Requests between nodes. The engine's index says whom to ask; the owner of a tunnel decides.
 
 mod handler;
 mod location_cache;
@@ -6,6 +6,7 @@ mod messages;
 mod neighbours;
 mod node;
 mod resolution;
+mod rounds;
 mod router;
 
 pub use messages::CallId;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use crate::clock::Clock;
+use crate::engine::ClusterUsage;
 use crate::limit::Rate;
 use crate::tenant::Directory;
 use crate::tenant::NodeUsage;
@@ -87,13 +88,12 @@ impl Neighbours {
         status.write()
     }
 
-    /// Stores the status of each other node; unless `is_complete`, some may be missing.
-    pub(super) fn heard(&self, others: &[String], is_complete: bool) {
-        let nodes = u32::try_from(others.len()).unwrap_or(u32::MAX - 1) + 1;
-        self.nodes.store(nodes, Ordering::Relaxed);
-        // This process may have had another node name, which a restored engine may list.
-        let reports = others.iter().map(|status| NodeUsage::read(status)).filter(|usage| !usage.is_of(self.process));
-        let elsewhere = self.usage.lock().hear(reports, is_complete, self.ticket_clock.unix_time().as_secs());
+    /// Stores the usage of all nodes together.
+    pub(super) fn heard(&self, all: &ClusterUsage) {
+        self.nodes.store(u32::try_from(all.nodes.max(1)).unwrap_or(u32::MAX), Ordering::Relaxed);
+        let sums = NodeUsage::of_counts(all.sums.iter().cloned());
+        let mut usage = self.usage.lock();
+        let elsewhere = usage.hear(&sums, &NodeUsage::read(&all.own), &all.issued, all.is_complete);
         self.tenants.each(|tenant| {
             tenant.usage.set_elsewhere(elsewhere.get(tenant.id.as_str()).copied().unwrap_or_default());
         });

@@ -13,6 +13,7 @@ use crate::clock::millis;
 use crate::delivery::EventKind;
 use crate::engine::Closed;
 use crate::engine::ClusterNode;
+use crate::engine::ClusterUsage;
 use crate::engine::Heir;
 use crate::engine::Record;
 use crate::gateway::Gateway;
@@ -40,8 +41,8 @@ impl ClusterNode for Gateway {
         self.neighbours.status()
     }
 
-    fn heard(&self, others: &[String], is_complete: bool) {
-        self.neighbours.heard(others, is_complete);
+    fn heard(&self, usage: &ClusterUsage) {
+        self.neighbours.heard(usage);
     }
 
     fn heir(&self, record: &Record) -> Heir {

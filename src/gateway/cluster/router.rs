@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures_util::future::join_all;
 use parking_lot::Mutex;
 
 use super::location_cache::LocationCache;
@@ -15,7 +14,10 @@ use super::resolution::PendingTarget;
 use super::resolution::Resolution;
 use super::resolution::Share;
 use super::resolution::TargetOutcome;
+use super::resolution::merged;
+use super::rounds::Rounds;
 use crate::engine::Cluster;
+use crate::engine::TunnelIndex;
 use crate::gateway::error::NativeError;
 use crate::gateway::push::Command;
 use crate::id::NodeId;
@@ -29,17 +31,19 @@ const MAX_REQUEST_BYTES: usize = 384 * 1024;
 /// Reaches tunnels on other nodes.
 pub(in crate::gateway) struct Router {
     cluster: Arc<dyn Cluster>,
+    index: Arc<dyn TunnelIndex>,
     locations: Mutex<LocationCache>,
 }
 
 impl Router {
-    pub(in crate::gateway) fn new(cluster: Arc<dyn Cluster>) -> Self {
-        Self { cluster, locations: Mutex::default() }
+    pub(in crate::gateway) fn new(cluster: Arc<dyn Cluster>, index: Arc<dyn TunnelIndex>) -> Self {
+        Self { cluster, index, locations: Mutex::default() }
     }
 
-    /// Executes `commands` on tunnels that are not open here, through other nodes.
+    /// Executes `commands` on tunnels that are not open here, through other nodes: those that cached locations name, or else
+    /// the index.
     ///
-    /// A target counts as gone only if all nodes have denied it.
+    /// A target counts as gone only if all nodes that may hold it have denied it.
     pub(in crate::gateway) async fn decide(
         &self,
         tenant: &str,
@@ -47,14 +51,28 @@ impl Router {
         pending: Vec<PendingTarget>,
     ) -> Vec<TargetOutcome> {
         let mut resolution = Resolution::new(pending);
-        if resolution.is_pending() {
-            let nodes = self.cluster.others();
-            let shares = resolution.first_round(tenant, &nodes, &self.locations.lock());
-            self.ask_all(tenant, commands, shares, &mut resolution).await;
-            self.ask_all(tenant, commands, resolution.next_round(&nodes), &mut resolution).await;
+        let nodes = self.cluster.others();
+        let (hinted, cold) = resolution.hinted(tenant, &nodes, &self.locations.lock());
+        let mut is_readable = self.locate(cold, &mut resolution).await;
+        let shares = merged(hinted, resolution.next_round());
+        self.ask_all(tenant, commands, shares, &mut resolution).await;
+        if is_readable {
+            is_readable = self.locate(resolution.unlocated(), &mut resolution).await;
         }
-        let is_sure = !resolution.is_pending() || self.is_sure(tenant, commands, &mut resolution).await;
-        resolution.outcomes(is_sure)
+        if !is_readable {
+            self.ask_all(tenant, commands, resolution.all_round(&nodes), &mut resolution).await;
+        }
+        // To the owners of what was hinted wrongly, and to nodes whose entries may be missing.
+        for _ in 0..2 {
+            self.ask_all(tenant, commands, resolution.next_round(), &mut resolution).await;
+        }
+        if resolution.is_unsure()
+            && let Ok(living) = self.cluster.all_others().await
+        {
+            // A node that is not alive holds no tunnels.
+            resolution.only(&living);
+        }
+        resolution.outcomes()
     }
 
     /// The other node that holds this tunnel.
@@ -79,7 +97,7 @@ impl Router {
         self.cluster.ask(owner, tenant.id.as_str(), request.write()).await.map_err(|_| NativeError::NodeAway)
     }
 
-    /// Sends a request to all of `nodes`. A silent node that is dead holds no tunnels.
+    /// Sends a request to all of `nodes`, in turns. A silent node that is dead holds no tunnels.
     pub(in crate::gateway) async fn ask_each(
         &self,
         tenant: &Tenant,
@@ -90,15 +108,24 @@ impl Router {
         let plain = request.write();
         let keyed = call.map(|call| request.clone().keyed(call).write());
         let request = |node| keyed.clone().filter(|_| self.cluster.understands(node)).unwrap_or_else(|| plain.clone());
-        let requests = nodes.into_iter();
-        let requests =
-            requests.map(async |node| (node, self.cluster.ask(node, tenant.id.as_str(), request(node)).await));
-        let (mut answers, mut silent) = (vec![], vec![]);
-        for (node, answer) in join_all(requests).await {
-            match answer {
-                Ok(answer) => answers.push(answer),
-                Err(_) => silent.push(node),
+        let rounds = Rounds::of(nodes.len());
+        let requests = nodes.into_iter().map(async |node| {
+            if rounds.are_over() {
+                return (node, None);
             }
+            (node, Some(self.cluster.ask(node, tenant.id.as_str(), request(node)).await))
+        });
+        let (mut answers, mut silent, mut left_out) = (vec![], vec![], 0);
+        for (node, answer) in rounds.run(requests).await {
+            match answer {
+                Some(Ok(answer)) => answers.push(answer),
+                Some(Err(_)) => silent.push(node),
+                None => left_out += 1,
+            }
+        }
+        if left_out > 0 {
+            tracing::warn!(tenant.id = %tenant.id, left_out, "nodes were not asked: the others took too long");
+            return Err(NativeError::NodeAway);
         }
         if !silent.is_empty() {
             let living = self.cluster.all_others().await.map_err(|_| NativeError::NodeAway)?;
@@ -109,18 +136,24 @@ impl Router {
         Ok(answers)
     }
 
-    /// Makes sure that every live node has been queried for the pending targets.
-    async fn is_sure(&self, tenant: &str, commands: &[Command<'_>], resolution: &mut Resolution) -> bool {
-        let Ok(nodes) = self.cluster.all_others().await else { return false };
-        resolution.only(&nodes);
-        self.ask_all(tenant, commands, resolution.next_round(&nodes), resolution).await;
-        !resolution.is_pending() || resolution.is_denied_by(&nodes)
+    /// Reads where the targets at `places` are; false if that cannot be said.
+    async fn locate(&self, places: Vec<usize>, resolution: &mut Resolution) -> bool {
+        if places.is_empty() {
+            return true;
+        }
+        let tunnels: Vec<TunnelId> = places.iter().map(|place| resolution.targets()[*place].tunnel).collect();
+        let located = self.index.locate(&tunnels).await;
+        located.map(|located| resolution.located(&places, located)).is_ok()
     }
 
     async fn ask_all(&self, tenant: &str, commands: &[Command<'_>], shares: Vec<Share>, resolution: &mut Resolution) {
         let targets = resolution.targets();
+        let rounds = Rounds::of(shares.len());
         let requests = shares.into_iter().map(async |(node, places)| {
             let mut replies = Vec::with_capacity(places.len());
+            if rounds.are_over() {
+                return (node, places, None);
+            }
             for part in parts(commands, targets, &places) {
                 let request = request(tenant, commands, targets, part).write();
                 let answer = self.cluster.ask(node, tenant, request).await.ok();
@@ -128,10 +161,20 @@ impl Router {
                 let Some(answer) = answer.filter(|answer| answer.len() == part.len()) else { break };
                 replies.extend(answer);
             }
-            (node, places, replies)
+            (node, places, Some(replies))
         });
-        for (node, places, replies) in join_all(requests).await {
-            self.take_replies(tenant, node, &places, &replies, resolution);
+        let answers = rounds.run(requests).await;
+        let left_out = answers.iter().filter(|(_, _, replies)| replies.is_none()).count();
+        if left_out > 0 {
+            tracing::warn!(
+                tenant.id = tenant,
+                nodes = answers.len(),
+                left_out,
+                "nodes were not asked: the others took too long"
+            );
+        }
+        for (node, places, replies) in answers {
+            self.take_replies(tenant, node, &places, &replies.unwrap_or_default(), resolution);
         }
     }
 

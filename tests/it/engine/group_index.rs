@@ -87,7 +87,7 @@ async fn nothing_is_left_of_what_a_node_wrote_after_it_was_declared_dead() {
     let dead = here.other().await;
 
     // It cannot renew its lease, and does not know that this is over.
-    redis.command(&["ACL", "SETUSER", "there", "-eval"]).await;
+    redis.command(&["ACL", "SETUSER", "there", "-eval", "-evalsha"]).await;
     within("it is given up, and what it left cleared", async {
         while redis.command(&["HLEN", "wafergate:{nodes}:records"]).await != ":1\r\n" {
             sleep(Duration::from_millis(20)).await;
@@ -96,7 +96,7 @@ async fn nothing_is_left_of_what_a_node_wrote_after_it_was_declared_dead() {
     .await;
     drop(there.enter().await);
     assert_eq!(here.homes().await, []);
-    redis.command(&["ACL", "SETUSER", "there", "+eval"]).await;
+    redis.command(&["ACL", "SETUSER", "there", "+eval", "+evalsha"]).await;
 
     let _entered = there.enter().await;
     within("it has another name", async { while here.homes().await.len() != 1 {} }).await;

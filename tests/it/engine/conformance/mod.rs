@@ -5,6 +5,7 @@ mod cluster;
 mod group_index;
 mod idempotency;
 mod registry;
+mod tunnel_index;
 
 use std::time::Duration;
 
@@ -27,6 +28,7 @@ pub(crate) async fn run(here: &Engine, there: &Engine) {
     cluster::run(here.cluster.as_ref(), there.cluster.as_ref()).await;
     let others = there.cluster.others().len();
     group_index::run(here.group_index.as_ref(), there.group_index.as_ref(), others).await;
+    tunnel_index::run(here, there, &here.cluster.others()).await;
     nonces_and_calls_have_names_of_their_own(here, there).await;
 }
 
