@@ -139,6 +139,7 @@ const WAITS: &[(&str, &[(&str, Why)])] = &[
     (
         "src/http_client/client.rs",
         &[
+            ("self.send(caller, &Method::POST, url, headers, body, limit)", Nothing("it is the call itself")),
             (
                 "before(deadline, was_sent, self.attempt(caller, &outgoing, &progress))",
                 Nothing("nothing is sent behind it"),
@@ -146,8 +147,8 @@ const WAITS: &[(&str, &[(&str, Why)])] = &[
             ("before(deadline, || true, received.body.read())", Nothing("nothing is sent behind it")),
             ("pool.connect(tenant, outgoing.url)", Marked(Mark::EventConnected)),
             ("self.exchange(&pool, connection, caller, outgoing, progress)", Guard("self.may_speak(incarnation)?;")),
-            ("connection.send(url, headers, body, progress, room)", Marked(Mark::EventWritten)),
-            ("connection.send(url, headers, body, &progress.was_sent)", Marked(Mark::EventWritten)),
+            ("connection.send(method, url, headers, body, progress, room)", Marked(Mark::EventWritten)),
+            ("connection.send(method, url, headers, body, &progress.was_sent)", Marked(Mark::EventWritten)),
             ("exchange.read_body()", Nothing("nothing is sent behind it")),
             ("place.read_body(body, read, room)", Nothing("nothing is sent behind it")),
         ],
