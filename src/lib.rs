@@ -22,6 +22,7 @@ pub mod share;
 // Pure protocols and rules: no I/O, no tasks, and time is an argument.
 pub mod delivery;
 pub mod protocol;
+pub mod session;
 pub mod tenant;
 pub mod tls;
 pub mod tunnel;

@@ -11,7 +11,7 @@ const LEVELS: &[&[&str]] = &[
     &["clock", "fair_queue", "id", "limit", "secret", "share"],
     &["options", "recall"],
     &["protocol", "tls"],
-    &["delivery", "tenant", "tunnel"],
+    &["delivery", "session", "tenant", "tunnel"],
     &["fair_semaphore"],
     &["demo", "lease_guard", "marks", "metrics", "server", "shutdown", "telemetry"],
     &["http_client"],
