@@ -43,7 +43,10 @@ pub mod admin;
 pub mod engine;
 pub mod gateway;
 pub mod http;
+pub mod login;
+pub mod session_store;
 pub mod webhook;
+pub mod wechat;
 pub mod ws;
 
 // Wiring, configuration, command line.

@@ -33,10 +33,12 @@ const WAITS: &[(&str, &[(&str, Why)])] = &[
         "src/gateway/connect/admit.rs",
         &[
             ("self.open_ticket(ticket)", Nothing("nothing is claimed before")),
+            ("self.confirm_session(&ticket)", Nothing("nothing is claimed before")),
             ("self.engine.claims.claim(", Guard("let mut claimed = Claimed {")),
             ("self.register(&ticket)", Guard("let registration = Registration {")),
             ("sleep(left.min(ENGINE_RETRY))", Guard("let mut claimed = Claimed {")),
             ("sleep(ENGINE_RETRY)", Nothing("nothing is claimed before")),
+            ("sessions.confirm(&id, &ticket.tenant)", Nothing("nothing is claimed before")),
             ("try_join_all(announcing)", Nothing("each place is a hold that goes when it is dropped")),
             (
                 "self.engine.registry.register(",
