@@ -22,6 +22,7 @@ pub mod share;
 // Pure protocols and rules: no I/O, no tasks, and time is an argument.
 pub mod delivery;
 pub mod protocol;
+pub mod session;
 pub mod tenant;
 pub mod tls;
 pub mod tunnel;
@@ -42,7 +43,10 @@ pub mod admin;
 pub mod engine;
 pub mod gateway;
 pub mod http;
+pub mod login;
+pub mod session_store;
 pub mod webhook;
+pub mod wechat;
 pub mod ws;
 
 // Wiring, configuration, command line.

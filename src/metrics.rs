@@ -93,6 +93,11 @@ pub struct Metrics {
     pub start_time: IntGauge,
     reload_success: IntGauge,
     reload_timestamp: IntGauge,
+    sessions: IntCounterVec,
+    session_checks: IntCounterVec,
+    session_store_up: IntGaugeVec,
+    wechat_requests: IntCounterVec,
+    wechat_duration: HistogramVec,
 }
 
 /// Outcomes of push targets.
@@ -217,6 +222,24 @@ impl Default for Metrics {
                     &[],
                 ),
             ),
+            sessions: counters("wafergate_sessions_total", "Logins, by result", &["result"]),
+            session_checks: counters("wafergate_session_checks_total", "Checks of sessions, by result", &["result"]),
+            session_store_up: register(
+                &registry,
+                IntGaugeVec::new(Opts::new("wafergate_session_store_up", "1 if the session store answers"), &[]),
+            ),
+            wechat_requests: counters(
+                "wafergate_wechat_requests_total",
+                "Requests to WeChat, by call and result",
+                &["api", "result"],
+            ),
+            wechat_duration: register(
+                &registry,
+                HistogramVec::new(
+                    time("wafergate_wechat_duration_seconds", "Duration of requests to WeChat"),
+                    &["api"],
+                ),
+            ),
             log_lines_dropped: gauge(
                 "wafergate_log_lines_dropped",
                 "Log lines dropped because stderr was blocked or closed",
@@ -306,6 +329,34 @@ impl Metrics {
     /// Notes how long the certificate is still good. Before that, and so without TLS, there is no such metric.
     pub fn set_certificate_expiry(&self, seconds_left: i64) {
         self.certificate_expiry.with_label_values::<&str>(&[]).set(seconds_left);
+    }
+
+    /// Counts a login: `new` or `known` users, or why it was refused.
+    pub fn session(&self, result: &str) {
+        self.sessions.with_label_values(&[result]).inc();
+    }
+
+    /// Counts a check of a session: `ok`, `cached`, `no_session` or `store_away`.
+    pub fn session_check(&self, result: &str) {
+        self.session_checks.with_label_values(&[result]).inc();
+    }
+
+    /// Notes whether the session store answers, and returns what was noted before. Without a store there is no such metric.
+    pub fn set_session_store_up(&self, is_up: bool) -> bool {
+        let gauge = self.session_store_up.with_label_values::<&str>(&[]);
+        let was_up = gauge.get() == 1;
+        gauge.set(is_up.into());
+        was_up
+    }
+
+    /// Counts a request to WeChat.
+    pub fn wechat_request(&self, api: &str, result: &str) {
+        self.wechat_requests.with_label_values(&[api, result]).inc();
+    }
+
+    /// Records the duration of a request to WeChat.
+    pub fn wechat_duration(&self, api: &str, duration: Duration) {
+        self.wechat_duration.with_label_values(&[api]).observe(duration.as_secs_f64());
     }
 
     /// All metrics in Prometheus' text format.

@@ -144,6 +144,7 @@ async fn echo_server(max_message_bytes: usize) -> String {
         metrics: Metrics::default(),
         descriptors: Arc::new(Descriptors::of_this_process().expect("one left")),
         flights: Flights::unbounded(),
+        sessions: None,
     }));
     assert!(echo.gateway.set(gateway).is_ok());
     let timeout = Duration::from_secs(30);

@@ -33,10 +33,12 @@ const WAITS: &[(&str, &[(&str, Why)])] = &[
         "src/gateway/connect/admit.rs",
         &[
             ("self.open_ticket(ticket)", Nothing("nothing is claimed before")),
+            ("self.confirm_session(&ticket)", Nothing("nothing is claimed before")),
             ("self.engine.claims.claim(", Guard("let mut claimed = Claimed {")),
             ("self.register(&ticket)", Guard("let registration = Registration {")),
             ("sleep(left.min(ENGINE_RETRY))", Guard("let mut claimed = Claimed {")),
             ("sleep(ENGINE_RETRY)", Nothing("nothing is claimed before")),
+            ("sessions.confirm(&id, &ticket.tenant)", Nothing("nothing is claimed before")),
             ("try_join_all(announcing)", Nothing("each place is a hold that goes when it is dropped")),
             (
                 "self.engine.registry.register(",
@@ -140,6 +142,7 @@ const WAITS: &[(&str, &[(&str, Why)])] = &[
     (
         "src/http_client/client.rs",
         &[
+            ("self.send(caller, &Method::POST, url, headers, body, limit)", Nothing("it is the call itself")),
             (
                 "before(deadline, was_sent, self.attempt(caller, &outgoing, &progress))",
                 Nothing("nothing is sent behind it"),
@@ -147,8 +150,8 @@ const WAITS: &[(&str, &[(&str, Why)])] = &[
             ("before(deadline, || true, received.body.read())", Nothing("nothing is sent behind it")),
             ("pool.connect(tenant, outgoing.url)", Marked(Mark::EventConnected)),
             ("self.exchange(&pool, connection, caller, outgoing, progress)", Guard("self.may_speak(incarnation)?;")),
-            ("connection.send(url, headers, body, progress, room)", Marked(Mark::EventWritten)),
-            ("connection.send(url, headers, body, &progress.was_sent)", Marked(Mark::EventWritten)),
+            ("connection.send(method, url, headers, body, progress, room)", Marked(Mark::EventWritten)),
+            ("connection.send(method, url, headers, body, &progress.was_sent)", Marked(Mark::EventWritten)),
             ("exchange.read_body()", Nothing("nothing is sent behind it")),
             ("place.read_body(body, read, room)", Nothing("nothing is sent behind it")),
         ],

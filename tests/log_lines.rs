@@ -29,8 +29,12 @@ const OWN: &[(&str, usize, &str)] = &[
     ("src/engine/redis/time.rs", 2, "clocks"),
     ("src/gateway/calls.rs", 1, "Redis; one kind"),
     ("src/gateway/cluster/node.rs", 1, "a node that died"),
+    ("src/login/patience.rs", 2, "the session store"),
+    ("src/login/upkeep.rs", 1, "the operator"),
     ("src/server/accept.rs", 1, "has a pace of its own"),
+    ("src/session_store/sqlite/mod.rs", 1, "once a process"),
     ("src/telemetry/mod.rs", 1, "an error in the gateway"),
+    ("src/wechat/calls.rs", 1, "the operator"),
 ];
 
 fn sources(path: &Path, found: &mut Vec<PathBuf>) {

@@ -6,6 +6,7 @@ mod codec;
 mod fanout;
 mod queues;
 mod session;
+mod sessions;
 mod wafer;
 
 use std::time::Instant;
@@ -19,6 +20,7 @@ fn main() {
     wafer::benches(&mut criterion);
     queues::benches(&mut criterion);
     fanout::benches(&mut criterion);
+    sessions::benches(&mut criterion);
     criterion.final_summary();
 }
 

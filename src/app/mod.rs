@@ -5,6 +5,7 @@ mod drain;
 mod monotonic_clock;
 mod process;
 mod reload;
+mod sessions;
 mod watch;
 
 use std::net::SocketAddr;
@@ -50,14 +51,18 @@ use crate::server::Incident;
 use crate::server::Listener;
 use crate::server::Refusal;
 use crate::server::Timeouts;
+use crate::session_store::Store;
 use crate::shutdown::Shutdown;
 use crate::webhook::Dispatcher;
 use crate::webhook::DispatcherHooks;
+use crate::wechat::WeChat;
 use monotonic_clock::MonotonicClock;
 pub use process::node_name;
 pub use reload::Prepared;
 pub use reload::Reloaded;
 pub use reload::Reloader;
+pub use sessions::store;
+pub use sessions::vault;
 use watch::Watch;
 
 /// The version of this program.
@@ -89,6 +94,10 @@ pub struct Outside {
     pub roots: Roots,
     /// Resolver of host names.
     pub resolver: Arc<dyn Resolve>,
+    /// WeChat; none: the servers at `session.wechat_url`.
+    pub wechat: Option<Arc<dyn WeChat>>,
+    /// The session store; none: the one at `session.store`.
+    pub session_store: Option<Arc<dyn Store>>,
 }
 
 /// How a node ended.
@@ -136,6 +145,7 @@ impl App {
         };
         let flights = flights(Arc::clone(&descriptors), metrics.clone());
         let lease_guard = Arc::clone(&engine.lease_guard);
+        let sessions = sessions::build(&options, &outside, &clock, &flights, &metrics)?;
         let client = client(&options.webhook, outside, Arc::clone(&clock), lease_guard, flights.clone());
         let upkeep = upkeep(&engine);
         let dispatcher =
@@ -169,8 +179,12 @@ impl App {
             metrics,
             descriptors,
             flights,
+            sessions,
         }));
         let actor: Weak<Gateway> = Arc::downgrade(&gateway);
+        if let Some(sessions) = gateway.sessions() {
+            sessions.set_tunnels(actor.clone());
+        }
         dispatcher.set_actor(actor);
         Ok(Self { gateway, dispatcher, redis, certificate, public, admin, admin_hosts, drain, started_with, shutdown })
     }
@@ -257,6 +271,9 @@ impl App {
         if let Some(redis) = redis {
             watch.over("among the other nodes", redis.run(member));
         }
+        if let Some(sessions) = gateway.sessions() {
+            watch.over("session upkeep", Arc::clone(sessions).run());
+        }
         let tunnels = Arc::clone(&gateway.tunnels);
         watch.over("silence watch", async move { tunnels.idle_timeouts.run().await });
         if let Some(certificate) = certificate {
@@ -298,7 +315,7 @@ async fn in_order(part: &str, drained: &mut (impl Future<Output = ()> + Unpin), 
 impl Outside {
     /// The operating system's certificate authorities and resolver.
     pub fn system() -> Self {
-        Self { roots: Roots::System, resolver: Arc::new(SystemResolver) }
+        Self { roots: Roots::System, resolver: Arc::new(SystemResolver), wechat: None, session_store: None }
     }
 }
 

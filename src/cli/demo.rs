@@ -7,6 +7,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context;
+use async_trait::async_trait;
+use bytes::Bytes;
 
 use super::announce;
 use super::block_on;
@@ -14,27 +16,48 @@ use super::exit_code;
 use super::new_key;
 use crate::app::App;
 use crate::app::Ended;
+use crate::app::Outside;
 use crate::clock::Clock;
 use crate::clock::SystemClock;
 use crate::config;
 use crate::demo::Demo;
 use crate::demo::Settings;
+use crate::demo::wechat;
 use crate::http::Fallback;
+use crate::options;
 use crate::options::Tenant;
+use crate::protocol::wechat::Question;
 use crate::secret::Secret;
 use crate::shutdown::Shutdown;
 use crate::telemetry;
+use crate::wechat::NoAnswer;
+use crate::wechat::WeChat;
 
 /// Id of the only tenant.
 const TENANT: &str = "chat";
 
 /// Overrides of the defaults: nothing is stored, and everything runs on this machine.
-const DEMO: [(&str, &str); 4] = [
+const DEMO: [(&str, &str); 6] = [
     ("WAFERGATE__SERVER__ADMIN_LISTEN", "127.0.0.1:0"),
     ("WAFERGATE__DRAIN__WINDOW_SECS", "1"),
     ("WAFERGATE__DRAIN__FLUSH_SECS", "1"),
     ("WAFERGATE__LOG__LEVEL", "warn"),
+    ("WAFERGATE__SESSION__ENABLED", "true"),
+    ("WAFERGATE__SESSION__STORE", "memory"),
 ];
+
+/// The only app: WeChat is played by this process.
+const APP: &str = "wxdemo";
+
+/// WeChat as the demo plays it.
+struct Played;
+
+#[async_trait]
+impl WeChat for Played {
+    async fn ask(&self, question: &Question) -> Result<Bytes, NoAnswer> {
+        Ok(wechat::answer(question).into())
+    }
+}
 
 /// Runs the demo.
 pub(super) fn run(listen: SocketAddr) -> ExitCode {
@@ -56,11 +79,19 @@ async fn demo(listen: SocketAddr) -> anyhow::Result<Ended> {
         receive_hosts: vec![if own.is_ipv6() { format!("[{own}]") } else { own.to_string() }],
         ..Tenant::default()
     }];
+    options.session.apps = vec![options::App {
+        app_id: APP.to_owned(),
+        secret: Secret::new(new_key()),
+        tenant: TENANT.to_owned(),
+        ..options::App::default()
+    }];
     let telemetry = telemetry::init(&options.log).context("cannot set up the log")?;
     let shutdown = Shutdown::default();
     tokio::spawn(shutdown.on_signals()?);
-    let app =
-        App::build(options, shutdown).await.context("try another address: wafergate demo --listen 127.0.0.1:0")?;
+    let outside = Outside { wechat: Some(Arc::new(Played)), ..Outside::system() };
+    let app = App::build_with(options, shutdown, outside)
+        .await
+        .context("try another address: wafergate demo --listen 127.0.0.1:0")?;
 
     let address = app.address()?;
     let demo = Arc::new(Demo::new(Settings {
@@ -72,6 +103,7 @@ async fn demo(listen: SocketAddr) -> anyhow::Result<Ended> {
     }));
     announce(&[
         format!("三木聊天室 is open at http://{}/", reachable(address)),
+        format!("Log a user in: {}", example(reachable(address))),
         format!("Open it in two windows. Ctrl-C ends it. Health and metrics: {}", app.admin_url()?),
     ]);
     let fallback: Fallback = Arc::new(move |request| {
@@ -79,6 +111,12 @@ async fn demo(listen: SocketAddr) -> anyhow::Result<Ended> {
         Box::pin(async move { demo.handle(request).await })
     });
     Ok(app.run(Some(fallback), move || telemetry.dropped_lines()).await)
+}
+
+/// A login as an SDK makes it; any code is good here and names its user.
+fn example(address: SocketAddr) -> String {
+    let call = r#"{"interface":{"interfaceName":"qcloud.cam.id_skey","para":{"code":"ann"}}}"#;
+    format!("curl http://{address}/mina_auth/ -d '{call}'")
 }
 
 /// The address to reach the demo at: a listener on all addresses is reached through loopback.

@@ -1,5 +1,6 @@
 //! Command line parsing and exit codes.
 
+mod app;
 mod client;
 mod demo;
 mod given;
@@ -78,6 +79,11 @@ enum Command {
         #[arg(long)]
         quiet: bool,
     },
+    /// The mini-programs in the session store: add, list, remove, rotate-secret
+    App {
+        #[command(subcommand)]
+        action: app::Action,
+    },
     /// Print every setting with its default and its meaning: a configuration file to begin with
     DefaultConfig,
     /// Print a new tenant key
@@ -126,6 +132,7 @@ pub fn main() -> ExitCode {
     match cli.command {
         Command::Serve { config, listen, admin_listen } => serve::run(config, listen, admin_listen),
         Command::Demo { listen } => demo::run(listen),
+        Command::App { action } => app::run(action),
         Command::CheckConfig { config, strict, quiet } => check_config(&config, strict, quiet),
         Command::DefaultConfig => print(config::defaults()),
         Command::Keygen => print(&format!("{}\n", new_key())),

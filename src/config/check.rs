@@ -5,8 +5,6 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use ipnet::IpNet;
-
 use crate::clock::SystemClock;
 use crate::engine::RedisEngine;
 use crate::http_client::guard::Guard;
@@ -22,12 +20,11 @@ use crate::telemetry;
 
 use super::address;
 use super::checker::Checker;
+use super::checker::TICKET_KEY_CHARS;
 use super::error::Report;
+use super::sessions;
 use super::settings::Settings;
 use super::tenants;
-
-/// Fewest characters of a ticket key.
-const TICKET_KEY_CHARS: usize = 32;
 
 /// Longest Redis key prefix, in bytes.
 const PREFIX_BYTES: usize = 64;
@@ -42,11 +39,12 @@ pub(super) fn check(options: &mut Options, settings: &Settings, report: &mut Rep
     queues(options, &mut checker);
     proxies(&options.server, &mut checker);
     admin_hosts(&options.server, &mut checker);
-    networks("server.trusted_proxies", &options.server.trusted_proxies, &mut checker);
-    networks("webhook.allow_networks", &options.webhook.allow_networks, &mut checker);
+    checker.networks("server.trusted_proxies", &options.server.trusted_proxies);
+    checker.networks("webhook.allow_networks", &options.webhook.allow_networks);
     reachable_platforms(&options.webhook, &mut checker);
     enrolment(options, &mut checker);
     tenants::check(options, &mut checker);
+    sessions::check(options, &mut checker);
     if let Err(error) = telemetry::parse_filter(&options.log.level) {
         checker.problem("log.level", format!("{error}; write a level such as \"info\" or \"info,wafergate=debug\""));
     }
@@ -241,12 +239,6 @@ fn proxies(server: &Server, checker: &mut Checker<'_>) {
             "server.proxy_protocol",
             "no connection can begin with a PROXY header, since server.trusted_proxies is empty; name the proxies that send it there",
         );
-    }
-}
-
-fn networks(name: &str, networks: &[IpNet], checker: &mut Checker<'_>) {
-    if let Some(network) = networks.iter().find(|network| network.prefix_len() == 0) {
-        checker.warning(name, format!("{network} means every address; name the networks that are meant"));
     }
 }
 

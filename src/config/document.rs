@@ -9,6 +9,8 @@ use toml::Value;
 use toml::de::DeTable;
 use toml::de::DeValue;
 
+use super::error::Block;
+use super::error::List;
 use super::error::Place;
 use super::error::Report;
 use super::error::Source;
@@ -119,15 +121,14 @@ impl Reader<'_> {
     fn node(&mut self, table: Table) {
         for (section, value) in table {
             match value {
-                Value::Array(tenants) if section == "tenants" => {
-                    tenants.into_iter().enumerate().for_each(|(index, tenant)| self.tenant(index, tenant));
-                }
-                _ if section == "tenants" => {
-                    self.stray(&section, "must be a list: write [[tenants]] before each tenant");
-                }
+                value if section == List::Tenants.name() => self.list(List::Tenants, value),
                 Value::Table(entries) if keys::is_section(&section) => {
                     for (name, value) in entries {
-                        self.put(None, &format!("{section}.{name}"), value);
+                        let name = format!("{section}.{name}");
+                        match List::ALL.into_iter().find(|list| list.name() == name) {
+                            Some(list) => self.list(list, value),
+                            None => self.put(None, &name, value),
+                        }
                     }
                 }
                 _ if keys::is_section(&section) => {
@@ -142,38 +143,52 @@ impl Reader<'_> {
         }
     }
 
-    fn tenant(&mut self, index: usize, tenant: Value) {
-        let path = format!("tenants[{index}]");
-        let source = self.source(&path);
-        self.settings.add_tenant(source);
-        let Value::Table(entries) = tenant else {
-            return self.stray(&path, "must be a table: write [[tenants]] and its keys below");
-        };
-        for (name, value) in entries {
-            match value {
-                Value::Table(limits) if name == "limits" => {
-                    for (limit, value) in limits {
-                        self.put(Some(index), &format!("limits.{limit}"), value);
-                    }
-                }
-                _ if name == "limits" => {
-                    self.stray(&format!("{path}.limits"), "must be a table, such as { connections = 100 }");
-                }
-                value => self.put(Some(index), &name, value),
+    fn list(&mut self, list: List, value: Value) {
+        match value {
+            Value::Array(blocks) => {
+                blocks.into_iter().enumerate().for_each(|(number, value)| self.block(Block { list, number }, value));
+            }
+            _ => {
+                let (name, item) = (list.name(), list.item());
+                self.stray(name, format!("must be a list: write [[{name}]] before each {item}"));
             }
         }
     }
 
-    fn put(&mut self, tenant: Option<usize>, name: &str, value: Value) {
-        let prefix = tenant.map(|index| format!("tenants[{index}].")).unwrap_or_default();
+    fn block(&mut self, block: Block, value: Value) {
+        let (path, list) = (block.to_string(), block.list.name());
+        let source = self.source(&path);
+        self.settings.add(block.list, source);
+        let Value::Table(entries) = value else {
+            return self.stray(&path, format!("must be a table: write [[{list}]] and its keys below"));
+        };
+        for (name, value) in entries {
+            let is_limits = block.list == List::Tenants && name == "limits";
+            match value {
+                Value::Table(limits) if is_limits => {
+                    for (limit, value) in limits {
+                        self.put(Some(block), &format!("limits.{limit}"), value);
+                    }
+                }
+                _ if is_limits => {
+                    self.stray(&format!("{path}.limits"), "must be a table, such as { connections = 100 }");
+                }
+                value => self.put(Some(block), &name, value),
+            }
+        }
+    }
+
+    fn put(&mut self, block: Option<Block>, name: &str, value: Value) {
+        let prefix = block.map(|block| format!("{block}.")).unwrap_or_default();
         let path = format!("{prefix}{name}");
-        match keys::find(tenant.is_some(), name) {
+        let list = block.map(|block| block.list);
+        match keys::find(list, name) {
             Some(key) => {
                 let source = self.source(&path);
-                self.settings.set(Place { tenant, key }, value, source, self.report);
+                self.settings.set(Place { block, key }, value, source, self.report);
             }
             None => {
-                let nearest = keys::nearest(tenant.is_some(), name);
+                let nearest = keys::nearest(list, name);
                 self.stray(&path, format!("unknown key; the nearest one is `{prefix}{nearest}`"));
             }
         }
@@ -181,8 +196,11 @@ impl Reader<'_> {
 
     /// Reports a number above the limit of its key.
     fn oversized(&mut self, path: &str) {
-        let of_tenant = path.strip_prefix("tenants[").and_then(|rest| rest.split_once("].")).map(|(_, name)| name);
-        let key = keys::find(of_tenant.is_some(), of_tenant.unwrap_or(path));
+        let of_block = |list: List| {
+            let (_, name) = path.strip_prefix(list.name())?.strip_prefix('[')?.split_once("].")?;
+            keys::find(Some(list), name)
+        };
+        let key = List::ALL.into_iter().find_map(of_block).or_else(|| keys::find(None, path));
         let advice = key.and_then(|key| value::check(&key.kind, &Value::Integer(i64::MAX)).err());
         self.stray(path, advice.unwrap_or_else(|| "is a number that is too large".to_owned()));
     }

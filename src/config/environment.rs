@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use crate::options::Key;
 
+use super::error::Block;
+use super::error::List;
 use super::error::Place;
 use super::error::Report;
 use super::error::Source;
@@ -39,7 +41,7 @@ pub(super) fn read(
     settings: &mut Settings,
     report: &mut Report,
 ) {
-    let mut places: BTreeMap<Option<usize>, Vec<Variable>> = BTreeMap::new();
+    let mut places: BTreeMap<Option<Block>, Vec<Variable>> = BTreeMap::new();
     for (name, text) in variables {
         let Some(path) = name.strip_prefix(PREFIX) else {
             if let Some(key) = name.strip_prefix(SHORT_PREFIX).and_then(meant) {
@@ -50,30 +52,26 @@ pub(super) fn read(
             continue;
         };
         match understand(&path.to_lowercase()) {
-            Ok((tenant, key)) => places.entry(tenant).or_default().push(Variable { name, key, text }),
+            Ok((block, key)) => places.entry(block).or_default().push(Variable { name, key, text }),
             Err((path, advice)) => {
                 report.stray(path.escape_debug().to_string(), Source::Variable(shown(&name)), advice);
             }
         }
     }
-    for (tenant, variables) in places {
-        let next = settings.tenant_count();
-        if let Some(index) = tenant
-            && index > next
-        {
+    for (block, variables) in places {
+        if let Some(block) = block {
+            let next = Block { number: settings.count(block.list), ..block };
             let source = Source::Variable(variables[0].name.clone());
-            report.stray(
-                format!("tenants[{index}]"),
-                source,
-                format!("is set but tenants[{next}] is not; count from 0"),
-            );
-            continue;
-        }
-        if tenant == Some(next) {
-            settings.add_tenant(Source::Variable(variables[0].name.clone()));
+            if block > next {
+                report.stray(block.to_string(), source, format!("is set but {next} is not; count from 0"));
+                continue;
+            }
+            if block == next {
+                settings.add(block.list, source);
+            }
         }
         for variable in variables {
-            put(Place { tenant, key: variable.key }, variable, settings, report);
+            put(Place { block, key: variable.key }, variable, settings, report);
         }
     }
 }
@@ -96,26 +94,32 @@ fn put(place: Place, variable: Variable, settings: &mut Settings, report: &mut R
 }
 
 /// The place named by `path`, the lower-case part behind the prefix; or its dotted form and advice.
-fn understand(path: &str) -> Result<(Option<usize>, &'static Key), (String, String)> {
-    let mut parts = path.split("__");
-    if parts.next() != Some("tenants") {
-        let name = path.replace("__", ".");
-        let key = keys::find(false, &name);
-        return key.map(|key| (None, key)).ok_or_else(|| {
-            let advice = unknown("", keys::nearest(false, &name));
-            (name, advice)
-        });
-    }
+fn understand(path: &str) -> Result<(Option<Block>, &'static Key), (String, String)> {
     let dotted = path.replace("__", ".");
-    let Some(index) = parts.next().and_then(|index| index.parse().ok()) else {
-        let advice = format!("a tenant needs its number and a key, such as {PREFIX}TENANTS__0__KEYS");
+    let behind = |list: List| {
+        Some((list, dotted.strip_prefix(list.name())?)).filter(|(_, rest)| rest.is_empty() || rest.starts_with('.'))
+    };
+    let Some((list, rest)) = List::ALL.into_iter().find_map(behind) else {
+        let key = keys::find(None, &dotted);
+        return key.map(|key| (None, key)).ok_or_else(|| {
+            let advice = unknown("", keys::nearest(None, &dotted));
+            (dotted, advice)
+        });
+    };
+    let (number, name) = rest.trim_start_matches('.').split_once('.').unwrap_or((rest.trim_start_matches('.'), ""));
+    let Ok(number) = number.parse() else {
+        let (item, example) = match list {
+            List::Tenants => ("a tenant", "TENANTS__0__KEYS"),
+            List::Apps => ("an app", "SESSION__APPS__0__APP_ID"),
+        };
+        let advice = format!("{item} needs its number and a key, such as {PREFIX}{example}");
         return Err((dotted, advice));
     };
-    let name = parts.collect::<Vec<_>>().join(".");
-    let prefix = format!("tenants[{index}].");
-    let key = keys::find(true, &name);
-    key.map(|key| (Some(index), key)).ok_or_else(|| {
-        let advice = unknown(&prefix, keys::nearest(true, &name));
+    let block = Block { list, number };
+    let prefix = format!("{block}.");
+    let key = keys::find(Some(list), name);
+    key.map(|key| (Some(block), key)).ok_or_else(|| {
+        let advice = unknown(&prefix, keys::nearest(Some(list), name));
         (format!("{prefix}{name}"), advice)
     })
 }
@@ -150,11 +154,11 @@ mod tests {
 
     #[test]
     fn two_underscores_lead_to_a_key() {
-        let (tenant, key) = understand("tunnel__heartbeat_secs").expect("a key");
-        assert_eq!((tenant, key.name), (None, "tunnel.heartbeat_secs"));
+        let place = |path| understand(path).map(|(block, key)| (block.map(|block| block.to_string()), key.name));
 
-        let (tenant, key) = understand("tenants__12__limits__connections").expect("a key");
-        assert_eq!((tenant, key.name), (Some(12), "limits.connections"));
+        assert_eq!(place("tunnel__heartbeat_secs"), Ok((None, "tunnel.heartbeat_secs")));
+        assert_eq!(place("tenants__12__limits__connections"), Ok((Some("tenants[12]".into()), "limits.connections")));
+        assert_eq!(place("session__apps__0__app_id"), Ok((Some("session.apps[0]".into()), "app_id")));
     }
 
     #[test]
@@ -167,7 +171,16 @@ mod tests {
         assert_eq!(path, "tenants[0].limits.connection");
         assert!(text.contains("(WAFERGATE__TENANTS__0__LIMITS__CONNECTIONS)"), "{text}");
 
-        for path in ["tenants", "tenants__keys", "tenants__-1__keys", "tenants__0", "", "server"] {
+        for path in [
+            "tenants",
+            "tenants__keys",
+            "tenants__-1__keys",
+            "tenants__0",
+            "",
+            "server",
+            "session__apps",
+            "session__apps__x",
+        ] {
             advice(path);
         }
     }

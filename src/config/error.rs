@@ -90,19 +90,64 @@ impl fmt::Display for Source {
     }
 }
 
-/// A key of the node, or of the tenant with this number.
+/// A list of blocks.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(super) enum List {
+    /// `[[tenants]]`
+    Tenants,
+    /// `[[session.apps]]`
+    Apps,
+}
+
+impl List {
+    /// Every list.
+    pub(super) const ALL: [Self; 2] = [Self::Tenants, Self::Apps];
+
+    /// Its name in the file.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Tenants => "tenants",
+            Self::Apps => "session.apps",
+        }
+    }
+
+    /// What one block describes.
+    pub(super) fn item(self) -> &'static str {
+        match self {
+            Self::Tenants => "tenant",
+            Self::Apps => "app",
+        }
+    }
+}
+
+/// One block of a list, counted from 0.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(super) struct Block {
+    /// The list.
+    pub(super) list: List,
+    /// Its number in it.
+    pub(super) number: usize,
+}
+
+impl fmt::Display for Block {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}[{}]", self.list.name(), self.number)
+    }
+}
+
+/// A key of the node, or of a block.
 #[derive(Clone, Copy)]
 pub(super) struct Place {
-    /// Number of the `[[tenants]]` block, from 0.
-    pub(super) tenant: Option<usize>,
+    /// The block; none: the node.
+    pub(super) block: Option<Block>,
     /// The key in it.
     pub(super) key: &'static Key,
 }
 
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(index) = self.tenant {
-            write!(f, "tenants[{index}].")?;
+        if let Some(block) = self.block {
+            write!(f, "{block}.")?;
         }
         f.write_str(self.key.name)
     }

@@ -13,6 +13,7 @@ mod keys;
 mod reference;
 mod restart;
 mod secrets;
+mod sessions;
 mod settings;
 mod tenants;
 mod value;

@@ -3,22 +3,29 @@
 use std::fmt::Write;
 use std::sync::LazyLock;
 
+use crate::options::App;
 use crate::options::Key;
 use crate::options::Kind;
 use crate::options::Options;
 use crate::options::Section;
 use crate::options::Tenant;
 
-/// The section that follows `[[tenants]]`.
-const BEHIND_TENANTS: &str = "log";
+/// The lists of blocks: name, description, and the section that follows.
+const LISTS: [(&str, Section, &str); 2] =
+    [("session.apps", App::SECTION, "drain"), ("tenants", Tenant::SECTION, "log")];
+
+/// The list before the section called `name`.
+fn list_before(name: &str) -> Option<(&'static str, Section)> {
+    LISTS.into_iter().find(|(_, _, next)| *next == name).map(|(list, section, _)| (list, section))
+}
 
 /// Every setting with its default and documentation, as a valid configuration file; `config/default.toml` is a copy.
 pub fn defaults() -> &'static str {
     static TEXT: LazyLock<String> = LazyLock::new(|| {
         let mut text = include_str!("head.toml").to_owned();
         for section in Options::SECTIONS {
-            if section.name == BEHIND_TENANTS {
-                text.push_str(&example_tenant());
+            if let Some((list, blocks)) = list_before(section.name) {
+                text.push_str(&example(list, blocks));
             }
             text.push('\n');
             if section.keys.len() > 1 || section.name == "limits" {
@@ -31,11 +38,10 @@ pub fn defaults() -> &'static str {
     &TEXT
 }
 
-/// A commented-out `[[tenants]]` block.
-fn example_tenant() -> String {
-    let Section { name, about, keys: tenant_keys } = Tenant::SECTION;
+/// A commented-out block of a list.
+fn example(list: &str, Section { about, keys: block_keys, .. }: Section) -> String {
     let mut block = String::new();
-    keys(&mut block, &format!("[[{name}]]"), tenant_keys);
+    keys(&mut block, &format!("[[{list}]]"), block_keys);
     let mut text = "\n".to_owned();
     comment(&mut text, about);
     text.push_str("#\n");
@@ -68,8 +74,8 @@ fn toml(value: &str) -> String {
 pub fn page() -> String {
     let mut page = include_str!("page.md").to_owned();
     for section in Options::SECTIONS {
-        if section.name == BEHIND_TENANTS {
-            table(&mut page, &format!("[[{}]]", Tenant::SECTION.name), &Tenant::SECTION);
+        if let Some((list, blocks)) = list_before(section.name) {
+            table(&mut page, &format!("[[{list}]]"), &blocks);
         }
         table(&mut page, &format!("[{}]", section.name), &section);
     }

@@ -53,6 +53,7 @@ fn secret<'a>(options: &'a Options, name: &str) -> Option<&'a Secret> {
         "server.ticket_key" => Some(&options.server.ticket_key),
         "engine.redis_url" => Some(&options.engine.redis_url),
         "engine.sentinel_password" => Some(&options.engine.sentinel_password),
+        "session.store" => Some(&options.session.store),
         _ => None,
     }
 }
@@ -118,6 +119,8 @@ mod tests {
             Kind::Secret if key.name == "engine.redis_url" => {
                 "redis://:a-secret-of-thirty-two-characters@127.0.0.1:1".into()
             }
+            Kind::Secret if key.name == "session.store" => "memory".into(),
+            Kind::Text if key.name == "session.wechat_url" => "http://127.0.0.1:1".into(),
             Kind::Secret => "a secret of thirty-two characters".into(),
             Kind::Text => "wss://ws.example.com".into(),
             Kind::Secrets | Kind::SecretFile | Kind::Limits => unreachable!("it has the name of a secret"),
@@ -136,6 +139,7 @@ mod tests {
             }
             "log.level" => vec![("LOG__LEVEL", "debug")],
             "engine.redis_prefix" => vec![("ENGINE__REDIS_PREFIX", "other")],
+            "session.enabled" => vec![("SESSION__STORE", "memory")],
             "server.proxy_protocol" => vec![("SERVER__TRUSTED_PROXIES", "127.0.0.1/32")],
             _ => vec![],
         }

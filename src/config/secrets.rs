@@ -40,7 +40,7 @@ pub(super) fn resolve(settings: &mut Settings, report: &mut Report) {
 
 fn secret_of(place: Place) -> Option<Place> {
     let name = place.key.name.strip_suffix("_file")?;
-    keys::find(place.tenant.is_some(), name).map(|key| Place { key, ..place })
+    keys::find(place.block.map(|block| block.list), name).map(|key| Place { key, ..place })
 }
 
 fn is_empty(value: &Value) -> bool {

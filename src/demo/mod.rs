@@ -11,6 +11,7 @@ mod name;
 mod room;
 mod settings;
 mod webhook;
+pub mod wechat;
 
 use std::collections::VecDeque;
 use std::error::Error;

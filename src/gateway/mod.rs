@@ -7,6 +7,7 @@ mod connect;
 mod error;
 mod groups;
 mod push;
+mod sessions;
 mod tunnels;
 mod turns;
 
@@ -50,6 +51,7 @@ use crate::fair_semaphore::LONG_BYTES;
 use crate::http_client::Flights;
 use crate::id::TenantId;
 use crate::id::TunnelId;
+use crate::login::Sessions;
 use crate::marks::Mark;
 use crate::metrics::Metrics;
 use crate::options::Options;
@@ -86,6 +88,8 @@ pub struct Parts {
     pub descriptors: Arc<Descriptors>,
     /// Limits requests to business servers.
     pub flights: Flights,
+    /// The session service, if it is on.
+    pub sessions: Option<Arc<Sessions>>,
 }
 
 /// One node: its tunnels, and what may be done with the tunnels of all nodes. Each part has its own use cases.
@@ -117,13 +121,25 @@ pub struct Gateway {
     reloads: AtomicU64,
     /// Fair turns for work on many tunnels.
     turns: Arc<FairSemaphore<TenantId>>,
+    sessions: Option<Arc<Sessions>>,
 }
 
 impl Gateway {
     /// A gateway without tunnels.
     pub fn new(parts: Parts) -> Self {
-        let Parts { options, sealer, engine, events, clock, ticket_clock, random_id, metrics, descriptors, flights } =
-            parts;
+        let Parts {
+            options,
+            sealer,
+            engine,
+            events,
+            clock,
+            ticket_clock,
+            random_id,
+            metrics,
+            descriptors,
+            flights,
+            sessions,
+        } = parts;
         let webhook = &options.webhook;
         let endpoints = Arc::new(Endpoints::new(webhook.max_in_flight_per_endpoint, webhook.timeout(), flights));
         let tenants = Arc::new(Directory::new(&options));
@@ -173,6 +189,7 @@ impl Gateway {
             ticket_clock,
             random_id,
             metrics: metrics.clone(),
+            sessions: sessions.clone(),
         });
         Self {
             tenants,
@@ -191,6 +208,7 @@ impl Gateway {
             trusted_proxies: options.server.trusted_proxies,
             reloads: AtomicU64::new(0),
             turns,
+            sessions,
         }
     }
 
@@ -202,6 +220,9 @@ impl Gateway {
     pub fn reload(&self, options: &Options) -> Result<Changes, Removal> {
         let changes = self.tenants.reload(options)?;
         self.connect_urls.reload(&options.webhook);
+        if let Some(sessions) = &self.sessions {
+            sessions.reload(&options.session.apps);
+        }
         self.reloads.fetch_add(1, Ordering::AcqRel);
         Ok(changes)
     }
@@ -216,6 +237,11 @@ impl Gateway {
     /// Why this node cannot serve all requests, as text for operators; `None` if it can.
     pub fn obstacle(&self) -> Option<&'static str> {
         self.engine.cluster.obstacle()
+    }
+
+    /// The session service, if it is on.
+    pub fn sessions(&self) -> Option<&Arc<Sessions>> {
+        self.sessions.as_ref()
     }
 
     /// Whether forwarded headers of the peer at `address` are trusted.

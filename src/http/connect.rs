@@ -108,6 +108,8 @@ fn refuse_ticket(
         Refusal::Unknown => (StatusCode::UNAUTHORIZED, "unknown_ticket"),
         Refusal::TenantGone => (StatusCode::FORBIDDEN, "tenant_gone"),
         Refusal::Subprotocol(_) => (StatusCode::BAD_REQUEST, "subprotocol_unacceptable"),
+        Refusal::SessionEnded => (StatusCode::FORBIDDEN, "session_ended"),
+        Refusal::SessionStoreAway => (StatusCode::SERVICE_UNAVAILABLE, "session_store_away"),
         Refusal::Used => (StatusCode::CONFLICT, "ticket_used"),
         Refusal::Expired => (StatusCode::GONE, "ticket_expired"),
         Refusal::EngineAway => (StatusCode::SERVICE_UNAVAILABLE, "engine_away"),

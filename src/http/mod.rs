@@ -3,6 +3,7 @@
 mod body;
 mod client;
 mod connect;
+mod login;
 mod native;
 mod route;
 mod wafer;
@@ -61,6 +62,7 @@ impl Handler for Api {
             Route::Wsurl => Box::pin(async move { wafer::wsurl(&gateway, room, request, address).await.into() }),
             Route::Push => Box::pin(async move { wafer::push(&gateway, room, request, address).await.into() }),
             Route::Native => Box::pin(async move { native::handle(gateway, room, request, client).await.into() }),
+            Route::Login => Box::pin(async move { login::handle(gateway, room, request, peer, client).await.into() }),
             Route::Connect => Box::pin(connect::connect(gateway, request, address)),
             Route::WrongMethod { allow } => {
                 let reply = wrong_method(request.method(), allow);

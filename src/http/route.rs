@@ -9,6 +9,8 @@ pub(super) enum Route {
     Wsurl,
     /// A Wafer business server pushes.
     Push,
+    /// A Wafer business server logs users in and checks sessions: see `login`.
+    Login,
     /// A client comes with its connect URL.
     Connect,
     /// A native call: see `native::route`.
@@ -35,6 +37,8 @@ impl Route {
             (Some("get"), Some("wsurl"), None, _) | (Some("ws"), Some("push"), None, _) => {
                 Self::WrongMethod { allow: "POST" }
             }
+            // With any method: the SDKs need an answer of the protocol.
+            (Some("mina_auth"), ..) => Self::Login,
             // HEAD is handled like a GET without an upgrade.
             (Some("ws"), Some(_), None, &Method::GET | &Method::HEAD) => Self::Connect,
             (Some("ws"), Some(_), None, _) => Self::WrongMethod { allow: "GET, HEAD" },
@@ -67,6 +71,25 @@ mod tests {
         assert_eq!(ticket("//ws//abc/"), "abc");
         for path in ["/ws", "/ws/", "/ws/a/b", "/", "", "/wss/x"] {
             assert_eq!(Route::of(&Method::GET, path), Route::Unknown, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_login_address_may_name_an_app_and_its_key() {
+        for path in [
+            "/mina_auth",
+            "/mina_auth/",
+            "//mina_auth//",
+            "/mina_auth/index.php",
+            "/mina_auth/wx1/key/",
+            "/mina_auth/wx1",
+        ] {
+            for method in [Method::POST, Method::GET] {
+                assert_eq!(Route::of(&method, path), Route::Login, "{path}");
+            }
+        }
+        for path in ["/mina", "/x/mina_auth"] {
+            assert_eq!(Route::of(&Method::POST, path), Route::Unknown, "{path}");
         }
     }
 

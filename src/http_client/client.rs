@@ -10,6 +10,7 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use bytes::BytesMut;
 use h2::RecvStream;
+use hyper::Method;
 use hyper::StatusCode;
 use hyper::header::CONTENT_ENCODING;
 use hyper::header::DATE;
@@ -127,12 +128,7 @@ impl Client {
         *current = guard;
     }
 
-    /// Makes one attempt for `caller` within `limit`, and reads what has arrived while the process was stopped. Nothing is
-    /// sent unless the caller's incarnation holds a valid lease.
-    ///
-    /// A request is sent again on another connection if a stale connection broke before any byte left, or the server
-    /// says that it did not process it. A complete status line makes a response, whatever follows. `headers` need
-    /// neither `Host` nor `Content-Length`.
+    /// Posts `body`: see [`send`](Self::send).
     pub async fn post(
         &self,
         caller: Caller<'_>,
@@ -141,9 +137,27 @@ impl Client {
         body: Bytes,
         limit: Duration,
     ) -> Result<Answer, AttemptError> {
+        self.send(caller, &Method::POST, url, headers, body, limit).await
+    }
+
+    /// Makes one attempt for `caller` within `limit`, and reads what has arrived while the process was stopped. Nothing is
+    /// sent unless the caller's incarnation holds a valid lease.
+    ///
+    /// A request is sent again on another connection if a stale connection broke before any byte left, or the server
+    /// says that it did not process it. A complete status line makes a response, whatever follows. `headers` need
+    /// neither `Host` nor `Content-Length`.
+    pub async fn send(
+        &self,
+        caller: Caller<'_>,
+        method: &Method,
+        url: &ReceiveUrl,
+        headers: &[Header],
+        body: Bytes,
+        limit: Duration,
+    ) -> Result<Answer, AttemptError> {
         let deadline = Instant::now() + limit;
         let progress = Progress::default();
-        let outgoing = Outgoing { url, headers, body: &body };
+        let outgoing = Outgoing { method, url, headers, body: &body };
         let was_sent = || progress.was_sent.load(Ordering::Relaxed);
         let received = match before(deadline, was_sent, self.attempt(caller, &outgoing, &progress)).await {
             Some(received) => received,
@@ -202,7 +216,7 @@ impl Client {
         pool: &Arc<Pool>,
         connection: Connection,
         Caller { tenant, incarnation }: Caller<'_>,
-        &Outgoing { url, headers, body }: &Outgoing<'_>,
+        &Outgoing { method, url, headers, body }: &Outgoing<'_>,
         progress: &Progress,
     ) -> Result<Received, AttemptError> {
         Mark::EventConnected.pass();
@@ -211,7 +225,7 @@ impl Client {
         let room = self.rooms.of(tenant);
         match connection {
             Connection::Http1(connection) => {
-                let (head, exchange) = connection.send(url, headers, body, progress, room).await?;
+                let (head, exchange) = connection.send(method, url, headers, body, progress, room).await?;
                 if let Some(defect) = head.defect {
                     tracing::debug!(%url, defect, "invalid head of a webhook response: its connection is not reused");
                 }
@@ -219,7 +233,7 @@ impl Client {
                 Ok(Received { answer, body: Unread::Http1(exchange, Arc::clone(pool)) })
             }
             Connection::Http2(mut connection) => {
-                let sent = connection.send(url, headers, body, &progress.was_sent).await;
+                let sent = connection.send(method, url, headers, body, &progress.was_sent).await;
                 let (head, body) = sent?.into_parts();
                 let text = |name| head.headers.get(name).and_then(|value| value.to_str().ok());
                 let codings = head.headers.get_all(CONTENT_ENCODING).iter().flat_map(|value| list(value.as_bytes()));
@@ -247,6 +261,7 @@ impl Client {
 
 /// One request.
 struct Outgoing<'a> {
+    method: &'a Method,
     url: &'a ReceiveUrl,
     headers: &'a [Header],
     body: &'a Bytes,

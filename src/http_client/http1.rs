@@ -23,6 +23,7 @@ use std::task::ready;
 use bytes::Buf;
 use bytes::Bytes;
 use bytes::BytesMut;
+use hyper::Method;
 use tokio::io::AsyncRead;
 use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWrite;
@@ -117,6 +118,7 @@ impl Http1 {
     /// Sends a request and waits for the response head. Updates `progress`, for when it fails or is dropped.
     pub(crate) async fn send(
         self,
+        method: &Method,
         url: &ReceiveUrl,
         headers: &[Header],
         body: &Bytes,
@@ -131,7 +133,7 @@ impl Http1 {
             may_be_kept: true,
             room,
         };
-        let mut head = encode_head(url, headers, body.len());
+        let mut head = encode_head(method, url, headers, body.len());
         let rest = if body.len() <= COPY_BYTES {
             head.extend_from_slice(body);
             &[]
@@ -324,9 +326,9 @@ impl Exchange {
 }
 
 /// Encodes the request head for a body of `length` bytes, with space for a small body.
-fn encode_head(url: &ReceiveUrl, headers: &[Header], length: usize) -> Vec<u8> {
+fn encode_head(method: &Method, url: &ReceiveUrl, headers: &[Header], length: usize) -> Vec<u8> {
     let mut head = Vec::with_capacity(512 + if length <= COPY_BYTES { length } else { 0 });
-    url.write_request_head(&mut head);
+    url.write_request_head(method.as_str(), &mut head);
     for (name, value) in sendable(headers) {
         head.extend_from_slice(name.as_str().as_bytes());
         head.extend_from_slice(b": ");

@@ -197,13 +197,14 @@ impl Place {
     /// Sends a request and waits for the response head. Sets `was_sent` once any byte may have left.
     pub(crate) async fn send(
         &mut self,
+        method: &Method,
         url: &ReceiveUrl,
         headers: &[Header],
         body: &Bytes,
         was_sent: &AtomicBool,
     ) -> Result<Response<RecvStream>, Failure> {
         let mut request = Request::new(());
-        *request.method_mut() = Method::POST;
+        *request.method_mut() = method.clone();
         *request.uri_mut() = url.uri();
         *request.version_mut() = Version::HTTP_2;
         request.headers_mut().extend(sendable(headers).cloned());

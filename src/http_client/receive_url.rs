@@ -157,9 +157,9 @@ impl ReceiveUrl {
     }
 
     /// Writes the request line and the `Host` header of HTTP/1.1.
-    pub(crate) fn write_request_head(&self, head: &mut Vec<u8>) {
+    pub(crate) fn write_request_head(&self, method: &str, head: &mut Vec<u8>) {
         let (target, authority) = (self.target(), self.0.site.authority());
-        for part in ["POST ", &target, " HTTP/1.1\r\nhost: ", authority, "\r\n"] {
+        for part in [method, " ", &target, " HTTP/1.1\r\nhost: ", authority, "\r\n"] {
             head.extend_from_slice(part.as_bytes());
         }
     }

@@ -10,6 +10,7 @@ mod limits;
 mod log;
 mod section;
 mod server;
+mod session;
 mod tenant;
 mod tunnel;
 mod webhook;
@@ -29,6 +30,9 @@ pub use self::log::Log;
 pub use self::log::LogFormat;
 pub use self::server::ProxyProtocol;
 pub use self::server::Server;
+pub use self::session::App;
+pub use self::session::Session;
+pub use self::session::StoreKind;
 pub use self::tenant::Enrolment;
 pub use self::tenant::Reload;
 pub use self::tenant::Tenant;
@@ -47,6 +51,8 @@ pub struct Options {
     pub tunnel: Tunnel,
     /// `[webhook]`
     pub webhook: Webhook,
+    /// `[session]`
+    pub session: Session,
     /// `[drain]`
     pub drain: Drain,
     /// `[limits]`
@@ -63,12 +69,13 @@ pub struct Options {
 }
 
 impl Options {
-    /// Every section except `[[tenants]]`, in documentation order.
-    pub(crate) const SECTIONS: [Section; 9] = [
+    /// Every section except the lists of blocks, in documentation order.
+    pub(crate) const SECTIONS: [Section; 10] = [
         Server::SECTION,
         Engine::SECTION,
         Tunnel::SECTION,
         Webhook::SECTION,
+        Session::SECTION,
         Drain::SECTION,
         Limits::SECTION,
         Enrolment::SECTION,

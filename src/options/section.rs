@@ -3,7 +3,8 @@
 /// Defines the struct of a section and describes its keys in a `SECTION` constant.
 ///
 /// Each key is `name: type = default, kind;` with the default as TOML; an optional third part is the value shown in the
-/// documentation instead. Its doc comment is the text of `config/default.toml` and `docs/configuration.md`.
+/// documentation instead. Its doc comment is the text of `config/default.toml` and `docs/configuration.md`. Behind the struct there may
+/// be a list of blocks in it, which has a section of its own.
 macro_rules! section {
     (
         $(#[doc = $about:literal])*
@@ -12,11 +13,13 @@ macro_rules! section {
         pub struct $name:ident {
             $($(#[doc = $doc:literal])* $field:ident: $type:ty = $default:tt, $kind:expr $(, $example:tt)?;)*
         }
+        $($(#[doc = $list_doc:literal])* $list:ident: $list_type:ty)?
     ) => {
         $(#[doc = $about])*
         $(#[$attribute])*
         pub struct $name {
             $($(#[doc = $doc])* pub $field: $type,)*
+            $($(#[doc = $list_doc])* #[serde(default)] pub $list: $list_type,)?
         }
 
         impl $name {

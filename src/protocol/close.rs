@@ -29,11 +29,13 @@ pub enum CloseReason {
     NodeLost,
     /// The node that holds the tunnel was declared dead, and other nodes have sent the close event.
     CutOff,
+    /// The session that it was opened with was ended.
+    SessionRevoked,
 }
 
 impl CloseReason {
     /// Every reason.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::ClientClose,
         Self::ClientGone,
         Self::Heartbeat,
@@ -47,6 +49,7 @@ impl CloseReason {
         Self::Internal,
         Self::NodeLost,
         Self::CutOff,
+        Self::SessionRevoked,
     ];
 
     /// Its name in events, metrics and timelines.
@@ -63,6 +66,7 @@ impl CloseReason {
             Self::Drain => "drain",
             Self::Internal => "internal",
             Self::NodeLost | Self::CutOff => "node_lost",
+            Self::SessionRevoked => "session_revoked",
         }
     }
 
@@ -73,7 +77,7 @@ impl CloseReason {
             Self::Heartbeat | Self::Drain | Self::CutOff => Some(1001),
             Self::ProtocolError => Some(1002),
             Self::InvalidText => Some(1007),
-            Self::RateLimited => Some(1008),
+            Self::RateLimited | Self::SessionRevoked => Some(1008),
             Self::TooBig => Some(1009),
             Self::Internal => Some(1011),
             Self::SlowConsumer => Some(1013),
@@ -97,6 +101,7 @@ impl CloseReason {
             Self::Internal => "internal error",
             Self::NodeLost => "node lost",
             Self::CutOff => "gateway was cut off",
+            Self::SessionRevoked => "session ended",
         }
     }
 }
@@ -122,6 +127,7 @@ mod tests {
             (Internal, "internal", Some(1011), "internal error"),
             (NodeLost, "node_lost", None, "node lost"),
             (CutOff, "node_lost", Some(1001), "gateway was cut off"),
+            (SessionRevoked, "session_revoked", Some(1008), "session ended"),
         ];
 
         assert_eq!(table.map(|(reason, ..)| reason), CloseReason::ALL);

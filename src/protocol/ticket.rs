@@ -57,13 +57,17 @@ pub struct About {
     /// Trace of the request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trace: Option<Trace>,
+    /// The session that it was asked for with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<Name>,
 }
 
 impl About {
-    /// Its groups, then its user.
+    /// Its groups, then its user and its session.
     pub fn audiences(&self) -> impl Iterator<Item = Audience> {
         let groups = self.groups.iter().cloned().map(Audience::Group);
-        groups.chain(self.user.clone().map(Audience::User))
+        let user = self.user.clone().map(Audience::User);
+        groups.chain(user).chain(self.session.clone().map(Audience::Session))
     }
 }
 
@@ -204,6 +208,7 @@ mod tests {
             groups: vec![name("a"), name("房间")],
             metadata: serde_json::from_str("{\"n\": 1e400}").ok(),
             trace: Trace::parse("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),
+            session: Some(name("s0123")),
         };
         Ticket { native: Some(Box::new(about)), ..ticket() }
     }

@@ -48,6 +48,15 @@ fn options_with(tenants: &[(&str, &[&str])], open: bool, allow_removal: bool) ->
         allow_networks = []
         deny_networks = []
         allow_ports = []
+        [session]
+        enabled = false
+        store = ""
+        login_days = 1
+        idle_secs = 1
+        sessions_per_user = 1
+        wechat_url = ""
+        wechat_timeout_ms = 1
+        wafer_allow_networks = []
         [drain]
         window_secs = 1
         flush_secs = 1

@@ -53,7 +53,14 @@ struct State {
 #[derive(Debug, Default)]
 struct Member {
     user: Option<Name>,
+    session: Option<Name>,
     groups: BTreeSet<Name>,
+}
+
+impl Member {
+    fn is_alone(&self) -> bool {
+        self.user.is_none() && self.session.is_none() && self.groups.is_empty()
+    }
 }
 
 /// A page of tunnels in ascending order, with the total.
@@ -153,12 +160,22 @@ impl Groups {
         Some(before.and_then(|before| state.remove(Audience::User(before), tunnel)))
     }
 
+    /// Notes the session that a new tunnel was opened with, if `is_open`: see [`join`](Self::join).
+    pub fn set_session(&self, tunnel: TunnelId, session: &Name, is_open: impl FnOnce() -> bool) {
+        let mut state = self.0.lock();
+        if is_open() {
+            state.members.entry(tunnel).or_default().session = Some(session.clone());
+            state.add(Audience::Session(session.clone()), tunnel);
+        }
+    }
+
     /// Removes an ended tunnel; returns the groups and user that are empty now.
     pub fn remove(&self, tunnel: TunnelId) -> Vec<Audience> {
         let mut state = self.0.lock();
         let Some(member) = state.members.remove(&tunnel) else { return vec![] };
         let groups = member.groups.into_iter().map(Audience::Group);
-        let audiences = member.user.map(Audience::User).into_iter().chain(groups);
+        let session = member.session.map(Audience::Session);
+        let audiences = member.user.map(Audience::User).into_iter().chain(session).chain(groups);
         audiences.filter_map(|audience| state.remove(audience, tunnel)).collect()
     }
 
@@ -244,7 +261,7 @@ impl NamePage {
 
 /// What a group or user takes, beside its members.
 fn bytes(audience: &Audience) -> u64 {
-    let (Audience::Group(name) | Audience::User(name)) = audience;
+    let (Audience::Group(name) | Audience::User(name) | Audience::Session(name)) = audience;
     NAME_BYTES + COPIES * name.as_str().len() as u64
 }
 
@@ -289,7 +306,7 @@ impl State {
     }
 
     fn forget_if_alone(&mut self, tunnel: TunnelId) {
-        if self.members.get(&tunnel).is_some_and(|member| member.user.is_none() && member.groups.is_empty()) {
+        if self.members.get(&tunnel).is_some_and(|member| member.is_alone()) {
             self.members.remove(&tunnel);
         }
     }

@@ -8,13 +8,13 @@ use super::documents;
 use super::markdown::Document;
 
 /// Files of secrets that the pages name.
-const SECRET_FILES: [&str; 2] = ["tenant.keys", "/etc/wafergate/ticket.key"];
+const SECRET_FILES: [&str; 4] = ["tenant.keys", "/etc/wafergate/ticket.key", "wx.secret", "wafer.key"];
 
 #[test]
 fn every_configuration_that_is_shown_loads() {
     let dir = tempfile::tempdir().expect("a directory");
     let secret = dir.path().join("secret");
-    fs::write(&secret, "the same secret of 32 characters or more on every node\n").expect("written");
+    fs::write(&secret, "the-same-secret-of-32-characters-or-more-on-every-node\n").expect("written");
     let secret = format!("{:?}", secret.to_str().expect("text"));
 
     let mut count = 0;

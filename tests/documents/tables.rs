@@ -53,6 +53,11 @@ fn both_languages_name_every_metric_and_no_other() {
     metrics.set_certificate_expiry(1);
     metrics.set_build("1", "", "one");
     metrics.node_message_dropped("something");
+    metrics.session("new");
+    metrics.session_check("ok");
+    metrics.set_session_store_up(true);
+    metrics.wechat_request("code2session", "ok");
+    metrics.wechat_duration("code2session", std::time::Duration::ZERO);
     let rendered = metrics.render();
     let expected: BTreeSet<_> =
         rendered.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();

@@ -6,6 +6,7 @@ mod cluster;
 mod drain;
 mod engine;
 mod keep_alive;
+mod login;
 mod native;
 mod refused;
 mod support;

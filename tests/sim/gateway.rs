@@ -127,6 +127,7 @@ pub(crate) async fn run(shared: Rc<Shared>, shops: Rc<Vec<IpAddr>>) -> turmoil::
         metrics,
         descriptors: Arc::new(Descriptors::of_this_process()?),
         flights: Flights::unbounded(),
+        sessions: None,
     }));
     let node = Node { gateway: Arc::clone(&gateway), dispatcher: dispatcher.clone(), connections: vec![] };
     shared.node.replace(Some(node));

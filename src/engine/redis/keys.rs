@@ -36,6 +36,9 @@ pub(super) struct Keys {
     prefix: String,
 }
 
+/// How names of a kind are written, and what they stand for.
+type Kind = (&'static str, fn(Name) -> Audience);
+
 impl Keys {
     pub(super) fn new(prefix: &str) -> Self {
         Self { prefix: prefix.to_owned() }
@@ -55,29 +58,25 @@ impl Keys {
         format!("{}:claim:{{{tunnel}}}", self.prefix)
     }
 
-    /// The name of a tenant's group or user in the index.
+    /// The name of a tenant's group, user or session in the index.
     pub(super) fn index_entry(&self, tenant: &str, audience: &Audience) -> String {
         match audience {
             Audience::Group(name) => format!("{{{tenant}}}:group:{name}"),
             Audience::User(name) => format!("{{{tenant}}}:user:{name}"),
+            Audience::Session(name) => format!("{{{tenant}}}:session:{name}"),
         }
     }
 
     /// Parses a name of [`index_entry`](Self::index_entry).
     pub(super) fn read_index_entry(&self, text: &str) -> Option<(Box<str>, Audience)> {
-        let name = |name: &str| Name::new(name).ok();
+        const KINDS: [Kind; 3] =
+            [("}:group:", Audience::Group), ("}:user:", Audience::User), ("}:session:", Audience::Session)];
         let rest = text.strip_prefix('{')?;
-        let (at, is_group) = match (rest.find("}:group:"), rest.find("}:user:")) {
-            (Some(group), user) if user.is_none_or(|user| group < user) => (group, true),
-            (_, user) => (user?, false),
-        };
-        let tenant = rest[..at].into();
-        let audience = if is_group {
-            Audience::Group(name(&rest[at + "}:group:".len()..])?)
-        } else {
-            Audience::User(name(&rest[at + "}:user:".len()..])?)
-        };
-        Some((tenant, audience))
+        // A name may look like a kind: the first one ends the tenant.
+        let found = KINDS.into_iter().filter_map(|(kind, audience)| Some((rest.find(kind)?, kind.len(), audience)));
+        let (at, length, audience) = found.min_by_key(|(at, ..)| *at)?;
+        let name = Name::new(&rest[at + length..]).ok()?;
+        Some((rest[..at].into(), audience(name)))
     }
 
     pub(super) fn index(&self, entry: &str) -> String {
@@ -119,9 +118,11 @@ mod tests {
     #[test]
     fn an_entry_is_read_back_as_it_was_written() {
         let keys = Keys::new("wafergate");
-        for (tenant, name) in [("shop", "room"), ("t", "a:group:b"), ("t", "}:user:x"), ("a:b", "房间")] {
+        for (tenant, name) in
+            [("shop", "room"), ("t", "a:group:b"), ("t", "}:user:x"), ("t", "}:session:x"), ("a:b", "房间")]
+        {
             let Ok(name) = Name::new(name) else { continue };
-            for audience in [Audience::Group(name.clone()), Audience::User(name)] {
+            for audience in [Audience::Group(name.clone()), Audience::User(name.clone()), Audience::Session(name)] {
                 let read = keys.read_index_entry(&keys.index_entry(tenant, &audience));
                 assert_eq!(read, Some((tenant.into(), audience)));
             }

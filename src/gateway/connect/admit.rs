@@ -17,11 +17,13 @@ use crate::engine::Record;
 use crate::gateway::tunnels::Admission;
 use crate::gateway::tunnels::Claimed;
 use crate::gateway::tunnels::Registration;
+use crate::login::CheckError;
 use crate::protocol::native::Audience;
 use crate::protocol::subprotocol::Offer;
 use crate::protocol::subprotocol::Unacceptable;
 use crate::protocol::ticket::About;
 use crate::protocol::ticket::Ticket;
+use crate::session::SessionId;
 use crate::tenant::Tenant;
 
 /// Delay before a waiting client's ticket is checked again while the engine is away.
@@ -42,6 +44,12 @@ pub enum Refusal {
     /// A client has used it.
     #[error("this connect URL has been used: it is good for one connection, ask for a new tunnel")]
     Used,
+    /// The session that it was asked for with has ended.
+    #[error("the session of this connect URL has ended: log in and ask for a new tunnel")]
+    SessionEnded,
+    /// The session store did not answer.
+    #[error("the gateway cannot check the session of this connect URL at present: ask for a new tunnel")]
+    SessionStoreAway,
     /// It expired before use.
     #[error("this connect URL has expired: ask for a new tunnel")]
     Expired,
@@ -87,6 +95,7 @@ impl ConnectUrls {
         }
         let ticket = self.open_ticket(ticket).await?;
         let tenant = self.tenants.tenant(&ticket.tenant).ok_or(Refusal::TenantGone)?;
+        self.confirm_session(&ticket).await?;
         let endpoint = self.endpoints.endpoint(&tenant.id, &ticket.receive_url).map_err(|_| Refusal::Unknown)?;
         let subprotocol = offer.choose(&tenant.settings().subprotocols)?;
         let (tunnel, token) = (ticket.tunnel, rand::random());
@@ -134,6 +143,17 @@ impl ConnectUrls {
                 Ok(_) | Err(Sealed::Perhaps) => tokio::time::sleep(ENGINE_RETRY).await,
             }
         }
+    }
+
+    /// Fails if the session of a connect URL has ended.
+    async fn confirm_session(&self, ticket: &Ticket) -> Result<(), Refusal> {
+        let Some(session) = ticket.native.as_ref().and_then(|about| about.session.as_ref()) else { return Ok(()) };
+        let sessions = self.sessions.as_ref().ok_or(Refusal::SessionStoreAway)?;
+        let id = SessionId::new(session.as_str()).map_err(|_| Refusal::SessionEnded)?;
+        sessions.confirm(&id, &ticket.tenant).await.map_err(|error| match error {
+            CheckError::NoSession => Refusal::SessionEnded,
+            CheckError::StoreAway(_) => Refusal::SessionStoreAway,
+        })
     }
 
     async fn register(&self, ticket: &Ticket) -> Result<Registration, EngineError> {

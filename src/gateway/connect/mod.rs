@@ -23,6 +23,7 @@ use super::tunnels::Tunnels;
 use crate::clock::Clock;
 use crate::engine::Engine;
 use crate::http_client::guard::Guard;
+use crate::login::Sessions;
 use crate::metrics::Metrics;
 use crate::options;
 use crate::options::Options;
@@ -46,6 +47,7 @@ pub struct ConnectUrls {
     ticket_clock: Arc<dyn Clock>,
     random_id: fn() -> [u8; 16],
     metrics: Metrics,
+    sessions: Option<Arc<Sessions>>,
     is_draining: AtomicBool,
     /// Clients being admitted.
     arrivals: TaskTracker,
@@ -65,6 +67,7 @@ pub(super) struct Parts<'a> {
     pub(super) ticket_clock: Arc<dyn Clock>,
     pub(super) random_id: fn() -> [u8; 16],
     pub(super) metrics: Metrics,
+    pub(super) sessions: Option<Arc<Sessions>>,
 }
 
 impl ConnectUrls {
@@ -80,6 +83,7 @@ impl ConnectUrls {
             ticket_clock,
             random_id,
             metrics,
+            sessions,
         } = parts;
         Self {
             tenants,
@@ -95,6 +99,7 @@ impl ConnectUrls {
             ticket_clock,
             random_id,
             metrics,
+            sessions,
             is_draining: AtomicBool::new(false),
             arrivals: TaskTracker::new(),
             shut: CancellationToken::new(),

@@ -25,6 +25,8 @@ pub(in crate::gateway) enum Command<'a> {
     Close(Option<&'a str>),
     /// No effect: only finds the owner.
     Nothing,
+    /// Closes the tunnel because its session was ended.
+    EndSession,
 }
 
 impl Command<'_> {
@@ -33,7 +35,7 @@ impl Command<'_> {
         match self {
             Self::Text(text) => text.len(),
             Self::Binary(bytes) => bytes.len(),
-            Self::Close(_) | Self::Nothing => 0,
+            Self::Close(_) | Self::Nothing | Self::EndSession => 0,
         }
     }
 }
@@ -97,7 +99,7 @@ fn encode(command: Command<'_>, profile: Profile) -> Option<Bytes> {
         (Command::Text(text), Profile::Native) => Some(frame::text("", text)),
         (Command::Binary(bytes), Profile::Wafer) => Some(frame::text(packet::MESSAGE_PREFIX, &STANDARD.encode(bytes))),
         (Command::Binary(bytes), Profile::Native) => Some(frame::binary(bytes)),
-        (Command::Close(_) | Command::Nothing, _) => None,
+        (Command::Close(_) | Command::Nothing | Command::EndSession, _) => None,
     }
 }
 

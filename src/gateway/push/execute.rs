@@ -40,7 +40,8 @@ pub(super) fn execute_in(
     let Some(connection) = tunnels.find(tenant, tunnel) else { return Sent::Closed };
     let sent = match (command.command, command.frame(connection.profile)) {
         (_, Some(frame)) => send(tunnels, connection, frame, now, queued),
-        (Command::Close(text), None) => close(tunnels, &connection, text, now),
+        (Command::Close(text), None) => close(tunnels, &connection, CloseReason::PushedClose, text, now),
+        (Command::EndSession, None) => close(tunnels, &connection, CloseReason::SessionRevoked, None, now),
         (_, None) => return Sent::Accepted,
     };
     command.count(sent);
@@ -71,8 +72,13 @@ fn send(
     sent
 }
 
-fn close(tunnels: &Tunnels, connection: &Connection<dyn Socket>, text: Option<&str>, now: Instant) -> Sent {
-    let reason = CloseReason::PushedClose;
+fn close(
+    tunnels: &Tunnels,
+    connection: &Connection<dyn Socket>,
+    reason: CloseReason,
+    text: Option<&str>,
+    now: Instant,
+) -> Sent {
     if !connection.close_saying(reason, text.unwrap_or(reason.text()), now) {
         return Sent::Closed;
     }

@@ -16,8 +16,8 @@ use crate::engine::Closed;
 use crate::protocol::close::CloseReason;
 use crate::protocol::content::Profile;
 use crate::protocol::frame;
-use crate::protocol::native::Name;
 use crate::protocol::packet;
+use crate::protocol::ticket::About;
 use crate::webhook::EventQueue;
 
 impl Tunnels {
@@ -37,7 +37,7 @@ impl Tunnels {
         self.expected.lock().remove(ticket.expires_unix_ms / 1_000);
         let (now, opened_unix) = (Instant::now(), self.clock.unix_time());
         let about = ticket.native.map(|about| *about);
-        let (groups, user) = about.as_ref().map_or((vec![], None), |about| (about.groups.clone(), about.user.clone()));
+        let joining = about.clone().unwrap_or_default();
         let event_queue = EventQueue::new(ticket.tunnel, tenant, endpoint, ticket.key_fingerprint)
             .of_incarnation(registration.incarnation);
         let event_queue = Arc::new(match about {
@@ -58,7 +58,7 @@ impl Tunnels {
         let shared: Arc<Connection<dyn Socket>> = connection.clone();
         self.idle_timeouts.watch(Arc::downgrade(&shared), profile, self.idle_timeouts.now_ms());
         self.open.insert(ticket.tunnel, shared);
-        self.join_first(&connection.event_queue, &groups, user.as_ref());
+        self.join_first(&connection.event_queue, &joining);
         connection.flush_queued();
         registration.announcements.clear();
         self.metrics.connections.inc();
@@ -104,15 +104,18 @@ impl Tunnels {
         }
         Some(reason)
     }
-    /// Adds a new tunnel to its requested groups and user. No effect if it has ended meanwhile.
-    fn join_first(&self, event_queue: &EventQueue, groups: &[Name], user: Option<&Name>) {
+    /// Adds a new tunnel to its requested groups, user and session. No effect if it has ended meanwhile.
+    fn join_first(&self, event_queue: &EventQueue, about: &About) {
         let is_open = || self.open.contains_key(&event_queue.tunnel);
-        for group in groups {
+        for group in &about.groups {
             // A new tunnel has fewer groups than the limit.
             let _ = event_queue.tenant.groups.join(event_queue.tunnel, group, is_open);
         }
-        if let Some(user) = user {
+        if let Some(user) = &about.user {
             let _ = event_queue.tenant.groups.set_user(event_queue.tunnel, user, is_open);
+        }
+        if let Some(session) = &about.session {
+            event_queue.tenant.groups.set_session(event_queue.tunnel, session, is_open);
         }
     }
 

@@ -9,10 +9,14 @@ use hyper::http::request::Parts;
 use serde::Serialize;
 
 use super::Answer;
+use super::answers::answer;
+use super::answers::done;
+use super::answers::ok;
 use super::auth::Caller;
 use super::route::Call;
 use super::route::Id;
 use super::route::Paging;
+use super::sessions;
 use crate::clock::rfc3339;
 use crate::gateway::CallId;
 use crate::gateway::Gateway;
@@ -82,6 +86,7 @@ pub(super) async fn run(
             let page = gateway.groups.list_names(tenant, roster, after.as_ref(), limit).await?;
             ok(&Named::new(roster, page))
         }
+        Call::Session(call) => sessions::run(gateway, tenant, call, body).await,
     }
 }
 
@@ -110,14 +115,18 @@ async fn open(
         connect_url: String,
         expires_at: String,
     }
-    let OpenRequest { webhook_url, user, groups, metadata } = request;
+    let OpenRequest { webhook_url, user, groups, metadata, session_token } = request;
     let webhook_url = webhook_url.or_else(|| caller.tenant.settings().webhook_url.clone()).ok_or_else(|| {
         let detail = "set webhookUrl in the body, or webhook_url of the tenant in the gateway's configuration";
         Problem::new(Code::WebhookUrlMissing, detail)
     })?;
     let host = wafer::host(head.headers.get_all("host"));
     let trace = head.headers.get("traceparent").and_then(|trace| trace.to_str().ok()).and_then(Trace::parse);
-    let about = About { user, groups, metadata, trace };
+    let (user, session) = match session_token {
+        Some(token) => sessions::opener(gateway, &caller.tenant, &token).await?,
+        None => (user, None),
+    };
+    let about = About { user, groups, metadata, trace, session };
     let issued = gateway.connect_urls.issue_as(&caller.tenant, &caller.key, &webhook_url, Some(about)).await?;
     let scheme = if client.is_tls { "wss" } else { "ws" };
     let connect_url = gateway.connect_urls.connect_url(&issued, || host.map(|host| format!("{scheme}://{host}")));
@@ -235,19 +244,6 @@ impl Named {
 /// The tunnel id in a path; an invalid id is reported as not open.
 fn known(id: &Id) -> Result<TunnelId, Problem> {
     id.tunnel.ok_or_else(|| NativeError::TunnelNotOpen(id.text.clone()).into())
-}
-
-fn ok<T: Serialize>(value: &T) -> Result<Answer, Problem> {
-    answer(StatusCode::OK, value)
-}
-
-fn answer<T: Serialize>(status: StatusCode, value: &T) -> Result<Answer, Problem> {
-    let body = serde_json::to_vec(value).map_err(|_| Problem::new(Code::Internal, "the answer cannot be written"))?;
-    Ok(Answer { status, body: body.into() })
-}
-
-fn done() -> Answer {
-    Answer { status: StatusCode::NO_CONTENT, body: Bytes::new() }
 }
 
 impl From<IssueError> for Problem {

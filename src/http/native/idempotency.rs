@@ -24,8 +24,9 @@ use crate::protocol::native::Code;
 use crate::protocol::native::Problem;
 use crate::protocol::text::hex;
 
-/// Longest stored response, not counting ids repeated from the request.
+/// Longest stored response, not counting ids repeated from the request. That of a login has a user's profile in it.
 const ANSWER_BYTES: u64 = 4 * 1024;
+const LOGIN_ANSWER_BYTES: u64 = 16 * 1024;
 /// Longest key, in bytes.
 const MAX_KEY_BYTES: usize = 255;
 
@@ -64,12 +65,14 @@ async fn begin(
     body: &Bytes,
     key: String,
 ) -> Result<Answer, Problem> {
+    let is_confidential = call.is_confidential();
     // A response lists at most the ids in the request.
-    let answer_bytes = ANSWER_BYTES + body.len() as u64;
+    let answer_bytes = if is_confidential { LOGIN_ANSWER_BYTES } else { ANSWER_BYTES } + body.len() as u64;
     let hashed = body.clone();
     let digest = gateway.read(&caller.tenant, body.len(), move || Sha256::digest(&hashed).into()).await;
     let first = match gateway.calls.begin(&caller.tenant.id, &key, digest, answer_bytes).await {
         Ok(Begun::First(call)) => call,
+        Ok(Begun::Done(answer)) if is_confidential => return open(&gateway, &key, &answer),
         Ok(Begun::Done(answer)) => return read(&answer),
         Ok(Begun::Running) => {
             return Err(Problem::new(Code::IdempotencyKeyRunning, "wait for its answer, then try again"));
@@ -94,8 +97,22 @@ async fn begin(
         Err(problem) if is_settled(problem) => Some(write_problem(problem)),
         Err(_) => None,
     };
+    let seal = |kept: Bytes| match gateway.sessions() {
+        Some(sessions) if is_confidential => sessions.seal_answer(&key, &kept).into(),
+        _ => kept,
+    };
+    let kept = kept.map(seal);
     first.end(kept).await;
     answer
+}
+
+/// A kept answer with a token in it: the engine keeps it sealed.
+fn open(gateway: &Gateway, name: &str, kept: &[u8]) -> Result<Answer, Problem> {
+    let opened = gateway.sessions().and_then(|sessions| sessions.open_answer(name, kept));
+    match opened {
+        Some(answer) => read(&Bytes::copy_from_slice(&answer)),
+        None => Err(Problem::new(Code::Internal, "the kept answer cannot be opened: was server.ticket_key changed?")),
+    }
 }
 
 fn key(headers: &HeaderMap) -> Result<Option<String>, Problem> {

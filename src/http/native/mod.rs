@@ -1,9 +1,11 @@
 //! The native API, `/v1/...`: from a request to its response.
 
+mod answers;
 mod auth;
 mod calls;
 mod idempotency;
 mod route;
+mod sessions;
 
 use std::sync::Arc;
 
@@ -70,7 +72,7 @@ pub(super) async fn handle(
         Ok(call) => call,
         Err(problem) => return refuse(&gateway, &problem, "unknown", client, None),
     };
-    let (is_push, word) = (call == Call::Push, call.as_str());
+    let (is_push, is_confidential, word) = (call == Call::Push, call.is_confidential(), call.as_str());
     let mut tenant = None;
     let answer = answer(&gateway, room, request, client, call, &mut tenant).await;
     if is_push {
@@ -80,10 +82,14 @@ pub(super) async fn handle(
             Ok(_) | Err(_) => PushResult::Refused,
         });
     }
-    match answer {
+    let mut response = match answer {
         Ok(Answer { status, body }) => respond(status, "application/json", body),
         Err(problem) => refuse(&gateway, &problem, word, client, tenant.as_deref()),
+    };
+    if is_confidential {
+        response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     }
+    response
 }
 
 async fn answer(
@@ -176,6 +182,30 @@ impl From<BodyError> for Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_description_names_every_code_and_only_what_is_there() {
+        let description: serde_json::Value = serde_json::from_str(OPENAPI).expect("JSON");
+        let codes: Vec<_> = Code::ALL.iter().map(|code| code.as_str()).collect();
+        assert_eq!(
+            description["components"]["schemas"]["Problem"]["properties"]["code"]["enum"],
+            serde_json::json!(codes)
+        );
+        let links = OPENAPI.split("\"$ref\": \"#").skip(1).filter_map(|rest| rest.split('"').next());
+        for link in links {
+            assert!(description.pointer(link).is_some(), "{link}");
+        }
+        let paths = description["paths"].as_object().expect("paths");
+        for (path, calls) in paths {
+            for method in calls.as_object().expect("calls").keys() {
+                let query = if path == "/v1/sessions" && method == "get" { "?user=o" } else { "" };
+                let path = path.replace("{id}", "t").replace(['{', '}'], "");
+                let method = hyper::Method::from_bytes(method.to_uppercase().as_bytes()).expect("a method");
+                let uri = format!("{path}{query}").parse().expect("a path");
+                assert!(Call::of(&method, &uri).is_ok(), "{method} {path}");
+            }
+        }
+    }
 
     #[test]
     fn a_body_that_did_not_come_says_why() {

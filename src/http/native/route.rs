@@ -9,6 +9,7 @@ use crate::protocol::native::Code;
 use crate::protocol::native::Name;
 use crate::protocol::native::Problem;
 use crate::protocol::text::printable;
+use crate::session::SessionId;
 use crate::tenant::Roster;
 
 /// Default page size, in ids.
@@ -49,6 +50,48 @@ pub(super) enum Call {
     Names(Roster, Paging<Name>),
     /// `GET /v1/docs`
     Docs,
+    /// About sessions.
+    Session(SessionCall),
+}
+
+/// A call about sessions and users of mini-programs.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) enum SessionCall {
+    /// `POST /v1/sessions`
+    Enter,
+    /// `GET /v1/sessions?user=`
+    List(SessionPaging),
+    /// `POST /v1/sessions/verify`
+    Verify,
+    /// `POST /v1/sessions/refresh`
+    Refresh,
+    /// `POST /v1/sessions/revoke`
+    Revoke,
+    /// `POST /v1/sessions/decrypt`
+    Decrypt,
+    /// `POST /v1/sessions/sign`
+    Sign,
+    /// `POST /v1/sessions/check`
+    CheckKey,
+    /// `POST /v1/sessions/rotate-key`
+    RotateKey,
+    /// `POST /v1/phone-numbers`
+    Phone,
+    /// `GET /v1/users/{openId}/profile`
+    Profile { open_id: String, app_id: Option<String> },
+    /// `PUT /v1/users/{openId}/profile`
+    SetProfile { open_id: String, app_id: Option<String> },
+    /// `GET /v1/apps/{appId}/access-token`
+    AccessToken(String),
+}
+
+/// A part of the sessions of a user.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct SessionPaging {
+    pub(super) user: String,
+    pub(super) app_id: Option<String>,
+    pub(super) after: Option<SessionId>,
+    pub(super) limit: usize,
 }
 
 /// A tunnel id in a path; one with an invalid form is kept for the error message.
@@ -82,6 +125,7 @@ impl Call {
             Self::Names(Roster::Groups, _) => "groups",
             Self::Names(Roster::Users, _) => "users",
             Self::Docs => "docs",
+            Self::Session(call) => call.as_str(),
         }
     }
 
@@ -98,6 +142,28 @@ impl Call {
             ["v1", "groups"] => (Paging::parse(query).map(|paging| Self::Names(Roster::Groups, paging)), LOOK),
             ["v1", "users"] => (Paging::parse(query).map(|paging| Self::Names(Roster::Users, paging)), LOOK),
             ["v1", "tunnels", id] => (text(id).map(|id| Self::Tunnel(Id::new(id))), LOOK),
+            ["v1", "sessions"] if LOOK.split(", ").any(|look| look == method.as_str()) => {
+                (SessionPaging::parse(query).map(|paging| Self::Session(SessionCall::List(paging))), LOOK)
+            }
+            ["v1", "sessions"] => (Ok(Self::Session(SessionCall::Enter)), "POST, GET, HEAD"),
+            ["v1", "sessions", call] if SessionCall::named(call).is_some() => {
+                (SessionCall::named(call).map(Self::Session).ok_or_else(|| invalid(String::new())), "POST")
+            }
+            ["v1", "phone-numbers"] => (Ok(Self::Session(SessionCall::Phone)), "POST"),
+            ["v1", "apps", app_id, "access-token"] => {
+                (text(app_id).map(|app_id| Self::Session(SessionCall::AccessToken(app_id))), LOOK)
+            }
+            ["v1", "users", open_id, "profile"] => {
+                let call = text(open_id).and_then(|open_id| {
+                    let app_id = only_app(query)?;
+                    Ok(if *method == Method::PUT {
+                        SessionCall::SetProfile { open_id, app_id }
+                    } else {
+                        SessionCall::Profile { open_id, app_id }
+                    })
+                });
+                (call.map(Self::Session), "GET, HEAD, PUT")
+            }
             ["v1", "push"] => (Ok(Self::Push), "POST"),
             ["v1", "close"] => (Ok(Self::Close), "POST"),
             ["v1", "groups", group] => {
@@ -122,16 +188,32 @@ impl Call {
             return Err(Problem::new(Code::MethodNotAllowed, format!("{method} is not possible here, use {allowed}")));
         }
         let call = call?;
-        let has_pages = matches!(call, Self::Group(..) | Self::User(..) | Self::Tunnels(_) | Self::Names(..));
-        if !query.is_empty() && !has_pages {
+        if !query.is_empty() && !call.takes_query() {
             return Err(invalid(format!("this call takes no query, ?{} came", printable(query, 100))));
         }
         Ok(call)
     }
 
+    fn takes_query(&self) -> bool {
+        match self {
+            Self::Group(..) | Self::User(..) | Self::Tunnels(_) | Self::Names(..) => true,
+            Self::Session(call) => {
+                use SessionCall::{List, Profile, SetProfile};
+                matches!(call, List(_) | Profile { .. } | SetProfile { .. })
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether its answer may hold a token or what is known of a user.
+    pub(super) fn is_confidential(&self) -> bool {
+        matches!(self, Self::Session(_))
+    }
+
     /// Whether it changes state.
     pub(super) fn changes_something(&self) -> bool {
         match self {
+            Self::Session(call) => call.changes_something(),
             Self::Open | Self::Push | Self::Close | Self::Join(..) | Self::Leave(..) => true,
             Self::Description
             | Self::Docs
@@ -142,6 +224,101 @@ impl Call {
             | Self::Names(..) => false,
         }
     }
+}
+
+impl SessionCall {
+    /// The call behind `/v1/sessions/`.
+    fn named(name: &str) -> Option<Self> {
+        Some(match name {
+            "verify" => Self::Verify,
+            "refresh" => Self::Refresh,
+            "revoke" => Self::Revoke,
+            "decrypt" => Self::Decrypt,
+            "sign" => Self::Sign,
+            "check" => Self::CheckKey,
+            "rotate-key" => Self::RotateKey,
+            _ => return None,
+        })
+    }
+
+    fn as_str(&self) -> &'static str {
+        match self {
+            Self::Enter => "session_open",
+            Self::List(_) => "session_list",
+            Self::Verify => "session_verify",
+            Self::Refresh => "session_refresh",
+            Self::Revoke => "session_revoke",
+            Self::Decrypt => "session_decrypt",
+            Self::Sign => "session_sign",
+            Self::CheckKey => "session_check_key",
+            Self::RotateKey => "session_rotate_key",
+            Self::Phone => "phone_number",
+            Self::Profile { .. } => "profile",
+            Self::SetProfile { .. } => "profile_set",
+            Self::AccessToken(_) => "access_token",
+        }
+    }
+
+    /// Whether it changes more than the time of the last visit.
+    fn changes_something(&self) -> bool {
+        match self {
+            Self::Enter | Self::Refresh | Self::Revoke | Self::RotateKey | Self::Phone | Self::SetProfile { .. } => {
+                true
+            }
+            Self::List(_) | Self::Verify | Self::Decrypt | Self::Sign | Self::CheckKey => false,
+            Self::Profile { .. } | Self::AccessToken(_) => false,
+        }
+    }
+}
+
+impl SessionPaging {
+    fn parse(query: &str) -> Result<Self, Problem> {
+        let mut paging = Self { user: String::new(), app_id: None, after: None, limit: DEFAULT_LIMIT };
+        for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
+            match &*name {
+                "user" => paging.user = value.into_owned(),
+                "appId" => paging.app_id = Some(value.into_owned()),
+                "limit" => paging.limit = limit(&value)?,
+                "cursor" => {
+                    let cursor = SessionId::new(&value).map_err(|_| wrong_cursor(&value))?;
+                    paging.after = Some(cursor);
+                }
+                other => return Err(unknown_parameter(other, "user, appId, limit, cursor")),
+            }
+        }
+        if paging.user.is_empty() {
+            return Err(invalid("say whose sessions in the query: ?user=OPENID".into()));
+        }
+        Ok(paging)
+    }
+}
+
+/// The only parameter of calls about a profile.
+fn only_app(query: &str) -> Result<Option<String>, Problem> {
+    let mut app_id = None;
+    for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
+        match &*name {
+            "appId" => app_id = Some(value.into_owned()),
+            other => return Err(unknown_parameter(other, "appId")),
+        }
+    }
+    Ok(app_id)
+}
+
+fn limit(value: &str) -> Result<usize, Problem> {
+    value
+        .parse()
+        .ok()
+        .filter(|limit| (1..=MAX_LIMIT).contains(limit))
+        .ok_or_else(|| invalid(format!("limit must be from 1 to {MAX_LIMIT}, {} came", printable(value, 40))))
+}
+
+fn wrong_cursor(value: &str) -> Problem {
+    invalid(format!("cursor must be the nextCursor of the page before, {} came", printable(value, 40)))
+}
+
+fn unknown_parameter(name: &str, known: &str) -> Problem {
+    invalid(format!("there is no parameter {}: {known}", printable(name, 40)))
 }
 
 impl Id {
@@ -172,20 +349,9 @@ impl<T: Cursor> Paging<T> {
         let mut paging = Self { after: None, limit: DEFAULT_LIMIT };
         for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
             match &*name {
-                "limit" => {
-                    paging.limit =
-                        value.parse().ok().filter(|limit| (1..=MAX_LIMIT).contains(limit)).ok_or_else(|| {
-                            invalid(format!("limit must be from 1 to {MAX_LIMIT}, {} came", printable(&value, 40)))
-                        })?;
-                }
-                "cursor" => {
-                    let cursor = T::of(&value).ok_or_else(|| {
-                        let value = printable(&value, 40);
-                        invalid(format!("cursor must be the nextCursor of the page before, {value} came"))
-                    })?;
-                    paging.after = Some(cursor);
-                }
-                other => return Err(invalid(format!("there is no parameter {}: limit, cursor", printable(other, 40)))),
+                "limit" => paging.limit = limit(&value)?,
+                "cursor" => paging.after = Some(T::of(&value).ok_or_else(|| wrong_cursor(&value))?),
+                other => return Err(unknown_parameter(other, "limit, cursor")),
             }
         }
         Ok(paging)
@@ -238,6 +404,28 @@ mod tests {
         assert_eq!(paging(&format!("limit=7&cursor={id}")), Some(Paging { after: Some(id), limit: 7 }));
         for query in ["limit=0", "limit=1001", "limit=x", "cursor=", "cursor=t1", "offset=1"] {
             assert_eq!(paging(query), None, "{query}");
+        }
+    }
+
+    #[test]
+    fn sessions_have_calls_of_their_own() {
+        let session = |call| Ok(Call::Session(call));
+        let list = SessionPaging { user: "o".into(), app_id: Some("wx".into()), after: None, limit: 7 };
+        assert_eq!(call(Method::GET, "/v1/sessions?user=o&appId=wx&limit=7"), session(SessionCall::List(list)));
+        assert_eq!(call(Method::POST, "/v1/sessions"), session(SessionCall::Enter));
+        assert_eq!(call(Method::POST, "/v1/sessions/rotate-key"), session(SessionCall::RotateKey));
+        let profile = SessionCall::SetProfile { open_id: "o/1".into(), app_id: None };
+        assert_eq!(call(Method::PUT, "/v1/users/o%2F1/profile"), session(profile));
+        for (method, path, code) in [
+            (Method::GET, "/v1/sessions", Code::ParameterInvalid),
+            (Method::GET, "/v1/sessions?user=o&x=1", Code::ParameterInvalid),
+            (Method::PUT, "/v1/sessions", Code::MethodNotAllowed),
+            (Method::GET, "/v1/sessions/verify", Code::MethodNotAllowed),
+            (Method::POST, "/v1/sessions/verify?x=1", Code::ParameterInvalid),
+            (Method::POST, "/v1/sessions/other", Code::NotFound),
+            (Method::POST, "/v1/apps/wx/access-token", Code::MethodNotAllowed),
+        ] {
+            assert_eq!(call(method, path), Err(code), "{path}");
         }
     }
 

@@ -6,6 +6,7 @@ pub mod http_signature;
 pub mod name;
 pub mod problem;
 pub mod request;
+pub mod session;
 pub mod signer;
 pub mod trace;
 

@@ -74,13 +74,37 @@ pub enum Code {
     EngineAway,
     /// Another node involved does not respond.
     NodeAway,
+    /// WeChat does not accept the code of a login.
+    WechatCodeInvalid,
+    /// WeChat blocks the user.
+    WechatUserBlocked,
+    /// WeChat has had too many requests.
+    WechatQuota,
+    /// WeChat does not accept the secret of the app.
+    WechatSecretWrong,
+    /// WeChat does not answer, or refuses for another reason.
+    WechatAway,
+    /// The session store does not answer.
+    SessionStoreAway,
+    /// The session has ended, or never was.
+    SessionEnded,
+    /// The user's key is not known any more.
+    SessionKeyStale,
+    /// Data that cannot be used: not encrypted with the user's key, or two things that exclude each other.
+    DataInvalid,
+    /// The tenant has no such app.
+    AppUnknown,
+    /// The user has never logged in.
+    ProfileUnknown,
+    /// The tenant may not read the access token.
+    AccessTokenNotShared,
     /// A fault of the gateway itself.
     Internal,
 }
 
 impl Code {
     /// Every code.
-    pub const ALL: [Self; 34] = [
+    pub const ALL: [Self; 46] = [
         Self::CredentialsMissing,
         Self::CredentialsWrong,
         Self::BearerInsecure,
@@ -114,6 +138,18 @@ impl Code {
         Self::Draining,
         Self::EngineAway,
         Self::NodeAway,
+        Self::WechatCodeInvalid,
+        Self::WechatUserBlocked,
+        Self::WechatQuota,
+        Self::WechatSecretWrong,
+        Self::WechatAway,
+        Self::SessionStoreAway,
+        Self::SessionEnded,
+        Self::SessionKeyStale,
+        Self::DataInvalid,
+        Self::AppUnknown,
+        Self::ProfileUnknown,
+        Self::AccessTokenNotShared,
         Self::Internal,
     ];
 
@@ -153,6 +189,18 @@ impl Code {
             Self::Draining => ("draining", 503, "The gateway is draining"),
             Self::EngineAway => ("engine_away", 503, "The engine does not answer"),
             Self::NodeAway => ("node_away", 503, "A node does not answer"),
+            Self::WechatCodeInvalid => ("wechat_code_invalid", 400, "WeChat does not accept the code"),
+            Self::WechatUserBlocked => ("wechat_user_blocked", 403, "WeChat blocks the user"),
+            Self::WechatQuota => ("wechat_quota", 429, "WeChat has had too many requests"),
+            Self::WechatSecretWrong => ("wechat_secret_wrong", 502, "WeChat does not accept the appSecret"),
+            Self::WechatAway => ("wechat_away", 502, "WeChat does not answer"),
+            Self::SessionStoreAway => ("session_store_away", 503, "The session store does not answer"),
+            Self::SessionEnded => ("session_ended", 403, "The session has ended"),
+            Self::SessionKeyStale => ("session_key_stale", 409, "The session_key is not known any more"),
+            Self::DataInvalid => ("data_invalid", 422, "The data cannot be used"),
+            Self::AppUnknown => ("app_unknown", 404, "The tenant has no such app"),
+            Self::ProfileUnknown => ("profile_unknown", 404, "The user has never logged in"),
+            Self::AccessTokenNotShared => ("access_token_not_shared", 403, "The access token is not shared"),
             Self::Internal => ("internal", 500, "Internal error"),
         }
     }

@@ -46,6 +46,8 @@ pub struct OpenRequest {
     pub groups: Vec<Name>,
     /// A JSON object that its events return to the business server.
     pub metadata: Option<Metadata>,
+    /// The session of its user, in place of `user`: the tunnel ends with it.
+    pub session_token: Option<String>,
 }
 
 /// A JSON object, kept byte for byte.
@@ -72,6 +74,8 @@ pub enum Audience {
     Group(Name),
     /// All tunnels of the user.
     User(Name),
+    /// All tunnels that were opened with the session. Business servers cannot address it.
+    Session(Name),
 }
 
 /// Content of a push.
@@ -123,7 +127,11 @@ impl OpenRequest {
         if body.is_empty() {
             return Ok(Self::default());
         }
-        let request: Self = parse(body, "{webhookUrl?, user?, groups?, metadata?}")?;
+        let request: Self = parse(body, "{webhookUrl?, user? | sessionToken?, groups?, metadata?}")?;
+        if request.user.is_some() && request.session_token.is_some() {
+            let detail = "user and sessionToken exclude each other: the session names its user";
+            return Err(Problem::new(Code::DataInvalid, detail));
+        }
         let groups = request.groups.len();
         if groups > MAX_OPEN_GROUPS {
             return Err(too_large(format!("a tunnel can be opened in {MAX_OPEN_GROUPS} groups, {groups} came")));
@@ -328,7 +336,7 @@ fn text_of(content: &RawValue) -> Result<String, String> {
     serde_json::from_str(json).map(|Text(text)| text).map_err(|error| json_defect(&error))
 }
 
-fn parse<T: DeserializeOwned>(body: &[u8], shape: &str) -> Result<T, Problem> {
+pub(super) fn parse<T: DeserializeOwned>(body: &[u8], shape: &str) -> Result<T, Problem> {
     match serde_json::from_slice(without_bom(body)) {
         Ok(Object(request)) => Ok(request),
         Err(error) => Err(invalid(format!("the body must be {shape} in JSON: {}", defect(&error)))),

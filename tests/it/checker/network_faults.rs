@@ -117,7 +117,7 @@ async fn certificates_that_are_worth_nothing_until_they_are_renewed() {
     let over = "TLS: certificate expired at 2001-01-01T00:00:00.000Z; renew it on that server";
     for (bad, words) in [(foreign, unknown), (expired, over)] {
         let roots = Roots::Given(vec![old_root.clone(), root.clone()]);
-        let outside = Outside { roots, resolver: Arc::new(SystemResolver) };
+        let outside = Outside { roots, resolver: Arc::new(SystemResolver), ..Outside::system() };
         let mut stage = Stage::with_outside(&[], outside).await;
         let terminator = Terminator::new(stage.business.address(), bad).await;
         let (url, acceptor) = (format!("https://{}/tunnel", terminator.address), Arc::clone(&terminator.acceptor));
@@ -158,7 +158,7 @@ impl Resolve for Shared {
 async fn names_that_are_not_found_or_not_in_time() {
     let troubled = Arc::new(Troubled { state: AtomicU8::new(UNKNOWN), is_over: Gate::new() });
     let resolver = Arc::new(Shared(Arc::clone(&troubled)));
-    let outside = Outside { roots: Roots::System, resolver };
+    let outside = Outside { roots: Roots::System, resolver, ..Outside::system() };
     let stage = Stage::with_outside(&[], outside).await;
     let url = format!("http://shop.test:{}/tunnel", stage.business.address().port());
     let admin = stage.gateway.admin;

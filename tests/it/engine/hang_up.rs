@@ -81,6 +81,7 @@ impl Door {
             metrics,
             descriptors: Arc::new(Descriptors::of_this_process().expect("readable")),
             flights: Flights::unbounded(),
+            sessions: None,
         }));
         let running = AbortOnDropHandle::new(tokio::spawn(Arc::clone(&engine).run(gateway.clone())));
         Self { gateway, engine, redis: Arc::clone(redis), _running: running }

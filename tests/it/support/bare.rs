@@ -33,5 +33,6 @@ pub(crate) fn bare_gateway(events: Arc<dyn EventSink>) -> Arc<Gateway> {
         metrics: Metrics::default(),
         descriptors: Arc::new(Descriptors::of_this_process().expect("a process has a limit")),
         flights: Flights::unbounded(),
+        sessions: None,
     }))
 }

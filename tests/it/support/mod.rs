@@ -22,6 +22,7 @@ mod redises;
 pub(crate) mod rights;
 mod sign;
 mod wafer;
+pub(crate) mod wechat;
 mod world;
 
 use std::future::Future;

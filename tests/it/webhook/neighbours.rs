@@ -66,7 +66,7 @@ impl Neighbours {
         }
         settings.push(("tenants.0.receive_hosts".to_owned(), "shop.test".to_owned()));
         let settings: Vec<_> = settings.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-        let outside = Outside { roots: Roots::System, resolver: names.clone() };
+        let outside = Outside { roots: Roots::System, resolver: names.clone(), ..Outside::system() };
         let gateway = TestGateway::with_outside(&settings, outside).await;
         let business = BusinessServer::at("127.0.0.54:0", &[KEY]).await;
         // Each event needs a connection of its own, and a look-up for it.

@@ -57,7 +57,7 @@ export class Client {
 }
 
 /** Loads a package as Node would, but with a `wx` and a module cache of its own; timers do not keep the process up. */
-function load(packageName, wx) {
+export function load(packageName, wx) {
   const cache = new Map();
   const later = (run, ms) => setTimeout(run, ms).unref();
   const loadFile = file => {
