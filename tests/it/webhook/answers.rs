@@ -54,6 +54,8 @@ enum Told {
     Acts,
     /// It says nothing that is for the gateway: fine for a native business server, no for a Wafer one.
     Nothing,
+    /// The same, but it is no answer of a handler of events: the last error says so in these words.
+    Doubted(&'static str),
     /// It cannot be read, and that is said in these words.
     Unread(&'static str),
 }
@@ -207,7 +209,10 @@ fn variants() -> Vec<Variant> {
         silent("204", b"HTTP/1.1 204 No Content\r\n\r\n".to_vec(), true),
         silent("an empty body", whole("", ""), true),
         silent("ok", whole("", "ok"), true),
-        silent("HTML", whole("", "<!doctype html><title>Actions</title><style>p{a:b}</style>"), true),
+        Variant {
+            told: Doubted("answered by a web page"),
+            ..silent("HTML", whole("", "<!doctype html><title>Actions</title><style>p{a:b}</style>"), true)
+        },
     ]
 }
 
@@ -323,7 +328,7 @@ fn fault(variant: &Variant, is_native: bool, happened: &Happened) -> Option<Stri
     let acts = variant.told == Told::Acts;
     let (is_told, lines, unreadable) = match variant.told {
         Told::Acts => (true, 0, 0.0),
-        Told::Nothing => (true, usize::from(!is_native), 0.0),
+        Told::Nothing | Told::Doubted(_) => (true, usize::from(!is_native), 0.0),
         Told::Unread(words) => {
             let is_told = |line: &String| line.contains(words) || !is_native && line.contains("without JSON code 0");
             (logged.first().is_some_and(is_told), 1, 1.0)
@@ -363,7 +368,7 @@ async fn behind_a_2xx_status_line_nothing_is_asked_for_again() {
         faults.extend(fault(variant, true, &happened_to));
         let shown = native.ok(&format!("GET /v1/tunnels/{}", client.tunnel), &Value::Null).await["lastError"].clone();
         let is_shown = match variant.told {
-            Told::Unread(words) => shown.as_str().is_some_and(|shown| shown.contains(words)),
+            Told::Unread(words) | Told::Doubted(words) => shown.as_str().is_some_and(|shown| shown.contains(words)),
             Told::Acts | Told::Nothing => shown.is_null(),
         };
         faults.extend((!is_shown).then(|| format!("{}: lastError is {shown}", variant.name)));
