@@ -50,8 +50,11 @@ fn the_development_file_is_ready_to_use() {
     let loaded = config::load(Some(Path::new("config/development.toml")), []).expect("a usable configuration");
 
     assert_eq!(loaded.warnings, Vec::<String>::new());
-    let [with_port, without] = &loaded.options.tenants[..] else { panic!("two tenants") };
+    let [with_port, without, native] = &loaded.options.tenants[..] else { panic!("three tenants") };
     assert_eq!((with_port.server_host.as_str(), without.server_host.as_str()), ("127.0.0.1:3000", "127.0.0.1"));
+    // What the programs of deploy/examples and the recipes of the native API want.
+    assert_eq!((native.id.as_str(), native.webhook_url.as_str()), ("shop", "http://127.0.0.1:3000/events"));
+    assert!(native.keys[0].expose().starts_with("whsec_"));
 }
 
 #[test]
