@@ -8,10 +8,10 @@ use super::markdown::Document;
 use super::markdown::Fence;
 use super::markdown::target;
 
-/// The English page of a Chinese one.
+/// The English page or picture of a Chinese one.
 fn english(chinese: &Path) -> PathBuf {
     let path = chinese.to_str().expect("text");
-    path.replace("docs/zh-CN/", "docs/").replace(".zh-CN.md", ".md").into()
+    path.replace("docs/zh-CN/", "docs/").replace(".zh-CN.", ".").into()
 }
 
 /// Each Chinese page behind its English one.

@@ -45,8 +45,8 @@ fn the_chinese_reference_names_every_key_of_the_default_configuration_and_no_oth
     assert_eq!(found, expected);
 }
 
-#[test]
-fn both_languages_name_every_metric_and_no_other() {
+/// The names of all metrics.
+fn metrics() -> BTreeSet<String> {
     let metrics = Metrics::default();
     metrics.refused("something");
     metrics.action("ok");
@@ -59,16 +59,30 @@ fn both_languages_name_every_metric_and_no_other() {
     metrics.wechat_request("code2session", "ok");
     metrics.wechat_duration("code2session", std::time::Duration::ZERO);
     let rendered = metrics.render();
-    let expected: BTreeSet<_> =
-        rendered.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
+    let names = rendered.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
+    names.map(str::to_owned).collect()
+}
+
+#[test]
+fn both_languages_name_every_metric_and_no_other() {
+    let expected = metrics();
     assert!(expected.len() > 10, "{expected:?}");
 
     for document in ["docs/operate.md", "docs/zh-CN/operate.md"] {
         let text = text(document);
         let names = first_cells(&text).filter(|name| name.starts_with("wafergate_"));
-        let found: BTreeSet<_> = names.map(|name| name.split('{').next().expect("a name")).collect();
+        let found: BTreeSet<_> = names.map(|name| name.split('{').next().expect("a name").to_owned()).collect();
         assert_eq!(found, expected, "{document}");
     }
+}
+
+#[test]
+fn alerts_are_about_metrics_that_exist() {
+    let (alerts, metrics) = (text("deploy/alerts.yml"), metrics());
+    let words = alerts.split(|c: char| c != '_' && !c.is_ascii_alphanumeric());
+    let named: BTreeSet<_> = words.filter(|word| word.starts_with("wafergate_")).map(str::to_owned).collect();
+    assert!(named.len() > 8, "{named:?}");
+    assert!(named.is_subset(&metrics), "{:?}", named.difference(&metrics));
 }
 
 #[test]
