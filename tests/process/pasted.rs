@@ -98,20 +98,31 @@ fn the_first_session_of_the_native_api_works_as_it_stands() {
     let count = |words: &str| said.matches(words).count();
     assert_eq!(count(r#"{"targets":1,"accepted":1,"gone":[],"slow":[],"unreachable":[]}"#), 2, "{said}");
     assert_eq!(count(r#"{"type":"say","content":{"text": "hello"}}"#), 2, "{said}");
-    assert_eq!(count(r#"{"type":"joined","content":{"user":"bob"}}"#), 2, "ann and bob: {said}");
+    assert_eq!(count(r#"{"type":"joined","content":{"user":"carl"}}"#), 3, "ann, bob and carl: {said}");
     let log = fs::read_to_string(dir.path().join("target/gateway.log")).expect("a log");
     assert!(log.contains("webhook failed, retrying"), "{log}");
 }
 
 #[test]
-fn the_wafer_calls_by_hand_work_as_they_stand() {
+fn the_development_file_carries_an_example_and_wafer_calls_by_hand() {
     let dir = repository();
     let own = blocks("docs/operate.md", "## On your own machine", "sh");
     let expected = blocks("docs/operate.md", "## On your own machine", "json");
 
     let serve = own[0].trim();
-    let said = run(&dir, &format!("{serve} > addresses 2> log & node=$!\n{READY}{}kill $node; wait\n", own[1]));
+    // What is killed in the end has to be the process itself.
+    let example = own[1].trim().replace(" node chat", " exec node chat");
+    let tunnel = "until curl -sf 'http://127.0.0.1:3000/tunnel?user=ann' > tunnel; do sleep 1; done\n";
+    let said = run(
+        &dir,
+        &format!(
+            "{serve} > addresses 2> log & node=$!\n{READY}({example}) > chat 2>&1 & chat=$!\n{tunnel}{}kill $chat $node; wait\n",
+            own[2]
+        ),
+    );
 
+    let tunnel = fs::read_to_string(dir.path().join("tunnel")).expect("a response");
+    assert!(tunnel.contains(r#""connectUrl":"ws://127.0.0.1:8080/ws/"#), "{tunnel}");
     let answers: Vec<&str> = said.lines().collect();
     assert!(
         answers[0].contains(r#""code":0"#) && answers[0].contains(r"ws:\/\/127.0.0.1:8080\/ws\/")
