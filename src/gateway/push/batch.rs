@@ -122,7 +122,7 @@ impl Batch {
             Some(tenant) if targets > TURN => {
                 Turns::shared(&self.lease_guard, &self.turns, tenant.flow(), targets, FEW)
             }
-            _ => Turns::begin(&self.lease_guard),
+            _ => Turns::undivided(&self.lease_guard),
         };
         let mut answers = Vec::with_capacity(batch.len());
         for Push { tenant, packets, mut done } in batch {
