@@ -24,7 +24,7 @@ const OWN: &[(&str, usize, &str)] = &[
     ("src/engine/redis/bus/mod.rs", 2, "Redis"),
     ("src/engine/redis/cluster.rs", 3, "Redis"),
     ("src/engine/redis/lease.rs", 6, "Redis"),
-    ("src/engine/redis/link.rs", 1, "once a process"),
+    ("src/engine/redis/link.rs", 2, "Redis"),
     ("src/engine/redis/own_keys.rs", 3, "Redis"),
     ("src/engine/redis/time.rs", 2, "clocks"),
     ("src/gateway/calls.rs", 1, "Redis; one kind"),

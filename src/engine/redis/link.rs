@@ -1,5 +1,6 @@
 //! A reconnecting connection to Redis: every call has a deadline, and a broken connection is replaced.
 
+use std::future::pending;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -275,13 +276,21 @@ fn timed_out() -> RedisError {
 async fn connect_for_ever(url: RedisUrl, on_push: Option<OnPush>, current: Arc<Current>, refusal: Arc<Refusal>) {
     let mut failures = 0;
     let mut number = 0;
+    let mut master = None;
     loop {
-        current.wait_for(|current| current.number().is_none().then_some(())).await;
+        tokio::select! {
+            () = current.wait_for(|current| current.number().is_none().then_some(())) => {}
+            () = another_master(&url, master.as_deref()) => {
+                tracing::warn!(master, "Sentinels name another master: this one is left");
+                current.set(None);
+            }
+        }
         match timeout(CONNECT_TIMEOUT, connect(&url, number + 1, on_push.clone())).await {
-            Ok(Ok(connection)) => {
+            Ok(Ok((connection, address))) => {
                 *refusal.lock() = None;
                 failures = 0;
                 number += 1;
+                master = address;
                 current.set(Some((number, connection)));
                 // Limits reconnects of a connection that breaks at once.
                 sleep(BACKOFF[0]).await;
@@ -300,7 +309,20 @@ async fn connect_for_ever(url: RedisUrl, on_push: Option<OnPush>, current: Arc<C
     }
 }
 
-async fn connect(url: &RedisUrl, number: u64, on_push: Option<OnPush>) -> Result<Connection, RedisError> {
+/// Completes when a connected master that Sentinels had named has been replaced by another one.
+async fn another_master(url: &RedisUrl, master: Option<&str>) {
+    match (&url.topology, master) {
+        (Topology::Sentinel(service), Some(master)) => sentinel::another_master(url, service, master).await,
+        _ => pending().await,
+    }
+}
+
+/// A connection, and the address of the server if there is only one.
+async fn connect(
+    url: &RedisUrl,
+    number: u64,
+    on_push: Option<OnPush>,
+) -> Result<(Connection, Option<String>), RedisError> {
     let sender = on_push.map(|on_push| {
         move |info: PushInfo| {
             on_push(number, info);
@@ -320,7 +342,8 @@ async fn connect(url: &RedisUrl, number: u64, on_push: Option<OnPush>) -> Result
         if let Some(sender) = sender {
             builder = builder.push_sender(sender);
         }
-        return builder.build()?.get_async_connection().await.map(Connection::Cluster);
+        let connection = builder.build()?.get_async_connection().await?;
+        return Ok((Connection::Cluster(connection), None));
     }
     if let Some(sender) = sender {
         config = config.set_push_sender(sender);
@@ -328,7 +351,7 @@ async fn connect(url: &RedisUrl, number: u64, on_push: Option<OnPush>) -> Result
     if let Some(dial) = &url.dial {
         let (connection, driver) = MultiplexedConnection::new_with_config(&url.login(), dial.dial()?, config).await?;
         tokio::spawn(driver);
-        return Ok(Connection::One(connection));
+        return Ok((Connection::One(connection), None));
     }
     let client = match &url.topology {
         Topology::Sentinel(service) => sentinel::client(url, service).await?,
@@ -337,5 +360,5 @@ async fn connect(url: &RedisUrl, number: u64, on_push: Option<OnPush>) -> Result
     let mut connection = client.get_multiplexed_async_connection_with_config(&config).await?;
     // Check that the server answers, not only accepts.
     connection.req_packed_command(&redis::cmd("PING")).await?;
-    Ok(Connection::One(connection))
+    Ok((Connection::One(connection), Some(sentinel::address_of(&client))))
 }

@@ -1,11 +1,15 @@
 //! Finds the master through Sentinels. Their password may differ from Redis', with the same error texts.
 
+use std::time::Duration;
+
 use redis::Client;
 use redis::ErrorKind;
 use redis::RedisError;
 use redis::sentinel::SentinelClient;
 use redis::sentinel::SentinelClientBuilder;
 use redis::sentinel::SentinelServerType;
+use tokio::time::sleep;
+use tokio::time::timeout;
 
 use super::url::RedisUrl;
 
@@ -14,12 +18,48 @@ pub(super) const WANTS_PASSWORD: &str = "a Sentinel wants a password";
 /// Error text: a Sentinel refuses the password.
 pub(super) const WRONG_PASSWORD: &str = "a Sentinel refuses the password";
 
+/// How often the Sentinels are asked for the master; a node that follows later than the others loses its lease to them.
+const WATCH_INTERVAL: Duration = Duration::from_secs(1);
+/// Deadline of one such question.
+const WATCH_TIMEOUT: Duration = Duration::from_millis(1_500);
+
 /// A client of the master of `service`.
 pub(super) async fn client(url: &RedisUrl, service: &str) -> Result<Client, RedisError> {
     match builder(url, service)?.async_get_client().await {
         Err(error) if of_login(&error).is_some() => Err(blamed(url, service, error).await),
         result => result,
     }
+}
+
+/// Completes when the Sentinels name another master than the one at `address`, which may still answer and accept writes.
+pub(super) async fn another_master(url: &RedisUrl, service: &str, address: &str) {
+    loop {
+        sleep(WATCH_INTERVAL).await;
+        let asked = async {
+            // The second, dearer question asks the new master too whether it is one.
+            Ok::<_, RedisError>(
+                named(url, service).await? != address && address_of(&client(url, service).await?) != address,
+            )
+        };
+        // Sentinels that do not answer say nothing against this master.
+        if matches!(timeout(WATCH_TIMEOUT, asked).await, Ok(Ok(true))) {
+            return;
+        }
+    }
+}
+
+/// Where a client connects to.
+pub(super) fn address_of(client: &Client) -> String {
+    client.get_connection_info().addr().to_string()
+}
+
+/// The address of the master of `service`, by the first Sentinel that answers.
+async fn named(url: &RedisUrl, service: &str) -> Result<String, RedisError> {
+    let sentinel = builder(url, service)?.async_get_sentinel_client().await?;
+    let mut connection = sentinel.get_multiplexed_async_connection().await?;
+    let question = redis::cmd("SENTINEL").arg("GET-MASTER-ADDR-BY-NAME").arg(service).to_owned();
+    let (host, port): (String, u16) = question.query_async(&mut connection).await?;
+    Ok(format!("{host}:{port}"))
 }
 
 /// Marks a failed login as one of the Sentinels, if it was.

@@ -24,6 +24,9 @@ use crate::support::Issued;
 use crate::support::raw;
 use crate::support::within;
 
+/// A handshake waits while Redis is away.
+const LONG_HANDSHAKE: Duration = Duration::from_secs(30);
+
 /// How a client's tunnel ends.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Leave {
@@ -109,7 +112,8 @@ impl Talker {
             stream.set_nodelay(true)?;
             client_async(format!("ws://{host}{path}"), stream).await
         };
-        let (socket, _) = within("handshake", dial).await.expect("a fresh connect URL works");
+        let opened = tokio::time::timeout(LONG_HANDSHAKE, dial).await.expect("a handshake in time");
+        let (socket, _) = opened.expect("a fresh connect URL works");
         let log = ClientLog {
             tunnel: issued.tunnel.clone(),
             dialed,

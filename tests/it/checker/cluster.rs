@@ -30,7 +30,7 @@ use crate::support::Wafer;
 use crate::support::within;
 
 /// How many nodes there are.
-const NODES: usize = 3;
+pub(super) const NODES: usize = 3;
 
 /// When the trouble begins, and how long it lasts.
 const CALM: Duration = Duration::from_secs(1);
@@ -45,6 +45,12 @@ const ENDED: Duration = Duration::from_secs(20);
 /// About four seconds of talk.
 const LOAD: Load =
     Load { tunnels: 24, messages: 120, pushes: 120, bytes: 300, pace: Duration::from_millis(60), leaves: LEAVES };
+
+/// The same for as long as trouble that outlasts a lease.
+const LONG_LOAD: Load = Load { messages: 200, pushes: 200, pace: Duration::from_millis(70), ..LOAD };
+
+/// Clients that come in the middle of the trouble.
+const NEWCOMERS: Load = Load { tunnels: 9, messages: 40, pushes: 40, ..LOAD };
 
 /// The kinds of trouble.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -67,9 +73,19 @@ pub(super) enum Trouble {
     SlotsMoved,
     /// A master whose place a replica has taken is back, and takes writes as if nothing had been.
     OldMaster,
+    /// A replica takes the master's place that has not heard of the last two seconds.
+    LaggingReplica,
+    /// A replica takes the master's place; the old one takes writes of one node, and nothing else reaches it.
+    OldMasterCutOff,
+    /// One master of a Cluster without replicas comes back empty.
+    PartEmpty,
+    /// One master of a Cluster without replicas stands still for longer than a lease.
+    PartStops,
+    /// One master of a Cluster stands still until a replica has taken its place, and comes back.
+    MasterStops,
 }
 
-const ALL: [Trouble; 9] = [
+const ALL: [Trouble; 14] = [
     Trouble::RedisRestarts,
     Trouble::RedisHangs,
     Trouble::BusCut,
@@ -79,7 +95,23 @@ const ALL: [Trouble; 9] = [
     Trouble::RedisRestored,
     Trouble::SlotsMoved,
     Trouble::OldMaster,
+    Trouble::LaggingReplica,
+    Trouble::OldMasterCutOff,
+    Trouble::PartEmpty,
+    Trouble::PartStops,
+    Trouble::MasterStops,
 ];
+
+impl Trouble {
+    /// The clients that are there before it, and those that come when it has begun.
+    fn loads(self) -> (Load, Option<Load>) {
+        match self {
+            Self::OldMasterCutOff | Self::PartStops | Self::MasterStops => (LONG_LOAD, Some(NEWCOMERS)),
+            Self::LaggingReplica | Self::PartEmpty => (LOAD, Some(NEWCOMERS)),
+            _ => (LOAD, None),
+        }
+    }
+}
 
 /// When the trouble was, and its effects.
 #[derive(Clone, Copy, Debug)]
@@ -111,7 +143,12 @@ impl Period {
             | Trouble::RedisHangs
             | Trouble::RedisRestored
             | Trouble::SlotsMoved
-            | Trouble::OldMaster => overlaps(self.began, self.ended + HEALED),
+            | Trouble::OldMaster
+            | Trouble::LaggingReplica
+            | Trouble::OldMasterCutOff
+            | Trouble::PartEmpty
+            | Trouble::PartStops
+            | Trouble::MasterStops => overlaps(self.began, self.ended + HEALED),
             // Redis itself is there.
             Trouble::BusCut | Trouble::KeysLost => is_push && overlaps(self.began, self.ended + HEALED),
             Trouble::NodeKilled | Trouble::NodeStops => {
@@ -185,8 +222,8 @@ async fn round(trouble: Trouble, seed: Seed) -> Outcome {
     let business = BusinessServer::new().await;
     let start = Instant::now();
     let mut nodes: Vec<Option<Process>> = vec![];
-    for _ in 0..NODES {
-        let node = Process::start(&config(&redis.url()));
+    for place in 0..NODES {
+        let node = Process::start(&config(&redis.url(trouble, place)));
         within("a node that is up", async { while node.metrics().await.value("engine_up") != 1.0 {} }).await;
         nodes.push(Some(node));
         if trouble == Trouble::RedisRestored && nodes.len() < NODES {
@@ -198,13 +235,16 @@ async fn round(trouble: Trouble, seed: Seed) -> Outcome {
     let way = Way::new(addresses.iter().map(|address| Wafer::new(*address, "127.0.0.1", KEY)).collect());
     let troubled = seed.of(&[0]).below(NODES as u64) as usize;
 
-    let talking = {
+    let (load, newcomers) = trouble.loads();
+    let talk = |load: Load, seed: Seed| {
         let (way, url) = (way.clone(), business.url());
-        tokio::spawn(async move { LOAD.run(&way, &url, seed, &Roster::default()).await })
+        tokio::spawn(async move { load.run(&way, &url, seed, &Roster::default()).await })
     };
-    business.until(|events| events.iter().filter(|event| event.kind == "connect").count() == LOAD.tunnels).await;
+    let talking = talk(load, seed);
+    business.until(|events| events.iter().filter(|event| event.kind == "connect").count() == load.tunnels).await;
     sleep_until(Instant::now() + CALM).await;
     let began = Instant::now();
+    let coming = newcomers.map(|load| talk(load, seed.of(&[1])));
     match trouble {
         Trouble::NodeKilled => {
             way.take_out(troubled).await;
@@ -218,19 +258,24 @@ async fn round(trouble: Trouble, seed: Seed) -> Outcome {
             node.signal("CONT");
             way.put_back(troubled);
         }
-        _ => redis.meet(trouble, began).await,
+        _ => redis.meet(trouble, began, troubled).await,
     }
     let period = Period { trouble, start, began, ended: Instant::now() };
 
-    let talk = talking.await.expect("no panic");
+    let mut talk = talking.await.expect("no panic");
+    let mut reused = vec![];
+    if let Some(coming) = coming {
+        talk = talk.and(coming.await.expect("no panic"));
+        reused = way.reused().await;
+    }
     let closes = |events: &[crate::support::Event]| events.iter().filter(|event| event.kind == "close").count();
     let all_ended = async {
-        while closes(&business.events()) < LOAD.tunnels {
+        while closes(&business.events()) < talk.clients.len() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
     // Fewer are a finding, and not an error of the test.
-    let _ = tokio::time::timeout_at(began + ENDED, all_ended).await;
+    let _ = tokio::time::timeout_at(period.ended + ENDED, all_ended).await;
     let mut logs = Logs { clients: talk.clients, pushes: talk.pushes, ..Logs::default() };
     let mut sum = Counted::default();
     for node in nodes.into_iter().flatten() {
@@ -257,7 +302,8 @@ async fn round(trouble: Trouble, seed: Seed) -> Outcome {
     let all = way.excuses();
     let excuses = all.len();
     let unfounded = all.iter().filter(|excuse| !period.allows(excuse, &logs, &way, troubled, &addresses));
-    let findings = unfounded.map(|excuse| period.describe(excuse, &logs, &way)).collect();
+    let mut findings: Vec<_> = unfounded.map(|excuse| period.describe(excuse, &logs, &way)).collect();
+    findings.extend(reused.into_iter().map(|tunnel| format!("{tunnel}: its connect URL opened it again")));
     Outcome { verdict: judge(&logs), logs, excuses, findings }
 }
 
@@ -293,6 +339,41 @@ async fn an_old_master_takes_writes_under_load() {
 
     outcome.assert_sound();
     assert_eq!(outcome.logs.clients.iter().filter(|client| client.lost_at.is_some()).count(), 0);
+}
+
+/// The trouble is Redis' alone: no tunnel is lost, and whatever clients say arrives.
+async fn none_is_lost(trouble: Trouble) {
+    let outcome = round(trouble, Seed(super::long::settings("WAFERGATE_CHECK_SEED", 1))).await;
+
+    outcome.assert_sound();
+    let Verdict { tunnels, up, down, .. } = outcome.verdict;
+    println!("{trouble:?}: {tunnels} tunnels, to business {up:?}, to clients {down:?}, not now {}", outcome.excuses);
+    assert_eq!(up.delivered + up.cut_off, up.sent);
+}
+
+#[tokio::test]
+async fn a_replica_that_lags_takes_over_under_load() {
+    none_is_lost(Trouble::LaggingReplica).await;
+}
+
+#[tokio::test]
+async fn an_old_master_that_one_node_reaches_takes_writes_under_load() {
+    none_is_lost(Trouble::OldMasterCutOff).await;
+}
+
+#[tokio::test]
+async fn one_master_of_a_cluster_comes_back_empty_under_load() {
+    none_is_lost(Trouble::PartEmpty).await;
+}
+
+#[tokio::test]
+async fn one_master_of_a_cluster_stands_still_under_load() {
+    none_is_lost(Trouble::PartStops).await;
+}
+
+#[tokio::test]
+async fn one_master_of_a_cluster_is_replaced_and_returns_under_load() {
+    none_is_lost(Trouble::MasterStops).await;
 }
 
 #[tokio::test]

@@ -13,8 +13,10 @@ use serde_json::Value;
 use serde_json::json;
 use tokio::time::Instant;
 use tokio::time::sleep;
+use tokio_tungstenite::tungstenite::Error;
 
 use crate::support::Issued;
+use crate::support::TestClient;
 use crate::support::Wafer;
 use crate::support::within;
 
@@ -56,6 +58,7 @@ struct Node {
 #[derive(Default)]
 struct Shared {
     dialled: HashMap<String, SocketAddr>,
+    issued: Vec<Issued>,
     excuses: Vec<Excuse>,
 }
 
@@ -100,6 +103,24 @@ impl Way {
         self.shared.lock().dialled.get(tunnel).copied()
     }
 
+    /// Dials each connect URL again at another node; returns the tunnels that open a second time.
+    pub(crate) async fn reused(&self) -> Vec<String> {
+        let all = self.shared.lock().issued.clone();
+        let mut opened = vec![];
+        for mut issued in all {
+            let (elsewhere, _busy) = self.next();
+            issued.connect_url = issued.connect_url.replace(issued.parts().1, &elsewhere.gateway.to_string());
+            match TestClient::dial(&issued).await {
+                Ok(_) => opened.push(issued.tunnel),
+                Err(Error::Http(refusal)) => {
+                    assert!([409, 410, 503].contains(&refusal.status().as_u16()), "{refusal:?}")
+                }
+                Err(error) => panic!("{error}"),
+            }
+        }
+        opened
+    }
+
     /// All answers that something cannot be done at present.
     pub(crate) fn excuses(&self) -> Vec<Excuse> {
         self.shared.lock().excuses.clone()
@@ -120,7 +141,9 @@ impl Way {
             if self.nodes.len() > 1 {
                 issued.connect_url = issued.connect_url.replace(issued.parts().1, &dialled.gateway.to_string());
             }
-            self.shared.lock().dialled.insert(issued.tunnel.clone(), dialled.gateway);
+            let mut shared = self.shared.lock();
+            shared.dialled.insert(issued.tunnel.clone(), dialled.gateway);
+            shared.issued.push(issued.clone());
             return Granted { issued, busy };
         }
     }

@@ -86,6 +86,11 @@ impl Redis {
         within("redis", ask(self.port, words)).await.expect("answers")
     }
 
+    /// Runs several commands on one connection.
+    pub(crate) async fn run_all(&self, commands: &[&[&str]]) -> String {
+        within("redis", ask_all(self.port, commands)).await.expect("answers")
+    }
+
     /// How often the gateways have used this command.
     pub(crate) async fn calls(&self, command: &str) -> u64 {
         let stats = self.command(&["INFO", "commandstats"]).await;
@@ -144,10 +149,18 @@ pub(crate) async fn comes_up(port: u16, child: &mut Child) -> bool {
 }
 
 pub(crate) async fn ask(port: u16, words: &[&str]) -> std::io::Result<String> {
+    ask_all(port, &[words]).await
+}
+
+/// Several commands on one connection.
+async fn ask_all(port: u16, commands: &[&[&str]]) -> std::io::Result<String> {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
-    let mut request = format!("*{}\r\n", words.len());
-    for word in words {
-        request += &format!("${}\r\n{word}\r\n", word.len());
+    let mut request = String::new();
+    for words in commands {
+        request += &format!("*{}\r\n", words.len());
+        for word in *words {
+            request += &format!("${}\r\n{word}\r\n", word.len());
+        }
     }
     stream.write_all(request.as_bytes()).await?;
     // It answers, and then finds that nothing more comes. Sentinels know no QUIT.

@@ -73,6 +73,30 @@ impl Sentinels {
         self.promoted().await;
     }
 
+    /// Lets in so many users, each of whom can be cut off.
+    pub(crate) async fn admit(&self, users: usize) {
+        for server in [&self.master, &self.replica] {
+            for user in 0..users {
+                let rule = ["ACL", "SETUSER", &format!("user{user}"), "on", ">word", "~*", "&*", "+@all"];
+                assert_eq!(server.command(&rule).await, "+OK\r\n");
+            }
+        }
+    }
+
+    /// The same address for one of the users.
+    pub(crate) fn url_of(&self, user: usize) -> String {
+        self.url().replace("://", &format!("://user{user}:word@"))
+    }
+
+    /// Cuts the master off from its replica, from the Sentinels and from all of the users but the first.
+    pub(crate) async fn cut_off(&self, users: usize) {
+        for user in 1..users {
+            let user = format!("user{user}");
+            self.master.run_all(&[&["ACL", "SETUSER", &user, "off"], &["CLIENT", "KILL", "USER", &user]]).await;
+        }
+        self.master.run_all(&[&["ACL", "SETUSER", "default", "off"], &["CLIENT", "KILL", "USER", "default"]]).await;
+    }
+
     /// Waits until the replica has become the master.
     pub(crate) async fn promoted(&self) {
         until("the replica is promoted", async || {
@@ -151,16 +175,22 @@ pub(crate) struct RedisCluster {
 
 impl RedisCluster {
     pub(crate) async fn start() -> Self {
+        Self::with_replicas(1).await
+    }
+
+    /// Three masters with so many replicas each.
+    pub(crate) async fn with_replicas(replicas: usize) -> Self {
+        let count = 3 * (1 + replicas);
         let options =
             ["--cluster-enabled", "yes", "--cluster-node-timeout", "2000", "--cluster-config-file", "nodes.conf"];
         let mut servers = vec![];
-        for _ in 0..6 {
+        for _ in 0..count {
             servers.push(Redis::with(&options).await);
         }
         let status = Command::new("redis-cli")
             .args(["--cluster", "create"])
             .args(servers.iter().map(|server| format!("127.0.0.1:{}", server.port)))
-            .args(["--cluster-replicas", "1", "--cluster-yes"])
+            .args(["--cluster-replicas", &replicas.to_string(), "--cluster-yes"])
             .stdout(Stdio::null())
             .status()
             .expect("redis-cli is installed");
@@ -169,7 +199,7 @@ impl RedisCluster {
         for server in &cluster.servers {
             until("the Cluster is whole", async || {
                 let info = server.command(&["CLUSTER", "INFO"]).await;
-                info.contains("cluster_state:ok") && info.contains("cluster_known_nodes:6")
+                info.contains("cluster_state:ok") && info.contains(&format!("cluster_known_nodes:{count}\r"))
             })
             .await;
         }
