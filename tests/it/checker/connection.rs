@@ -113,7 +113,7 @@ impl Way {
             match TestClient::dial(&issued).await {
                 Ok(_) => opened.push(issued.tunnel),
                 Err(Error::Http(refusal)) => {
-                    assert!([409, 410, 503].contains(&refusal.status().as_u16()), "{refusal:?}")
+                    assert!([409, 410, 503].contains(&refusal.status().as_u16()), "{refusal:?}");
                 }
                 Err(error) => panic!("{error}"),
             }
