@@ -339,11 +339,17 @@ async fn a_call_with_a_key_that_failed_in_part_does_the_rest_when_it_is_repeated
     let index = "wafergate:homes:{shop}:group:room";
     redis.command(&["ZADD", "wafergate:{nodes}:leases", &FOR_EVER.to_string(), SILENT]).await;
     redis.command(&["HSET", index, SILENT, "1"]).await;
+    for node in &nodes.cluster.nodes {
+        node.until_metric("nodes", 3.0).await;
+    }
 
     let first = nodes.native(0).call_with("POST /v1/push", key, &body).await;
     assert_eq!(problem(&first), (503, "node_away".into()));
     redis.command(&["HDEL", index, SILENT]).await;
     redis.command(&["ZREM", "wafergate:{nodes}:leases", SILENT]).await;
+    for node in &nodes.cluster.nodes {
+        node.until_metric("nodes", 2.0).await;
+    }
 
     let another_body = body.replace("once", "other");
     for (node, body, key) in [(1, &body, key), (0, &body, key), (0, &another_body, "Idempotency-Key: l\r\n")] {
