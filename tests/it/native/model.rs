@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::time::Duration;
-use std::time::Instant;
 
 use serde_json::Value;
 use serde_json::json;
+use tokio::time::Instant;
 
 use super::nodes::A_LEASE;
 use super::nodes::Nodes;
