@@ -75,7 +75,8 @@ test("requests signed by http-message-signatures are taken, and webhooks verify 
   await client.until(text => text === '{"heard":"AP8="}');
 
   const page = await signed("GET", "/v1/groups/room?limit=10");
-  assert.deepEqual(page, { status: 200, body: { count: 1, tunnels: [opened.body.tunnelId] } });
+  const { tunnelId } = opened.body;
+  assert.deepEqual(page, { status: 200, body: { count: 1, tunnels: [tunnelId], members: [{ tunnelId, user: "ann" }] } });
   const pushed = await signed("POST", "/v1/push", { to: { user: "ann" }, content: "signed" });
   assert.equal(pushed.body.accepted, 1);
   await client.until(text => text === "signed");
