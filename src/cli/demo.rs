@@ -103,8 +103,8 @@ async fn demo(listen: SocketAddr) -> anyhow::Result<Ended> {
     }));
     announce(&[
         format!("三木聊天室 is open at http://{}/", reachable(address)),
-        format!("Log a user in: {}", example(reachable(address))),
         format!("Open it in two windows. Ctrl-C ends it. Health and metrics: {}", app.admin_url()?),
+        format!("Log a user in: {}", example(reachable(address))),
     ]);
     let fallback: Fallback = Arc::new(move |request| {
         let demo = Arc::clone(&demo);
