@@ -6,6 +6,7 @@
 mod answer;
 mod api;
 mod game;
+mod gateway;
 mod history;
 mod name;
 mod room;

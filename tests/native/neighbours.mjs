@@ -125,7 +125,10 @@ async function start(attack, webhookUrl, { binary, gateways }) {
     const asker = new Caller(admin);
     while ((await asker.send("GET", "/readyz", { host: "localhost" })).status !== 200) await setTimeout(100);
   }
-  return { nodes, redis, stop: async () => { await Promise.all(nodes.map(node => node.stop())); await redis?.stop(); } };
+  const end = async () => { await Promise.all(nodes.map(node => node.stop())); await redis?.stop(); };
+  let ended;
+  // A second stop waits for the first: what has exited exits only once.
+  return { nodes, redis, stop: () => ended ??= end() };
 }
 
 async function startRedis() {
