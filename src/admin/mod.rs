@@ -110,7 +110,7 @@ impl Admin {
         }
     }
 
-    /// The metrics, written on a blocking thread in the turn of who asks for them.
+    /// The metrics, written on a blocking thread in the turn of the address that asks for them.
     fn metrics(&self, source: Source) -> PendingReply {
         let (metrics, before, turns) = (self.metrics.clone(), Arc::clone(&self.before_metrics), self.turns.clone());
         let write = move || {

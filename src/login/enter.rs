@@ -85,7 +85,7 @@ impl Entered {
     }
 }
 
-/// Why nobody was logged in.
+/// Why a login failed.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum LoginError {
     /// WeChat does not accept the code.

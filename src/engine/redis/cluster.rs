@@ -126,11 +126,11 @@ impl RedisEngine {
         self.members.hear(&news, false);
         let lists = self.members.lists();
         let is_other = |node: &NodeId| *node != self.me();
-        let nodes: Vec<NodeId> = lists.living.into_iter().filter(is_other).collect();
+        let nodes: Vec<NodeId> = lists.living.iter().copied().filter(is_other).collect();
         let age = Duration::from_millis(u64::try_from(age_ms).unwrap_or_default());
         if age < SETTLED_AFTER || self.past.awaits_others(&nodes, Instant::now()) {
             return Err(EngineError::Unsure);
         }
-        Ok(((nodes, lists.doubted.into_iter().filter(is_other).collect()), values))
+        Ok(((nodes, lists.doubted.iter().copied().filter(is_other).collect()), values))
     }
 }

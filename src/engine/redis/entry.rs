@@ -39,7 +39,7 @@ impl Entry {
     }
 }
 
-/// The other nodes, read after the claims.
+/// The other nodes in order, read after the claims.
 #[derive(Clone, Debug, Default)]
 pub(super) struct View {
     /// Live nodes.
@@ -54,7 +54,7 @@ pub(super) struct View {
 pub(super) fn located(values: &[Option<Vec<u8>>], view: View) -> Located {
     let owner = |value: &Option<Vec<u8>>| {
         let owner = Entry::owner(value.as_deref()?)?;
-        view.living.contains(&owner).then_some(owner)
+        view.living.binary_search(&owner).is_ok().then_some(owner)
     };
     let owners = values.iter().map(owner).collect();
     Located { owners, beside: if view.is_doubtful { view.living } else { view.incomplete } }

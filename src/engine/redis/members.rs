@@ -1,6 +1,7 @@
 //! The nodes and sets of records as Redis lists them, kept up by what has changed. Pure bookkeeping.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use parking_lot::Mutex;
 
@@ -22,6 +23,8 @@ struct State {
     /// The number of the last change that is known; 0 for none.
     number: u64,
     all: BTreeMap<NodeId, Member>,
+    /// The same by kind. Each push to other nodes reads it, and few of them find a change.
+    lists: Arc<Lists>,
 }
 
 /// A node, the set of records that it began, or both.
@@ -45,7 +48,7 @@ enum Doubt {
 }
 
 /// The nodes and sets by kind, each list in order.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[derive(Debug, Default, Eq, PartialEq)]
 pub(super) struct Lists {
     pub(super) living: Vec<NodeId>,
     /// Nodes that understand the messages of this release.
@@ -63,9 +66,8 @@ impl Members {
     pub(super) fn known(&self) -> (u64, usize) {
         let state = self.0.lock();
         // Nodes of the last release do not number what they change.
-        let is_mixed = state.all.values().any(|member| member.is_alive && !member.speaks);
-        let sets = state.all.values().filter(|member| member.owner.is_some()).count();
-        (if is_mixed { 0 } else { state.number }, sets)
+        let is_mixed = !state.lists.living.iter().all(|node| state.lists.speaks(*node));
+        (if is_mixed { 0 } else { state.number }, state.lists.sets.len())
     }
 
     /// Takes a report. A complete one of a `renewal` holds even if its number is lower: Redis may have lost the numbers.
@@ -78,6 +80,9 @@ impl Members {
             return;
         }
         state.number = *number;
+        if !is_complete && changed.is_empty() {
+            return;
+        }
         if is_complete {
             state.all.clear();
             let mut member = |name: &str, change: &dyn Fn(&mut Member)| {
@@ -110,6 +115,7 @@ impl Members {
                 state.all.insert(node, member);
             }
         }
+        state.lists = Arc::new(Lists::of(&state.all));
     }
 
     /// Forgets all.
@@ -118,18 +124,28 @@ impl Members {
     }
 
     /// The nodes and sets by kind.
-    pub(super) fn lists(&self) -> Lists {
-        let state = self.0.lock();
+    pub(super) fn lists(&self) -> Arc<Lists> {
+        Arc::clone(&self.0.lock().lists)
+    }
+}
+
+impl Lists {
+    fn of(all: &BTreeMap<NodeId, Member>) -> Self {
         let nodes = |is: fn(&Member) -> bool| {
-            state.all.iter().filter(|(_, member)| is(member)).map(|(node, _)| *node).collect::<Vec<_>>()
+            all.iter().filter(|(_, member)| is(member)).map(|(node, _)| *node).collect::<Vec<_>>()
         };
-        Lists {
+        Self {
             living: nodes(|member| member.is_alive),
             speaking: nodes(|member| member.speaks),
             unsure: nodes(|member| member.doubt == Some(Doubt::Rewriting)),
             doubted: nodes(|member| member.is_alive && member.doubt.is_some()),
-            sets: state.all.iter().filter_map(|(set, member)| Some((*set, member.owner?))).collect(),
+            sets: all.iter().filter_map(|(set, member)| Some((*set, member.owner?))).collect(),
         }
+    }
+
+    /// Whether a node understands the messages of this release.
+    pub(super) fn speaks(&self, node: NodeId) -> bool {
+        self.speaking.binary_search(&node).is_ok()
     }
 }
 
@@ -165,7 +181,7 @@ mod tests {
         assert_eq!(members.known(), (0, 0));
         members.hear(&all(10, &[1, 2], &[(2, "5")], &[(1, 1), (2, 2), (9, 1)]), true);
         let lists = members.lists();
-        assert_eq!((lists.unsure, lists.doubted), (vec![node(2)], vec![node(2)]));
+        assert_eq!((&lists.unsure[..], &lists.doubted[..]), (&[node(2)][..], &[node(2)][..]));
         assert_eq!(lists.sets, [(node(1), node(1)), (node(2), node(2)), (node(9), node(1))]);
 
         members.hear(&some(13, &[(2, "", Some(1)), (3, "ls", Some(3)), (9, "", None)]), true);
@@ -175,7 +191,7 @@ mod tests {
         assert_eq!(members.known(), (13, 3));
         members.hear(&some(14, &[(1, "lsq", Some(1))]), true);
         let lists = members.lists();
-        assert_eq!((lists.unsure, lists.doubted), (vec![], vec![node(1)]));
+        assert_eq!((&lists.unsure[..], &lists.doubted[..]), (&[][..], &[node(1)][..]));
     }
 
     #[test]
@@ -188,7 +204,7 @@ mod tests {
         assert_eq!(members.lists().living, [node(1)]);
 
         members.hear(&all(3, &[1, 2], &[], &[]), true);
-        assert_eq!((members.lists().living, members.known().0), (vec![node(1), node(2)], 3));
+        assert_eq!((&members.lists().living[..], members.known().0), (&[node(1), node(2)][..], 3));
     }
 
     #[test]
@@ -196,7 +212,9 @@ mod tests {
         let members = Members::default();
         members.hear(&some(7, &[(1, "ls", None), (2, "l", None)]), true);
         assert_eq!(members.known().0, 0);
-        assert_eq!((members.lists().living, members.lists().speaking), (vec![node(1), node(2)], vec![node(1)]));
+        let lists = members.lists();
+        assert_eq!((&lists.living[..], &lists.speaking[..]), (&[node(1), node(2)][..], &[node(1)][..]));
+        assert!(lists.speaks(node(1)) && !lists.speaks(node(2)));
 
         members.hear(&some(8, &[(2, "", None)]), true);
         assert_eq!(members.known().0, 8);

@@ -93,8 +93,8 @@ impl RedisEngine {
             || self.past.is_doubtful(Instant::now(), SETTLED_AFTER)
             || self.is_on_another_connection()
             || self.way() != way;
-        let speaking = self.members.lists().speaking;
-        let is_incomplete = |node: &NodeId| doubted.contains(node) || !speaking.contains(node);
+        let lists = self.members.lists();
+        let is_incomplete = |node: &NodeId| doubted.binary_search(node).is_ok() || !lists.speaks(*node);
         let incomplete = living.iter().copied().filter(is_incomplete).collect();
         Ok(entry::located(&values, View { living, incomplete, is_doubtful }))
     }
