@@ -1,12 +1,12 @@
 //! Wiring: the one place that knows every part, builds them in order and ends them in order.
 
-mod certificate;
+mod certificate_watch;
 mod drain;
 mod monotonic_clock;
 mod process;
 mod reload;
 mod sessions;
-mod watch;
+mod supervisor;
 
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -63,7 +63,7 @@ pub use reload::Reloaded;
 pub use reload::Reloader;
 pub use sessions::store;
 pub use sessions::vault;
-use watch::Watch;
+use supervisor::Supervisor;
 
 /// The version of this program.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -150,7 +150,7 @@ impl App {
         let upkeep = upkeep(&engine);
         let dispatcher =
             Dispatcher::new(client, &options.webhook, Arc::clone(&clock), metrics.clone(), rand::random, upkeep);
-        let certificate = certificate::load(&options.server, &clock)?;
+        let certificate = certificate_watch::load(&options.server, &clock)?;
         let server = &options.server;
         let public = listen(server.listen, certificate.clone(), "server.listen", server, &metrics)?;
         let public = public.leaving_a_reserve(Arc::clone(&descriptors)).trusting(&server.trusted_proxies);
@@ -267,19 +267,19 @@ impl App {
         });
         let others = redis.is_some();
         let member: Arc<dyn ClusterNode> = gateway.clone();
-        let mut watch = Watch::default();
+        let mut supervisor = Supervisor::default();
         if let Some(redis) = redis {
-            watch.over("among the other nodes", redis.run(member));
+            supervisor.over("among the other nodes", redis.run(member));
         }
         if let Some(sessions) = gateway.sessions() {
-            watch.over("session upkeep", Arc::clone(sessions).run());
+            supervisor.over("session upkeep", Arc::clone(sessions).run());
         }
         let tunnels = Arc::clone(&gateway.tunnels);
-        watch.over("silence watch", async move { tunnels.idle_timeouts.run().await });
+        supervisor.over("silence watch", async move { tunnels.idle_timeouts.run().await });
         if let Some(certificate) = certificate {
-            watch.over("certificate watch", certificate::watch(certificate, certificate::tell));
+            supervisor.over("certificate watch", certificate_watch::watch(certificate, certificate_watch::tell));
         }
-        let mut listeners = Watch::default();
+        let mut listeners = Supervisor::default();
         listeners.over("public listener", public.run(api, stop.clone()));
         listeners.over("admin listener", admin.run(Arc::new(admin_edge), stop.clone()));
 
@@ -287,7 +287,7 @@ impl App {
         let ended = tokio::select! {
             () = &mut drained => Ended::Drained,
             () = shutdown.hard.cancelled() => Ended::Stopped,
-            part = watch.ended() => in_order(part, &mut drained, &shutdown).await,
+            part = supervisor.ended() => in_order(part, &mut drained, &shutdown).await,
             part = listeners.ended() => in_order(part, &mut drained, &shutdown).await,
         };
         stop.cancel();

@@ -25,7 +25,7 @@ pub use calls::CallError;
 pub use calls::Calls;
 pub use calls::LONGEST_CALL;
 pub use cluster::CallId;
-pub use cluster::Neighbours;
+pub use cluster::SharedLimits;
 pub use connect::ConnectUrls;
 pub use connect::IssueError;
 pub use connect::Issued;
@@ -111,7 +111,7 @@ pub struct Gateway {
     /// Nonces, and calls with an `Idempotency-Key`.
     pub calls: Calls,
     /// The other nodes' usage of limits.
-    pub neighbours: Arc<Neighbours>,
+    pub shared_limits: Arc<SharedLimits>,
     router: Arc<Router>,
     engine: Engine,
     endpoints: Arc<Endpoints>,
@@ -154,7 +154,7 @@ impl Gateway {
             ticket_clock: Arc::clone(&ticket_clock),
             metrics: metrics.clone(),
         }));
-        let neighbours = Arc::new(Neighbours::new(
+        let shared_limits = Arc::new(SharedLimits::new(
             Arc::clone(&tenants),
             Arc::clone(&ticket_clock),
             options.tunnel.connect_ttl(),
@@ -173,7 +173,7 @@ impl Gateway {
             tunnels: Arc::clone(&tunnels),
             router: Arc::clone(&router),
             groups: Arc::clone(&groups),
-            neighbours: Arc::clone(&neighbours),
+            shared_limits: Arc::clone(&shared_limits),
             turns: Arc::clone(&turns),
             lease_guard: Arc::clone(&engine.lease_guard),
             metrics: metrics.clone(),
@@ -182,7 +182,7 @@ impl Gateway {
             options: &options,
             tenants: Arc::clone(&tenants),
             tunnels: Arc::clone(&tunnels),
-            neighbours: Arc::clone(&neighbours),
+            shared_limits: Arc::clone(&shared_limits),
             engine: engine.clone(),
             endpoints: Arc::clone(&endpoints),
             sealer,
@@ -200,7 +200,7 @@ impl Gateway {
             pushes,
             groups,
             calls: Calls::new(&engine),
-            neighbours,
+            shared_limits,
             router,
             engine,
             endpoints,
@@ -229,7 +229,7 @@ impl Gateway {
 
     /// Updates the gauges that are computed on demand only.
     pub fn observe(&self) {
-        self.metrics.nodes.set(self.neighbours.nodes().into());
+        self.metrics.nodes.set(self.shared_limits.nodes().into());
         self.metrics.tickets_unused.set(self.tunnels.expected());
         self.metrics.breakers_open.set(i64::try_from(self.endpoints.down()).unwrap_or(i64::MAX));
     }

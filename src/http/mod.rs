@@ -1,10 +1,10 @@
 //! The public HTTP API: requests in, responses out.
 
 mod body;
-mod client;
 mod connect;
 mod login;
 mod native;
+mod proxy_headers;
 mod route;
 mod wafer;
 
@@ -31,7 +31,7 @@ use crate::server::Peer;
 use crate::server::PendingReply;
 use crate::server::RequestBody;
 use body::Budget;
-use client::Client;
+use proxy_headers::Client;
 use route::Route;
 
 /// Answers requests outside the gateway's API.

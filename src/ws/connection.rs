@@ -197,7 +197,7 @@ impl<S: Socket> Task<S> {
             max_message_bytes: gateway.tunnels.options.max_message_bytes,
             message_rate: settings.message_rate_per_connection(),
         };
-        let tenant_rate = gateway.neighbours.share(settings.message_rate());
+        let tenant_rate = gateway.shared_limits.share(settings.message_rate());
         let mut owed = 0;
         let mut replies = BytesMut::new();
         let mut end = Ok(());

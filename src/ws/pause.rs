@@ -65,7 +65,7 @@ impl Pause {
                 self.rate = None;
             }
             let now = Instant::now();
-            let Some(rate) = gateway.neighbours.share(event_queue.tenant.settings().message_rate()) else {
+            let Some(rate) = gateway.shared_limits.share(event_queue.tenant.settings().message_rate()) else {
                 break;
             };
             match event_queue.tenant.usage.take_message(rate, now.into_std()) {

@@ -82,7 +82,7 @@ impl RedisEngine {
     /// Writes a batch of changes; false if that failed.
     pub(super) async fn write_some(&self) -> bool {
         let changes =
-            InHand { engine: self, changes: self.records.take(), incarnation: self.lease_guard.incarnation() };
+            TakenChanges { engine: self, changes: self.records.take(), incarnation: self.lease_guard.incarnation() };
         let written = self.write(&changes.changes).await;
         if let Err(error) = &written {
             tracing::debug!(%error, "records could not be written");
@@ -266,8 +266,11 @@ impl RedisEngine {
 
     async fn write_adopted(&self) -> Result<(), RedisError> {
         while !self.records.is_written() {
-            let changes =
-                InHand { engine: self, changes: self.records.take(), incarnation: self.lease_guard.incarnation() };
+            let changes = TakenChanges {
+                engine: self,
+                changes: self.records.take(),
+                incarnation: self.lease_guard.incarnation(),
+            };
             self.write(&changes.changes).await?;
             changes.done();
         }
@@ -289,19 +292,19 @@ struct Chunk {
 }
 
 /// Changes being written; returned on drop unless done.
-struct InHand<'a> {
+struct TakenChanges<'a> {
     engine: &'a RedisEngine,
     changes: Changes,
     incarnation: u32,
 }
 
-impl InHand<'_> {
+impl TakenChanges<'_> {
     fn done(mut self) {
         self.changes = Changes::default();
     }
 }
 
-impl Drop for InHand<'_> {
+impl Drop for TakenChanges<'_> {
     fn drop(&mut self) {
         if !self.changes.is_empty() && self.engine.lease_guard.incarnation() == self.incarnation {
             self.engine.records.back(std::mem::take(&mut self.changes));

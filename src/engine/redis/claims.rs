@@ -8,9 +8,9 @@ use futures_util::future::join_all;
 use tokio::time::Instant;
 
 use super::RedisEngine;
-use super::once::CLOCK_SKEW;
-use super::once::Mine;
-use super::once::Once;
+use super::single_use::CLOCK_SKEW;
+use super::single_use::Provisional;
+use super::single_use::SingleUse;
 use crate::engine::Claim;
 use crate::engine::ClaimStore;
 use crate::engine::Cluster as _;
@@ -24,7 +24,7 @@ const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(50);
 
 impl RedisEngine {
     /// Claims a nonce that Redis has not taken: it may still pass on questions to the other nodes.
-    async fn claim_without_redis(&self, once: Once<'_>) -> Claim {
+    async fn claim_without_redis(&self, once: SingleUse<'_>) -> Claim {
         self.past.returns(Instant::now());
         self.past.lose();
         self.lost.notify_one();
@@ -44,8 +44,8 @@ impl ClaimStore for RedisEngine {
         if self.own.claims.take(tunnel, token, life) == Claim::Used {
             return Ok(Claim::Used);
         }
-        let mine = Mine::new(&self.own, Once::Claim(tunnel), token);
-        let once = Once::Claim(tunnel);
+        let mine = Provisional::new(&self.own, SingleUse::Claim(tunnel), token);
+        let once = SingleUse::Claim(tunnel);
         let since = self.issued_at(ticket_life);
         if self.claim_key(once, token, life).await? == Claim::Used || self.is_known_elsewhere(once, since).await? {
             return Ok(Claim::Used);
@@ -63,8 +63,8 @@ impl ClaimStore for RedisEngine {
         if self.own.idempotency.claim_nonce(name, token, life)? == Claim::Used {
             return Ok(Claim::Used);
         }
-        let once = Once::Nonce(name);
-        let mine = Mine::new(&self.own, once, token);
+        let once = SingleUse::Nonce(name);
+        let mine = Provisional::new(&self.own, once, token);
         // While the engine is away each node checks nonces on its own, without waiting.
         let claim = if self.is_up.load(Ordering::Acquire) || self.is_refused.load(Ordering::Acquire) {
             match self.claim_key(once, token, life).await {

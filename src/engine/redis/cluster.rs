@@ -9,9 +9,9 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::RedisEngine;
-use super::advice::Advised;
-use super::advice::away;
 use super::bus::ANSWER_TIMEOUT;
+use super::explain::Explained;
+use super::explain::away;
 use super::members::News;
 use super::past::SETTLED_AFTER;
 use super::scripts;
@@ -100,7 +100,7 @@ impl Cluster for RedisEngine {
             Ok(_) if left_behind == 0 => {}
             Ok(_) => tracing::info!(tunnels = left_behind, "left the cluster; the other nodes close these tunnels"),
             Err(error) => {
-                let error = Advised(&error);
+                let error = Explained(&error);
                 tracing::warn!(%error, "could not announce leaving: the other nodes detect it in some seconds");
             }
         }

@@ -12,10 +12,10 @@ use tokio::time::timeout;
 
 use super::RedisEngine;
 use super::adoption::WRITE_RETRY;
-use super::advice::away;
+use super::connection::CALL_TIMEOUT;
+use super::explain::away;
 use super::group_index_state::Changes;
 use super::group_index_state::IndexEntry;
-use super::link::CALL_TIMEOUT;
 use super::past::SETTLED_AFTER;
 use super::scripts;
 use crate::engine::Announcement;

@@ -8,10 +8,10 @@ use redis::Cmd;
 use tokio::time::Instant;
 
 use super::RedisEngine;
-use super::advice::away;
-use super::once::Mine;
-use super::once::Once;
+use super::explain::away;
 use super::scripts;
+use super::single_use::Provisional;
+use super::single_use::SingleUse;
 use crate::clock::millis;
 use crate::engine::BeginResult;
 use crate::engine::EngineError;
@@ -43,8 +43,8 @@ impl IdempotencyStore for RedisEngine {
         if begun != BeginResult::First {
             return Ok(begun);
         }
-        let once = Once::Call(name);
-        let mine = Mine::new(&self.own, once, token);
+        let once = SingleUse::Call(name);
+        let mine = Provisional::new(&self.own, once, token);
         let mut command = self.script_beside_lease(scripts::BEGIN, self.keys.call(name));
         command.arg(&token[..]).arg(&fingerprint[..]).arg(millis(RUNNING_TTL)).arg(millis(life));
         self.with_lease(&mut command);

@@ -10,9 +10,9 @@ use tokio::time::interval;
 
 use super::Confirmed;
 use super::RedisEngine;
-use super::advice::Advised;
 use super::alone::Alone;
 use super::alone::RenewalStart;
+use super::explain::Explained;
 use super::members::News;
 use super::past::Burial;
 use super::past::DEAD_FOR;
@@ -255,7 +255,7 @@ impl RedisEngine {
         for (node, burial, ago) in dead {
             let how = match burial {
                 Burial::Gone => "gone",
-                Burial::Mine => "mine",
+                Burial::Provisional => "mine",
                 Burial::Dead => "dead",
             };
             command.arg(node.to_string()).arg(how).arg(millis(ago));
@@ -319,7 +319,7 @@ impl RedisEngine {
         }
         self.is_refused.store(error.code().is_some(), Ordering::Release);
         self.metrics.engine_up.set(0);
-        let error = Advised(error);
+        let error = Explained(error);
         if self.failures.fetch_add(1, Ordering::AcqRel).is_multiple_of(LOG_AGAIN_AFTER) {
             tracing::error!(%error, servers = self.servers, "the engine is away: open tunnels go on, new ones are refused");
         } else {

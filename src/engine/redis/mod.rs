@@ -2,13 +2,15 @@
 //! memory.
 
 mod adoption;
-mod advice;
 mod alone;
 mod bus;
 mod claims;
 mod cluster;
+mod connection;
 mod dial;
 mod entry;
+mod explain;
+mod first_use;
 mod group_index;
 mod group_index_state;
 mod idempotency;
@@ -16,11 +18,9 @@ mod installation;
 mod keys;
 mod lease;
 mod leftover;
-mod link;
-mod marks;
+mod loss_marks;
 mod members;
 mod message;
-mod once;
 mod own_keys;
 mod past;
 mod records;
@@ -59,19 +59,19 @@ use crate::lease_guard::LeaseGuard;
 use crate::metrics::Metrics;
 use bus::Bus;
 use bus::Way;
+use connection::OnPush;
+use connection::ReconnectingConnection;
 use group_index_state::IndexState;
 use installation::Identity;
 use keys::Keys;
 use leftover::Leftover;
-use link::Link;
-use link::OnPush;
-use marks::Marks;
+use loss_marks::LossMarks;
 use members::Members;
-use once::CLOCK_SKEW;
 use past::Past;
 use records::Records;
 use releases::Releases;
 use signing::Signing;
+use single_use::CLOCK_SKEW;
 use url::RedisUrl;
 use url::Topology;
 
@@ -109,7 +109,7 @@ struct Confirmed {
 /// The engine of a node that shares Redis with others.
 pub struct RedisEngine {
     keys: Keys,
-    link: Arc<Link>,
+    link: Arc<ReconnectingConnection>,
     /// Hosts and ports of `engine.redis_url`, for logs.
     servers: String,
     bus: Arc<Bus>,
@@ -119,7 +119,7 @@ pub struct RedisEngine {
     /// How long after a possible loss the other nodes are queried about used tokens.
     ask_for: Duration,
     /// In a Cluster: detects data loss on any server.
-    marks: Option<Arc<Marks>>,
+    marks: Option<Arc<LossMarks>>,
     /// Notified when Redis may have lost data.
     lost: Notify,
     records: Records,
@@ -189,8 +189,8 @@ impl RedisEngine {
         let servers = url.names();
         let keys = Keys::new(settings.prefix);
         let (me, my_name) = watch::channel(NodeId::from_bytes(draw()));
-        let marks = (url.topology == Topology::Cluster).then(|| Arc::new(Marks::new(&keys, *my_name.borrow())));
-        let link = Arc::new(Link::new(url.clone(), marks.clone().map(tell_of_breaks)));
+        let marks = (url.topology == Topology::Cluster).then(|| Arc::new(LossMarks::new(&keys, *my_name.borrow())));
+        let link = Arc::new(ReconnectingConnection::new(url.clone(), marks.clone().map(tell_of_breaks)));
         let signing = Signing::new(settings.ticket_key);
         let own = Arc::new(MemoryEngine::default());
         let is_single = url.topology == Topology::Single;
@@ -279,7 +279,7 @@ impl RedisEngine {
 }
 
 /// Reports broken connections to servers of a Cluster.
-fn tell_of_breaks(marks: Arc<Marks>) -> OnPush {
+fn tell_of_breaks(marks: Arc<LossMarks>) -> OnPush {
     Arc::new(move |_, info| {
         if info.kind == PushKind::Disconnection {
             marks.has_broken();

@@ -10,9 +10,9 @@ use tokio::time::sleep;
 use tokio::time::timeout;
 
 use super::RedisEngine;
+use super::first_use::Turn;
 use super::group_index_state::IndexEntry;
-use super::marks::WRITE_EVERY;
-use super::single_use::Turn;
+use super::loss_marks::WRITE_EVERY;
 use crate::id::TunnelId;
 
 /// Interval of checks.

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use async_trait::async_trait;
 
 use super::RedisEngine;
-use super::advice::away;
+use super::explain::away;
 use super::records::Records;
 use crate::engine::Closed;
 use crate::engine::EngineError;

@@ -9,8 +9,8 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio::time::timeout_at;
 
+use super::connection::CALL_TIMEOUT;
 use super::keys::Keys;
-use super::link::CALL_TIMEOUT;
 use super::scripts;
 use crate::engine::RUNNING_TTL;
 use crate::engine::Token;

@@ -62,7 +62,7 @@ async fn named(url: &RedisUrl, service: &str) -> Result<String, RedisError> {
     Ok(format!("{host}:{port}"))
 }
 
-/// Marks a failed login as one of the Sentinels, if it was.
+/// LossMarks a failed login as one of the Sentinels, if it was.
 async fn blamed(url: &RedisUrl, service: &str, error: RedisError) -> RedisError {
     let Ok(mut sentinels) = builder(url, service) else { return error };
     match sentinels.async_get_sentinel_client().await {

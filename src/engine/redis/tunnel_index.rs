@@ -11,10 +11,10 @@ use redis::RedisError;
 use tokio::time::Instant;
 
 use super::RedisEngine;
-use super::advice::away;
 use super::entry;
 use super::entry::Entry;
 use super::entry::View;
+use super::explain::away;
 use super::past::SETTLED_AFTER;
 use super::scripts;
 use crate::clock::Clock as _;
@@ -105,7 +105,7 @@ impl RedisEngine {
         Entry { token, owner: self.me(), expires_secs }.write()
     }
 
-    /// Marks the claims of tunnels as closed that `owner` has, or had.
+    /// LossMarks the claims of tunnels as closed that `owner` has, or had.
     pub(super) async fn close_entries(&self, owner: NodeId, tunnels: &[(TunnelId, Closing)]) -> Result<(), RedisError> {
         let commands = tunnels.chunks(self.per_command()).map(|tunnels| {
             let mut command = redis::cmd("EVAL");

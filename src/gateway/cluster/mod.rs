@@ -3,11 +3,11 @@
 mod handler;
 mod location_cache;
 mod messages;
-mod neighbours;
 mod node;
 mod resolution;
 mod rounds;
 mod router;
+mod shared_limits;
 
 pub use messages::CallId;
 pub(in crate::gateway) use messages::Ids;
@@ -17,7 +17,7 @@ pub(in crate::gateway) use messages::Names;
 pub(in crate::gateway) use messages::NodeRequest;
 pub(in crate::gateway) use messages::Reached;
 pub(in crate::gateway) use messages::read_answer;
-pub use neighbours::Neighbours;
 pub(in crate::gateway) use resolution::PendingTarget;
 pub(in crate::gateway) use resolution::TargetOutcome;
 pub(in crate::gateway) use router::Router;
+pub use shared_limits::SharedLimits;

@@ -38,11 +38,11 @@ impl ClusterNode for Gateway {
     }
 
     fn status(&self) -> String {
-        self.neighbours.status()
+        self.shared_limits.status()
     }
 
     fn heard(&self, usage: &ClusterUsage) {
-        self.neighbours.heard(usage);
+        self.shared_limits.heard(usage);
     }
 
     fn heir(&self, record: &Record) -> Heir {

@@ -95,7 +95,7 @@ impl ConnectUrls {
     ) -> Result<Issued, IssueError> {
         self.engine.claims.issues_good_urls().await;
         // With other nodes a connect URL is good on each of them, also after this one has gone.
-        if self.is_draining() && !self.neighbours.are_there() {
+        if self.is_draining() && !self.shared_limits.has_others() {
             return Err(IssueError::Draining);
         }
         if !self.engine.cluster.is_up() {

@@ -18,7 +18,7 @@ pub use admit::Refusal;
 pub use issue::IssueError;
 pub use issue::Issued;
 
-use super::cluster::Neighbours;
+use super::cluster::SharedLimits;
 use super::tunnels::Tunnels;
 use crate::clock::Clock;
 use crate::engine::Engine;
@@ -36,7 +36,7 @@ use sealing::Sealing;
 pub struct ConnectUrls {
     tenants: Arc<Directory>,
     tunnels: Arc<Tunnels>,
-    neighbours: Arc<Neighbours>,
+    shared_limits: Arc<SharedLimits>,
     engine: Engine,
     endpoints: Arc<Endpoints>,
     guard: ArcSwap<Guard>,
@@ -60,7 +60,7 @@ pub(super) struct Parts<'a> {
     pub(super) options: &'a Options,
     pub(super) tenants: Arc<Directory>,
     pub(super) tunnels: Arc<Tunnels>,
-    pub(super) neighbours: Arc<Neighbours>,
+    pub(super) shared_limits: Arc<SharedLimits>,
     pub(super) engine: Engine,
     pub(super) endpoints: Arc<Endpoints>,
     pub(super) sealer: Sealer,
@@ -76,7 +76,7 @@ impl ConnectUrls {
             options,
             tenants,
             tunnels,
-            neighbours,
+            shared_limits,
             engine,
             endpoints,
             sealer,
@@ -88,7 +88,7 @@ impl ConnectUrls {
         Self {
             tenants,
             tunnels,
-            neighbours,
+            shared_limits,
             engine,
             endpoints,
             guard: ArcSwap::from_pointee(Guard::of(&options.webhook)),

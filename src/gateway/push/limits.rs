@@ -4,20 +4,20 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use crate::gateway::cluster::Neighbours;
+use crate::gateway::cluster::SharedLimits;
 use crate::gateway::error::PushError;
 use crate::tenant::Tenant;
 
 /// Size, target and rate limits of pushes.
 pub(super) struct Limits {
     content_bytes: usize,
-    neighbours: Arc<Neighbours>,
+    shared_limits: Arc<SharedLimits>,
 }
 
 impl Limits {
-    /// At most `content_bytes` of content; rates are shared with `neighbours`.
-    pub(super) fn new(content_bytes: usize, neighbours: Arc<Neighbours>) -> Self {
-        Self { content_bytes, neighbours }
+    /// At most `content_bytes` of content; rates are shared with `shared_limits`.
+    pub(super) fn new(content_bytes: usize, shared_limits: Arc<SharedLimits>) -> Self {
+        Self { content_bytes, shared_limits }
     }
 
     /// Checks a push and counts it.
@@ -40,7 +40,7 @@ impl Limits {
         if actual_bytes > self.content_bytes {
             return Err(PushError::TooLarge { actual_bytes, limit_bytes: self.content_bytes });
         }
-        if let Some(rate) = self.neighbours.share(settings.push_rate()) {
+        if let Some(rate) = self.shared_limits.share(settings.push_rate()) {
             tenant.usage.take_push(rate, now.into_std()).map_err(|wait| PushError::TooFast {
                 wait_ms: u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).max(1),
             })?;

@@ -14,9 +14,9 @@ use tokio::time::Instant;
 
 pub use native::Report;
 
-use super::cluster::Neighbours;
 use super::cluster::PendingTarget;
 use super::cluster::Router;
+use super::cluster::SharedLimits;
 use super::cluster::TargetOutcome;
 use super::error::PushError;
 use super::groups::Groups;
@@ -53,7 +53,7 @@ pub(super) struct Parts {
     pub(super) tunnels: Arc<Tunnels>,
     pub(super) router: Arc<Router>,
     pub(super) groups: Arc<Groups>,
-    pub(super) neighbours: Arc<Neighbours>,
+    pub(super) shared_limits: Arc<SharedLimits>,
     pub(super) turns: Arc<FairSemaphore<TenantId>>,
     pub(super) lease_guard: Arc<LeaseGuard>,
     pub(super) metrics: Metrics,
@@ -61,9 +61,9 @@ pub(super) struct Parts {
 
 impl Pushes {
     pub(super) fn new(parts: Parts) -> Self {
-        let Parts { tunnels, router, groups, neighbours, turns, lease_guard, metrics } = parts;
+        let Parts { tunnels, router, groups, shared_limits, turns, lease_guard, metrics } = parts;
         let batch = Batch::new(Arc::clone(&tunnels), Arc::clone(&turns), Arc::clone(&lease_guard), metrics.clone());
-        let limits = Limits::new(tunnels.options.outbox_bytes / 2, neighbours);
+        let limits = Limits::new(tunnels.options.outbox_bytes / 2, shared_limits);
         Self { batch, limits, tunnels, router, groups, turns, lease_guard, metrics }
     }
 

@@ -24,7 +24,7 @@ use crate::gateway::IssueError;
 use crate::gateway::NativeError;
 use crate::gateway::PushError;
 use crate::gateway::Report;
-use crate::http::client::Client;
+use crate::http::proxy_headers::Client;
 use crate::http::wafer;
 use crate::id::TunnelId;
 use crate::protocol::native::Audience;

@@ -19,7 +19,7 @@ use crate::gateway::CallError;
 use crate::gateway::Gateway;
 use crate::gateway::LONGEST_CALL;
 use crate::http::body::Body;
-use crate::http::client::Client;
+use crate::http::proxy_headers::Client;
 use crate::protocol::native::Code;
 use crate::protocol::native::Problem;
 use crate::protocol::text::hex;

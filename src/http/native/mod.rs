@@ -22,7 +22,7 @@ use super::body;
 use super::body::Body;
 use super::body::BodyError;
 use super::body::Room;
-use super::client::Client;
+use super::proxy_headers::Client;
 use crate::gateway::Gateway;
 use crate::metrics::PushResult;
 use crate::protocol::native::Code;

@@ -24,7 +24,7 @@ use crate::engine::ClusterNode;
 use crate::engine::redis::message::Kind;
 use crate::engine::redis::message::Message;
 use crate::engine::redis::message::Rejection;
-use crate::engine::redis::once;
+use crate::engine::redis::single_use;
 use crate::id::NodeId;
 use crate::lease_guard::LeaseGuard;
 use crate::marks::Mark;
@@ -139,7 +139,7 @@ impl Bus {
                 }
             }
             Kind::Known => {
-                let Some(answer) = once::answer(&self.own, &message.body) else {
+                let Some(answer) = single_use::answer(&self.own, &message.body) else {
                     return self.metrics.node_message_dropped(Rejection::Version.as_str());
                 };
                 let bus = Arc::clone(self);

@@ -28,10 +28,10 @@ use tokio::time::Instant;
 use tokio::time::sleep_until;
 use tokio::time::timeout_at;
 
-use super::advice::Advised;
+use super::connection::OnPush;
+use super::connection::ReconnectingConnection;
+use super::explain::Explained;
 use super::keys::Keys;
-use super::link::Link;
-use super::link::OnPush;
 use super::message::Kind;
 use super::message::Message;
 use super::message::Rejection;
@@ -76,14 +76,14 @@ pub(super) struct Way {
     pub(super) keys: Keys,
     pub(super) signing: Signing,
     /// The engine's sending link, separate from the receiving one.
-    pub(super) sending: Arc<Link>,
+    pub(super) sending: Arc<ReconnectingConnection>,
     pub(super) time: Arc<EngineTime>,
 }
 
 /// The channel of this node, and the way to the others.
 pub(super) struct Bus {
     way: Way,
-    receiving: Link,
+    receiving: ReconnectingConnection,
     pushed: Mutex<Option<mpsc::Receiver<Pushed>>>,
     is_cluster: bool,
     me: watch::Receiver<NodeId>,
@@ -130,7 +130,7 @@ impl Bus {
         });
         Self {
             way,
-            receiving: Link::new(url, Some(on_push)),
+            receiving: ReconnectingConnection::new(url, Some(on_push)),
             pushed: Mutex::new(Some(pushed)),
             is_cluster,
             me,
@@ -275,7 +275,7 @@ impl Bus {
 
 /// Logs once that other nodes do not reach this one.
 fn tell_once(has_told: &mut bool, error: &RedisError) {
-    let error = Advised(error);
+    let error = Explained(error);
     if !std::mem::replace(has_told, true) {
         tracing::warn!(%error, "not reachable by other nodes: their pushes to tunnels here fail");
     } else {

@@ -52,7 +52,7 @@ pub(super) enum Connection {
 }
 
 /// Connects in the background and keeps one connection.
-pub(super) struct Link {
+pub(super) struct ReconnectingConnection {
     current: Arc<Current>,
     refusal: Arc<Refusal>,
     is_tls: bool,
@@ -95,7 +95,7 @@ impl Current {
 /// The error of the last connection attempt.
 type Refusal = Mutex<Option<RedisError>>;
 
-impl Link {
+impl ReconnectingConnection {
     /// A link to `url`; connects in the background at once.
     pub(super) fn new(url: RedisUrl, on_push: Option<OnPush>) -> Self {
         let current = Arc::new(Current::default());
@@ -181,7 +181,7 @@ impl Link {
 
 /// A call without an answer yet; on drop its connection is replaced, since it may hang.
 struct Unanswered<'a> {
-    link: &'a Link,
+    link: &'a ReconnectingConnection,
     number: u64,
     is_answered: bool,
 }

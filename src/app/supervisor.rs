@@ -4,12 +4,12 @@ use tokio::task::JoinSet;
 
 /// Named tasks, aborted when this is dropped.
 #[derive(Default)]
-pub(super) struct Watch {
+pub(super) struct Supervisor {
     tasks: JoinSet<&'static str>,
     names: Vec<(tokio::task::Id, &'static str)>,
 }
 
-impl Watch {
+impl Supervisor {
     /// Starts a task.
     pub(super) fn over(&mut self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
         let handle = self.tasks.spawn(async move {
@@ -43,12 +43,12 @@ mod tests {
 
     #[tokio::test]
     async fn who_ends_is_named_also_after_a_panic() {
-        let mut watch = Watch::default();
-        watch.over("idle", std::future::pending());
-        watch.over("short", async {});
-        assert_eq!(watch.ended().await, "short");
+        let mut supervisor = Supervisor::default();
+        supervisor.over("idle", std::future::pending());
+        supervisor.over("short", async {});
+        assert_eq!(supervisor.ended().await, "short");
 
-        watch.over("broken", async { panic!("an error of the test's own") });
-        assert_eq!(watch.ended().await, "broken");
+        supervisor.over("broken", async { panic!("an error of the test's own") });
+        assert_eq!(supervisor.ended().await, "broken");
     }
 }

@@ -9,7 +9,7 @@ use crate::engine::EngineError;
 use crate::tls::failure;
 
 /// Displays an error with advice.
-pub(super) struct Advised<'a>(pub(super) &'a RedisError);
+pub(super) struct Explained<'a>(pub(super) &'a RedisError);
 
 /// Known parts of error texts that have no error kind, with advice.
 const ADVICE: [(&str, &str); 8] = [
@@ -29,14 +29,14 @@ const ADVICE: [(&str, &str); 8] = [
 
 const LACKS_RIGHT: &str = "the user in engine.redis_url lacks a right, deploy/README.md names all it needs";
 
-impl Advised<'_> {
+impl Explained<'_> {
     /// Whether Redis denies this user a command.
     pub(super) fn is_right_missing(&self) -> bool {
         advice(&self.0.to_string()) == Some(LACKS_RIGHT)
     }
 }
 
-impl fmt::Display for Advised<'_> {
+impl fmt::Display for Explained<'_> {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(tls) = failure::find(self.0) {
             return write!(out, "TLS with Redis fails: {}", failure::words(tls));
@@ -55,7 +55,7 @@ fn advice(said: &str) -> Option<&'static str> {
 
 /// Logs why Redis did not do something.
 pub(super) fn away(error: RedisError) -> EngineError {
-    let error = Advised(&error);
+    let error = Explained(&error);
     if error.is_right_missing() {
         tracing::error!(%error, "the engine refuses");
     } else {

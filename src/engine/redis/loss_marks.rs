@@ -1,4 +1,4 @@
-//! Marks that detect data loss on any server of a Cluster.
+//! LossMarks that detect data loss on any server of a Cluster.
 //!
 //! A mark is a growing number in each part of the slots. A lower number than last written shows that its server lost
 //! data or went back. A single server needs none: its lease shows that.
@@ -25,7 +25,7 @@ pub(super) const WRITE_EVERY: Duration = Duration::from_secs(1);
 const KEPT_FOR: Duration = Duration::from_secs(60);
 
 /// The marks of this process.
-pub(super) struct Marks {
+pub(super) struct LossMarks {
     keys: Vec<String>,
     written: Mutex<Written>,
     /// Broken connections to servers, and how many of them have been handled.
@@ -41,7 +41,7 @@ struct Written {
     sure: Vec<u64>,
 }
 
-impl Marks {
+impl LossMarks {
     pub(super) fn new(keys: &Keys, owner: NodeId) -> Self {
         let keys: Vec<String> = tags().iter().map(|tag| keys.mark(tag, owner)).collect();
         let written = Written { number: 0, sure: vec![0; keys.len()] };
@@ -105,7 +105,7 @@ impl Marks {
     }
 }
 
-/// Marks that are read behind claims: what is missing there was not lost if they are there.
+/// LossMarks that are read behind claims: what is missing there was not lost if they are there.
 pub(super) struct Witnesses(Vec<(String, u64)>);
 
 impl Witnesses {
@@ -178,7 +178,7 @@ mod tests {
 
     #[test]
     fn a_mark_that_is_less_than_it_was_tells_of_a_loss() {
-        let marks = Marks::new(&Keys::new("p"), NodeId::from_bytes([1; 16]));
+        let marks = LossMarks::new(&Keys::new("p"), NodeId::from_bytes([1; 16]));
         let all = |before: Option<u64>| vec![before; usize::from(MARKS)];
         let pass = |before: &[Option<u64>]| {
             let (number, commands) = marks.next();
@@ -201,7 +201,7 @@ mod tests {
 
     #[test]
     fn what_is_missing_beside_a_mark_that_is_there_was_not_lost() {
-        let marks = Marks::new(&Keys::new("p"), NodeId::from_bytes([1; 16]));
+        let marks = LossMarks::new(&Keys::new("p"), NodeId::from_bytes([1; 16]));
         let tags = || ["m0", "m0", "m1"].map(str::to_owned).into_iter();
         assert!(!marks.witnesses(tags()).are_there(&[Some(9), Some(9)]), "no mark is confirmed yet");
 
@@ -216,7 +216,7 @@ mod tests {
 
     #[test]
     fn a_broken_connection_is_noticed_once() {
-        let marks = Marks::new(&Keys::new("p"), NodeId::from_bytes([1; 16]));
+        let marks = LossMarks::new(&Keys::new("p"), NodeId::from_bytes([1; 16]));
         assert!(!marks.is_broken() && !marks.notice());
         marks.has_broken();
         assert!(marks.is_broken() && marks.notice());

@@ -20,7 +20,7 @@ use crate::tenant::matters;
 const ISSUED_GROUPS: u64 = 8;
 
 /// The other nodes' usage of limits.
-pub struct Neighbours {
+pub struct SharedLimits {
     tenants: Arc<Directory>,
     ticket_clock: Arc<dyn Clock>,
     connect_ttl: Duration,
@@ -33,7 +33,7 @@ pub struct Neighbours {
     nodes: AtomicU32,
 }
 
-impl Neighbours {
+impl SharedLimits {
     /// None known yet.
     pub(in crate::gateway) fn new(
         tenants: Arc<Directory>,
@@ -58,7 +58,7 @@ impl Neighbours {
     }
 
     /// Whether another node lives, as far as this one knows.
-    pub fn are_there(&self) -> bool {
+    pub fn has_others(&self) -> bool {
         self.nodes() > 1
     }
 
