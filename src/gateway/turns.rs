@@ -39,9 +39,9 @@ impl<'a> Turns<'a> {
         Self { lease_guard, shared: None, turn: None, length: TURN, is_timed: true, served: 0, now: Instant::now() }
     }
 
-    /// Starts work on at most [`TURN`] tunnels that is done without a wait, however slow the system is.
+    /// Starts work that is short enough to be done without a wait, however slow the system is: on at most [`TURN`] tunnels.
     pub(in crate::gateway) fn undivided(lease_guard: &'a LeaseGuard) -> Self {
-        Self { is_timed: false, ..Self::begin(lease_guard) }
+        Self { length: usize::MAX, is_timed: false, ..Self::begin(lease_guard) }
     }
 
     /// Before the first turn of so many actions, each of which may write to a socket or to what the nodes share.
@@ -66,7 +66,7 @@ impl<'a> Turns<'a> {
     }
 
     /// Whether the next tunnel is served in another turn.
-    pub(in crate::gateway) fn is_over(&self) -> bool {
+    fn is_over(&self) -> bool {
         let is_time = self.is_timed && self.served > 0 && self.served.is_multiple_of(FEW);
         self.served == self.length || is_time && self.now.elapsed() >= TURN_TIME
     }
@@ -156,7 +156,7 @@ mod tests {
     async fn undivided_work_does_not_wait_on_a_slow_system() {
         let lease_guard = LeaseGuard::forever();
         let mut turns = Turns::undivided(&lease_guard);
-        for number in 0..TURN {
+        for number in 0..2 * TURN {
             assert!(turns.next().now_or_never().is_some(), "tunnel {number}");
             tokio::time::advance(TURN_TIME).await;
         }

@@ -135,8 +135,8 @@ impl Batch {
                 Err(_) => tracing::error!(tenant.id = %tenant.id, "a push has failed by an error in the gateway"),
             }
         }
-        if let Some(mut queued) = queued {
-            queued.flush();
+        if let Some(queued) = queued {
+            queued.write(&mut turns).await;
         }
         for (done, answer) in answers {
             // The caller may have gone.
@@ -144,8 +144,8 @@ impl Batch {
         }
     }
 
-    /// Runs a push on this node's tunnels and returns the other targets. Frames are written at once, or queued for the
-    /// connections added to `queued`.
+    /// Runs a push on this node's tunnels and returns the other targets. Frames are written at once, or left in the
+    /// connections added to `queued`, which the end of the batch writes.
     async fn push_here(
         &self,
         tenant: &Arc<Tenant>,
@@ -159,11 +159,6 @@ impl Batch {
             let mut seen = HashSet::new();
             let may_repeat = packet.targets.len() > 1;
             for target in &packet.targets {
-                if turns.is_over()
-                    && let Some(queued) = queued.as_deref_mut()
-                {
-                    queued.flush();
-                }
                 let now = turns.next().await;
                 let Target::Tunnel(id) = target else {
                     misses.push(Miss { packet: number, target: target.clone() });

@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use crate::gateway::tunnels::Connection;
 use crate::gateway::tunnels::Socket;
+use crate::gateway::turns::Turns;
 
-/// Connections with frames to write at the end of a turn.
+/// Connections with frames to write at the end of the batch.
 #[derive(Default)]
 pub(super) struct Queued(Vec<Arc<Connection<dyn Socket>>>);
 
@@ -17,9 +18,10 @@ impl Queued {
         self.0.push(connection);
     }
 
-    /// Writes all of them.
-    pub(super) fn flush(&mut self) {
-        for connection in self.0.drain(..) {
+    /// Writes all of them, in turns.
+    pub(super) async fn write(self, turns: &mut Turns<'_>) {
+        for connection in self.0 {
+            turns.next().await;
             if catch_unwind(AssertUnwindSafe(|| connection.flush_queued())).is_err() {
                 tracing::error!(tunnel.id = %connection.event_queue.tunnel, "a write to a client has failed by an error in the gateway");
             }
