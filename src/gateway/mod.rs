@@ -159,6 +159,7 @@ impl Gateway {
             Arc::clone(&ticket_clock),
             options.tunnel.connect_ttl(),
             max_unsettled(&options),
+            sealer.fingerprint(),
         ));
         let router = Arc::new(Router::new(Arc::clone(&engine.cluster), Arc::clone(&engine.tunnel_index)));
         let groups = Arc::new(Groups::new(
@@ -236,7 +237,8 @@ impl Gateway {
 
     /// Why this node cannot serve all requests, as text for operators; `None` if it can.
     pub fn obstacle(&self) -> Option<&'static str> {
-        self.engine.cluster.obstacle()
+        let stranger = "another server.ticket_key than the other nodes: set the same one on all";
+        self.engine.cluster.obstacle().or_else(|| self.shared_limits.is_stranger().then_some(stranger))
     }
 
     /// The session service, if it is on.

@@ -220,7 +220,9 @@ impl From<IssueError> for Refusal {
             IssueError::TooManyTunnels { .. } | IssueError::TooManyPending { .. } | IssueError::NoRoomForNames(_) => {
                 Self::OverLimit(message)
             }
-            IssueError::NoDescriptors | IssueError::Draining | IssueError::EngineAway => Self::Unavailable(message),
+            IssueError::NoDescriptors | IssueError::Draining | IssueError::OtherTicketKey | IssueError::EngineAway => {
+                Self::Unavailable(message)
+            }
         }
     }
 }

@@ -19,6 +19,7 @@ use super::native::Audience;
 use super::native::Name;
 use super::native::Trace;
 use super::native::request::Metadata;
+use super::text::hex;
 use crate::id::TunnelId;
 
 const ID_BYTES: usize = 16;
@@ -93,6 +94,13 @@ impl Sealer {
     #[must_use]
     pub fn of_installation(&self, id: &str) -> Self {
         Self::derive(self.ticket_key.clone(), &[b"wafergate connect ticket of installation ", id.as_bytes()])
+    }
+
+    /// Names `ticket_key` without a way back to it: nodes with the same one have the same name.
+    pub fn fingerprint(&self) -> String {
+        let mut name = [0; 8];
+        self.ticket_key.expand(b"wafergate fingerprint of ticket_key", &mut name).expect("8 bytes are a valid length");
+        hex(&name)
     }
 
     fn derive(ticket_key: Hkdf<Sha256>, purpose: &[&[u8]]) -> Self {
@@ -271,6 +279,15 @@ mod tests {
         for stranger in [other, sealer, Sealer::new(b"Secret").of_installation("1")] {
             assert!(stranger.open(&text).is_err());
         }
+    }
+
+    /// The name goes into Redis: it must not change between releases, or nodes of two would not know each other.
+    #[test]
+    fn a_key_has_a_name_of_its_own_in_every_release() {
+        let name = Sealer::new(b"secret").fingerprint();
+        assert_eq!(name, Sealer::new(b"secret").of_installation("1").fingerprint());
+        assert_eq!(name, "444977be80ac161e");
+        assert_ne!(name, Sealer::new(b"Secret").fingerprint());
     }
 
     #[test]

@@ -10,6 +10,8 @@ const NODE: &str = " node";
 const PENDING: &str = " pending ";
 /// Connect URLs of the tenant by second of expiry, minus those used here for other nodes.
 const ISSUED: &str = " issued ";
+/// 1 for a node with the `ticket_key` of this name.
+const TICKET_KEY: &str = " ticket_key ";
 /// Counts below this part of a limit, divided by the number of nodes, may be left out.
 const SMALL_PART: u64 = 64;
 
@@ -29,6 +31,8 @@ pub struct TenantUsage {
 pub struct NodeUsage {
     node: Option<i64>,
     tenants: HashMap<String, TenantUsage>,
+    /// Nodes by the name of their `ticket_key`.
+    ticket_keys: HashMap<String, i64>,
 }
 
 /// What is known of the other nodes: the usage of each tenant there.
@@ -54,7 +58,18 @@ pub fn matters(count: i64, limit: u64, nodes: u32) -> bool {
 impl NodeUsage {
     /// An empty report of process `node`.
     pub fn of(node: i64) -> Self {
-        Self { node: Some(node), tenants: HashMap::new() }
+        Self { node: Some(node), ..Self::default() }
+    }
+
+    /// Counts a node under the name of its `ticket_key`.
+    pub fn count_ticket_key(&mut self, name: &str) {
+        *self.ticket_keys.entry(name.to_owned()).or_default() += 1;
+    }
+
+    /// The nodes with another `ticket_key` than that of this name.
+    pub fn with_other_ticket_keys(&self, name: &str) -> u32 {
+        let others = self.ticket_keys.iter().filter(|(other, count)| *other != name && **count > 0);
+        others.fold(0, |sum: u32, (_, count)| sum.saturating_add(u32::try_from(*count).unwrap_or(u32::MAX)))
     }
 
     /// Adds the usage of a tenant.
@@ -67,6 +82,7 @@ impl NodeUsage {
     /// Encodes the report.
     pub fn write(&self) -> String {
         let mut numbers: HashMap<String, i64> = self.node.map(|node| (NODE.to_owned(), node)).into_iter().collect();
+        numbers.extend(self.ticket_keys.iter().map(|(name, count)| (format!("{TICKET_KEY}{name}"), *count)));
         for (tenant, TenantUsage { tunnels, pending, issued }) in &self.tenants {
             let totals = [(tenant.clone(), *tunnels), (format!("{PENDING}{tenant}"), *pending)];
             numbers.extend(totals.into_iter().filter(|(_, count)| *count != 0));
@@ -86,6 +102,8 @@ impl NodeUsage {
         for (name, count) in counts {
             if name == NODE {
                 usage.node = Some(count);
+            } else if let Some(key) = name.strip_prefix(TICKET_KEY) {
+                usage.ticket_keys.insert(key.to_owned(), count);
             } else if let Some(tenant) = name.strip_prefix(PENDING) {
                 usage.of_tenant(tenant).pending = count;
             } else if let Some((expiry, tenant)) = name.strip_prefix(ISSUED).and_then(|rest| rest.split_once(' ')) {
@@ -152,12 +170,21 @@ mod tests {
 
     #[test]
     fn it_is_read_back_as_it_was_written_and_by_older_versions_as_far_as_they_know() {
-        let usage = node(i64::MIN, 5, -7, &[(160, 3)]);
+        let mut usage = node(i64::MIN, 5, -7, &[(160, 3)]);
+        usage.count_ticket_key("a");
 
         assert_eq!(NodeUsage::read(&usage.write()), usage);
         let as_before: HashMap<String, i64> = serde_json::from_str(&usage.write()).expect("numbers");
         assert_eq!(as_before["shop"], 5);
         assert_eq!(NodeUsage::read("what a newer version tells"), NodeUsage::default());
+    }
+
+    #[test]
+    fn nodes_with_another_ticket_key_are_counted() {
+        let sums = [(" ticket_key a".to_owned(), 2), (" ticket_key b".to_owned(), 3), (" ticket_key c".to_owned(), -1)];
+        let usage = NodeUsage::of_counts(sums);
+        assert_eq!(["a", "b", "c"].map(|name| usage.with_other_ticket_keys(name)), [3, 2, 5]);
+        assert_eq!(NodeUsage::default().with_other_ticket_keys("a"), 0, "nodes of the last release");
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod resolution;
 mod rounds;
 mod router;
 mod shared_limits;
+mod ticket_keys;
 
 pub use messages::CallId;
 pub(in crate::gateway) use messages::Ids;

@@ -94,6 +94,7 @@ impl ClusterNode for Gateway {
     }
 
     fn cut_off(&self) {
+        self.shared_limits.begin_again();
         self.tunnels.cut_off();
     }
 }

@@ -138,6 +138,8 @@ impl ConnectUrls {
             let has_heard = installation != Installation::Unknown || self.engine.cluster.is_up();
             match self.sealing.open(text, &installation) {
                 Ok(ticket) if has_heard => return Ok(ticket),
+                // Another node may have issued it, which the client's next try meets.
+                Err(Sealed::Elsewhere) if self.shared_limits.is_stranger() => return Err(Refusal::EngineAway),
                 Err(Sealed::Elsewhere) => return Err(Refusal::Unknown),
                 Ok(_) | Err(Sealed::Perhaps) if Instant::now() >= patience => return Err(Refusal::EngineAway),
                 Ok(_) | Err(Sealed::Perhaps) => tokio::time::sleep(ENGINE_RETRY).await,

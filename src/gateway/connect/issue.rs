@@ -65,6 +65,9 @@ pub enum IssueError {
     /// This node is draining.
     #[error("this gateway is draining, try again")]
     Draining,
+    /// The other nodes would not know its connect URL.
+    #[error("this node has another ticket_key than the others, which its log explains: try again")]
+    OtherTicketKey,
     /// Without the engine a connect URL could be used twice.
     #[error("this gateway is cut off from its engine, try again")]
     EngineAway,
@@ -97,6 +100,9 @@ impl ConnectUrls {
         // With other nodes a connect URL is good on each of them, also after this one has gone.
         if self.is_draining() && !self.shared_limits.has_others() {
             return Err(IssueError::Draining);
+        }
+        if self.shared_limits.is_stranger() {
+            return Err(IssueError::OtherTicketKey);
         }
         if !self.engine.cluster.is_up() {
             return Err(IssueError::EngineAway);

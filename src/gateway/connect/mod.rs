@@ -114,6 +114,7 @@ impl ConnectUrls {
     /// Refuses new tunnels from now on. Issued connect URLs stay valid.
     pub fn begin_drain(&self) {
         self.is_draining.store(true, Ordering::Release);
+        self.shared_limits.begin_drain();
     }
 
     /// Whether no new tunnels are issued.

@@ -254,7 +254,7 @@ impl From<IssueError> for Problem {
             IssueError::TooManyPending { .. } => Code::TooManyPending,
             IssueError::Draining => Code::Draining,
             IssueError::NoDescriptors => Code::Busy,
-            IssueError::EngineAway => Code::EngineAway,
+            IssueError::OtherTicketKey | IssueError::EngineAway => Code::EngineAway,
             IssueError::NoRoomForNames(_) => Code::TooManyGroups,
         };
         Self::new(code, error.to_string())

@@ -14,6 +14,7 @@ mod lost_keys;
 mod mixed;
 mod past;
 mod push;
+mod ticket_keys;
 mod trouble;
 
 use crate::support::Cluster;
