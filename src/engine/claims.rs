@@ -38,6 +38,14 @@ pub enum Installation {
     },
 }
 
+/// The token of all withdrawals: one that is repeated matches the first.
+pub(super) const WITHDRAWAL: Token = *b"tunnel withdrawn";
+
+/// The name of a withdrawal among the nonces of its tenant, whose own names are hexadecimal.
+pub(super) fn withdrawal(tenant: &str, tunnel: TunnelId) -> String {
+    format!("{{{tenant}}}:withdrawn:{tunnel}")
+}
+
 /// Grants each connect URL and each nonce once, on all nodes together.
 #[async_trait]
 pub trait ClaimStore: Send + Sync + 'static {
@@ -63,6 +71,22 @@ pub trait ClaimStore: Send + Sync + 'static {
     ///
     /// [`EngineError::Full`] if the tenant has too many nonces, another one if it is unknown whether it was used.
     async fn claim_nonce(&self, name: &str, token: Token, life: Duration) -> Result<Claim, EngineError>;
+
+    /// Withdraws a tunnel of `tenant`, for `life`: whoever claims its connect URL from now on finds it
+    /// [withdrawn](Self::is_withdrawn). Repeatable; another tenant's withdrawal of the same id has no effect on it.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError::Full`] if the tenant has too many, another one if it is unknown whether it is withdrawn.
+    async fn withdraw_tunnel(&self, tenant: &str, tunnel: TunnelId, life: Duration) -> Result<(), EngineError>;
+
+    /// Whether a tunnel of `tenant` has been withdrawn; asked after its connect URL was claimed, which expires in
+    /// `ticket_life`.
+    ///
+    /// # Errors
+    ///
+    /// If that is unknown.
+    async fn is_withdrawn(&self, tenant: &str, tunnel: TunnelId, ticket_life: Duration) -> Result<bool, EngineError>;
 
     /// Waits until all nodes will accept a connect URL issued now. Returns at once except shortly after start or data
     /// loss, and while the engine is away.

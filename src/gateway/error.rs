@@ -61,6 +61,9 @@ pub enum NativeError {
     /// The tenant has too many groups and users.
     #[error(transparent)]
     NoRoomForNames(#[from] NoRoomForNames),
+    /// The tenant has withdrawn too many tunnels.
+    #[error("too many withdrawn tunnels of this tenant are kept at present, nothing has been done: try again")]
+    TooManyWithdrawals,
     /// The engine does not answer; nothing has been done.
     #[error("the gateway cannot ask its engine at present, nothing has been done: try again")]
     EngineAway,

@@ -30,6 +30,7 @@ pub use connect::ConnectUrls;
 pub use connect::IssueError;
 pub use connect::Issued;
 pub use connect::Refusal;
+pub use connect::Withdrawn;
 pub use error::NativeError;
 pub use error::PushError;
 pub use groups::Groups;

@@ -110,6 +110,7 @@ fn refuse_ticket(
         Refusal::Subprotocol(_) => (StatusCode::BAD_REQUEST, "subprotocol_unacceptable"),
         Refusal::SessionEnded => (StatusCode::FORBIDDEN, "session_ended"),
         Refusal::SessionStoreAway => (StatusCode::SERVICE_UNAVAILABLE, "session_store_away"),
+        Refusal::Withdrawn => (StatusCode::CONFLICT, "tunnel_withdrawn"),
         Refusal::Used => (StatusCode::CONFLICT, "ticket_used"),
         Refusal::Expired => (StatusCode::GONE, "ticket_expired"),
         Refusal::EngineAway => (StatusCode::SERVICE_UNAVAILABLE, "engine_away"),

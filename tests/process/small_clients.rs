@@ -56,6 +56,16 @@ fn a_tunnel_is_asked_for_pushed_to_listed_and_closed() {
     assert_eq!(client.receive(), (1, b"{\"n\":1}".to_vec()));
     assert_eq!(stdout(&run(&gateway.url, &["close", "--group", "room/1", "--reason", "bye"])), "1 of 1 closed\n");
     assert_eq!(client.receive().0, 8);
+
+    let asked = ["tunnel", "--webhook-url", &webhook_url, "--json"];
+    let asked: Value = serde_json::from_str(&stdout(&run(&gateway.url, &asked))).expect("JSON");
+    let tunnel = asked["tunnelId"].as_str().expect("an id");
+    let withdrawn = run(&gateway.url, &["close", "--withdraw", "--tunnel", tunnel]);
+    assert_eq!(stdout(&withdrawn), format!("{tunnel}  not-open\n"));
+    let url = asked["connectUrl"].as_str().expect("a URL");
+    let path = url.rsplit_once("/ws/").map(|(_, ticket)| format!("/ws/{ticket}")).expect("a connect URL");
+    let refused = Client::try_open(connect(&gateway.url), &path).err().expect("it never opens");
+    assert!(refused.starts_with("HTTP/1.1 409 "), "{refused}");
 }
 
 #[test]

@@ -78,19 +78,19 @@ impl Call {
         Ok(Self { gateway: url, tenant: tenant.to_owned(), key: HmacKey::new(key.expose()) })
     }
 
-    /// Makes one call and returns its JSON answer.
+    /// Makes one call and returns its JSON answer; of one without a body what its header says was done.
     pub(super) async fn send(&self, method: &str, target: &str, body: Option<&Value>) -> Result<Value, Failure> {
         let body = body.map(Value::to_string).unwrap_or_default();
         let target = format!("{}{target}", self.gateway.path().trim_end_matches('/'));
         let exchanged = timeout(TIMEOUT, self.exchange(method, &target, body)).await;
         let unreachable = |reason| Failure::Unreachable { gateway: self.gateway.to_string(), reason };
-        let (status, body) = match exchanged {
+        let (status, outcome, body) = match exchanged {
             Ok(Ok(answer)) => answer,
             Ok(Err(error)) => return Err(unreachable(format!("{error:#}"))),
             Err(_) => return Err(unreachable(format!("none within {} s", TIMEOUT.as_secs()))),
         };
         match (status, serde_json::from_slice::<Value>(&body)) {
-            (200..=299, _) if body.is_empty() => Ok(Value::Null),
+            (200..=299, _) if body.is_empty() => Ok(outcome.map_or(Value::Null, Value::String)),
             (200..=299, Ok(answer)) => Ok(answer),
             (_, Ok(problem)) if problem["code"].is_string() => {
                 let text = |name: &str| problem[name].as_str().unwrap_or_default().to_owned();
@@ -100,7 +100,7 @@ impl Call {
         }
     }
 
-    async fn exchange(&self, method: &str, target: &str, body: String) -> anyhow::Result<(u16, Bytes)> {
+    async fn exchange(&self, method: &str, target: &str, body: String) -> anyhow::Result<(u16, Option<String>, Bytes)> {
         let host = &self.gateway[url::Position::BeforeHost..url::Position::AfterPort];
         let mut request = Request::builder().method(method).uri(target).header("host", host);
         let unsigned = Unsigned {
@@ -117,7 +117,9 @@ impl Call {
         let request = request.header("content-type", "application/json").body(Full::new(Bytes::from(body)))?;
         let response = connection::exchange(&self.gateway, request).await?;
         let status = response.status().as_u16();
+        let outcome = response.headers().get("wafergate-outcome").and_then(|outcome| outcome.to_str().ok());
+        let outcome = outcome.map(str::to_owned);
         let body = Limited::new(response.into_body(), MAX_ANSWER_BYTES).collect().await;
-        Ok((status, body.map_err(|error| anyhow::anyhow!(error))?.to_bytes()))
+        Ok((status, outcome, body.map_err(|error| anyhow::anyhow!(error))?.to_bytes()))
     }
 }

@@ -134,6 +134,9 @@ pub(super) struct Close {
     /// A group or user without an open tunnel is an error
     #[arg(long)]
     strict: bool,
+    /// With --tunnel: also make the connect URLs useless, so that a tunnel that no client has used yet never opens
+    #[arg(long, conflicts_with_all = ["group", "user", "except", "reason", "strict"])]
+    withdraw: bool,
 }
 
 /// `wafergate who`
@@ -183,6 +186,16 @@ pub(super) fn run(command: Command) -> ExitCode {
                 Ok((pushed.clone(), counts(&pushed, "accepted")))
             })
         }
+        Command::Close(close) if close.withdraw => with(&close.access, async |call| {
+            let mut withdrawn = vec![];
+            for tunnel in &close.to.tunnels {
+                let outcome = call.send("DELETE", &format!("/v1/tunnels/{}", segment(tunnel)), None).await?;
+                withdrawn.push(json!({ "tunnelId": tunnel, "outcome": outcome }));
+            }
+            let line = |entry: &Value| format!("{}  {}\n", text(&entry["tunnelId"]), text(&entry["outcome"]));
+            let lines = withdrawn.iter().map(line).collect();
+            Ok((Value::Array(withdrawn), lines))
+        }),
         Command::Close(close) => with(&close.access, async |call| {
             let closed = call.send("POST", "/v1/close", Some(&close.body())).await?;
             Ok((closed.clone(), counts(&closed, "closed")))

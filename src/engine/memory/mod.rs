@@ -24,6 +24,8 @@ use super::Record;
 use super::Token;
 use super::TunnelIndex;
 use super::TunnelRegistry;
+use super::claims::WITHDRAWAL;
+use super::claims::withdrawal;
 use crate::id::NodeId;
 use crate::id::TunnelId;
 use crate::lease_guard::LeaseGuard;
@@ -66,6 +68,14 @@ impl ClaimStore for MemoryEngine {
 
     async fn claim_nonce(&self, name: &str, token: Token, life: Duration) -> Result<Claim, EngineError> {
         self.idempotency.claim_nonce(name, token, life)
+    }
+
+    async fn withdraw_tunnel(&self, tenant: &str, tunnel: TunnelId, life: Duration) -> Result<(), EngineError> {
+        self.idempotency.claim_nonce(&withdrawal(tenant, tunnel), WITHDRAWAL, life).map(drop)
+    }
+
+    async fn is_withdrawn(&self, tenant: &str, tunnel: TunnelId, _ticket_life: Duration) -> Result<bool, EngineError> {
+        Ok(self.idempotency.knows_nonce(&withdrawal(tenant, tunnel)) != Known::No)
     }
 
     async fn issues_good_urls(&self) {}

@@ -8,6 +8,7 @@ use futures_util::future::join_all;
 use tokio::time::Instant;
 
 use super::RedisEngine;
+use super::explain::away;
 use super::single_use::CLOCK_SKEW;
 use super::single_use::Provisional;
 use super::single_use::SingleUse;
@@ -17,6 +18,9 @@ use crate::engine::Cluster as _;
 use crate::engine::EngineError;
 use crate::engine::Installation;
 use crate::engine::Token;
+use crate::engine::claims::WITHDRAWAL;
+use crate::engine::claims::withdrawal;
+use crate::engine::memory::Known;
 use crate::id::TunnelId;
 
 /// Interval of checks whether new connect URLs will be accepted.
@@ -79,6 +83,29 @@ impl ClaimStore for RedisEngine {
             mine.granted();
         }
         Ok(claim)
+    }
+
+    async fn withdraw_tunnel(&self, tenant: &str, tunnel: TunnelId, life: Duration) -> Result<(), EngineError> {
+        let (name, life) = (withdrawal(tenant, tunnel), life + CLOCK_SKEW);
+        self.own.idempotency.claim_nonce(&name, WITHDRAWAL, life)?;
+        let once = SingleUse::Nonce(&name);
+        let mine = Provisional::new(&self.own, once, WITHDRAWAL);
+        self.claim_key(once, WITHDRAWAL, life).await?;
+        mine.granted();
+        Ok(())
+    }
+
+    async fn is_withdrawn(&self, tenant: &str, tunnel: TunnelId, ticket_life: Duration) -> Result<bool, EngineError> {
+        let name = withdrawal(tenant, tunnel);
+        if self.own.idempotency.knows_nonce(&name) == Known::Yes {
+            return Ok(true);
+        }
+        let key = self.keys.nonce(&name);
+        let held: Option<Vec<u8>> = self.call(redis::cmd("GET").arg(key)).await.map_err(away)?;
+        if held.is_some() {
+            return Ok(true);
+        }
+        self.is_forgotten(SingleUse::Nonce(&name), self.issued_at(ticket_life)).await
     }
 
     async fn issues_good_urls(&self) {

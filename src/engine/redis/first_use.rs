@@ -127,8 +127,19 @@ impl RedisEngine {
         once: SingleUse<'_>,
         since: Option<Instant>,
     ) -> Result<bool, EngineError> {
-        let lacks_it = matches!(once, SingleUse::Nonce(_)) && self.past.may_lack_nonces(Instant::now());
-        if !lacks_it && !self.may_have_forgotten(since) {
+        if matches!(once, SingleUse::Nonce(_)) && self.past.may_lack_nonces(Instant::now()) {
+            return self.is_remembered_elsewhere(once, since).await;
+        }
+        self.is_forgotten(once, since).await
+    }
+
+    /// As [`is_known_elsewhere`](Self::is_known_elsewhere), for what is never granted without Redis.
+    ///
+    /// # Errors
+    ///
+    /// If the answer is not certain.
+    pub(super) async fn is_forgotten(&self, once: SingleUse<'_>, since: Option<Instant>) -> Result<bool, EngineError> {
+        if !self.may_have_forgotten(since) {
             return Ok(false);
         }
         self.is_remembered_elsewhere(once, since).await

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::try_join;
 use futures_util::future::try_join_all;
 use tokio::time::Instant;
 use tokio_util::task::task_tracker::TaskTrackerToken;
@@ -41,6 +42,9 @@ pub enum Refusal {
     /// The client offers only subprotocols that its tenant does not support.
     #[error(transparent)]
     Subprotocol(#[from] Unacceptable),
+    /// The business server has withdrawn its tunnel.
+    #[error("the tunnel of this connect URL was withdrawn by its business server: ask for a new tunnel")]
+    Withdrawn,
     /// A client has used it.
     #[error("this connect URL has been used: it is good for one connection, ask for a new tunnel")]
     Used,
@@ -101,6 +105,7 @@ impl ConnectUrls {
         let (tunnel, token) = (ticket.tunnel, rand::random());
         let (claims, mut was_away) = (Arc::clone(&self.engine.claims), false);
         let incarnation = self.engine.lease_guard.incarnation();
+        let opening = self.tunnels.openings.begin(tunnel, &tenant);
         let mut claimed = Claimed { claims, tunnel, token, life: Duration::ZERO, is_kept: true };
         loop {
             let left = Duration::from_millis(ticket.expires_unix_ms).saturating_sub(self.ticket_clock.unix_time());
@@ -114,11 +119,28 @@ impl ConnectUrls {
                     claimed.is_kept = true;
                     return Err(Refusal::Used);
                 }
-                Ok(Claim::Granted) => self.register(&ticket).await,
+                // A withdrawal behind the claim finds this node by it.
+                Ok(Claim::Granted) => {
+                    let is_withdrawn = self.engine.claims.is_withdrawn(&ticket.tenant, tunnel, left);
+                    try_join(is_withdrawn, self.register(&ticket)).await
+                }
                 Err(away) => Err(away),
             };
-            if let Ok(registration) = registration {
-                return Ok(Admission { ticket, tenant, endpoint, subprotocol, claimed, registration, arriving });
+            match registration {
+                Ok((true, _)) => return Err(Refusal::Withdrawn),
+                Ok((false, registration)) => {
+                    return Ok(Admission {
+                        ticket,
+                        tenant,
+                        endpoint,
+                        subprotocol,
+                        claimed,
+                        registration,
+                        opening,
+                        arriving,
+                    });
+                }
+                Err(_) => {}
             }
             if self.engine.lease_guard.incarnation() != incarnation {
                 // Other nodes may have adopted its record and sent a close event.

@@ -3,6 +3,7 @@
 mod admit;
 mod issue;
 mod sealing;
+mod withdraw;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -17,6 +18,7 @@ use tokio_util::task::TaskTracker;
 pub use admit::Refusal;
 pub use issue::IssueError;
 pub use issue::Issued;
+pub use withdraw::Withdrawn;
 
 use super::cluster::SharedLimits;
 use super::tunnels::Tunnels;

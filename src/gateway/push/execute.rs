@@ -37,7 +37,18 @@ pub(super) fn execute_in(
     now: Instant,
     queued: Option<&mut Queued>,
 ) -> Sent {
-    let Some(connection) = tunnels.find(tenant, tunnel) else { return Sent::Closed };
+    let mut is_opening = false;
+    let connection = tunnels.find(tenant, tunnel).or_else(|| {
+        is_opening = matches!(command.command, Command::Close(_)) && tunnels.openings.close(tunnel, tenant);
+        // It may have opened before it was marked.
+        tunnels.find(tenant, tunnel)
+    });
+    let Some(connection) = connection else {
+        if is_opening {
+            command.count(Sent::Accepted);
+        }
+        return if is_opening { Sent::Accepted } else { Sent::Closed };
+    };
     let sent = match (command.command, command.frame(connection.profile)) {
         (_, Some(frame)) => send(tunnels, connection, frame, now, queued),
         (Command::Close(text), None) => close(tunnels, &connection, CloseReason::PushedClose, text, now),

@@ -16,6 +16,7 @@ use crate::gateway::error::NativeError;
 use crate::gateway::tunnels::Sent;
 use crate::gateway::turns::FEW;
 use crate::gateway::turns::Turns;
+use crate::id::TunnelId;
 use crate::protocol::native::Audience;
 use crate::protocol::native::CloseRequest;
 use crate::protocol::native::PushRequest;
@@ -89,6 +90,33 @@ impl Pushes {
         let empty = strict.then(|| unknown(&to)).flatten();
         let report = self.command_all(tenant, to, &except, close_command(reason.as_ref()), FEW, call).await?;
         empty.filter(|_| report.is_nobody).map_or(Ok(report), Err)
+    }
+
+    /// Closes a tunnel on any node; false if it is open nowhere. Counts as a push.
+    ///
+    /// # Errors
+    ///
+    /// If a limit forbids it, `first` fails, which runs before, or a node that may have the tunnel does not answer.
+    pub(in crate::gateway) async fn close_one(
+        &self,
+        tenant: &Arc<Tenant>,
+        tunnel: TunnelId,
+        first: impl Future<Output = Result<(), NativeError>>,
+    ) -> Result<bool, NativeError> {
+        self.limits.check(tenant, 1, 0, Instant::now())?;
+        first.await?;
+        self.lease_guard.valid().await;
+        let command = close_command(None);
+        let mut encoded = EncodedCommand::new(command, &self.metrics);
+        if execute(&self.tunnels, tenant, tunnel, &mut encoded, Instant::now()) == Sent::Accepted {
+            return Ok(true);
+        }
+        let pending = vec![PendingTarget { packet: 0, tunnel }];
+        match self.router.decide(tenant.id.as_str(), &[command], pending).await.first() {
+            Some(TargetOutcome::Accepted | TargetOutcome::Slow) => Ok(true),
+            Some(TargetOutcome::Gone) => Ok(false),
+            Some(TargetOutcome::Unreachable) | None => Err(NativeError::NodeAway),
+        }
     }
 
     async fn command_all(

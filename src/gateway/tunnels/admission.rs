@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
+use super::Opening;
 use crate::engine::Announcement;
 use crate::engine::ClaimStore;
 use crate::engine::Token;
@@ -23,6 +24,7 @@ pub struct Admission {
     pub(in crate::gateway) subprotocol: Option<Arc<str>>,
     pub(in crate::gateway) claimed: Claimed,
     pub(in crate::gateway) registration: Registration,
+    pub(in crate::gateway) opening: Opening,
     pub(in crate::gateway) arriving: TaskTrackerToken,
 }
 

@@ -30,8 +30,16 @@ impl Tunnels {
         socket: S,
         answer: Bytes,
     ) -> Arc<Connection<S>> {
-        let Admission { ticket, tenant, endpoint, subprotocol, mut claimed, mut registration, arriving: _arriving } =
-            admission;
+        let Admission {
+            ticket,
+            tenant,
+            endpoint,
+            subprotocol,
+            mut claimed,
+            mut registration,
+            opening,
+            arriving: _arriving,
+        } = admission;
         (claimed.is_kept, registration.is_kept) = (true, true);
         tenant.usage.take_reservation(ticket.expires_unix_ms / 1_000);
         self.expected.lock().remove(ticket.expires_unix_ms / 1_000);
@@ -64,6 +72,9 @@ impl Tunnels {
         self.metrics.connections.inc();
         tracing::debug!(tunnel.id = %ticket.tunnel, tenant.id = %connection.event_queue.tenant.id, "tunnel open");
         self.events.enqueue(&connection.event_queue, EventKind::Connect { subprotocol }, now);
+        if opening.is_closed() {
+            connection.close(CloseReason::PushedClose, now);
+        }
         if self.is_released() {
             connection.close(CloseReason::Drain, now);
         }

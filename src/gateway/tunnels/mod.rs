@@ -7,6 +7,7 @@ mod connection;
 mod describe;
 mod drain;
 mod idle_timeouts;
+mod opening;
 mod socket;
 
 use std::sync::Arc;
@@ -26,6 +27,8 @@ pub use connection::Flushed;
 pub use connection::Phase;
 pub use connection::Sent;
 pub use describe::Description;
+pub(super) use opening::Opening;
+pub(super) use opening::Openings;
 pub use socket::Socket;
 
 use crate::clock::Clock;
@@ -54,6 +57,8 @@ pub struct Tunnels {
     /// The name of this node for operators.
     node: String,
     open: DashMap<TunnelId, Arc<Connection<dyn Socket>>>,
+    /// Tunnels whose clients are being admitted.
+    pub(super) openings: Openings,
     /// Issued tunnels without a client yet.
     expected: Mutex<Reservations>,
     is_released: AtomicBool,
@@ -88,6 +93,7 @@ impl Tunnels {
             events,
             node,
             open: DashMap::new(),
+            openings: Openings::default(),
             expected: Mutex::default(),
             is_released: AtomicBool::new(false),
             close_pacer: ClosePacer::default(),

@@ -21,5 +21,10 @@ pub(super) fn answer<T: Serialize>(status: StatusCode, value: &T) -> Result<Answ
 
 /// 204.
 pub(super) fn done() -> Answer {
-    Answer { status: StatusCode::NO_CONTENT, body: Bytes::new() }
+    done_saying("")
+}
+
+/// 204 with what was done, in a header.
+pub(super) fn done_saying(outcome: &'static str) -> Answer {
+    Answer { status: StatusCode::NO_CONTENT, body: Bytes::from_static(outcome.as_bytes()) }
 }

@@ -11,6 +11,7 @@ use serde::Serialize;
 use super::Answer;
 use super::answers::answer;
 use super::answers::done;
+use super::answers::done_saying;
 use super::answers::ok;
 use super::auth::Caller;
 use super::route::Call;
@@ -24,6 +25,7 @@ use crate::gateway::IssueError;
 use crate::gateway::NativeError;
 use crate::gateway::PushError;
 use crate::gateway::Report;
+use crate::gateway::Withdrawn;
 use crate::http::proxy_headers::Client;
 use crate::http::wafer;
 use crate::id::TunnelId;
@@ -61,6 +63,17 @@ pub(super) async fn run(
             open(gateway, &caller, head, client, request).await
         }
         Call::Tunnel(id) => ok(&gateway.describe(tenant, known(&id)?).await?),
+        Call::Withdraw(id) => {
+            // What is no id names no tunnel.
+            let withdrawn = match id.tunnel {
+                Some(tunnel) => gateway.withdraw(tenant, tunnel).await?,
+                None => Withdrawn::NotOpen,
+            };
+            Ok(done_saying(match withdrawn {
+                Withdrawn::Closed => "closed",
+                Withdrawn::NotOpen => "not-open",
+            }))
+        }
         Call::Push => {
             let mut push = read(gateway, tenant, body, PushRequest::parse).await?;
             let to = push.to.take().ok_or_else(|| Problem::new(Code::BodyInvalid, "to is missing"))?;
@@ -272,6 +285,7 @@ impl From<NativeError> for Problem {
             NativeError::UserUnknown(_) => Code::UserUnknown,
             NativeError::TunnelNotOpen(_) => Code::TunnelNotOpen,
             NativeError::TooManyGroups(_) | NativeError::NoRoomForNames(_) => Code::TooManyGroups,
+            NativeError::TooManyWithdrawals => Code::Busy,
             NativeError::EngineAway => Code::EngineAway,
             NativeError::NodeAway => Code::NodeAway,
         };

@@ -15,6 +15,7 @@ use hyper::Request;
 use hyper::Response;
 use hyper::StatusCode;
 use hyper::header;
+use hyper::header::HeaderName;
 use hyper::header::HeaderValue;
 use tracing::field::display;
 
@@ -40,11 +41,14 @@ const OPENAPI: &str = include_str!("openapi.json");
 /// A page that shows the description, without anything from elsewhere.
 const DOCS: &str = include_str!("docs.html");
 
+/// The header of a 204 that says what was done.
+const OUTCOME: HeaderName = HeaderName::from_static("wafergate-outcome");
+
 /// A successful response.
 #[derive(Clone, Debug)]
 struct Answer {
     status: StatusCode,
-    /// JSON; empty with 204.
+    /// JSON; with 204 what was done, for [`OUTCOME`].
     body: Bytes,
 }
 
@@ -83,6 +87,12 @@ pub(super) async fn handle(
         });
     }
     let mut response = match answer {
+        Ok(Answer { status: StatusCode::NO_CONTENT, body }) => {
+            let mut response = respond(StatusCode::NO_CONTENT, "", Bytes::new());
+            let outcome = HeaderValue::from_maybe_shared(body).ok().filter(|outcome| !outcome.is_empty());
+            outcome.map(|outcome| response.headers_mut().insert(OUTCOME, outcome));
+            response
+        }
         Ok(Answer { status, body }) => respond(status, "application/json", body),
         Err(problem) => refuse(&gateway, &problem, word, client, tenant.as_deref()),
     };

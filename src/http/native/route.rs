@@ -23,6 +23,9 @@ const LOOK: &str = "GET, HEAD";
 /// The methods of a collection that can be listed and added to.
 const LOOK_OR_POST: &str = "GET, HEAD, POST";
 
+/// The methods of one tunnel.
+const LOOK_OR_DELETE: &str = "GET, HEAD, DELETE";
+
 /// One call.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum Call {
@@ -32,6 +35,8 @@ pub(super) enum Call {
     Open,
     /// `GET /v1/tunnels/{id}`
     Tunnel(Id),
+    /// `DELETE /v1/tunnels/{id}`
+    Withdraw(Id),
     /// `POST /v1/push`
     Push,
     /// `POST /v1/close`
@@ -115,6 +120,7 @@ impl Call {
             Self::Description => "description",
             Self::Open => "open",
             Self::Tunnel(_) => "tunnel",
+            Self::Withdraw(_) => "withdraw",
             Self::Push => "push",
             Self::Close => "close",
             Self::Join(..) => "join",
@@ -141,7 +147,10 @@ impl Call {
             ["v1", "tunnels"] => (Paging::parse(query).map(Self::Tunnels), LOOK_OR_POST),
             ["v1", "groups"] => (Paging::parse(query).map(|paging| Self::Names(Roster::Groups, paging)), LOOK),
             ["v1", "users"] => (Paging::parse(query).map(|paging| Self::Names(Roster::Users, paging)), LOOK),
-            ["v1", "tunnels", id] => (text(id).map(|id| Self::Tunnel(Id::new(id))), LOOK),
+            ["v1", "tunnels", id] if *method == Method::DELETE => {
+                (text(id).map(|id| Self::Withdraw(Id::new(id))), LOOK_OR_DELETE)
+            }
+            ["v1", "tunnels", id] => (text(id).map(|id| Self::Tunnel(Id::new(id))), LOOK_OR_DELETE),
             ["v1", "sessions"] if LOOK.split(", ").any(|look| look == method.as_str()) => {
                 (SessionPaging::parse(query).map(|paging| Self::Session(SessionCall::List(paging))), LOOK)
             }
@@ -214,7 +223,7 @@ impl Call {
     pub(super) fn changes_something(&self) -> bool {
         match self {
             Self::Session(call) => call.changes_something(),
-            Self::Open | Self::Push | Self::Close | Self::Join(..) | Self::Leave(..) => true,
+            Self::Open | Self::Withdraw(_) | Self::Push | Self::Close | Self::Join(..) | Self::Leave(..) => true,
             Self::Description
             | Self::Docs
             | Self::Tunnel(_)

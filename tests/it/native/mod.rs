@@ -12,6 +12,7 @@ mod nodes;
 mod proxies;
 mod repeated;
 mod slow;
+mod withdraw;
 
 use super::support::TestGateway;
 use super::support::hooks::Hooks;

@@ -20,6 +20,7 @@ pub(super) async fn run(here: &dyn ClaimStore, there: &dyn ClaimStore) {
     a_released_claim_is_granted_again(here, there).await;
     a_nonce_is_good_once(here, there).await;
     a_nonce_is_forgotten_in_time(here, there).await;
+    a_withdrawn_tunnel_is_known_everywhere(here, there).await;
     urls_are_sealed_for_one_installation(here, there).await;
 }
 
@@ -58,6 +59,19 @@ async fn a_released_claim_is_granted_again(here: &dyn ClaimStore, there: &dyn Cl
     assert_eq!(there.claim(tunnel, random(), LIFE).await, Ok(Claim::Used), "another token releases nothing");
     here.release(tunnel, token, LIFE);
     within("released", async { while there.claim(tunnel, random(), LIFE).await != Ok(Claim::Granted) {} }).await;
+}
+
+async fn a_withdrawn_tunnel_is_known_everywhere(here: &dyn ClaimStore, there: &dyn ClaimStore) {
+    let tunnel = TunnelId::from_bytes(random());
+    assert_eq!(there.is_withdrawn("a", tunnel, LIFE).await, Ok(false));
+    for store in [here, here, there] {
+        assert_eq!(store.withdraw_tunnel("a", tunnel, LIFE).await, Ok(()), "it can be repeated");
+    }
+    for store in [here, there] {
+        assert_eq!(store.is_withdrawn("a", tunnel, LIFE).await, Ok(true));
+        assert_eq!(store.is_withdrawn("b", tunnel, LIFE).await, Ok(false), "another tenant's tunnel");
+        assert_eq!(store.is_withdrawn("a", TunnelId::from_bytes(random()), LIFE).await, Ok(false));
+    }
 }
 
 async fn a_nonce_is_good_once(here: &dyn ClaimStore, there: &dyn ClaimStore) {

@@ -1,0 +1,85 @@
+//! Tunnels whose clients are being admitted: one that is closed meanwhile ends as soon as it opens.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
+
+use dashmap::DashMap;
+
+use crate::id::TunnelId;
+use crate::tenant::Tenant;
+
+/// The tunnels whose connect URLs are being claimed here.
+#[derive(Clone, Default)]
+pub(in crate::gateway) struct Openings(Arc<DashMap<TunnelId, Arc<State>>>);
+
+struct State {
+    tenant: Arc<Tenant>,
+    is_closed: AtomicBool,
+}
+
+/// A tunnel that may open; listed until dropped.
+pub(in crate::gateway) struct Opening {
+    openings: Openings,
+    tunnel: TunnelId,
+    state: Arc<State>,
+}
+
+impl Openings {
+    /// Lists a tunnel of `tenant`. Clients that bring the same connect URL share one place.
+    pub(in crate::gateway) fn begin(&self, tunnel: TunnelId, tenant: &Arc<Tenant>) -> Opening {
+        let new = || Arc::new(State { tenant: Arc::clone(tenant), is_closed: AtomicBool::new(false) });
+        let state: Arc<State> = Arc::clone(&self.0.entry(tunnel).or_insert_with(new));
+        Opening { openings: self.clone(), tunnel, state }
+    }
+
+    /// Closes a tunnel of `tenant` that is about to open; false if it is not.
+    pub(in crate::gateway) fn close(&self, tunnel: TunnelId, tenant: &Arc<Tenant>) -> bool {
+        let opening = self.0.get(&tunnel).filter(|state| Arc::ptr_eq(&state.tenant, tenant));
+        opening.inspect(|state| state.is_closed.store(true, Ordering::Release)).is_some()
+    }
+}
+
+impl Opening {
+    /// Whether it has been closed meanwhile.
+    pub(super) fn is_closed(&self) -> bool {
+        self.state.is_closed.load(Ordering::Acquire)
+    }
+}
+
+impl Drop for Opening {
+    fn drop(&mut self) {
+        // The list and this one.
+        self.openings.0.remove_if(&self.tunnel, |_, state| Arc::strong_count(state) <= 2);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::TenantId;
+    use crate::options;
+    use crate::options::Limits;
+    use crate::secret::Secret;
+    use crate::tenant::Settings;
+
+    fn tenant(id: &str) -> Arc<Tenant> {
+        let options = options::Tenant { id: id.into(), keys: vec![Secret::new("key")], ..options::Tenant::default() };
+        Arc::new(Tenant::new(TenantId::new(id), Settings::new(&options, Limits::default())))
+    }
+
+    #[test]
+    fn what_is_closed_while_it_opens_knows_it_and_nothing_stays_listed() {
+        let (openings, tunnel) = (Openings::default(), TunnelId::from_bytes([1; 16]));
+        let (own, other) = (tenant("own"), tenant("other"));
+        assert!(!openings.close(tunnel, &own));
+
+        let (first, second) = (openings.begin(tunnel, &own), openings.begin(tunnel, &own));
+        assert!(!openings.close(tunnel, &other) && !first.is_closed());
+        drop(first);
+        assert!(openings.close(tunnel, &own) && second.is_closed());
+
+        drop(second);
+        assert!(openings.0.is_empty());
+    }
+}
