@@ -93,7 +93,7 @@ impl Echo {
         let key = tenant.settings().keys[0].clone();
         let issued = gateway.connect_urls.issue(&tenant, &key, "http://echo.example/").await.expect("issued");
         let ticket = issued.path.trim_start_matches("/ws/");
-        let admission = gateway.connect_urls.admit(ticket, &handshake.offer).await.expect("admitted");
+        let admission = gateway.connect_urls.admit(ticket, &handshake.offer, None).await.expect("admitted");
         let response = Response::builder()
             .status(StatusCode::SWITCHING_PROTOCOLS)
             .header(header::CONNECTION, "Upgrade")

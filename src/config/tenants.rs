@@ -8,6 +8,7 @@ use crate::http_client::guard::Guard;
 use crate::id::TenantId;
 use crate::options::Options;
 use crate::options::Tenant;
+use crate::protocol::origin;
 use crate::protocol::signature;
 use crate::protocol::subprotocol;
 use crate::protocol::text;
@@ -38,6 +39,7 @@ pub(super) fn check(options: &Options, checker: &mut Checker<'_>) {
         keys(index, tenant, checker);
         hosts(index, tenant, options, checker);
         subprotocols(index, tenant, checker);
+        origins(index, tenant, checker);
         if tenant.server_host.is_empty() == tenant.id.is_empty() {
             continue;
         }
@@ -213,6 +215,17 @@ fn subprotocols(index: usize, tenant: &Tenant, checker: &mut Checker<'_>) {
         } else if tenant.subprotocols[..number].contains(name) {
             checker.tenant_warning(index, "subprotocols", format!("{shown} is there twice; take one out"));
         }
+    }
+}
+
+fn origins(index: usize, tenant: &Tenant, checker: &mut Checker<'_>) {
+    for entry in tenant.allow_origins.iter().filter(|entry| !origin::is_entry(entry)) {
+        let shown = super::value::shown(&entry.as_str().into());
+        let advice = format!(
+            "{shown} is no origin; write scheme, host and port if it has one, such as \"https://app.example.com\" (without a path \
+             or a slash at the end), \"https://*.example.com\", \"null\" or \"*\""
+        );
+        checker.tenant_problem(index, "allow_origins", advice);
     }
 }
 

@@ -34,12 +34,12 @@ use crate::ws::handshake::Handshake;
 
 /// Upgrades the request if it is a valid handshake with a valid connect URL.
 pub(super) async fn connect(gateway: Arc<Gateway>, request: Request<RequestBody>, client: IpAddr) -> Reply {
-    let Handshake { accept, offer } = match handshake::check(&request) {
+    let Handshake { accept, offer, origin } = match handshake::check(&request) {
         Ok(handshake) => handshake,
         Err(defect) => return refuse_handshake(&gateway, defect, client).into(),
     };
     let ticket = route::ticket(request.uri().path());
-    match gateway.connect_urls.admit(ticket, &offer).await {
+    match gateway.connect_urls.admit(ticket, &offer, origin.as_deref()).await {
         Ok(admission) => {
             let response = switching_protocols(accept, admission.subprotocol());
             Reply { response, takeover: Some(takeover(gateway, admission)) }
@@ -110,6 +110,7 @@ fn refuse_ticket(
         Refusal::Subprotocol(_) => (StatusCode::BAD_REQUEST, "subprotocol_unacceptable"),
         Refusal::SessionEnded => (StatusCode::FORBIDDEN, "session_ended"),
         Refusal::SessionStoreAway => (StatusCode::SERVICE_UNAVAILABLE, "session_store_away"),
+        Refusal::Origin(_) => (StatusCode::FORBIDDEN, "origin_refused"),
         Refusal::Withdrawn => (StatusCode::CONFLICT, "tunnel_withdrawn"),
         Refusal::Used => (StatusCode::CONFLICT, "ticket_used"),
         Refusal::Expired => (StatusCode::GONE, "ticket_expired"),

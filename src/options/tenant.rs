@@ -53,6 +53,11 @@ section! {
         /// the client offers. Names that begin with wafergate. are reserved.
         subprotocols: Vec<String> = [], Kind::Texts;
 
+        /// Origins of the web pages that may connect, such as `["https://app.example.com", "https://*.example.com"]`; the host of a
+        /// page, with its scheme and port, as browsers send it. Others get 403. Programs that are no browsers send no `Origin`, and
+        /// may always connect. Empty: all pages may.
+        allow_origins: Vec<String> = [], Kind::Texts;
+
         /// Overrides of `[limits]`, such as `{ connections = 5000, pushes_per_sec = 200 }`.
         limits: LimitOverrides = {}, Kind::Limits;
     }

@@ -7,6 +7,7 @@ pub mod fault;
 pub mod frame;
 pub mod login;
 pub mod native;
+pub mod origin;
 pub mod packet;
 pub mod signature;
 pub mod subprotocol;

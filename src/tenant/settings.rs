@@ -6,6 +6,7 @@ use super::Key;
 use crate::limit::Rate;
 use crate::options;
 use crate::options::Limits;
+use crate::protocol::origin::Origins;
 
 /// Burst of rates: how long a quiet connection or tenant saves up tokens.
 const BURST: Duration = Duration::from_secs(2);
@@ -33,6 +34,8 @@ pub struct Settings {
     pub max_attempts: u32,
     /// Supported WebSocket subprotocols; empty: the client's first one.
     pub subprotocols: Vec<String>,
+    /// Web pages that may connect.
+    pub origins: Origins,
 }
 
 impl Settings {
@@ -57,6 +60,7 @@ impl Settings {
             webhook_batch: tenant.webhook_batch,
             max_attempts: tenant.max_attempts,
             subprotocols: tenant.subprotocols.clone(),
+            origins: Origins::new(&tenant.allow_origins),
         }
     }
 

@@ -42,6 +42,8 @@ pub struct Handshake {
     pub accept: HeaderValue,
     /// The subprotocols that the client offers.
     pub offer: Offer,
+    /// The origin of the page that it comes from; none from programs that are no browsers.
+    pub origin: Option<Box<str>>,
 }
 
 /// Checks a request.
@@ -72,7 +74,14 @@ pub fn check<B>(request: &Request<B>) -> Result<Handshake, Defect> {
     let accept = HeaderValue::try_from(derive_accept_key(key.as_bytes())).expect("Base64 is ASCII");
     let lines = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter().map(HeaderValue::as_bytes);
     let offer = Offer::parse(lines).map_err(|_| Defect::Subprotocol)?;
-    Ok(Handshake { accept, offer })
+    Ok(Handshake { accept, offer, origin: origin(headers) })
+}
+
+/// The `Origin`; several are joined, and so no page's.
+fn origin(headers: &HeaderMap) -> Option<Box<str>> {
+    let origins: Vec<String> =
+        headers.get_all(header::ORIGIN).iter().map(|origin| origin.as_bytes().escape_ascii().to_string()).collect();
+    (!origins.is_empty()).then(|| origins.join(", ").into())
 }
 
 /// The value of a header that is present exactly once.
@@ -126,7 +135,7 @@ mod tests {
     #[test]
     fn a_complete_handshake_is_accepted() {
         let accept = HeaderValue::from_static("s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
-        assert_eq!(checked(&GOOD), Ok(Handshake { accept, offer: Offer::default() }));
+        assert_eq!(checked(&GOOD), Ok(Handshake { accept, offer: Offer::default(), origin: None }));
         assert!(checked(&with("content-length", "0")).is_ok());
     }
 
@@ -161,6 +170,15 @@ mod tests {
 
         assert_eq!(Ok(offer), Offer::parse([b"a,b,c".as_slice()]));
         assert_eq!(checked(&with("sec-websocket-protocol", "a, b c")), Err(Defect::Subprotocol));
+    }
+
+    #[test]
+    fn every_line_of_the_origin_counts() {
+        let origin = |lines: &[(&str, &str)]| checked(&[&GOOD[..], lines].concat()).expect("valid").origin;
+
+        assert_eq!(origin(&[("origin", "https://a.example")]).as_deref(), Some("https://a.example"));
+        let both = origin(&[("origin", "https://a.example"), ("origin", "https://b.example")]);
+        assert_eq!(both.as_deref(), Some("https://a.example, https://b.example"));
     }
 
     #[test]

@@ -168,7 +168,7 @@ async fn open(shared: Rc<Shared>, gateway: Arc<Gateway>, mut stream: TcpStream) 
     let Ok(Ok(ticket)) = timeout(Duration::from_secs(5), network::read_line(&mut stream, &mut early)).await else {
         return;
     };
-    let Ok(admission) = gateway.connect_urls.admit(&ticket, &Offer::default()).await else {
+    let Ok(admission) = gateway.connect_urls.admit(&ticket, &Offer::default(), None).await else {
         return;
     };
     if stream.write_all(b"ok\n").await.is_err() {

@@ -20,6 +20,7 @@ use crate::gateway::tunnels::Claimed;
 use crate::gateway::tunnels::Registration;
 use crate::login::CheckError;
 use crate::protocol::native::Audience;
+use crate::protocol::origin::ForeignOrigin;
 use crate::protocol::subprotocol::Offer;
 use crate::protocol::subprotocol::Unacceptable;
 use crate::protocol::ticket::About;
@@ -45,6 +46,9 @@ pub enum Refusal {
     /// The business server has withdrawn its tunnel.
     #[error("the tunnel of this connect URL was withdrawn by its business server: ask for a new tunnel")]
     Withdrawn,
+    /// A web page of an origin that its tenant does not allow.
+    #[error(transparent)]
+    Origin(#[from] ForeignOrigin),
     /// A client has used it.
     #[error("this connect URL has been used: it is good for one connection, ask for a new tunnel")]
     Used,
@@ -69,7 +73,8 @@ pub enum Refusal {
 }
 
 impl ConnectUrls {
-    /// Checks and claims a connect URL, for a complete and valid WebSocket handshake with these subprotocols.
+    /// Checks and claims a connect URL, for a complete and valid WebSocket handshake with these subprotocols, by a page of
+    /// this origin.
     ///
     /// While the engine is away it waits until the ticket expires. Dropping the future or the admission releases the
     /// URL.
@@ -77,13 +82,13 @@ impl ConnectUrls {
     /// # Errors
     ///
     /// If the URL opens no tunnel; it is not claimed then.
-    pub async fn admit(&self, ticket: &str, offer: &Offer) -> Result<Admission, Refusal> {
+    pub async fn admit(&self, ticket: &str, offer: &Offer, origin: Option<&str>) -> Result<Admission, Refusal> {
         // Taken before the check of `shut`, since shutdown waits for these tokens.
         let arriving = self.arrivals.token();
         tokio::select! {
             biased;
             () = self.shut.cancelled() => Err(Refusal::Draining),
-            admission = self.check(ticket, offer, arriving) => admission,
+            admission = self.check(ticket, offer, origin, arriving) => admission,
         }
     }
 
@@ -93,12 +98,19 @@ impl ConnectUrls {
         self.tenants.tenant_of_tunnels(&ticket.tenant)
     }
 
-    async fn check(&self, ticket: &str, offer: &Offer, arriving: TaskTrackerToken) -> Result<Admission, Refusal> {
+    async fn check(
+        &self,
+        ticket: &str,
+        offer: &Offer,
+        origin: Option<&str>,
+        arriving: TaskTrackerToken,
+    ) -> Result<Admission, Refusal> {
         if !self.tunnels.admits() {
             return Err(Refusal::NoDescriptors);
         }
         let ticket = self.open_ticket(ticket).await?;
         let tenant = self.tenants.tenant(&ticket.tenant).ok_or(Refusal::TenantGone)?;
+        tenant.settings().origins.check(origin)?;
         self.confirm_session(&ticket).await?;
         let endpoint = self.endpoints.endpoint(&tenant.id, &ticket.receive_url).map_err(|_| Refusal::Unknown)?;
         let subprotocol = offer.choose(&tenant.settings().subprotocols)?;

@@ -48,7 +48,9 @@ fn ticket(expires_unix_secs: u64) -> String {
 
 impl Door {
     async fn outcome(&self, ticket: &str) -> Result<(), Refusal> {
-        within("an answer", self.gateway.connect_urls.admit(ticket, &Offer::default())).await.map(std::mem::forget)
+        within("an answer", self.gateway.connect_urls.admit(ticket, &Offer::default(), None))
+            .await
+            .map(std::mem::forget)
     }
 }
 

@@ -148,11 +148,12 @@ async fn nothing_is_left_of_a_client_that_hangs_up_wherever_its_handshake_waits(
     loop {
         waits += 1;
         let ticket = door.issue().await;
-        let admission = within_waits(waits, door.gateway.connect_urls.admit(&ticket, &Offer::default())).await;
+        let admission = within_waits(waits, door.gateway.connect_urls.admit(&ticket, &Offer::default(), None)).await;
         let is_through = admission.is_some();
         drop(admission);
         door.is_empty().await;
-        let again = within("it may come again", door.gateway.connect_urls.admit(&ticket, &Offer::default())).await;
+        let again =
+            within("it may come again", door.gateway.connect_urls.admit(&ticket, &Offer::default(), None)).await;
         assert!(again.is_ok(), "given up at wait {waits}: {:?}", again.err());
         drop(again);
         if is_through {
@@ -170,7 +171,7 @@ async fn many_clients_that_hang_up_leave_nothing() {
     for turn in 0..300_u64 {
         let ticket = door.issue().await;
         let patience = Duration::from_micros(turn * 5);
-        let _ = tokio::time::timeout(patience, door.gateway.connect_urls.admit(&ticket, &Offer::default())).await;
+        let _ = tokio::time::timeout(patience, door.gateway.connect_urls.admit(&ticket, &Offer::default(), None)).await;
     }
     door.is_empty().await;
 }
@@ -181,7 +182,7 @@ async fn a_handshake_given_up_while_redis_hangs_does_not_burn_the_url() {
     let ticket = door.issue().await;
     door.redis.signal("STOP");
     assert!(
-        within_waits(1, door.gateway.connect_urls.admit(&ticket, &Offer::default())).await.is_none(),
+        within_waits(1, door.gateway.connect_urls.admit(&ticket, &Offer::default(), None)).await.is_none(),
         "it waits for Redis"
     );
     within("it is noticed", async {
@@ -194,7 +195,7 @@ async fn a_handshake_given_up_while_redis_hangs_does_not_burn_the_url() {
 
     let opened = within("the same URL opens a tunnel", async {
         loop {
-            match door.gateway.connect_urls.admit(&ticket, &Offer::default()).await {
+            match door.gateway.connect_urls.admit(&ticket, &Offer::default(), None).await {
                 Err(Refusal::Used) => tokio::time::sleep(Duration::from_millis(20)).await,
                 outcome => return outcome,
             }

@@ -86,7 +86,8 @@ async fn open(gateway: &Arc<Gateway>, client: &Client) -> TunnelId {
     let tenant = gateway.tenants.tenant("t").expect("configured");
     let key = tenant.settings().keys[0].clone();
     let issued = gateway.connect_urls.issue(&tenant, &key, "https://h.example/").await.expect("issued");
-    let admission = gateway.connect_urls.admit(&issued.path["/ws/".len()..], &Offer::default()).await.expect("fresh");
+    let admission =
+        gateway.connect_urls.admit(&issued.path["/ws/".len()..], &Offer::default(), None).await.expect("fresh");
     gateway.tunnels.attach(admission, Profile::Wafer, client.clone(), Bytes::new());
     issued.tunnel
 }

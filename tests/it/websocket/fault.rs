@@ -55,8 +55,11 @@ async fn open(gateway: &Arc<Gateway>) -> (TunnelId, RawClient, JoinHandle<()>) {
     let tenant = gateway.tenants.tenant("t").expect("configured");
     let key = tenant.settings().keys[0].clone();
     let issued = gateway.connect_urls.issue(&tenant, &key, "http://h.example/").await.expect("issued");
-    let admission =
-        gateway.connect_urls.admit(issued.path.trim_start_matches("/ws/"), &Offer::default()).await.expect("admitted");
+    let admission = gateway
+        .connect_urls
+        .admit(issued.path.trim_start_matches("/ws/"), &Offer::default(), None)
+        .await
+        .expect("admitted");
     let connection = gateway.tunnels.attach(admission, Profile::Wafer, TcpSocket(socket), Bytes::new());
     let task = tokio::spawn(ws::serve(Arc::clone(gateway), connection, vec![]));
     let mut client = client;

@@ -4,6 +4,7 @@ mod closing;
 mod fault;
 mod handshake;
 mod heartbeat;
+mod origin;
 mod packets;
 mod refusal;
 mod slow;
