@@ -1,5 +1,6 @@
 //! `GET /tenants`: the use that tenants make of this node, against their limits.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +18,7 @@ use crate::clock::rfc3339;
 use crate::gateway::Gateway;
 use crate::options::Limits;
 use crate::tenant::Tenant;
+use crate::tenant::Usage;
 
 /// Tenants on a page, unless the request names another number.
 const DEFAULT_LIMIT: usize = 100;
@@ -47,6 +49,10 @@ struct Entry {
     /// Closed tunnels whose close event is not settled yet.
     pending_closes: u64,
     limits: Limits,
+    /// Messages of clients since the start.
+    messages: u64,
+    /// Pushes and closes since the start, not counting refused ones.
+    pushes: u64,
     /// Refused calls and handshakes since the start.
     refused: u64,
     /// Pauses in reading a client because of `limits.messages_per_sec`, since the start.
@@ -63,30 +69,67 @@ struct KeyUse {
     last_used: Option<String>,
 }
 
-/// One page; `limit` and `cursor` in the query.
-pub(super) fn page(gateway: &Gateway, query: &str) -> Response<Full<Bytes>> {
-    let (mut limit, mut after) = (DEFAULT_LIMIT, String::new());
-    for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
-        match &*name {
-            "limit" => match value.parse().ok().filter(|limit| (1..=MAX_LIMIT).contains(limit)) {
-                Some(wanted) => limit = wanted,
-                None => return text(StatusCode::BAD_REQUEST, format!("limit must be from 1 to {MAX_LIMIT}\n")),
-            },
-            "cursor" => after = value.into_owned(),
-            _ => return text(StatusCode::BAD_REQUEST, "the parameters are limit and cursor\n"),
+/// What tenants can be sorted by, in words of the answer.
+const SORTS: [(&str, fn(&Usage) -> u64); 6] = [
+    ("openTunnels", Usage::open),
+    ("pendingCloses", pending_closes),
+    ("messages", Usage::messages),
+    ("pushes", Usage::pushes),
+    ("refused", Usage::refused),
+    ("throttled", Usage::throttled),
+];
+
+/// What a request asks for.
+struct Question {
+    limit: usize,
+    after: String,
+    /// The most of this first, and no further page.
+    sort: Option<fn(&Usage) -> u64>,
+}
+
+impl Question {
+    fn parse(query: &str) -> Result<Self, String> {
+        let mut question = Self { limit: DEFAULT_LIMIT, after: String::new(), sort: None };
+        for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
+            match &*name {
+                "limit" => {
+                    let limit = value.parse().ok().filter(|limit| (1..=MAX_LIMIT).contains(limit));
+                    question.limit = limit.ok_or_else(|| format!("limit must be from 1 to {MAX_LIMIT}\n"))?;
+                }
+                "cursor" => question.after = value.into_owned(),
+                "sort" => {
+                    let sort = SORTS.iter().find(|(name, _)| *name == value).map(|(_, sort)| *sort);
+                    let names = || SORTS.map(|(name, _)| name).join(", ");
+                    question.sort = Some(sort.ok_or_else(|| format!("sort must be one of {}\n", names()))?);
+                }
+                _ => return Err("the parameters are limit, and cursor or sort\n".to_owned()),
+            }
         }
+        if question.sort.is_some() && !question.after.is_empty() {
+            return Err("a sorted list has one page: take cursor or sort out, or raise limit\n".to_owned());
+        }
+        Ok(question)
     }
+}
+
+/// One page, by id, or the first in an order; see [`Question`].
+pub(super) fn page(gateway: &Gateway, query: &str) -> Response<Full<Bytes>> {
+    let Question { limit, after, sort } = match Question::parse(query) {
+        Ok(question) => question,
+        Err(words) => return text(StatusCode::BAD_REQUEST, words),
+    };
     let (mut found, mut has_more) = (BTreeMap::new(), false);
     gateway.tenants.each(|tenant| {
         if tenant.id.as_str() > after.as_str() {
-            found.insert(tenant.id.to_string(), Arc::clone(tenant));
+            let place = Reverse(sort.map_or(0, |sort| sort(&tenant.usage)));
+            found.insert((place, tenant.id.to_string()), Arc::clone(tenant));
         }
         if found.len() > limit {
             found.pop_last();
             has_more = true;
         }
     });
-    let next_cursor = found.keys().next_back().filter(|_| has_more).cloned();
+    let next_cursor = found.keys().next_back().filter(|_| has_more && sort.is_none()).map(|(_, id)| id.clone());
     let now_unix_secs = gateway.clock.unix_time().as_secs();
     let tenants = found.into_values().map(|tenant| entry(&tenant, now_unix_secs)).collect();
     let page = Page { node: gateway.tunnels.node().to_owned(), tenants, next_cursor };
@@ -94,6 +137,11 @@ pub(super) fn page(gateway: &Gateway, query: &str) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(body.into()));
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
+}
+
+/// Closed tunnels whose close event is not settled yet.
+fn pending_closes(usage: &Usage) -> u64 {
+    usage.unsettled().saturating_sub(usage.open())
 }
 
 fn entry(tenant: &Tenant, now_unix_secs: u64) -> Entry {
@@ -107,7 +155,9 @@ fn entry(tenant: &Tenant, now_unix_secs: u64) -> Entry {
         server_host: settings.server_host.clone(),
         open_tunnels: usage.open(),
         tunnels_everywhere: usage.tunnels_everywhere(now_unix_secs),
-        pending_closes: usage.unsettled().saturating_sub(usage.open()),
+        pending_closes: pending_closes(usage),
+        messages: usage.messages(),
+        pushes: usage.pushes(),
         limits: settings.limits,
         refused: usage.refused(),
         throttled: usage.throttled(),

@@ -27,6 +27,8 @@ pub struct Usage {
     messages: Mutex<Bucket>,
     pushes: Mutex<Bucket>,
     last_request: Mutex<Option<Instant>>,
+    messages_received: AtomicU64,
+    pushes_made: AtomicU64,
     refused: AtomicU64,
     throttled: AtomicU64,
     /// The fingerprints of keys that have authenticated a request, with the time of the last one in seconds since 1970.
@@ -121,6 +123,26 @@ impl Usage {
     /// Whether the business server has made no request for `duration`.
     pub fn is_idle(&self, duration: Duration, now: Instant) -> bool {
         self.last_request.lock().is_none_or(|last| now.saturating_duration_since(last) >= duration)
+    }
+
+    /// Counts a message of a client.
+    pub fn count_message(&self) {
+        self.messages_received.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Messages of clients since the start.
+    pub fn messages(&self) -> u64 {
+        self.messages_received.load(Ordering::Relaxed)
+    }
+
+    /// Counts a push or close that no limit forbids.
+    pub fn count_push(&self) {
+        self.pushes_made.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Pushes and closes since the start.
+    pub fn pushes(&self) -> u64 {
+        self.pushes_made.load(Ordering::Relaxed)
     }
 
     /// Counts a refused request or handshake.

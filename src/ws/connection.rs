@@ -295,6 +295,7 @@ impl<S: Socket> Drop for Task<S> {
 
 fn enqueue_message<S: Socket>(gateway: &Gateway, connection: &Connection<S>, content: Content, now: Instant) {
     gateway.metrics.messages_received.inc();
+    connection.event_queue.tenant.usage.count_message();
     gateway.tunnels.events.enqueue(&connection.event_queue, EventKind::Message(content), now);
 }
 

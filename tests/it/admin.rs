@@ -17,6 +17,9 @@ async fn health_is_told_and_nothing_else_is_there() {
         ("GET /tenants", 200),
         ("GET /tenants?limit=0", 400),
         ("GET /tenants?tenant=x", 400),
+        ("GET /tenants?sort=messages&limit=10", 200),
+        ("GET /tenants?sort=size", 400),
+        ("GET /tenants?sort=messages&cursor=x", 400),
         ("POST /tenants", 405),
         ("GET /", 404),
         ("GET /get/wsurl", 404),
@@ -59,6 +62,33 @@ async fn refusals_of_a_tenant_are_counted_under_its_name() {
     for name in ["open_descriptors", "max_descriptors", "resident_memory_bytes", "start_time_seconds"] {
         assert!(positive(&format!("wafergate_process_{name} ")), "{name}");
     }
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn the_busiest_tenants_come_first() {
+    let world = World::with(&[("tenants.1.id", "quiet"), ("tenants.1.keys", "a key of this test")]).await;
+    let mut client = world.connect_and_settle().await;
+    let tunnel = client.tunnel.clone();
+    for number in 1..4 {
+        client.send(&format!("message:{number}")).await;
+    }
+    world.business.story(&tunnel, &["connect", "message:1", "message:2", "message:3"]).await;
+    world.wafer.push(&[&tunnel], "x").await;
+
+    for sort in ["messages", "pushes", "openTunnels"] {
+        let top = world.gateway.ask_admin(&format!("GET /tenants?sort={sort}&limit=1")).await.json();
+        let tenants = top["tenants"].as_array().expect("a list");
+        assert_eq!(tenants.len(), 1, "{top}");
+        assert_eq!(tenants[0]["id"], world.wafer.tc_id.as_str(), "{sort}: {top}");
+        assert_eq!((&tenants[0]["messages"], &tenants[0]["pushes"]), (&3.into(), &1.into()), "{top}");
+        assert!(top.get("nextCursor").is_none(), "{top}");
+    }
+    world.wafer.close(&[&tunnel]).await;
+    client.expect("message:x").await;
+    client.expect("close").await;
+    client.close_code().await;
+    world.gateway.until_metric("webhook_queue", 0.0).await;
     world.finish().await;
 }
 

@@ -45,6 +45,7 @@ impl Limits {
                 wait_ms: u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).max(1),
             })?;
         }
+        tenant.usage.count_push();
         Ok(())
     }
 }
