@@ -24,6 +24,8 @@ pub(crate) struct Place<'a> {
     pub(crate) certificates: Option<&'a Path>,
     /// Whether another proxy on this machine is before it.
     pub(crate) is_second: bool,
+    /// Whether nginx sends what one node refuses with 503 to no other node.
+    pub(crate) asks_one_node: bool,
     /// For how long nginx keeps idle connections to nodes.
     pub(crate) keep_alive_secs: Option<u32>,
 }
@@ -92,6 +94,10 @@ impl Balancer {
         ] {
             assert!(site.contains(from), "{from:?} is in deploy/nginx.conf");
             site = site.replace(from, &to);
+        }
+        if place.asks_one_node {
+            assert_eq!(site.matches(" http_503").count(), 2, "in deploy/nginx.conf");
+            site = site.replace(" http_503 non_idempotent", "").replace(" http_503", "");
         }
         let folder = dir.path().display();
         let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];

@@ -152,7 +152,9 @@ fn serve(
             writer.write_all(b"HTTP/1.1 500 Not now\r\nContent-Length: 0\r\n\r\n").ok()?;
             continue;
         }
-        sender.send(serde_json::from_str(body["data"].as_str()?).ok()?).ok()?;
+        // The event of a Wafer tunnel is in an envelope.
+        let event = body["data"].as_str().and_then(|data| serde_json::from_str(data).ok()).unwrap_or(body);
+        sender.send(event).ok()?;
         drop(holds.1.wait_while(holds.0.lock().ok()?, |holds| *holds).ok()?);
         if let Some(said) = &*says.lock().ok()? {
             writer.write_all(said.as_bytes()).ok()?;

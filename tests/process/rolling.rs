@@ -13,9 +13,11 @@ use std::time::Duration;
 use std::time::Instant;
 
 use super::balancer::Balancer;
+use super::balancer::Place;
 use super::balancer::Places;
 use super::business::Business;
 use super::client::Client;
+use super::client::exchange;
 use super::client::get;
 use super::client::try_call;
 use super::cluster::until;
@@ -275,4 +277,99 @@ fn behind_nginx_that_is_told_nothing_no_message_is_lost_either() {
 
     outcome.tell("nginx that is told nothing");
     outcome.assert_complete();
+}
+
+const BEARER_KEY: &str = "a bearer key of this test";
+
+/// What those saw who asked for tunnels and opened them while nodes restarted.
+struct Seen {
+    opened: usize,
+    refused: Vec<String>,
+    /// The longest time in which no tunnel was opened.
+    gap: Duration,
+}
+
+/// Asks for a native tunnel and opens it, over and over.
+fn come_and_go(url: &str, business: &str, stop: &AtomicBool) -> (Vec<Instant>, Vec<String>) {
+    let (mut opened, mut refused) = (vec![], vec![]);
+    let body = format!("{{\"webhookUrl\":\"http://{business}/\"}}");
+    let request = format!(
+        "POST /v1/tunnels HTTP/1.1\r\nHost: gateway\r\nAuthorization: Bearer shop:{BEARER_KEY}\r\nX-Forwarded-Proto: https\r\n\
+         Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    while !stop.load(Ordering::Acquire) {
+        let (head, answer) = exchange(&mut connect(url), &request);
+        if !head.starts_with("HTTP/1.1 201 ") {
+            refused.push(format!("{}: {answer}", head.lines().next().unwrap_or_default()));
+            continue;
+        }
+        let answer: serde_json::Value = serde_json::from_str(&answer).expect("JSON");
+        let path = answer["connectUrl"].as_str().expect("text").split("gateway").nth(1).expect("a path").to_owned();
+        match Client::try_open(connect(url), &path) {
+            Ok(_) => opened.push(Instant::now()),
+            Err(head) => refused.push(head),
+        }
+    }
+    (opened, refused)
+}
+
+/// Restarts two nodes in turn behind nginx, which is told nothing, while native clients come and go.
+fn restart_behind_nginx(asks_one_node: bool) -> Seen {
+    let (business, redis) = (Business::start(true), Redis::start());
+    let settings = redis.config()
+        + &format!(
+            "trusted_proxies = [\"127.0.0.1/32\"]\n[drain]\nwindow_secs = 6\nflush_secs = 1\n\
+             [[tenants]]\nid = \"shop\"\nkeys = [{BEARER_KEY:?}]\nreceive_hosts = [\"*\"]\n"
+        );
+    let settings = config(&business.authority, &settings);
+    let ports: Vec<u16> = free_ports().skip(20).take(5).collect();
+    let places = [[ports[1], ports[2]], [ports[3], ports[4]]];
+    let start_node = |[port, admin]: [u16; 2]| {
+        let node = Gateway::start_at(&settings, &format!("127.0.0.1:{port}"), &format!("127.0.0.1:{admin}"));
+        ready(&node);
+        node
+    };
+    let mut nodes: Vec<Gateway> = places.into_iter().map(start_node).collect();
+    let nginx = Balancer::nginx_at(ports[0], places, Place { is_second: true, asks_one_node, ..Place::default() });
+
+    let stop = Arc::new(AtomicBool::new(false));
+    let visitors: Vec<_> = (0..4)
+        .map(|_| {
+            let (url, business, stop) = (nginx.url.clone(), business.authority.clone(), Arc::clone(&stop));
+            thread::spawn(move || come_and_go(&url, &business, &stop))
+        })
+        .collect();
+    for place in places {
+        // A node with open tunnels drains for the whole window.
+        let (_, path) = ask(&nodes[0].url, &business.authority).expect("asked").expect("not draining");
+        let stays = Client::try_open(connect(&nodes[0].url), &path).expect("it opens");
+        let node = nodes.remove(0);
+        node.signal("TERM");
+        let (status, log) = node.end();
+        assert_eq!(status.code(), Some(0), "{log}");
+        drop(stays);
+        nodes.push(start_node(place));
+    }
+    stop.store(true, Ordering::Release);
+    let (mut opened, mut refused) = (vec![], vec![]);
+    for visitor in visitors {
+        let (times, refusals) = visitor.join().expect("no panic");
+        opened.extend(times);
+        refused.extend(refusals);
+    }
+    opened.sort();
+    let gap = opened.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or_default();
+    Seen { opened: opened.len(), refused, gap }
+}
+
+#[test]
+fn behind_nginx_no_native_tunnel_is_refused_while_nodes_restart() {
+    let before = restart_behind_nginx(true);
+    println!("503 is final: {} opened, {} refused, gap {:?}", before.opened, before.refused.len(), before.gap);
+    let after = restart_behind_nginx(false);
+    println!("503 goes elsewhere: {} opened, {} refused, gap {:?}", after.opened, after.refused.len(), after.gap);
+
+    assert_eq!(after.refused, [""; 0]);
+    assert!(after.gap < Duration::from_secs(2), "{:?}", after.gap);
 }
