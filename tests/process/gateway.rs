@@ -169,6 +169,12 @@ impl Gateway {
         self.seen.iter().any(|line| line.contains(words))
     }
 
+    /// A log line that has come by now and has all of these words.
+    pub(crate) fn line_with(&mut self, words: &[&str]) -> Option<String> {
+        self.seen.extend(self.stderr.try_iter());
+        self.seen.iter().find(|line| words.iter().all(|words| line.contains(words))).cloned()
+    }
+
     /// Ends it as a power cut would.
     pub(crate) fn kill(mut self) {
         self.child.kill().expect("killed");

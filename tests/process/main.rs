@@ -4,6 +4,7 @@ mod apps;
 mod away;
 mod balancer;
 mod business;
+mod causes;
 mod client;
 mod cluster;
 mod commands;
