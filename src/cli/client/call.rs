@@ -53,7 +53,9 @@ pub(super) enum Failure {
         detail: String,
     },
     /// The answer is none of the gateway's.
-    #[error("answered {status}, but not by a gateway: check --gateway")]
+    #[error(
+        "answered {status}, but not by a gateway: check --gateway; with 502, 503 or 504 a proxy may have found no node"
+    )]
     NotJson {
         /// The HTTP status.
         status: u16,

@@ -65,7 +65,14 @@ mod tests {
 
     fn tenant(id: &str) -> Arc<Tenant> {
         let options = options::Tenant { id: id.into(), keys: vec![Secret::new("key")], ..options::Tenant::default() };
-        Arc::new(Tenant::new(TenantId::new(id), Settings::new(&options, Limits::default())))
+        let limits = Limits {
+            connections: 0,
+            messages_per_sec: 0,
+            messages_per_sec_per_connection: 0,
+            pushes_per_sec: 0,
+            max_push_targets: 0,
+        };
+        Arc::new(Tenant::new(TenantId::new(id), Settings::new(&options, limits)))
     }
 
     #[test]
