@@ -56,12 +56,12 @@ const WAITS: &[(&str, &[(&str, Why)])] = &[
     (
         "src/engine/redis/claims.rs",
         &[
-            ("self.is_remembered_elsewhere(once, None)", Guard("let mine = Mine::new(")),
-            ("self.claim_key(once, token, life)", Guard("let mine = Mine::new(")),
-            ("self.is_known_elsewhere(once, since)", Guard("let mine = Mine::new(")),
-            ("self.claim_key(once, token, life)", Guard("let mine = Mine::new(")),
-            ("self.is_known_elsewhere(once, None)", Guard("let mine = Mine::new(")),
-            ("self.claim_without_redis(once)", Guard("let mine = Mine::new(")),
+            ("self.is_remembered_elsewhere(once, None)", Guard("let mine = Provisional::new(")),
+            ("self.claim_key(once, token, life)", Guard("let mine = Provisional::new(")),
+            ("self.is_known_elsewhere(once, since)", Guard("let mine = Provisional::new(")),
+            ("self.claim_key(once, token, life)", Guard("let mine = Provisional::new(")),
+            ("self.is_known_elsewhere(once, None)", Guard("let mine = Provisional::new(")),
+            ("self.claim_without_redis(once)", Guard("let mine = Provisional::new(")),
             ("sleep(LOOK_AGAIN_AFTER)", Nothing("it reads")),
             ("self.releases.next()", Nothing("it is in no client's call")),
             ("self.call::<i64>(&release.command(&self.keys))", Nothing("it is in no client's call")),
