@@ -18,7 +18,7 @@ const OWN: &[(&str, usize, &str)] = &[
     ("src/cli/systemd.rs", 1, "the operator"),
     ("src/demo/game/mod.rs", 1, "the demo has one tenant"),
     ("src/demo/mod.rs", 2, "the demo has one tenant"),
-    ("src/engine/redis/adoption.rs", 5, "a node that died"),
+    ("src/engine/redis/adoption.rs", 6, "a node that died"),
     ("src/engine/redis/bus/answering.rs", 2, "a node with another key; an error in the gateway"),
     ("src/engine/redis/bus/mod.rs", 2, "Redis"),
     ("src/engine/redis/cluster.rs", 3, "Redis"),

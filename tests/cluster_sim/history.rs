@@ -105,6 +105,8 @@ pub(crate) enum Kind {
     Clock,
     /// Redis lost data, or went back.
     Loss,
+    /// No message of another node arrived, though all connections were up.
+    Deaf,
 }
 
 /// When something was done to a process; to all of them if it is none.

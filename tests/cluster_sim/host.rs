@@ -240,7 +240,7 @@ impl Host {
                     return;
                 }
                 if self.dice.lock().once_in(10) {
-                    // 503: once more.
+                    // 503: once more, after the first delay of a retry; time is simulated here.
                     sleep(Duration::from_millis(100)).await;
                 } else {
                     break;

@@ -169,6 +169,8 @@ pub(crate) struct Network {
     loss: Option<(usize, Loss)>,
     /// The node whose next message of another one is lost.
     deaf: Option<usize>,
+    /// Until when no message reaches a node, though its connections stay up.
+    deaf_until: Vec<u64>,
     /// When messages between nodes were lost.
     pub(crate) lost_ms: Vec<u64>,
     /// When Redis was started.
@@ -192,6 +194,7 @@ impl Network {
             cut_until: vec![0; slots],
             loss: None,
             deaf: None,
+            deaf_until: vec![0; slots],
             lost_ms: vec![],
             started_ms: 0,
             scripts: BTreeMap::new(),
@@ -226,6 +229,11 @@ impl Network {
     /// The next message of another node to this one is lost.
     pub(crate) fn lose_message(&mut self, slot: usize) {
         self.deaf = Some(slot);
+    }
+
+    /// No message reaches a node until then; its connections stay up, and its commands are answered.
+    pub(crate) fn deafen(&mut self, slot: usize, until_ms: u64) {
+        self.deaf_until[slot] = self.deaf_until[slot].max(until_ms);
     }
 
     /// All connections break; Redis is another process behind that, with this in it.
@@ -353,7 +361,10 @@ impl Network {
         }
         let push = Reply::Push(vec![Reply::text("message"), Reply::text(channel), Reply::text(message)]);
         for at in (0..self.peers.len()).filter(|at| self.peers[*at].channels.contains(channel)) {
-            if self.deaf == Some(self.peers[at].slot) {
+            let slot = self.peers[at].slot;
+            if now_ms < self.deaf_until[slot] {
+                self.lost_ms.push(now_ms);
+            } else if self.deaf == Some(slot) {
                 self.deaf = None;
                 self.lost_ms.push(now_ms);
             } else {

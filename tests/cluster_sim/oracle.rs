@@ -282,11 +282,12 @@ impl History {
             .any(|(lost, at_ms)| Some(*lost) == group && *at_ms <= call.ended_ms && call.began_ms <= at_ms + MENDED_MS)
     }
 
-    /// Faults of a process, without losses of data, which excuse no death.
+    /// Faults of a process, without losses of data and of messages, which excuse no death.
     fn troubles_of(&self, process: Process) -> impl Iterator<Item = &Trouble> {
+        let excuses = |kind| !matches!(kind, Kind::Loss | Kind::Deaf);
         self.troubles
             .iter()
-            .filter(move |trouble| trouble.kind != Kind::Loss && trouble.process.is_none_or(|of| of == process))
+            .filter(move |trouble| excuses(trouble.kind) && trouble.process.is_none_or(|of| of == process))
     }
 
     /// Whether the others have no reason to believe that a process is dead.

@@ -53,6 +53,9 @@ impl Data {
                 Reply::Int(pairs.map(|pair| i64::from(self.hset(&key(), &word(&pair[0]), &pair[1]))).sum())
             }
             "HDEL" => Reply::Int(words[2..].iter().map(|field| i64::from(self.hdel(&key(), &word(field)))).sum()),
+            "MGET" => Reply::Array(
+                words[1..].iter().map(|key| self.get(&word(key)).map_or(Reply::Nil, Reply::text)).collect(),
+            ),
             "HGET" => self.hget(&key(), &word(&words[2])).map_or(Reply::Nil, Reply::text),
             "SET" => {
                 let life_ms = u64::try_from(number(&words[4])).expect("a time");

@@ -245,7 +245,8 @@ fn renew(data: &mut Data, keys: &[String], arguments: &[Vec<u8>], now: i64, plan
     let mut set_back = data.hget(clock, "set_back").map_or(0, |ms| number(ms.as_bytes()));
     let spoken = data.hget(speaks, &me).map_or(0, |end| number(end.as_bytes()));
     let is_lost = known.min(spoken) < told;
-    let shown = tick.unwrap_or(0).max(told - lease).max(if is_lost { number(&arguments[10]) } else { 0 });
+    let shown =
+        tick.unwrap_or(0).max(told - lease).max(if is_lost || tick.is_none() { number(&arguments[10]) } else { 0 });
     if now < shown {
         set_back += shown - now;
         now = shown;
@@ -278,7 +279,7 @@ fn renew(data: &mut Data, keys: &[String], arguments: &[Vec<u8>], now: i64, plan
     }
 
     let is_reborn = told > 0 && born.is_some_and(|born| born > told - lease);
-    let is_quiet = now - tick.unwrap_or(now) > all_quiet;
+    let is_quiet = tick.is_none_or(|tick| now - tick > all_quiet);
     let names = all.names_since(data, known_change);
     let living = data.count(leases);
     let is_whole = told > 0

@@ -44,6 +44,8 @@ struct World {
     dice: Dice,
     /// Decides which messages between nodes are lost.
     losses: Dice,
+    /// Decides when none of them arrive, and when the clock of Redis is set forward by little; not in every seed.
+    subtleties: Option<Dice>,
     now_ms: u64,
     /// Offset of Redis' clock from the time of the simulation.
     clock_ms: u64,
@@ -75,6 +77,7 @@ pub(crate) fn simulate(seed: u64, planted: Planted) -> Report {
         fault_every: dice.range(50, 250),
         dice,
         losses: Dice::new(seed, 2),
+        subtleties: (seed % 5 == 3).then(|| Dice::new(seed, 3)),
     };
     while world.now_ms < BUSY_MS {
         if planted.forgotten_death_is_life {
@@ -87,6 +90,7 @@ pub(crate) fn simulate(seed: u64, planted: Planted) -> Report {
             let slot = world.losses.index(world.slots.len());
             world.network.lose_message(slot);
         }
+        world.be_subtle();
         world.step();
     }
     while world.now_ms < BUSY_MS + CALM_MS {
@@ -210,6 +214,24 @@ impl World {
             20_000 => self.network.data = Data::default(),
             _ => {}
         }
+    }
+
+    /// Faults that show nowhere at once: no message reaches a node for a while, as behind a subscription that was lost on the way, or
+    /// the clock of Redis is set forward by less than what shows as a gap between renewals.
+    fn be_subtle(&mut self) {
+        let Some(dice) = self.subtleties.as_mut().filter(|_| self.now_ms > 6_000) else { return };
+        if !dice.once_in(self.fault_every) {
+            return;
+        }
+        if dice.once_in(2) {
+            let by_ms = dice.range(500, 2_900);
+            self.clock_ms += by_ms;
+            return self.history.lock().trouble(Kind::Clock, None, by_ms);
+        }
+        let (at, for_ms) = (dice.index(self.slots.len()), dice.pick(&[300, 1_500, 4_000, 9_000]));
+        self.network.deafen(at, self.now_ms + for_ms);
+        let process = self.slots[at].node.as_ref().map(|node| node.process);
+        self.history.lock().trouble(Kind::Deaf, process, for_ms);
     }
 
     fn fault(&mut self) {

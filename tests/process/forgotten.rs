@@ -59,6 +59,22 @@ fn a_death_whose_key_alone_is_lost_is_remembered() {
 }
 
 #[test]
+fn a_record_that_is_lost_while_its_node_is_stopped_costs_no_close() {
+    let nodes = Nodes::start(2);
+    let (tunnel, mut client) = nodes.open(0, 1);
+    nodes.nodes[1].stop();
+    let keys = nodes.redis.command("KEYS wafergate:{records:*");
+    let records = keys.lines().find(|line| line.starts_with("wafergate:")).expect("the record of its only tunnel");
+    assert_eq!(nodes.redis.command(&format!("DEL {records}")), ":1\r\n");
+    until("it is declared dead", || nodes.redis.command("ZCARD wafergate:{nodes}:dead") == ":1\r\n");
+    client.send("message:behind its death");
+    nodes.nodes[1].signal("CONT");
+
+    assert_eq!(nodes.business.story(SOON), Some((tunnel, "close".into())), "no other node could send it");
+    assert_eq!(nodes.business.story(QUIET), None);
+}
+
+#[test]
 fn one_that_wakes_up_while_redis_is_away_says_nothing_before_it_has_an_answer() {
     declared_dead(|nodes| {
         nodes.redis.kill();

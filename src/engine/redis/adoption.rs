@@ -1,5 +1,6 @@
 //! Writes this node's records to Redis, and takes over those of dead nodes.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use redis::FromRedisValue;
@@ -8,6 +9,7 @@ use tokio::time::Instant;
 use tokio::time::timeout;
 
 use super::RedisEngine;
+use super::entry::Entry;
 use super::records::CHUNK;
 use super::records::Changes;
 use super::scripts;
@@ -260,6 +262,59 @@ impl RedisEngine {
             }
             Err(error) => {
                 tracing::debug!(node = %set, %error, "restored records of a dead node could not be deleted");
+            }
+        }
+    }
+
+    /// Closes the tunnels of this node's ended incarnations that no node has taken over, once their sets are not among
+    /// these any more. The next renewal goes on where this one stops.
+    pub(super) async fn close_unadopted(&self, sets: &[NodeId], member: &dyn ClusterNode) {
+        let closed = async {
+            for dead in self.unadopted.through(sets) {
+                if let Err(error) = self.close_unadopted_of(dead, member).await {
+                    tracing::debug!(node = %dead, %error, "cannot find out yet whether all tunnels of a dead node are closed");
+                }
+            }
+        };
+        if timeout(ADOPT_FOR, closed).await.is_err() {
+            tracing::debug!("looking for tunnels of a dead node that are not closed takes more than one renewal");
+        }
+    }
+
+    async fn close_unadopted_of(&self, dead: NodeId, member: &dyn ClusterNode) -> Result<(), RedisError> {
+        loop {
+            let tunnels = self.unadopted.some(dead, CHUNK);
+            if tunnels.is_empty() {
+                return Ok(());
+            }
+            let claims = self.read_claims(&tunnels).await?;
+            let mut records = self.unadopted.take(dead, &tunnels);
+            let is_owned = |claim: Option<Vec<u8>>| claim.as_deref().and_then(Entry::owner) == Some(dead);
+            let open: BTreeSet<TunnelId> = tunnels
+                .into_iter()
+                .zip(claims)
+                .filter_map(|(tunnel, claim)| is_owned(claim).then_some(tunnel))
+                .collect();
+            records.retain(|(tunnel, _)| open.contains(tunnel));
+            if records.is_empty() {
+                continue;
+            }
+            tracing::warn!(
+                node = %dead,
+                tunnels = records.len(),
+                "Redis had lost records of a dead node: closing its tunnels (Redis needs maxmemory-policy noeviction)"
+            );
+            let closed: Vec<_> = records.iter().map(|(tunnel, _)| (*tunnel, Closing::Any)).collect();
+            self.adopt_own(records, member);
+            self.close_entries(dead, &closed).await?;
+        }
+    }
+
+    /// Finishes the close events of tunnels of this node's ended incarnations.
+    pub(super) fn adopt_own(&self, records: Vec<(TunnelId, Record)>, member: &dyn ClusterNode) {
+        for (tunnel, record) in records {
+            if self.records.adopt(tunnel, &record) {
+                member.adopt(tunnel, record);
             }
         }
     }

@@ -30,6 +30,7 @@ use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::sentinel;
+use super::sentinel::Sentinels;
 use super::url::RedisUrl;
 use super::url::Topology;
 use crate::protocol::text::hex;
@@ -139,13 +140,13 @@ impl ReconnectingConnection {
     pub(super) async fn call<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, RedisError> {
         let calls = async {
             match self.call_once(command).await {
-                Err(error) if error.is_connection_dropped() => self.call_once(command).await,
+                Err(error) if error.is_connection_dropped() || is_of_another(&error) => self.call_once(command).await,
                 result => result,
             }
         };
         match timeout(CALL_TIMEOUT, calls).await {
             Ok(result) => result,
-            Err(_) => Err(self.refusal().unwrap_or_else(|| self.silence())),
+            Err(_) => Err(self.refusal().filter(|error| !error.is_timeout()).unwrap_or_else(|| self.silence())),
         }
     }
 
@@ -187,7 +188,7 @@ struct Unanswered<'a> {
 }
 
 impl Unanswered<'_> {
-    /// Keeps the connection unless it is broken or its server does not accept writes.
+    /// Keeps the connection unless it is broken, its answers are those of other commands, or its server does not accept writes.
     fn judge<T>(mut self, result: &Result<T, RedisError>) {
         self.is_answered = match result {
             Ok(_) => true,
@@ -199,6 +200,7 @@ impl Unanswered<'_> {
                     )
                 );
                 !(is_wrong_server
+                    || is_of_another(error)
                     || error.is_io_error()
                     || error.is_connection_dropped()
                     || error.is_unrecoverable_error())
@@ -268,6 +270,11 @@ fn takes_no_digest(error: &RedisError) -> bool {
     kind == ErrorKind::Server(ServerErrorKind::NoScript) || kind == ErrorKind::Server(ServerErrorKind::NoPerm)
 }
 
+/// Whether an answer is that of another command: something on the way has lost one, and every later one is too.
+fn is_of_another(error: &RedisError) -> bool {
+    matches!(error.kind(), ErrorKind::Parse | ErrorKind::UnexpectedReturnType)
+}
+
 fn timed_out() -> RedisError {
     let words = "Redis did not answer within a second, the longest round trip with which a node works";
     std::io::Error::new(std::io::ErrorKind::TimedOut, words).into()
@@ -277,15 +284,16 @@ async fn connect_for_ever(url: RedisUrl, on_push: Option<OnPush>, current: Arc<C
     let mut failures = 0;
     let mut number = 0;
     let mut master = None;
+    let sentinels = Sentinels::of(&url);
     loop {
         tokio::select! {
             () = current.wait_for(|current| current.number().is_none().then_some(())) => {}
-            () = another_master(&url, master.as_deref()) => {
+            () = another_master(sentinels.as_ref(), master.as_deref()) => {
                 tracing::warn!(master, "Sentinels name another master: this one is left");
                 current.set(None);
             }
         }
-        match timeout(CONNECT_TIMEOUT, connect(&url, number + 1, on_push.clone())).await {
+        match timeout(CONNECT_TIMEOUT, connect(&url, sentinels.as_ref(), number + 1, on_push.clone())).await {
             Ok(Ok((connection, address))) => {
                 *refusal.lock() = None;
                 failures = 0;
@@ -310,9 +318,9 @@ async fn connect_for_ever(url: RedisUrl, on_push: Option<OnPush>, current: Arc<C
 }
 
 /// Completes when a connected master that Sentinels had named has been replaced by another one.
-async fn another_master(url: &RedisUrl, master: Option<&str>) {
-    match (&url.topology, master) {
-        (Topology::Sentinel(service), Some(master)) => sentinel::another_master(url, service, master).await,
+async fn another_master(sentinels: Option<&Sentinels>, master: Option<&str>) {
+    match (sentinels, master) {
+        (Some(sentinels), Some(master)) => sentinels.another_master(master).await,
         _ => pending().await,
     }
 }
@@ -320,6 +328,7 @@ async fn another_master(url: &RedisUrl, master: Option<&str>) {
 /// A connection, and the address of the server if there is only one.
 async fn connect(
     url: &RedisUrl,
+    sentinels: Option<&Sentinels>,
     number: u64,
     on_push: Option<OnPush>,
 ) -> Result<(Connection, Option<String>), RedisError> {
@@ -353,12 +362,16 @@ async fn connect(
         tokio::spawn(driver);
         return Ok((Connection::One(connection), None));
     }
-    let client = match &url.topology {
-        Topology::Sentinel(service) => sentinel::client(url, service).await?,
-        Topology::Single | Topology::Cluster => url.client()?,
+    let client = match sentinels {
+        Some(sentinels) => sentinels.client().await?,
+        None => url.client()?,
     };
     let mut connection = client.get_multiplexed_async_connection_with_config(&config).await?;
     // Check that the server answers, not only accepts.
     connection.req_packed_command(&redis::cmd("PING")).await?;
     Ok((Connection::One(connection), Some(sentinel::address_of(&client))))
 }
+
+#[cfg(test)]
+#[path = "connection_tests.rs"]
+mod tests;

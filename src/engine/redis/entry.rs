@@ -32,7 +32,7 @@ impl Entry {
     }
 
     /// The node that a value names; `None` for a closed tunnel, or a claim of the last release.
-    fn owner(bytes: &[u8]) -> Option<NodeId> {
+    pub(super) fn owner(bytes: &[u8]) -> Option<NodeId> {
         let names_one = bytes.len() > OWNED_BYTES && bytes[0] == OWNED;
         let owner = bytes.get(17..OWNED_BYTES).filter(|_| names_one)?;
         Some(NodeId::from_bytes(owner.try_into().ok()?))

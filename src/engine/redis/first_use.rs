@@ -55,10 +55,19 @@ impl RedisEngine {
         self.is_registered()?;
         match self.call::<i64>(&self.claim_command(once, token, life, KEPT_FOR)).await.map_err(away)? {
             0 => return Ok(Claim::Used),
-            1 => {}
+            1 if !self.has_lost_beside(&once.key(&self.keys)).await => {}
             _ => self.past.doubt(Instant::now()),
         }
         Ok(Claim::Granted)
+    }
+
+    /// Whether the server of a Cluster that has just taken `key` may have lost others before; elsewhere the script says so.
+    pub(super) async fn has_lost_beside(&self, key: &str) -> bool {
+        let Some(marks) = &self.marks else { return false };
+        let witness = marks.witness_beside(key);
+        let numbers: Result<Vec<Option<u64>>, _> = self.call_each(witness.commands()).await;
+        // This process may have been stopped until now.
+        numbers.map_or(true, |numbers| witness.may_have_lost(&numbers, self.lease_guard.now()))
     }
 
     /// A tunnel's claim is kept for `kept_for` unless extended, also behind the end of its connect URL.

@@ -58,8 +58,8 @@ impl IdempotencyStore for RedisEngine {
         })?;
         drop(turn);
         match found.as_str() {
-            "first" => {}
-            "lost" => self.past.doubt(Instant::now()),
+            "first" if !self.has_lost_beside(&self.keys.call(name)).await => {}
+            "first" | "lost" => self.past.doubt(Instant::now()),
             "reused" => return Ok(BeginResult::Reused),
             "running" => return Ok(BeginResult::Running),
             "done" => return Ok(BeginResult::Done(answer.into())),

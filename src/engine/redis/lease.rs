@@ -31,6 +31,9 @@ pub(super) const LEASE: Duration = Duration::from_secs(8);
 const RENEW_EVERY: Duration = Duration::from_secs(1);
 /// After a gap this long without a renewal of any node, the engine was away.
 const ALL_QUIET: Duration = Duration::from_secs(3);
+/// How long this node relies on a renewal: its lease ends so much earlier when the clock of Redis is set forward by less
+/// than what counts as such a gap.
+const RELIED_ON_FOR: Duration = LEASE.saturating_sub(ALL_QUIET);
 /// A repeated failure is logged again after so many: about a minute.
 const LOG_AGAIN_AFTER: u32 = 30;
 
@@ -86,9 +89,10 @@ impl RedisEngine {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut alone = Alone::default();
         loop {
+            let idle = self.lease_guard.now();
             ticks.tick().await;
             // Take the time before the call: the lease in Redis starts later, so it ends later too.
-            let (start, began) = (RenewalStart::now(&self.lease_guard), Instant::now());
+            let (start, began) = (RenewalStart::now(&self.lease_guard, idle), Instant::now());
             let written = self.index.finished();
             let renewal = self.renew(member.status()).await;
             if self.has_left.load(Ordering::Acquire) {
@@ -103,12 +107,13 @@ impl RedisEngine {
                 Ok(renewal) => {
                     self.time.shown(start.at, renewal.lease_end_ms - millis(LEASE), renewal.set_back_ms);
                     self.hear(&renewal, began);
-                    *self.confirmed.lock() = Confirmed { incarnation: start.incarnation, until: start.at + LEASE };
+                    let until = start.at + RELIED_ON_FOR;
+                    *self.confirmed.lock() = Confirmed { incarnation: start.incarnation, until };
                     if self.past.may_be_dead() {
                         alone.goes_on(&self.lease_guard, &start);
                     } else {
                         alone.is_over();
-                        self.lease_guard.extend(start.incarnation, start.at + LEASE);
+                        self.lease_guard.extend(start.incarnation, until);
                         self.index.was_alive_after(written);
                     }
                     self.renewed(&renewal, began, member).await;
@@ -117,6 +122,7 @@ impl RedisEngine {
                     // owners.
                     if renewal.age >= SETTLED_AFTER && !self.past.may_be_dead() {
                         self.adopt(&renewal.mine, member).await;
+                        self.close_unadopted(&renewal.sets, member).await;
                     }
                 }
                 Err(error) => {
@@ -328,10 +334,12 @@ impl RedisEngine {
     }
 
     /// Starts a new, empty incarnation after this node was declared dead. Its tunnels belong to others, except those
-    /// whose records Redis had lost before.
+    /// whose records Redis had lost before: all of them, or those that turn out not to be closed.
     fn begin_again(&self, renewal: &Renewal, member: &dyn ClusterNode) {
         let dead = self.me();
-        let unknown = if self.was_forgotten_before(renewal) { self.records.all() } else { vec![] };
+        let records = self.records.all();
+        let (unknown, unsure) = if self.was_forgotten_before(renewal) { (records, vec![]) } else { (vec![], records) };
+        self.unadopted.keep(dead, unsure);
         self.lease_guard.expire();
         self.records.clear();
         self.index.begin_again(dead);
@@ -346,11 +354,7 @@ impl RedisEngine {
             "lease expired: other nodes have closed this node's tunnels, disconnecting its clients"
         );
         member.cut_off();
-        for (tunnel, record) in unknown {
-            if self.records.adopt(tunnel, &record) {
-                member.adopt(tunnel, record);
-            }
-        }
+        self.adopt_own(unknown, member);
     }
 
     /// Whether Redis had lost this node's data before it was declared dead, while it was away.

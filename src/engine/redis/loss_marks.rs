@@ -21,6 +21,8 @@ const MARKS: u16 = 64;
 const SLOTS: u16 = 16_384;
 /// Interval of writes.
 pub(super) const WRITE_EVERY: Duration = Duration::from_secs(1);
+/// A mark that was confirmed longer ago says nothing of now: this process was stopped, or its server did not answer.
+const STALE_AFTER: Duration = Duration::from_secs(3);
 /// Expiry of marks; a node paused for longer takes it for a loss, and rewrites its data.
 const KEPT_FOR: Duration = Duration::from_secs(60);
 
@@ -37,14 +39,21 @@ pub(super) struct LossMarks {
 #[derive(Default)]
 struct Written {
     number: u64,
-    /// The last number confirmed for each mark.
-    sure: Vec<u64>,
+    /// What is confirmed of each mark.
+    sure: Vec<Confirmed>,
+}
+
+/// The last number confirmed for a mark, 0 for none, and when it was sent, as `LeaseGuard::now` counts.
+#[derive(Clone, Copy, Default)]
+struct Confirmed {
+    number: u64,
+    at: Duration,
 }
 
 impl LossMarks {
     pub(super) fn new(keys: &Keys, owner: NodeId) -> Self {
         let keys: Vec<String> = tags().iter().map(|tag| keys.mark(tag, owner)).collect();
-        let written = Written { number: 0, sure: vec![0; keys.len()] };
+        let written = Written { number: 0, sure: vec![Confirmed::default(); keys.len()] };
         let (broken, noticed) = (AtomicU64::new(0), AtomicU64::new(0));
         Self { keys, written: Mutex::new(written), broken, noticed, changed: Notify::new() }
     }
@@ -91,22 +100,27 @@ impl LossMarks {
         Witnesses(parts.into_iter().filter_map(witness).collect())
     }
 
-    /// Compares the previous values with the confirmed ones; true if any is lower.
-    pub(super) fn found(&self, number: u64, before: &[Option<u64>]) -> bool {
+    /// The mark in the part of the slots where a key is.
+    pub(super) fn witness_beside(&self, key: &str) -> Witnesses {
+        self.witnesses(std::iter::once(hash_tag(key).to_owned()))
+    }
+
+    /// Compares the previous values with the confirmed ones; true if any is lower. They were asked for at `asked`.
+    pub(super) fn found(&self, number: u64, before: &[Option<u64>], asked: Duration) -> bool {
         let mut written = self.written.lock();
         let mut is_lost = false;
         for (sure, before) in written.sure.iter_mut().zip(before) {
             // No answer: the mark may or may not be written.
             let Some(before) = before else { continue };
-            is_lost |= before < sure;
-            *sure = number;
+            is_lost |= *before < sure.number;
+            *sure = Confirmed { number, at: asked };
         }
         is_lost
     }
 }
 
 /// LossMarks that are read behind claims: what is missing there was not lost if they are there.
-pub(super) struct Witnesses(Vec<(String, u64)>);
+pub(super) struct Witnesses(Vec<(String, Confirmed)>);
 
 impl Witnesses {
     /// The commands that read them.
@@ -121,11 +135,25 @@ impl Witnesses {
 
     /// Whether these are the numbers that were confirmed, or later ones.
     pub(super) fn are_there(&self, numbers: &[Option<u64>]) -> bool {
-        let is_there = |((_, sure), number): (&(String, u64), &Option<u64>)| {
-            *sure > 0 && number.is_some_and(|number| number >= *sure)
+        let is_there = |((_, sure), number): (&(String, Confirmed), &Option<u64>)| {
+            sure.number > 0 && number.is_some_and(|number| number >= sure.number)
         };
         self.0.len() == numbers.len() && self.0.iter().zip(numbers).all(is_there)
     }
+
+    /// Whether what is beside them may have been lost by `now`: they are not there, or were confirmed long ago. Before the
+    /// first ones are confirmed this node has written nothing that could be lost.
+    pub(super) fn may_have_lost(&self, numbers: &[Option<u64>], now: Duration) -> bool {
+        let is_stale = |(_, sure): &(String, Confirmed)| now.saturating_sub(sure.at) > STALE_AFTER;
+        let is_known = self.0.iter().all(|(_, sure)| sure.number > 0);
+        is_known && (!self.are_there(numbers) || self.0.iter().any(is_stale))
+    }
+}
+
+/// The part of a key that decides its slot.
+fn hash_tag(key: &str) -> &str {
+    let tag = key.split_once('{').and_then(|(_, rest)| rest.split_once('}')).map(|(tag, _)| tag);
+    tag.filter(|tag| !tag.is_empty()).unwrap_or(key)
 }
 
 /// The part of the slots that a hash tag is in.
@@ -183,7 +211,7 @@ mod tests {
         let pass = |before: &[Option<u64>]| {
             let (number, commands) = marks.next();
             assert_eq!(commands.len(), usize::from(MARKS));
-            marks.found(number, before)
+            marks.found(number, before, Duration::ZERO)
         };
         assert!(!pass(&all(Some(0))));
         assert!(!pass(&all(Some(1))));
@@ -206,12 +234,33 @@ mod tests {
         assert!(!marks.witnesses(tags()).are_there(&[Some(9), Some(9)]), "no mark is confirmed yet");
 
         marks.next();
-        marks.found(1, &vec![Some(0); usize::from(MARKS)]);
+        marks.found(1, &vec![Some(0); usize::from(MARKS)], Duration::ZERO);
         let witnesses = marks.witnesses(tags());
         assert_eq!(witnesses.commands().len(), 2);
         assert!(witnesses.are_there(&[Some(1), Some(2)]));
         assert!(!witnesses.are_there(&[Some(1), None]) && !witnesses.are_there(&[Some(0), Some(1)]));
         assert!(marks.witnesses(std::iter::empty()).are_there(&[]));
+    }
+
+    #[test]
+    fn what_a_stopped_process_has_not_looked_at_for_long_may_be_lost() {
+        let marks = LossMarks::new(&Keys::new("p"), NodeId::from_bytes([1; 16]));
+        let (tunnel, asked) = ("p:claim:{t1}", Duration::from_secs(50));
+        assert!(!marks.witness_beside(tunnel).may_have_lost(&[None], asked), "it has written nothing yet");
+
+        marks.next();
+        marks.found(1, &vec![Some(0); usize::from(MARKS)], asked);
+        let witness = marks.witness_beside(tunnel);
+        assert!(!witness.may_have_lost(&[Some(1)], asked + STALE_AFTER));
+        assert!(witness.may_have_lost(&[Some(1)], asked + STALE_AFTER + Duration::from_millis(1)));
+        assert!(witness.may_have_lost(&[None], asked) && witness.may_have_lost(&[Some(0)], asked));
+    }
+
+    #[test]
+    fn the_slot_of_a_key_is_that_of_its_tag() {
+        for (key, tag) in [("p:claim:{t1}", "t1"), ("p:nonce:{shop}:{n}", "shop"), ("p", "p"), ("p{}a", "p{}a")] {
+            assert_eq!(hash_tag(key), tag);
+        }
     }
 
     #[test]

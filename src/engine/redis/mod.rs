@@ -33,6 +33,7 @@ mod signing;
 mod single_use;
 mod time;
 mod tunnel_index;
+mod unadopted;
 mod url;
 
 use std::sync::Arc;
@@ -72,6 +73,7 @@ use records::Records;
 use releases::Releases;
 use signing::Signing;
 use single_use::CLOCK_SKEW;
+use unadopted::Unadopted;
 use url::RedisUrl;
 use url::Topology;
 
@@ -124,6 +126,7 @@ pub struct RedisEngine {
     lost: Notify,
     records: Records,
     leftover: Leftover,
+    unadopted: Unadopted,
     releases: Releases,
     index: Arc<IndexState>,
     past: Past,
@@ -211,6 +214,7 @@ impl RedisEngine {
             lost: Notify::new(),
             records: Records::default(),
             leftover: Leftover::default(),
+            unadopted: Unadopted::default(),
             releases: Releases::default(),
             index: Arc::default(),
             past: Past::default(),

@@ -81,10 +81,10 @@ impl RedisEngine {
                 self.past.doubt(Instant::now());
                 self.write_all_again();
             }
-            let (number, commands) = marks.next();
+            let (asked, (number, commands)) = (self.lease_guard.now(), marks.next());
             let answers = join_all(commands.iter().map(|command| self.call::<Option<u64>>(command))).await;
             let before: Vec<Option<u64>> = answers.into_iter().map(|answer| known(&answer)).collect();
-            if marks.found(number, &before) {
+            if marks.found(number, &before, asked) {
                 tracing::warn!(
                     "a server of the Redis Cluster has lost data or went back to an older state: writing this node's data again"
                 );

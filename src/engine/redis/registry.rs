@@ -6,7 +6,6 @@ use async_trait::async_trait;
 
 use super::RedisEngine;
 use super::explain::away;
-use super::records::Records;
 use crate::engine::Closed;
 use crate::engine::EngineError;
 use crate::engine::Record;
@@ -26,7 +25,7 @@ impl TunnelRegistry for RedisEngine {
             return Err(EngineError::NotMember);
         }
         // The caller may be cancelled from here on.
-        let added = Added { records: &self.records, tunnel };
+        let added = Added { engine: self, tunnel };
         self.records.add(tunnel, &record);
         let mut command = redis::cmd("HSET");
         command.arg(self.keys.records(self.me())).arg(tunnel.to_string()).arg(record.write());
@@ -48,6 +47,7 @@ impl TunnelRegistry for RedisEngine {
     }
 
     fn unregister(&self, tunnel: TunnelId) {
+        self.unadopted.forget(tunnel);
         self.records.remove(tunnel);
     }
 }
@@ -62,12 +62,13 @@ impl RedisEngine {
 
 /// Removes a record on drop, unless its tunnel is served.
 struct Added<'a> {
-    records: &'a Records,
+    engine: &'a RedisEngine,
     tunnel: TunnelId,
 }
 
 impl Drop for Added<'_> {
     fn drop(&mut self) {
-        self.records.give_up(self.tunnel);
+        self.engine.unadopted.forget(self.tunnel);
+        self.engine.records.give_up(self.tunnel);
     }
 }

@@ -227,7 +227,7 @@ return 0
 /// A dead node is listed in `dead`, so that it stops. A node in neither `leases` nor `dead` gets a new lease: Redis has
 /// lost one of the two, which is no proof of death.
 ///
-/// `ARGV[3]`: after so many ms without any renewal the engine was away, and all leases restart. `ARGV[4]`: how long
+/// `ARGV[3]`: after so many ms without any renewal the engine was away, or its clock was set forward, and all leases restart. `ARGV[4]`: how long
 /// dead nodes are remembered, in ms. `ARGV[5]`: this node's status. `ARGV[6]`: 1 while it is rewriting its data.
 /// `ARGV[7]`: the end of its lease as last returned, 0 for none; if Redis has less, it lost data or went back, and the
 /// data counts as new. `ARGV[8]`: the installation id, empty if unknown; `ARGV[9]`: a proposal if there is none; the
@@ -254,8 +254,8 @@ local spoken = tonumber(redis.call('HGET', speaks, me) or 0)
 -- Another node may have extended the lease from old data; only the node itself writes `speaks`.
 local is_lost = math.min(known, spoken) < last_end
 local shown = math.max(tonumber(tick or 0), last_end - lease)
--- What Redis showed to other nodes after that is lost too.
-if is_lost then shown = math.max(shown, tonumber(ARGV[11])) end
+-- What Redis showed to other nodes after that is lost too, and so is it with the clock alone.
+if is_lost or not tick then shown = math.max(shown, tonumber(ARGV[11])) end
 if now < shown then
   set_back, now = set_back + shown - now, shown
   redis.call('HSET', clock, 'set_back', set_back)
@@ -275,7 +275,8 @@ end
 
 -- Another node has found the loss since the last renewal, and new leases for all hide it.
 local is_reborn = last_end > 0 and born and tonumber(born) > last_end - lease
-local is_quiet = now - tonumber(tick or now) > tonumber(ARGV[3])
+-- How long it was is unknown without the clock.
+local is_quiet = not tick or now - tick > tonumber(ARGV[3])
 local names = names_since(tonumber(ARGV[10]))
 local living = redis.call('ZCARD', leases)
 local is_whole = last_end > 0 and place and born and tick and names and not is_lost and not is_reborn and not is_quiet

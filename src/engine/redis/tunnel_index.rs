@@ -67,20 +67,15 @@ impl TunnelIndex for RedisEngine {
 
 impl RedisEngine {
     async fn locate_some(&self, tunnels: &[TunnelId]) -> Result<Located, EngineError> {
-        let keys: Vec<String> = tunnels.iter().map(|tunnel| self.keys.claim(*tunnel)).collect();
         let way = self.way();
         let (values, (living, doubted), is_lost) = match &self.marks {
             None => {
+                let keys: Vec<String> = tunnels.iter().map(|tunnel| self.keys.claim(*tunnel)).collect();
                 let (nodes, values) = self.living_with(&keys).await?;
                 (values, nodes, false)
             }
             Some(marks) => {
-                let gets = keys.iter().map(|key| {
-                    let mut command = redis::cmd("GET");
-                    command.arg(key);
-                    command
-                });
-                let values: Vec<Option<Vec<u8>>> = self.call_each(gets.collect()).await.map_err(away)?;
+                let values = self.read_claims(tunnels).await.map_err(away)?;
                 let missing = tunnels.iter().zip(&values).filter(|(_, value)| value.is_none());
                 let witnesses = marks.witnesses(missing.map(|(tunnel, _)| tunnel.to_string()));
                 let reads = witnesses.commands();
@@ -97,6 +92,20 @@ impl RedisEngine {
         let is_incomplete = |node: &NodeId| doubted.binary_search(node).is_ok() || !lists.speaks(*node);
         let incomplete = living.iter().copied().filter(is_incomplete).collect();
         Ok(entry::located(&values, View { living, incomplete, is_doubtful }))
+    }
+
+    /// The claims of tunnels.
+    pub(super) async fn read_claims(&self, tunnels: &[TunnelId]) -> Result<Vec<Option<Vec<u8>>>, RedisError> {
+        let keys: Vec<String> = tunnels.iter().map(|tunnel| self.keys.claim(*tunnel)).collect();
+        if self.marks.is_none() {
+            return self.call(redis::cmd("MGET").arg(keys)).await;
+        }
+        let gets = keys.iter().map(|key| {
+            let mut command = redis::cmd("GET");
+            command.arg(key);
+            command
+        });
+        self.call_each(gets.collect()).await
     }
 
     /// The value of the claim of a connect URL that is used here, with this remaining life.
@@ -168,9 +177,9 @@ impl RedisEngine {
         }
     }
 
-    /// Writes that this node has these tunnels, whatever is there: it has them.
+    /// Writes that this node has these tunnels, whatever is there: it has them, as long as it holds its lease.
     async fn write_entries_of(&self, me: NodeId, tunnels: &[TunnelId]) -> Result<(), RedisError> {
-        let is_served = |tunnel: &&TunnelId| me == self.me() && self.records.is_served(**tunnel);
+        let is_served = |tunnel: &&TunnelId| me == self.me() && self.holds_lease() && self.records.is_served(**tunnel);
         let commands = tunnels.iter().filter(is_served).map(|tunnel| {
             let value = match self.own.claims.sure(*tunnel) {
                 Some((token, left)) => self.entry(token, left),
@@ -188,7 +197,10 @@ impl RedisEngine {
         if self.marks.is_some() { 1 } else { CHUNK }
     }
 
-    async fn call_each<T: redis::FromRedisValue>(&self, commands: Vec<redis::Cmd>) -> Result<Vec<T>, RedisError> {
+    pub(super) async fn call_each<T: redis::FromRedisValue>(
+        &self,
+        commands: Vec<redis::Cmd>,
+    ) -> Result<Vec<T>, RedisError> {
         try_join_all(commands.iter().map(|command| self.call::<T>(command))).await
     }
 }

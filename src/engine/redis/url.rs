@@ -117,14 +117,15 @@ impl RedisUrl {
 
     /// The hosts in the topology of the client library.
     pub(super) fn addresses(&self) -> Vec<ConnectionAddr> {
-        let address = |(host, port): &(String, u16)| {
-            let (host, port) = (host.clone(), *port);
-            match self.is_tls {
-                true => ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None },
-                false => ConnectionAddr::Tcp(host, port),
-            }
-        };
-        self.hosts.iter().map(address).collect()
+        self.hosts.iter().map(|(host, port)| self.address(host.clone(), *port)).collect()
+    }
+
+    /// A host as the client library writes it, reached as the hosts of this URL are.
+    pub(super) fn address(&self, host: String, port: u16) -> ConnectionAddr {
+        match self.is_tls {
+            true => ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None },
+            false => ConnectionAddr::Tcp(host, port),
+        }
     }
 
     /// User, password and database. Messages of other nodes need RESP3; setting the library name would need one more

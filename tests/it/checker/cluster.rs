@@ -269,13 +269,8 @@ async fn round(trouble: Trouble, seed: Seed) -> Outcome {
         reused = way.reused().await;
     }
     let closes = |events: &[crate::support::Event]| events.iter().filter(|event| event.kind == "close").count();
-    let all_ended = async {
-        while closes(&business.events()) < talk.clients.len() {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
     // Fewer are a finding, and not an error of the test.
-    let _ = tokio::time::timeout_at(period.ended + ENDED, all_ended).await;
+    let _ = business.until_at(period.ended + ENDED, |events| closes(events) >= talk.clients.len()).await;
     let mut logs = Logs { clients: talk.clients, pushes: talk.pushes, ..Logs::default() };
     let mut sum = Counted::default();
     for node in nodes.into_iter().flatten() {

@@ -11,6 +11,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use serde_json::Value;
 use serde_json::json;
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio::time::sleep;
 use tokio_tungstenite::tungstenite::Error;
@@ -21,7 +22,7 @@ use crate::support::Wafer;
 use crate::support::within;
 
 /// A node in use: it is not taken out before this is dropped.
-pub(crate) type Busy = Arc<()>;
+pub(crate) type Busy = watch::Receiver<()>;
 
 /// A tunnel that was granted, and the node that is to be dialled.
 pub(crate) struct Granted {
@@ -52,7 +53,7 @@ pub(crate) struct Way {
 struct Node {
     wafer: Wafer,
     is_in: AtomicBool,
-    busy: Busy,
+    busy: watch::Sender<()>,
 }
 
 #[derive(Default)]
@@ -77,7 +78,7 @@ impl From<&Way> for Way {
 impl Way {
     /// The nodes that these talk to; each serves in its turn.
     pub(crate) fn new(wafers: Vec<Wafer>) -> Self {
-        let node = |wafer| Node { wafer, is_in: AtomicBool::new(true), busy: Busy::default() };
+        let node = |wafer| Node { wafer, is_in: AtomicBool::new(true), busy: watch::Sender::default() };
         let nodes = Arc::new(wafers.into_iter().map(node).collect());
         Self { nodes, turn: Arc::default(), shared: Arc::default() }
     }
@@ -85,12 +86,7 @@ impl Way {
     /// Stops sending clients to a node, and waits until those already sent have been served.
     pub(crate) async fn take_out(&self, node: usize) {
         self.nodes[node].is_in.store(false, Ordering::Release);
-        within("a node that is not busy", async {
-            while Arc::strong_count(&self.nodes[node].busy) > 1 {
-                sleep(Duration::from_millis(1)).await;
-            }
-        })
-        .await;
+        within("a node that is not busy", self.nodes[node].busy.closed()).await;
     }
 
     /// Sends clients to a node again.
@@ -133,6 +129,7 @@ impl Way {
             let began = Instant::now();
             let answer = wafer.try_issue(receive_url).await;
             if self.is_excuse(&answer, &wafer, began, &[]) {
+                // As a client of the SDK asks again.
                 sleep(Duration::from_millis(20)).await;
                 continue;
             }
@@ -176,7 +173,7 @@ impl Way {
         let count = self.nodes.len();
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         let mut nodes = (0..count).map(|step| &self.nodes[(turn + step) % count]);
-        let busy = |node: &Node| (node.wafer.clone(), Arc::clone(&node.busy));
+        let busy = |node: &Node| (node.wafer.clone(), node.busy.subscribe());
         // Marked as busy before it is inspected, so that removing the node waits for it.
         nodes
             .find_map(|node| Some(busy(node)).filter(|_| node.is_in.load(Ordering::Acquire)))

@@ -1,13 +1,14 @@
 //! The clock of Redis was an hour ahead for a while, and is set right, while all goes on.
 
-use std::time::Duration;
-
+use tokio::time::Instant;
 use wafergate::clock::Clock;
 use wafergate::clock::SystemClock;
 use wafergate::clock::millis;
 
 use crate::support::BusinessServer;
 use crate::support::Cluster;
+use crate::support::DEADLINE;
+use crate::support::Event;
 use crate::support::Redis;
 use crate::support::TestClient;
 use crate::support::within;
@@ -58,12 +59,9 @@ async fn what_was_used_up_is_used_up_and_all_else_goes_on() {
 
     // A death is found in seconds, not in an hour.
     cluster.nodes.remove(0).kill().await;
-    tokio::time::timeout(2 * crate::support::DEADLINE, async {
-        while !cluster.business.events().iter().any(|event| event.tunnel == used.tunnel && event.kind == "close") {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    })
-    .await
-    .expect("its tunnel is ended");
+    let is_closed = |event: &Event| event.tunnel == used.tunnel && event.kind == "close";
+    let deadline = Instant::now() + 2 * DEADLINE;
+    let ended = cluster.business.until_at(deadline, |events| events.iter().any(is_closed)).await;
+    assert!(ended.is_some(), "its tunnel is not ended");
     within("pushes are sure again", async { while cluster.push(0, &[&used.tunnel], "x").await.is_empty() {} }).await;
 }

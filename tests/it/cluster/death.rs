@@ -1,7 +1,5 @@
 //! State left by a dead node when its events cannot be delivered.
 
-use std::time::Duration;
-
 use serde_json::json;
 use wafergate::protocol::text::md5_hex;
 
@@ -10,6 +8,7 @@ use crate::support::Cluster;
 use crate::support::Event;
 use crate::support::Outcome;
 use crate::support::TestGateway;
+use crate::support::until_seen;
 use crate::support::within;
 
 /// The name of a node that is not there.
@@ -72,12 +71,8 @@ async fn orphans(cluster: &mut Cluster, by: impl AsyncFnOnce(TestGateway)) -> Ve
     }
     cluster.reload(1, &OTHERS);
     by(cluster.nodes.remove(0)).await;
-    within("the other node has looked through them", async {
-        while left_behind(cluster).await.matches("\"reason\"").count() < 3 {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    })
-    .await;
+    let looked = async || left_behind(cluster).await.matches("\"reason\"").count() >= 3;
+    until_seen("the other node has looked through them", looked).await;
     assert!(cluster.business.events().iter().all(|event| event.kind == "connect"));
     clients.into_iter().map(|client| client.tunnel).collect()
 }

@@ -15,6 +15,7 @@ use crate::support::TestClient;
 use crate::support::TestGateway;
 use crate::support::Wafer;
 use crate::support::cluster::gateway;
+use crate::support::until_seen;
 use crate::support::within;
 
 /// Two gateways on a Redis that is more than one server.
@@ -82,6 +83,7 @@ impl Pair {
                     assert_eq!(answer["data"]["invalidTunnelIds"], json!(["nonsense"]), "{answer}");
                     return;
                 }
+                // As a business server repeats a call.
                 sleep(Duration::from_millis(50)).await;
             }
         };
@@ -123,6 +125,41 @@ async fn a_sentinel_failover_loses_no_tunnel() {
     let mut other = pair.connect(1, 0).await;
     pair.reaches(1, &mut other, "new").await;
     pair.ends(vec![client, other]).await;
+}
+
+#[tokio::test]
+async fn a_sentinel_that_names_the_master_of_before_is_not_believed() {
+    let mut redis = Sentinels::start().await;
+    redis.admit(1).await;
+    redis.cut_off(1).await;
+    redis.promoted().await;
+    redis.add_a_stale_one().await;
+
+    let pair = Pair::new(&redis.url_of(0)).await;
+
+    let leases = async || redis.replica.command(&["ZCARD", "wafergate:{nodes}:leases"]).await;
+    until_seen("both nodes are on the new master", async || leases().await == ":2\r\n").await;
+    let client = pair.connect(0, 1).await;
+    pair.ends(vec![client]).await;
+}
+
+#[tokio::test]
+async fn a_connect_url_stays_used_when_a_master_of_a_cluster_has_just_lost_everything() {
+    let redis = RedisCluster::start().await;
+    let pair = Pair::new(&redis.url()).await;
+    for _ in 0..3 {
+        let issued = pair.wafer(0).issue(&pair.business.url()).await;
+        let mut client = TestClient::dial(&issued).await.expect("opens");
+        client.expect("timeout:30").await;
+        let holder = redis.master_of(&format!("wafergate:claim:{{{}}}", issued.tunnel)).await;
+
+        redis.servers[holder].command(&["FLUSHALL"]).await;
+
+        match TestClient::dial(&pair.moved(&issued, 1)).await {
+            Ok(_) => panic!("it opened again"),
+            Err(error) => assert!(["409", "503"].iter().any(|code| error.to_string().contains(code)), "{error}"),
+        }
+    }
 }
 
 #[tokio::test]

@@ -18,6 +18,7 @@ use crate::support::native::Native;
 use crate::support::native::SignedCall;
 use crate::support::native::problem;
 use crate::support::request;
+use crate::support::until_seen;
 use crate::support::within;
 
 /// A native tenant beside the Wafer one.
@@ -52,12 +53,8 @@ async fn a_used_connect_url_is_used() {
         is_used(&cluster.moved(&issued, node)).await;
     }
     cluster.redis.command(&["FLUSHALL"]).await;
-    within("the claim is written again", async {
-        while !cluster.redis.command(&["KEYS", "wafergate:claim:*"]).await.contains(&issued.tunnel) {
-            sleep(Duration::from_millis(20)).await;
-        }
-    })
-    .await;
+    let claims = async || cluster.redis.command(&["KEYS", "wafergate:claim:*"]).await;
+    until_seen("the claim is written again", async || claims().await.contains(&issued.tunnel)).await;
     for node in [2, 0, 1] {
         is_used(&cluster.moved(&issued, node)).await;
     }
@@ -102,12 +99,8 @@ async fn a_signed_request_is_not_replayed() {
         is_replayed(&signed, node).await;
     }
     cluster.redis.command(&["FLUSHALL"]).await;
-    within("the nonce is written again", async {
-        while !cluster.redis.command(&["KEYS", "wafergate:nonce:*"]).await.starts_with("*1") {
-            sleep(Duration::from_millis(20)).await;
-        }
-    })
-    .await;
+    let nonces = async || cluster.redis.command(&["KEYS", "wafergate:nonce:*"]).await;
+    until_seen("the nonce is written again", async || nonces().await.starts_with("*1")).await;
     for node in [1, 0] {
         is_replayed(&signed, node).await;
     }
@@ -138,6 +131,7 @@ async fn a_repeated_call_is_answered_and_not_done_again() {
                 [(409, "idempotency_key_running"), (503, "engine_away")].contains(&(status, code.as_str())),
                 "{again:?}"
             );
+            // As a business server repeats a call.
             sleep(Duration::from_millis(20)).await;
         }
     })

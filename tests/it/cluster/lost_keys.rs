@@ -6,10 +6,11 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use crate::support::Cluster;
+use crate::support::DEADLINE;
 use crate::support::TestClient;
 use crate::support::keys;
 use crate::support::native::Native;
-use crate::support::within;
+use crate::support::until_seen;
 
 /// Enough for a second and a third node to renew their leases and find the loss.
 const RENEWALS: Duration = Duration::from_millis(2_500);
@@ -63,13 +64,9 @@ async fn a_dead_nodes_tunnels_are_ended_also_when_it_was_forgotten_that_it_lived
         }
 
         let expected = ["connect", "close"];
-        tokio::time::timeout(2 * crate::support::DEADLINE, async {
-            while cluster.business.events().len() < expected.len() {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        })
-        .await
-        .unwrap_or_else(|_| panic!("{lost:?}: no close"));
+        let deadline = Instant::now() + 2 * DEADLINE;
+        let told = cluster.business.until_at(deadline, |events| events.len() >= expected.len()).await;
+        assert!(told.is_some(), "{lost:?}: no close");
         cluster.business.story(&client.tunnel, &expected).await;
         cluster.business.assert_sound();
     }
@@ -96,12 +93,7 @@ async fn a_node_writes_its_own_keys_again_when_one_of_them_is_lost() {
         tokio::time::sleep(RENEWALS).await;
         let lost = cluster.redis.keys(pattern).await;
         assert!(cluster.redis.lose(pattern).await > 0, "{pattern}");
-        within(pattern, async {
-            while cluster.redis.keys(pattern).await.len() < lost.len() {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        })
-        .await;
+        until_seen(pattern, async || cluster.redis.keys(pattern).await.len() >= lost.len()).await;
         natives[0].push(&json!({"group": "room"}), &json!(pattern)).await;
         member.expect(pattern).await;
     }

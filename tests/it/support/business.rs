@@ -135,19 +135,24 @@ impl BusinessServer {
 
     /// Waits until the attempts so far are as `enough` wants them, and returns them.
     pub(crate) async fn until(&self, enough: impl Fn(&[Event]) -> bool) -> Vec<Event> {
-        let deadline = Instant::now() + DEADLINE;
+        match self.until_at(Instant::now() + DEADLINE, enough).await {
+            Some(events) => events,
+            None => panic!("not within {DEADLINE:?}: {:?}", shown(&self.events())),
+        }
+    }
+
+    /// The same, until `deadline`; `None` if it was not so by then.
+    pub(crate) async fn until_at(&self, deadline: Instant, enough: impl Fn(&[Event]) -> bool) -> Option<Vec<Event>> {
         loop {
             let mut arrived = pin!(self.shared.arrived.notified());
             arrived.as_mut().enable();
             {
                 let state = self.shared.state.lock();
                 if enough(&state.events) {
-                    return state.events.clone();
+                    return Some(state.events.clone());
                 }
             }
-            if timeout_at(deadline, arrived).await.is_err() {
-                panic!("not within {DEADLINE:?}: {:?}", shown(&self.events()));
-            }
+            timeout_at(deadline, arrived).await.ok()?;
         }
     }
 

@@ -63,6 +63,17 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
 /// The key of the tenant that most tests use.
 pub(crate) const KEY: &str = "first kéy-密钥 +/= of the tests";
 
+/// Looks until something is so, and fails the test if it takes too long: for what is in another process, which sends no event when
+/// it changes.
+pub(crate) async fn until_seen(what: &str, is_so: impl AsyncFn() -> bool) {
+    let seen = async {
+        while !is_so().await {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    within(what, seen).await;
+}
+
 /// Waits for `future`, and fails the test if it takes too long.
 pub(crate) async fn within<F: Future>(what: &str, future: F) -> F::Output {
     match tokio::time::timeout(DEADLINE, future).await {

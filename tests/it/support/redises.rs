@@ -97,6 +97,18 @@ impl Sentinels {
         self.master.run_all(&[&["ACL", "SETUSER", "default", "off"], &["CLIENT", "KILL", "USER", "default"]]).await;
     }
 
+    /// Adds a Sentinel that is asked first and reaches only the [cut off](Self::cut_off) master, by the way of the first user.
+    pub(crate) async fn add_a_stale_one(&mut self) {
+        let login = "sentinel auth-user main user0\nsentinel auth-pass main word\n";
+        let stale = sentinel_with(self.master.port, login).await;
+        until("it finds the old master in order", async || {
+            let info = redis::ask(stale.port, &["INFO", "sentinel"]).await.unwrap_or_default();
+            info.contains("status=ok") && info.contains(&format!(":{},", self.master.port))
+        })
+        .await;
+        self.sentinels.insert(0, stale);
+    }
+
     /// Waits until the replica has become the master.
     pub(crate) async fn promoted(&self) {
         until("the replica is promoted", async || {
