@@ -28,7 +28,7 @@ struct NoWeChat;
 
 #[async_trait]
 impl WeChat for NoWeChat {
-    async fn ask(&self, _: &Question) -> Result<Bytes, NoAnswer> {
+    async fn ask(&self, _: &str, _: &Question) -> Result<Bytes, NoAnswer> {
         Err(NoAnswer::Late)
     }
 }
