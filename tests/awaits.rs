@@ -99,14 +99,14 @@ const WAITS: &[(&str, &[(&str, Why)])] = &[
     (
         "src/webhook/task.rs",
         &[
-            ("sleep_until(at)", Guard("if !attempts.hooks.lease_guard.valid_for(event_queue.incarnation).await {")),
+            ("sleep_until(at)", Guard("if !attempts.hooks.lease_guard.is_valid_for(event_queue.incarnation)")),
             ("attempts.hooks.lease_guard.valid_for(event_queue.incarnation)", Nothing("it is the question itself")),
             ("admit(&event_queue.endpoint, event_queue.tenant.flow(), is_late, deadline)", Marked(Mark::EventAdmitted)),
             ("attempts.attempt(&event_queue, permits)", Nothing("the loop asks again")),
-            ("sleep(AGAIN_AFTER)", Guard("if !attempts.hooks.lease_guard.valid_for(event_queue.incarnation).await {")),
+            ("sleep(AGAIN_AFTER)", Guard("if !attempts.hooks.lease_guard.is_valid_for(event_queue.incarnation)")),
             (
                 "run(attempts, event_queue)",
-                Guard("if !attempts.hooks.lease_guard.valid_for(event_queue.incarnation).await {"),
+                Guard("if !attempts.hooks.lease_guard.is_valid_for(event_queue.incarnation)"),
             ),
         ],
     ),

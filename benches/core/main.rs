@@ -4,6 +4,8 @@
 
 mod codec;
 mod fanout;
+#[path = "../shared/filled_store.rs"]
+mod filled_store;
 mod queues;
 mod session;
 mod sessions;

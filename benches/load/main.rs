@@ -4,11 +4,14 @@
 //! All figures, with charts: `cargo bench --bench load -- all --json benches/results/load.json --svg benches/results`
 
 mod arrivals;
+mod calls;
 mod clock;
 mod connections;
 mod cpu;
 mod far;
 mod figure;
+#[path = "../shared/filled_store.rs"]
+mod filled_store;
 mod floor;
 mod frame;
 mod http;
@@ -23,6 +26,7 @@ mod server;
 mod setup;
 mod socket_kind;
 mod svg;
+mod wechat;
 mod wire;
 mod world;
 

@@ -44,6 +44,9 @@ pub(crate) struct Options {
     /// fanout, unicast, burst, upstream, echo: bytes of a message, instead of the defaults
     #[arg(long, value_name = "BYTES")]
     pub(crate) bytes: Option<usize>,
+    /// sessions: number of sessions in the larger store, instead of 1,000,000
+    #[arg(long, value_name = "N")]
+    pub(crate) sessions: Option<u64>,
     /// handshakes, siege: round-trip time, instead of the defaults
     #[arg(long, value_name = "MS")]
     pub(crate) round_trip_ms: Option<u64>,
@@ -98,6 +101,8 @@ pub(crate) enum Mode {
     Connect,
     /// Half of all clients vanish at once while others connect one after the other
     Storm,
+    /// Checks of sessions, with few and with many in the store, and logins
+    Sessions,
     /// Many distant clients at once through TLS; with nginx and haproxy for comparison
     Handshakes,
     /// Phones beside sockets that send half of a handshake, or nothing

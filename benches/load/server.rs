@@ -16,6 +16,7 @@ use tempfile::TempDir;
 
 use crate::cpu;
 use crate::cpu::Cores;
+use crate::filled_store::APP;
 use crate::options::Options;
 use crate::options::Subject;
 
@@ -66,6 +67,24 @@ impl Server {
         let mut server = Self::launch(command, files, cores, business)?;
         server.admin = server.says("admin");
         Ok(server)
+    }
+
+    /// Starts a gateway with a session service; `business` is WeChat too.
+    pub(crate) fn start_with_sessions(
+        options: &Options,
+        cores: Cores,
+        business: SocketAddr,
+        store: &Path,
+    ) -> anyhow::Result<Self> {
+        let files = tempfile::tempdir()?;
+        let key = "[server]\nticket_key = \"a ticket key for measurements only\"\n";
+        let sessions = format!(
+            "[session]\nenabled = true\nstore = \"sqlite://{}\"\nwechat_url = \"http://{business}\"\n\
+             [[session.apps]]\napp_id = \"{APP}\"\nsecret = \"a secret for measurements\"\n",
+            store.display()
+        );
+        let settings = settings(business).replace("[server]\n", key) + &sessions;
+        Self::launch(gateway(&gateway_path(options), files.path(), &settings)?, files, cores, business)
     }
 
     fn launch(mut command: Command, files: TempDir, cores: Cores, business: SocketAddr) -> anyhow::Result<Self> {

@@ -22,6 +22,7 @@ use crate::server::KEY;
 const WAFER_EVENT: &[u8] = br#"{"data":"{\"tunnelId\":\""#;
 
 /// The protocol between business servers and a server.
+#[derive(Clone)]
 pub(crate) struct Protocol {
     subject: Subject,
     /// Host and port of the server.
@@ -144,7 +145,8 @@ impl Protocol {
         self.post(path, &format!(r#"{{"data":{data},"tcId":"{tenant}","signature":"{signature}"{more}}}"#))
     }
 
-    fn post(&self, path: &str, body: &str) -> Vec<u8> {
+    /// A request with this body.
+    pub(crate) fn post(&self, path: &str, body: &str) -> Vec<u8> {
         let length = body.len();
         format!("POST {path} HTTP/1.1\r\nHost: {}\r\nContent-Length: {length}\r\n\r\n{body}", self.server).into_bytes()
     }

@@ -27,6 +27,7 @@ use crate::frame;
 use crate::http;
 use crate::segments;
 use crate::socket_kind::SocketKind;
+use crate::wechat;
 use crate::wire::Event;
 use crate::wire::Protocol;
 
@@ -256,8 +257,12 @@ impl World {
             let mut at = 0;
             while let Some(request) = http::read(&input[at..]) {
                 at += request.bytes;
+                let answer = wechat::answer(request.path());
                 if let Some(stream) = &mut self.guests[guest].stream {
-                    write_whole(stream, ACCEPTED)?;
+                    write_whole(stream, answer.as_deref().unwrap_or(ACCEPTED))?;
+                }
+                if answer.is_some() {
+                    continue;
                 }
                 let event = self.dialect.event(request.path(), request.body)?;
                 let client = *self.names.get(event.name).context("an event of an unknown client")?;

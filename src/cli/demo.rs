@@ -54,7 +54,7 @@ struct Played;
 
 #[async_trait]
 impl WeChat for Played {
-    async fn ask(&self, question: &Question) -> Result<Bytes, NoAnswer> {
+    async fn ask(&self, _: &str, question: &Question) -> Result<Bytes, NoAnswer> {
         Ok(wechat::answer(question).into())
     }
 }

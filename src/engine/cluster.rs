@@ -84,8 +84,8 @@ pub trait ClusterNode: Send + Sync + 'static {
     /// waiting.
     fn answer(self: Arc<Self>, request: Bytes) -> BoxFuture<'static, Option<Vec<u8>>>;
 
-    /// The tenant of a request, if it names one, for fair scheduling.
-    fn tenant_of<'a>(&self, request: &'a [u8]) -> Option<&'a str>;
+    /// Who takes the share of a request's tenant, if it names one, for fair scheduling.
+    fn flow_of(&self, request: &[u8]) -> Option<Arc<str>>;
 
     /// Whether this node has tunnels of a tenant's group or user.
     fn has_tunnels(&self, tenant: &str, audience: &Audience) -> bool;

@@ -19,7 +19,7 @@ use crate::engine::IdempotencyStore;
 use crate::engine::RESPONSE_TTL;
 use crate::engine::RUNNING_TTL;
 use crate::engine::Token;
-use crate::id::TenantId;
+use crate::tenant::Tenant;
 
 /// Time limit for a call: a repetition runs anew once the first one's entry expires.
 pub const LONGEST_CALL: Duration = RUNNING_TTL.saturating_sub(Duration::from_secs(2));
@@ -66,7 +66,7 @@ impl Calls {
     /// # Errors
     ///
     /// If that is unknown.
-    pub async fn use_nonce(&self, tenant: &TenantId, nonce: &str, life: Duration) -> Result<bool, CallError> {
+    pub async fn use_nonce(&self, tenant: &Tenant, nonce: &str, life: Duration) -> Result<bool, CallError> {
         Ok(self.claims.claim_nonce(&name(tenant, nonce), rand::random(), life).await? == Claim::Granted)
     }
 
@@ -77,7 +77,7 @@ impl Calls {
     /// If it is unknown whether it has run before.
     pub async fn begin(
         &self,
-        tenant: &TenantId,
+        tenant: &Tenant,
         key: &str,
         fingerprint: [u8; 32],
         answer_bytes: u64,
@@ -152,9 +152,11 @@ fn id(name: &str, fingerprint: &[u8; 32]) -> CallId {
     *digest.first_chunk().expect("it is longer")
 }
 
-/// The name in the engine: the tenant in braces decides which share of memory it takes.
-fn name(tenant: &TenantId, text: &str) -> String {
-    format!("{{{tenant}}}:{text}")
+/// The name in the engine: the text in braces decides which share of memory it takes.
+fn name(tenant: &Tenant, text: &str) -> String {
+    let (id, flow) = (&tenant.id, tenant.flow());
+    // All that one sender has enrolled have one share.
+    if id == flow { format!("{{{id}}}:{text}") } else { format!("{{{flow}}}:{id}:{text}") }
 }
 
 impl From<EngineError> for CallError {

@@ -118,12 +118,6 @@ impl Cache {
         ids.into_iter().for_each(|id| drop(self.entries.remove(id)));
     }
 
-    /// Forgets a user's sessions.
-    pub(super) fn forget_user(&self, app_id: &str, open_id: &str) {
-        self.ends.fetch_add(1, Ordering::AcqRel);
-        self.entries.retain(|_, (known, _)| known.user.app_id != app_id || known.user.open_id != open_id);
-    }
-
     /// Removes what is too old.
     pub(super) fn sweep(&self, now: Instant) {
         self.entries.retain(|_, (_, found)| now.saturating_duration_since(*found) < LIFE);
@@ -169,9 +163,6 @@ mod tests {
         assert!(cache.find(&known.session.id, now).is_none());
 
         cache.keep(Arc::clone(&known), cache.ends(), now);
-        cache.forget_user("wx", "other");
         assert!(cache.find(&known.session.id, now).is_some());
-        cache.forget_user("wx", "o");
-        assert!(cache.find(&known.session.id, now).is_none());
     }
 }

@@ -10,6 +10,7 @@ use super::Known;
 use super::Sessions;
 use super::key_place;
 use crate::protocol::login::EncryptedData;
+use crate::protocol::wechat::app_data;
 use crate::protocol::wechat::open;
 use crate::session::Credentials;
 use crate::session::SessionId;
@@ -140,12 +141,13 @@ impl Sessions {
         });
     }
 
-    /// Decrypts data with the user's key, or with the one before it.
+    /// Decrypts data with the user's key, or with the one before it; it must be of the user's app.
     pub fn decrypt(&self, known: &Known, data: &EncryptedData) -> Option<String> {
         let keys = [Some(&known.user.sealed_key), known.user.previous_sealed_key.as_ref()];
         let place = key_place(&known.user.app_id, &known.user.open_id);
         let keys = keys.into_iter().flatten().filter_map(|sealed| self.vault.open_text(&place, sealed));
-        keys.into_iter().find_map(|key| open(&key, data).ok())
+        let opened = keys.filter_map(|key| open(&key, data).ok());
+        opened.into_iter().find(|plain| app_data(plain, &known.user.app_id).is_ok())
     }
 
     /// The session with these credentials of `app`, for a Wafer SDK.

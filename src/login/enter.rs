@@ -13,8 +13,10 @@ use tokio::time::timeout;
 
 use super::App;
 use super::Sessions;
+use super::TURN_LIMIT;
 use super::key_place;
 use crate::clock::millis;
+use crate::fair_semaphore::FairPermit;
 use crate::protocol::login::EncryptedData;
 use crate::protocol::login::MAX_PROFILE_BYTES;
 use crate::protocol::login::Profile;
@@ -40,8 +42,6 @@ use crate::wechat::NoAnswer;
 const BEFORE_LIMIT: Duration = Duration::from_secs(3);
 /// And after that: the code is worth nothing any more.
 const AFTER_LIMIT: Duration = Duration::from_secs(8);
-/// How long a login waits for its turn.
-const TURN_LIMIT: Duration = Duration::from_secs(5);
 /// How long the answer to a code is kept for a repeat: as long as WeChat's codes live.
 const KEPT_FOR: Duration = Duration::from_secs(300);
 /// Longest code, in bytes; WeChat's have 32.
@@ -141,15 +141,14 @@ struct Repeatable {
 }
 
 impl Sessions {
-    /// Logs in. Runs to its end even if the caller goes away: WeChat takes the code once.
+    /// Logs in. Runs to its end even if the caller goes away while WeChat is asked: it takes the code once.
     ///
     /// # Errors
     ///
     /// If WeChat refuses, the data is not the user's, or the store does not answer.
     pub async fn log_in(self: &Arc<Self>, request: LoginRequest) -> Result<Entered, LoginError> {
-        let (sessions, app) = (Arc::clone(self), Arc::clone(&request.app));
-        let work = tokio::spawn(async move { sessions.enter(&request).await });
-        let entered = work.await.unwrap_or_else(|_| Err(LoginError::NotStored(StoreAway("the login failed".into()))));
+        let app = Arc::clone(&request.app);
+        let entered = self.enter(request).await;
         match &entered {
             Ok(entered) => {
                 self.metrics.session(if entered.is_new { "new" } else { "known" });
@@ -163,21 +162,35 @@ impl Sessions {
         entered
     }
 
-    async fn enter(&self, request: &LoginRequest) -> Result<Entered, LoginError> {
+    async fn enter(self: &Arc<Self>, request: LoginRequest) -> Result<Entered, LoginError> {
         if request.code.is_empty() || request.code.len() > MAX_CODE_BYTES {
             return Err(LoginError::Code);
         }
         let code_hash = code_hash(&request.app.app_id, &request.code);
         // Logins with one code take turns, so that the second one finds what the first has kept.
-        let _turn = if request.is_repeatable { Some(self.turn_of(code_hash).await) } else { None };
+        let turn = if request.is_repeatable { Some(self.turn_of(code_hash).await?) } else { None };
         // This also shows that the store is up, before the code is spent.
-        if let Some(entered) = self.repeated(request, &code_hash).await.map_err(LoginError::StoreAway)? {
+        if let Some(entered) = self.repeated(&request, &code_hash).await.map_err(LoginError::StoreAway)? {
             return Ok(entered);
         }
-        let answer = {
-            let _place = timeout(TURN_LIMIT, self.logins.acquire()).await.map_err(|_| Failure::from(NoAnswer::Late))?;
-            self.wechat.code_session(request.app.account(), &request.code).await
-        };
+        let place = self.place(&request.app.app_id).await?;
+        let sessions = Arc::clone(self);
+        let work = tokio::spawn(async move {
+            let _turn = turn;
+            sessions.exchange(&request, code_hash, place).await
+        });
+        work.await.unwrap_or_else(|_| Err(LoginError::NotStored(StoreAway("the login failed".into()))))
+    }
+
+    /// Exchanges the code at WeChat, and stores the login.
+    async fn exchange(
+        &self,
+        request: &LoginRequest,
+        code_hash: [u8; 32],
+        place: FairPermit<String>,
+    ) -> Result<Entered, LoginError> {
+        let answer = self.wechat.code_session(request.app.account(), &request.code).await;
+        drop(place);
         let wechat = match answer.map_err(LoginError::from) {
             // Another node may have been faster with the same code.
             Err(LoginError::Code) => {
@@ -291,7 +304,7 @@ impl Sessions {
         self.vault.seal(&place, &plain)
     }
 
-    async fn turn_of(&self, code_hash: [u8; 32]) -> OwnedMutexGuard<()> {
+    async fn turn_of(&self, code_hash: [u8; 32]) -> Result<OwnedMutexGuard<()>, Failure> {
         let turn = {
             let mut entry = self.codes.entry(code_hash).or_default();
             entry.upgrade().unwrap_or_else(|| {
@@ -300,7 +313,7 @@ impl Sessions {
                 turn
             })
         };
-        turn.lock_owned().await
+        timeout(TURN_LIMIT, turn.lock_owned()).await.map_err(|_| NoAnswer::Late.into())
     }
 
     /// Forgets turns that nobody waits for.

@@ -1,7 +1,9 @@
 //! Calls of business servers about sessions and users, beyond logging in and checking.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use tokio::time::timeout;
 use zeroize::Zeroizing;
 
 use super::App;
@@ -22,6 +24,9 @@ use crate::session::User;
 use crate::session_store::StoreAway;
 use crate::session_store::Which;
 use crate::wechat::Failure;
+
+/// How long the end of a session waits for the store; its caller waits no longer than a check.
+const REVOKE_LIMIT: Duration = Duration::from_secs(60);
 
 /// Why a call with a user's key failed.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -54,22 +59,32 @@ impl Sessions {
         if is_refreshed { Ok(renewed) } else { Err(CheckError::NoSession) }
     }
 
-    /// Ends sessions of an app, and their tunnels too unless it `spares_tunnels`; how many ended.
+    /// Ends sessions of an app, and their tunnels too unless it `spares_tunnels`; how many ended. Goes on for a while after an error,
+    /// and after the caller has gone: a session that is gone from the store must be gone everywhere.
     ///
     /// # Errors
     ///
     /// If the store does not answer.
-    pub async fn revoke(&self, app: &App, which: &Which, spares_tunnels: bool) -> Result<usize, StoreAway> {
-        let ask = || self.store.revoke(which);
-        let ended = self.patience.ask(&app.app_id, CHECK_LIMIT, ask).await?;
-        self.cache.forget(&ended);
-        if let Which::User { app_id, open_id } = which {
-            self.cache.forget_user(app_id, open_id);
+    pub async fn revoke(
+        self: &Arc<Self>,
+        app: Arc<App>,
+        which: Which,
+        spares_tunnels: bool,
+    ) -> Result<usize, StoreAway> {
+        let sessions = Arc::clone(self);
+        let work = tokio::spawn(async move {
+            let ended = sessions.patience.ask(&app.app_id, REVOKE_LIMIT, || sessions.store.revoke(&which)).await?;
+            sessions.cache.forget(&ended);
+            if !ended.is_empty() && !spares_tunnels {
+                sessions.has_ended(&app.tenant, &ended).await;
+            }
+            Ok::<_, StoreAway>(ended.len())
+        });
+        let failed = |words: &str| Err(StoreAway(words.into()));
+        match timeout(CHECK_LIMIT, work).await {
+            Ok(done) => done.unwrap_or_else(|_| failed("the call failed")),
+            Err(_) => failed("no answer in time"),
         }
-        if !ended.is_empty() && !spares_tunnels {
-            self.has_ended(&app.tenant, &ended).await;
-        }
-        Ok(ended.len())
     }
 
     /// The session with this id, if it is of an app that `admits`.
@@ -128,8 +143,15 @@ impl Sessions {
     pub async fn set_profile(&self, app: &App, open_id: &str, profile: &Profile) -> Result<bool, StoreAway> {
         let ask = || self.store.set_profile(&app.app_id, open_id, profile);
         let is_known = self.patience.ask(&app.app_id, CHECK_LIMIT, ask).await?;
-        self.cache.forget_user(&app.app_id, open_id);
+        self.forget_user(app, open_id).await;
         Ok(is_known)
+    }
+
+    /// Forgets what is cached of a user. A store that does not answer leaves it to its age.
+    async fn forget_user(&self, app: &App, open_id: &str) {
+        let listed = self.store.list(&app.app_id, open_id, None, usize::MAX);
+        let listed = timeout(CHECK_LIMIT, listed).await.ok().and_then(Result::ok).unwrap_or_default();
+        self.cache.forget(listed.iter().map(|session| &session.id));
     }
 
     /// Signs `data` with the user's key, for WeChat's calls about a user; none if the key cannot be read.
@@ -144,6 +166,7 @@ impl Sessions {
     /// If WeChat refuses, or the key cannot be read.
     pub async fn check_key(&self, app: &App, known: &Known) -> Result<(), KeyError> {
         let key = self.key(known).ok_or(KeyError::Stale)?;
+        let _place = self.place(&app.app_id).await?;
         Ok(self.wechat.check_session(app.account(), &known.user.open_id, &key).await?)
     }
 
@@ -153,15 +176,17 @@ impl Sessions {
     ///
     /// If WeChat refuses, the key cannot be read, or the store does not answer.
     pub async fn rotate_key(self: &Arc<Self>, app: Arc<App>, known: Arc<Known>) -> Result<(), KeyError> {
+        let place = self.place(&app.app_id).await?;
         let sessions = Arc::clone(self);
         let work = tokio::spawn(async move {
+            let _place = place;
             let key = sessions.key(&known).ok_or(KeyError::Stale)?;
             let open_id = &known.user.open_id;
             let new = Zeroizing::new(sessions.wechat.reset_key(app.account(), open_id, &key).await?);
             let sealed = sessions.vault.seal(&key_place(&app.app_id, open_id), new.as_bytes());
             let ask = || sessions.store.set_key(&app.app_id, open_id, sealed.clone());
             sessions.patience.ask(&app.app_id, CHECK_LIMIT, ask).await?;
-            sessions.cache.forget_user(&app.app_id, open_id);
+            sessions.forget_user(&app, open_id).await;
             Ok(())
         });
         work.await.unwrap_or_else(|_| Err(StoreAway("the call failed".into()).into()))
@@ -173,6 +198,7 @@ impl Sessions {
     ///
     /// If WeChat refuses or does not answer.
     pub async fn phone(&self, app: &App, code: &str) -> Result<Phone, Failure> {
+        let _place = self.place(&app.app_id).await?;
         self.wechat.phone(app.account(), code).await
     }
 
@@ -182,6 +208,7 @@ impl Sessions {
     ///
     /// If WeChat refuses or does not answer.
     pub async fn access_token(&self, app: &App) -> Result<(Zeroizing<String>, u64), Failure> {
+        let _place = self.place(&app.app_id).await?;
         self.wechat.access_token(app.account()).await
     }
 

@@ -12,12 +12,14 @@ use std::sync::Arc;
 use std::sync::OnceLock;
 use std::sync::Weak;
 use std::sync::atomic::AtomicUsize;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use dashmap::DashMap;
 use tokio::sync::Mutex;
 use tokio::sync::Semaphore;
+use tokio::time::timeout;
 
 pub use apps::App;
 pub use apps::Apps;
@@ -33,6 +35,8 @@ pub use upkeep::sealed;
 
 use crate::clock::Clock;
 use crate::clock::millis;
+use crate::fair_semaphore::FairPermit;
+use crate::fair_semaphore::FairSemaphore;
 use crate::metrics::Metrics;
 use crate::options;
 use crate::session::Limits;
@@ -40,11 +44,15 @@ use crate::session::SessionId;
 use crate::session::Vault;
 use crate::session_store::Store;
 use crate::wechat::Calls;
+use crate::wechat::Failure;
+use crate::wechat::NoAnswer;
 use cache::Cache;
 use patience::Patience;
 
-/// Most logins that wait for WeChat at a time; further ones wait for a place.
-const MAX_LOGINS: usize = 512;
+/// Most calls that wait for WeChat at a time; further ones wait for a place, in turn app by app.
+const MAX_ASKING: u64 = 512;
+/// How long a call waits for its place.
+const TURN_LIMIT: Duration = Duration::from_secs(5);
 /// Most visits being recorded at a time; further ones are recorded at a later check.
 const MAX_VISITS: usize = 1_024;
 
@@ -90,7 +98,8 @@ pub struct Sessions {
     patience: Patience,
     /// Logins with the same code wait for each other.
     codes: DashMap<[u8; 32], Weak<Mutex<()>>>,
-    logins: Semaphore,
+    /// Places of apps to ask WeChat.
+    places: FairSemaphore<String>,
     visits: Arc<Semaphore>,
     tunnels: OnceLock<Weak<dyn Tunnels>>,
     /// Stored apps whose secrets cannot be opened.
@@ -116,7 +125,7 @@ impl Sessions {
             allow_networks: options.wafer_allow_networks,
             cache: Cache::default(),
             codes: DashMap::new(),
-            logins: Semaphore::new(MAX_LOGINS),
+            places: FairSemaphore::of(MAX_ASKING),
             visits: Arc::new(Semaphore::new(MAX_VISITS)),
             tunnels: OnceLock::new(),
             unreadable_apps: AtomicUsize::new(0),
@@ -142,6 +151,12 @@ impl Sessions {
     /// The limits of sessions.
     pub fn limits(&self) -> &Limits {
         &self.limits
+    }
+
+    /// Waits for a place of an app to ask WeChat. To be called before the work goes on without its caller, who may leave and come again.
+    async fn place(&self, app_id: &str) -> Result<FairPermit<String>, Failure> {
+        let place = timeout(TURN_LIMIT, self.places.acquire(app_id.to_owned(), 1));
+        place.await.map_err(|_| NoAnswer::Late.into())
     }
 
     fn now_ms(&self) -> u64 {

@@ -1,4 +1,5 @@
-//! Waits for a store that is away for a moment: an answer "no" would log users out, and Wafer's SDKs wait for 30 seconds.
+//! Asks the store in turns, and waits for one that is away for a moment: an answer "no" would log users out, and Wafer's SDKs wait
+//! for 30 seconds.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -8,6 +9,7 @@ use tokio::time::Instant;
 use tokio::time::sleep;
 use tokio::time::timeout_at;
 
+use crate::fair_semaphore::FairSemaphore;
 use crate::metrics::Metrics;
 use crate::session_store::StoreAway;
 
@@ -17,10 +19,13 @@ const AGAIN_AFTER: Duration = Duration::from_millis(50);
 const MAX_HELD: usize = 1_000;
 /// Most calls of one tenant or app.
 const MAX_HELD_OF_ONE: usize = 100;
+/// Most questions at a time; one tenant or app has half of what the others leave.
+const MAX_ASKED: u64 = 256;
 
 /// Counts the calls that wait, and notes whether the store answers.
 pub(super) struct Patience {
     held: Mutex<HashMap<String, usize>>,
+    turns: FairSemaphore<String>,
     metrics: Metrics,
 }
 
@@ -46,7 +51,7 @@ impl Patience {
     /// Nobody waits, and the store is up.
     pub(super) fn new(metrics: Metrics) -> Self {
         metrics.set_session_store_up(true);
-        Self { held: Mutex::default(), metrics }
+        Self { held: Mutex::default(), turns: FairSemaphore::of(MAX_ASKED), metrics }
     }
 
     /// Asks the store for a call of a tenant or app, again and again within `limit` while it is away.
@@ -59,8 +64,12 @@ impl Patience {
         let deadline = Instant::now() + limit;
         let mut held = None;
         loop {
+            let asked = async {
+                let _turn = self.turns.acquire(of.to_owned(), 1).await;
+                ask().await
+            };
             let answer =
-                timeout_at(deadline, ask()).await.unwrap_or_else(|_| Err(StoreAway("no answer in time".into())));
+                timeout_at(deadline, asked).await.unwrap_or_else(|_| Err(StoreAway("no answer in time".into())));
             match answer {
                 Ok(answer) => {
                     self.is_up();
@@ -111,6 +120,8 @@ mod tests {
     use std::sync::atomic::AtomicUsize;
     use std::sync::atomic::Ordering;
 
+    use futures_util::FutureExt;
+
     use super::*;
 
     const LIMIT: Duration = Duration::from_secs(3);
@@ -130,6 +141,20 @@ mod tests {
         let hanging = patience.ask("a", LIMIT, std::future::pending::<Result<(), _>>);
         assert!(hanging.await.is_err(), "a hanging question ends with its time");
         assert!(patience.held.lock().is_empty());
+    }
+
+    #[tokio::test]
+    async fn one_that_asks_very_much_leaves_turns_to_others() {
+        let patience = Patience::new(Metrics::default());
+        let mut loud: Vec<_> =
+            (0..1_000).map(|_| Box::pin(patience.ask("loud", LIMIT, std::future::pending::<Result<(), _>>))).collect();
+        loud.iter_mut().for_each(|asking| assert!(asking.now_or_never().is_none()));
+
+        let quiet = patience.ask("quiet", LIMIT, || async { Ok(7) }).now_or_never();
+
+        assert_eq!(quiet.and_then(Result::ok), Some(7));
+        let waits = patience.turns.acquire("loud".to_owned(), 1).now_or_never().is_none();
+        assert!(waits, "and has no more than its share");
     }
 
     #[tokio::test(start_paused = true)]

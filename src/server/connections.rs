@@ -27,6 +27,9 @@ const PART: usize = 8;
 /// Pause after a search that found no connection to close.
 const IN_VAIN: Duration = Duration::from_millis(20);
 
+/// How long a connection that was told to close is expected to make room: it may be slow to go.
+const GOES_WITHIN: Duration = Duration::from_millis(100);
+
 /// Connections that each source may have in any case.
 const MANY: usize = 2;
 
@@ -95,14 +98,25 @@ pub(super) struct Connections {
 #[derive(Default)]
 struct Known {
     next: u64,
-    members: HashMap<u64, (Source, Weak<dyn Closable>)>,
+    members: HashMap<u64, Member>,
     counts: HashMap<Source, usize>,
-    /// Number of new connections that already have room.
+    /// Number of new connections that need no further search while descriptors only run short.
     room: usize,
+    /// Number of connections that were told to close and have not gone.
+    closing: usize,
+    /// How long room is expected of them.
+    closing_until: Option<Instant>,
     /// No search for overdue connections before this time.
     in_vain_until: Option<Instant>,
     /// Connections of a source for which none could be closed, and until when that holds.
     full_until: Option<(usize, Instant)>,
+}
+
+struct Member {
+    source: Source,
+    connection: Weak<dyn Closable>,
+    /// Whether it was told to close.
+    is_closing: bool,
 }
 
 /// A connection's entry in the table, removed on drop.
@@ -130,7 +144,7 @@ impl Connections {
         let mut known = self.known.lock();
         let number = known.next;
         known.next += 1;
-        known.members.insert(number, (source, connection));
+        known.members.insert(number, Member { source, connection, is_closing: false });
         *known.counts.entry(source).or_default() += 1;
         drop(known);
         let waiting = Waiting { count: Arc::clone(&self.waiting), is_counted: AtomicBool::default() };
@@ -150,7 +164,7 @@ impl Connections {
             return;
         }
         let own = known.count(Some(source));
-        let closing = known.choose(|wait, count| count >= own && wait.is_over(now), 0);
+        let closing = known.choose(|wait, count| count >= own && wait.is_over(now), 0, now);
         known.in_vain_until = closing.is_empty().then(|| now + IN_VAIN);
         drop(known);
         closing.iter().for_each(|connection| connection.close());
@@ -160,8 +174,7 @@ impl Connections {
     /// sources that are not smaller. A source that is not known yet counts as empty.
     pub(super) fn make_room_for(&self, source: Option<Source>, now: Instant) -> Room {
         let mut known = self.known.lock();
-        if known.room > 0 {
-            known.room -= 1;
+        if known.makes_room(now) {
             return Room::Soon;
         }
         let own = known.count(source);
@@ -171,9 +184,9 @@ impl Connections {
         if known.full_until.is_some_and(|(others, until)| own >= others && now < until) {
             return no_room;
         }
-        let mut closing = known.choose(|_, count| count > own + 1, own + 1);
+        let mut closing = known.choose(|_, count| count > own + 1, own + 1, now);
         if closing.is_empty() {
-            closing = known.choose(|wait, count| count >= own && wait.is_nearly_over(now), 0);
+            closing = known.choose(|wait, count| count >= own && wait.is_nearly_over(now), 0, now);
         }
         known.full_until = closing.is_empty().then(|| (own, now + IN_VAIN));
         drop(known);
@@ -195,14 +208,37 @@ impl Connections {
 impl Known {
     /// Selects waiting connections for which `is_wanted` accepts the wait and the size of their source, but leaves each source
     /// `floor` connections.
-    fn choose(&mut self, is_wanted: impl Fn(Wait, usize) -> bool, floor: usize) -> Vec<Arc<dyn Closable>> {
-        let waiting = self.members.iter().filter_map(|(number, (source, connection))| {
+    fn choose(
+        &mut self,
+        is_wanted: impl Fn(Wait, usize) -> bool,
+        floor: usize,
+        now: Instant,
+    ) -> Vec<Arc<dyn Closable>> {
+        let waiting = self.members.iter().filter_map(|(number, Member { source, connection, .. })| {
             let (wait, count) = (connection.upgrade()?.waits()?, self.counts[source]);
             is_wanted(wait, count).then_some((*source, count, wait.since, *number))
         });
         let chosen = choose(waiting, AT_A_TIME.max(self.members.len() / PART), floor);
         self.room = chosen.len().saturating_sub(1);
-        chosen.iter().filter_map(|number| self.members[number].1.upgrade()).collect()
+        self.closing_until = Some(now + GOES_WITHIN);
+        let members = chosen.iter().filter_map(|number| {
+            let member = self.members.get_mut(number)?;
+            self.closing += usize::from(!std::mem::replace(&mut member.is_closing, true));
+            member.connection.upgrade()
+        });
+        members.collect()
+    }
+
+    /// Whether some that were told to close are about to go. Room that they made is no reason to wait for more.
+    fn makes_room(&self, now: Instant) -> bool {
+        self.closing > 0 && self.closing_until.is_some_and(|until| now < until)
+    }
+
+    fn remove(&mut self, number: u64) -> Option<Member> {
+        let member = self.members.remove(&number)?;
+        self.uncount(member.source);
+        self.closing -= usize::from(member.is_closing);
+        Some(member)
     }
 }
 
@@ -210,16 +246,15 @@ impl Entry {
     /// Replaces the connection of this entry.
     pub(super) fn is_now(&self, connection: Weak<dyn Closable>) {
         if let Some(member) = self.connections.known.lock().members.get_mut(&self.number) {
-            member.1 = connection;
+            member.connection = connection;
         }
     }
 
     /// Sets the source, once it is known.
     pub(super) fn comes_from(&self, source: Source) {
         let mut known = self.connections.known.lock();
-        let Some((old, connection)) = known.members.remove(&self.number) else { return };
-        known.uncount(old);
-        known.members.insert(self.number, (source, connection));
+        let Some(Member { connection, .. }) = known.remove(self.number) else { return };
+        known.members.insert(self.number, Member { source, connection, is_closing: false });
         *known.counts.entry(source).or_default() += 1;
     }
 }
@@ -242,9 +277,7 @@ impl Drop for Entry {
     fn drop(&mut self) {
         self.waiting.set(false);
         let mut known = self.connections.known.lock();
-        if let Some((source, _)) = known.members.remove(&self.number) {
-            known.uncount(source);
-        }
+        drop(known.remove(self.number));
         drop(known);
         self.connections.departed.notify_one();
     }

@@ -43,6 +43,11 @@ impl Crowd {
         }
     }
 
+    /// Those that were told to close are gone.
+    fn depart(&mut self) {
+        self.members.retain(|(_, one, _)| !one.is_closed.load(Ordering::Relaxed));
+    }
+
     fn closed(&self, of: u8) -> usize {
         let is_closed =
             |(from, one, _): &&(u8, Arc<Connection>, Entry)| *from == of && one.is_closed.load(Ordering::Relaxed);
@@ -95,9 +100,39 @@ fn a_newcomer_takes_the_place_of_one_whose_source_has_more() {
 
     assert_eq!(crowd.all.make_room_for(Some(source(3)), start), Room::Soon);
     assert_eq!([crowd.closed(1), crowd.closed(2)], [AT_A_TIME, 0]);
-    (1..AT_A_TIME).for_each(|_| assert_eq!(crowd.all.make_room_for(Some(source(1)), start), Room::Soon));
+    assert_eq!(crowd.all.make_room_for(Some(source(1)), start), Room::Soon, "none has gone");
+    crowd.depart();
     assert_eq!(crowd.all.make_room_for(Some(source(1)), start), Room::Refused, "it has most");
     assert_eq!(crowd.all.make_room_for(None, start), Room::Soon, "a proxy has not said for whom");
+}
+
+/// Whoever waited for it would keep all behind it waiting.
+#[test]
+fn room_that_others_have_taken_is_not_promised_again() {
+    let start = Instant::now();
+    let mut crowd = Crowd::default();
+    crowd.come(1, 100, Some(start));
+    assert_eq!(crowd.all.make_room_for(Some(source(2)), start), Room::Soon);
+
+    crowd.depart();
+    crowd.come(1, AT_A_TIME, Some(start));
+
+    assert_eq!(crowd.all.make_room_for(Some(source(1)), start), Room::Refused);
+    assert_eq!(crowd.closed(1), 0, "and no other is closed for it");
+}
+
+#[test]
+fn those_that_do_not_go_are_not_waited_for() {
+    let start = Instant::now();
+    let mut crowd = Crowd::default();
+    crowd.come(1, 100, Some(start));
+    assert_eq!(crowd.all.make_room_for(Some(source(2)), start), Room::Soon);
+    assert_eq!(crowd.all.make_room_for(Some(source(2)), start + GOES_WITHIN / 2), Room::Soon);
+    assert_eq!(crowd.closed(1), AT_A_TIME);
+
+    assert_eq!(crowd.all.make_room_for(Some(source(2)), start + GOES_WITHIN), Room::Soon);
+
+    assert_eq!(crowd.closed(1), 2 * AT_A_TIME);
 }
 
 #[test]

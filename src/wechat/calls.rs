@@ -163,10 +163,10 @@ impl Calls {
         read: impl Fn(&[u8]) -> Result<T, Unusable>,
     ) -> Result<T, Failure> {
         let token = self.token(account, None).await?;
-        match self.ask(&ask(&token.text), &read).await {
+        match self.ask(account.app_id, &ask(&token.text), &read).await {
             Err(failure) if failure.denial() == Some(Denial::Token) => {
                 let token = self.token(account, Some(&token.text)).await?;
-                self.ask(&ask(&token.text), &read).await
+                self.ask(account.app_id, &ask(&token.text), &read).await
             }
             answer => answer,
         }
@@ -184,7 +184,7 @@ impl Calls {
         let mut failure = Failure::Unusable(Unusable::Malformed);
         for turn in 0..count {
             let number = (right + turn) % count;
-            match self.ask(&ask(&account.secrets[number]), &read).await {
+            match self.ask(account.app_id, &ask(&account.secrets[number]), &read).await {
                 Err(wrong) if wrong.denial() == Some(Denial::Secret) => failure = wrong,
                 answer => {
                     if answer.is_ok() && number != right {
@@ -203,23 +203,32 @@ impl Calls {
     }
 
     /// One call; repeated once if the connection failed or WeChat is busy.
-    async fn ask<T>(&self, question: &Question, read: &impl Fn(&[u8]) -> Result<T, Unusable>) -> Result<T, Failure> {
-        match self.ask_once(question, read).await {
-            Err(Failure::NoAnswer(NoAnswer::Lost(_))) => {}
-            Err(failure) if failure.denial() == Some(Denial::Busy) => {}
-            answer => return answer,
+    async fn ask<T>(
+        &self,
+        app_id: &str,
+        question: &Question,
+        read: &impl Fn(&[u8]) -> Result<T, Unusable>,
+    ) -> Result<T, Failure> {
+        let mut answer = self.ask_once(app_id, question, read).await;
+        let is_lost = matches!(&answer, Err(Failure::NoAnswer(NoAnswer::Lost(_))));
+        if is_lost || matches!(&answer, Err(failure) if failure.denial() == Some(Denial::Busy)) {
+            sleep(REPEAT_AFTER).await;
+            answer = self.ask_once(app_id, question, read).await;
         }
-        sleep(REPEAT_AFTER).await;
-        self.ask_once(question, read).await
+        if let Err(Failure::NoAnswer(reason)) = &answer {
+            tracing::warn!(api = question.api.as_str(), %reason, "WeChat does not answer: users cannot log in, check session.wechat_url and the network");
+        }
+        answer
     }
 
     async fn ask_once<T>(
         &self,
+        app_id: &str,
         question: &Question,
         read: &impl Fn(&[u8]) -> Result<T, Unusable>,
     ) -> Result<T, Failure> {
         let (api, start): (Api, _) = (question.api, Instant::now());
-        let answer: Result<Bytes, NoAnswer> = self.wechat.ask(question).await;
+        let answer: Result<Bytes, NoAnswer> = self.wechat.ask(app_id, question).await;
         self.metrics.wechat_duration(api.as_str(), start.elapsed());
         let result = match answer {
             Ok(body) => read(&body).map_err(Failure::from),

@@ -38,8 +38,6 @@ pub struct Https {
     client: Client,
     origin: String,
     limit: Duration,
-    /// In whose name names are looked up.
-    caller: TenantId,
 }
 
 impl Https {
@@ -64,13 +62,13 @@ impl Https {
             lease_guard: Arc::new(LeaseGuard::forever()),
             flights,
         });
-        Self { client, origin: origin.trim_end_matches('/').to_owned(), limit, caller: TenantId::new("wechat") }
+        Self { client, origin: origin.trim_end_matches('/').to_owned(), limit }
     }
 }
 
 #[async_trait]
 impl WeChat for Https {
-    async fn ask(&self, question: &Question) -> Result<Bytes, NoAnswer> {
+    async fn ask(&self, app_id: &str, question: &Question) -> Result<Bytes, NoAnswer> {
         let url = Zeroizing::new(format!("{}{}", self.origin, question.target.as_str()));
         let url = ReceiveUrl::parse(&url).map_err(|_| NoAnswer::Unusable("the request is too long".to_owned()))?;
         let (method, body) = match &question.body {
@@ -82,7 +80,9 @@ impl WeChat for Https {
             (CONTENT_TYPE, HeaderValue::from_static("application/json")),
             (USER_AGENT, HeaderValue::from_static(concat!("wafergate/", env!("CARGO_PKG_VERSION")))),
         ];
-        let caller = Caller { tenant: &self.caller, incarnation: 0 };
+        // No tenant has a colon in its id.
+        let app = TenantId::new(&format!("app:{app_id}"));
+        let caller = Caller { tenant: &app, incarnation: 0 };
         let answer = self.client.send(caller, &method, &url, &headers, body, self.limit).await.map_err(no_answer)?;
         match (answer.status, answer.end, answer.coding) {
             (StatusCode::OK, End::Broken(error), _) => Err(no_answer(error)),

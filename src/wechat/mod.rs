@@ -17,12 +17,13 @@ use crate::protocol::wechat::Question;
 /// Carries requests to WeChat.
 #[async_trait]
 pub trait WeChat: Send + Sync {
-    /// Sends one request, once, and returns the body of an answer with status 200 that has one.
+    /// Sends one request of an app, once, and returns the body of an answer with status 200 that has one. Apps share connections and
+    /// look-ups as tenants do.
     ///
     /// # Errors
     ///
     /// With a reason that holds no part of the request.
-    async fn ask(&self, question: &Question) -> Result<Bytes, NoAnswer>;
+    async fn ask(&self, app_id: &str, question: &Question) -> Result<Bytes, NoAnswer>;
 }
 
 /// Why there is no answer of WeChat.

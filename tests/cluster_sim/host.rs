@@ -383,7 +383,7 @@ impl ClusterNode for Host {
         Box::pin(async move { Some(if has { b"y".to_vec() } else { b"n".to_vec() }) })
     }
 
-    fn tenant_of<'a>(&self, _: &'a [u8]) -> Option<&'a str> {
+    fn flow_of(&self, _: &[u8]) -> Option<Arc<str>> {
         None
     }
 

@@ -89,6 +89,17 @@ function certificate() {
   return { WAFERGATE__SERVER__TLS_CERT: cert, WAFERGATE__SERVER__TLS_KEY: key };
 }
 
+/** A session service for the loud tenant, whose WeChat is at this address. */
+function sessions(wechatUrl) {
+  const app = { APP_ID: "wx4f4bc4dec97d474b", SECRET: "secret", TENANT: LOUD.id };
+  return {
+    WAFERGATE__SESSION__ENABLED: "true",
+    WAFERGATE__SESSION__STORE: "memory",
+    WAFERGATE__SESSION__WECHAT_URL: new URL(wechatUrl).origin,
+    ...Object.fromEntries(Object.entries(app).map(([name, value]) => [`WAFERGATE__SESSION__APPS__0__${name}`, value])),
+  };
+}
+
 /** Nodes as the attack needs them; the processes of the gateways are known by their pids. */
 async function start(attack, webhookUrl, { binary, gateways }) {
   const redis = attack.nodes ? await startRedis() : undefined;
@@ -104,6 +115,7 @@ async function start(attack, webhookUrl, { binary, gateways }) {
       ["ID", id], ["KEYS", key], ["RECEIVE_HOSTS", "*"], ["WEBHOOK_URL", webhookUrl],
     ].map(([name, value]) => [`WAFERGATE__TENANTS__${number}__${name}`, value]))),
     ...attack.tls ? certificate() : {},
+    ...attack.sessions ? sessions(webhookUrl) : {},
     ...redis?.env,
   };
   const script = [`ulimit -n ${attack.descriptors ?? 16_384}`];
@@ -205,6 +217,8 @@ async function measure(attack, options) {
   const { smoke, seconds } = options;
   const arrived = new Map();
   const business = createServer((request, response) => {
+    // It is WeChat too, which never answers.
+    if (request.url.startsWith("/sns/")) return;
     const pieces = [];
     request.on("data", piece => pieces.push(piece)).on("end", () => {
       response.end();

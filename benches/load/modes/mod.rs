@@ -5,6 +5,7 @@ mod echo;
 mod idle;
 mod mass_disconnect;
 mod push;
+mod sessions;
 
 use crate::cpu::Cores;
 use crate::figure::Figure;
@@ -16,6 +17,7 @@ use echo::Echo;
 use idle::Idle;
 use mass_disconnect::MassDisconnect;
 use push::Push;
+use sessions::Sessions;
 
 /// Open files beside the clients.
 const OTHER_FILES: usize = 500;
@@ -32,6 +34,8 @@ pub(crate) enum Case {
     MassDisconnect(MassDisconnect),
     /// `idle`.
     Idle(Idle),
+    /// `sessions`.
+    Sessions(Sessions),
 }
 
 impl Case {
@@ -43,6 +47,7 @@ impl Case {
             Self::Connect(connect) => connect.name(),
             Self::MassDisconnect(case) => case.name(),
             Self::Idle(idle) => idle.name(),
+            Self::Sessions(sessions) => sessions.name(),
         }
     }
 
@@ -54,6 +59,7 @@ impl Case {
             Self::Connect(connect) => connect.run(options, cores, subject),
             Self::MassDisconnect(case) => case.run(options, cores, subject),
             Self::Idle(idle) => idle.run(options, cores, subject),
+            Self::Sessions(sessions) => sessions.run(options, cores, subject),
         }
     }
 }
@@ -85,6 +91,9 @@ pub(crate) fn cases(mode: Mode, options: &Options, files: usize) -> Vec<Case> {
     }
     if is_wanted(Mode::Idle) {
         cases.push(Case::Idle(Idle::new(options)));
+    }
+    if is_wanted(Mode::Sessions) {
+        cases.push(Case::Sessions(Sessions::new(options)));
     }
     cases
 }

@@ -28,8 +28,10 @@ impl ClusterNode for Gateway {
         Box::pin(async move { Some(self.handle_request(NodeRequest::read(&request)?).await) })
     }
 
-    fn tenant_of<'a>(&self, request: &'a [u8]) -> Option<&'a str> {
-        NodeRequest::tenant_in(request)
+    fn flow_of(&self, request: &[u8]) -> Option<Arc<str>> {
+        let tenant = NodeRequest::tenant_in(request)?;
+        let known = self.tenants.tenant_of_tunnels(tenant);
+        Some(known.map_or(tenant.into(), |tenant| tenant.flow().as_str().into()))
     }
 
     fn has_tunnels(&self, tenant: &str, audience: &Audience) -> bool {

@@ -46,13 +46,13 @@ impl Router {
     /// A target counts as gone only if all nodes that may hold it have denied it.
     pub(in crate::gateway) async fn decide(
         &self,
-        tenant: &str,
+        tenant: &Tenant,
         commands: &[Command<'_>],
         pending: Vec<PendingTarget>,
     ) -> Vec<TargetOutcome> {
         let mut resolution = Resolution::new(pending);
         let nodes = self.cluster.others();
-        let (hinted, cold) = resolution.hinted(tenant, &nodes, &self.locations.lock());
+        let (hinted, cold) = resolution.hinted(tenant.id.as_str(), &nodes, &self.locations.lock());
         let mut is_readable = self.locate(cold, &mut resolution).await;
         let shares = merged(hinted, resolution.next_round());
         self.ask_all(tenant, commands, shares, &mut resolution).await;
@@ -78,7 +78,7 @@ impl Router {
     /// The other node that holds this tunnel.
     pub(in crate::gateway) async fn owner(&self, tenant: &Tenant, tunnel: TunnelId) -> Result<NodeId, NativeError> {
         let pending = vec![PendingTarget { packet: 0, tunnel }];
-        match self.decide(tenant.id.as_str(), &[Command::Nothing], pending).await[..] {
+        match self.decide(tenant, &[Command::Nothing], pending).await[..] {
             [TargetOutcome::Accepted] => {
                 self.locations.lock().get(tenant.id.as_str(), tunnel).ok_or(NativeError::NodeAway)
             }
@@ -94,7 +94,7 @@ impl Router {
         owner: NodeId,
         request: &NodeRequest<'_>,
     ) -> Result<Bytes, NativeError> {
-        self.cluster.ask(owner, tenant.id.as_str(), request.write()).await.map_err(|_| NativeError::NodeAway)
+        self.cluster.ask(owner, tenant.flow().as_str(), request.write()).await.map_err(|_| NativeError::NodeAway)
     }
 
     /// Sends a request to all of `nodes`, in turns. A silent node that is dead holds no tunnels.
@@ -113,7 +113,7 @@ impl Router {
             if rounds.are_over() {
                 return (node, None);
             }
-            (node, Some(self.cluster.ask(node, tenant.id.as_str(), request(node)).await))
+            (node, Some(self.cluster.ask(node, tenant.flow().as_str(), request(node)).await))
         });
         let (mut answers, mut silent, mut left_out) = (vec![], vec![], 0);
         for (node, answer) in rounds.run(requests).await {
@@ -146,7 +146,13 @@ impl Router {
         located.map(|located| resolution.located(&places, located)).is_ok()
     }
 
-    async fn ask_all(&self, tenant: &str, commands: &[Command<'_>], shares: Vec<Share>, resolution: &mut Resolution) {
+    async fn ask_all(
+        &self,
+        tenant: &Tenant,
+        commands: &[Command<'_>],
+        shares: Vec<Share>,
+        resolution: &mut Resolution,
+    ) {
         let targets = resolution.targets();
         let rounds = Rounds::of(shares.len());
         let requests = shares.into_iter().map(async |(node, places)| {
@@ -155,8 +161,8 @@ impl Router {
                 return (node, places, None);
             }
             for part in parts(commands, targets, &places) {
-                let request = request(tenant, commands, targets, part).write();
-                let answer = self.cluster.ask(node, tenant, request).await.ok();
+                let request = request(tenant.id.as_str(), commands, targets, part).write();
+                let answer = self.cluster.ask(node, tenant.flow().as_str(), request).await.ok();
                 let answer = answer.and_then(|answer| messages::read_answer::<Vec<OwnerReply>>(&answer));
                 let Some(answer) = answer.filter(|answer| answer.len() == part.len()) else { break };
                 replies.extend(answer);
@@ -167,14 +173,14 @@ impl Router {
         let left_out = answers.iter().filter(|(_, _, replies)| replies.is_none()).count();
         if left_out > 0 {
             tracing::warn!(
-                tenant.id = tenant,
+                tenant.id = %tenant.id,
                 nodes = answers.len(),
                 left_out,
                 "nodes were not asked: the others took too long"
             );
         }
         for (node, places, replies) in answers {
-            self.take_replies(tenant, node, &places, &replies.unwrap_or_default(), resolution);
+            self.take_replies(tenant.id.as_str(), node, &places, &replies.unwrap_or_default(), resolution);
         }
     }
 

@@ -80,19 +80,19 @@ impl Pushes {
         let longest = packets.iter().map(|packet| Command::from(&packet.action).bytes()).max();
         self.limits.check(&tenant, targets, longest.unwrap_or(0), Instant::now())?;
         self.lease_guard.valid().await;
-        let id = tenant.id.clone();
+        let caller = Arc::clone(&tenant);
         let done = self.batch.push(tenant, packets).await;
         let (packets, misses) = done.ok_or(PushError::Unreachable { targets })?;
         if misses.is_empty() {
             return Ok(vec![]);
         }
-        self.push_elsewhere(id.as_str(), &packets, misses).await
+        self.push_elsewhere(&caller, &packets, misses).await
     }
 
     /// Sends the rest to other nodes and returns the ids that are open nowhere, in order, without repeats.
     async fn push_elsewhere(
         &self,
-        tenant: &str,
+        tenant: &Tenant,
         packets: &[PushPacket],
         misses: Vec<Miss>,
     ) -> Result<Vec<Target>, PushError> {

@@ -112,7 +112,7 @@ impl Pushes {
             return Ok(true);
         }
         let pending = vec![PendingTarget { packet: 0, tunnel }];
-        match self.router.decide(tenant.id.as_str(), &[command], pending).await.first() {
+        match self.router.decide(tenant, &[command], pending).await.first() {
             Some(TargetOutcome::Accepted | TargetOutcome::Slow) => Ok(true),
             Some(TargetOutcome::Gone) => Ok(false),
             Some(TargetOutcome::Unreachable) | None => Err(NativeError::NodeAway),
@@ -169,7 +169,7 @@ impl Pushes {
         }
         // Other tenants get their turn while nodes are queried.
         drop(turns);
-        let mut decided = self.router.decide(tenant.id.as_str(), &[command], pending).await.into_iter();
+        let mut decided = self.router.decide(tenant, &[command], pending).await.into_iter();
         let mut report = Report { targets: targets.len(), ..Report::default() };
         for (target, outcome) in targets.into_iter().zip(outcomes) {
             let outcome = outcome.unwrap_or_else(|| decided.next().expect("one for each that is not open here"));

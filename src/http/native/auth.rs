@@ -118,7 +118,7 @@ async fn use_up(gateway: &Gateway, tenant: &Tenant, claim: &Claim, now: Duration
     let created = Duration::from_secs(u64::try_from(claim.created).unwrap_or_default());
     let life = (created + Duration::from_secs(WINDOW_SECS + 1)).saturating_sub(now);
     let digest = Sha256::digest(&claim.nonce);
-    match gateway.calls.use_nonce(&tenant.id, &hex(&digest[..16]), life).await {
+    match gateway.calls.use_nonce(tenant, &hex(&digest[..16]), life).await {
         Ok(true) => Ok(()),
         Ok(false) => Err(Problem::new(
             Code::NonceReplayed,

@@ -70,7 +70,7 @@ async fn begin(
     let answer_bytes = if is_confidential { LOGIN_ANSWER_BYTES } else { ANSWER_BYTES } + body.len() as u64;
     let hashed = body.clone();
     let digest = gateway.read(&caller.tenant, body.len(), move || Sha256::digest(&hashed).into()).await;
-    let first = match gateway.calls.begin(&caller.tenant.id, &key, digest, answer_bytes).await {
+    let first = match gateway.calls.begin(&caller.tenant, &key, digest, answer_bytes).await {
         Ok(Begun::First(call)) => call,
         Ok(Begun::Done(answer)) if is_confidential => return open(&gateway, &key, &answer),
         Ok(Begun::Done(answer)) => return read(&answer),

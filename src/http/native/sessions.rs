@@ -269,14 +269,14 @@ impl Caller<'_> {
             (None, None) => {
                 let (app, open_id) = (self.app(request.app_id.as_deref())?, request.user.unwrap_or_default());
                 let which = Which::User { app_id: app.app_id.clone(), open_id };
-                let revoked = self.sessions.revoke(&app, &which, !request.close_tunnels).await?;
+                let revoked = self.sessions.revoke(app, which, !request.close_tunnels).await?;
                 return ok(&Revoked { revoked });
             }
         };
         let app = named.as_ref().and_then(|session| apps.app(&session.app_id));
         let Some((session, app)) = named.as_ref().zip(app) else { return ok(&Revoked { revoked: 0 }) };
         let which = Which::Session(session.id.clone());
-        let revoked = self.sessions.revoke(app, &which, !request.close_tunnels).await?;
+        let revoked = self.sessions.revoke(Arc::clone(app), which, !request.close_tunnels).await?;
         ok(&Revoked { revoked })
     }
 

@@ -15,6 +15,7 @@ pub use answer::done;
 pub use answer::new_session_key;
 pub use answer::phone;
 pub use open_data::NotOpened;
+pub use open_data::app_data;
 pub use open_data::open;
 pub use open_data::signature;
 pub use open_data::user_data;

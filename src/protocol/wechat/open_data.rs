@@ -42,16 +42,26 @@ pub fn open(session_key: &str, data: &EncryptedData) -> Result<String, NotOpened
     String::from_utf8(plain).map_err(|_| NotOpened)
 }
 
+/// The data in the plain text, made for this app.
+///
+/// # Errors
+///
+/// If it is not.
+pub fn app_data(plain: &str, app_id: &str) -> Result<Map<String, Value>, NotOpened> {
+    let data: Map<String, Value> = serde_json::from_str(plain).map_err(|_| NotOpened)?;
+    let is_for_app = data.get("watermark").and_then(|watermark| watermark.get("appid")).is_some_and(|id| id == app_id);
+    if is_for_app { Ok(data) } else { Err(NotOpened) }
+}
+
 /// The user's data in the plain text of a login: made for this app, and about the user that WeChat has named.
 ///
 /// # Errors
 ///
 /// If it is not.
 pub fn user_data(plain: &str, app_id: &str, open_id: &str) -> Result<Map<String, Value>, NotOpened> {
-    let data: Map<String, Value> = serde_json::from_str(plain).map_err(|_| NotOpened)?;
-    let is_for_app = data.get("watermark").and_then(|watermark| watermark.get("appid")).is_some_and(|id| id == app_id);
+    let data = app_data(plain, app_id)?;
     let is_of_user = data.get("openId").is_none_or(|id| id == open_id);
-    if is_for_app && is_of_user { Ok(data) } else { Err(NotOpened) }
+    if is_of_user { Ok(data) } else { Err(NotOpened) }
 }
 
 /// Signs `message` for WeChat's calls about a user: HMAC-SHA256 whose key is the base64 text of `session_key`.

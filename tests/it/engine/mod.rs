@@ -393,8 +393,8 @@ impl ClusterNode for Echo {
         })
     }
 
-    fn tenant_of<'a>(&self, question: &'a [u8]) -> Option<&'a str> {
-        Some(if question == TAKES_TIME { "loud" } else { "t" })
+    fn flow_of(&self, question: &[u8]) -> Option<Arc<str>> {
+        Some(if question == TAKES_TIME { "loud" } else { "t" }.into())
     }
 
     fn has_tunnels(&self, _tenant: &str, _audience: &Audience) -> bool {

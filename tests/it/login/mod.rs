@@ -1,9 +1,16 @@
 //! The session service: Wafer's login protocol, native calls, and the store behind them.
 
 mod access;
+mod crowd;
 mod native;
+mod neighbours;
+mod nodes;
 mod outage;
+mod revoked;
+mod sdks;
+mod service;
 mod store;
+mod tls;
 mod wafer;
 
 use serde_json::Value;
@@ -31,7 +38,11 @@ impl Login {
 
     /// The same with other services.
     pub(crate) async fn outside(settings: &[(&str, &str)], outside: Outside) -> Self {
-        let wechat = FakeWeChat::start().await;
+        Self::of(FakeWeChat::start().await, settings, outside).await
+    }
+
+    /// With this WeChat.
+    pub(crate) async fn of(wechat: FakeWeChat, settings: &[(&str, &str)], outside: Outside) -> Self {
         let url = wechat.url();
         let own = [
             ("session.enabled", "true"),

@@ -8,6 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::future::join_all;
 use serde_json::json;
+use tokio::sync::Notify;
 use wafergate::app::Outside;
 use wafergate::protocol::login::Profile;
 use wafergate::session::Limits;
@@ -27,11 +28,15 @@ use wafergate::session_store::Which;
 
 use super::Login;
 
-/// A store that can go away.
+/// A store that can go away, or be late with the answer to what it has done.
 #[derive(Default)]
 pub(crate) struct Fickle {
     inner: MemoryStore,
     pub(crate) is_away: AtomicBool,
+    /// Whether sessions are revoked, but not answered before `goes_on`.
+    pub(crate) is_late: AtomicBool,
+    pub(crate) has_revoked: Notify,
+    pub(crate) goes_on: Notify,
 }
 
 impl Fickle {
@@ -70,7 +75,12 @@ impl SessionStore for Fickle {
     }
 
     async fn revoke(&self, which: &Which) -> Result<Vec<SessionId>, StoreAway> {
-        self.here()?.revoke(which).await
+        let revoked = self.here()?.revoke(which).await;
+        if self.is_late.load(Ordering::Acquire) {
+            self.has_revoked.notify_one();
+            self.goes_on.notified().await;
+        }
+        revoked
     }
 
     async fn list(

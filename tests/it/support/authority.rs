@@ -26,7 +26,11 @@ impl Authority {
 
     /// A certificate for 127.0.0.1 and its key, as PEM.
     pub(crate) fn sign(&self) -> (String, String) {
-        let params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).expect("a name");
+        self.sign_with(&CertificateParams::new(vec!["127.0.0.1".to_owned()]).expect("a name"))
+    }
+
+    /// A certificate with these parameters and its key, as PEM.
+    pub(crate) fn sign_with(&self, params: &CertificateParams) -> (String, String) {
         let key = KeyPair::generate().expect("a key");
         (params.signed_by(&key, &self.issuer).expect("a certificate").pem(), key.serialize_pem())
     }

@@ -14,12 +14,19 @@ use cbc::cipher::BlockModeEncrypt;
 use cbc::cipher::KeyIvInit;
 use cbc::cipher::block_padding::Pkcs7;
 use parking_lot::Mutex;
+use rustls::ServerConfig;
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::PrivateKeyDer;
+use rustls_pki_types::pem::PemObject;
 use serde_json::Value;
 use serde_json::json;
+use tokio::io::AsyncRead;
 use tokio::io::AsyncReadExt;
+use tokio::io::AsyncWrite;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
 
 use super::http::header;
 use super::http::read_head;
@@ -50,13 +57,44 @@ struct State {
 impl FakeWeChat {
     /// Starts one.
     pub(crate) async fn start() -> Self {
+        Self::listen(|stream| std::future::ready(Some(stream))).await
+    }
+
+    /// One that speaks TLS with this certificate and key, both PEM.
+    pub(crate) async fn start_with_tls(certificate: &str, key: &str) -> Self {
+        let chain = CertificateDer::pem_slice_iter(certificate.as_bytes()).map(|one| one.expect("a certificate"));
+        let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).expect("a key");
+        let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_no_client_auth()
+            .with_single_cert(chain.collect(), key)
+            .expect("they belong together");
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        Self::listen(move |stream| {
+            let acceptor = acceptor.clone();
+            async move { acceptor.accept(stream).await.ok() }
+        })
+        .await
+    }
+
+    async fn listen<S, F>(secure: impl Fn(TcpStream) -> F + Send + 'static) -> Self
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send,
+        F: Future<Output = Option<S>> + Send + 'static,
+    {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let state = Arc::new(Mutex::new(State { secrets: vec![SECRET.to_owned()], ..State::default() }));
         let shared = Arc::clone(&state);
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(serve(stream, Arc::clone(&shared)));
+                let (secured, shared) = (secure(stream), Arc::clone(&shared));
+                tokio::spawn(async move {
+                    if let Some(stream) = secured.await {
+                        serve(stream, shared).await;
+                    }
+                });
             }
         });
         Self { address, state }
@@ -126,14 +164,12 @@ pub(crate) fn session_key(user: &str, version: u8) -> String {
     STANDARD.encode(key)
 }
 
-async fn serve(mut stream: TcpStream, state: Arc<Mutex<State>>) {
+async fn serve<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, state: Arc<Mutex<State>>) {
     let mut buffer = vec![];
     loop {
-        let mut byte = [0];
         // The end of the connection is not an end of a head.
-        match stream.peek(&mut byte).await {
-            Ok(1) => {}
-            _ => return,
+        if buffer.is_empty() && stream.read_buf(&mut buffer).await.unwrap_or(0) == 0 {
+            return;
         }
         let head = read_head(&mut stream, &mut buffer).await;
         let length: usize = header(&head, "content-length").map_or(0, |length| length.parse().expect("a length"));

@@ -345,6 +345,25 @@ export const ATTACKS = [
     run: attack => pushWithLongExcept(attack, 8),
   },
   {
+    pot: "sessions: checks of unknown tokens", by: "tenant", share: "of 256 questions to the store no more than is left", probe: {}, sessions: true,
+    run: async attack => {
+      const loud = attack.caller(attack.loud);
+      const token = () => `wgs_${randomBytes(32).toString("base64url")}`;
+      await flood(attack, 64, () => loud.call("POST", "/v1/sessions/verify", { sessionToken: token() }));
+    },
+  },
+  {
+    pot: "sessions: logins that hang", by: "tenant", share: "of 512 places at WeChat no more than is left", probe: {}, sessions: true,
+    run: async attack => {
+      const loud = attack.caller(attack.loud, { sockets: 1_000 });
+      await flood(attack, attack.smoke ? 10 : 1_000, () => loud.call("POST", "/v1/sessions", { code: randomUUID() }));
+    },
+  },
+  {
+    pot: "documents", by: "stranger", share: "the sockets of all are looked at after a few tasks", probe: {},
+    run: attack => hold(attack, attack.smoke ? 2 : 30, "GET /v1/docs HTTP/1.1\r\nHost: x\r\n\r\nGET /v1/openapi.json HTTP/1.1\r\nHost: x\r\n\r\n".repeat(attack.smoke ? 5 : 1_000)),
+  },
+  {
     pot: "log lines", by: "stranger", share: "repeated lines are counted", probe: {},
     run: attack => {
       const stranger = attack.caller(undefined, STRANGER);

@@ -87,7 +87,7 @@ impl Bus {
         let (asked, is_repeat) = ((message.sender, message.number), message.kind == Kind::Repeat);
         // Its repeat may have overtaken it.
         let is_late = self.age(&message, came) >= LATE;
-        let flow: Flow = member.tenant_of(&message.body).unwrap_or_default().into();
+        let flow: Flow = member.flow_of(&message.body).unwrap_or_default();
         let seen = {
             let mut recent = self.recent.lock();
             if is_repeat && message.body.is_empty() {
