@@ -107,13 +107,25 @@ async fn a_tunnel_that_opens_while_it_is_withdrawn_does_not_stay_open() {
     for turn in 0..60 {
         let issued = nodes.native(0).issue(&json!({"user": "ann"})).await;
         let (native, moved) = (nodes.native(turn % 2), nodes.cluster.moved(&issued, turn / 2 % 2));
-        let (client, outcome) = tokio::join!(TestClient::dial(&moved), withdraw(&native, &issued.tunnel));
-        match client {
-            Ok(mut client) => {
-                assert_eq!(client.close_code().await, 1000, "turn {turn}: {outcome}");
-                opened += 1;
+        let mut client = RawClient::dial(moved.address()).await;
+        let dial = async {
+            client.write(handshake(&moved).as_bytes()).await;
+            client.answer().await
+        };
+        let withdrawal = async {
+            // So that it meets the handshake at another place each time.
+            for _ in 0..turn * 8 {
+                tokio::task::yield_now().await;
             }
-            Err(_) => refused += 1,
+            withdraw(&native, &issued.tunnel).await
+        };
+        let (answer, outcome) = tokio::join!(dial, withdrawal);
+        if answer.status == 101 {
+            assert_eq!(client.close_code().await, 1000, "turn {turn}: {outcome}");
+            opened += 1;
+        } else {
+            assert_eq!(answer.status, 409, "turn {turn}: {outcome}, {answer:?}");
+            refused += 1;
         }
         assert_eq!(nodes.native(0).refused(&format!("GET /v1/tunnels/{}", issued.tunnel), &Value::Null).await.0, 404);
     }
