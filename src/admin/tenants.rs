@@ -69,8 +69,11 @@ struct KeyUse {
     last_used: Option<String>,
 }
 
+/// What there is most of at the tenants that come first.
+type Measure = fn(&Usage) -> u64;
+
 /// What tenants can be sorted by, in words of the answer.
-const SORTS: [(&str, fn(&Usage) -> u64); 6] = [
+const SORTS: [(&str, Measure); 6] = [
     ("openTunnels", Usage::open),
     ("pendingCloses", pending_closes),
     ("messages", Usage::messages),
@@ -84,7 +87,7 @@ struct Question {
     limit: usize,
     after: String,
     /// The most of this first, and no further page.
-    sort: Option<fn(&Usage) -> u64>,
+    sort: Option<Measure>,
 }
 
 impl Question {
