@@ -216,6 +216,7 @@ const WAITS: &[(&str, &[(&str, Why)])] = &[
             ("is_done", Nothing("the batch runs without its callers")),
             ("batches.run(batch)", Nothing("a task of its own")),
             ("catch_unwind()", Nothing("each push is counted and answered for itself")),
+            ("queued.write(&mut turns)", Nothing("it writes what is queued, behind a turn each")),
             ("turns.next()", Marked(Mark::PushTurn)),
             ("select(pin!(work), pin!(given_up))", Nothing("what is done is done, and the rest is given up")),
         ],
