@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use tokio::time::sleep;
 
 use super::RedisEngine;
+use super::entry;
 use super::explain::away;
 use super::lease::LEASE;
 use super::scripts;
@@ -53,7 +54,7 @@ impl RedisEngine {
         life: Duration,
     ) -> Result<Claim, EngineError> {
         self.is_registered()?;
-        match self.call::<i64>(&self.claim_command(once, token, life, KEPT_FOR)).await.map_err(away)? {
+        match self.call::<i64>(&self.claim_command(once, token, life)).await.map_err(away)? {
             0 => return Ok(Claim::Used),
             1 if !self.has_lost_beside(&once.key(&self.keys)).await => {}
             _ => self.past.doubt(Instant::now()),
@@ -70,14 +71,23 @@ impl RedisEngine {
         numbers.map_or(true, |numbers| witness.may_have_lost(&numbers, self.lease_guard.now()))
     }
 
-    /// A tunnel's claim is kept for `kept_for` unless extended, also behind the end of its connect URL.
-    fn claim_command(&self, once: SingleUse<'_>, token: Token, life: Duration, kept_for: Duration) -> Cmd {
-        let mut command = self.script_beside_lease(scripts::CLAIM, once.key(&self.keys));
+    fn claim_command(&self, once: SingleUse<'_>, token: Token, life: Duration) -> Cmd {
         match once {
-            // It names the owner of the tunnel, as long as that is open.
-            SingleUse::Claim(_) => command.arg(self.entry(token, life)).arg(millis(life.max(kept_for))),
-            SingleUse::Nonce(_) | SingleUse::Call(_) => command.arg(&token[..]).arg(millis(life).max(1)),
-        };
+            // It names the owner of the tunnel, as long as that is open, and is kept behind the end of its connect URL.
+            SingleUse::Claim(_) => self.first_use(once, &self.entry(token, life), life.max(KEPT_FOR)),
+            SingleUse::Nonce(_) | SingleUse::Call(_) => self.first_use(once, &token, life),
+        }
+    }
+
+    /// The claim of a connect URL that was used here. Without a lease this node may be dead, and have no tunnel.
+    fn remembered_claim(&self, tunnel: TunnelId, token: Token, left: Duration) -> Cmd {
+        let value = if self.holds_lease() { self.entry(token, left) } else { entry::closed(token) };
+        self.first_use(SingleUse::Claim(tunnel), &value, left.max(REMEMBERED_FOR))
+    }
+
+    fn first_use(&self, once: SingleUse<'_>, value: &[u8], kept_for: Duration) -> Cmd {
+        let mut command = self.script_beside_lease(scripts::CLAIM, once.key(&self.keys));
+        command.arg(value).arg(millis(kept_for).max(1));
         self.with_lease(&mut command);
         command
     }
@@ -234,7 +244,7 @@ impl RedisEngine {
             .claims
             .all_sure()
             .into_iter()
-            .map(|(tunnel, token, left)| self.claim_command(SingleUse::Claim(tunnel), token, left, REMEMBERED_FOR))
+            .map(|(tunnel, token, left)| self.remembered_claim(tunnel, token, left))
             .collect();
         self.write_commands(&claims).await?;
         self.write_all_entries().await?;
@@ -256,7 +266,7 @@ impl RedisEngine {
         let claim = |tunnel: &TunnelId| {
             // The claim may have been released meanwhile.
             let (token, left) = self.own.claims.sure(*tunnel)?;
-            Some(self.claim_command(SingleUse::Claim(*tunnel), token, left, REMEMBERED_FOR))
+            Some(self.remembered_claim(*tunnel, token, left))
         };
         let mut commands: Vec<Cmd> = some.iter().filter_map(claim).collect();
         match self.own.idempotency.remembered_after(turn.second) {
@@ -278,7 +288,7 @@ impl RedisEngine {
 
     fn remember(&self, entry: &Remembered) -> Cmd {
         if let Some(name) = entry.name.strip_prefix(NONCE) {
-            return self.claim_command(SingleUse::Nonce(name), entry.token, entry.left, Duration::ZERO);
+            return self.claim_command(SingleUse::Nonce(name), entry.token, entry.left);
         }
         let mut command = redis::cmd("EVAL");
         command.arg(scripts::REMEMBER).arg(1).arg(self.keys.call(&entry.name));

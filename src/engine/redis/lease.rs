@@ -339,7 +339,10 @@ impl RedisEngine {
         let dead = self.me();
         let records = self.records.all();
         let (unknown, unsure) = if self.was_forgotten_before(renewal) { (records, vec![]) } else { (vec![], records) };
-        self.unadopted.keep(dead, unsure);
+        // What this node has written again since a loss of data says nothing of what others have closed.
+        if !self.past.may_be_dead() {
+            self.unadopted.keep(dead, unsure);
+        }
         self.lease_guard.expire();
         self.records.clear();
         self.index.begin_again(dead);
