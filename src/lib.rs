@@ -28,6 +28,7 @@ pub mod tls;
 pub mod tunnel;
 
 // I/O and helpers independent of the gateway.
+pub mod connector;
 pub mod demo;
 pub mod fair_semaphore;
 pub mod http_client;

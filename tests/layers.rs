@@ -15,6 +15,7 @@ const LEVELS: &[&[&str]] = &[
     &["fair_semaphore"],
     &["demo", "lease_guard", "marks", "metrics", "server", "shutdown", "telemetry"],
     &["http_client"],
+    &["connector"],
     &["engine", "session_store", "webhook", "wechat"],
     &["login"],
     &["gateway"],

@@ -2,6 +2,7 @@
 
 mod allowance;
 mod breaker;
+mod fleet;
 mod lane;
 mod line;
 #[cfg(test)]
@@ -21,6 +22,14 @@ pub use allowance::Strain;
 pub use breaker::Admission;
 pub use breaker::Breaker;
 pub use breaker::Health;
+pub use fleet::Claim;
+pub use fleet::Fleet;
+pub use fleet::Instance;
+pub use fleet::Look;
+pub use fleet::Member;
+pub use fleet::Session;
+pub use fleet::Take;
+pub use fleet::Wanted;
 pub use lane::Failure;
 pub use lane::Lane;
 pub use lane::Step;
@@ -40,6 +49,8 @@ pub struct Event {
     pub sequence: u64,
     /// When the gateway received it.
     pub received: Instant,
+    /// How long its time has stood still, in milliseconds: behind an event in a developer's debugger.
+    pub held_ms: u32,
 }
 
 /// The kind of an event.
@@ -80,7 +91,7 @@ impl Ttl {
     /// When `event` expires.
     pub fn deadline(&self, event: &Event) -> Instant {
         let ttl = if matches!(event.kind, EventKind::Close(_)) { self.close } else { self.message };
-        event.received + ttl
+        event.received + ttl + Duration::from_millis(event.held_ms.into())
     }
 }
 

@@ -5,6 +5,8 @@ mod answer_body;
 mod answer_tests;
 mod attempt;
 mod backlog;
+mod by_connector;
+mod carrier;
 mod cloud_event;
 mod dispatcher;
 mod endpoint;

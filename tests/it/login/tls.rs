@@ -110,7 +110,10 @@ async fn a_wechat_that_cannot_prove_who_it_is_is_refused_in_words() {
         (authority.sign_with(&names("other.test")), "certificate for other.test, not for api.weixin.test"),
         (authority.sign_with(&expired), "certificate expired at 2001-01-01T00:00:00.000Z"),
         ((itself.cert.pem(), itself.signing_key.serialize_pem()), "certificate"),
-        (Authority::new().sign_with(&names(HOST)), "certificate whose signature does not match the authority of that name"),
+        (
+            Authority::new().sign_with(&names(HOST)),
+            "certificate whose signature does not match the authority of that name",
+        ),
     ] {
         let (code, log) = log_in(&authority, certificate).await;
 
