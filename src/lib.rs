@@ -21,6 +21,7 @@ pub mod share;
 
 // Pure protocols and rules: no I/O, no tasks, and time is an argument.
 pub mod delivery;
+pub mod listen;
 pub mod protocol;
 pub mod session;
 pub mod tenant;
@@ -44,6 +45,8 @@ pub mod admin;
 pub mod engine;
 pub mod gateway;
 pub mod http;
+pub mod inspector;
+pub mod listener;
 pub mod login;
 pub mod session_store;
 pub mod webhook;

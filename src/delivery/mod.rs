@@ -34,6 +34,7 @@ pub use lane::Failure;
 pub use lane::Lane;
 pub use lane::Step;
 pub use line::Line;
+pub use retry::wait as retry_pause;
 pub use slots::Bounds;
 pub use slots::Slots;
 

@@ -36,6 +36,8 @@ pub use endpoint::Demand;
 pub use endpoint::Endpoint;
 pub use endpoint::Endpoints;
 pub use event_queue::EventQueue;
+pub(crate) use outcome::Sent;
+pub(crate) use outcome::judge;
 pub use tunnel_info::TunnelInfo;
 
 /// Accepts the events of tunnels.
