@@ -288,7 +288,7 @@ mod tests {
         let own = json!({"content": "x", "to": {"tunnels": ["t1"]}});
         assert_eq!(call(json!({"push": {"content": "x"}})), Some(("POST", "/v1/push".into(), own)));
         let group = json!({"content": "x", "to": {"group": "g"}});
-        assert_eq!(call(json!({"push": group.clone()})), Some(("POST", "/v1/push".into(), group)));
+        assert_eq!(call(json!({"push": group})), Some(("POST", "/v1/push".into(), group)));
         assert_eq!(call(json!({"join": "a/b"})), Some(("PUT", "/v1/groups/a%2Fb/tunnels/t1".into(), Value::Null)));
         assert_eq!(call(json!({"leave": "g"})), Some(("DELETE", "/v1/groups/g/tunnels/t1".into(), Value::Null)));
         assert_eq!(call(json!({"close": {}})), Some(("POST", "/v1/close".into(), json!({"to": {"tunnels": ["t1"]}}))));

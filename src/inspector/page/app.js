@@ -36,7 +36,8 @@ function visible() {
 function drawList() {
   const shown = visible();
   if (shown.length === 0) {
-    keyed(list, [{ id: "" }], (item) => item.id, () => el("li", { class: "empty" }, events.size ? "No event matches." : "No events yet. Let a client connect and say something."), () => {});
+    const words = events.size ? "No event matches." : "No events yet. Let a client connect and say something.";
+    keyed(list, [{ id: "" }], (item) => item.id, () => el("li", { class: "empty" }), (node) => { node.textContent = words; });
     return;
   }
   const make = (event) => el("li", { role: "option", onclick: () => choose(event.id) }, el("span", { class: "time" }), el("span", {}), el("span", { class: "preview" }), el("span", {}), el("span", { class: "ms" }));
@@ -72,7 +73,7 @@ function difference(before, after) {
 }
 
 const plain = (body) => (typeof body === "string" ? body : `Base64: ${body.base64}`);
-const fields = (headers) => el("dl", {}, Object.entries(headers).map(([name, value]) => [el("dt", {}, name), el("dd", {}, value)]));
+const fields = (headers) => el("dl", {}, Object.entries(headers).flatMap(([name, value]) => [el("dt", {}, name), el("dd", {}, value)]));
 const quoted = (text) => `'${text.replaceAll("'", "'\\''")}'`;
 
 function curl(entry) {
