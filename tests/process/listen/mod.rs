@@ -7,6 +7,7 @@ mod gateway;
 mod listener;
 mod local;
 mod network;
+mod real;
 mod refusals;
 mod tools;
 
