@@ -21,6 +21,7 @@ pub mod share;
 
 // Pure protocols and rules: no I/O, no tasks, and time is an argument.
 pub mod delivery;
+pub mod listen;
 pub mod protocol;
 pub mod session;
 pub mod tenant;
@@ -28,6 +29,7 @@ pub mod tls;
 pub mod tunnel;
 
 // I/O and helpers independent of the gateway.
+pub mod connector;
 pub mod demo;
 pub mod fair_semaphore;
 pub mod http_client;
@@ -43,6 +45,8 @@ pub mod admin;
 pub mod engine;
 pub mod gateway;
 pub mod http;
+pub mod inspector;
+pub mod listener;
 pub mod login;
 pub mod session_store;
 pub mod webhook;

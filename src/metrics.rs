@@ -16,6 +16,7 @@ use prometheus::TextEncoder;
 use prometheus::core::Collector;
 
 use crate::protocol::close::CloseReason;
+use crate::protocol::connector::Purpose;
 
 /// Upper bounds of the time histograms, in seconds.
 const TIME_BUCKETS: [f64; 14] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
@@ -62,6 +63,9 @@ pub struct Metrics {
     pub message_to_webhook: Histogram,
     /// Deliveries by result.
     pub deliveries: Deliveries,
+    /// Answers of connectors that nothing waited for.
+    pub connector_answers_ignored: IntCounter,
+    connectors: IntGaugeVec,
     /// What this node has done of calls with an `Idempotency-Key`, forgotten before its time.
     pub call_parts_forgotten: IntCounter,
     pushes: [IntCounter; 3],
@@ -139,6 +143,13 @@ impl Default for Metrics {
         );
         for reason in ["page", "misplaced", "array"] {
             doubtful_answers.with_label_values(&[reason]);
+        }
+        let connectors = register(
+            &registry,
+            IntGaugeVec::new(Opts::new("wafergate_connectors", "Connectors at this node, by purpose"), &["purpose"]),
+        );
+        for purpose in ["listen", "serve"] {
+            connectors.with_label_values(&[purpose]);
         }
         let reads_paused = counters(
             "wafergate_reads_paused_total",
@@ -222,6 +233,11 @@ impl Default for Metrics {
                     &[],
                 ),
             ),
+            connector_answers_ignored: counter(
+                "wafergate_connector_answers_ignored_total",
+                "Answers of connectors that nothing waited for: late, repeated, or for an event that was not theirs",
+            ),
+            connectors,
             sessions: counters("wafergate_sessions_total", "Logins, by result", &["result"]),
             session_checks: counters("wafergate_session_checks_total", "Checks of sessions, by result", &["result"]),
             session_store_up: register(
@@ -300,6 +316,16 @@ impl Metrics {
         self.doubtful_answers.with_label_values(&[reason]).inc();
     }
 
+    /// Counts a connector that has joined.
+    pub fn connector_joined(&self, purpose: Purpose) {
+        self.connectors.with_label_values(&[purpose_label(purpose)]).inc();
+    }
+
+    /// Counts a connector that has left.
+    pub fn connector_left(&self, purpose: Purpose) {
+        self.connectors.with_label_values(&[purpose_label(purpose)]).dec();
+    }
+
     /// Counts a pause in reading a client.
     pub fn read_paused(&self, reason: &'static str) {
         self.reads_paused.with_label_values(&[reason]).inc();
@@ -364,6 +390,13 @@ impl Metrics {
         let mut text = Vec::new();
         TextEncoder::new().encode(&self.registry.gather(), &mut text).expect("a buffer takes everything");
         String::from_utf8(text).expect("the text format is UTF-8")
+    }
+}
+
+fn purpose_label(purpose: Purpose) -> &'static str {
+    match purpose {
+        Purpose::Listen => "listen",
+        Purpose::Serve => "serve",
     }
 }
 

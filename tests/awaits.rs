@@ -101,8 +101,9 @@ const WAITS: &[(&str, &[(&str, Why)])] = &[
         &[
             ("sleep_until(at)", Guard("if !attempts.hooks.lease_guard.is_valid_for(event_queue.incarnation)")),
             ("attempts.hooks.lease_guard.valid_for(event_queue.incarnation)", Nothing("it is the question itself")),
+            ("attempts.seat(&event_queue, target, is_late, deadline)", Marked(Mark::EventAdmitted)),
             ("admit(&event_queue.endpoint, event_queue.tenant.flow(), is_late, deadline)", Marked(Mark::EventAdmitted)),
-            ("attempts.attempt(&event_queue, permits)", Nothing("the loop asks again")),
+            ("attempts.attempt(&event_queue, carrier)", Nothing("the loop asks again")),
             ("sleep(AGAIN_AFTER)", Guard("if !attempts.hooks.lease_guard.is_valid_for(event_queue.incarnation)")),
             (
                 "run(attempts, event_queue)",
@@ -125,9 +126,10 @@ const WAITS: &[(&str, &[(&str, Why)])] = &[
     (
         "src/webhook/resign.rs",
         &[
-            ("self.send(client, signed)", Nothing("the client asks the lease guard before each request")),
+            ("self.send(way, signed)", Nothing("the client, or the writer of a connector, asks the lease guard")),
             ("self.post_again(", Nothing("the client asks the lease guard before each request")),
-            ("self.send(client, signed)", Nothing("which key was taken is true whoever speaks for the tunnel")),
+            ("self.send(way, signed)", Nothing("which key was taken is true whoever speaks for the tunnel")),
+            ("self.send_to(connectors, seat, signed)", Nothing("see its callers")),
             ("client.post(", Nothing("see its callers")),
         ],
     ),
@@ -163,9 +165,12 @@ const WAITS: &[(&str, &[(&str, Why)])] = &[
         "src/http/native/mod.rs",
         &[
             (
-                "answer(&gateway, room, request, client, call, &mut tenant)",
+                "answer(&gateway, room, request, client, (call, connector), &mut tenant)",
                 Nothing("what is behind it goes to its caller"),
             ),
+            ("body::read(room, &head.headers, Full::new(body), MAX_BODY_BYTES)", Nothing("it is there already")),
+            ("idempotency::here(", Nothing("its caller runs it to its end")),
+            ("calls::run(", Nothing("it changes nothing")),
             ("body::read(room, &head.headers, incoming, MAX_BODY_BYTES)", Nothing("nothing has changed before")),
             (
                 "auth::authenticate(",
@@ -179,12 +184,14 @@ const WAITS: &[(&str, &[(&str, Why)])] = &[
         "src/http/native/idempotency.rs",
         &[
             ("calls::run(", Nothing("without a key nobody is promised that it is done whole")),
-            ("begin(", Guard("let work = tokio::spawn(work)")),
-            ("work", Guard("let work = tokio::spawn(work)")),
+            ("work", Guard("let work = tokio::spawn(keyed(")),
+            ("keyed(", Nothing("its caller runs it to its end")),
+            ("calls::run(", Nothing("its caller runs it to its end")),
+            ("begin(", Guard("let work = tokio::spawn(keyed(")),
             ("gateway.read(", Nothing("nothing has changed before")),
-            ("gateway.calls.begin(", Guard("let work = tokio::spawn(work)")),
-            ("timeout(LONGEST_CALL, calls::run(", Guard("let work = tokio::spawn(work)")),
-            ("first.end(kept)", Guard("let work = tokio::spawn(work)")),
+            ("gateway.calls.begin(", Guard("let work = tokio::spawn(keyed(")),
+            ("timeout(LONGEST_CALL, calls::run(", Guard("let work = tokio::spawn(keyed(")),
+            ("first.end(kept)", Guard("let work = tokio::spawn(keyed(")),
         ],
     ),
     (

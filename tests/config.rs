@@ -243,6 +243,7 @@ fn a_tenant_can_override_every_limit() {
         messages_per_sec_per_connection: 0,
         pushes_per_sec: 0,
         max_push_targets: 0,
+        connectors: 0,
     };
     assert_eq!(overrides.over(nothing), base);
 }

@@ -11,14 +11,15 @@ const LEVELS: &[&[&str]] = &[
     &["clock", "fair_queue", "id", "limit", "secret", "share"],
     &["options", "recall"],
     &["protocol", "tls"],
-    &["delivery", "session", "tenant", "tunnel"],
+    &["delivery", "listen", "session", "tenant", "tunnel"],
     &["fair_semaphore"],
     &["demo", "lease_guard", "marks", "metrics", "server", "shutdown", "telemetry"],
     &["http_client"],
+    &["connector"],
     &["engine", "session_store", "webhook", "wechat"],
     &["login"],
-    &["gateway"],
-    &["ws"],
+    &["gateway", "listener"],
+    &["inspector", "ws"],
     &["admin", "http"],
     &["config"],
     &["app"],
@@ -69,11 +70,16 @@ fn impurity(line: &str) -> Option<&'static str> {
 
 /// The lines of a file without the items compiled for tests only.
 fn without_tests(source: &str) -> impl Iterator<Item = &str> {
+    without("#[cfg(test)]", source)
+}
+
+/// The lines of a file without the items below this attribute.
+fn without<'a>(attribute: &'static str, source: &'a str) -> impl Iterator<Item = &'a str> {
     let mut lines = source.lines();
     std::iter::from_fn(move || {
         loop {
             let line = lines.next()?;
-            if line.trim() != "#[cfg(test)]" {
+            if line.trim() != attribute {
                 return Some(line);
             }
             let margin = &line[..line.len() - line.trim_start().len()];
@@ -135,6 +141,39 @@ fn the_core_is_pure() {
         }
     }
     assert!(lines > 4_000, "read {lines} lines: is the test reading src/?");
+}
+
+/// What runs on developers' machines, which may have another system: `listen`, `trigger`, `replay` and what is below them alone.
+const FOR_DEVELOPERS: &[&str] = &[
+    "cli/duration.rs",
+    "cli/event_line.rs",
+    "cli/listen",
+    "cli/local.rs",
+    "cli/local_time.rs",
+    "cli/replay.rs",
+    "cli/trigger.rs",
+    "inspector",
+    "listen",
+    "listener",
+    "protocol/connector",
+];
+
+#[test]
+fn what_developers_run_has_its_unix_parts_apart() {
+    let mut apart = 0;
+    for part in FOR_DEVELOPERS {
+        let mut files = vec![];
+        sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src").join(part), &mut files);
+        assert!(!files.is_empty(), "{part} is not there");
+        for file in files {
+            let source = fs::read_to_string(&file).expect("readable");
+            let is_unix = |line: &&str| ["::unix", "rustix::", "libc::"].iter().any(|word| line.contains(word));
+            let found = without("#[cfg(unix)]", &source).find(is_unix);
+            assert_eq!(found, None, "{}: put it below #[cfg(unix)], beside one for other systems", file.display());
+            apart += source.matches("#[cfg(unix)]").count();
+        }
+    }
+    assert!(apart > 5, "found {apart} parts: is the test reading src/?");
 }
 
 /// A module path without `crate`, such as `["gateway", "push"]`.

@@ -84,6 +84,7 @@ fn connections(takes_all: bool) -> Vec<Arc<Connection<dyn Socket>>> {
         messages_per_sec_per_connection: 0,
         pushes_per_sec: 0,
         max_push_targets: 0,
+        connectors: 0,
     };
     let entry = options::Tenant { keys: vec![Secret::new("k")], ..options::Tenant::default() };
     let tenant = Arc::new(Tenant::new(TenantId::new("x"), Settings::new(&entry, limits)));

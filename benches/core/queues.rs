@@ -27,7 +27,7 @@ pub(crate) fn benches(criterion: &mut Criterion) {
     group.throughput(Throughput::Elements(ROUND));
     let message = Content::Text(content(128).into());
     let ttl = Ttl { message: Duration::from_secs(60), close: Duration::from_secs(60) };
-    let event = |sequence| Event { kind: EventKind::Message(message.clone()), sequence, received: now };
+    let event = |sequence| Event { kind: EventKind::Message(message.clone()), sequence, received: now, held_ms: 0 };
     let deliver = |lane: &mut Lane| {
         assert!(matches!(lane.poll(now, &ttl), Step::Send(_)));
         lane.handle(Verdict::Delivered, now, 0.5);

@@ -81,6 +81,7 @@ fn tickets(criterion: &mut Criterion) {
         key_fingerprint: 17,
         expires_unix_ms: 1_700_000_000_000,
         native: None,
+        connector: None,
     };
     criterion.bench_function("ticket seal", |bencher| bencher.iter(|| sealer.seal(black_box(&ticket))));
     let text = sealer.seal(&ticket);

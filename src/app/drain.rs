@@ -20,6 +20,9 @@ const NOTICE_PART: u32 = 6;
 /// Time limit for the clients' answers to close frames; their tasks have a limit of 5 s of their own.
 const ANSWERS: Duration = Duration::from_secs(6);
 
+/// Time limit for the last words to connectors.
+const CONNECTORS: Duration = Duration::from_secs(1);
+
 /// Waits until a drain is requested, and runs it.
 pub(super) async fn when_told(
     gateway: &Gateway,
@@ -30,6 +33,7 @@ pub(super) async fn when_told(
 ) {
     shutdown.soft.cancelled().await;
     gateway.connect_urls.begin_drain();
+    gateway.connectors.announce_drain(options.window() + options.flush());
     tracing::info!(
         tunnels = gateway.tunnels.count(),
         webhooks = dispatcher.pending(),
@@ -50,6 +54,7 @@ pub(super) async fn when_told(
     gateway.connections_ended(ANSWERS).await;
     dispatcher.flush(Instant::now() + options.flush()).await;
     let left = dispatcher.give_up(has_others);
+    gateway.connectors.close_all(CONNECTORS).await;
     gateway.leave_cluster().await;
     match left {
         Undelivered { lost: 0, to_others: 0 } => tracing::info!("drained"),

@@ -186,6 +186,7 @@ impl App {
             sessions.set_tunnels(actor.clone());
         }
         dispatcher.set_actor(actor);
+        dispatcher.set_connectors(Arc::clone(&gateway.connectors));
         Ok(Self { gateway, dispatcher, redis, certificate, public, admin, admin_hosts, drain, started_with, shutdown })
     }
 

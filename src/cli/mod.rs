@@ -3,11 +3,19 @@
 mod app;
 mod client;
 mod demo;
+mod duration;
+mod event_line;
+mod exit;
 mod given;
 mod keys;
+mod listen;
+mod local;
+mod local_time;
 mod reload;
+mod replay;
 mod serve;
 mod systemd;
+mod trigger;
 mod webhook;
 
 use std::io::Write;
@@ -90,6 +98,12 @@ enum Command {
     Keygen,
     #[command(flatten)]
     Client(client::Command),
+    /// Develop on this machine: the events of tunnels with your name come to a server here
+    Listen(Box<listen::Listen>),
+    /// Send a made-up event to a server on this machine, signed as a gateway signs; needs no gateway
+    Trigger(Box<trigger::Trigger>),
+    /// Send an event again that a listener has had
+    Replay(Box<replay::Replay>),
     /// Check webhooks offline
     Webhook {
         #[command(subcommand)]
@@ -137,6 +151,9 @@ pub fn main() -> ExitCode {
         Command::DefaultConfig => print(config::defaults()),
         Command::Keygen => print(&format!("{}\n", new_key())),
         Command::Client(command) => client::run(command),
+        Command::Listen(listen) => listen::run(&listen),
+        Command::Trigger(trigger) => trigger::run(&trigger),
+        Command::Replay(replay) => replay::run(&replay),
         Command::Webhook { command } => webhook::run(&command),
         Command::Completions { shell } => completions(shell),
         Command::Man { directory } => man(&directory),

@@ -239,6 +239,14 @@ impl Lane {
         }
     }
 
+    /// The first event was in a debugger from `start` to `end`: the time of those behind it stood still meanwhile.
+    pub fn stood_still(&mut self, start: Instant, end: Instant) {
+        for event in self.0.iter_mut().flat_map(|queue| &mut queue.others) {
+            let held = end.saturating_duration_since(event.received.max(start));
+            event.held_ms = event.held_ms.saturating_add(u32::try_from(held.as_millis()).unwrap_or(u32::MAX));
+        }
+    }
+
     /// Removes all events in order.
     pub fn drain(&mut self) -> impl Iterator<Item = Event> {
         std::iter::from_fn(|| self.pop())

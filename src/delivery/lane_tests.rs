@@ -10,7 +10,7 @@ use crate::protocol::content::Content;
 const TTL: Ttl = Ttl { message: Duration::from_secs(60), close: Duration::from_secs(86_400) };
 
 fn event(sequence: u64, kind: EventKind, received: Instant) -> Event {
-    Event { kind, sequence, received }
+    Event { kind, sequence, received, held_ms: 0 }
 }
 
 fn message(sequence: u64, received: Instant) -> Event {
@@ -346,4 +346,24 @@ fn each_event_of_a_batch_has_its_last_attempt_alone_unless_it_may_have_been_hand
         lane.push(message(4, now));
         assert_eq!(lane.weigh(retry, ANSWERED, now, 3), retry, "the next one has its own");
     }
+}
+
+#[test]
+fn the_time_of_events_behind_one_in_a_debugger_stands_still() {
+    let start = Instant::now();
+    let at = |secs| start + Duration::from_secs(secs);
+    let ttl = Ttl { message: Duration::from_secs(60), close: Duration::from_secs(600) };
+    let mut lane = Lane::default();
+    lane.push(message(1, start));
+    lane.push(message(2, start));
+    lane.push(message(3, at(50)));
+
+    lane.stood_still(at(10), at(100));
+    lane.handle(Verdict::Delivered, at(100), 0.0);
+
+    assert!(matches!(lane.poll(at(100), &ttl), Step::Send(event) if event.sequence == 2));
+    assert!(matches!(lane.poll(at(149), &ttl), Step::Send(event) if event.sequence == 2), "10 s had passed before");
+    assert!(matches!(lane.poll(at(150), &ttl), Step::Expired(event) if event.sequence == 2));
+    assert!(matches!(lane.poll(at(159), &ttl), Step::Send(event) if event.sequence == 3), "it came in between");
+    assert!(matches!(lane.poll(at(160), &ttl), Step::Expired(event) if event.sequence == 3));
 }

@@ -2,6 +2,7 @@
 
 mod allowance;
 mod breaker;
+mod fleet;
 mod lane;
 mod line;
 #[cfg(test)]
@@ -21,10 +22,19 @@ pub use allowance::Strain;
 pub use breaker::Admission;
 pub use breaker::Breaker;
 pub use breaker::Health;
+pub use fleet::Claim;
+pub use fleet::Fleet;
+pub use fleet::Instance;
+pub use fleet::Look;
+pub use fleet::Member;
+pub use fleet::Session;
+pub use fleet::Take;
+pub use fleet::Wanted;
 pub use lane::Failure;
 pub use lane::Lane;
 pub use lane::Step;
 pub use line::Line;
+pub use retry::wait as retry_pause;
 pub use slots::Bounds;
 pub use slots::Slots;
 
@@ -40,6 +50,8 @@ pub struct Event {
     pub sequence: u64,
     /// When the gateway received it.
     pub received: Instant,
+    /// How long its time has stood still, in milliseconds: behind an event in a developer's debugger.
+    pub held_ms: u32,
 }
 
 /// The kind of an event.
@@ -80,7 +92,7 @@ impl Ttl {
     /// When `event` expires.
     pub fn deadline(&self, event: &Event) -> Instant {
         let ttl = if matches!(event.kind, EventKind::Close(_)) { self.close } else { self.message };
-        event.received + ttl
+        event.received + ttl + Duration::from_millis(event.held_ms.into())
     }
 }
 

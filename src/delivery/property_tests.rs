@@ -96,7 +96,7 @@ proptest! {
                         }
                         Kind::Close => (EventKind::Close(CloseReason::ClientGone), TTL.close, 0),
                     };
-                    lane.push(Event { kind, sequence, received: now });
+                    lane.push(Event { kind, sequence, received: now, held_ms: 0 });
                     model.push_back(Waiting { sequence, deadline: now + ttl, content_bytes });
                 }
                 LaneOp::Wait(ms) => now += Duration::from_millis(ms),
@@ -172,7 +172,7 @@ proptest! {
                             EventKind::Close(CloseReason::ClientGone)
                         }
                     };
-                    lane.push(Event { kind, sequence: pushed, received: now });
+                    lane.push(Event { kind, sequence: pushed, received: now, held_ms: 0 });
                 }
                 LaneOp::Wait(ms) => now += Duration::from_millis(ms),
                 LaneOp::Poll(verdict) => match lane.poll(now, &TTL) {

@@ -14,7 +14,7 @@ pub(super) const REFUSED_FOR: Duration = Duration::from_secs(600);
 /// The pause after `failures` failed attempts of one event.
 ///
 /// `jitter` is a random number from 0 to 1; it shortens the pause by up to half, to spread retries.
-pub(super) fn wait(failures: u32, jitter: f64) -> Duration {
+pub fn wait(failures: u32, jitter: f64) -> Duration {
     if failures <= 1 {
         return Duration::ZERO;
     }

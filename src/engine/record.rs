@@ -4,6 +4,7 @@ use serde::Deserialize;
 use serde::Serialize;
 
 use crate::protocol::close::CloseReason;
+use crate::protocol::connector::ConnectorName;
 use crate::protocol::native::Name;
 use crate::protocol::native::Trace;
 
@@ -18,6 +19,8 @@ pub struct Record {
     pub key_fingerprint: u32,
     /// Extra data in the events of a native tunnel.
     pub native: Option<Native>,
+    /// The connector that its events go to, if not to the URL.
+    pub connector: Option<ConnectorName>,
     /// Why and when it ended, if it has.
     pub closed: Option<Closed>,
 }
@@ -51,6 +54,8 @@ struct Written {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     native: Option<Native>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    connector: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
     #[serde(default)]
     closed_ms: u64,
@@ -64,6 +69,7 @@ impl Record {
             url: self.receive_url.clone(),
             key: self.key_fingerprint,
             native: self.native.clone(),
+            connector: self.connector.as_ref().map(ToString::to_string),
             reason: self.closed.map(|closed| closed.reason.as_str().to_owned()),
             closed_ms: self.closed.map_or(0, |closed| closed.unix_ms),
         };
@@ -85,6 +91,7 @@ impl Record {
             receive_url: written.url,
             key_fingerprint: written.key,
             native: written.native,
+            connector: written.connector.and_then(|name| name.parse().ok()),
             closed,
         })
     }
@@ -105,10 +112,12 @@ mod tests {
                 user: Name::new("ann").ok(),
                 trace: Some(Trace::of_tunnel(TunnelId::from_bytes([7; 16]))),
             }),
+            connector: "ann".parse().ok(),
             closed: None,
         };
         let closed = Record {
             native: None,
+            connector: None,
             closed: Some(Closed { reason: CloseReason::Heartbeat, unix_ms: 1_700_000_000_123 }),
             ..open.clone()
         };

@@ -4,6 +4,7 @@ mod actions;
 mod calls;
 mod cluster;
 mod connect;
+mod connectors;
 mod error;
 mod groups;
 mod push;
@@ -46,6 +47,7 @@ pub use tunnels::Socket;
 pub use tunnels::Tunnels;
 
 use crate::clock::Clock;
+use crate::connector::Connectors;
 use crate::engine::Engine;
 use crate::fair_semaphore::FairSemaphore;
 use crate::fair_semaphore::LONG_BYTES;
@@ -113,6 +115,8 @@ pub struct Gateway {
     pub calls: Calls,
     /// The other nodes' usage of limits.
     pub shared_limits: Arc<SharedLimits>,
+    /// The connectors of this node.
+    pub connectors: Arc<Connectors>,
     router: Arc<Router>,
     engine: Engine,
     endpoints: Arc<Endpoints>,
@@ -180,6 +184,7 @@ impl Gateway {
             lease_guard: Arc::clone(&engine.lease_guard),
             metrics: metrics.clone(),
         });
+        let connectors = connectors::new(&options, &metrics);
         let connect_urls = ConnectUrls::new(connect::Parts {
             options: &options,
             tenants: Arc::clone(&tenants),
@@ -203,6 +208,7 @@ impl Gateway {
             groups,
             calls: Calls::new(&engine),
             shared_limits,
+            connectors,
             router,
             engine,
             endpoints,
@@ -222,6 +228,7 @@ impl Gateway {
     pub fn reload(&self, options: &Options) -> Result<Changes, Removal> {
         let changes = self.tenants.reload(options)?;
         self.connect_urls.reload(&options.webhook);
+        self.connectors.review(|link| self.review_connector(link));
         if let Some(sessions) = &self.sessions {
             sessions.reload(&options.session.apps);
         }
@@ -240,6 +247,21 @@ impl Gateway {
     pub fn obstacle(&self) -> Option<&'static str> {
         let stranger = "another server.ticket_key than the other nodes: set the same one on all";
         self.engine.cluster.obstacle().or_else(|| self.shared_limits.is_stranger().then_some(stranger))
+    }
+
+    /// Whether the engine does not answer.
+    pub fn is_cut_off(&self) -> bool {
+        !self.engine.cluster.is_up()
+    }
+
+    /// Whether other nodes live: their tunnels cannot reach a connector at this one.
+    pub fn has_other_nodes(&self) -> bool {
+        !self.engine.cluster.others().is_empty()
+    }
+
+    /// Whether `incarnation` of this node owns its tunnels for certain.
+    pub fn owns(&self, incarnation: u32) -> bool {
+        self.engine.lease_guard.is_valid_for(incarnation)
     }
 
     /// The session service, if it is on.

@@ -66,7 +66,7 @@ fn open<S: Socket>(gateway: Arc<Gateway>, admission: Admission, socket: S, answe
     tasks.spawn(ws::serve(gateway, connection, early.into()));
 }
 
-fn switching_protocols(accept: HeaderValue, subprotocol: Option<&str>) -> Response<Full<Bytes>> {
+pub(super) fn switching_protocols(accept: HeaderValue, subprotocol: Option<&str>) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::default());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     let headers = response.headers_mut();

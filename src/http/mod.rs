@@ -2,6 +2,7 @@
 
 mod body;
 mod connect;
+mod connector;
 mod login;
 mod native;
 mod proxy_headers;
@@ -25,12 +26,16 @@ use hyper::header::HeaderValue;
 use serde::Serialize;
 
 use crate::gateway::Gateway;
+use crate::protocol::connector::ConnectorName;
+use crate::protocol::connector::InvalidName;
+use crate::protocol::connector::split_prefix;
 use crate::protocol::text::printable;
 use crate::server::Handler;
 use crate::server::Peer;
 use crate::server::PendingReply;
 use crate::server::RequestBody;
 use body::Budget;
+use native::Named;
 use proxy_headers::Client;
 use route::Route;
 
@@ -41,14 +46,14 @@ pub type Fallback =
 /// The public API of a gateway.
 pub struct Api {
     gateway: Arc<Gateway>,
-    budget: Budget,
+    budget: Arc<Budget>,
     fallback: Option<Fallback>,
 }
 
 impl Api {
     /// The API of `gateway`; unknown paths go to `fallback`, if there is one.
     pub fn new(gateway: Arc<Gateway>, fallback: Option<Fallback>) -> Self {
-        Self { gateway, budget: Budget::default(), fallback }
+        Self { gateway, budget: Arc::default(), fallback }
     }
 }
 
@@ -58,10 +63,28 @@ impl Handler for Api {
         let client = Client::of(peer, request.headers(), |address| gateway.trusts(address));
         let address = client.address;
         let room = self.budget.of(address);
-        match Route::of(request.method(), request.uri().path()) {
-            Route::Wsurl => Box::pin(async move { wafer::wsurl(&gateway, room, request, address).await.into() }),
-            Route::Push => Box::pin(async move { wafer::push(&gateway, room, request, address).await.into() }),
-            Route::Native => Box::pin(async move { native::handle(gateway, room, request, client).await.into() }),
+        let (named, path) = match named(request.uri().path()) {
+            Ok(named) => named,
+            Err(error) => {
+                refused(&gateway, "not_found", address, &error);
+                let reply = problem(StatusCode::NOT_FOUND, "not_found", &error.to_string());
+                return Box::pin(async move { reply.into() });
+            }
+        };
+        match Route::of(request.method(), path) {
+            // What is behind a name is a call.
+            Route::Connect | Route::Login | Route::Unknown if named.is_some() => {
+                let reply = unknown(request.uri().path());
+                refused(&gateway, "not_found", address, &"there is no call at the path behind the name of a connector");
+                Box::pin(async move { reply.into() })
+            }
+            Route::Wsurl => Box::pin(async move { wafer::wsurl(&gateway, room, request, address, named).await.into() }),
+            Route::Push => Box::pin(async move { wafer::push(&gateway, room, request, address, named).await.into() }),
+            Route::Native => {
+                let named = Named { path: path.to_owned(), connector: named };
+                Box::pin(async move { native::handle(gateway, room, request, client, named).await.into() })
+            }
+            Route::Connector => Box::pin(connector::connect(gateway, Arc::clone(&self.budget), request, client, named)),
             Route::Login => Box::pin(async move { login::handle(gateway, room, request, peer, client).await.into() }),
             Route::Connect => Box::pin(connect::connect(gateway, request, address)),
             Route::WrongMethod { allow } => {
@@ -81,6 +104,15 @@ impl Handler for Api {
                 }
             },
         }
+    }
+}
+
+/// The name of a connector in front of a path, and the rest.
+fn named(path: &str) -> Result<(Option<ConnectorName>, &str), InvalidName> {
+    let from = path.len() - path.trim_start_matches('/').len();
+    match split_prefix(&path[from.saturating_sub(1)..]) {
+        Some((name, rest)) => Ok((Some(name.parse()?), rest)),
+        None => Ok((None, path)),
     }
 }
 
@@ -123,4 +155,25 @@ fn unknown(path: &str) -> Response<Full<Bytes>> {
         "no such path {path}; available: POST /get/wsurl, POST /ws/push, GET /v1/openapi.json and the connect URLs at GET /ws/..."
     );
     problem(StatusCode::NOT_FOUND, "not_found", &message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_may_begin_with_a_name() {
+        let split = |path| named(path).map(|(name, rest)| (name.map(|name| name.to_string()), rest));
+        let ann = || Some("ann".to_owned());
+        assert_eq!(split("/@ann/get/wsurl"), Ok((ann(), "/get/wsurl")));
+        assert_eq!(split("/@ann//get/wsurl"), Ok((ann(), "//get/wsurl")));
+        assert_eq!(split("//@ann/v1/push"), Ok((ann(), "/v1/push")));
+        assert_eq!(split("/@ann"), Ok((ann(), "")));
+        for path in ["/get/wsurl", "/v1/@ann", "/", "", "//ws/push", "@ann/x"] {
+            assert_eq!(split(path), Ok((None, path)), "{path}");
+        }
+        for path in ["/@", "/@/get/wsurl", "/@Ann/get/wsurl", "/@a.b/v1/push", "/@@ann/v1/push"] {
+            assert_eq!(split(path), Err(InvalidName), "{path}");
+        }
+    }
 }

@@ -2,6 +2,8 @@
 
 use hyper::Method;
 
+use crate::protocol::connector::PATH as CONNECTOR;
+
 /// The handler of a request.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Route {
@@ -15,6 +17,8 @@ pub(super) enum Route {
     Connect,
     /// A native call: see `native::route`.
     Native,
+    /// A connector dials in: see `connector`.
+    Connector,
     /// The path is known, the method is not.
     WrongMethod {
         /// The allowed methods.
@@ -27,6 +31,9 @@ pub(super) enum Route {
 impl Route {
     /// The route of a request. Doubled slashes are accepted: a trailing slash in the SDK's TunnelServerUrl causes them.
     pub(super) fn of(method: &Method, path: &str) -> Self {
+        if path == CONNECTOR && *method == Method::GET {
+            return Self::Connector;
+        }
         if path == "/v1" || path.starts_with("/v1/") {
             return Self::Native;
         }
@@ -99,6 +106,8 @@ mod tests {
             assert_eq!(Route::of(&Method::GET, path), Route::Native, "{path}");
         }
         assert_eq!(Route::of(&Method::GET, "/v10"), Route::Unknown);
+        assert_eq!(Route::of(&Method::GET, "/v1/connector"), Route::Connector);
+        assert_eq!(Route::of(&Method::POST, "/v1/connector"), Route::Native, "which names the method");
     }
 
     #[test]

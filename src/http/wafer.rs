@@ -19,6 +19,8 @@ use crate::gateway::Gateway;
 use crate::gateway::IssueError;
 use crate::gateway::PushError;
 use crate::metrics::PushResult;
+use crate::options::ConnectorUse;
+use crate::protocol::connector::ConnectorName;
 use crate::protocol::signature;
 use crate::protocol::text::printable;
 use crate::protocol::wafer::Envelope;
@@ -47,8 +49,9 @@ pub(super) async fn wsurl(
     room: Room,
     request: Request<RequestBody>,
     client: IpAddr,
+    connector: Option<ConnectorName>,
 ) -> Response<Full<Bytes>> {
-    let mut asking = Asking::of(client);
+    let mut asking = Asking::of(client, connector);
     let answer = issue(gateway, room, request, &mut asking).await;
     if let Err(refusal) = &answer {
         refused(gateway, "wsurl", refusal, &asking);
@@ -63,11 +66,13 @@ struct Asking {
     tenant: Option<Arc<Tenant>>,
     /// Why it is not authenticated; callers must not learn it.
     doubt: Option<String>,
+    /// The connector that its path names.
+    connector: Option<ConnectorName>,
 }
 
 impl Asking {
-    fn of(client: IpAddr) -> Self {
-        Self { client, tenant: None, doubt: None }
+    fn of(client: IpAddr, connector: Option<ConnectorName>) -> Self {
+        Self { client, tenant: None, doubt: None, connector }
     }
 
     /// The refusal of a request that is not authenticated.
@@ -106,7 +111,8 @@ async fn issue(
     let (envelope, tenant, key) = authenticate(gateway, &body, true, asking).await?;
     let wsurl = WsurlRequest::parse(&envelope.data.0)?;
     let scheme = wsurl.scheme()?;
-    let issued = gateway.connect_urls.issue(&tenant, &key, &wsurl.receive_url.0).await?;
+    let connector = asking.connector.clone();
+    let issued = gateway.connect_urls.issue_as(&tenant, &key, &wsurl.receive_url.0, None, connector).await?;
     let connect_url = gateway.connect_urls.connect_url(&issued, || host.map(|host| format!("{scheme}://{host}")))?;
     let sign = |data: &str| signature::wafer(data, key.secret().expose());
     Ok(issue_answer(&issued.tunnel.to_string(), &connect_url, sign))
@@ -118,8 +124,9 @@ pub(super) async fn push(
     room: Room,
     request: Request<RequestBody>,
     client: IpAddr,
+    connector: Option<ConnectorName>,
 ) -> Response<Full<Bytes>> {
-    let mut asking = Asking::of(client);
+    let mut asking = Asking::of(client, connector);
     let answer = handle_push(gateway, room, request, &mut asking).await;
     match &answer {
         Ok(_) => gateway.metrics.push(PushResult::Ok),
@@ -167,6 +174,9 @@ async fn authenticate(
     });
     let (envelope, tenant, key) = known.await?.map_err(|unknown| asking.deny(gateway, unknown))?;
     asking.tenant = Some(Arc::clone(&tenant));
+    if asking.connector.is_some() && tenant.settings().connectors == ConnectorUse::Off {
+        return Err(IssueError::ConnectorsOff.into());
+    }
     tenant.usage.use_key(key.fingerprint(), gateway.clock.unix_time().as_secs());
     Ok((envelope, tenant, key))
 }
@@ -186,7 +196,7 @@ fn is_authority(host: &str) -> bool {
 
 fn refused(gateway: &Gateway, call: &'static str, refusal: &Refusal, asking: &Asking) {
     gateway.metrics.refused(call);
-    let Asking { client, tenant, doubt } = asking;
+    let Asking { client, tenant, doubt, .. } = asking;
     if let Some(tenant) = tenant {
         tenant.usage.refuse();
     }
@@ -220,9 +230,13 @@ impl From<IssueError> for Refusal {
             IssueError::TooManyTunnels { .. } | IssueError::TooManyPending { .. } | IssueError::NoRoomForNames(_) => {
                 Self::OverLimit(message)
             }
-            IssueError::NoDescriptors | IssueError::Draining | IssueError::OtherTicketKey | IssueError::EngineAway => {
-                Self::Unavailable(message)
-            }
+            IssueError::ConnectorsOff => Self::ConnectorsOff(message),
+            IssueError::NoDescriptors
+            | IssueError::Draining
+            | IssueError::UpgradeRunning
+            | IssueError::SeveralNodes
+            | IssueError::OtherTicketKey
+            | IssueError::EngineAway => Self::Unavailable(message),
         }
     }
 }

@@ -61,6 +61,16 @@ pub enum AttemptError {
     /// The response is not HTTP, or its head is too large.
     #[error("the answer is not valid")]
     BadAnswer(#[source] Malformed),
+    /// A connector has tried in our place, and reports this.
+    #[error("{reason}")]
+    Reported {
+        /// The kind, for logs and metrics.
+        label: &'static str,
+        /// Whether the business server may have seen the event.
+        was_sent: bool,
+        /// What happened, as text for operators.
+        reason: Arc<str>,
+    },
 }
 
 impl AttemptError {
@@ -68,7 +78,7 @@ impl AttemptError {
     pub fn is_unknown_outcome(&self) -> bool {
         match self {
             Self::Refused(_) | Self::NoneAllowed(_) | Self::Resolve(_) | Self::Connect(_) | Self::Tls(_) => false,
-            Self::Timeout { was_sent, .. } | Self::Lost { was_sent, .. } => *was_sent,
+            Self::Timeout { was_sent, .. } | Self::Lost { was_sent, .. } | Self::Reported { was_sent, .. } => *was_sent,
             Self::BadAnswer(_) => true,
         }
     }
@@ -83,6 +93,7 @@ impl AttemptError {
             Self::Timeout { .. } => "timeout",
             Self::Lost { .. } => "lost",
             Self::BadAnswer(_) => "bad_answer",
+            Self::Reported { label, .. } => label,
         }
     }
 
@@ -96,6 +107,7 @@ impl AttemptError {
             Self::Timeout { .. } => self.to_string().into(),
             Self::Lost { source, .. } => lost_words(source.as_ref()),
             Self::BadAnswer(malformed) => malformed.to_string().into(),
+            Self::Reported { reason, .. } => reason.to_string().into(),
         }
     }
 }

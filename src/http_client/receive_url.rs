@@ -20,6 +20,9 @@ use crate::protocol::authority::split_port;
 /// Limit of a receive URL.
 const MAX_BYTES: usize = 2048;
 
+/// A host that never exists (RFC 2606).
+const NOT_DIALLED: &str = "connector.invalid";
+
 /// Where a business server receives events: an absolute http or https URL. Clones share one value.
 ///
 /// Scheme, port, percent-escapes and query go out as sent. The host is parsed once, as browsers do; the checked address
@@ -167,6 +170,35 @@ impl ReceiveUrl {
     /// Path and query of the request line.
     fn target(&self) -> Cow<'_, str> {
         request_target(&self.0.text[self.0.authority.1.into()..])
+    }
+
+    /// Path and query, as a request line has them.
+    pub fn path_and_query(&self) -> String {
+        self.target().into_owned()
+    }
+
+    /// Origin and path, as claims of connectors name them.
+    pub fn claimable(&self) -> (String, String) {
+        let target = self.target();
+        (self.origin().to_string(), target.split_once('?').map_or(&*target, |(path, _)| path).to_owned())
+    }
+
+    /// A receive URL that is never dialled, since its events go to a connector: if its host is none, as that of SDKs which put a
+    /// port into brackets, another one that is none takes its place. Path and query stay.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be read even so.
+    pub fn undialled(text: &str) -> Result<Cow<'_, str>, ReceiveUrlError> {
+        match Self::parse(text) {
+            Ok(_) => return Ok(Cow::Borrowed(text)),
+            Err(ReceiveUrlError::PortInBrackets | ReceiveUrlError::Host | ReceiveUrlError::NoHost) => {}
+            Err(error) => return Err(error),
+        }
+        let (scheme, rest) = text.split_once("://").ok_or(ReceiveUrlError::Scheme)?;
+        let target = &rest[rest.find(['/', '?']).unwrap_or(rest.len())..];
+        let text = format!("{scheme}://{NOT_DIALLED}{target}");
+        Self::parse(&text).map(|_| Cow::Owned(text))
     }
 
     /// The identity in memory: equal texts of different tenants differ.
@@ -426,5 +458,17 @@ mod tests {
         assert_eq!(parse("http://h/a#x"), parse("http://h/a"));
         assert_ne!(parse("http://h/a"), parse("http://h/a?b"));
         assert_ne!(parse("http://h/a"), parse("http://H/a"));
+    }
+
+    #[test]
+    fn a_url_that_is_not_dialled_needs_no_host() {
+        let undialled = |text| ReceiveUrl::undialled(text).map(Cow::into_owned);
+        for text in ["http://h.example:9000/a?b=1", "https://[::1]:81/"] {
+            assert_eq!(undialled(text).as_deref(), Ok(text));
+        }
+        assert_eq!(undialled("http://[laptop:9000]/weapp?x=1").as_deref(), Ok("http://connector.invalid/weapp?x=1"));
+        assert_eq!(undialled("https://a_b:99999").as_deref(), Ok("https://connector.invalid"));
+        assert_eq!(undialled("ftp://h/"), Err(ReceiveUrlError::Scheme));
+        assert_eq!(undialled("http://h/a b"), Err(ReceiveUrlError::Character));
     }
 }

@@ -72,5 +72,9 @@ limits! {
 
         /// Most tunnel ids in one push request, including those in `except`.
         max_push_targets: usize = 10_000, number(0, BILLION, "tunnel ids (0 = unlimited)");
+
+        /// Most connectors of the tenant at each node: processes that dial in and receive its events there. One that is being
+        /// replaced does not count.
+        connectors: u64 = 16, number(0, BILLION, "connectors (0 = unlimited)");
     }
 }

@@ -33,6 +33,7 @@ pub use self::server::Server;
 pub use self::session::App;
 pub use self::session::Session;
 pub use self::session::StoreKind;
+pub use self::tenant::ConnectorUse;
 pub use self::tenant::Enrolment;
 pub use self::tenant::Reload;
 pub use self::tenant::Tenant;

@@ -58,8 +58,36 @@ section! {
         /// may always connect. Empty: all pages may.
         allow_origins: Vec<String> = [], Kind::Texts;
 
+        /// What connectors (processes of the business server, or of its developers, that dial in with a key of the tenant) may
+        /// receive. "named": the events of tunnels that were requested for their name. "prefer" and "require": those of the receive
+        /// URLs that they claim too; while no connector claims a URL, "prefer" posts to it, and "require" keeps its events until one
+        /// does. "off": nothing.
+        connectors: ConnectorUse = "named", Kind::Choice(&["off", "named", "prefer", "require"]);
+
         /// Overrides of `[limits]`, such as `{ connections = 5000, pushes_per_sec = 200 }`.
         limits: LimitOverrides = {}, Kind::Limits;
+    }
+}
+
+/// What the connectors of a tenant may receive.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ConnectorUse {
+    /// Nothing.
+    Off,
+    /// Events of tunnels that were requested for their name.
+    #[default]
+    Named,
+    /// Events of receive URLs that they claim too; without a connector these are posted.
+    Prefer,
+    /// Events of receive URLs that they claim too; without a connector these wait.
+    Require,
+}
+
+impl ConnectorUse {
+    /// Whether connectors may claim receive URLs.
+    pub fn takes_urls(self) -> bool {
+        matches!(self, Self::Prefer | Self::Require)
     }
 }
 

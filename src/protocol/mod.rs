@@ -2,6 +2,7 @@
 
 pub mod authority;
 pub mod close;
+pub mod connector;
 pub mod content;
 pub mod fault;
 pub mod frame;

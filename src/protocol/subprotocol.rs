@@ -45,6 +45,11 @@ impl Offer {
         trimmed.map(|element| name(element).ok_or(NoName)).collect::<Result<_, _>>().map(Self)
     }
 
+    /// Whether a name is offered.
+    pub fn includes(&self, name: &str) -> bool {
+        self.0.iter().any(|offered| **offered == *name)
+    }
+
     /// Chooses the first name in `spoken` that the client offers; if `spoken` is empty, the first one of the client.
     ///
     /// An empty offer gives `None`.

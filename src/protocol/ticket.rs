@@ -2,7 +2,7 @@
 //!
 //! A ticket is the tunnel id followed by all other properties of the tunnel, encrypted and authenticated with a key derived from
 //! `server.ticket_key`. The nonce is the tunnel id, 128 random bits that are never reused, together with the format version:
-//! version 1 is a Wafer tunnel, version 2 a native one.
+//! version 1 is a Wafer tunnel, version 2 a native one, version 3 one of either kind whose events go to a named connector.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -15,6 +15,7 @@ use serde::Deserialize;
 use serde::Serialize;
 use sha2::Sha256;
 
+use super::connector::ConnectorName;
 use super::native::Audience;
 use super::native::Name;
 use super::native::Trace;
@@ -25,6 +26,7 @@ use crate::id::TunnelId;
 const ID_BYTES: usize = 16;
 const WAFER_DOMAIN: &[u8; 8] = b"ticketv1";
 const NATIVE_DOMAIN: &[u8; 8] = b"ticketv2";
+const NAMED_DOMAIN: &[u8; 8] = b"ticketv3";
 
 /// A requested tunnel, with everything needed to open it.
 #[derive(Clone, Debug)]
@@ -41,6 +43,8 @@ pub struct Ticket {
     pub expires_unix_ms: u64,
     /// Options of a native tunnel; none for a Wafer tunnel.
     pub native: Option<Box<About>>,
+    /// The connector that its events go to, if not to the receive URL.
+    pub connector: Option<ConnectorName>,
 }
 
 /// Options of a native tunnel.
@@ -115,15 +119,21 @@ impl Sealer {
         plain.extend(ticket.expires_unix_ms.to_be_bytes());
         plain.extend(ticket.key_fingerprint.to_be_bytes());
         write(&mut plain, &ticket.tenant);
-        let domain = match &ticket.native {
-            None => {
+        let domain = match (&ticket.connector, &ticket.native) {
+            (None, None) => {
                 plain.extend(ticket.receive_url.as_bytes());
                 WAFER_DOMAIN
             }
-            Some(about) => {
+            (None, Some(about)) => {
                 write(&mut plain, &ticket.receive_url);
-                plain.extend(serde_json::to_vec(about).expect("names and JSON always serialise"));
+                write_about(&mut plain, about);
                 NATIVE_DOMAIN
+            }
+            (Some(connector), about) => {
+                write(&mut plain, &ticket.receive_url);
+                write(&mut plain, connector.as_str());
+                about.iter().for_each(|about| write_about(&mut plain, about));
+                NAMED_DOMAIN
             }
         };
         let sealed = self.cipher.encrypt(&nonce(ticket.tunnel, domain), plain.as_slice()).expect("a ticket is short");
@@ -140,11 +150,10 @@ impl Sealer {
         let (id, sealed) = bytes.split_first_chunk::<ID_BYTES>().ok_or(NotATicket)?;
         let tunnel = TunnelId::from_bytes(*id);
         let plain = |domain| self.cipher.decrypt(&nonce(tunnel, domain), sealed);
-        match plain(WAFER_DOMAIN) {
-            Ok(plain) => read(tunnel, &plain, false),
-            Err(_) => read(tunnel, &plain(NATIVE_DOMAIN).map_err(|_| NotATicket)?, true),
-        }
-        .ok_or(NotATicket)
+        let versions = [WAFER_DOMAIN, NATIVE_DOMAIN, NAMED_DOMAIN].into_iter();
+        let opened = versions.filter_map(|domain| Some((domain, plain(domain).ok()?))).next();
+        let (domain, plain) = opened.ok_or(NotATicket)?;
+        read(tunnel, &plain, domain).ok_or(NotATicket)
     }
 }
 
@@ -166,16 +175,23 @@ fn write(plain: &mut Vec<u8>, text: &str) {
     plain.extend(text.as_bytes());
 }
 
-fn read(tunnel: TunnelId, plain: &[u8], is_native: bool) -> Option<Ticket> {
+fn write_about(plain: &mut Vec<u8>, about: &About) {
+    plain.extend(serde_json::to_vec(about).expect("names and JSON always serialise"));
+}
+
+fn read(tunnel: TunnelId, plain: &[u8], domain: &[u8; 8]) -> Option<Ticket> {
     let (expires, rest) = plain.split_first_chunk()?;
     let (fingerprint, rest) = rest.split_first_chunk()?;
     let (tenant, rest) = read_text(rest)?;
-    let (receive_url, native) = if is_native {
-        let (receive_url, about) = read_text(rest)?;
-        (receive_url, Some(serde_json::from_slice(about).ok()?))
+    let (receive_url, rest) = if domain == WAFER_DOMAIN { (rest, &[][..]) } else { read_text(rest)? };
+    let (connector, about) = if domain == NAMED_DOMAIN {
+        let (name, about) = read_text(rest)?;
+        (Some(str::from_utf8(name).ok()?.parse().ok()?), about)
     } else {
-        (rest, None)
+        (None, rest)
     };
+    let is_native = domain == NATIVE_DOMAIN || !about.is_empty();
+    let native = if is_native { Some(serde_json::from_slice(about).ok()?) } else { None };
     Some(Ticket {
         tunnel,
         tenant: String::from_utf8(tenant.to_vec()).ok()?,
@@ -183,6 +199,7 @@ fn read(tunnel: TunnelId, plain: &[u8], is_native: bool) -> Option<Ticket> {
         key_fingerprint: u32::from_be_bytes(*fingerprint),
         expires_unix_ms: u64::from_be_bytes(*expires),
         native,
+        connector,
     })
 }
 
@@ -206,6 +223,7 @@ mod tests {
             key_fingerprint: 0xdead_beef,
             expires_unix_ms: 1_700_000_060_123,
             native: None,
+            connector: None,
         }
     }
 
@@ -221,6 +239,10 @@ mod tests {
         Ticket { native: Some(Box::new(about)), ..ticket() }
     }
 
+    fn named(ticket: Ticket) -> Ticket {
+        Ticket { connector: "ann-2".parse().ok(), ..ticket }
+    }
+
     /// Compared as text, because tickets have no `==`.
     fn shown(ticket: Result<Ticket, NotATicket>) -> String {
         format!("{ticket:?}")
@@ -232,6 +254,8 @@ mod tests {
 
         assert_eq!(shown(sealer.open(&sealer.seal(&ticket()))), shown(Ok(ticket())));
         assert_eq!(shown(sealer.open(&sealer.seal(&native()))), shown(Ok(native())));
+        assert_eq!(shown(sealer.open(&sealer.seal(&named(ticket())))), shown(Ok(named(ticket()))));
+        assert_eq!(shown(sealer.open(&sealer.seal(&named(native())))), shown(Ok(named(native()))));
     }
 
     /// A connect URL sealed by an older version of this program.

@@ -156,6 +156,7 @@ mod tests {
         messages_per_sec_per_connection: 0,
         pushes_per_sec: 0,
         max_push_targets: 10,
+        connectors: 0,
     };
 
     fn tenant(server_host: &str, receive_hosts: &[&str], webhook_url: &str) -> Tenant {

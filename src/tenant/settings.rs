@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::Key;
 use crate::limit::Rate;
 use crate::options;
+use crate::options::ConnectorUse;
 use crate::options::Limits;
 use crate::protocol::origin::Origins;
 
@@ -32,6 +33,8 @@ pub struct Settings {
     pub webhook_batch: bool,
     /// Limit of attempts that reach the business server, except for a `close`; 0: no limit.
     pub max_attempts: u32,
+    /// What its connectors may receive.
+    pub connectors: ConnectorUse,
     /// Supported WebSocket subprotocols; empty: the client's first one.
     pub subprotocols: Vec<String>,
     /// Web pages that may connect.
@@ -59,6 +62,7 @@ impl Settings {
             forward_to: (!tenant.forward_to.is_empty()).then(|| tenant.forward_to.clone()),
             webhook_batch: tenant.webhook_batch,
             max_attempts: tenant.max_attempts,
+            connectors: tenant.connectors,
             subprotocols: tenant.subprotocols.clone(),
             origins: Origins::new(&tenant.allow_origins),
         }

@@ -49,6 +49,7 @@ mod tests {
             messages_per_sec_per_connection: 0,
             pushes_per_sec: 0,
             max_push_targets: 0,
+            connectors: 0,
         };
         let keys = keys.iter().map(|key| Secret::new(*key)).collect();
         Settings::new(&Tenant { keys, ..Tenant::default() }, limits)

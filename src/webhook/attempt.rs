@@ -12,6 +12,7 @@ use super::Act;
 use super::answer_body;
 use super::answer_body::Doubt;
 use super::backlog::Backlog;
+use super::carrier::Carrier;
 use super::event_queue::EventQueue;
 use super::outcome::Judgement;
 use super::outcome::Sent;
@@ -20,8 +21,9 @@ use super::report::doubted;
 use super::report::report;
 use super::resign::Outgoing;
 use super::turn::End;
-use super::turn::Permits;
 use crate::clock::Clock;
+use crate::clock::millis;
+use crate::connector::Connectors;
 use crate::delivery::Event;
 use crate::delivery::EventKind;
 use crate::delivery::Failure;
@@ -61,6 +63,8 @@ pub(super) struct Attempts {
     pub(super) timeout: Duration,
     /// Executes actions in webhook responses.
     pub(super) actor: OnceLock<Weak<dyn Act>>,
+    /// The connectors of this node.
+    pub(super) connectors: OnceLock<Arc<Connectors>>,
     pub(super) backlog: Backlog,
     pub(super) hooks: DispatcherHooks,
     /// Turns of tenants to have long answers read.
@@ -139,7 +143,7 @@ impl Drop for Settled<'_> {
 impl Attempts {
     /// Makes one attempt and reports the outcome to lane and breaker. Actions in the response run before the next
     /// event.
-    pub(super) async fn attempt(&self, event_queue: &EventQueue, permits: Permits<'_>) {
+    pub(super) async fn attempt(&self, event_queue: &EventQueue, carrier: Carrier<'_>) {
         let started = Instant::now();
         // The wait for permits may have been long.
         Mark::EventAdmitted.pass();
@@ -158,18 +162,28 @@ impl Attempts {
                 }
             }
         }
-        let unix_secs = self.clock.unix_time().as_secs();
-        let outgoing =
-            Outgoing { event_queue, event, companions: &companions, together, unix_secs, limit: self.timeout };
+        let unix = self.clock.unix_time();
+        let left = self.ttl.deadline(event).saturating_duration_since(started.into_std());
+        let outgoing = Outgoing {
+            event_queue,
+            event,
+            companions: &companions,
+            together,
+            unix_secs: unix.as_secs(),
+            limit: carrier.limit(self.timeout),
+            attempt,
+            expires_unix_ms: millis(unix + left),
+        };
         let on_refusal = || self.metrics.webhook(event.kind.as_str(), WebhookResult::Retry);
-        let result = outgoing.post(&self.client, on_refusal).await;
+        let result = outgoing.post(&carrier.way(&self.client, self.connectors.get()), on_refusal).await;
 
         let now = Instant::now();
         let read = self.read(event_queue.tenant.flow(), result, outgoing.sent(), now - started).await;
         let Read { judgement, strain, actions, doubt, _room } = read;
         self.metrics.webhook_duration(event.kind.as_str(), now - started);
         let reason = judgement.reason.as_ref();
-        permits.end(&End { health: judgement.health, strain, tunnel: event_queue.tunnel, reason });
+        let may_stand_still = carrier.may_stand_still();
+        carrier.end(&End { health: judgement.health, strain, tunnel: event_queue.tunnel, reason });
         Mark::EventAnswered.pass();
         if !self.hooks.lease_guard.valid_for(event_queue.incarnation).await {
             // Another node owns the tunnel now and repeats the event.
@@ -190,6 +204,9 @@ impl Attempts {
         // From here on an answered event is not repeated, even if an action panics.
         event_queue.update(|state| {
             state.is_late = strain == Strain::TimedOut;
+            if may_stand_still {
+                state.lane.stood_still(started.into_std(), now.into_std());
+            }
             state.lane.handle(judgement.verdict, now.into_std(), (self.jitter)());
         });
         let is_over = matches!(judgement.verdict, Verdict::Delivered | Verdict::Final);

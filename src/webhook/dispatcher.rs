@@ -15,6 +15,7 @@ use super::backlog::Backlog;
 use super::event_queue::EventQueue;
 use super::task;
 use crate::clock::Clock;
+use crate::connector::Connectors;
 use crate::delivery::EventKind;
 use crate::delivery::Ttl;
 use crate::fair_semaphore::FairSemaphore;
@@ -55,6 +56,7 @@ impl Dispatcher {
             ttl: Ttl { message: options.message_ttl(), close: options.close_ttl() },
             timeout: options.timeout(),
             actor: OnceLock::new(),
+            connectors: OnceLock::new(),
             hooks,
             turns: FairSemaphore::of_processors(),
             actions: FairSemaphore::of(ACTIONS_BYTES),
@@ -64,6 +66,11 @@ impl Dispatcher {
     /// Sets what executes actions in webhook responses; only the first call counts. Until then actions are ignored.
     pub fn set_actor(&self, actor: Weak<dyn Act>) {
         self.0.actor.get_or_init(|| actor);
+    }
+
+    /// Sets the connectors of this node; only the first call counts. Until then there are none.
+    pub fn set_connectors(&self, connectors: Arc<Connectors>) {
+        self.0.connectors.get_or_init(|| connectors);
     }
 
     #[cfg(test)]

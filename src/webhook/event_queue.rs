@@ -17,10 +17,14 @@ use crate::delivery::Event;
 use crate::delivery::EventKind;
 use crate::delivery::Lane;
 use crate::id::TunnelId;
+use crate::protocol::connector::ConnectorName;
 use crate::protocol::native::Name;
 use crate::protocol::native::Trace;
 use crate::protocol::ticket;
 use crate::tenant::Tenant;
+
+/// The beginning of the reason why an event waits that no connector takes.
+pub(super) const NO_CONNECTOR: &str = "no connector";
 
 /// The events of one tunnel and the data to deliver them. It outlives the socket until all events are settled.
 #[derive(Debug)]
@@ -35,6 +39,8 @@ pub struct EventQueue {
     pub key_fingerprint: u32,
     /// The incarnation of this node that owns the tunnel.
     pub incarnation: u32,
+    /// The connector that its events go to, if not to the endpoint.
+    pub connector: Option<ConnectorName>,
     pub(super) state: Mutex<State>,
 }
 
@@ -66,7 +72,13 @@ impl EventQueue {
             reader: None,
             about: None,
         };
-        Self { tunnel, tenant, endpoint, key_fingerprint, incarnation: 0, state: Mutex::new(state) }
+        Self { tunnel, tenant, endpoint, key_fingerprint, incarnation: 0, connector: None, state: Mutex::new(state) }
+    }
+
+    /// Sets the connector that its events go to, if there is one.
+    pub fn to_connector(mut self, connector: Option<ConnectorName>) -> Self {
+        self.connector = connector;
+        self
     }
 
     /// Sets the owning incarnation.
@@ -116,7 +128,7 @@ impl EventQueue {
     pub(super) fn push(&self, kind: EventKind, now: Instant) -> bool {
         let mut state = self.state.lock();
         state.sequence += 1;
-        let event = Event { kind, sequence: state.sequence, received: now.into_std() };
+        let event = Event { kind, sequence: state.sequence, received: now.into_std(), held_ms: 0 };
         state.lane.push(event);
         !std::mem::replace(&mut state.is_running, true)
     }
@@ -202,6 +214,7 @@ impl EventQueue {
         let last_error = &mut state.about.get_or_insert_default().last_error;
         *last_error = match last_error.take() {
             Some(noted) if noted.starts_with(reason) => Some(noted),
+            Some(absent) if absent.starts_with(NO_CONNECTOR) => Some(format!("{reason}; {absent}").into()),
             Some(failed) => Some(format!("{reason}; the last attempt: {failed}").into()),
             None => Some(reason.into()),
         };

@@ -5,6 +5,8 @@ mod answer_body;
 mod answer_tests;
 mod attempt;
 mod backlog;
+mod by_connector;
+mod carrier;
 mod cloud_event;
 mod dispatcher;
 mod endpoint;
@@ -34,6 +36,8 @@ pub use endpoint::Demand;
 pub use endpoint::Endpoint;
 pub use endpoint::Endpoints;
 pub use event_queue::EventQueue;
+pub(crate) use outcome::Sent;
+pub(crate) use outcome::judge;
 pub use tunnel_info::TunnelInfo;
 
 /// Accepts the events of tunnels.

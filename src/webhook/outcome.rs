@@ -107,9 +107,17 @@ fn judge_error(error: &AttemptError) -> Judgement {
         | AttemptError::Resolve(_)
         | AttemptError::Tls(_)
         | AttemptError::Timeout { .. } => Health::Down,
-        AttemptError::Refused(_) | AttemptError::Lost { .. } | AttemptError::BadAnswer(_) => Health::Unknown,
+        AttemptError::Refused(_)
+        | AttemptError::Lost { .. }
+        | AttemptError::BadAnswer(_)
+        | AttemptError::Reported { .. } => Health::Unknown,
     };
-    let counts = matches!(error, AttemptError::Timeout { was_sent: true, .. } | AttemptError::BadAnswer(_));
+    let counts = matches!(
+        error,
+        AttemptError::Timeout { was_sent: true, .. }
+            | AttemptError::BadAnswer(_)
+            | AttemptError::Reported { label: "bad_answer", .. }
+    );
     Judgement { verdict, health, counts, is_unknown: error.is_unknown_outcome(), reason: error.reason() }
 }
 

@@ -84,6 +84,7 @@ fn tenant() -> Arc<Tenant> {
         messages_per_sec_per_connection: 0,
         pushes_per_sec: 0,
         max_push_targets: 0,
+        connectors: 0,
     };
     let entry = options::Tenant { keys: vec![Secret::new("a key for tests only")], ..options::Tenant::default() };
     Arc::new(Tenant::new(TenantId::new("x"), Settings::new(&entry, limits)))

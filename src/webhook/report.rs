@@ -4,6 +4,7 @@ use hyper::StatusCode;
 
 use super::answer_body::Doubt;
 use super::event_queue::EventQueue;
+use super::event_queue::NO_CONNECTOR;
 use super::outcome::Judgement;
 use crate::delivery::Event;
 use crate::delivery::Verdict;
@@ -74,7 +75,8 @@ pub(super) fn expired(metrics: &Metrics, event_queue: &EventQueue, event: &Event
     let noted = event_queue.note_expired(EXPIRED);
     let never_sent = format!("{EXPIRED}; no attempt was made");
     metrics.webhook(event.kind.as_str(), WebhookResult::Expired);
-    give_up(event_queue, event, attempts, if attempts > 0 { &noted } else { &never_sent });
+    let has_reason = attempts > 0 || noted.contains(NO_CONNECTOR);
+    give_up(event_queue, event, attempts, if has_reason { &noted } else { &never_sent });
 }
 
 /// Reports a response that delivers a native event, but hardly comes from a business server that knows this API. The log gets one line

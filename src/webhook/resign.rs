@@ -10,6 +10,8 @@ use super::outcome::Sent;
 use super::outcome::judge;
 use super::request;
 use super::request::Signed;
+use crate::connector::Connectors;
+use crate::connector::Seat;
 use crate::delivery::Event;
 use crate::delivery::EventKind;
 use crate::delivery::Verdict;
@@ -35,6 +37,18 @@ pub(super) struct Outgoing<'a> {
     pub(super) unix_secs: u64,
     /// The timeout of each request.
     pub(super) limit: Duration,
+    /// The number of the attempt.
+    pub(super) attempt: u32,
+    /// When the event expires, in milliseconds since 1970.
+    pub(super) expires_unix_ms: u64,
+}
+
+/// How an event leaves.
+pub(super) enum Way<'a> {
+    /// As a request to its receive URL.
+    Request(&'a Client),
+    /// Over the connection of a connector.
+    Connector(&'a Connectors, &'a Seat),
 }
 
 impl Outgoing<'_> {
@@ -48,23 +62,23 @@ impl Outgoing<'_> {
     }
 
     /// Posts the event with its batch and returns the final result. Calls `on_refusal` for each earlier one.
-    pub(super) async fn post(&self, client: &Client, on_refusal: impl Fn()) -> Posted {
+    pub(super) async fn post(&self, way: &Way<'_>, on_refusal: impl Fn()) -> Posted {
         let settings = self.event_queue.tenant.settings();
         let signed_with = self.event_queue.tenant.signing_key(&settings, self.event_queue.key_fingerprint);
         let signed = request::sign(self.event_queue, self.event, self.companions, self.together, self.unix_secs);
-        let first = self.send(client, signed).await;
+        let first = self.send(way, signed).await;
         if self.event_queue.is_native() || settings.keys.len() < 2 || !may_refuse_signature(&first) {
             return first;
         }
         let others = settings.keys.iter().filter(|key| key.fingerprint() != signed_with.fingerprint());
         // Boxed, since it is rare.
-        Box::pin(self.post_again(client, &settings, others, on_refusal)).await.unwrap_or(first)
+        Box::pin(self.post_again(way, &settings, others, on_refusal)).await.unwrap_or(first)
     }
 
     /// Posts it with each of `others` until the signature is accepted; `None` if none is.
     async fn post_again(
         &self,
-        client: &Client,
+        way: &Way<'_>,
         settings: &Settings,
         others: impl Iterator<Item = &Key>,
         on_refusal: impl Fn(),
@@ -72,7 +86,7 @@ impl Outgoing<'_> {
         for key in others {
             on_refusal();
             let signed = request::sign_wafer(self.event_queue, self.event, settings, key, self.unix_secs);
-            let posted = self.send(client, signed).await;
+            let posted = self.send(way, signed).await;
             if may_refuse_signature(&posted) {
                 continue;
             }
@@ -84,8 +98,13 @@ impl Outgoing<'_> {
         None
     }
 
-    async fn send(&self, client: &Client, signed: Signed) -> Posted {
+    async fn send(&self, way: &Way<'_>, signed: Signed) -> Posted {
         let EventQueue { tenant, incarnation, endpoint, .. } = self.event_queue;
+        let client = match way {
+            Way::Request(client) => client,
+            // Boxed: most attempts are requests.
+            Way::Connector(connectors, seat) => return Box::pin(self.send_to(connectors, seat, signed)).await,
+        };
         let caller = Caller { tenant: tenant.flow(), incarnation: *incarnation };
         let url = endpoint.target(tenant.settings().forward_to.as_deref());
         client.post(caller, &url, signed.headers.as_slice(), signed.body, self.limit).await

@@ -10,6 +10,7 @@ use tokio::time::sleep_until;
 
 use super::attempt::Attempts;
 use super::backlog::Backlog;
+use super::carrier::Carrier;
 use super::event_queue::EventQueue;
 use super::report::expired;
 use super::turn::admit;
@@ -43,8 +44,16 @@ pub(super) async fn run(attempts: Arc<Attempts>, event_queue: Arc<EventQueue>) {
             break;
         }
         let Some((deadline, is_late)) = to_send(&attempts, &event_queue, next) else { continue };
-        if let Some(permits) = admit(&event_queue.endpoint, event_queue.tenant.flow(), is_late, deadline).await {
-            Box::pin(attempts.attempt(&event_queue, permits)).await;
+        let carrier = match attempts.by_connector(&event_queue) {
+            // Boxed: most events are posted.
+            Some(target) => Box::pin(attempts.seat(&event_queue, target, is_late, deadline)).await,
+            None => {
+                let permits = admit(&event_queue.endpoint, event_queue.tenant.flow(), is_late, deadline).await;
+                permits.map(Carrier::Request)
+            }
+        };
+        if let Some(carrier) = carrier {
+            Box::pin(attempts.attempt(&event_queue, carrier)).await;
         }
     }
     std::mem::forget(at_work);

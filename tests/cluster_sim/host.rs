@@ -167,6 +167,7 @@ impl Host {
             receive_url: "http://shop/".to_owned(),
             key_fingerprint: 1,
             native: None,
+            connector: None,
             closed: None,
         };
         let incarnation = self.engine.register(tunnel, record).await?;

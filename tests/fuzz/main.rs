@@ -114,6 +114,7 @@ macro_rules! replay {
 replay! {
     answer: (Vec<u8>, &[u8]);
     config: (&str, Vec<(&str, &str)>);
+    connector: &[u8];
     envelope: &[u8];
     handshake: &[u8];
     packet: &str;

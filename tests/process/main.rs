@@ -16,6 +16,7 @@ mod forgotten;
 mod gateway;
 mod hangup;
 mod keep_alive;
+mod listen;
 mod log;
 mod marks;
 mod memory;

@@ -25,7 +25,7 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 const MAX_ANSWER_BYTES: usize = 16 * 1024 * 1024;
 
 /// Makes calls to one gateway as one of its tenants.
-pub(super) struct Call {
+pub(in crate::cli) struct Call {
     gateway: Url,
     tenant: String,
     key: HmacKey,
@@ -33,7 +33,7 @@ pub(super) struct Call {
 
 /// Why a call failed.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Failure {
+pub(in crate::cli) enum Failure {
     /// No answer.
     #[error("no answer from {gateway}: {reason}")]
     Unreachable {
@@ -68,7 +68,7 @@ impl Call {
     /// # Errors
     ///
     /// If `gateway` is not a URL to call; with what to change.
-    pub(super) fn new(gateway: &str, tenant: &str, key: Secret) -> Result<Self, String> {
+    pub(in crate::cli) fn new(gateway: &str, tenant: &str, key: Secret) -> Result<Self, String> {
         let advice = || "--gateway must be an http or https URL, such as https://ws.example.com".to_owned();
         let url = Url::parse(gateway).map_err(|_| advice())?;
         if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
@@ -81,7 +81,12 @@ impl Call {
     }
 
     /// Makes one call and returns its JSON answer; of one without a body what its header says was done.
-    pub(super) async fn send(&self, method: &str, target: &str, body: Option<&Value>) -> Result<Value, Failure> {
+    pub(in crate::cli) async fn send(
+        &self,
+        method: &str,
+        target: &str,
+        body: Option<&Value>,
+    ) -> Result<Value, Failure> {
         let body = body.map(Value::to_string).unwrap_or_default();
         let target = format!("{}{target}", self.gateway.path().trim_end_matches('/'));
         let exchanged = timeout(TIMEOUT, self.exchange(method, &target, body)).await;

@@ -21,7 +21,7 @@ use url::Host;
 use url::Url;
 
 /// Sends `request` to the server of `url` and returns the head of its answer.
-pub(super) async fn exchange(url: &Url, request: Request<Full<Bytes>>) -> anyhow::Result<Response<Incoming>> {
+pub(in crate::cli) async fn exchange(url: &Url, request: Request<Full<Bytes>>) -> anyhow::Result<Response<Incoming>> {
     let port = url.port_or_known_default().context("the URL has no port")?;
     let stream = match url.host().context("the URL has no host")? {
         Host::Domain(name) => TcpStream::connect((name, port)).await,

@@ -1,7 +1,7 @@
 //! `wafergate tunnel`, `push`, `close` and `who`: small clients of the native API.
 
-mod call;
-mod connection;
+pub(super) mod call;
+pub(super) mod connection;
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -16,17 +16,11 @@ use serde_json::json;
 
 use super::EXIT_FAILURE;
 use super::EXIT_USAGE;
+use super::exit;
 use super::keys;
 use super::print;
 use call::Call;
 use call::Failure;
-
-/// The gateway cannot be reached (`EX_UNAVAILABLE` of sysexits.h).
-const EXIT_UNREACHABLE: u8 = 69;
-/// Refused for now: a limit, or a part of the gateway is away (`EX_TEMPFAIL`).
-const EXIT_LATER: u8 = 75;
-/// Not allowed (`EX_NOPERM`).
-const EXIT_DENIED: u8 = 77;
 
 /// Ids on each page of a list.
 const PAGE: usize = 1_000;
@@ -231,9 +225,9 @@ fn with(access: &Access, run: impl AsyncFn(Call) -> Result<(Value, String), Fail
 
 fn exit_code(failure: &Failure) -> u8 {
     match failure {
-        Failure::Unreachable { .. } => EXIT_UNREACHABLE,
-        Failure::Refused { status: 401 | 403, .. } => EXIT_DENIED,
-        Failure::Refused { status: 429 | 503, .. } => EXIT_LATER,
+        Failure::Unreachable { .. } => exit::UNREACHABLE,
+        Failure::Refused { status: 401 | 403, .. } => exit::DENIED,
+        Failure::Refused { status: 429 | 503, .. } => exit::LATER,
         Failure::Refused { status: 400 | 413 | 415 | 422, .. } => EXIT_USAGE,
         Failure::Refused { .. } | Failure::NotJson { .. } => EXIT_FAILURE,
     }

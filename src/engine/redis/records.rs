@@ -265,7 +265,14 @@ mod tests {
     }
 
     fn record() -> Record {
-        Record { tenant: "t".into(), receive_url: "http://h/".into(), key_fingerprint: 1, native: None, closed: None }
+        Record {
+            tenant: "t".into(),
+            receive_url: "http://h/".into(),
+            key_fingerprint: 1,
+            native: None,
+            connector: None,
+            closed: None,
+        }
     }
 
     #[test]

@@ -84,7 +84,8 @@ impl ClusterNode for Gateway {
         let now = Instant::now();
         let ended = now.checked_sub(ago).unwrap_or(now);
         let event_queue = EventQueue::new(tunnel, tenant, endpoint, record.key_fingerprint);
-        let event_queue = event_queue.of_incarnation(self.engine.lease_guard.incarnation());
+        let event_queue =
+            event_queue.of_incarnation(self.engine.lease_guard.incarnation()).to_connector(record.connector);
         let event_queue = Arc::new(match record.native {
             Some(native) => {
                 event_queue.adopted(native.user, native.trace, ended, self.clock.unix_time().saturating_sub(ago))

@@ -199,6 +199,7 @@ impl ConnectUrls {
             receive_url: ticket.receive_url.clone(),
             key_fingerprint: ticket.key_fingerprint,
             native: about.map(|about| Native { user: about.user.clone(), trace: about.trace }),
+            connector: ticket.connector.clone(),
             closed: None,
         };
         let audiences: Vec<Audience> = about.into_iter().flat_map(About::audiences).collect();

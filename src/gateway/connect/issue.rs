@@ -1,10 +1,14 @@
 //! Issues tunnels. Nothing is stored: the connect URL holds all data.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::ConnectUrls;
 use crate::clock::millis;
+use crate::http_client::receive_url::ReceiveUrl;
 use crate::id::TunnelId;
+use crate::options::ConnectorUse;
+use crate::protocol::connector::ConnectorName;
 use crate::protocol::ticket::About;
 use crate::protocol::ticket::Ticket;
 use crate::tenant::Key;
@@ -68,6 +72,19 @@ pub enum IssueError {
     /// The other nodes would not know its connect URL.
     #[error("this node has another ticket_key than the others, which its log explains: try again")]
     OtherTicketKey,
+    /// Its tenant has switched connectors off.
+    #[error("connectors are off for this tenant (connectors = \"off\"): leave out the name, or switch them on")]
+    ConnectorsOff,
+    /// A node of the last release could not open the connect URL.
+    #[error(
+        "a node of the last release, which does not know connectors, is still running: try again when all nodes are upgraded"
+    )]
+    UpgradeRunning,
+    /// Connectors of other nodes cannot be reached from this one.
+    #[error(
+        "connectors work with a single node, and several are running: leave out the name and let events be posted, or run one node"
+    )]
+    SeveralNodes,
     /// Without the engine a connect URL could be used twice.
     #[error("this gateway is cut off from its engine, try again")]
     EngineAway,
@@ -81,10 +98,11 @@ impl ConnectUrls {
     ///
     /// With a message that says what to change. Refusing here is best under load: a Wafer client tries again.
     pub async fn issue(&self, tenant: &Arc<Tenant>, key: &Key, receive_url: &str) -> Result<Issued, IssueError> {
-        self.issue_as(tenant, key, receive_url, None).await
+        self.issue_as(tenant, key, receive_url, None, None).await
     }
 
-    /// Issues a native tunnel with `about`, or a Wafer tunnel: see [`issue`](Self::issue).
+    /// Issues a native tunnel with `about`, or a Wafer tunnel: see [`issue`](Self::issue). Nothing is dialled for a tunnel with a
+    /// `connector`, so no rule about addresses applies to its URL.
     ///
     /// # Errors
     ///
@@ -95,6 +113,7 @@ impl ConnectUrls {
         key: &Key,
         receive_url: &str,
         about: Option<About>,
+        connector: Option<ConnectorName>,
     ) -> Result<Issued, IssueError> {
         self.engine.claims.issues_good_urls().await;
         // With other nodes a connect URL is good on each of them, also after this one has gone.
@@ -107,17 +126,16 @@ impl ConnectUrls {
         if !self.engine.cluster.is_up() {
             return Err(IssueError::EngineAway);
         }
-        let endpoint = self.endpoints.endpoint(&tenant.id, receive_url);
-        let endpoint = endpoint.map_err(|error| IssueError::NotAUrl(error.to_string()))?;
-        let url = &endpoint.url;
-        let host = url.host_as_written();
-        if !tenant.owns_authority(url.authority_as_written(), host) {
-            return Err(IssueError::NotOwned { authority: url.authority_as_written().to_owned() });
-        }
-        let url = &endpoint.target(tenant.settings().forward_to.as_deref());
-        let guard = self.guard.load();
-        guard.admits_literal(url.host()).map_err(|refusal| IssueError::Forbidden(refusal.to_string()))?;
-        guard.admits_port_of(url.host(), url.port()).map_err(|port| IssueError::Forbidden(port.to_string()))?;
+        let receive_url = match &connector {
+            None => {
+                self.check_url(tenant, receive_url)?;
+                Cow::Borrowed(receive_url)
+            }
+            Some(_) => {
+                self.check_connectors(tenant)?;
+                ReceiveUrl::undialled(receive_url).map_err(|error| IssueError::NotAUrl(error.to_string()))?
+            }
+        };
         self.check_room(tenant)?;
         about
             .iter()
@@ -130,10 +148,11 @@ impl ConnectUrls {
         let ticket = Ticket {
             tunnel: TunnelId::from_bytes((self.random_id)()),
             tenant: tenant.id.to_string(),
-            receive_url: receive_url.to_owned(),
+            receive_url: receive_url.into_owned(),
             key_fingerprint: key.fingerprint(),
             expires_unix_ms: millis(self.ticket_clock.unix_time() + self.connect_ttl),
             native: about.map(Box::new),
+            connector,
         };
         tenant.usage.reserve(ticket.expires_unix_ms / 1_000);
         self.tunnels.expect(ticket.expires_unix_ms / 1_000);
@@ -153,6 +172,34 @@ impl ConnectUrls {
             public_url => public_url.to_owned(),
         };
         Ok(origin + &issued.path)
+    }
+
+    /// Checks that events of the tenant may be posted to this URL.
+    fn check_url(&self, tenant: &Tenant, receive_url: &str) -> Result<(), IssueError> {
+        let endpoint = self.endpoints.endpoint(&tenant.id, receive_url);
+        let endpoint = endpoint.map_err(|error| IssueError::NotAUrl(error.to_string()))?;
+        let url = &endpoint.url;
+        let host = url.host_as_written();
+        if !tenant.owns_authority(url.authority_as_written(), host) {
+            return Err(IssueError::NotOwned { authority: url.authority_as_written().to_owned() });
+        }
+        let url = &endpoint.target(tenant.settings().forward_to.as_deref());
+        let guard = self.guard.load();
+        guard.admits_literal(url.host()).map_err(|refusal| IssueError::Forbidden(refusal.to_string()))?;
+        guard.admits_port_of(url.host(), url.port()).map_err(|port| IssueError::Forbidden(port.to_string()))
+    }
+
+    /// Checks that a tunnel of the tenant may have a connector, and that every node can open its connect URL.
+    fn check_connectors(&self, tenant: &Tenant) -> Result<(), IssueError> {
+        if tenant.settings().connectors == ConnectorUse::Off {
+            return Err(IssueError::ConnectorsOff);
+        }
+        let cluster = &self.engine.cluster;
+        let others = cluster.others();
+        if others.iter().any(|node| !cluster.understands(*node)) {
+            return Err(IssueError::UpgradeRunning);
+        }
+        if others.is_empty() { Ok(()) } else { Err(IssueError::SeveralNodes) }
     }
 
     fn check_room(&self, tenant: &Tenant) -> Result<(), IssueError> {

@@ -90,6 +90,7 @@ mod tests {
             key_fingerprint: 1,
             expires_unix_ms: 1,
             native: None,
+            connector: None,
         };
         let new = sealing.seal(&ticket, &known(&["1"], true, false));
         let old = sealing.seal(&ticket, &known(&["1"], false, true));

@@ -47,7 +47,8 @@ impl Tunnels {
         let about = ticket.native.map(|about| *about);
         let joining = about.clone().unwrap_or_default();
         let event_queue = EventQueue::new(ticket.tunnel, tenant, endpoint, ticket.key_fingerprint)
-            .of_incarnation(registration.incarnation);
+            .of_incarnation(registration.incarnation)
+            .to_connector(ticket.connector);
         let event_queue = Arc::new(match about {
             Some(about) => event_queue.native(about, now, opened_unix),
             None => event_queue,

@@ -71,6 +71,7 @@ mod tests {
             messages_per_sec_per_connection: 0,
             pushes_per_sec: 0,
             max_push_targets: 0,
+            connectors: 0,
         };
         Arc::new(Tenant::new(TenantId::new(id), Settings::new(&options, limits)))
     }

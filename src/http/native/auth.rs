@@ -11,9 +11,12 @@ use sha2::Sha256;
 
 use crate::gateway::CallError;
 use crate::gateway::Gateway;
+use crate::gateway::IssueError;
 use crate::http::body::Body;
 use crate::http::proxy_headers::Client;
 use crate::http::proxy_headers::relay;
+use crate::options::ConnectorUse;
+use crate::protocol::connector::ConnectorName;
 use crate::protocol::native::Code;
 use crate::protocol::native::Problem;
 use crate::protocol::native::http_signature::Claim;
@@ -33,9 +36,25 @@ const MAX_SHOWN_BYTES: usize = 100;
 
 /// The tenant that sent a request, and the key that authenticated it.
 #[derive(Clone)]
-pub(super) struct Caller {
-    pub(super) tenant: Arc<Tenant>,
-    pub(super) key: Key,
+pub(in crate::http) struct Caller {
+    pub(in crate::http) tenant: Arc<Tenant>,
+    pub(in crate::http) key: Key,
+    /// The connector that the path names.
+    pub(in crate::http) connector: Option<ConnectorName>,
+}
+
+impl Caller {
+    /// The same with the connector that its path names.
+    ///
+    /// # Errors
+    ///
+    /// If there is one, but the tenant has switched them off.
+    pub(in crate::http) fn naming(self, connector: Option<ConnectorName>) -> Result<Self, Problem> {
+        match self.tenant.settings().connectors {
+            ConnectorUse::Off if connector.is_some() => Err(IssueError::ConnectorsOff.into()),
+            _ => Ok(Self { connector, ..self }),
+        }
+    }
 }
 
 /// Authenticates a request and consumes its nonce.
@@ -43,7 +62,7 @@ pub(super) struct Caller {
 /// # Errors
 ///
 /// Always 401, with what was expected and what was received; never a key. An unknown tenant gets the same error as a wrong key.
-pub(super) async fn authenticate(
+pub(in crate::http) async fn authenticate(
     gateway: &Gateway,
     head: &Parts,
     body: &Body,
@@ -110,7 +129,7 @@ fn verify(gateway: &Gateway, claim: &Claim, message: &Message<'_>, now: Duration
         );
         Problem::new(Code::SignatureWrong, detail).log_only(doubt("keyid", &claim.key_id, denied))
     })?;
-    Ok(Caller { tenant, key })
+    Ok(Caller { tenant, key, connector: None })
 }
 
 /// Consumes a nonce until the signature would be stale.
@@ -158,7 +177,7 @@ fn bearer(gateway: &Gateway, authorization: &str, headers: &HeaderMap, client: C
     let proves = |own: &Key| own.secret().matches(key);
     let authenticated = gateway.tenants.authenticate_native(tenant, proves);
     let (tenant, key) = authenticated.map_err(|denied| wrong().log_only(doubt("tenant", tenant, denied)))?;
-    Ok(Caller { tenant, key })
+    Ok(Caller { tenant, key, connector: None })
 }
 
 /// Why a request is not authenticated, for the log only.

@@ -29,6 +29,7 @@ use crate::gateway::Withdrawn;
 use crate::http::proxy_headers::Client;
 use crate::http::wafer;
 use crate::id::TunnelId;
+use crate::protocol::connector::ConnectorName;
 use crate::protocol::native::Audience;
 use crate::protocol::native::CloseRequest;
 use crate::protocol::native::Code;
@@ -57,7 +58,9 @@ pub(super) async fn run(
 ) -> Result<Answer, Problem> {
     let tenant = &caller.tenant;
     match call {
-        Call::Description | Call::Docs => Err(Problem::new(Code::NotFound, "it is answered without a caller")),
+        Call::Description | Call::Docs | Call::Connector => {
+            Err(Problem::new(Code::NotFound, "it is answered without a caller"))
+        }
         Call::Open => {
             let request = read(gateway, tenant, body, OpenRequest::parse).await?;
             open(gateway, &caller, head, client, request).await
@@ -128,9 +131,13 @@ async fn open(
         connect_url: String,
         expires_at: String,
     }
-    let OpenRequest { webhook_url, user, groups, metadata, session_token } = request;
-    let webhook_url = webhook_url.or_else(|| caller.tenant.settings().webhook_url.clone()).ok_or_else(|| {
-        let detail = "set webhookUrl in the body, or webhook_url of the tenant in the gateway's configuration";
+    let OpenRequest { webhook_url, user, groups, metadata, session_token, connector } = request;
+    let connector = named(caller.connector.as_ref(), connector.as_deref())?;
+    let webhook_url = webhook_url.or_else(|| caller.tenant.settings().webhook_url.clone());
+    // Nothing is dialled for a tunnel with a connector.
+    let webhook_url = webhook_url.or_else(|| connector.as_ref().map(|_| "https://connector.invalid/".to_owned()));
+    let webhook_url = webhook_url.ok_or_else(|| {
+        let detail = "set webhookUrl in the body, or webhook_url of the tenant in the gateway's configuration, or name a connector";
         Problem::new(Code::WebhookUrlMissing, detail)
     })?;
     let host = wafer::host(head.headers.get_all("host"));
@@ -140,7 +147,8 @@ async fn open(
         None => (user, None),
     };
     let about = About { user, groups, metadata, trace, session };
-    let issued = gateway.connect_urls.issue_as(&caller.tenant, &caller.key, &webhook_url, Some(about)).await?;
+    let issued = gateway.connect_urls.issue_as(&caller.tenant, &caller.key, &webhook_url, Some(about), connector);
+    let issued = issued.await?;
     let scheme = if client.is_tls { "wss" } else { "ws" };
     let connect_url = gateway.connect_urls.connect_url(&issued, || host.map(|host| format!("{scheme}://{host}")));
     let connect_url = connect_url.map_err(|refusal| Problem::new(Code::ParameterInvalid, refusal.to_string()))?;
@@ -150,6 +158,20 @@ async fn open(
         expires_at: rfc3339(Duration::from_millis(issued.expires_unix_ms)),
     };
     answer(StatusCode::CREATED, &opened)
+}
+
+/// The connector of a tunnel, named in the path, the body, or alike in both.
+fn named(path: Option<&ConnectorName>, body: Option<&str>) -> Result<Option<ConnectorName>, Problem> {
+    let body = body.map(str::parse::<ConnectorName>).transpose();
+    let body = body.map_err(|error| Problem::new(Code::BodyInvalid, format!("connector: {error}")))?;
+    match (path, body) {
+        (Some(path), Some(body)) if *path != body => {
+            let detail =
+                format!("the path names the connector \"{path}\" and the body \"{body}\": name one, or the same twice");
+            Err(Problem::new(Code::ConnectorMismatch, detail))
+        }
+        (path, body) => Ok(body.or_else(|| path.cloned())),
+    }
 }
 
 async fn list(
@@ -268,6 +290,9 @@ impl From<IssueError> for Problem {
             IssueError::Draining => Code::Draining,
             IssueError::NoDescriptors => Code::Busy,
             IssueError::OtherTicketKey | IssueError::EngineAway => Code::EngineAway,
+            IssueError::ConnectorsOff => Code::ConnectorsOff,
+            IssueError::UpgradeRunning => Code::UpgradeRunning,
+            IssueError::SeveralNodes => Code::SeveralNodes,
             IssueError::NoRoomForNames(_) => Code::TooManyGroups,
         };
         Self::new(code, error.to_string())

@@ -39,20 +39,48 @@ pub(super) async fn once(
     client: Client,
     body: Body,
 ) -> Result<Answer, Problem> {
-    let Some(key) = key(&head.headers)? else {
+    let Some(key) = key_of(&head)? else {
         let answer = calls::run(&gateway, caller, call, &head, client, &body.bytes, None).await?;
         return Ok(answer.in_room_of(body));
     };
-    let scope = format!("{}\n{}\n{key}", head.method, head.uri);
-    let key = hex(&Sha256::digest(scope));
     // In a task of its own: the call runs to its end and its response is stored even if the client hangs up. It keeps the
     // room of its request.
-    let work = async move {
-        let answer = begin(gateway, caller, call, head, client, &body.bytes, key).await?;
-        Ok::<_, Problem>(answer.in_room_of(body))
-    };
-    let work = tokio::spawn(work);
+    let work = tokio::spawn(keyed(gateway, caller, call, head, client, body, key));
     work.await.unwrap_or_else(|_| Err(Problem::new(Code::Internal, "the call failed")))
+}
+
+/// As [`once`], in the task of the caller, which must run it to its end.
+pub(super) async fn here(
+    gateway: Arc<Gateway>,
+    caller: Caller,
+    call: Call,
+    head: Parts,
+    client: Client,
+    body: Body,
+) -> Result<Answer, Problem> {
+    match key_of(&head)? {
+        Some(key) => keyed(gateway, caller, call, head, client, body, key).await,
+        None => calls::run(&gateway, caller, call, &head, client, &body.bytes, None).await,
+    }
+}
+
+async fn keyed(
+    gateway: Arc<Gateway>,
+    caller: Caller,
+    call: Call,
+    head: Parts,
+    client: Client,
+    body: Body,
+    key: String,
+) -> Result<Answer, Problem> {
+    let answer = begin(gateway, caller, call, head, client, &body.bytes, key).await?;
+    Ok(answer.in_room_of(body))
+}
+
+/// The name under which the answer to a call with an `Idempotency-Key` is kept.
+fn key_of(head: &Parts) -> Result<Option<String>, Problem> {
+    let key = key(&head.headers)?;
+    Ok(key.map(|key| hex(&Sha256::digest(format!("{}\n{}\n{key}", head.method, head.uri)))))
 }
 
 /// Runs the call with this key unless it has run before.

@@ -17,6 +17,7 @@ use hyper::StatusCode;
 use hyper::header;
 use hyper::header::HeaderName;
 use hyper::header::HeaderValue;
+use hyper::http::request::Parts;
 use tracing::field::display;
 
 use super::body;
@@ -26,10 +27,13 @@ use super::body::Room;
 use super::proxy_headers::Client;
 use crate::gateway::Gateway;
 use crate::metrics::PushResult;
+use crate::protocol::connector::ConnectorName;
 use crate::protocol::native::Code;
 use crate::protocol::native::Problem;
 use crate::server::RequestBody;
 use crate::tenant::Tenant;
+pub(super) use auth::Caller;
+pub(super) use auth::authenticate;
 use route::Call;
 
 /// Largest body of a call with many tunnel ids or a payload.
@@ -59,14 +63,22 @@ impl Answer {
     }
 }
 
+/// A path without the name of a connector in front, and that name.
+#[derive(Clone, Debug)]
+pub(super) struct Named {
+    pub(super) path: String,
+    pub(super) connector: Option<ConnectorName>,
+}
+
 /// Answers one request.
 pub(super) async fn handle(
     gateway: Arc<Gateway>,
     room: Room,
     request: Request<RequestBody>,
     client: Client,
+    Named { path, connector }: Named,
 ) -> Response<Full<Bytes>> {
-    let call = match Call::of(request.method(), request.uri()) {
+    let call = match Call::at(request.method(), &path, request.uri().query().unwrap_or_default()) {
         Ok(Call::Description) => {
             return respond(StatusCode::OK, "application/json", Bytes::from_static(OPENAPI.as_bytes()));
         }
@@ -78,14 +90,8 @@ pub(super) async fn handle(
     };
     let (is_push, is_confidential, word) = (call == Call::Push, call.is_confidential(), call.as_str());
     let mut tenant = None;
-    let answer = answer(&gateway, room, request, client, call, &mut tenant).await;
-    if is_push {
-        gateway.metrics.push(match &answer {
-            Ok(answer) if answer.status.is_success() => PushResult::Ok,
-            Err(problem) if problem.code.status() >= 500 => PushResult::Error,
-            Ok(_) | Err(_) => PushResult::Refused,
-        });
-    }
+    let answer = answer(&gateway, room, request, client, (call, connector), &mut tenant).await;
+    count(&gateway, is_push, &answer);
     let mut response = match answer {
         Ok(Answer { status: StatusCode::NO_CONTENT, body }) => {
             let mut response = respond(StatusCode::NO_CONTENT, "", Bytes::new());
@@ -102,12 +108,69 @@ pub(super) async fn handle(
     response
 }
 
+/// Runs a call that has come over the connection of a connector, which is authenticated. Status and body of the response.
+pub(super) async fn call(
+    gateway: Arc<Gateway>,
+    room: Room,
+    head: Parts,
+    body: Bytes,
+    caller: Caller,
+    client: Client,
+) -> (StatusCode, Bytes) {
+    let tenant = Arc::clone(&caller.tenant);
+    let call = match Call::at(&head.method, head.uri.path(), head.uri.query().unwrap_or_default()) {
+        Ok(call) if call.is_for_connectors() => call,
+        Ok(call) => {
+            let detail =
+                "a connector can push, close, change groups and look at one tunnel: make other calls over HTTP";
+            let problem = Problem::new(Code::CallNotAllowed, detail);
+            return refused_call(&gateway, &problem, call.as_str(), client, &tenant);
+        }
+        Err(problem) => return refused_call(&gateway, &problem, "unknown", client, &tenant),
+    };
+    let (is_push, word) = (call == Call::Push, call.as_str());
+    let answer = match body::read(room, &head.headers, Full::new(body), MAX_BODY_BYTES).await {
+        Ok(body) if call.changes_something() => {
+            idempotency::here(Arc::clone(&gateway), caller, call, head, client, body).await
+        }
+        Ok(body) => calls::run(&gateway, caller, call, &head, client, &body.bytes, None).await,
+        Err(error) => Err(error.into()),
+    };
+    count(&gateway, is_push, &answer);
+    match answer {
+        Ok(Answer { status, body }) => (status, body),
+        Err(problem) => refused_call(&gateway, &problem, word, client, &tenant),
+    }
+}
+
+/// Counts and logs a call over the connection of a connector that is refused.
+pub(super) fn refused_call(
+    gateway: &Gateway,
+    problem: &Problem,
+    call: &'static str,
+    client: Client,
+    tenant: &Tenant,
+) -> (StatusCode, Bytes) {
+    let status = note_refusal(gateway, problem, call, client, Some(tenant));
+    (status, problem.to_json().into())
+}
+
+fn count(gateway: &Gateway, is_push: bool, answer: &Result<Answer, Problem>) {
+    if is_push {
+        gateway.metrics.push(match answer {
+            Ok(answer) if answer.status.is_success() => PushResult::Ok,
+            Err(problem) if problem.code.status() >= 500 => PushResult::Error,
+            Ok(_) | Err(_) => PushResult::Refused,
+        });
+    }
+}
+
 async fn answer(
     gateway: &Arc<Gateway>,
     room: Room,
     request: Request<RequestBody>,
     client: Client,
-    call: Call,
+    (call, connector): (Call, Option<ConnectorName>),
     tenant: &mut Option<Arc<Tenant>>,
 ) -> Result<Answer, Problem> {
     let (head, incoming) = request.into_parts();
@@ -115,6 +178,7 @@ async fn answer(
     let caller = auth::authenticate(gateway, &head, &body, client).await?;
     *tenant = Some(Arc::clone(&caller.tenant));
     caller.tenant.usage.use_key(caller.key.fingerprint(), gateway.clock.unix_time().as_secs());
+    let caller = caller.naming(connector)?;
     let traceparent = head.headers.get("traceparent").and_then(|value| value.to_str().ok());
     tracing::debug!(tenant.id = %caller.tenant.id, call = call.as_str(), traceparent, "native call");
     if call.changes_something() {
@@ -125,26 +189,23 @@ async fn answer(
 }
 
 /// Counts and logs a refused call of `tenant`, which is unknown before the request is authenticated.
-fn refuse(
+pub(super) fn refuse(
     gateway: &Gateway,
     problem: &Problem,
     call: &'static str,
     client: Client,
     tenant: Option<&Tenant>,
 ) -> Response<Full<Bytes>> {
-    let code = problem.code.as_str();
-    gateway.metrics.refused(code);
-    if let Some(tenant) = tenant {
-        tenant.usage.refuse();
-    }
-    let reason = problem.for_log.clone().unwrap_or_else(|| problem.to_string());
-    let tenant = tenant.map(|tenant| display(&tenant.id));
-    tracing::info!(call, code, tenant.id = tenant, client = %client.address, reason, "native call refused");
-    let status = StatusCode::from_u16(problem.code.status()).expect("codes have valid statuses");
+    let status = note_refusal(gateway, problem, call, client, tenant);
     let mut response = respond(status, "application/problem+json", problem.to_json().into());
     let headers = response.headers_mut();
     if status == StatusCode::UNAUTHORIZED {
         headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge(problem.code, client)));
+    }
+    if status == StatusCode::UPGRADE_REQUIRED {
+        headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+        headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+        headers.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
     }
     if let Some(secs) = problem.retry_after_secs {
         headers.insert(header::RETRY_AFTER, HeaderValue::from(secs));
@@ -154,6 +215,25 @@ fn refuse(
         headers.insert(header::ALLOW, allow);
     }
     response
+}
+
+/// Counts and logs a refusal; its status.
+fn note_refusal(
+    gateway: &Gateway,
+    problem: &Problem,
+    call: &'static str,
+    client: Client,
+    tenant: Option<&Tenant>,
+) -> StatusCode {
+    let code = problem.code.as_str();
+    gateway.metrics.refused(code);
+    if let Some(tenant) = tenant {
+        tenant.usage.refuse();
+    }
+    let reason = problem.for_log.clone().unwrap_or_else(|| problem.to_string());
+    let tenant = tenant.map(|tenant| display(&tenant.id));
+    tracing::info!(call, code, tenant.id = tenant, client = %client.address, reason, "native call refused");
+    StatusCode::from_u16(problem.code.status()).expect("codes have valid statuses")
 }
 
 /// The authentication challenge: it offers a bearer key only over a private connection.
@@ -208,11 +288,10 @@ mod tests {
         let paths = description["paths"].as_object().expect("paths");
         for (path, calls) in paths {
             for method in calls.as_object().expect("calls").keys() {
-                let query = if path == "/v1/sessions" && method == "get" { "?user=o" } else { "" };
+                let query = if path == "/v1/sessions" && method == "get" { "user=o" } else { "" };
                 let path = path.replace("{id}", "t").replace(['{', '}'], "");
                 let method = hyper::Method::from_bytes(method.to_uppercase().as_bytes()).expect("a method");
-                let uri = format!("{path}{query}").parse().expect("a path");
-                assert!(Call::of(&method, &uri).is_ok(), "{method} {path}");
+                assert!(Call::at(&method, &path, query).is_ok(), "{method} {path}");
             }
         }
     }

@@ -1,7 +1,6 @@
 //! Routes native requests.
 
 use hyper::Method;
-use hyper::Uri;
 use percent_encoding::percent_decode_str;
 
 use crate::id::TunnelId;
@@ -55,6 +54,8 @@ pub(super) enum Call {
     Names(Roster, Paging<Name>),
     /// `GET /v1/docs`
     Docs,
+    /// `GET /v1/connector`: see `http::connector`
+    Connector,
     /// About sessions.
     Session(SessionCall),
 }
@@ -131,15 +132,14 @@ impl Call {
             Self::Names(Roster::Groups, _) => "groups",
             Self::Names(Roster::Users, _) => "users",
             Self::Docs => "docs",
+            Self::Connector => "connector",
             Self::Session(call) => call.as_str(),
         }
     }
 
-    /// The call of a request.
-    pub(super) fn of(method: &Method, uri: &Uri) -> Result<Self, Problem> {
-        let path = uri.path();
+    /// The call of a request to this path, without the name of a connector, and query.
+    pub(super) fn at(method: &Method, path: &str, query: &str) -> Result<Self, Problem> {
         let segments: Vec<&str> = path.split('/').skip(1).collect();
-        let query = uri.query().unwrap_or_default();
         let (call, allowed) = match segments[..] {
             ["v1", "openapi.json"] => (Ok(Self::Description), LOOK),
             ["v1", "docs"] => (Ok(Self::Docs), LOOK),
@@ -174,6 +174,7 @@ impl Call {
                 (call.map(Self::Session), "GET, HEAD, PUT")
             }
             ["v1", "push"] => (Ok(Self::Push), "POST"),
+            ["v1", "connector"] => (Ok(Self::Connector), "GET"),
             ["v1", "close"] => (Ok(Self::Close), "POST"),
             ["v1", "groups", group] => {
                 (name(group).and_then(|group| Ok(Self::Group(group, Paging::parse(query)?))), LOOK)
@@ -219,6 +220,11 @@ impl Call {
         matches!(self, Self::Session(_))
     }
 
+    /// Whether it can be made over the connection of a connector.
+    pub(super) fn is_for_connectors(&self) -> bool {
+        matches!(self, Self::Push | Self::Close | Self::Join(..) | Self::Leave(..) | Self::Tunnel(_))
+    }
+
     /// Whether it changes state.
     pub(super) fn changes_something(&self) -> bool {
         match self {
@@ -226,6 +232,7 @@ impl Call {
             Self::Open | Self::Withdraw(_) | Self::Push | Self::Close | Self::Join(..) | Self::Leave(..) => true,
             Self::Description
             | Self::Docs
+            | Self::Connector
             | Self::Tunnel(_)
             | Self::Group(..)
             | Self::User(..)
@@ -387,7 +394,8 @@ mod tests {
     use super::*;
 
     fn call(method: Method, uri: &str) -> Result<Call, Code> {
-        Call::of(&method, &uri.parse().expect("a URI")).map_err(|problem| problem.code)
+        let uri: hyper::Uri = uri.parse().expect("a URI");
+        Call::at(&method, uri.path(), uri.query().unwrap_or_default()).map_err(|problem| problem.code)
     }
 
     #[test]

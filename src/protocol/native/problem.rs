@@ -50,6 +50,20 @@ pub enum Code {
     TooManyTargets,
     /// The tunnel is in the maximum number of groups, or its tenant has too many groups and users.
     TooManyGroups,
+    /// Connectors are off for the tenant.
+    ConnectorsOff,
+    /// The call cannot be made over the connection of a connector.
+    CallNotAllowed,
+    /// The name of a connector is not the one in the path.
+    ConnectorMismatch,
+    /// The tenant has its maximum number of connectors.
+    TooManyConnectors,
+    /// The request is no WebSocket handshake.
+    UpgradeRequired,
+    /// Connectors work with a single node only.
+    SeveralNodes,
+    /// A node of the last release cannot do this yet.
+    UpgradeRunning,
     /// The tenant has its maximum number of tunnels.
     TooManyTunnels,
     /// Too many close events are waiting for the tenant's business server.
@@ -104,7 +118,7 @@ pub enum Code {
 
 impl Code {
     /// Every code.
-    pub const ALL: [Self; 46] = [
+    pub const ALL: [Self; 53] = [
         Self::CredentialsMissing,
         Self::CredentialsWrong,
         Self::BearerInsecure,
@@ -126,6 +140,13 @@ impl Code {
         Self::TooLarge,
         Self::TooManyTargets,
         Self::TooManyGroups,
+        Self::ConnectorsOff,
+        Self::CallNotAllowed,
+        Self::ConnectorMismatch,
+        Self::TooManyConnectors,
+        Self::UpgradeRequired,
+        Self::SeveralNodes,
+        Self::UpgradeRunning,
         Self::TooManyTunnels,
         Self::TooManyPending,
         Self::TooFast,
@@ -177,6 +198,13 @@ impl Code {
             Self::TooLarge => ("too_large", 413, "Too large"),
             Self::TooManyTargets => ("too_many_targets", 413, "Too many targets"),
             Self::TooManyGroups => ("too_many_groups", 422, "Too many groups"),
+            Self::ConnectorsOff => ("connectors_off", 403, "Connectors are off"),
+            Self::CallNotAllowed => ("call_not_allowed", 403, "This call is not possible here"),
+            Self::ConnectorMismatch => ("connector_mismatch", 422, "Two connectors are named"),
+            Self::TooManyConnectors => ("too_many_connectors", 429, "Too many connectors"),
+            Self::UpgradeRequired => ("upgrade_required", 426, "This is for WebSocket connections"),
+            Self::SeveralNodes => ("several_nodes", 503, "Connectors need a single node"),
+            Self::UpgradeRunning => ("upgrade_running", 503, "An upgrade is running"),
             Self::TooManyTunnels => ("too_many_tunnels", 429, "Too many tunnels"),
             Self::TooManyPending => ("too_many_pending", 429, "Too many close events wait"),
             Self::TooFast => ("too_fast", 429, "Too many calls"),

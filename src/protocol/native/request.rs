@@ -48,6 +48,8 @@ pub struct OpenRequest {
     pub metadata: Option<Metadata>,
     /// The session of its user, in place of `user`: the tunnel ends with it.
     pub session_token: Option<String>,
+    /// The connector that its events go to, in place of a URL.
+    pub connector: Option<String>,
 }
 
 /// A JSON object, kept byte for byte.
@@ -127,7 +129,7 @@ impl OpenRequest {
         if body.is_empty() {
             return Ok(Self::default());
         }
-        let request: Self = parse(body, "{webhookUrl?, user? | sessionToken?, groups?, metadata?}")?;
+        let request: Self = parse(body, "{webhookUrl?, user? | sessionToken?, groups?, metadata?, connector?}")?;
         if request.user.is_some() && request.session_token.is_some() {
             let detail = "user and sessionToken exclude each other: the session names its user";
             return Err(Problem::new(Code::DataInvalid, detail));

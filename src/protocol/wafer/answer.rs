@@ -22,6 +22,9 @@ pub enum Refusal {
     /// The receive URL is not allowed for this tenant.
     #[error("receiveUrl is refused: {0}")]
     ReceiveUrl(String),
+    /// Connectors are off for this tenant.
+    #[error("{0}")]
+    ConnectorsOff(String),
     /// A limit was exceeded.
     #[error("{0}")]
     OverLimit(String),
@@ -41,6 +44,7 @@ impl Refusal {
             Self::BadData(_) => 40002,
             Self::Unauthorized => 40101,
             Self::ReceiveUrl(_) => 40301,
+            Self::ConnectorsOff(_) => 40302,
             Self::OverLimit(_) => 42901,
             Self::Unavailable(_) => 50301,
             Self::Unreachable(_) => 50302,

@@ -2,6 +2,7 @@
 
 pub(crate) mod answer;
 pub(crate) mod config;
+pub(crate) mod connector;
 pub(crate) mod envelope;
 pub(crate) mod handshake;
 pub(crate) mod packet;

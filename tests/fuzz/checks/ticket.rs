@@ -18,6 +18,7 @@ pub(crate) fn check(input: (&str, [u8; 16], u64, usize)) {
         key_fingerprint: number as u32,
         expires_unix_ms: number,
         native: None,
+        connector: None,
     };
     if ticket.tenant.len() > usize::from(u16::MAX) {
         return;

@@ -43,6 +43,7 @@ fn ticket(expires_unix_secs: u64) -> String {
         key_fingerprint: 1,
         expires_unix_ms: expires_unix_secs * 1_000,
         native: None,
+        connector: None,
     })
 }
 

@@ -108,7 +108,7 @@ impl Door {
         let issued = self
             .gateway
             .connect_urls
-            .issue_as(&tenant, &key, "https://shop.example/", Some(about))
+            .issue_as(&tenant, &key, "https://shop.example/", Some(about), None)
             .await
             .expect("issued");
         issued.path["/ws/".len()..].to_owned()

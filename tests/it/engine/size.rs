@@ -26,6 +26,7 @@ async fn a_tunnel_takes_as_much_of_redis_as_the_document_says() {
             receive_url: "http://127.0.0.1:8080/weapp/tunnel".into(),
             key_fingerprint: rand::random(),
             native: None,
+            connector: None,
             closed: None,
         };
         node.engine.register(TunnelId::from_bytes(rand::random()), record).await.expect("registered");

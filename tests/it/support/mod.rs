@@ -6,6 +6,7 @@ mod bare;
 pub(crate) mod business;
 mod client;
 pub(crate) mod cluster;
+pub(crate) mod connector;
 mod event;
 mod front;
 mod gate;

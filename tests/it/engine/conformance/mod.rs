@@ -59,6 +59,7 @@ fn record() -> Record {
         receive_url: "http://h.example/".into(),
         key_fingerprint: 1,
         native: None,
+        connector: None,
         closed: None,
     }
 }

@@ -1,0 +1,139 @@
+//! `wafergate listen`: the events of one developer's tunnels come to a server on this machine.
+
+mod arguments;
+mod printer;
+
+use std::io::IsTerminal;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio::sync::mpsc;
+use tokio::sync::watch;
+
+pub(super) use arguments::Listen;
+
+use super::EXIT_FAILURE;
+use super::EXIT_USAGE;
+use super::block_on;
+use super::event_line::Look;
+use super::exit;
+use super::print;
+use crate::clock::Clock;
+use crate::clock::SystemClock;
+use crate::inspector;
+use crate::inspector::Inspector;
+use crate::listen::Ended;
+use crate::listen::History;
+use crate::listen::snippet;
+use crate::listener;
+use crate::listener::Forwarder;
+use crate::listener::Parts;
+use printer::Printer;
+
+/// Runs the command.
+pub(super) fn run(listen: &Listen) -> ExitCode {
+    if let Some(sdk) = listen.print_config {
+        return match (listen.url(), listen.name()) {
+            (Ok(gateway), Ok(name)) => {
+                print(&snippet(sdk.into(), gateway.as_str().trim_end_matches('/'), name.as_str()))
+            }
+            (Err(error), _) | (_, Err(error)) => usage(&error),
+        };
+    }
+    let prepared = match listen.prepare() {
+        Ok(prepared) => prepared,
+        Err(error) => return usage(&error),
+    };
+    let ended = block_on(async { serve(listen, prepared).await });
+    match ended {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            eprintln!("wafergate: {error:#}");
+            ExitCode::from(EXIT_FAILURE)
+        }
+    }
+}
+
+fn usage(error: &str) -> ExitCode {
+    eprintln!("wafergate: {error}");
+    ExitCode::from(EXIT_USAGE)
+}
+
+async fn serve(listen: &Listen, prepared: arguments::Prepared) -> anyhow::Result<u8> {
+    let arguments::Prepared { gateway, tunnel_server_url, forwarder, settings, key, record } = prepared;
+    let history = Arc::new(Mutex::new(History::default()));
+    let (changed, _) = watch::channel(0);
+    let forwarder: Arc<Forwarder> = Arc::new(forwarder);
+    let inspector = match listen.inspect.0 {
+        Some(address) => {
+            let parts = inspector::Parts {
+                history: Arc::clone(&history),
+                changes: changed.clone(),
+                forwarder: Arc::clone(&forwarder),
+                key,
+            };
+            Some(Inspector::start(address, parts).await?)
+        }
+        None => None,
+    };
+    let url = inspector.as_ref().map(Inspector::url);
+    let look = Look {
+        offset_secs: super::local_time::offset_secs(SystemClock.unix_time()),
+        has_colours: !listen.json
+            && std::io::stdout().is_terminal()
+            && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
+    };
+    let mut printer = Printer::new(listen, look, settings.name.clone(), tunnel_server_url, url);
+    printer.connecting(&gateway.address());
+    let (sender, interrupts) = mpsc::channel(2);
+    tokio::spawn(signals(sender));
+    let parts = Parts { gateway, forwarder, settings, history, changed, record, exit_after: listen.exit_after };
+    let ended = listener::run(parts, interrupts, |output| printer.show(output)).await;
+    let (code, reason) = exit_of(ended);
+    printer.end(code, &reason);
+    Ok(code)
+}
+
+fn exit_of(ended: Ended) -> (u8, String) {
+    match ended {
+        Ended::Drained => (0, "ended: what was in flight is answered".to_owned()),
+        Ended::Stopped => (EXIT_FAILURE, "stopped: the gateway repeats what was in flight".to_owned()),
+        Ended::GaveUp(words) => (exit::UNREACHABLE, words),
+        Ended::Limited(words) => (exit::LATER, words),
+        Ended::Denied(words) => (exit::DENIED, words),
+        Ended::Wrong(words) => (EXIT_USAGE, words),
+    }
+}
+
+/// Sends a message for each signal to end.
+async fn signals(sender: mpsc::Sender<()>) {
+    loop {
+        interrupted().await;
+        if sender.send(()).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Waits for Ctrl-C or SIGTERM.
+#[cfg(unix)]
+async fn interrupted() {
+    use tokio::signal::unix::SignalKind;
+    use tokio::signal::unix::signal;
+    match signal(SignalKind::terminate()) {
+        Ok(mut terminate) => tokio::select! {
+            _ = tokio::signal::ctrl_c() => {}
+            _ = terminate.recv() => {}
+        },
+        // Then Ctrl-C alone has to do.
+        Err(_) => drop(tokio::signal::ctrl_c().await),
+    }
+}
+
+/// Waits for Ctrl-C.
+#[cfg(not(unix))]
+async fn interrupted() {
+    // Without a handler the system ends the process.
+    let _ = tokio::signal::ctrl_c().await;
+}

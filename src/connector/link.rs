@@ -1,0 +1,220 @@
+//! One connection of a connector, seen from inside: what may be queued for it, and how much.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::Semaphore;
+use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
+use tokio_util::sync::CancellationToken;
+
+use crate::delivery::Instance;
+use crate::delivery::Session;
+use crate::delivery::Take;
+use crate::id::TenantId;
+use crate::protocol::connector::MAX_LISTEN_ATTEMPT;
+use crate::protocol::connector::MAX_WINDOW_EVENTS;
+use crate::protocol::connector::Notice;
+use crate::protocol::connector::Purpose;
+use crate::protocol::connector::Window;
+use crate::protocol::connector::close_code;
+use crate::protocol::frame;
+
+/// Most messages beside events that wait for a connector: results of calls, cancellations, pongs.
+const OTHER_MESSAGES: usize = 256;
+
+/// What a connector has asked for, within what it may have.
+#[derive(Clone, Debug)]
+pub struct Terms {
+    /// How much may be on its way to it.
+    pub window: Window,
+    /// Longest attempt.
+    pub longest_attempt: Duration,
+    /// The connection that this one continues.
+    pub replaces: Option<Session>,
+    /// The events of that one which are still in work.
+    pub pending: Vec<String>,
+}
+
+/// A message on its way to a connector.
+#[derive(Debug)]
+pub enum Out {
+    /// A frame.
+    Frame(Bytes),
+    /// An event, unless its attempt has ended or this node no longer owns its tunnel when its turn comes.
+    Event {
+        /// Its frame.
+        frame: Bytes,
+        /// Its id.
+        id: Box<str>,
+        /// The number of its attempt.
+        attempt: u32,
+        /// The incarnation of this node that owns its tunnel.
+        incarnation: u32,
+        /// Its part of the window in bytes, until it is written.
+        unsent: OwnedSemaphorePermit,
+    },
+    /// The end.
+    Close(u16, Cow<'static, str>),
+}
+
+/// Where the edge takes the messages for a connector.
+pub type Outbox = mpsc::Receiver<Out>;
+
+/// A connector that may join, and its messages.
+pub type Accepted = (Arc<Link>, Outbox);
+
+/// A connection of a connector.
+#[derive(Debug)]
+pub struct Link {
+    /// This connection.
+    pub session: Session,
+    /// The process at its other end.
+    pub instance: Instance,
+    /// The tenant whose key it has.
+    pub tenant: TenantId,
+    /// That key.
+    pub key_fingerprint: u32,
+    /// The events that it takes.
+    pub take: Take,
+    purpose: Purpose,
+    longest_attempt: Duration,
+    window: Window,
+    outbox: mpsc::Sender<Out>,
+    pub(super) events: Arc<Semaphore>,
+    bytes: Arc<Semaphore>,
+    shut: CancellationToken,
+    has_complained: AtomicBool,
+}
+
+impl Link {
+    /// A connection with these `terms`.
+    pub fn new(
+        (session, instance): (Session, Instance),
+        (tenant, key_fingerprint): (TenantId, u32),
+        (take, purpose): (Take, Purpose),
+        terms: &Terms,
+    ) -> Accepted {
+        let (events, bytes) = (terms.window.events as usize, Self::permits(terms.window.bytes) as usize);
+        let (outbox, messages) = mpsc::channel(2 * events + OTHER_MESSAGES);
+        let link = Self {
+            session,
+            instance,
+            tenant,
+            key_fingerprint,
+            take,
+            purpose,
+            longest_attempt: terms.longest_attempt,
+            window: terms.window,
+            outbox,
+            events: Arc::new(Semaphore::new(events)),
+            bytes: Arc::new(Semaphore::new(bytes)),
+            shut: CancellationToken::new(),
+            has_complained: AtomicBool::new(false),
+        };
+        (Arc::new(link), messages)
+    }
+
+    /// The window that is granted to a connector that asks for `wanted`.
+    pub fn grant(wanted: Window, outbox_bytes: usize) -> Window {
+        let bytes = wanted.bytes.clamp(1, outbox_bytes as u64);
+        Window { events: wanted.events.clamp(1, MAX_WINDOW_EVENTS), bytes }
+    }
+
+    /// The longest attempt at a connector that asks for `wanted`.
+    pub fn longest_attempt(purpose: Purpose, wanted: Option<Duration>, webhook_timeout: Duration) -> Duration {
+        let most = match purpose {
+            Purpose::Listen => MAX_LISTEN_ATTEMPT,
+            Purpose::Serve => webhook_timeout,
+        };
+        wanted.unwrap_or(webhook_timeout).clamp(Duration::from_millis(1), most)
+    }
+
+    /// Its purpose.
+    pub fn purpose(&self) -> Purpose {
+        self.purpose
+    }
+
+    /// How long one attempt may take.
+    pub fn attempt_limit(&self) -> Duration {
+        self.longest_attempt
+    }
+
+    /// Queues a message that is no event. A connector that reads nothing is closed.
+    pub fn tell(&self, head: &[u8], body: &[u8]) {
+        self.queue(Out::Frame(frame(head, body)));
+    }
+
+    /// Queues any frame, as [`tell`](Self::tell).
+    pub fn send_frame(&self, frame: Bytes) {
+        self.queue(Out::Frame(frame));
+    }
+
+    /// Closes the connection after what is queued.
+    pub fn close(&self, code: u16, reason: impl Into<Cow<'static, str>>) {
+        // A full queue means that the other end does not read: the edge sees that it is shut.
+        let _ = self.outbox.try_send(Out::Close(code, reason.into()));
+        self.shut();
+    }
+
+    /// Takes no more events.
+    pub(super) fn shut(&self) {
+        self.events.close();
+        self.bytes.close();
+        self.shut.cancel();
+    }
+
+    /// Waits until it takes no more events.
+    pub async fn until_shut(&self) {
+        self.shut.cancelled().await;
+    }
+
+    /// Waits for room in the window for so many unsent bytes; `None` if the connection ends.
+    pub(super) async fn room_for(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        let permits = Self::permits((bytes as u64).min(self.window.bytes));
+        Arc::clone(&self.bytes).acquire_many_owned(permits).await.ok()
+    }
+
+    /// Queues a message; false if it cannot be queued.
+    pub(super) fn queue(&self, out: Out) -> bool {
+        match self.outbox.try_send(out) {
+            Ok(()) => true,
+            Err(TrySendError::Closed(_)) => false,
+            Err(TrySendError::Full(_)) => {
+                tracing::info!(tenant.id = %self.tenant, "connector closed: it does not read");
+                self.close(close_code::SLOW, "messages of the gateway are not read");
+                false
+            }
+        }
+    }
+
+    /// Tells the person in front of it, once, that its window is full.
+    pub(super) fn complain_of_full_window(&self) {
+        if !self.has_complained.swap(true, Ordering::Relaxed) {
+            let notice = Notice {
+                code: "window_full".into(),
+                message: format!("{} events are unanswered: further ones wait at the gateway", self.window.events),
+                fix: "answer them, or ask for a larger window".into(),
+            };
+            self.tell(&notice.head(), b"");
+        }
+    }
+
+    /// Semaphores count at most this many bytes.
+    fn permits(bytes: u64) -> u32 {
+        u32::try_from(bytes.min(Semaphore::MAX_PERMITS as u64)).unwrap_or(u32::MAX)
+    }
+}
+
+/// A message as a frame: of text, unless its body is none.
+pub(super) fn frame(head: &[u8], body: &[u8]) -> Bytes {
+    match (str::from_utf8(head), str::from_utf8(body)) {
+        (Ok(head), Ok(body)) => frame::text(head, body),
+        _ => frame::binary(&[head, body].concat()),
+    }
+}

@@ -1,0 +1,281 @@
+//! One connection of a connector, from its `hello` to its end.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::io::AsyncRead;
+use tokio::io::AsyncWrite;
+use tokio::io::ReadHalf;
+use tokio::io::WriteHalf;
+use tokio::time::Instant;
+use tokio::time::timeout;
+
+use super::calls::Calls;
+use super::dialled::Dialled;
+use super::hello::Greeting;
+use super::hello::greet;
+use super::input::Incoming;
+use super::input::Input;
+use super::input::InputEnd;
+use super::output::Output;
+use super::output::close;
+use crate::clock::millis;
+use crate::connector::Joined;
+use crate::connector::Link;
+use crate::connector::Outbox;
+use crate::connector::Refused;
+use crate::connector::Terms;
+use crate::delivery::Take;
+use crate::protocol::connector::FromConnector;
+use crate::protocol::connector::HEARTBEAT;
+use crate::protocol::connector::HELLO_WITHIN;
+use crate::protocol::connector::Hello;
+use crate::protocol::connector::Ttl;
+use crate::protocol::connector::VERSION;
+use crate::protocol::connector::Welcome;
+use crate::protocol::connector::close_code;
+use crate::protocol::connector::max_message_bytes;
+use crate::protocol::text::printable;
+
+/// How long the last messages and the close frame of the other end may take.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+/// Longest text of a connector in the log, in bytes.
+const MAX_SHOWN_BYTES: usize = 100;
+
+/// Why a connection ends.
+enum End {
+    /// The socket has failed, or nothing was heard or could be written for too long.
+    Lost(&'static str),
+    /// The other end closes it with this code.
+    Goodbye(u16),
+    /// This end closes it.
+    Refused(Refused),
+    /// This end has closed it: the reason was logged, or is that of all connections.
+    Closed,
+}
+
+/// Serves a connection until its end.
+pub(super) async fn serve<S>(dialled: Dialled, stream: S, answer: Bytes, early: Bytes)
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let (reader, writer) = tokio::io::split(stream);
+    let max_message_bytes = max_message_bytes(dialled.gateway.connectors.settings.max_message_bytes);
+    let input = Input::new(reader, early.into(), max_message_bytes);
+    let mut output = Output::new(writer);
+    if output.write(&answer).await.is_ok() {
+        Connection { dialled, input, output }.serve().await;
+    }
+}
+
+struct Connection<S> {
+    dialled: Dialled,
+    input: Input<ReadHalf<S>>,
+    output: Output<WriteHalf<S>>,
+}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> Connection<S> {
+    async fn serve(mut self) {
+        let greeting = match timeout(HELLO_WITHIN, self.hello()).await {
+            Ok(Ok(hello)) => {
+                let agent = printable(&hello.agent, MAX_SHOWN_BYTES).into_owned();
+                greet(&self.dialled, *hello).map(|greeting| (greeting, agent)).map_err(End::Refused)
+            }
+            Ok(Err(end)) => Err(end),
+            Err(_) => Err(End::Refused(refused(
+                close_code::REFUSED,
+                "no hello came within 5 s: it must be the first message",
+            ))),
+        };
+        match greeting {
+            Ok((Greeting { accepted: (link, outbox), terms, name }, agent)) => {
+                match self.dialled.gateway.connectors.join(&self.dialled.caller.tenant, link, &terms) {
+                    Ok(joined) => {
+                        self.welcome(&joined, &terms);
+                        self.log_joined(&joined.link, name.as_str(), &agent);
+                        self.work(joined, outbox, name.as_str()).await;
+                    }
+                    Err(many) => self.part(refused(close_code::REFUSED, many.to_string())).await,
+                }
+            }
+            Err(End::Refused(refused)) => self.part(refused).await,
+            Err(End::Goodbye(code)) => self.part(Refused { code, reason: Cow::Borrowed("") }).await,
+            Err(End::Lost(_) | End::Closed) => {}
+        }
+    }
+
+    /// The first message.
+    async fn hello(&mut self) -> Result<Box<Hello>, End> {
+        loop {
+            match self.input.next().await.map_err(end)? {
+                Incoming::Message(message) => {
+                    return match FromConnector::decode(message) {
+                        Ok((FromConnector::Hello(hello), _)) => Ok(hello),
+                        Ok(_) => Err(End::Refused(refused(close_code::REFUSED, "the first message must be a hello"))),
+                        Err(malformed) => Err(End::Refused(refused(close_code::MALFORMED, malformed.to_string()))),
+                    };
+                }
+                Incoming::Ping(pong) => {
+                    self.output.write(&pong).await.map_err(|_| End::Lost("it could not be written to"))?;
+                }
+            }
+        }
+    }
+
+    /// Refuses a connection that has not joined.
+    async fn part(&mut self, Refused { code, reason }: Refused) {
+        let Dialled { gateway, caller, client, .. } = &self.dialled;
+        gateway.metrics.refused("connector");
+        tracing::info!(
+            tenant.id = %caller.tenant.id,
+            client = %client.address,
+            code,
+            reason = %printable(&reason, 400),
+            "connector refused",
+        );
+        if self.output.write(&close(code, &reason)).await.is_ok() {
+            self.output.shutdown().await;
+            // At the deadline the socket is dropped.
+            let _ = timeout(LAST_WORDS, self.input.drain()).await;
+        }
+    }
+
+    /// Queues the `welcome` in front of all events.
+    fn welcome(&self, joined: &Joined, terms: &Terms) {
+        let gateway = &self.dialled.gateway;
+        let ttl = gateway.connectors.settings.ttl;
+        let welcome = Welcome {
+            v: VERSION,
+            session: format!("{:032x}", joined.link.session.0),
+            node: gateway.tunnels.node().to_owned(),
+            nodes: gateway.shared_limits.nodes(),
+            connectors: u32::try_from(joined.alike).unwrap_or(u32::MAX),
+            window: terms.window,
+            heartbeat_ms: millis(HEARTBEAT),
+            now: millis(gateway.clock.unix_time()),
+            waiting: None,
+            lost: None,
+            ttl: Some(Ttl { message_ms: millis(ttl.message), close_ms: millis(ttl.close) }),
+        };
+        joined.link.tell(&welcome.head(), b"");
+    }
+
+    async fn work(mut self, joined: Joined, mut outbox: Outbox, name: &str) {
+        let started = Instant::now();
+        let Self { dialled, input, output } = &mut self;
+        let link = &joined.link;
+        // A key may have been withdrawn between the handshake and the `join`.
+        if let Some(Refused { code, reason }) = dialled.gateway.review_connector(link) {
+            link.close(code, reason);
+        }
+        let end = {
+            let mut writing = Box::pin(output.run(&dialled.gateway, link, &mut outbox));
+            let mut end = tokio::select! {
+                end = read(dialled, input, link) => end,
+                () = &mut writing => End::Lost("it could not be written to"),
+                () = link.until_shut() => End::Closed,
+            };
+            match &mut end {
+                End::Goodbye(code) => link.close(*code, ""),
+                End::Refused(Refused { code, reason }) => link.close(*code, std::mem::take(reason)),
+                End::Closed | End::Lost(_) => {}
+            }
+            if !matches!(end, End::Lost(_)) {
+                // At the deadline the rest is dropped.
+                let _ = timeout(LAST_WORDS, writing).await;
+            }
+            end
+        };
+        log_left(dialled, link, name, &end, started.elapsed());
+        drop(joined);
+        output.shutdown().await;
+        let _ = timeout(LAST_WORDS, input.drain()).await;
+    }
+
+    fn log_joined(&self, link: &Link, name: &str, agent: &str) {
+        let claims = match &link.take {
+            Take::Named(_) => None,
+            Take::Urls(claims) => {
+                Some(claims.iter().map(|claim| claim.origin.clone() + &claim.path).collect::<Vec<_>>())
+            }
+        };
+        tracing::info!(
+            tenant.id = %link.tenant,
+            client = %self.dialled.client.address,
+            connector = name,
+            purpose = ?link.purpose(),
+            claims = claims.map(|claims| claims.join(" ")),
+            agent,
+            "connector connected",
+        );
+    }
+}
+
+/// Handles messages until the end.
+async fn read<R: AsyncRead + Unpin>(dialled: &Dialled, input: &mut Input<R>, link: &Arc<Link>) -> End {
+    let connectors = &dialled.gateway.connectors;
+    let calls = Calls::new(dialled);
+    loop {
+        let message = match input.next().await {
+            Ok(Incoming::Message(message)) => message,
+            Ok(Incoming::Ping(pong)) => {
+                link.send_frame(pong);
+                continue;
+            }
+            Err(ended) => return end(ended),
+        };
+        match FromConnector::decode(message) {
+            Ok((FromConnector::Answer(answer), body)) => connectors.answered(link, answer, body),
+            Ok((FromConnector::Failure(failure), _)) => connectors.failed(link, failure),
+            Ok((FromConnector::Drain(_), _)) => {
+                tracing::debug!(tenant.id = %link.tenant, "connector drains");
+                connectors.drain(link);
+            }
+            Ok((FromConnector::Call(call), body)) => {
+                calls.begin(link, call, body).await;
+                input.was_not_read();
+            }
+            Ok((FromConnector::Hello(_), _)) => {
+                return End::Refused(refused(close_code::MALFORMED, "hello came twice: dial again instead"));
+            }
+            Ok((FromConnector::Unknown, _)) => {
+                tracing::debug!(tenant.id = %link.tenant, "message of an unknown type from a connector ignored");
+            }
+            Err(malformed) => return End::Refused(refused(close_code::MALFORMED, malformed.to_string())),
+        }
+    }
+}
+
+fn end(ended: InputEnd) -> End {
+    match ended {
+        InputEnd::Gone => End::Lost("its connection ended without a goodbye"),
+        InputEnd::Silent => End::Lost("nothing was heard of it for 45 s"),
+        InputEnd::Goodbye(goodbye) => End::Goodbye(goodbye.code().unwrap_or(1000)),
+        InputEnd::Fault(fault) => {
+            End::Refused(refused(fault.reason().code().unwrap_or(close_code::MALFORMED), fault.text()))
+        }
+    }
+}
+
+fn log_left(dialled: &Dialled, link: &Link, name: &str, end: &End, after: Duration) {
+    let reason = match end {
+        End::Lost(reason) => Cow::Borrowed(*reason),
+        End::Goodbye(code) => format!("it says goodbye with the code {code}").into(),
+        End::Refused(Refused { code, reason }) => format!("closed with the code {code}: {reason}").into(),
+        End::Closed => Cow::Borrowed("closed by the gateway"),
+    };
+    tracing::info!(
+        tenant.id = %link.tenant,
+        client = %dialled.client.address,
+        connector = name,
+        reason = %printable(&reason, 400),
+        connected_secs = after.as_secs(),
+        "connector disconnected",
+    );
+}
+
+fn refused(code: u16, reason: impl Into<Cow<'static, str>>) -> Refused {
+    Refused { code, reason: reason.into() }
+}

@@ -1,0 +1,61 @@
+//! The right to one attempt, whichever way it leaves.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::event_queue::EventQueue;
+use super::resign::Way;
+use super::turn::End;
+use super::turn::Permits;
+use super::turn::admit;
+use crate::connector::Connectors;
+use crate::connector::Seat;
+use crate::http_client::client::Client;
+use crate::protocol::connector::Purpose;
+
+/// The right to one attempt, and how it is made.
+pub(super) enum Carrier<'a> {
+    /// As a request.
+    Request(Permits<'a>),
+    /// Over the connection of a connector.
+    Connector(Seat),
+}
+
+impl Carrier<'_> {
+    /// How the event leaves.
+    pub(super) fn way<'a>(&'a self, client: &'a Client, connectors: Option<&'a Arc<Connectors>>) -> Way<'a> {
+        match (self, connectors) {
+            (Self::Connector(seat), Some(connectors)) => Way::Connector(connectors, seat),
+            _ => Way::Request(client),
+        }
+    }
+
+    /// How long the attempt may take.
+    pub(super) fn limit(&self, of_requests: Duration) -> Duration {
+        match self {
+            Self::Request(_) => of_requests,
+            Self::Connector(seat) => seat.link().attempt_limit(),
+        }
+    }
+
+    /// Whether it may end in a debugger: the time of the events behind it does not count.
+    pub(super) fn may_stand_still(&self) -> bool {
+        matches!(self, Self::Connector(seat) if seat.link().purpose() == Purpose::Listen)
+    }
+
+    /// Reports the end of the attempt. The breaker of a URL learns nothing of a connector.
+    pub(super) fn end(self, end: &End<'_>) {
+        match self {
+            Self::Request(permits) => permits.end(end),
+            Self::Connector(seat) => drop(seat),
+        }
+    }
+}
+
+/// Waits for a request's turn.
+pub(super) async fn post(event_queue: &EventQueue, is_late: bool, deadline: Instant) -> Option<Carrier<'_>> {
+    let EventQueue { endpoint, tenant, .. } = event_queue;
+    admit(endpoint, tenant.flow(), is_late, deadline).await.map(Carrier::Request)
+}
