@@ -61,7 +61,7 @@ impl Handler for Api {
         match Route::of(request.method(), request.uri().path()) {
             Route::Wsurl => Box::pin(async move { wafer::wsurl(&gateway, room, request, address).await.into() }),
             Route::Push => Box::pin(async move { wafer::push(&gateway, room, request, address).await.into() }),
-            Route::Native => Box::pin(async move { native::handle(gateway, room, request, client).await.into() }),
+            Route::Native => Box::pin(async move { native::handle(gateway, room, request, client).await }),
             Route::Login => Box::pin(async move { login::handle(gateway, room, request, peer, client).await.into() }),
             Route::Connect => Box::pin(connect::connect(gateway, request, address)),
             Route::WrongMethod { allow } => {
