@@ -15,6 +15,7 @@ pub mod fair_queue;
 pub mod id;
 pub mod limit;
 pub mod options;
+pub mod reason;
 pub mod recall;
 pub mod secret;
 pub mod share;
@@ -25,6 +26,7 @@ pub mod listen;
 pub mod protocol;
 pub mod session;
 pub mod tenant;
+pub mod timeline;
 pub mod tls;
 pub mod tunnel;
 

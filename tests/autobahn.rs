@@ -42,6 +42,7 @@ use wafergate::server::RequestBody;
 use wafergate::server::Stream;
 use wafergate::server::TakenOver;
 use wafergate::server::Timeouts;
+use wafergate::timeline::Timeline;
 use wafergate::webhook::EventQueue;
 use wafergate::webhook::EventSink;
 use wafergate::ws;
@@ -107,7 +108,7 @@ impl Echo {
             self.connections.insert(issued.tunnel, Arc::clone(&connection));
             tokio::spawn(ws::serve(gateway, connection, early.into()));
         });
-        Reply { response, takeover: Some(takeover) }
+        Reply { response: response.map(Into::into), takeover: Some(takeover) }
     }
 }
 
@@ -145,6 +146,7 @@ async fn echo_server(max_message_bytes: usize) -> String {
         descriptors: Arc::new(Descriptors::of_this_process().expect("one left")),
         flights: Flights::unbounded(),
         sessions: None,
+        timeline: Arc::new(Timeline::off()),
     }));
     assert!(echo.gateway.set(gateway).is_ok());
     let timeout = Duration::from_secs(30);

@@ -120,7 +120,7 @@ const WAITS: &[(&str, &[(&str, Why)])] = &[
             ("self.act(event_queue, event, actions, doubt)", Nothing("the lane's state is this node's own")),
             ("self.actions.acquire(", Nothing("room that is given up is the next one's")),
             ("self.turns.run_long(", Nothing("it only reads what was answered")),
-            ("actor.act(event_queue, actions)", Nothing("each action asks before it is done")),
+            ("actor.act(event_queue, event.sequence, actions)", Nothing("each action asks before it is done")),
         ],
     ),
     (

@@ -9,9 +9,9 @@ use std::path::PathBuf;
 /// Lowest level first. A module imports lower levels and itself, nothing else.
 const LEVELS: &[&[&str]] = &[
     &["clock", "fair_queue", "id", "limit", "secret", "share"],
-    &["options", "recall"],
+    &["options", "reason", "recall"],
     &["protocol", "tls"],
-    &["delivery", "listen", "session", "tenant", "tunnel"],
+    &["delivery", "listen", "session", "tenant", "timeline", "tunnel"],
     &["fair_semaphore"],
     &["demo", "lease_guard", "marks", "metrics", "server", "shutdown", "telemetry"],
     &["http_client"],

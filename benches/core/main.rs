@@ -9,6 +9,7 @@ mod filled_store;
 mod queues;
 mod session;
 mod sessions;
+mod timeline;
 mod wafer;
 
 use std::time::Instant;
@@ -23,6 +24,7 @@ fn main() {
     queues::benches(&mut criterion);
     fanout::benches(&mut criterion);
     sessions::benches(&mut criterion);
+    timeline::benches(&mut criterion);
     criterion.final_summary();
 }
 

@@ -53,6 +53,7 @@ use crate::server::Refusal;
 use crate::server::Timeouts;
 use crate::session_store::Store;
 use crate::shutdown::Shutdown;
+use crate::timeline::Timeline;
 use crate::webhook::Dispatcher;
 use crate::webhook::DispatcherHooks;
 use crate::wechat::WeChat;
@@ -147,7 +148,8 @@ impl App {
         let lease_guard = Arc::clone(&engine.lease_guard);
         let sessions = sessions::build(&options, &outside, &clock, &flights, &metrics)?;
         let client = client(&options.webhook, outside, Arc::clone(&clock), lease_guard, flights.clone());
-        let upkeep = upkeep(&engine);
+        let timeline = timeline(&options.timeline, clock.as_ref());
+        let upkeep = upkeep(&engine, &timeline);
         let dispatcher =
             Dispatcher::new(client, &options.webhook, Arc::clone(&clock), metrics.clone(), rand::random, upkeep);
         let certificate = certificate_watch::load(&options.server, &clock)?;
@@ -180,6 +182,7 @@ impl App {
             descriptors,
             flights,
             sessions,
+            timeline,
         }));
         let actor: Weak<Gateway> = Arc::downgrade(&gateway);
         if let Some(sessions) = gateway.sessions() {
@@ -275,7 +278,7 @@ impl App {
         if let Some(sessions) = gateway.sessions() {
             supervisor.over("session upkeep", Arc::clone(sessions).run());
         }
-        let tunnels = Arc::clone(&gateway.tunnels);
+        let (tunnels, timeline) = (Arc::clone(&gateway.tunnels), Arc::clone(&gateway.timeline));
         supervisor.over("silence watch", async move { tunnels.idle_timeouts.run().await });
         if let Some(certificate) = certificate {
             supervisor.over("certificate watch", certificate_watch::watch(certificate, certificate_watch::tell));
@@ -291,6 +294,8 @@ impl App {
             part = supervisor.ended() => in_order(part, &mut drained, &shutdown).await,
             part = listeners.ended() => in_order(part, &mut drained, &shutdown).await,
         };
+        // Those who watch have seen the end by now.
+        timeline.close();
         stop.cancel();
         if ended != Ended::Stopped {
             // Slower requests are cut off when the process ends.
@@ -407,11 +412,18 @@ fn redis(options: &Options, clock: &Arc<dyn Clock>, metrics: &Metrics) -> anyhow
     Ok(Some(RedisEngine::new(&settings, metrics.clone()).context("engine.redis_url")?))
 }
 
-fn upkeep(engine: &Engine) -> DispatcherHooks {
+/// The records of this node, with a ring for each worker.
+fn timeline(options: &options::Timeline, clock: &dyn Clock) -> Arc<Timeline> {
+    let workers = std::thread::available_parallelism().map_or(1, usize::from);
+    Arc::new(Timeline::new(options.bytes, workers, clock.unix_time()))
+}
+
+fn upkeep(engine: &Engine, timeline: &Arc<Timeline>) -> DispatcherHooks {
     let registry = Arc::clone(&engine.registry);
     DispatcherHooks {
         lease_guard: Arc::clone(&engine.lease_guard),
         settled: Box::new(move |tunnel| registry.unregister(tunnel)),
+        timeline: Arc::clone(timeline),
     }
 }
 

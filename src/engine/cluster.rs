@@ -26,6 +26,9 @@ pub trait Cluster: Send + Sync + 'static {
     /// Why this node cannot serve all requests, as text for operators; `None` if it can.
     fn obstacle(&self) -> Option<&'static str>;
 
+    /// The id of this node; none if there can be no other.
+    fn own(&self) -> Option<NodeId>;
+
     /// The last known live nodes without this one, without I/O.
     fn others(&self) -> Vec<NodeId>;
 

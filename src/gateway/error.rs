@@ -2,6 +2,7 @@
 
 use crate::id::TunnelId;
 use crate::protocol::native::Name;
+use crate::reason::Reason;
 use crate::tenant::NoRoomForNames;
 use crate::tenant::TooManyGroups;
 
@@ -73,6 +74,18 @@ pub enum NativeError {
          try again (within seconds it answers or is declared dead)"
     )]
     NodeAway,
+}
+
+impl PushError {
+    /// Why, for timelines.
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::TooManyTargets { .. } => Reason::TooManyTargets,
+            Self::TooLarge { .. } => Reason::TooLarge,
+            Self::Unreachable { .. } => Reason::NodeAway,
+            Self::TooFast { .. } => Reason::TooFast,
+        }
+    }
 }
 
 impl NativeError {

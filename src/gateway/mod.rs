@@ -9,6 +9,7 @@ mod error;
 mod groups;
 mod push;
 mod sessions;
+mod timelines;
 mod tunnels;
 mod turns;
 
@@ -35,8 +36,14 @@ pub use connect::Withdrawn;
 pub use error::NativeError;
 pub use error::PushError;
 pub use groups::Groups;
+pub use push::Call;
 pub use push::Pushes;
 pub use push::Report;
+pub use timelines::CaptureError;
+pub use timelines::Capturing;
+pub use timelines::Tail;
+pub use timelines::TailItem;
+pub use timelines::Wanted;
 pub use tunnels::Admission;
 pub use tunnels::Connection;
 pub use tunnels::Description;
@@ -59,11 +66,15 @@ use crate::marks::Mark;
 use crate::metrics::Metrics;
 use crate::options::Options;
 use crate::protocol::ticket::Sealer;
+use crate::reason::Kind;
+use crate::reason::Reason;
 use crate::server::Descriptors;
 use crate::tenant::Changes;
 use crate::tenant::Directory;
 use crate::tenant::Removal;
 use crate::tenant::Tenant;
+use crate::timeline::Record;
+use crate::timeline::Timeline;
 use crate::webhook::Endpoints;
 use crate::webhook::EventSink;
 use cluster::NodeRequest;
@@ -93,6 +104,8 @@ pub struct Parts {
     pub flights: Flights,
     /// The session service, if it is on.
     pub sessions: Option<Arc<Sessions>>,
+    /// What happens is recorded here.
+    pub timeline: Arc<Timeline>,
 }
 
 /// One node: its tunnels, and what may be done with the tunnels of all nodes. Each part has its own use cases.
@@ -117,6 +130,11 @@ pub struct Gateway {
     pub shared_limits: Arc<SharedLimits>,
     /// The connectors of this node.
     pub connectors: Arc<Connectors>,
+    /// What happened lately on this node.
+    pub timeline: Arc<Timeline>,
+    watches_for_others: timelines::WatchesForOthers,
+    /// Whether tenants may have payloads copied.
+    may_capture: bool,
     router: Arc<Router>,
     engine: Engine,
     endpoints: Arc<Endpoints>,
@@ -144,6 +162,7 @@ impl Gateway {
             descriptors,
             flights,
             sessions,
+            timeline,
         } = parts;
         let webhook = &options.webhook;
         let endpoints = Arc::new(Endpoints::new(webhook.max_in_flight_per_endpoint, webhook.timeout(), flights));
@@ -158,6 +177,7 @@ impl Gateway {
             clock: Arc::clone(&clock),
             ticket_clock: Arc::clone(&ticket_clock),
             metrics: metrics.clone(),
+            timeline: Arc::clone(&timeline),
         }));
         let shared_limits = Arc::new(SharedLimits::new(
             Arc::clone(&tenants),
@@ -209,6 +229,9 @@ impl Gateway {
             calls: Calls::new(&engine),
             shared_limits,
             connectors,
+            timeline,
+            watches_for_others: timelines::WatchesForOthers::default(),
+            may_capture: options.timeline.capture,
             router,
             engine,
             endpoints,
@@ -233,6 +256,7 @@ impl Gateway {
             sessions.reload(&options.session.apps);
         }
         self.reloads.fetch_add(1, Ordering::AcqRel);
+        self.timeline.record(Record::new(Kind::Config, Reason::Reloaded, self.clock.unix_time()));
         Ok(changes)
     }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::Gateway;
+use super::push::Call;
 use super::push::Command;
 use crate::login::Tunnels;
 use crate::protocol::native::Audience;
@@ -23,7 +24,7 @@ impl Gateway {
         let Ok(name) = Name::new(session.as_str()) else { return };
         self.engine.lease_guard.valid().await;
         let audience = Audience::Session(name);
-        let closed = self.groups.command(tenant, &audience, &[], Command::EndSession, 0, None);
+        let closed = self.groups.command(tenant, &audience, &[], Command::EndSession, 0, Call::default());
         if let Err(error) = closed.await {
             tracing::warn!(
                 tenant.id = %tenant.id,

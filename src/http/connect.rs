@@ -19,6 +19,8 @@ use crate::gateway::Admission;
 use crate::gateway::Gateway;
 use crate::gateway::Refusal;
 use crate::gateway::Socket;
+use crate::id::TunnelId;
+use crate::reason::Reason;
 use crate::server::Reply;
 use crate::server::RequestBody;
 use crate::server::Stream;
@@ -32,21 +34,27 @@ use crate::ws::handshake;
 use crate::ws::handshake::Defect;
 use crate::ws::handshake::Handshake;
 
+/// Tunnel and tenant of a connect URL.
+type Holder = (TunnelId, Arc<Tenant>);
+
 /// Upgrades the request if it is a valid handshake with a valid connect URL.
 pub(super) async fn connect(gateway: Arc<Gateway>, request: Request<RequestBody>, client: IpAddr) -> Reply {
     let Handshake { accept, offer, origin } = match handshake::check(&request) {
         Ok(handshake) => handshake,
-        Err(defect) => return refuse_handshake(&gateway, defect, client).into(),
+        Err(defect) => {
+            let holder = gateway.connect_urls.holder_of_ticket(route::ticket(request.uri().path()));
+            return refuse_handshake(&gateway, defect, client, holder.as_ref()).into();
+        }
     };
     let ticket = route::ticket(request.uri().path());
     match gateway.connect_urls.admit(ticket, &offer, origin.as_deref()).await {
         Ok(admission) => {
             let response = switching_protocols(accept, admission.subprotocol());
-            Reply { response, takeover: Some(takeover(gateway, admission)) }
+            Reply { response: response.map(Into::into), takeover: Some(takeover(gateway, admission)) }
         }
         Err(refusal) => {
-            let tenant = gateway.connect_urls.tenant_of_ticket(ticket);
-            refuse_ticket(&gateway, &refusal, client, tenant.as_deref()).into()
+            let holder = gateway.connect_urls.holder_of_ticket(ticket);
+            refuse_ticket(&gateway, &refusal, client, holder.as_ref()).into()
         }
     }
 }
@@ -79,14 +87,19 @@ pub(super) fn switching_protocols(accept: HeaderValue, subprotocol: Option<&str>
     response
 }
 
-fn refuse_handshake(gateway: &Gateway, defect: Defect, client: IpAddr) -> Response<Full<Bytes>> {
-    let (status, code) = match defect {
-        Defect::NotAnUpgrade => (StatusCode::UPGRADE_REQUIRED, "upgrade_required"),
-        Defect::Version => (StatusCode::UPGRADE_REQUIRED, "websocket_version"),
-        Defect::Header(_) | Defect::Body | Defect::Subprotocol => (StatusCode::BAD_REQUEST, "bad_handshake"),
+fn refuse_handshake(
+    gateway: &Gateway,
+    defect: Defect,
+    client: IpAddr,
+    holder: Option<&Holder>,
+) -> Response<Full<Bytes>> {
+    let (status, reason) = match defect {
+        Defect::NotAnUpgrade => (StatusCode::UPGRADE_REQUIRED, Reason::UpgradeRequired),
+        Defect::Version => (StatusCode::UPGRADE_REQUIRED, Reason::WebsocketVersion),
+        Defect::Header(_) | Defect::Body | Defect::Subprotocol => (StatusCode::BAD_REQUEST, Reason::BadHandshake),
     };
-    refused(gateway, code, &defect, client, None);
-    let mut response = problem(status, code, &defect.to_string());
+    refused(gateway, (reason, status), &defect, client, holder);
+    let mut response = problem(status, reason.code(), &defect.to_string());
     let headers = response.headers_mut();
     if status == StatusCode::UPGRADE_REQUIRED {
         headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
@@ -102,24 +115,20 @@ fn refuse_ticket(
     gateway: &Gateway,
     refusal: &Refusal,
     client: IpAddr,
-    tenant: Option<&Tenant>,
+    holder: Option<&Holder>,
 ) -> Response<Full<Bytes>> {
-    let (status, code) = match refusal {
-        Refusal::Unknown => (StatusCode::UNAUTHORIZED, "unknown_ticket"),
-        Refusal::TenantGone => (StatusCode::FORBIDDEN, "tenant_gone"),
-        Refusal::Subprotocol(_) => (StatusCode::BAD_REQUEST, "subprotocol_unacceptable"),
-        Refusal::SessionEnded => (StatusCode::FORBIDDEN, "session_ended"),
-        Refusal::SessionStoreAway => (StatusCode::SERVICE_UNAVAILABLE, "session_store_away"),
-        Refusal::Origin(_) => (StatusCode::FORBIDDEN, "origin_refused"),
-        Refusal::Withdrawn => (StatusCode::CONFLICT, "tunnel_withdrawn"),
-        Refusal::Used => (StatusCode::CONFLICT, "ticket_used"),
-        Refusal::Expired => (StatusCode::GONE, "ticket_expired"),
-        Refusal::EngineAway => (StatusCode::SERVICE_UNAVAILABLE, "engine_away"),
-        Refusal::NoDescriptors => (StatusCode::SERVICE_UNAVAILABLE, "no_descriptors"),
-        Refusal::Draining => (StatusCode::SERVICE_UNAVAILABLE, "draining"),
+    let status = match refusal {
+        Refusal::Unknown => StatusCode::UNAUTHORIZED,
+        Refusal::TenantGone | Refusal::SessionEnded | Refusal::Origin(_) => StatusCode::FORBIDDEN,
+        Refusal::Subprotocol(_) => StatusCode::BAD_REQUEST,
+        Refusal::Used | Refusal::Withdrawn => StatusCode::CONFLICT,
+        Refusal::Expired => StatusCode::GONE,
+        Refusal::SessionStoreAway | Refusal::EngineAway | Refusal::NoDescriptors | Refusal::Draining => {
+            StatusCode::SERVICE_UNAVAILABLE
+        }
     };
-    refused(gateway, code, refusal, client, tenant);
-    let mut response = problem(status, code, &refusal.to_string());
+    refused(gateway, (refusal.reason(), status), refusal, client, holder);
+    let mut response = problem(status, refusal.reason().code(), &refusal.to_string());
     if status == StatusCode::UNAUTHORIZED {
         // HTTP requires a challenge. This scheme is unknown to browsers, so they show no password prompt.
         let challenge = HeaderValue::from_static("ConnectUrl realm=\"wafergate\"");
@@ -128,12 +137,20 @@ fn refuse_ticket(
     response
 }
 
-/// Counts and logs a refused handshake; its tenant is known from a connect URL that this gateway has issued.
-fn refused(gateway: &Gateway, code: &'static str, reason: &dyn Display, client: IpAddr, tenant: Option<&Tenant>) {
+/// Counts, logs and records a refused handshake; its tenant is known from a connect URL that this gateway has issued.
+fn refused(
+    gateway: &Gateway,
+    (code, status): (Reason, StatusCode),
+    reason: &dyn Display,
+    client: IpAddr,
+    holder: Option<&Holder>,
+) {
+    gateway.connect_urls.record_refusal(code, holder, status.as_u16(), &reason.to_string());
+    let code = code.code();
     gateway.metrics.refused(code);
-    if let Some(tenant) = tenant {
+    if let Some((_, tenant)) = holder {
         tenant.usage.refuse();
     }
-    let tenant = tenant.map(|tenant| display(&tenant.id));
+    let tenant = holder.map(|(_, tenant)| display(&tenant.id));
     tracing::info!(code, tenant.id = tenant, client = %client, reason = %reason, "handshake refused");
 }

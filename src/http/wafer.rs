@@ -224,7 +224,7 @@ impl From<IssueError> for Refusal {
     fn from(error: IssueError) -> Self {
         let message = error.to_string();
         match error {
-            IssueError::NotAUrl(_) | IssueError::NotOwned { .. } | IssueError::Forbidden(_) => {
+            IssueError::NotAUrl(_) | IssueError::NotOwned { .. } | IssueError::Forbidden { .. } => {
                 Self::ReceiveUrl(message)
             }
             IssueError::TooManyTunnels { .. } | IssueError::TooManyPending { .. } | IssueError::NoRoomForNames(_) => {

@@ -9,9 +9,11 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use hyper::StatusCode;
+use rustix::io::Errno;
 
 use crate::http_client::guard::Refusal;
 use crate::http_client::malformed::Malformed;
+use crate::reason::Reason;
 use crate::tls::failure;
 
 /// Progress of an attempt, for when it ends early.
@@ -97,6 +99,28 @@ impl AttemptError {
         }
     }
 
+    /// What happened, for timelines.
+    pub fn code(&self) -> Reason {
+        match self {
+            Self::Refused(refusal) | Self::NoneAllowed(refusal) => refusal.code(),
+            Self::Resolve(_) => Reason::DnsFailed,
+            Self::Connect(error) => connect_code(error),
+            Self::Tls(error) => failure::find(error.as_ref()).map_or(Reason::TlsFailed, failure::reason),
+            Self::Timeout { was_sent: false, .. } => Reason::TimeoutUnsent,
+            Self::Timeout { was_sent: true, .. } => Reason::Timeout,
+            Self::Lost { source, .. } => failure::find(source.as_ref()).map_or(Reason::Lost, failure::reason),
+            Self::BadAnswer(_) => Reason::BadAnswer,
+            Self::Reported { label, .. } => match *label {
+                "dns" => Reason::DnsFailed,
+                "connect" => Reason::ConnectFailed,
+                "tls" => Reason::TlsFailed,
+                "bad_answer" => Reason::BadAnswer,
+                "busy" => Reason::TryLater,
+                _ => Reason::Lost,
+            },
+        }
+    }
+
     /// What happened, as text for operators.
     pub fn reason(&self) -> Cow<'static, str> {
         match self {
@@ -131,16 +155,32 @@ fn resolve_words(error: &io::Error) -> String {
 
 fn io_words(error: &io::Error) -> Cow<'static, str> {
     match error.kind() {
-        io::ErrorKind::ConnectionRefused => "connection refused".into(),
+        io::ErrorKind::ConnectionRefused => Reason::ConnectRefused.sentence().into(),
         io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionAborted => {
             "connection reset".into()
         }
         io::ErrorKind::UnexpectedEof => "connection closed before the answer was complete".into(),
-        io::ErrorKind::HostUnreachable => "host unreachable".into(),
+        io::ErrorKind::HostUnreachable => Reason::Unreachable.sentence().into(),
         io::ErrorKind::NetworkUnreachable => "network unreachable".into(),
-        io::ErrorKind::TimedOut if error.raw_os_error().is_some() => "connection timed out".into(),
+        io::ErrorKind::TimedOut if error.raw_os_error().is_some() => Reason::ConnectTimeout.sentence().into(),
         _ => error.to_string().into(),
     }
+}
+
+fn connect_code(error: &io::Error) -> Reason {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => Reason::ConnectRefused,
+        io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => Reason::Unreachable,
+        io::ErrorKind::TimedOut => Reason::ConnectTimeout,
+        _ if is_without_descriptors(error) => Reason::NoDescriptors,
+        _ => Reason::ConnectFailed,
+    }
+}
+
+/// Whether the gateway itself could not open a socket: no descriptors are left in the process or system.
+pub(crate) fn is_without_descriptors(error: &io::Error) -> bool {
+    let code = error.raw_os_error().map(Errno::from_raw_os_error);
+    matches!(code, Some(Errno::MFILE | Errno::NFILE))
 }
 
 fn tls_words(error: &io::Error) -> Cow<'static, str> {
@@ -209,6 +249,40 @@ mod tests {
         for (error, label, reason) in failures {
             assert_eq!(error.label(), label);
             assert_eq!(error.reason(), reason);
+        }
+    }
+
+    #[test]
+    fn every_failure_has_a_code() {
+        let limit = Duration::from_secs(1);
+        let lost: Arc<dyn Error + Send + Sync> = Arc::new(io::Error::from(io::ErrorKind::ConnectionReset));
+        let tls_lost: Arc<dyn Error + Send + Sync> =
+            Arc::new(io::Error::other(rustls::Error::AlertReceived(rustls::AlertDescription::CertificateRequired)));
+        let failures = [
+            (AttemptError::Resolve(Arc::new(io::Error::other("no"))), Reason::DnsFailed),
+            (connect(io::ErrorKind::ConnectionRefused.into()), Reason::ConnectRefused),
+            (connect(io::Error::from_raw_os_error(113)), Reason::Unreachable),
+            (connect(io::Error::from_raw_os_error(101)), Reason::Unreachable),
+            (connect(io::Error::from_raw_os_error(110)), Reason::ConnectTimeout),
+            (connect(io::Error::from_raw_os_error(24)), Reason::NoDescriptors),
+            (connect(io::Error::other("another")), Reason::ConnectFailed),
+            (tls(CertificateError::Expired.into()), Reason::TlsExpired),
+            (tls(CertificateError::NotValidYet.into()), Reason::TlsNotYetValid),
+            (tls(CertificateError::UnknownIssuer.into()), Reason::TlsUnknownIssuer),
+            (tls(CertificateError::NotValidForName.into()), Reason::TlsWrongName),
+            (tls(CertificateError::Revoked.into()), Reason::TlsCertificate),
+            (tls(rustls::AlertDescription::ProtocolVersion.into_error()), Reason::TlsTooOld),
+            (tls(rustls::AlertDescription::HandshakeFailure.into_error()), Reason::TlsNothingInCommon),
+            (tls(rustls::AlertDescription::DecryptError.into_error()), Reason::TlsFailed),
+            (tls(rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType)), Reason::TlsNotSpoken),
+            (AttemptError::Timeout { limit, was_sent: false }, Reason::TimeoutUnsent),
+            (AttemptError::Timeout { limit, was_sent: true }, Reason::Timeout),
+            (AttemptError::Lost { source: lost, was_sent: true }, Reason::Lost),
+            (AttemptError::Lost { source: tls_lost, was_sent: true }, Reason::TlsWantsCertificate),
+            (AttemptError::BadAnswer(Malformed::NotHttp), Reason::BadAnswer),
+        ];
+        for (error, code) in failures {
+            assert_eq!(error.code(), code, "{}", error.reason());
         }
     }
 

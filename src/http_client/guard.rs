@@ -15,6 +15,7 @@ use super::networks::v6;
 use super::platform::PLATFORMS;
 use super::ports;
 use crate::options;
+use crate::reason::Reason;
 
 /// Every block that is not public, most specific first, with a description.
 ///
@@ -103,14 +104,25 @@ pub enum Why {
 
 /// A port of another kind of service than a web server.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("port {0} belongs to another service than a web server; add it to webhook.allow_ports to allow it")]
+#[error("port {0} belongs to another service than a web server; {fix}", fix = Reason::PortBlocked.fix())]
 pub struct BadPort(pub u16);
+
+impl Refusal {
+    /// Why, for timelines.
+    pub fn code(&self) -> Reason {
+        match self.why {
+            Why::Special { .. } => Reason::AddressBlocked,
+            Why::Denied(_) => Reason::AddressDenied,
+            Why::Port(_) => Reason::PortBlocked,
+        }
+    }
+}
 
 impl fmt::Display for Why {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Special { network, block } => {
-                write!(f, "is {block} ({network}); add it to webhook.allow_networks to allow it")
+                write!(f, "is {block} ({network}); {}", Reason::AddressBlocked.fix())
             }
             Self::Denied(network) => write!(f, "is in webhook.deny_networks ({network})"),
             Self::Port(port) => write!(f, "is refused there: {port}"),

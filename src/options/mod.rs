@@ -12,6 +12,7 @@ mod section;
 mod server;
 mod session;
 mod tenant;
+mod timeline;
 mod tunnel;
 mod webhook;
 
@@ -37,6 +38,7 @@ pub use self::tenant::ConnectorUse;
 pub use self::tenant::Enrolment;
 pub use self::tenant::Reload;
 pub use self::tenant::Tenant;
+pub use self::timeline::Timeline;
 pub use self::tunnel::Tunnel;
 pub use self::webhook::Webhook;
 
@@ -65,13 +67,15 @@ pub struct Options {
     /// `[[tenants]]`
     #[serde(default)]
     pub tenants: Vec<Tenant>,
+    /// `[timeline]`
+    pub timeline: Timeline,
     /// `[log]`
     pub log: Log,
 }
 
 impl Options {
     /// Every section except the lists of blocks, in documentation order.
-    pub(crate) const SECTIONS: [Section; 10] = [
+    pub(crate) const SECTIONS: [Section; 11] = [
         Server::SECTION,
         Engine::SECTION,
         Tunnel::SECTION,
@@ -81,6 +85,7 @@ impl Options {
         Limits::SECTION,
         Enrolment::SECTION,
         Reload::SECTION,
+        Timeline::SECTION,
         Log::SECTION,
     ];
 }

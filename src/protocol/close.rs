@@ -1,5 +1,7 @@
 //! Why a tunnel ended: one table for events, metrics, logs and close frames.
 
+use crate::reason::Reason;
+
 /// Why a tunnel ended.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum CloseReason {
@@ -52,21 +54,34 @@ impl CloseReason {
         Self::SessionRevoked,
     ];
 
+    /// The reason in words.
+    pub fn reason(self) -> Reason {
+        match self {
+            Self::ClientClose => Reason::ClientClose,
+            Self::ClientGone => Reason::ClientGone,
+            Self::Heartbeat => Reason::Heartbeat,
+            Self::PushedClose => Reason::PushedClose,
+            Self::SlowConsumer => Reason::SlowConsumer,
+            Self::ProtocolError | Self::InvalidText => Reason::ProtocolError,
+            Self::TooBig => Reason::TooBig,
+            Self::RateLimited => Reason::RateLimited,
+            Self::Drain => Reason::Drain,
+            Self::Internal => Reason::Internal,
+            Self::NodeLost | Self::CutOff => Reason::NodeLost,
+            Self::SessionRevoked => Reason::SessionRevoked,
+        }
+    }
+
     /// Its name in events, metrics and timelines.
     pub fn as_str(self) -> &'static str {
+        self.reason().code()
+    }
+
+    /// What is known beside the reason; empty if that says it all.
+    pub fn detail(self) -> &'static str {
         match self {
-            Self::ClientClose => "client_close",
-            Self::ClientGone => "client_gone",
-            Self::Heartbeat => "heartbeat",
-            Self::PushedClose => "pushed_close",
-            Self::SlowConsumer => "slow_consumer",
-            Self::ProtocolError | Self::InvalidText => "protocol_error",
-            Self::TooBig => "too_big",
-            Self::RateLimited => "rate_limited",
-            Self::Drain => "drain",
-            Self::Internal => "internal",
-            Self::NodeLost | Self::CutOff => "node_lost",
-            Self::SessionRevoked => "session_revoked",
+            Self::InvalidText | Self::CutOff => self.text(),
+            _ => "",
         }
     }
 

@@ -10,9 +10,7 @@ use std::task::Poll;
 use std::task::ready;
 use std::time::Instant as StdInstant;
 
-use bytes::Bytes;
 use futures_util::task::AtomicWaker;
-use http_body_util::Full;
 use hyper::Request;
 use hyper::Response;
 use hyper::body::Incoming;
@@ -33,6 +31,7 @@ use super::MAX_HEAD_BYTES;
 use super::MAX_HEADERS;
 use super::OnIncident;
 use super::Peer;
+use super::ReplyBody;
 use super::RequestBody;
 use super::Stream;
 use super::TakenOver;
@@ -50,6 +49,7 @@ use super::refusal::Refusal;
 use super::refuse::answer;
 use super::refuse::note;
 use super::refuse::part_with;
+use super::reply_body::StreamObserver;
 use super::request_body::BodyObserver;
 use super::timeouts::Activity;
 use super::timeouts::Timeouts;
@@ -138,9 +138,9 @@ impl Exchange {
 }
 
 impl Service<Request<Incoming>> for Exchange {
-    type Response = Response<Full<Bytes>>;
+    type Response = Response<ReplyBody>;
     type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Response<Full<Bytes>>, Infallible>> + Send>>;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<ReplyBody>, Infallible>> + Send>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         self.shared.begin_request();
@@ -148,8 +148,11 @@ impl Service<Request<Incoming>> for Exchange {
         let reply = self.handler.handle(request, self.peer);
         let shared = Arc::clone(&self.shared);
         Box::pin(async move {
-            let reply = reply.await;
-            shared.end_request(reply.takeover);
+            let mut reply = reply.await;
+            let is_stream = reply.response.body_mut().observe(&shared);
+            if !is_stream {
+                shared.end_request(reply.takeover);
+            }
             Ok(reply.response)
         })
     }
@@ -241,6 +244,12 @@ impl BodyObserver for Shared {
         self.change(|state| {
             state.body_since = is_awaited.then(|| state.body_since.unwrap_or_else(|| Instant::now().into_std()));
         });
+    }
+}
+
+impl StreamObserver for Shared {
+    fn stream_ended(&self) {
+        self.end_request(None);
     }
 }
 

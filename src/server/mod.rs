@@ -13,6 +13,7 @@ mod proxied;
 mod proxy_protocol;
 mod refusal;
 mod refuse;
+mod reply_body;
 mod request_body;
 mod timeouts;
 mod tls;
@@ -38,6 +39,8 @@ pub use descriptors::Descriptors;
 pub use descriptors::Room;
 pub use descriptors::raise_limit;
 pub use refusal::Refusal;
+pub use reply_body::Pieces;
+pub use reply_body::ReplyBody;
 pub use request_body::RequestBody;
 pub use timeouts::Timeouts;
 pub use tls::Certificate;
@@ -90,13 +93,19 @@ pub type Takeover = Box<dyn FnOnce(TakenOver) + Send>;
 /// The answer to a request.
 pub struct Reply {
     /// What goes out.
-    pub response: Response<Full<Bytes>>,
+    pub response: Response<ReplyBody>,
     /// Takes over the connection afterwards; only with status 101.
     pub takeover: Option<Takeover>,
 }
 
 impl From<Response<Full<Bytes>>> for Reply {
     fn from(response: Response<Full<Bytes>>) -> Self {
+        response.map(ReplyBody::from).into()
+    }
+}
+
+impl From<Response<ReplyBody>> for Reply {
+    fn from(response: Response<ReplyBody>) -> Self {
         Self { response, takeover: None }
     }
 }

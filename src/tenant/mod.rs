@@ -12,6 +12,7 @@ mod usage;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering;
 
 use arc_swap::ArcSwap;
@@ -53,6 +54,8 @@ pub struct Tenant {
     pub usage: Usage,
     /// The groups and users of its open tunnels on this node.
     pub groups: Groups,
+    /// Its number in the timeline of this node; zero before it has one.
+    pub number: AtomicU32,
     settings: ArcSwap<Settings>,
     substitutes: Substitutes,
     is_out: AtomicBool,
@@ -67,6 +70,7 @@ impl Tenant {
             id,
             usage: Usage::default(),
             groups: Groups::default(),
+            number: AtomicU32::new(0),
             settings: ArcSwap::from_pointee(settings),
             substitutes: Substitutes::default(),
             is_out: AtomicBool::new(false),

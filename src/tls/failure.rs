@@ -12,13 +12,9 @@ use rustls::PeerIncompatible;
 use rustls_pki_types::UnixTime;
 
 use crate::clock;
+use crate::reason::Reason;
 use crate::tls::certificate::list;
 use crate::tls::verifier::Untrusted;
-
-const NOTHING_IN_COMMON: &str = "no TLS version or cipher suite in common, or that server wants a client certificate; enable TLS 1.2 \
-     or 1.3 with ECDHE and AES-GCM or ChaCha20-Poly1305 there, and ask for no client certificate";
-const TOO_OLD: &str = "that server speaks TLS 1.1 or older only; enable TLS 1.2 or 1.3 there";
-const WANTS_CERTIFICATE: &str = "that server wants a client certificate, and none is offered; turn that off there";
 
 /// Finds the TLS error in `error` or its sources, also inside I/O or shared errors.
 pub fn find<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
@@ -36,15 +32,36 @@ fn inner<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'stati
     }
 }
 
+/// The reason of the failure.
+pub fn reason(error: &rustls::Error) -> Reason {
+    match error {
+        rustls::Error::InvalidCertificate(error) => match error {
+            CertificateError::Expired | CertificateError::ExpiredContext { .. } => Reason::TlsExpired,
+            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => Reason::TlsNotYetValid,
+            CertificateError::UnknownIssuer => Reason::TlsUnknownIssuer,
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => Reason::TlsWrongName,
+            CertificateError::Other(rustls::OtherError(other)) if other.is::<Untrusted>() => Reason::TlsUnknownIssuer,
+            _ => Reason::TlsCertificate,
+        },
+        rustls::Error::InvalidMessage(_) => Reason::TlsNotSpoken,
+        rustls::Error::PeerIncompatible(
+            PeerIncompatible::ServerDoesNotSupportTls12Or13 | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig,
+        ) => Reason::TlsTooOld,
+        rustls::Error::PeerIncompatible(_) => Reason::TlsNothingInCommon,
+        rustls::Error::AlertReceived(alert) => alert_reason(*alert),
+        _ => Reason::TlsFailed,
+    }
+}
+
 /// A description of the failure, with the fix for that server.
 pub fn words(error: &rustls::Error) -> Cow<'static, str> {
     match error {
         rustls::Error::InvalidCertificate(error) => certificate_words(error),
-        rustls::Error::InvalidMessage(_) => "the server does not speak TLS on this port".into(),
-        rustls::Error::PeerIncompatible(
-            PeerIncompatible::ServerDoesNotSupportTls12Or13 | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig,
-        ) => TOO_OLD.into(),
-        rustls::Error::PeerIncompatible(_) => format!("{NOTHING_IN_COMMON} ({error})").into(),
+        rustls::Error::InvalidMessage(_) => Reason::TlsNotSpoken.sentence().into(),
+        rustls::Error::PeerIncompatible(_) => match reason(error) {
+            Reason::TlsTooOld => Reason::TlsTooOld.advice().into(),
+            reason => format!("{} ({error})", reason.advice()).into(),
+        },
         rustls::Error::AlertReceived(alert) => alert_words(*alert),
         other => other.to_string().into(),
     }
@@ -52,17 +69,15 @@ pub fn words(error: &rustls::Error) -> Cow<'static, str> {
 
 fn certificate_words(error: &CertificateError) -> Cow<'static, str> {
     match error {
-        CertificateError::Expired => "certificate expired; renew it on that server".into(),
+        CertificateError::Expired => Reason::TlsExpired.advice().into(),
         CertificateError::ExpiredContext { not_after, .. } => {
-            format!("certificate expired at {}; renew it on that server", date(*not_after)).into()
+            format!("certificate expired at {}; {}", date(*not_after), Reason::TlsExpired.fix()).into()
         }
-        CertificateError::NotValidYet => "certificate not valid yet; compare both machines' clocks".into(),
+        CertificateError::NotValidYet => Reason::TlsNotYetValid.advice().into(),
         CertificateError::NotValidYetContext { not_before, .. } => {
-            format!("certificate not valid before {}; compare both machines' clocks", date(*not_before)).into()
+            format!("certificate not valid before {}; {}", date(*not_before), Reason::TlsNotYetValid.fix()).into()
         }
-        CertificateError::UnknownIssuer => "certificate of an authority that is not known here; send its intermediate \
-             certificates on that server, or add its root to SSL_CERT_FILE"
-            .into(),
+        CertificateError::UnknownIssuer => Reason::TlsUnknownIssuer.advice().into(),
         CertificateError::NotValidForNameContext { presented, .. } if presented.is_empty() => {
             "certificate without a subjectAltName; have it issued with the host as one, a common name does not count".into()
         }
@@ -71,7 +86,7 @@ fn certificate_words(error: &CertificateError) -> Cow<'static, str> {
             let names = list(&names);
             format!("certificate for {names}, not for {}; correct one of them", expected.to_str()).into()
         }
-        CertificateError::NotValidForName => "certificate for another name; correct it or the URL".into(),
+        CertificateError::NotValidForName => Reason::TlsWrongName.advice().into(),
         CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
             "certificate not for servers; have it issued with serverAuth in its extended key usage".into()
         }
@@ -110,21 +125,31 @@ fn other_words(error: &(dyn Error + Send + Sync + 'static)) -> Cow<'static, str>
     }
 }
 
-fn alert_words(alert: AlertDescription) -> Cow<'static, str> {
+fn alert_reason(alert: AlertDescription) -> Reason {
     match alert {
-        AlertDescription::HandshakeFailure | AlertDescription::InsufficientSecurity => NOTHING_IN_COMMON.into(),
-        AlertDescription::ProtocolVersion => TOO_OLD.into(),
+        AlertDescription::HandshakeFailure | AlertDescription::InsufficientSecurity => Reason::TlsNothingInCommon,
+        AlertDescription::ProtocolVersion => Reason::TlsTooOld,
         AlertDescription::CertificateRequired
         | AlertDescription::BadCertificate
         | AlertDescription::NoCertificate
         | AlertDescription::UnknownCA
         | AlertDescription::CertificateUnknown
-        | AlertDescription::AccessDenied => WANTS_CERTIFICATE.into(),
+        | AlertDescription::AccessDenied => Reason::TlsWantsCertificate,
+        AlertDescription::UnrecognisedName => Reason::TlsWrongName,
+        _ => Reason::TlsFailed,
+    }
+}
+
+fn alert_words(alert: AlertDescription) -> Cow<'static, str> {
+    match alert {
         AlertDescription::UnrecognisedName => "that server knows no such host; correct the URL, or its virtual hosts".into(),
         AlertDescription::InternalError => {
             "that server failed in the handshake (InternalError); its own log has the reason, often a missing certificate".into()
         }
-        other => format!("the server refused the handshake: {other:?}").into(),
+        other => match alert_reason(other) {
+            Reason::TlsFailed => format!("the server refused the handshake: {other:?}").into(),
+            reason => reason.advice().into(),
+        },
     }
 }
 

@@ -244,11 +244,11 @@ fn what_the_two_ends_do_not_have_in_common_is_told_with_the_fix() {
         server: only(cipher_suite::TLS13_AES_128_GCM_SHA256),
         ..Ends::default()
     };
-    assert_eq!(no_suite.said(&[&own], &root, "a.test"), NOTHING_IN_COMMON);
+    assert_eq!(no_suite.said(&[&own], &root, "a.test"), Reason::TlsNothingInCommon.advice());
 
     for server_version in [&TLS12, &TLS13] {
         let ends = Ends { server_version, wants_certificate: true, ..Ends::default() };
-        assert_eq!(ends.said(&[&own], &root, "a.test"), WANTS_CERTIFICATE, "{server_version:?}");
+        assert_eq!(ends.said(&[&own], &root, "a.test"), Reason::TlsWantsCertificate.advice(), "{server_version:?}");
     }
 }
 
@@ -256,13 +256,13 @@ fn what_the_two_ends_do_not_have_in_common_is_told_with_the_fix() {
 #[test]
 fn what_is_no_tls_of_today_is_told_with_the_fix() {
     for (answer, words) in [
-        (&b"HTTP/1.1 400 Bad Request\r\n\r\n"[..], "the server does not speak TLS on this port"),
-        (b"-ERR unknown command\r\n", "the server does not speak TLS on this port"),
-        (&[21, 3, 1, 0, 2, 2, 70], TOO_OLD),
-        (&[21, 3, 3, 0, 2, 2, 40], NOTHING_IN_COMMON),
-        (&[21, 3, 3, 0, 2, 2, 71], NOTHING_IN_COMMON),
-        (&[21, 3, 3, 0, 2, 2, 112], "that server knows no such host; correct the URL, or its virtual hosts"),
-        (&[21, 3, 3, 0, 2, 2, 51], "the server refused the handshake: DecryptError"),
+        (&b"HTTP/1.1 400 Bad Request\r\n\r\n"[..], Reason::TlsNotSpoken.sentence().to_owned()),
+        (b"-ERR unknown command\r\n", Reason::TlsNotSpoken.sentence().to_owned()),
+        (&[21, 3, 1, 0, 2, 2, 70], Reason::TlsTooOld.advice()),
+        (&[21, 3, 3, 0, 2, 2, 40], Reason::TlsNothingInCommon.advice()),
+        (&[21, 3, 3, 0, 2, 2, 71], Reason::TlsNothingInCommon.advice()),
+        (&[21, 3, 3, 0, 2, 2, 112], "that server knows no such host; correct the URL, or its virtual hosts".to_owned()),
+        (&[21, 3, 3, 0, 2, 2, 51], "the server refused the handshake: DecryptError".to_owned()),
     ] {
         let root = authority("Root", None);
         let mut roots = RootCertStore::empty();
@@ -286,8 +286,8 @@ fn an_error_of_tls_is_found_wherever_it_is_wrapped() {
     let tls = rustls::Error::AlertReceived(AlertDescription::ProtocolVersion);
     let wrapped = io::Error::other(io::Error::new(io::ErrorKind::InvalidData, tls));
 
-    assert_eq!(find(&wrapped).map(words).as_deref(), Some(TOO_OLD));
+    assert_eq!(find(&wrapped).map(words).as_deref(), Some(Reason::TlsTooOld.advice().as_str()));
     let shared: Arc<dyn Error + Send + Sync> = Arc::new(wrapped);
-    assert_eq!(find(&shared).map(words).as_deref(), Some(TOO_OLD));
+    assert_eq!(find(&shared).map(words).as_deref(), Some(Reason::TlsTooOld.advice().as_str()));
     assert!(find(&io::Error::from(io::ErrorKind::UnexpectedEof)).is_none());
 }

@@ -17,10 +17,14 @@ use super::event_queue::EventQueue;
 use super::outcome::Judgement;
 use super::outcome::Sent;
 use super::outcome::judge;
+use super::report::Reporter;
+use super::report::Tried;
+use super::report::about;
 use super::report::doubted;
 use super::report::report;
 use super::resign::Outgoing;
 use super::turn::End;
+use super::turn::Shift;
 use crate::clock::Clock;
 use crate::clock::millis;
 use crate::connector::Connectors;
@@ -43,6 +47,10 @@ use crate::marks::Mark;
 use crate::metrics::Metrics;
 use crate::metrics::WebhookResult;
 use crate::protocol::native::Action;
+use crate::protocol::native::Trace;
+use crate::reason::Kind;
+use crate::reason::Reason;
+use crate::timeline::Timeline;
 
 /// A `close` gets a last attempt this long before it expires, whatever pause the server asked for.
 const LAST_CALL: Duration = Duration::from_secs(1);
@@ -79,10 +87,14 @@ pub struct DispatcherHooks {
     pub lease_guard: Arc<LeaseGuard>,
     /// Called when a `close` event is delivered or given up.
     pub settled: Box<dyn Fn(TunnelId) + Send + Sync>,
+    /// What becomes of events is recorded here.
+    pub timeline: Arc<Timeline>,
 }
 
 /// What the result of an attempt says.
 struct Read {
+    /// The status of the answer; zero without one.
+    status: u16,
     judgement: Judgement,
     strain: Strain,
     /// The actions in a 2xx response, or why they cannot be parsed.
@@ -106,7 +118,8 @@ impl Read {
             }
             _ => None,
         };
-        Self { judgement: judge(result, sent), strain: strain(result, took), actions, doubt, _room: None }
+        let status = result.as_ref().map_or(0, |answer| answer.status.as_u16());
+        Self { status, judgement: judge(result, sent), strain: strain(result, took), actions, doubt, _room: None }
     }
 }
 
@@ -121,6 +134,8 @@ struct Prepared {
     is_untried: bool,
     /// The number of this attempt, from 1.
     attempt: u32,
+    /// The trace of the tunnel.
+    trace: Trace,
 }
 
 /// Events that are delivered or given up; settled on drop, after the actions in their response.
@@ -150,9 +165,8 @@ impl Attempts {
         if !self.hooks.lease_guard.is_valid_for(event_queue.incarnation) {
             return;
         }
-        let Some(Prepared { event, companions, together, is_untried, attempt }) = self.prepare(event_queue) else {
-            return;
-        };
+        let Some(prepared) = self.prepare(event_queue) else { return };
+        let Prepared { event, companions, together, is_untried, attempt, trace } = prepared;
         let event = &event;
         if is_untried {
             for event in std::iter::once(event).chain(&companions) {
@@ -162,33 +176,36 @@ impl Attempts {
                 }
             }
         }
-        let unix = self.clock.unix_time();
+        let unix_time = self.clock.unix_time();
         let left = self.ttl.deadline(event).saturating_duration_since(started.into_std());
         let outgoing = Outgoing {
             event_queue,
             event,
             companions: &companions,
             together,
-            unix_secs: unix.as_secs(),
+            unix_secs: unix_time.as_secs(),
             limit: carrier.limit(self.timeout),
             attempt,
-            expires_unix_ms: millis(unix + left),
+            expires_unix_ms: millis(unix_time + left),
         };
         let on_refusal = || self.metrics.webhook(event.kind.as_str(), WebhookResult::Retry);
         let result = outgoing.post(&carrier.way(&self.client, self.connectors.get()), on_refusal).await;
 
         let now = Instant::now();
         let read = self.read(event_queue.tenant.flow(), result, outgoing.sent(), now - started).await;
-        let Read { judgement, strain, actions, doubt, _room } = read;
+        let Read { status, judgement, strain, actions, doubt, _room } = read;
         self.metrics.webhook_duration(event.kind.as_str(), now - started);
         let reason = judgement.reason.as_ref();
         let may_stand_still = carrier.may_stand_still();
-        carrier.end(&End { health: judgement.health, strain, tunnel: event_queue.tunnel, reason });
+        let shift = carrier.end(&End { health: judgement.health, strain, tunnel: event_queue.tunnel, reason });
         Mark::EventAnswered.pass();
         if !self.hooks.lease_guard.valid_for(event_queue.incarnation).await {
             // Another node owns the tunnel now and repeats the event.
             return;
         }
+        let took = now - started;
+        let reporter = Reporter { unix_time: unix_time + took, ..self.reporter_at(unix_time) };
+        self.record_shift(&reporter, event_queue, shift, &judgement);
         let judgement = weigh(event_queue, judgement, now);
         let judgement = Judgement { verdict: self.within_its_time(event, judgement.verdict, now), ..judgement };
         if judgement.verdict == Verdict::Split {
@@ -212,9 +229,10 @@ impl Attempts {
         let is_over = matches!(judgement.verdict, Verdict::Delivered | Verdict::Final);
         let settled =
             is_over.then(|| Settled { attempts: self, tunnel: event_queue.tunnel, event, companions: &companions });
+        let tried = Tried { number: attempt, took, status, trace, doubt: doubt.map(|(_, doubt)| doubt) };
         std::iter::once(event)
             .chain(&companions)
-            .for_each(|event| report(&self.metrics, event_queue, event, &judgement, attempt));
+            .for_each(|event| report(&reporter, event_queue, event, &judgement, &tried));
         match actions {
             actions if judgement.verdict == Verdict::Delivered => self.act(event_queue, event, actions, doubt).await,
             // The reason of its failure covers it.
@@ -240,9 +258,12 @@ impl Attempts {
     /// The events of the next attempt.
     fn prepare(&self, event_queue: &EventQueue) -> Option<Prepared> {
         let may_batch = event_queue.is_native() && event_queue.tenant.settings().webhook_batch;
-        let lane = &mut event_queue.state.lock().lane;
+        let state = &mut *event_queue.state.lock();
+        let trace = state.trace(event_queue.tunnel);
+        let lane = &mut state.lane;
         Some(Prepared {
             event: lane.first()?.clone(),
+            trace,
             companions: lane.companions(may_batch),
             together: lane.together(),
             is_untried: lane.is_untried(),
@@ -277,6 +298,14 @@ impl Attempts {
             Err(defect) => {
                 self.metrics.action("invalid");
                 event_queue.note_error(&format!("invalid actions in webhook response: {defect}"));
+                let timeline = &self.hooks.timeline;
+                let record = event_queue.record(timeline, Kind::Action, Reason::ActionsInvalid, self.clock.unix_time());
+                timeline.record(
+                    record
+                        .event(about(&event.kind), event.sequence, 0)
+                        .traced(event_queue.trace().mark(event.sequence))
+                        .with_words(timeline.word(&defect)),
+                );
                 return tracing::warn!(
                     tunnel.id = %event_queue.tunnel,
                     tenant.id = %event_queue.tenant.id,
@@ -289,8 +318,44 @@ impl Attempts {
             }
         };
         if let Some(actor) = self.actor.get().and_then(Weak::upgrade) {
-            actor.act(event_queue, actions).await;
+            actor.act(event_queue, event.sequence, actions).await;
         }
+    }
+
+    /// Where outcomes go now.
+    pub(super) fn reporter(&self) -> Reporter<'_> {
+        self.reporter_at(self.clock.unix_time())
+    }
+
+    fn reporter_at(&self, unix_time: Duration) -> Reporter<'_> {
+        Reporter { metrics: &self.metrics, timeline: &self.hooks.timeline, unix_time }
+    }
+
+    /// Records that the first event of a queue waits, if its business server is down.
+    pub(super) fn record_wait(&self, event_queue: &EventQueue) {
+        let timeline = &self.hooks.timeline;
+        if !timeline.is_on() || !event_queue.endpoint.is_down() {
+            return;
+        }
+        let Some(first) = event_queue.state.lock().lane.first().map(|event| (about(&event.kind), event.sequence))
+        else {
+            return;
+        };
+        let record = event_queue.record(timeline, Kind::Waiting, Reason::BreakerOpen, self.clock.unix_time());
+        timeline.record(record.event(first.0, first.1, 0).traced(event_queue.trace().mark(first.1)));
+    }
+
+    /// Records what the end of an attempt changes for other events of its business server.
+    fn record_shift(&self, reporter: &Reporter<'_>, event_queue: &EventQueue, shift: Shift, judgement: &Judgement) {
+        let (kind, reason) = match shift {
+            Shift::None => return,
+            Shift::Down => (Kind::Waiting, Reason::BreakerOpen),
+            Shift::Up => (Kind::Note, Reason::BreakerClosed),
+            Shift::Overloaded => (Kind::Note, Reason::Overloaded),
+        };
+        let timeline = reporter.timeline;
+        let record = event_queue.record(timeline, kind, reason, reporter.unix_time);
+        timeline.record(record.with_words(timeline.word(&judgement.reason)));
     }
 
     /// Reports the end of a `close` event.
@@ -307,12 +372,25 @@ fn is_close(event: &Event) -> bool {
 
 /// The judgement after earlier attempts, with the reason if that makes it final.
 fn weigh(event_queue: &EventQueue, judgement: Judgement, now: Instant) -> Judgement {
+    let judgement = match judgement.code {
+        Reason::SignatureRefused => {
+            let settings = event_queue.tenant.settings();
+            let key = event_queue.tenant.signing_key(&settings, event_queue.key_fingerprint).fingerprint();
+            Judgement { reason: format!("{} (signed with key {key:08x})", judgement.reason).into(), ..judgement }
+        }
+        _ => judgement,
+    };
     let max_attempts = match judgement.verdict {
         Verdict::Retry(_) => event_queue.tenant.settings().max_attempts,
         _ => 0,
     };
     let failure = Failure { counts: judgement.counts, is_unknown: judgement.is_unknown };
     let verdict = event_queue.state.lock().lane.weigh(judgement.verdict, failure, now.into_std(), max_attempts);
+    let code = match (judgement.verdict, verdict) {
+        (Verdict::Refused, Verdict::Final) => Reason::RefusedTooLong,
+        (Verdict::Retry(_), Verdict::Final) => Reason::MaxAttempts,
+        _ => judgement.code,
+    };
     let reason = match (judgement.verdict, verdict) {
         (Verdict::Refused, Verdict::Final) => format!("{}, for ten minutes", judgement.reason).into(),
         (Verdict::Retry(_), Verdict::Final) => {
@@ -323,7 +401,7 @@ fn weigh(event_queue: &EventQueue, judgement: Judgement, now: Instant) -> Judgem
         }
         _ => judgement.reason,
     };
-    Judgement { verdict, reason, ..judgement }
+    Judgement { verdict, code, reason, ..judgement }
 }
 
 /// What an attempt says about the capacity of its server; application errors say nothing.

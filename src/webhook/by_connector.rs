@@ -9,6 +9,7 @@ use super::carrier::Carrier;
 use super::carrier::post;
 use super::event_queue::EventQueue;
 use super::event_queue::NO_CONNECTOR;
+use super::report::Reporter;
 use super::request::Signed;
 use super::resign::Outgoing;
 use crate::connector::Connectors;
@@ -23,6 +24,8 @@ use crate::options::ConnectorUse;
 use crate::protocol::connector::ConnectorName;
 use crate::protocol::connector::Event;
 use crate::protocol::connector::Headers;
+use crate::reason::Kind;
+use crate::reason::Reason;
 
 /// What the connector of a tunnel's events must take.
 pub(super) enum Target<'a> {
@@ -82,7 +85,7 @@ impl Attempts {
             let waits =
                 event_queue.connector.is_some() || event_queue.tenant.settings().connectors == ConnectorUse::Require;
             if waits {
-                event_queue.note_error(&absent(event_queue));
+                self.note_absence(event_queue);
             }
             waits
         };
@@ -97,6 +100,17 @@ impl Attempts {
             Seated::Late => None,
             Seated::Absent => post(event_queue, is_late, deadline).await,
         }
+    }
+}
+
+impl Attempts {
+    /// Says that an event waits for a connector.
+    fn note_absence(&self, event_queue: &EventQueue) {
+        let reason = absent(event_queue);
+        event_queue.note_error(&reason);
+        let Reporter { timeline, unix_time, .. } = self.reporter();
+        let record = event_queue.record(timeline, Kind::Waiting, Reason::NoConnector, unix_time);
+        timeline.record(record.with_words(timeline.word(&reason)));
     }
 }
 

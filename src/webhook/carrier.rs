@@ -9,6 +9,7 @@ use super::event_queue::EventQueue;
 use super::resign::Way;
 use super::turn::End;
 use super::turn::Permits;
+use super::turn::Shift;
 use super::turn::admit;
 use crate::connector::Connectors;
 use crate::connector::Seat;
@@ -46,10 +47,10 @@ impl Carrier<'_> {
     }
 
     /// Reports the end of the attempt. The breaker of a URL learns nothing of a connector.
-    pub(super) fn end(self, end: &End<'_>) {
+    pub(super) fn end(self, end: &End<'_>) -> Shift {
         match self {
             Self::Request(permits) => permits.end(end),
-            Self::Connector(seat) => drop(seat),
+            Self::Connector(_) => Shift::None,
         }
     }
 }

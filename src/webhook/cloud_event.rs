@@ -29,8 +29,7 @@ pub(super) fn encode(
 ) -> EncodedEvents {
     let state = event_queue.state.lock();
     let native = state.native();
-    let trace =
-        native.and_then(|native| native.requested.trace).unwrap_or_else(|| Trace::of_tunnel(event_queue.tunnel));
+    let trace = state.trace(event_queue.tunnel);
     let first = events.first().map_or(0, |event| event.sequence);
     let mut bodies: Vec<String> =
         events.iter().map(|event| encode_one(event_queue, event, native, &trace, &id(event))).collect();

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU8;
+use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -22,6 +23,8 @@ use crate::http_client::site::Sites;
 use crate::http_client::table::Listed;
 use crate::http_client::table::Table;
 use crate::id::TenantId;
+use crate::timeline::Timeline;
+use crate::timeline::Word;
 
 /// All receive URLs of a tenant at one server may have this many times the requests in flight of a single URL. A URL
 /// per user cannot use up all descriptors, and a slow URL leaves room for others.
@@ -40,6 +43,8 @@ pub struct Endpoint {
     pub(super) server_turn: tokio::sync::Mutex<()>,
     /// One bit for each [`Doubt`] that was logged.
     doubts: AtomicU8,
+    /// The number of its URL in the timeline of this node; zero before it has one.
+    number: AtomicU32,
     _listed: Listed<Endpoint>,
 }
 
@@ -118,6 +123,16 @@ impl Endpoint {
         self.doubts.fetch_or(bit, Ordering::Relaxed) & bit == 0
     }
 
+    /// Its URL in the timeline of this node.
+    pub fn word(&self, timeline: &Timeline) -> Word {
+        timeline.url(&self.number, self.url.as_str())
+    }
+
+    /// Whether its business server is considered down.
+    pub(super) fn is_down(&self) -> bool {
+        self.gate.lock().breaker.is_open()
+    }
+
     /// The current load.
     pub fn demand(&self) -> Demand {
         let gate = self.gate.lock();
@@ -177,6 +192,7 @@ impl Endpoints {
                 alarm: None,
             }),
             doubts: AtomicU8::new(0),
+            number: AtomicU32::new(0),
             _listed: listed,
         }))
     }

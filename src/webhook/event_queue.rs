@@ -21,7 +21,11 @@ use crate::protocol::connector::ConnectorName;
 use crate::protocol::native::Name;
 use crate::protocol::native::Trace;
 use crate::protocol::ticket;
+use crate::reason::Kind;
+use crate::reason::Reason;
 use crate::tenant::Tenant;
+use crate::timeline::Record;
+use crate::timeline::Timeline;
 
 /// The beginning of the reason why an event waits that no connector takes.
 pub(super) const NO_CONNECTOR: &str = "no connector";
@@ -194,6 +198,17 @@ impl EventQueue {
         }
     }
 
+    /// The trace of its events.
+    pub fn trace(&self) -> Trace {
+        self.state.lock().trace(self.tunnel)
+    }
+
+    /// A record of the tunnel.
+    pub fn record(&self, timeline: &Timeline, kind: Kind, reason: Reason, unix_time: Duration) -> Record {
+        let tenant = timeline.tenant(&self.tenant.number, &self.tenant.id);
+        Record::new(kind, reason, unix_time).of(tenant, self.tunnel).to(self.endpoint.word(timeline))
+    }
+
     /// The description of the tunnel.
     pub fn known(&self) -> TunnelInfo {
         let state = self.state.lock();
@@ -225,6 +240,10 @@ impl EventQueue {
 impl State {
     pub(super) fn native(&self) -> Option<&Native> {
         self.about.as_ref()?.native.as_deref()
+    }
+
+    pub(super) fn trace(&self, tunnel: TunnelId) -> Trace {
+        self.native().and_then(|native| native.requested.trace).unwrap_or_else(|| Trace::of_tunnel(tunnel))
     }
 
     fn native_mut(&mut self) -> Option<&mut Native> {

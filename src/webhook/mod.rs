@@ -51,7 +51,7 @@ pub trait EventSink: Send + Sync + 'static {
 /// Executes actions in webhook responses; implemented by the gateway above.
 #[async_trait]
 pub trait Act: Send + Sync + 'static {
-    /// Executes `actions` in order, for the tunnel of `event_queue`. A failed one is counted and logged, and the rest
-    /// continues.
-    async fn act(&self, event_queue: &EventQueue, actions: Vec<Action>);
+    /// Executes `actions` in order, for the tunnel of `event_queue`, in the response to its event of this number. A failed one is
+    /// counted and logged, and the rest continues.
+    async fn act(&self, event_queue: &EventQueue, sequence: u64, actions: Vec<Action>);
 }

@@ -1,10 +1,8 @@
 //! Judges an attempt: the outcome for its event and its business server, with text for operators.
 
 use std::borrow::Cow;
-use std::io;
 
 use hyper::StatusCode;
-use rustix::io::Errno;
 
 use super::answer_body;
 use crate::delivery::Health;
@@ -12,7 +10,10 @@ use crate::delivery::Verdict;
 use crate::http_client::answer::Answer;
 use crate::http_client::answer::End;
 use crate::http_client::error::AttemptError;
+use crate::http_client::error::is_without_descriptors;
 use crate::protocol::text::printable;
+use crate::protocol::wafer;
+use crate::reason::Reason;
 
 /// Bytes of a response body shown in a log.
 const SHOWN_BODY_BYTES: usize = 200;
@@ -35,7 +36,9 @@ pub(crate) struct Judgement {
     pub(crate) counts: bool,
     /// Whether the business server may have processed it all the same.
     pub(crate) is_unknown: bool,
-    /// Empty on success.
+    /// Why, for timelines.
+    pub(crate) code: Reason,
+    /// Why, in words; empty on success.
     pub(crate) reason: Cow<'static, str>,
 }
 
@@ -69,7 +72,34 @@ fn judge_answer(answer: &Answer, sent: Sent) -> Judgement {
     };
     let verdict = if verdict == Verdict::Final && sent.is_batch { Verdict::Split } else { verdict };
     let counts = !matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
-    Judgement { verdict, health, counts, is_unknown: false, reason: reason.into() }
+    let code = match verdict {
+        Verdict::Delivered if reason.is_empty() => Reason::Delivered,
+        Verdict::Delivered => Reason::DeliveredInPart,
+        _ => refusal(answer, sent),
+    };
+    Judgement { verdict, health, counts, is_unknown: false, code, reason: reason.into() }
+}
+
+/// Why an answer refuses an event.
+fn refusal(answer: &Answer, sent: Sent) -> Reason {
+    let (code, body) = (answer.status.as_u16(), answer.body.as_ref());
+    if !sent.is_native && wafer::refuses_signature(code, body) {
+        return Reason::SignatureRefused;
+    }
+    match code {
+        200..=299 => match answer_body::is_accepted(answer) {
+            Err(_) => Reason::AnswerUnreadable,
+            Ok(_) if serde_json::from_slice::<serde::de::IgnoredAny>(body).is_ok() => Reason::CodeNotZero,
+            Ok(_) => Reason::NotJson,
+        },
+        300..=399 => Reason::Redirect,
+        401 | 403 => Reason::Unauthorized,
+        404 | 405 | 421 => Reason::WrongPath,
+        408 | 425 | 429 => Reason::TryLater,
+        503 => Reason::Unavailable,
+        500..=599 => Reason::ServerError,
+        _ => Reason::RefusedStatus,
+    }
 }
 
 /// The verdict for a status that a proxy sends while its server is replaced: a `close` can wait for the new one.
@@ -101,7 +131,7 @@ fn judge_error(error: &AttemptError) -> Judgement {
         _ => Verdict::Retry(None),
     };
     let health = match error {
-        AttemptError::Connect(error) if is_our_own(error) => Health::Unknown,
+        AttemptError::Connect(error) if is_without_descriptors(error) => Health::Unknown,
         AttemptError::Connect(_)
         | AttemptError::NoneAllowed(_)
         | AttemptError::Resolve(_)
@@ -118,17 +148,19 @@ fn judge_error(error: &AttemptError) -> Judgement {
             | AttemptError::BadAnswer(_)
             | AttemptError::Reported { label: "bad_answer", .. }
     );
-    Judgement { verdict, health, counts, is_unknown: error.is_unknown_outcome(), reason: error.reason() }
-}
-
-/// Whether the gateway itself could not open a socket: no descriptors are left in the process or system.
-fn is_our_own(error: &io::Error) -> bool {
-    let code = error.raw_os_error().map(Errno::from_raw_os_error);
-    matches!(code, Some(Errno::MFILE | Errno::NFILE))
+    Judgement {
+        verdict,
+        health,
+        counts,
+        is_unknown: error.is_unknown_outcome(),
+        code: error.code(),
+        reason: error.reason(),
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io;
     use std::sync::Arc;
     use std::time::Duration;
 
@@ -298,6 +330,33 @@ mod tests {
             let judgement = judge(&Err(error), WAFER);
             assert_eq!((judgement.counts, judgement.is_unknown), (counts, is_unknown), "{}", judgement.reason);
         }
+    }
+
+    #[test]
+    fn every_answer_has_a_code() {
+        let codes = [
+            (200, r#"{"code":0}"#, Reason::Delivered),
+            (200, r#"{"code":1}"#, Reason::CodeNotZero),
+            (200, "<html>", Reason::NotJson),
+            (200, "", Reason::NotJson),
+            (200, r#"{"code":9003}"#, Reason::SignatureRefused),
+            (400, r#"{"code":9003}"#, Reason::SignatureRefused),
+            (302, "", Reason::Redirect),
+            (403, "", Reason::Unauthorized),
+            (404, "", Reason::WrongPath),
+            (429, "", Reason::TryLater),
+            (500, "", Reason::ServerError),
+            (503, "", Reason::Unavailable),
+            (400, "", Reason::RefusedStatus),
+            (410, "", Reason::RefusedStatus),
+        ];
+        for (status, body, code) in codes {
+            assert_eq!(judged(status, body).code, code, "{status} {body}");
+        }
+        assert_eq!(judged_as(200, "<html>", NATIVE).code, Reason::Delivered);
+        assert_eq!(judge(&Err(timeout()), WAFER).code, Reason::Timeout);
+        let cut = |sent| judge(&Ok(answer(200, "{", End::Broken(lost()))), sent).code;
+        assert_eq!((cut(NATIVE), cut(WAFER)), (Reason::DeliveredInPart, Reason::AnswerUnreadable));
     }
 
     #[test]

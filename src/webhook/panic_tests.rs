@@ -25,6 +25,7 @@ use crate::protocol::native::Action;
 use crate::secret::Secret;
 use crate::tenant::Settings;
 use crate::tenant::Tenant;
+use crate::timeline::Timeline;
 use crate::webhook::Act;
 use crate::webhook::Dispatcher;
 use crate::webhook::DispatcherHooks;
@@ -56,7 +57,7 @@ impl Clock for Faulty {
 
 #[async_trait]
 impl Act for Faulty {
-    async fn act(&self, _: &EventQueue, _: Vec<Action>) {
+    async fn act(&self, _: &EventQueue, _: u64, _: Vec<Action>) {
         self.ask();
     }
 }
@@ -73,7 +74,8 @@ pub(super) fn dispatcher(network: &Arc<Network>, clock: Arc<Faulty>) -> Dispatch
         deny_networks: vec![],
         allow_ports: vec![],
     };
-    let upkeep = DispatcherHooks { lease_guard: Arc::new(LeaseGuard::forever()), settled: Box::new(|_| {}) };
+    let lease_guard = Arc::new(LeaseGuard::forever());
+    let upkeep = DispatcherHooks { lease_guard, settled: Box::new(|_| {}), timeline: Arc::new(Timeline::off()) };
     Dispatcher::new(network.client(), &options, clock, Metrics::default(), || 0.0, upkeep)
 }
 

@@ -138,11 +138,14 @@ fn to_send(attempts: &Attempts, event_queue: &EventQueue, next: Next<'_>) -> Opt
     match next {
         Next::Expired(taken) => {
             let Expired { event, failures } = &*taken.expired;
-            expired(&attempts.metrics, event_queue, event, *failures);
+            expired(&attempts.reporter(), event_queue, event, *failures);
             attempts.settle(event_queue.tunnel, event);
             None
         }
-        Next::Send { deadline, is_late } => Some((deadline, is_late)),
+        Next::Send { deadline, is_late } => {
+            attempts.record_wait(event_queue);
+            Some((deadline, is_late))
+        }
         Next::Idle | Next::WaitUntil(_) => None,
     }
 }

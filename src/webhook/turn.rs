@@ -38,6 +38,19 @@ pub(super) struct End<'a> {
     pub(super) reason: &'a str,
 }
 
+/// What the end of an attempt changes for others.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Shift {
+    /// Nothing.
+    None,
+    /// The business server is down.
+    Down,
+    /// The business server responds again.
+    Up,
+    /// The business server is overloaded.
+    Overloaded,
+}
+
 /// What to do about waiting attempts.
 enum Next {
     Call(oneshot::Sender<Turn>),
@@ -157,16 +170,16 @@ impl Gate {
 
 impl Permits<'_> {
     /// Reports the end of the attempt and releases its permits.
-    pub(super) fn end(self, end: &End<'_>) {
+    pub(super) fn end(self, end: &End<'_>) -> Shift {
         let Self { mut turn, server, flight } = self;
         // The next turn needs them.
         drop((server, flight));
-        turn.end(end);
+        turn.end(end)
     }
 }
 
 impl Turn {
-    fn end(&mut self, &End { health, strain, tunnel, reason }: &End<'_>) {
+    fn end(&mut self, &End { health, strain, tunnel, reason }: &End<'_>) -> Shift {
         let (is_halved, limit, was_open, is_open) = {
             let now = Instant::now().into_std();
             let mut gate = self.endpoint.gate.lock();
@@ -186,12 +199,17 @@ impl Turn {
         match (was_open, is_open) {
             (false, true) => {
                 tracing::warn!(tenant.id = %tenant, %url, reason, "business server is down: one probe at a time until it responds");
+                Shift::Down
             }
-            (true, false) => tracing::info!(tenant.id = %tenant, %url, "business server responds again"),
+            (true, false) => {
+                tracing::info!(tenant.id = %tenant, %url, "business server responds again");
+                Shift::Up
+            }
             _ if is_halved => {
                 tracing::info!(tenant.id = %tenant, %url, limit, reason, "business server is overloaded: fewer requests at a time");
+                Shift::Overloaded
             }
-            _ => {}
+            _ => Shift::None,
         }
     }
 

@@ -28,6 +28,8 @@ use crate::protocol::close::CloseReason;
 use crate::protocol::content::Content;
 use crate::protocol::fault::Fault;
 use crate::protocol::frame::Goodbye;
+use crate::reason::Kind;
+use crate::reason::Reason;
 use crate::tunnel::Action;
 use crate::tunnel::Session;
 use crate::tunnel::SessionLimits;
@@ -172,7 +174,12 @@ impl<S: Socket> Task<S> {
     /// Resumes reading the client.
     pub(super) fn resume(&mut self) {
         if let Some(pause) = self.pause.take() {
-            self.session.was_not_read(pause.elapsed());
+            let elapsed = pause.elapsed();
+            self.session.was_not_read(elapsed);
+            let tunnels = &self.gateway.tunnels;
+            tunnels.record(&self.connection.event_queue, Kind::ReadingResumed, Reason::None, |record| {
+                record.took(elapsed)
+            });
         }
         self.connection.heard(self.gateway.tunnels.idle_timeouts.now_ms());
     }
@@ -250,6 +257,10 @@ impl<S: Socket> Task<S> {
         let (tunnel, tenant) = (event_queue.tunnel, &event_queue.tenant);
         let user = event_queue.user();
         let user = user.as_ref().map(tracing::field::display);
+        let reason = if owed > 0 { Reason::TenantRate } else { Reason::InboxFull };
+        self.gateway
+            .tunnels
+            .record(event_queue, Kind::ReadingPaused, reason, |record| record.with_bytes(event_queue.bytes()));
         if owed > 0 {
             tenant.usage.throttle();
             self.gateway.metrics.read_paused("messages_per_sec");

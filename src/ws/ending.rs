@@ -14,6 +14,8 @@ use super::pause::PauseEnd;
 use crate::gateway::Socket;
 use crate::protocol::close::CloseReason;
 use crate::protocol::frame::Goodbye;
+use crate::reason::Kind;
+use crate::reason::Reason;
 
 /// Time limit for a client to answer a close frame before its socket is dropped.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -48,6 +50,11 @@ impl<S: Socket> Task<S> {
             End::Closed => false,
         };
         if is_first {
+            if end == End::Slow {
+                self.gateway
+                    .tunnels
+                    .record(&self.connection.event_queue, Kind::Slow, Reason::OutboxTooOld, |record| record);
+            }
             self.log(end);
         }
         let reason = self.gateway.tunnels.detach(&self.connection).unwrap_or(CloseReason::Internal);

@@ -11,6 +11,7 @@ mod login;
 mod native;
 mod refused;
 mod support;
+mod timeline;
 mod tls;
 mod wafer;
 mod webhook;

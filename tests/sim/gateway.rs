@@ -45,6 +45,7 @@ use wafergate::protocol::wafer::PushPacket;
 use wafergate::protocol::wafer::Target;
 use wafergate::server::Descriptors;
 use wafergate::tenant::Tenant;
+use wafergate::timeline::Timeline;
 use wafergate::webhook::Dispatcher;
 use wafergate::webhook::DispatcherHooks;
 use wafergate::ws;
@@ -109,10 +110,11 @@ pub(crate) async fn run(shared: Rc<Shared>, shops: Rc<Vec<IpAddr>>) -> turmoil::
         wall_clock: Arc::new(|| UNIX_EPOCH + SimClock.unix_time()),
         lease_guard: Arc::clone(engine.lease_guard()),
     });
-    let settled = Arc::clone(&engine);
+    let (settled, timeline) = (Arc::clone(&engine), Arc::new(Timeline::off()));
     let upkeep = DispatcherHooks {
         lease_guard: Arc::clone(engine.lease_guard()),
         settled: Box::new(move |tunnel| settled.unregister(tunnel)),
+        timeline: Arc::clone(&timeline),
     };
     let dispatcher =
         Dispatcher::new(client, &options.webhook, Arc::clone(&clock), metrics.clone(), drawn::jitter, upkeep);
@@ -128,6 +130,7 @@ pub(crate) async fn run(shared: Rc<Shared>, shops: Rc<Vec<IpAddr>>) -> turmoil::
         descriptors: Arc::new(Descriptors::of_this_process()?),
         flights: Flights::unbounded(),
         sessions: None,
+        timeline,
     }));
     let node = Node { gateway: Arc::clone(&gateway), dispatcher: dispatcher.clone(), connections: vec![] };
     shared.node.replace(Some(node));

@@ -7,6 +7,8 @@ use http_body_util::BodyExt;
 use http_body_util::Full;
 use http_body_util::Limited;
 use hyper::Request;
+use hyper::Response;
+use hyper::body::Incoming;
 use serde_json::Value;
 use tokio::time::timeout;
 use url::Url;
@@ -99,15 +101,38 @@ impl Call {
         match (status, serde_json::from_slice::<Value>(&body)) {
             (200..=299, _) if body.is_empty() => Ok(outcome.map_or(Value::Null, Value::String)),
             (200..=299, Ok(answer)) => Ok(answer),
-            (_, Ok(problem)) if problem["code"].is_string() => {
-                let text = |name: &str| problem[name].as_str().unwrap_or_default().to_owned();
-                Err(Failure::Refused { status, code: text("code"), detail: text("detail") })
-            }
-            _ => Err(Failure::NotJson { status }),
+            _ => Err(refusal(status, &body)),
         }
     }
 
+    /// Makes one call whose answer is a stream.
+    pub(super) async fn stream(&self, target: &str) -> Result<Incoming, Failure> {
+        let target = format!("{}{target}", self.gateway.path().trim_end_matches('/'));
+        let unreachable = |reason| Failure::Unreachable { gateway: self.gateway.to_string(), reason };
+        let response = match timeout(TIMEOUT, self.request("GET", &target, String::new())).await {
+            Ok(Ok(response)) => response,
+            Ok(Err(error)) => return Err(unreachable(format!("{error:#}"))),
+            Err(_) => return Err(unreachable(format!("none within {} s", TIMEOUT.as_secs()))),
+        };
+        if response.status().is_success() {
+            return Ok(response.into_body());
+        }
+        let status = response.status().as_u16();
+        let body = Limited::new(response.into_body(), MAX_ANSWER_BYTES).collect().await;
+        let body = body.map_err(|error| unreachable(error.to_string()))?.to_bytes();
+        Err(refusal(status, &body))
+    }
+
     async fn exchange(&self, method: &str, target: &str, body: String) -> anyhow::Result<(u16, Option<String>, Bytes)> {
+        let response = self.request(method, target, body).await?;
+        let status = response.status().as_u16();
+        let outcome = response.headers().get("wafergate-outcome").and_then(|outcome| outcome.to_str().ok());
+        let outcome = outcome.map(str::to_owned);
+        let body = Limited::new(response.into_body(), MAX_ANSWER_BYTES).collect().await;
+        Ok((status, outcome, body.map_err(|error| anyhow::anyhow!(error))?.to_bytes()))
+    }
+
+    async fn request(&self, method: &str, target: &str, body: String) -> anyhow::Result<Response<Incoming>> {
         let host = &self.gateway[url::Position::BeforeHost..url::Position::AfterPort];
         let mut request = Request::builder().method(method).uri(target).header("host", host);
         let unsigned = Unsigned {
@@ -122,11 +147,17 @@ impl Call {
             request = request.header(name, value);
         }
         let request = request.header("content-type", "application/json").body(Full::new(Bytes::from(body)))?;
-        let response = connection::exchange(&self.gateway, request).await?;
-        let status = response.status().as_u16();
-        let outcome = response.headers().get("wafergate-outcome").and_then(|outcome| outcome.to_str().ok());
-        let outcome = outcome.map(str::to_owned);
-        let body = Limited::new(response.into_body(), MAX_ANSWER_BYTES).collect().await;
-        Ok((status, outcome, body.map_err(|error| anyhow::anyhow!(error))?.to_bytes()))
+        connection::exchange(&self.gateway, request).await
+    }
+}
+
+/// The failure that an answer with this status and body tells.
+fn refusal(status: u16, body: &[u8]) -> Failure {
+    match serde_json::from_slice::<Value>(body) {
+        Ok(problem) if problem["code"].is_string() => {
+            let text = |name: &str| problem[name].as_str().unwrap_or_default().to_owned();
+            Failure::Refused { status, code: text("code"), detail: text("detail") }
+        }
+        _ => Failure::NotJson { status },
     }
 }

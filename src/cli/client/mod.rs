@@ -1,7 +1,9 @@
-//! `wafergate tunnel`, `push`, `close` and `who`: small clients of the native API.
+//! `wafergate tunnel`, `push`, `close`, `who` and `tail`: small clients of the native API.
 
 pub(super) mod call;
 pub(super) mod connection;
+mod tail;
+mod tail_line;
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -36,6 +38,8 @@ pub(super) enum Command {
     Close(Close),
     /// List open tunnels with their users, groups, or one tunnel in detail
     Who(Who),
+    /// Show what happens to tunnels, live, with reasons and fixes
+    Tail(tail::Tail),
 }
 
 /// How to reach the gateway, as one of its tenants.
@@ -195,6 +199,7 @@ pub(super) fn run(command: Command) -> ExitCode {
             Ok((closed.clone(), counts(&closed, "closed")))
         }),
         Command::Who(who) => with(&who.access, async |call| who.what.list(&call).await),
+        Command::Tail(tail) => tail::run(&tail),
     }
 }
 

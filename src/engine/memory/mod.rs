@@ -159,6 +159,10 @@ impl Cluster for MemoryEngine {
         None
     }
 
+    fn own(&self) -> Option<NodeId> {
+        None
+    }
+
     fn others(&self) -> Vec<NodeId> {
         vec![]
     }

@@ -54,6 +54,10 @@ impl Cluster for RedisEngine {
         }
     }
 
+    fn own(&self) -> Option<NodeId> {
+        Some(self.me())
+    }
+
     fn others(&self) -> Vec<NodeId> {
         self.others.lock().clone()
     }

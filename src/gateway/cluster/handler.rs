@@ -13,8 +13,10 @@ use super::messages::Reached;
 use super::messages::write_answer;
 use crate::gateway::Gateway;
 use crate::gateway::groups::Except;
+use crate::gateway::push::Call;
 use crate::gateway::push::Command;
 use crate::gateway::push::EncodedCommand;
+use crate::gateway::push::Recording;
 use crate::gateway::push::execute;
 use crate::gateway::tunnels::Sent;
 use crate::gateway::turns::FEW;
@@ -33,11 +35,14 @@ impl Gateway {
             NodeRequest::Tunnels { commands, .. } => write_answer(&self.execute_all(&tenant, commands).await),
             NodeRequest::Audience { audience, command, except, .. } => {
                 let except = Except::from_iter(except.iter());
-                write_answer(&self.groups.command_here(&tenant, &audience, command, &except, FEW, None).await)
+                write_answer(
+                    &self.groups.command_here(&tenant, &audience, command, &except, FEW, Call::default()).await,
+                )
             }
             NodeRequest::KeyedAudience { call, audience, command, except, .. } => {
                 let except = Except::from_iter(except.iter());
-                write_answer(&self.groups.command_here(&tenant, &audience, command, &except, FEW, Some(call)).await)
+                let call = Call { id: Some(call), trace: 0 };
+                write_answer(&self.groups.command_here(&tenant, &audience, command, &except, FEW, call).await)
             }
             NodeRequest::Join { tunnel, group, .. } => {
                 write_answer(&Joined::from(self.groups.join_here(&tenant, TunnelId::from_bytes(tunnel), &group).await))
@@ -64,6 +69,16 @@ impl Gateway {
                 let limit = usize::try_from(limit).unwrap_or(usize::MAX);
                 write_answer(&Names::from(tenant.groups.names(roster, after.as_ref(), limit)))
             }
+            NodeRequest::Timeline { tunnel, before_us, limit, .. } => {
+                let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+                let tunnel = TunnelId::from_bytes(tunnel);
+                write_answer(&self.story_for_another(&tenant, tunnel, before_us, limit))
+            }
+            NodeRequest::Watch { watch, wanted, .. } => write_answer(&self.watch_for_another(&tenant, watch, &wanted)),
+            NodeRequest::Capture { of, until_ms, max_bytes, by, .. } => {
+                let max_bytes = usize::try_from(max_bytes).unwrap_or(usize::MAX);
+                write_answer(&self.capture_here(&tenant, of, until_ms, max_bytes, by).is_ok())
+            }
         }
     }
 
@@ -72,7 +87,8 @@ impl Gateway {
         let mut turns = Turns::shared(&self.engine.lease_guard, &self.turns, tenant.flow(), tunnels, FEW);
         let mut replies = vec![];
         for (command, tunnels) in commands {
-            let mut encoded = EncodedCommand::new(command, &self.metrics);
+            let recording = Recording::of(&self.tunnels, tenant, tunnels.len(), 0);
+            let mut encoded = EncodedCommand::new(command, &self.metrics).recorded(recording);
             for tunnel in tunnels.iter() {
                 let now = turns.next().await;
                 replies.push(match execute(&self.tunnels, tenant, tunnel, &mut encoded, now) {
@@ -81,6 +97,7 @@ impl Gateway {
                     Sent::Closed => OwnerReply::NotMine,
                 });
             }
+            encoded.finish();
         }
         replies
     }
@@ -99,5 +116,8 @@ fn answer_without_tunnels(request: &NodeRequest<'_>) -> Vec<u8> {
         NodeRequest::List { .. } => write_answer(&Listed::from(Page::default())),
         NodeRequest::Members { .. } => write_answer(&Members::default()),
         NodeRequest::Names { .. } => write_answer(&Names::default()),
+        // An answer that cannot be read says that this node is not covered.
+        NodeRequest::Timeline { .. } | NodeRequest::Watch { .. } => vec![],
+        NodeRequest::Capture { .. } => write_answer(&false),
     }
 }

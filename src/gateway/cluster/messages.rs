@@ -6,6 +6,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::gateway::push::Command;
+use crate::gateway::timelines::Wanted;
 use crate::id::TunnelId;
 use crate::protocol::native::Audience;
 use crate::protocol::native::Name;
@@ -13,6 +14,7 @@ use crate::tenant;
 use crate::tenant::NamePage;
 use crate::tenant::Page;
 use crate::tenant::Roster;
+use crate::timeline::Of;
 
 /// A request about a tenant's tunnels. The order of variants is part of the wire format between versions.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -53,6 +55,12 @@ pub(in crate::gateway) enum NodeRequest<'a> {
         command: Command<'a>,
         except: Ids,
     },
+    /// Say what you have recorded of a tunnel. Answer: a `Story`. Nodes of the last release understand neither this nor what follows.
+    Timeline { tenant: &'a str, tunnel: [u8; 16], before_us: Option<u64>, limit: u32 },
+    /// Watch for me, and say what has happened since I asked before. Answer: `Watched`.
+    Watch { tenant: &'a str, watch: [u8; 16], wanted: Wanted },
+    /// Copy payloads until then. Answer: whether you do.
+    Capture { tenant: &'a str, of: Of, until_ms: u64, max_bytes: u32, by: &'a str },
 }
 
 /// Identifies a call with an `Idempotency-Key`: a digest of its tenant, key, method, path and body.
@@ -156,7 +164,10 @@ impl<'a> NodeRequest<'a> {
             | Self::List { tenant, .. }
             | Self::Members { tenant, .. }
             | Self::Names { tenant, .. }
-            | Self::KeyedAudience { tenant, .. } => tenant,
+            | Self::KeyedAudience { tenant, .. }
+            | Self::Timeline { tenant, .. }
+            | Self::Watch { tenant, .. }
+            | Self::Capture { tenant, .. } => tenant,
         }
     }
 }
@@ -264,6 +275,13 @@ mod tests {
             NodeRequest::List { tenant, audience: audience.clone(), after: Some([7; 16]), limit: 100 },
             NodeRequest::Members { tenant, audience: Some(audience), after: None, limit: 100 },
             NodeRequest::Names { tenant, roster: Roster::Users, after: Name::new("u").ok(), limit: 100 },
+            NodeRequest::Timeline { tenant, tunnel: [7; 16], before_us: Some(1), limit: 100 },
+            NodeRequest::Watch {
+                tenant,
+                watch: [7; 16],
+                wanted: Wanted { user: Name::new("u").ok(), ..Wanted::default() },
+            },
+            NodeRequest::Capture { tenant, of: Of::User("u".into()), until_ms: 1, max_bytes: 2, by: "a key" },
         ];
 
         for request in requests {

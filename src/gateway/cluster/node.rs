@@ -21,6 +21,7 @@ use crate::id::TunnelId;
 use crate::metrics::WebhookResult;
 use crate::protocol::close::CloseReason;
 use crate::protocol::native::Audience;
+use crate::reason::Kind;
 use crate::webhook::EventQueue;
 
 impl ClusterNode for Gateway {
@@ -40,6 +41,7 @@ impl ClusterNode for Gateway {
     }
 
     fn status(&self) -> String {
+        self.watches_for_others.sweep();
         self.shared_limits.status()
     }
 
@@ -93,6 +95,9 @@ impl ClusterNode for Gateway {
             None => event_queue,
         });
         event_queue.close();
+        if record.closed.is_none() {
+            self.tunnels.record(&event_queue, Kind::Closed, reason.reason(), |record| record);
+        }
         self.tunnels.events.enqueue(&event_queue, EventKind::Close(reason), ended);
     }
 

@@ -87,6 +87,11 @@ impl Router {
         }
     }
 
+    /// The other node on which a tunnel was found last.
+    pub(in crate::gateway) fn location(&self, tenant: &str, tunnel: TunnelId) -> Option<NodeId> {
+        self.locations.lock().get(tenant, tunnel)
+    }
+
     /// Sends a request to the owner of a tunnel.
     pub(in crate::gateway) async fn ask(
         &self,
@@ -134,6 +139,24 @@ impl Router {
             }
         }
         Ok(answers)
+    }
+
+    /// Sends a request to each of `nodes`, in turns, and returns what each has answered, if it has.
+    pub(in crate::gateway) async fn ask_those(
+        &self,
+        tenant: &Tenant,
+        nodes: Vec<NodeId>,
+        request: &NodeRequest<'_>,
+    ) -> Vec<(NodeId, Option<Bytes>)> {
+        let request = request.write();
+        let rounds = Rounds::of(nodes.len());
+        let requests = nodes.into_iter().map(async |node| {
+            if rounds.are_over() {
+                return (node, None);
+            }
+            (node, self.cluster.ask(node, tenant.flow().as_str(), request.clone()).await.ok())
+        });
+        rounds.run(requests).await
     }
 
     /// Reads where the targets at `places` are; false if that cannot be said.

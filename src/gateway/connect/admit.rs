@@ -18,6 +18,7 @@ use crate::engine::Record;
 use crate::gateway::tunnels::Admission;
 use crate::gateway::tunnels::Claimed;
 use crate::gateway::tunnels::Registration;
+use crate::id::TunnelId;
 use crate::login::CheckError;
 use crate::protocol::native::Audience;
 use crate::protocol::origin::ForeignOrigin;
@@ -25,8 +26,11 @@ use crate::protocol::subprotocol::Offer;
 use crate::protocol::subprotocol::Unacceptable;
 use crate::protocol::ticket::About;
 use crate::protocol::ticket::Ticket;
+use crate::reason::Kind;
+use crate::reason::Reason;
 use crate::session::SessionId;
 use crate::tenant::Tenant;
+use crate::timeline;
 
 /// Delay before a waiting client's ticket is checked again while the engine is away.
 const ENGINE_RETRY: Duration = Duration::from_millis(500);
@@ -35,10 +39,10 @@ const ENGINE_RETRY: Duration = Duration::from_millis(500);
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum Refusal {
     /// Not issued by this installation, or altered.
-    #[error("this connect URL was not issued by this gateway, or it has been changed: ask for a new tunnel")]
+    #[error("{}", Reason::TicketUnknown.text())]
     Unknown,
     /// Its tenant is not configured any more.
-    #[error("the tenant of this connect URL is gone")]
+    #[error("{}", Reason::TenantGone.text())]
     TenantGone,
     /// The client offers only subprotocols that its tenant does not support.
     #[error(transparent)]
@@ -50,16 +54,16 @@ pub enum Refusal {
     #[error(transparent)]
     Origin(#[from] ForeignOrigin),
     /// A client has used it.
-    #[error("this connect URL has been used: it is good for one connection, ask for a new tunnel")]
+    #[error("{}", Reason::TicketUsed.text())]
     Used,
     /// The session that it was asked for with has ended.
-    #[error("the session of this connect URL has ended: log in and ask for a new tunnel")]
+    #[error("{}", Reason::SessionEnded.text())]
     SessionEnded,
     /// The session store did not answer.
-    #[error("the gateway cannot check the session of this connect URL at present: ask for a new tunnel")]
+    #[error("{}", Reason::SessionStoreAway.text())]
     SessionStoreAway,
     /// It expired before use.
-    #[error("this connect URL has expired: ask for a new tunnel")]
+    #[error("{}", Reason::TicketExpired.text())]
     Expired,
     /// The engine did not answer before the ticket expired.
     #[error("the gateway cannot check this connect URL at present: ask for a new tunnel")]
@@ -68,8 +72,28 @@ pub enum Refusal {
     #[error("this gateway has no descriptors left for more tunnels, try again")]
     NoDescriptors,
     /// The process is ending: the `close` event of a new tunnel could not be delivered.
-    #[error("this gateway ends: ask for a new tunnel")]
+    #[error("{}", Reason::Draining.text())]
     Draining,
+}
+
+impl Refusal {
+    /// Why, for timelines; its code is that of the answer.
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::Unknown => Reason::TicketUnknown,
+            Self::TenantGone => Reason::TenantGone,
+            Self::Subprotocol(_) => Reason::SubprotocolUnacceptable,
+            Self::Used => Reason::TicketUsed,
+            Self::Withdrawn => Reason::TunnelWithdrawn,
+            Self::Origin(_) => Reason::OriginRefused,
+            Self::SessionEnded => Reason::SessionEnded,
+            Self::SessionStoreAway => Reason::SessionStoreAway,
+            Self::Expired => Reason::TicketExpired,
+            Self::EngineAway => Reason::EngineAway,
+            Self::NoDescriptors => Reason::NoDescriptors,
+            Self::Draining => Reason::Draining,
+        }
+    }
 }
 
 impl ConnectUrls {
@@ -92,10 +116,19 @@ impl ConnectUrls {
         }
     }
 
-    /// The tenant of a connect URL that this gateway has issued, for the log.
-    pub fn tenant_of_ticket(&self, ticket: &str) -> Option<Arc<Tenant>> {
+    /// Tunnel and tenant of a connect URL that this gateway has issued, for log and timeline.
+    pub fn holder_of_ticket(&self, ticket: &str) -> Option<(TunnelId, Arc<Tenant>)> {
         let ticket = self.sealing.open(ticket, &self.engine.claims.installation()).ok()?;
-        self.tenants.tenant_of_tunnels(&ticket.tenant)
+        Some((ticket.tunnel, self.tenants.tenant_of_tunnels(&ticket.tenant)?))
+    }
+
+    /// Records a refused handshake; tunnel and tenant are known from a connect URL that this gateway has issued.
+    pub fn record_refusal(&self, reason: Reason, holder: Option<&(TunnelId, Arc<Tenant>)>, status: u16, detail: &str) {
+        let records = &self.tunnels.timeline;
+        let record = timeline::Record::new(Kind::Refused, reason, self.tunnels.unix_time());
+        let record =
+            holder.map_or(record, |(tunnel, tenant)| record.of(records.tenant(&tenant.number, &tenant.id), *tunnel));
+        records.record(record.with_status(status).with_words(records.word(detail)));
     }
 
     async fn check(

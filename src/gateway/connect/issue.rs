@@ -1,7 +1,9 @@
 //! Issues tunnels. Nothing is stored: the connect URL holds all data.
 
 use std::borrow::Cow;
+use std::fmt::Display;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 
 use super::ConnectUrls;
 use crate::clock::millis;
@@ -9,11 +11,17 @@ use crate::http_client::receive_url::ReceiveUrl;
 use crate::id::TunnelId;
 use crate::options::ConnectorUse;
 use crate::protocol::connector::ConnectorName;
+use crate::protocol::native::Name;
+use crate::protocol::native::Trace;
 use crate::protocol::ticket::About;
 use crate::protocol::ticket::Ticket;
+use crate::reason::Kind;
+use crate::reason::Reason;
 use crate::tenant::Key;
 use crate::tenant::NoRoomForNames;
 use crate::tenant::Tenant;
+use crate::timeline::Record;
+use crate::timeline::user_words;
 
 /// A tunnel without a client yet.
 #[derive(Debug)]
@@ -33,17 +41,19 @@ pub enum IssueError {
     #[error("{0}")]
     NotAUrl(String),
     /// The host is not one of this tenant.
-    #[error(
-        "host {authority} does not belong to this tenant: ServerHost in the SDK must be the host of the receive URL, \
-         or list it in receive_hosts"
-    )]
+    #[error("host {authority} does not belong to this tenant: {fix}", fix = Reason::HostNotOwned.fix())]
     NotOwned {
         /// Host and port, as the URL has them.
         authority: String,
     },
     /// The address is not allowed.
-    #[error("{0}")]
-    Forbidden(String),
+    #[error("{reason}")]
+    Forbidden {
+        /// Which rule forbids it.
+        code: Reason,
+        /// In words.
+        reason: String,
+    },
     /// The tenant has reached its connection limit.
     #[error("this tenant has {open} of {limit} allowed tunnels open or asked for (limits.connections)")]
     TooManyTunnels {
@@ -90,6 +100,31 @@ pub enum IssueError {
     EngineAway,
 }
 
+impl IssueError {
+    fn forbidden(code: Reason, reason: &dyn Display) -> Self {
+        Self::Forbidden { code, reason: reason.to_string() }
+    }
+
+    /// Why, for timelines.
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::NotAUrl(_) => Reason::UrlInvalid,
+            Self::NotOwned { .. } => Reason::HostNotOwned,
+            Self::Forbidden { code, .. } => *code,
+            Self::TooManyTunnels { .. } => Reason::TooManyTunnels,
+            Self::TooManyPending { .. } => Reason::TooManyPending,
+            Self::NoRoomForNames(_) => Reason::TooManyNames,
+            Self::NoDescriptors => Reason::NoDescriptors,
+            Self::Draining => Reason::Draining,
+            Self::OtherTicketKey => Reason::OtherTicketKey,
+            Self::ConnectorsOff => Reason::ConnectorsOff,
+            Self::UpgradeRunning => Reason::UpgradeRunning,
+            Self::SeveralNodes => Reason::SeveralNodes,
+            Self::EngineAway => Reason::EngineAway,
+        }
+    }
+}
+
 impl ConnectUrls {
     /// Issues a tunnel of `tenant` with events to `receive_url`; `key` signed the request. Waits until all nodes will accept
     /// its connect URL.
@@ -108,6 +143,47 @@ impl ConnectUrls {
     ///
     /// As [`issue`](Self::issue).
     pub async fn issue_as(
+        &self,
+        tenant: &Arc<Tenant>,
+        key: &Key,
+        receive_url: &str,
+        about: Option<About>,
+        connector: Option<ConnectorName>,
+    ) -> Result<Issued, IssueError> {
+        let trace = about.as_ref().and_then(|about| about.trace);
+        let user = about.as_ref().and_then(|about| about.user.clone());
+        let issued = self.try_issue(tenant, key, receive_url, about, connector).await;
+        if self.tunnels.timeline.is_on() {
+            self.record(tenant, receive_url, (trace, user.as_ref()), &issued);
+        }
+        issued
+    }
+
+    fn record(
+        &self,
+        tenant: &Tenant,
+        receive_url: &str,
+        (trace, user): (Option<Trace>, Option<&Name>),
+        issued: &Result<Issued, IssueError>,
+    ) {
+        let (timeline, now) = (&self.tunnels.timeline, self.tunnels.unix_time());
+        let (number, url) =
+            (timeline.tenant(&tenant.number, &tenant.id), timeline.url(&AtomicU32::new(0), receive_url));
+        timeline.record(match issued {
+            Ok(Issued { tunnel, .. }) => {
+                let trace = trace.unwrap_or_else(|| Trace::of_tunnel(*tunnel));
+                let user = user.map(|user| timeline.word(&user_words(user.as_str())));
+                let record = Record::new(Kind::Requested, Reason::None, now).of(number, *tunnel).to(url);
+                record.traced(trace.mark(0)).with_words(user.unwrap_or_default())
+            }
+            Err(error) => {
+                let record = Record::new(Kind::Refused, error.reason(), now).of_tenant(number).to(url);
+                record.with_words(timeline.word(&error.to_string()))
+            }
+        });
+    }
+
+    async fn try_issue(
         &self,
         tenant: &Arc<Tenant>,
         key: &Key,
@@ -185,8 +261,9 @@ impl ConnectUrls {
         }
         let url = &endpoint.target(tenant.settings().forward_to.as_deref());
         let guard = self.guard.load();
-        guard.admits_literal(url.host()).map_err(|refusal| IssueError::Forbidden(refusal.to_string()))?;
-        guard.admits_port_of(url.host(), url.port()).map_err(|port| IssueError::Forbidden(port.to_string()))
+        guard.admits_literal(url.host()).map_err(|refusal| IssueError::forbidden(refusal.code(), &refusal))?;
+        let port = guard.admits_port_of(url.host(), url.port());
+        port.map_err(|port| IssueError::forbidden(Reason::PortBlocked, &port))
     }
 
     /// Checks that a tunnel of the tenant may have a connector, and that every node can open its connect URL.

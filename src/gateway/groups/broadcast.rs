@@ -6,7 +6,6 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::Groups;
-use crate::gateway::cluster::CallId;
 use crate::gateway::cluster::Ids;
 use crate::gateway::cluster::Members;
 use crate::gateway::cluster::Names;
@@ -14,8 +13,10 @@ use crate::gateway::cluster::NodeRequest;
 use crate::gateway::cluster::Reached;
 use crate::gateway::cluster::read_answer;
 use crate::gateway::error::NativeError;
+use crate::gateway::push::Call;
 use crate::gateway::push::Command;
 use crate::gateway::push::EncodedCommand;
+use crate::gateway::push::Recording;
 use crate::gateway::push::Report;
 use crate::gateway::push::execute;
 use crate::gateway::tunnels::Sent;
@@ -27,6 +28,7 @@ use crate::marks::Mark;
 use crate::protocol::native::Audience;
 use crate::protocol::native::Name;
 use crate::protocol::wafer::Target;
+use crate::reason::Reason;
 use crate::tenant::NamePage;
 use crate::tenant::Page;
 use crate::tenant::Roster;
@@ -64,7 +66,7 @@ impl Groups {
         except: &[Target],
         command: Command<'_>,
         free: usize,
-        call: Option<CallId>,
+        call: Call,
     ) -> Result<Report, NativeError> {
         let except: Except = except.iter().filter_map(Target::tunnel).collect();
         let nodes = self.nodes(tenant, audience).await?;
@@ -76,9 +78,14 @@ impl Groups {
                 command,
                 except: except.0.into_iter().collect(),
             };
-            for answer in self.router.ask_each(tenant, nodes, &request, call).await? {
+            for answer in self.router.ask_each(tenant, nodes, &request, call.id).await? {
                 all.add(&read_answer(&answer).ok_or(NativeError::NodeAway)?);
             }
+        }
+        if all.members == 0 && command != Command::EndSession {
+            let reason = if matches!(audience, Audience::User(_)) { Reason::UserUnknown } else { Reason::GroupUnknown };
+            let recording = Recording::of(&self.tunnels, tenant, 0, call.trace);
+            recording.into_iter().for_each(|recording| recording.to(audience).nobody(reason));
         }
         Ok(all.report())
     }
@@ -91,16 +98,18 @@ impl Groups {
         command: Command<'_>,
         except: &Except,
         free: usize,
-        call: Option<CallId>,
+        call: Call,
     ) -> Reached {
-        let mut work = self.parts.begin(&tenant.id, call).await;
+        let mut work = self.parts.begin(&tenant.id, call.id).await;
         let part = &mut work.part;
         if part.is_done {
             return part.reached.clone();
         }
         let tunnels = tenant.groups.tunnels(audience);
         let mut turns = Turns::shared(&self.engine.lease_guard, &self.turns, tenant.flow(), tunnels.len(), free);
-        let mut encoded = EncodedCommand::new(command, &self.metrics);
+        let recording = Recording::of(&self.tunnels, tenant, tunnels.len(), call.trace);
+        let recording = recording.map(|recording| recording.to(audience));
+        let mut encoded = EncodedCommand::new(command, &self.metrics).recorded(recording);
         part.reached.members = tunnels.len() as u64;
         let served_to = part.served_to;
         let is_left = |tunnel: &TunnelId| served_to.is_none_or(|last| *tunnel > last) && !except.contains(*tunnel);
@@ -117,6 +126,7 @@ impl Groups {
             }
             part.served_to = Some(tunnel);
         }
+        encoded.finish();
         part.is_done = true;
         part.reached.clone()
     }

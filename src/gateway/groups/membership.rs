@@ -11,9 +11,14 @@ use crate::gateway::error::NativeError;
 use crate::id::TunnelId;
 use crate::protocol::native::Audience;
 use crate::protocol::native::Name;
+use crate::reason::Kind;
+use crate::reason::Reason;
 use crate::tenant::NoRoomForNames;
 use crate::tenant::Tenant;
 use crate::tenant::TooManyGroups;
+use crate::timeline::Record;
+use crate::timeline::group_words;
+use crate::timeline::user_words;
 use crate::webhook::EventQueue;
 
 impl Groups {
@@ -63,7 +68,11 @@ impl Groups {
         self.check_names(tenant, &audience)?;
         let _announcement = self.engine.group_index.announce(tenant.id.as_str(), &audience).await.map_err(away)?;
         let is_open = || self.tunnels.find(tenant, tunnel).is_some();
-        if tenant.groups.join(tunnel, group, is_open)? { Ok(()) } else { Err(NativeError::not_open(tunnel)) }
+        if !tenant.groups.join(tunnel, group, is_open)? {
+            return Err(NativeError::not_open(tunnel));
+        }
+        self.record(tenant, tunnel, Reason::Joined, &group_words(group.as_str()));
+        Ok(())
     }
 
     /// Removes a tunnel of this node from a group.
@@ -75,6 +84,7 @@ impl Groups {
     ) -> Result<(), NativeError> {
         self.tunnels.find(tenant, tunnel).ok_or_else(|| NativeError::not_open(tunnel))?;
         self.emptied(tenant, tenant.groups.leave(tunnel, group));
+        self.record(tenant, tunnel, Reason::Left, &group_words(group.as_str()));
         Ok(())
     }
 
@@ -88,8 +98,16 @@ impl Groups {
         let emptied = tenant.groups.set_user(tunnel, user, is_open).ok_or_else(|| NativeError::not_open(tunnel))?;
         self.emptied(tenant, emptied);
         event_queue.set_user(user);
+        self.record(tenant, tunnel, Reason::UserSet, &user_words(user.as_str()));
         self.engine.registry.set_user(tunnel, user);
         Ok(())
+    }
+
+    fn record(&self, tenant: &Tenant, tunnel: TunnelId, reason: Reason, words: &str) {
+        let timeline = &self.tunnels.timeline;
+        let record = Record::new(Kind::Action, reason, self.tunnels.unix_time());
+        let record = record.of(timeline.tenant(&tenant.number, &tenant.id), tunnel);
+        timeline.record(record.with_words(timeline.word(words)));
     }
 
     /// Checks that the tenant may have this group or user. It may take as much for all of them as for its close events.

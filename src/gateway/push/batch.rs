@@ -21,6 +21,7 @@ use super::command::Command;
 use super::command::EncodedCommand;
 use super::execute::execute_in;
 use super::queued::Queued;
+use super::recording::Recording;
 use crate::fair_semaphore::FairSemaphore;
 use crate::gateway::tunnels::Sent;
 use crate::gateway::tunnels::Tunnels;
@@ -155,7 +156,8 @@ impl Batch {
     ) -> Vec<Miss> {
         let mut misses = vec![];
         for (number, packet) in packets.iter().enumerate() {
-            let mut command = EncodedCommand::new(Command::from(&packet.action), &self.metrics);
+            let recording = Recording::of(&self.tunnels, tenant, packet.targets.len(), 0);
+            let mut command = EncodedCommand::new(Command::from(&packet.action), &self.metrics).recorded(recording);
             let mut seen = HashSet::new();
             let may_repeat = packet.targets.len() > 1;
             for target in &packet.targets {
@@ -172,6 +174,7 @@ impl Batch {
                     misses.push(Miss { packet: number, target: target.clone() });
                 }
             }
+            command.finish();
         }
         misses
     }

@@ -6,7 +6,9 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde::Serialize;
 
+use super::recording::Recording;
 use crate::gateway::tunnels::Sent;
+use crate::id::TunnelId;
 use crate::metrics::Metrics;
 use crate::protocol::content::Profile;
 use crate::protocol::frame;
@@ -30,6 +32,20 @@ pub(in crate::gateway) enum Command<'a> {
 }
 
 impl Command<'_> {
+    /// Whether it ends its targets.
+    pub(super) fn is_close(&self) -> bool {
+        matches!(self, Self::Close(_) | Self::EndSession)
+    }
+
+    /// The content, and whether it is binary.
+    fn payload(&self) -> Option<(bool, &[u8])> {
+        match self {
+            Self::Text(text) => Some((false, text.as_bytes())),
+            Self::Binary(bytes) => Some((true, bytes)),
+            Self::Close(_) | Self::Nothing | Self::EndSession => None,
+        }
+    }
+
     /// Length of the content.
     pub(in crate::gateway) fn bytes(&self) -> usize {
         match self {
@@ -58,17 +74,35 @@ impl<'a> From<&'a Payload> for Command<'a> {
     }
 }
 
-/// A command with its encoded frames, and the metrics of what becomes of it.
+/// A command with its encoded frames, and what counts and records what becomes of it.
 pub(in crate::gateway) struct EncodedCommand<'a> {
     pub(in crate::gateway) command: Command<'a>,
     metrics: &'a Metrics,
+    recording: Option<Recording<'a>>,
     wafer: Option<Bytes>,
     native: Option<Bytes>,
 }
 
 impl<'a> EncodedCommand<'a> {
     pub(in crate::gateway) fn new(command: Command<'a>, metrics: &'a Metrics) -> Self {
-        Self { command, metrics, wafer: None, native: None }
+        Self { command, metrics, recording: None, wafer: None, native: None }
+    }
+
+    /// The same with records of it.
+    pub(in crate::gateway) fn recorded(self, recording: Option<Recording<'a>>) -> Self {
+        let recording = recording.filter(|_| self.command != Command::Nothing);
+        let recording = recording.map(|recording| recording.with(self.command.bytes(), self.command.is_close()));
+        Self { recording, ..self }
+    }
+
+    /// Its records, if there are any.
+    pub(in crate::gateway) fn recording(&mut self) -> Option<&mut Recording<'a>> {
+        self.recording.as_mut()
+    }
+
+    /// Ends the work on this node's targets.
+    pub(in crate::gateway) fn finish(&self) {
+        self.recording.iter().for_each(Recording::finish);
     }
 
     /// The frame for `profile`; `None` for a command without a frame.
@@ -83,8 +117,11 @@ impl<'a> EncodedCommand<'a> {
         frame.as_ref()
     }
 
-    /// Counts what became of it at one target of this node.
-    pub(super) fn count(&self, sent: Sent) {
+    /// Counts and records what became of it at one target of this node.
+    pub(super) fn count(&mut self, tunnel: TunnelId, sent: Sent) {
+        if let Some(recording) = &mut self.recording {
+            recording.target(tunnel, self.command.payload(), sent);
+        }
         match sent {
             Sent::Accepted => self.metrics.deliveries.accepted.inc(),
             Sent::Slow => self.metrics.deliveries.slow.inc(),

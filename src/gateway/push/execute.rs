@@ -45,7 +45,7 @@ pub(super) fn execute_in(
     });
     let Some(connection) = connection else {
         if is_opening {
-            command.count(Sent::Accepted);
+            command.count(tunnel, Sent::Accepted);
         }
         return if is_opening { Sent::Accepted } else { Sent::Closed };
     };
@@ -55,7 +55,7 @@ pub(super) fn execute_in(
         (Command::EndSession, None) => close(tunnels, &connection, CloseReason::SessionRevoked, None, now),
         (_, None) => return Sent::Accepted,
     };
-    command.count(sent);
+    command.count(tunnel, sent);
     sent
 }
 

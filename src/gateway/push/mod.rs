@@ -1,17 +1,20 @@
 //! Pushes to tunnels and closes them: the response comes after every target is decided.
 
 mod batch;
+mod call;
 mod command;
 mod execute;
 mod limits;
 mod native;
 mod queued;
+mod recording;
 
 use std::collections::HashSet;
 use std::sync::Arc;
 
 use tokio::time::Instant;
 
+pub use call::Call;
 pub use native::Report;
 
 use super::cluster::PendingTarget;
@@ -27,7 +30,10 @@ use crate::lease_guard::LeaseGuard;
 use crate::metrics::Metrics;
 use crate::protocol::wafer::PushPacket;
 use crate::protocol::wafer::Target;
+use crate::reason::Kind;
+use crate::reason::Reason;
 use crate::tenant::Tenant;
+use crate::timeline::Record;
 use batch::Batch;
 use batch::Miss;
 use limits::Limits;
@@ -35,6 +41,7 @@ use limits::Limits;
 pub(super) use command::Command;
 pub(super) use command::EncodedCommand;
 pub(super) use execute::execute;
+pub(super) use recording::Recording;
 
 /// Executes commands of business servers on tunnels, wherever they are.
 pub struct Pushes {
@@ -78,15 +85,26 @@ impl Pushes {
     pub async fn push(&self, tenant: Arc<Tenant>, packets: Vec<PushPacket>) -> Result<Vec<Target>, PushError> {
         let targets = packets.iter().map(|packet| packet.targets.len()).sum();
         let longest = packets.iter().map(|packet| Command::from(&packet.action).bytes()).max();
-        self.limits.check(&tenant, targets, longest.unwrap_or(0), Instant::now())?;
+        self.check(&tenant, targets, longest.unwrap_or(0), 0)?;
         self.lease_guard.valid().await;
-        let caller = Arc::clone(&tenant);
-        let done = self.batch.push(tenant, packets).await;
+        let done = self.batch.push(Arc::clone(&tenant), packets).await;
         let (packets, misses) = done.ok_or(PushError::Unreachable { targets })?;
         if misses.is_empty() {
             return Ok(vec![]);
         }
-        self.push_elsewhere(&caller, &packets, misses).await
+        self.push_elsewhere(&tenant, &packets, misses, targets).await
+    }
+
+    /// Checks the limits of a push and counts it; a refusal is recorded.
+    fn check(&self, tenant: &Tenant, targets: usize, bytes: usize, trace: u64) -> Result<(), PushError> {
+        let checked = self.limits.check(tenant, targets, bytes, Instant::now());
+        if let Err(error) = &checked {
+            let timeline = &self.tunnels.timeline;
+            let record = Record::new(Kind::Refused, error.reason(), self.tunnels.unix_time());
+            let record = record.of_tenant(timeline.tenant(&tenant.number, &tenant.id)).with_bytes(bytes).traced(trace);
+            timeline.record(record.with_words(timeline.word(&error.to_string())));
+        }
+        checked
     }
 
     /// Sends the rest to other nodes and returns the ids that are open nowhere, in order, without repeats.
@@ -95,6 +113,7 @@ impl Pushes {
         tenant: &Tenant,
         packets: &[PushPacket],
         misses: Vec<Miss>,
+        targets: usize,
     ) -> Result<Vec<Target>, PushError> {
         let pending = misses.iter().filter_map(|miss| match miss.target {
             Target::Tunnel(tunnel) => Some(PendingTarget { packet: miss.packet, tunnel }),
@@ -107,12 +126,17 @@ impl Pushes {
         let mut seen = HashSet::new();
         let mut invalid = vec![];
         let mut unreachable = 0;
-        for Miss { target, .. } in misses {
+        let mut recording = None;
+        for Miss { target, packet } in misses {
             let outcome = match target {
                 Target::Tunnel(_) => outcomes.next().expect("one for each tunnel"),
                 Target::Foreign(_) => TargetOutcome::Gone,
             };
-            self.count(outcome);
+            if recording.as_ref().is_none_or(|(of, _)| *of != packet) {
+                recording = Some((packet, self.recording(tenant, &commands[packet], targets, 0)));
+            }
+            let recording = recording.as_mut().and_then(|(_, recording)| recording.as_mut());
+            self.settle(tenant, &target, outcome, recording);
             match outcome {
                 TargetOutcome::Accepted | TargetOutcome::Slow => {}
                 TargetOutcome::Unreachable => unreachable += 1,
@@ -123,13 +147,33 @@ impl Pushes {
         if unreachable > 0 { Err(PushError::Unreachable { targets: unreachable }) } else { Ok(invalid) }
     }
 
-    /// Counts a target that was not reached here; the node that reached it has counted it.
-    fn count(&self, outcome: TargetOutcome) {
+    /// The records of a push to so many targets.
+    fn recording<'a>(
+        &'a self,
+        tenant: &'a Tenant,
+        command: &Command<'_>,
+        targets: usize,
+        trace: u64,
+    ) -> Option<Recording<'a>> {
+        let recording = Recording::of(&self.tunnels, tenant, targets, trace)?;
+        Some(recording.with(command.bytes(), command.is_close()))
+    }
+
+    /// Counts and records a target that was not reached here; the node that reached it has counted it.
+    fn settle(&self, tenant: &Tenant, target: &Target, outcome: TargetOutcome, recording: Option<&mut Recording<'_>>) {
         let deliveries = &self.metrics.deliveries;
         match outcome {
             TargetOutcome::Accepted | TargetOutcome::Slow => {}
             TargetOutcome::Gone => deliveries.invalid.inc(),
             TargetOutcome::Unreachable => deliveries.unreachable.inc(),
+        }
+        let (Some(recording), Target::Tunnel(tunnel)) = (recording, target) else { return };
+        match outcome {
+            TargetOutcome::Accepted | TargetOutcome::Slow => {
+                recording.passed_on(*tunnel, self.router.location(tenant.id.as_str(), *tunnel));
+            }
+            TargetOutcome::Gone => recording.missed(*tunnel, Reason::NotOpen),
+            TargetOutcome::Unreachable => recording.missed(*tunnel, Reason::NodeAway),
         }
     }
 }

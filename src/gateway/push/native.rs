@@ -6,10 +6,11 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::Pushes;
+use super::call::Call;
 use super::command::Command;
 use super::command::EncodedCommand;
 use super::execute::execute;
-use crate::gateway::cluster::CallId;
+use super::recording::Recording;
 use crate::gateway::cluster::PendingTarget;
 use crate::gateway::cluster::TargetOutcome;
 use crate::gateway::error::NativeError;
@@ -23,6 +24,7 @@ use crate::protocol::native::PushRequest;
 use crate::protocol::native::To;
 use crate::protocol::native::request::Reason;
 use crate::protocol::wafer::Target;
+use crate::reason::Reason as Why;
 use crate::tenant::Tenant;
 use crate::webhook::EventQueue;
 
@@ -54,7 +56,7 @@ impl Pushes {
         tenant: &Arc<Tenant>,
         to: To,
         push: &PushRequest,
-        call: Option<CallId>,
+        call: Call,
     ) -> Result<Report, NativeError> {
         self.push_from(tenant, to, push, FEW, call).await
     }
@@ -66,9 +68,9 @@ impl Pushes {
         to: To,
         push: &PushRequest,
         free: usize,
-        call: Option<CallId>,
+        call: Call,
     ) -> Result<Report, NativeError> {
-        self.limits.check(tenant, named(&to) + push.except.len(), push.payload.len(), Instant::now())?;
+        self.check(tenant, named(&to) + push.except.len(), push.payload.len(), call.trace)?;
         let empty = push.strict.then(|| unknown(&to)).flatten();
         let report = self.command_all(tenant, to, &push.except, Command::from(&push.payload), free, call).await?;
         empty.filter(|_| report.is_nobody).map_or(Ok(report), Err)
@@ -83,10 +85,10 @@ impl Pushes {
         &self,
         tenant: &Arc<Tenant>,
         close: CloseRequest,
-        call: Option<CallId>,
+        call: Call,
     ) -> Result<Report, NativeError> {
         let CloseRequest { to, except, reason, strict } = close;
-        self.limits.check(tenant, named(&to) + except.len(), 0, Instant::now())?;
+        self.check(tenant, named(&to) + except.len(), 0, call.trace)?;
         let empty = strict.then(|| unknown(&to)).flatten();
         let report = self.command_all(tenant, to, &except, close_command(reason.as_ref()), FEW, call).await?;
         empty.filter(|_| report.is_nobody).map_or(Ok(report), Err)
@@ -126,11 +128,11 @@ impl Pushes {
         except: &[Target],
         command: Command<'_>,
         free: usize,
-        call: Option<CallId>,
+        call: Call,
     ) -> Result<Report, NativeError> {
         self.lease_guard.valid().await;
         match to {
-            To::Tunnels(targets) => Ok(self.command_tunnels(tenant, targets, except, command, free).await),
+            To::Tunnels(targets) => Ok(self.command_tunnels(tenant, targets, except, command, free, call.trace).await),
             To::Group(group) => self.groups.command(tenant, &Audience::Group(group), except, command, free, call).await,
             To::User(user) => self.groups.command(tenant, &Audience::User(user), except, command, free, call).await,
         }
@@ -144,12 +146,14 @@ impl Pushes {
         except: &[Target],
         command: Command<'_>,
         free: usize,
+        trace: u64,
     ) -> Report {
         let mut seen: HashSet<&Target> = except.iter().collect();
         let mut are_first = targets.iter().map(|target| seen.insert(target)).collect::<Vec<_>>().into_iter();
         targets.retain(|_| are_first.next().unwrap_or_default());
         let mut turns = Turns::shared(&self.lease_guard, &self.turns, tenant.flow(), targets.len(), free);
-        let mut encoded = EncodedCommand::new(command, &self.metrics);
+        let recording = Recording::of(&self.tunnels, tenant, targets.len(), trace);
+        let mut encoded = EncodedCommand::new(command, &self.metrics).recorded(recording);
         let mut outcomes: Vec<Option<TargetOutcome>> = vec![];
         let mut pending = vec![];
         for target in &targets {
@@ -167,13 +171,21 @@ impl Pushes {
                 }
             });
         }
+        encoded.finish();
         // Other tenants get their turn while nodes are queried.
         drop(turns);
         let mut decided = self.router.decide(tenant, &[command], pending).await.into_iter();
         let mut report = Report { targets: targets.len(), ..Report::default() };
         for (target, outcome) in targets.into_iter().zip(outcomes) {
-            let outcome = outcome.unwrap_or_else(|| decided.next().expect("one for each that is not open here"));
-            self.count(outcome);
+            let outcome = match outcome {
+                Some(TargetOutcome::Gone) | None => {
+                    let outcome =
+                        outcome.unwrap_or_else(|| decided.next().expect("one for each that is not open here"));
+                    self.settle(tenant, &target, outcome, encoded.recording());
+                    outcome
+                }
+                Some(outcome) => outcome,
+            };
             match outcome {
                 TargetOutcome::Accepted => report.accepted += 1,
                 TargetOutcome::Slow => report.slow.push(target),
@@ -188,25 +200,31 @@ impl Pushes {
     pub(in crate::gateway) fn push_back(
         &self,
         event_queue: &EventQueue,
+        trace: u64,
         push: &PushRequest,
     ) -> Result<(), NativeError> {
-        self.limits.check(&event_queue.tenant, 1, push.payload.len(), Instant::now())?;
-        self.command_back(event_queue, Command::from(&push.payload))
+        self.check(&event_queue.tenant, 1, push.payload.len(), trace)?;
+        self.command_back(event_queue, Command::from(&push.payload), trace)
     }
 
     /// Closes the tunnel of `event_queue`, which is on this node.
     pub(in crate::gateway) fn close_back(
         &self,
         event_queue: &EventQueue,
+        trace: u64,
         reason: Option<&Reason>,
     ) -> Result<(), NativeError> {
-        self.limits.check(&event_queue.tenant, 1, 0, Instant::now())?;
-        self.command_back(event_queue, close_command(reason))
+        self.check(&event_queue.tenant, 1, 0, trace)?;
+        self.command_back(event_queue, close_command(reason), trace)
     }
 
-    fn command_back(&self, event_queue: &EventQueue, command: Command<'_>) -> Result<(), NativeError> {
-        let mut encoded = EncodedCommand::new(command, &self.metrics);
+    fn command_back(&self, event_queue: &EventQueue, command: Command<'_>, trace: u64) -> Result<(), NativeError> {
+        let recording = Recording::of(&self.tunnels, &event_queue.tenant, 1, trace);
+        let mut encoded = EncodedCommand::new(command, &self.metrics).recorded(recording);
         let sent = execute(&self.tunnels, &event_queue.tenant, event_queue.tunnel, &mut encoded, Instant::now());
+        if let (Sent::Closed, Some(recording)) = (sent, encoded.recording()) {
+            recording.missed(event_queue.tunnel, Why::NotOpen);
+        }
         if sent == Sent::Accepted { Ok(()) } else { Err(NativeError::not_open(event_queue.tunnel)) }
     }
 }

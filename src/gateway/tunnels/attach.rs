@@ -18,6 +18,10 @@ use crate::protocol::content::Profile;
 use crate::protocol::frame;
 use crate::protocol::packet;
 use crate::protocol::ticket::About;
+use crate::reason::Kind;
+use crate::reason::Reason;
+use crate::timeline::group_words;
+use crate::timeline::user_words;
 use crate::webhook::EventQueue;
 
 impl Tunnels {
@@ -72,6 +76,7 @@ impl Tunnels {
         registration.announcements.clear();
         self.metrics.connections.inc();
         tracing::debug!(tunnel.id = %ticket.tunnel, tenant.id = %connection.event_queue.tenant.id, "tunnel open");
+        self.record_open(&connection.event_queue, &joining);
         self.events.enqueue(&connection.event_queue, EventKind::Connect { subprotocol }, now);
         if opening.is_closed() {
             connection.close(CloseReason::PushedClose, now);
@@ -104,6 +109,9 @@ impl Tunnels {
             }
             let EventQueue { tunnel, tenant, .. } = &*connection.event_queue;
             tracing::debug!(tunnel.id = %tunnel, reason = reason.as_str(), "tunnel closed");
+            self.record(&connection.event_queue, Kind::Closed, reason.reason(), |record| {
+                record.with_words(self.timeline.word(reason.detail()))
+            });
             if reason == CloseReason::SlowConsumer {
                 tracing::info!(
                     tunnel.id = %tunnel,
@@ -116,6 +124,18 @@ impl Tunnels {
         }
         Some(reason)
     }
+
+    /// Records a tunnel that has opened, with the user and the groups that it opens in.
+    fn record_open(&self, event_queue: &EventQueue, about: &About) {
+        let trace = event_queue.trace().mark(1);
+        self.record(event_queue, Kind::Connected, Reason::None, |record| record.traced(trace));
+        let user = about.user.iter().map(|user| (Reason::UserSet, user_words(user.as_str())));
+        let groups = about.groups.iter().map(|group| (Reason::Joined, group_words(group.as_str())));
+        for (reason, words) in user.chain(groups) {
+            self.record(event_queue, Kind::Action, reason, |record| record.with_words(self.timeline.word(&words)));
+        }
+    }
+
     /// Adds a new tunnel to its requested groups, user and session. No effect if it has ended meanwhile.
     fn join_first(&self, event_queue: &EventQueue, about: &About) {
         let is_open = || self.open.contains_key(&event_queue.tunnel);

@@ -13,6 +13,7 @@ mod socket;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use dashmap::DashMap;
 use parking_lot::Mutex;
@@ -37,9 +38,14 @@ use crate::id::TunnelId;
 use crate::metrics::Metrics;
 use crate::options;
 use crate::protocol::close::CloseReason;
+use crate::reason::Kind;
+use crate::reason::Reason;
 use crate::server::Descriptors;
 use crate::tenant::Reservations;
 use crate::tenant::Tenant;
+use crate::timeline::Record;
+use crate::timeline::Timeline;
+use crate::webhook::EventQueue;
 use crate::webhook::EventSink;
 use close_pacer::ClosePacer;
 use idle_timeouts::IdleTimeouts;
@@ -54,6 +60,8 @@ pub struct Tunnels {
     pub tasks: TaskTracker,
     /// The sink for events.
     pub events: Arc<dyn EventSink>,
+    /// What happens to tunnels is recorded here.
+    pub(super) timeline: Arc<Timeline>,
     /// The name of this node for operators.
     node: String,
     open: DashMap<TunnelId, Arc<Connection<dyn Socket>>>,
@@ -80,17 +88,19 @@ pub(super) struct Parts {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) ticket_clock: Arc<dyn Clock>,
     pub(super) metrics: Metrics,
+    pub(super) timeline: Arc<Timeline>,
 }
 
 impl Tunnels {
     /// No tunnels yet.
     pub(super) fn new(parts: Parts) -> Self {
-        let Parts { options, node, engine, events, descriptors, clock, ticket_clock, metrics } = parts;
+        let Parts { options, node, engine, events, descriptors, clock, ticket_clock, metrics, timeline } = parts;
         Self {
             idle_timeouts: IdleTimeouts::new(options.silence_limit(), options.outbox_bytes),
             options,
             tasks: TaskTracker::new(),
             events,
+            timeline,
             node,
             open: DashMap::new(),
             openings: Openings::default(),
@@ -157,7 +167,7 @@ impl Tunnels {
 
     /// Sends a frame to an open tunnel; closes a client with a full outbox.
     pub fn send<S: Socket + ?Sized>(&self, connection: &Connection<S>, frame: &bytes::Bytes, now: Instant) -> Sent {
-        close_if_slow(connection, connection.send(frame, self.options.outbox_bytes, now), now)
+        self.close_if_slow(connection, connection.send(frame, self.options.outbox_bytes, now), now)
     }
 
     /// Queues a frame, as [`send`](Self::send); true if it is the first in the queue, which the caller must then flush.
@@ -168,7 +178,30 @@ impl Tunnels {
         now: Instant,
     ) -> (Sent, bool) {
         let (sent, is_first) = connection.queue(frame, self.options.outbox_bytes, now);
-        (close_if_slow(connection, sent, now), is_first)
+        (self.close_if_slow(connection, sent, now), is_first)
+    }
+
+    /// The time since 1970.
+    pub(super) fn unix_time(&self) -> Duration {
+        self.clock.unix_time()
+    }
+
+    /// Records what happens to an open tunnel.
+    pub fn record(&self, event_queue: &EventQueue, kind: Kind, reason: Reason, with: impl FnOnce(Record) -> Record) {
+        if self.timeline.is_on() {
+            self.timeline.record(with(event_queue.record(&self.timeline, kind, reason, self.unix_time())));
+        }
+    }
+
+    fn close_if_slow<S: Socket + ?Sized>(&self, connection: &Connection<S>, sent: Sent, now: Instant) -> Sent {
+        if sent == Sent::Slow {
+            let queued_bytes = connection.queued_bytes();
+            if connection.close(CloseReason::SlowConsumer, now) {
+                let with_bytes = |record: Record| record.with_bytes(queued_bytes);
+                self.record(&connection.event_queue, Kind::Slow, Reason::OutboxFull, with_bytes);
+            }
+        }
+        sent
     }
 
     /// Paces clean-up after mass disconnects; returns at once otherwise.
@@ -180,11 +213,4 @@ impl Tunnels {
     fn is_released(&self) -> bool {
         self.is_released.load(Ordering::Acquire)
     }
-}
-
-fn close_if_slow<S: Socket + ?Sized>(connection: &Connection<S>, sent: Sent, now: Instant) -> Sent {
-    if sent == Sent::Slow {
-        connection.close(CloseReason::SlowConsumer, now);
-    }
-    sent
 }

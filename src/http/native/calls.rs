@@ -18,7 +18,9 @@ use super::route::Call;
 use super::route::Id;
 use super::route::Paging;
 use super::sessions;
+use super::timelines;
 use crate::clock::rfc3339;
+use crate::gateway;
 use crate::gateway::CallId;
 use crate::gateway::Gateway;
 use crate::gateway::IssueError;
@@ -58,9 +60,11 @@ pub(super) async fn run(
 ) -> Result<Answer, Problem> {
     let tenant = &caller.tenant;
     match call {
-        Call::Description | Call::Docs | Call::Connector => {
-            Err(Problem::new(Code::NotFound, "it is answered without a caller"))
+        Call::Description | Call::Docs | Call::Connector | Call::Tail(_) => {
+            Err(Problem::new(Code::NotFound, "it is answered in another way"))
         }
+        Call::History(id, history) => timelines::history(gateway, &caller, &id, history).await,
+        Call::Capture => timelines::capture(gateway, &caller, body).await,
         Call::Open => {
             let request = read(gateway, tenant, body, OpenRequest::parse).await?;
             open(gateway, &caller, head, client, request).await
@@ -80,13 +84,13 @@ pub(super) async fn run(
         Call::Push => {
             let mut push = read(gateway, tenant, body, PushRequest::parse).await?;
             let to = push.to.take().ok_or_else(|| Problem::new(Code::BodyInvalid, "to is missing"))?;
-            let report = gateway.pushes.push_native(tenant, to, &push, id).await?;
+            let report = gateway.pushes.push_native(tenant, to, &push, identified(head, id)).await?;
             // It may list all that the body has named.
             gateway.read(tenant, body.len(), move || ok(&Pushed::from(report))).await
         }
         Call::Close => {
             let close = read(gateway, tenant, body, CloseRequest::parse).await?;
-            let report = gateway.pushes.close_native(tenant, close, id).await?;
+            let report = gateway.pushes.close_native(tenant, close, identified(head, id)).await?;
             gateway.read(tenant, body.len(), move || ok(&Closed::from(report))).await
         }
         Call::Join(group, id) => {
@@ -104,6 +108,12 @@ pub(super) async fn run(
         }
         Call::Session(call) => sessions::run(gateway, tenant, call, body).await,
     }
+}
+
+/// What identifies a push or close: its id, and the trace that its caller continues.
+fn identified(head: &Parts, id: Option<CallId>) -> gateway::Call {
+    let traceparent = head.headers.get("traceparent").and_then(|trace| trace.to_str().ok());
+    gateway::Call { id, trace: traceparent.and_then(Trace::mark_of).unwrap_or_default() }
 }
 
 /// Parses a body in its tenant's fair turn.
@@ -284,7 +294,9 @@ fn known(id: &Id) -> Result<TunnelId, Problem> {
 impl From<IssueError> for Problem {
     fn from(error: IssueError) -> Self {
         let code = match error {
-            IssueError::NotAUrl(_) | IssueError::Forbidden(_) | IssueError::NotOwned { .. } => Code::WebhookUrlRefused,
+            IssueError::NotAUrl(_) | IssueError::Forbidden { .. } | IssueError::NotOwned { .. } => {
+                Code::WebhookUrlRefused
+            }
             IssueError::TooManyTunnels { .. } => Code::TooManyTunnels,
             IssueError::TooManyPending { .. } => Code::TooManyPending,
             IssueError::Draining => Code::Draining,

@@ -6,6 +6,7 @@ mod calls;
 mod idempotency;
 mod route;
 mod sessions;
+mod timelines;
 
 use std::sync::Arc;
 
@@ -30,11 +31,13 @@ use crate::metrics::PushResult;
 use crate::protocol::connector::ConnectorName;
 use crate::protocol::native::Code;
 use crate::protocol::native::Problem;
+use crate::server::Reply;
 use crate::server::RequestBody;
 use crate::tenant::Tenant;
 pub(super) use auth::Caller;
 pub(super) use auth::authenticate;
 use route::Call;
+use route::View;
 
 /// Largest body of a call with many tunnel ids or a payload.
 const MAX_BODY_BYTES: usize = 4 * 1024 * 1024;
@@ -77,17 +80,20 @@ pub(super) async fn handle(
     request: Request<RequestBody>,
     client: Client,
     Named { path, connector }: Named,
-) -> Response<Full<Bytes>> {
+) -> Reply {
     let call = match Call::at(request.method(), &path, request.uri().query().unwrap_or_default()) {
         Ok(Call::Description) => {
-            return respond(StatusCode::OK, "application/json", Bytes::from_static(OPENAPI.as_bytes()));
+            return respond(StatusCode::OK, "application/json", Bytes::from_static(OPENAPI.as_bytes())).into();
         }
         Ok(Call::Docs) => {
-            return respond(StatusCode::OK, "text/html; charset=utf-8", Bytes::from_static(DOCS.as_bytes()));
+            return respond(StatusCode::OK, "text/html; charset=utf-8", Bytes::from_static(DOCS.as_bytes())).into();
         }
         Ok(call) => call,
-        Err(problem) => return refuse(&gateway, &problem, "unknown", client, None),
+        Err(problem) => return refuse(&gateway, &problem, "unknown", client, None).into(),
     };
+    if let Call::Tail(view) = call {
+        return tail(&gateway, room, request, client, view).await;
+    }
     let (is_push, is_confidential, word) = (call == Call::Push, call.is_confidential(), call.as_str());
     let mut tenant = None;
     let answer = answer(&gateway, room, request, client, (call, connector), &mut tenant).await;
@@ -105,7 +111,20 @@ pub(super) async fn handle(
     if is_confidential {
         response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     }
-    response
+    response.into()
+}
+
+/// Answers with a stream, which ends with its client or this node.
+async fn tail(gateway: &Arc<Gateway>, room: Room, request: Request<RequestBody>, client: Client, view: View) -> Reply {
+    let mut tenant = None;
+    let begun = match authenticated(gateway, room, request, client, &mut tenant).await {
+        Ok((_, caller, _)) => timelines::live(gateway, &caller, view),
+        Err(problem) => Err(problem),
+    };
+    match begun {
+        Ok(stream) => stream.into(),
+        Err(problem) => refuse(gateway, &problem, "tail", client, tenant.as_deref()).into(),
+    }
 }
 
 /// Runs a call that has come over the connection of a connector, which is authenticated. Status and body of the response.
@@ -173,11 +192,7 @@ async fn answer(
     (call, connector): (Call, Option<ConnectorName>),
     tenant: &mut Option<Arc<Tenant>>,
 ) -> Result<Answer, Problem> {
-    let (head, incoming) = request.into_parts();
-    let body = body::read(room, &head.headers, incoming, MAX_BODY_BYTES).await?;
-    let caller = auth::authenticate(gateway, &head, &body, client).await?;
-    *tenant = Some(Arc::clone(&caller.tenant));
-    caller.tenant.usage.use_key(caller.key.fingerprint(), gateway.clock.unix_time().as_secs());
+    let (head, caller, body) = authenticated(gateway, room, request, client, tenant).await?;
     let caller = caller.naming(connector)?;
     let traceparent = head.headers.get("traceparent").and_then(|value| value.to_str().ok());
     tracing::debug!(tenant.id = %caller.tenant.id, call = call.as_str(), traceparent, "native call");
@@ -186,6 +201,22 @@ async fn answer(
     }
     let answer = calls::run(gateway, caller, call, &head, client, &body.bytes, None).await?;
     Ok(answer.in_room_of(body))
+}
+
+/// Reads a request and finds its caller.
+async fn authenticated(
+    gateway: &Arc<Gateway>,
+    room: Room,
+    request: Request<RequestBody>,
+    client: Client,
+    tenant: &mut Option<Arc<Tenant>>,
+) -> Result<(Parts, Caller, Body), Problem> {
+    let (head, incoming) = request.into_parts();
+    let body = body::read(room, &head.headers, incoming, MAX_BODY_BYTES).await?;
+    let caller = auth::authenticate(gateway, &head, &body, client).await?;
+    *tenant = Some(Arc::clone(&caller.tenant));
+    caller.tenant.usage.use_key(caller.key.fingerprint(), gateway.clock.unix_time().as_secs());
+    Ok((head, caller, body))
 }
 
 /// Counts and logs a refused call of `tenant`, which is unknown before the request is authenticated.

@@ -3,11 +3,13 @@
 use hyper::Method;
 use percent_encoding::percent_decode_str;
 
+use crate::gateway::Wanted;
 use crate::id::TunnelId;
 use crate::protocol::native::Code;
 use crate::protocol::native::Name;
 use crate::protocol::native::Problem;
 use crate::protocol::text::printable;
+use crate::reason::Language;
 use crate::session::SessionId;
 use crate::tenant::Roster;
 
@@ -56,6 +58,12 @@ pub(super) enum Call {
     Docs,
     /// `GET /v1/connector`: see `http::connector`
     Connector,
+    /// `GET /v1/tunnels/{id}/timeline`
+    History(Id, History),
+    /// `GET /v1/tail`
+    Tail(View),
+    /// `POST /v1/capture`
+    Capture,
     /// About sessions.
     Session(SessionCall),
 }
@@ -100,6 +108,22 @@ pub(super) struct SessionPaging {
     pub(super) limit: usize,
 }
 
+/// A part of a timeline.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct History {
+    /// Only what happened before, in microseconds since 1970.
+    pub(super) before_us: Option<u64>,
+    pub(super) limit: usize,
+    pub(super) language: Language,
+}
+
+/// A live view.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(super) struct View {
+    pub(super) wanted: Wanted,
+    pub(super) language: Language,
+}
+
 /// A tunnel id in a path; one with an invalid form is kept for the error message.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Id {
@@ -133,6 +157,9 @@ impl Call {
             Self::Names(Roster::Users, _) => "users",
             Self::Docs => "docs",
             Self::Connector => "connector",
+            Self::History(..) => "timeline",
+            Self::Tail(_) => "tail",
+            Self::Capture => "capture",
             Self::Session(call) => call.as_str(),
         }
     }
@@ -173,6 +200,11 @@ impl Call {
                 });
                 (call.map(Self::Session), "GET, HEAD, PUT")
             }
+            ["v1", "tunnels", id, "timeline"] => {
+                (text(id).and_then(|id| Ok(Self::History(Id::new(id), History::parse(query)?))), LOOK)
+            }
+            ["v1", "tail"] => (View::parse(query).map(Self::Tail), "GET"),
+            ["v1", "capture"] => (Ok(Self::Capture), "POST"),
             ["v1", "push"] => (Ok(Self::Push), "POST"),
             ["v1", "connector"] => (Ok(Self::Connector), "GET"),
             ["v1", "close"] => (Ok(Self::Close), "POST"),
@@ -207,6 +239,7 @@ impl Call {
     fn takes_query(&self) -> bool {
         match self {
             Self::Group(..) | Self::User(..) | Self::Tunnels(_) | Self::Names(..) => true,
+            Self::History(..) | Self::Tail(_) => true,
             Self::Session(call) => {
                 use SessionCall::{List, Profile, SetProfile};
                 matches!(call, List(_) | Profile { .. } | SetProfile { .. })
@@ -217,7 +250,7 @@ impl Call {
 
     /// Whether its answer may hold a token or what is known of a user.
     pub(super) fn is_confidential(&self) -> bool {
-        matches!(self, Self::Session(_))
+        matches!(self, Self::Session(_) | Self::History(..) | Self::Tail(_))
     }
 
     /// Whether it can be made over the connection of a connector.
@@ -233,6 +266,10 @@ impl Call {
             Self::Description
             | Self::Docs
             | Self::Connector
+            // A repeated one only goes on.
+            | Self::Capture
+            | Self::History(..)
+            | Self::Tail(_)
             | Self::Tunnel(_)
             | Self::Group(..)
             | Self::User(..)
@@ -284,6 +321,62 @@ impl SessionCall {
             Self::List(_) | Self::Verify | Self::Decrypt | Self::Sign | Self::CheckKey => false,
             Self::Profile { .. } | Self::AccessToken(_) => false,
         }
+    }
+}
+
+impl History {
+    fn parse(query: &str) -> Result<Self, Problem> {
+        let mut history = Self { before_us: None, limit: DEFAULT_LIMIT, language: Language::English };
+        for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
+            match &*name {
+                "limit" => history.limit = limit(&value)?,
+                "before" => {
+                    let number = value.parse().map_err(|_| {
+                        invalid(format!("before is {}: take nextBefore of the page before", printable(&value, 40)))
+                    });
+                    history.before_us = Some(number?);
+                }
+                "language" => history.language = Language::of(&value),
+                other => return Err(unknown_parameter(other, "limit, before, language")),
+            }
+        }
+        Ok(history)
+    }
+}
+
+impl View {
+    fn parse(query: &str) -> Result<Self, Problem> {
+        let mut view = Self::default();
+        for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
+            match &*name {
+                "tunnel" => {
+                    let tunnel = value.parse::<TunnelId>();
+                    let tunnel =
+                        tunnel.map_err(|error| invalid(format!("tunnel is {}: {error}", printable(&value, 40))))?;
+                    view.wanted.tunnel = Some(tunnel.to_bytes());
+                }
+                "user" => {
+                    let user = Name::new(&value);
+                    view.wanted.user = Some(user.map_err(|error| invalid(format!("user: {error}")))?);
+                }
+                "url" => view.wanted.url = Some(value.into_owned()),
+                "failed" => {
+                    view.wanted.only_failed = match &*value {
+                        "" | "true" | "1" => true,
+                        "false" | "0" => false,
+                        other => {
+                            return Err(invalid(format!(
+                                "failed is {}: it must be true or false",
+                                printable(other, 20)
+                            )));
+                        }
+                    };
+                }
+                "language" => view.language = Language::of(&value),
+                other => return Err(unknown_parameter(other, "tunnel, user, url, failed, language")),
+            }
+        }
+        Ok(view)
     }
 }
 
@@ -447,6 +540,25 @@ mod tests {
     }
 
     #[test]
+    fn a_live_view_has_filters() {
+        let id = TunnelId::from_bytes([1; 16]);
+        let view = |query: &str| call(Method::GET, &format!("/v1/tail{query}"));
+        let wanted = Wanted {
+            tunnel: Some([1; 16]),
+            user: Name::new("ann").ok(),
+            url: Some("http://h/".into()),
+            only_failed: true,
+        };
+        let query = format!("?tunnel={id}&user=ann&url=http%3A%2F%2Fh%2F&failed&language=zh-CN");
+        assert_eq!(view(&query), Ok(Call::Tail(View { wanted, language: Language::Chinese })));
+        assert_eq!(view(""), Ok(Call::Tail(View::default())));
+        for query in ["?tunnel=t1", "?user=", "?failed=x", "?limit=1"] {
+            assert_eq!(view(query), Err(Code::ParameterInvalid), "{query}");
+        }
+        assert_eq!(call(Method::HEAD, "/v1/tail"), Err(Code::MethodNotAllowed));
+    }
+
+    #[test]
     fn head_is_what_get_is() {
         for path in [
             "/v1/openapi.json",
@@ -457,6 +569,7 @@ mod tests {
             "/v1/tunnels/t",
             "/v1/groups/g?limit=7",
             "/v1/users/u",
+            "/v1/tunnels/t/timeline?limit=7&before=1",
         ] {
             assert_eq!(call(Method::HEAD, path), call(Method::GET, path), "{path}");
             assert!(call(Method::HEAD, path).is_ok(), "{path}");

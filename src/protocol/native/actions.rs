@@ -69,6 +69,11 @@ impl Action {
         }
     }
 
+    /// Whether what it does has a record of its own in timelines.
+    pub fn is_recorded(&self) -> bool {
+        matches!(self, Self::Join(_) | Self::Leave(_) | Self::User(_))
+    }
+
     /// Parses the actions in a response body. Other members are ignored: a Wafer response has `code`, and more.
     ///
     /// # Errors

@@ -112,13 +112,19 @@ pub enum Code {
     ProfileUnknown,
     /// The tenant may not read the access token.
     AccessTokenNotShared,
+    /// Too many live views of timelines are open.
+    TooManyTails,
+    /// Too many captures of payloads run.
+    TooManyCaptures,
+    /// Payloads are not copied on this gateway.
+    CaptureOff,
     /// A fault of the gateway itself.
     Internal,
 }
 
 impl Code {
     /// Every code.
-    pub const ALL: [Self; 53] = [
+    pub const ALL: [Self; 56] = [
         Self::CredentialsMissing,
         Self::CredentialsWrong,
         Self::BearerInsecure,
@@ -171,6 +177,9 @@ impl Code {
         Self::AppUnknown,
         Self::ProfileUnknown,
         Self::AccessTokenNotShared,
+        Self::TooManyTails,
+        Self::TooManyCaptures,
+        Self::CaptureOff,
         Self::Internal,
     ];
 
@@ -213,6 +222,9 @@ impl Code {
             Self::IdempotencyKeyRunning => ("idempotency_key_running", 409, "The first call is still running"),
             Self::BodyBroken => ("body_broken", 408, "The body did not come"),
             Self::BodyEncoded => ("body_encoded", 415, "The body is encoded"),
+            Self::TooManyTails => ("too_many_tails", 429, "Too many live views"),
+            Self::TooManyCaptures => ("too_many_captures", 429, "Too many captures"),
+            Self::CaptureOff => ("capture_off", 403, "Payloads are not copied here"),
             Self::Busy => ("busy", 503, "Too much to do"),
             Self::Draining => ("draining", 503, "The gateway is draining"),
             Self::EngineAway => ("engine_away", 503, "The engine does not answer"),

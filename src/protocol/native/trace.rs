@@ -34,6 +34,19 @@ impl Trace {
         Some(Self { id, flags: bytes::<1>(flags)?[0] & 1 })
     }
 
+    /// What timelines keep of the trace and the span with this number: four bytes of each, in a number that is not zero.
+    pub fn mark(&self, sequence: u64) -> u64 {
+        let [a, b, c, d, ..] = self.id;
+        u64::from(u32::from_be_bytes([a, b, c, d])) << 32 | sequence & 0xffff_ffff
+    }
+
+    /// The same of a `traceparent` header: for one that a business server passes on as it came, that of the event.
+    pub fn mark_of(traceparent: &str) -> Option<u64> {
+        let trace = Self::parse(traceparent)?;
+        let parent = traceparent.trim().split('-').nth(2).and_then(bytes::<8>)?;
+        Some(trace.mark(u64::from_be_bytes(parent)))
+    }
+
     /// The `traceparent` of the event with this number.
     pub fn parent(&self, sequence: u64) -> String {
         format!("00-{}-{:016x}-{:02x}", hex(&self.id), sequence.max(1), self.flags)
@@ -61,6 +74,15 @@ mod tests {
 
         assert_eq!(trace.parent(7), "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000007-01");
         assert_eq!(Trace::parse(&trace.parent(7)), Some(trace));
+    }
+
+    #[test]
+    fn an_event_and_a_push_that_passes_its_trace_on_have_the_same_mark() {
+        let trace = Trace::of_tunnel(TunnelId::from_bytes([0xab; 16]));
+
+        assert_eq!(trace.mark(7), 0xabab_abab_0000_0007);
+        assert_eq!(Trace::mark_of(&trace.parent(7)), Some(trace.mark(7)));
+        assert_eq!(Trace::mark_of("00-1-2-3"), None);
     }
 
     #[test]

@@ -19,4 +19,5 @@ pub use push::too_many;
 pub use webhook::Event;
 pub use webhook::is_accepted;
 pub use webhook::may_refuse_signature;
+pub use webhook::refuses_signature;
 pub use webhook::webhook_body;

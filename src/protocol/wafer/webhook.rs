@@ -67,6 +67,20 @@ const BAD_BODY: [i64; 3] = [9001, 9002, 9004];
 /// What the second Node SDK throws at a wrong signature, as its demo answers it, with code -1.
 const NODE2_BAD_SIGNATURE: &str = "ERR_INVALID_RESPONSE";
 
+/// Whether an answer with this status and body says that the signature is wrong.
+pub fn refuses_signature(status: u16, body: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    struct Answer {
+        code: i64,
+    }
+    let code = serde_json::from_slice(body).ok().map(|Object(Answer { code })| code);
+    match (status, code) {
+        (200..=299 | 400..=499, Some(BAD_SIGNATURE)) => true,
+        (200..=299, Some(-1)) => may_refuse_signature(status, body),
+        _ => false,
+    }
+}
+
 /// Whether an answer with this status and body may refuse an event for its signature: it says so, or it is a 400 that says nothing else.
 pub fn may_refuse_signature(status: u16, body: &[u8]) -> bool {
     #[derive(Default, Deserialize)]

@@ -27,6 +27,7 @@ use wafergate::protocol::subprotocol::Offer;
 use wafergate::protocol::ticket::About;
 use wafergate::protocol::ticket::Sealer;
 use wafergate::server::Descriptors;
+use wafergate::timeline::Timeline;
 use wafergate::webhook::EventQueue;
 use wafergate::webhook::EventSink;
 
@@ -82,6 +83,7 @@ impl Door {
             descriptors: Arc::new(Descriptors::of_this_process().expect("readable")),
             flights: Flights::unbounded(),
             sessions: None,
+            timeline: Arc::new(Timeline::off()),
         }));
         let running = AbortOnDropHandle::new(tokio::spawn(Arc::clone(&engine).run(gateway.clone())));
         Self { gateway, engine, redis: Arc::clone(redis), _running: running }

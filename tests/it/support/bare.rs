@@ -12,6 +12,7 @@ use wafergate::http_client::Flights;
 use wafergate::metrics::Metrics;
 use wafergate::protocol::ticket::Sealer;
 use wafergate::server::Descriptors;
+use wafergate::timeline::Timeline;
 use wafergate::webhook::EventSink;
 
 /// A gateway with the only tenant `t`.
@@ -34,5 +35,6 @@ pub(crate) fn bare_gateway(events: Arc<dyn EventSink>) -> Arc<Gateway> {
         descriptors: Arc::new(Descriptors::of_this_process().expect("a process has a limit")),
         flights: Flights::unbounded(),
         sessions: None,
+        timeline: Arc::new(Timeline::off()),
     }))
 }

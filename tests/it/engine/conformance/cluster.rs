@@ -30,6 +30,9 @@ pub(super) async fn run(here: &dyn Cluster, there: &dyn Cluster) {
 }
 
 async fn a_node_does_not_list_itself(here: &dyn Cluster, there: &dyn Cluster) {
+    for node in [here, there] {
+        assert!(node.own().is_none_or(|own| !node.others().contains(&own)));
+    }
     let (of_here, of_there) = (here.all_others().await.expect("sure"), there.all_others().await.expect("sure"));
     assert_eq!(of_here.len(), of_there.len());
     assert!(of_here.iter().all(|node| !of_there.contains(node)), "{of_here:?} {of_there:?}");

@@ -1,0 +1,82 @@
+//! What other nodes ask of this one: its part of a timeline, and its records for their readers.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use super::tail::BATCH;
+use super::tail::Watched;
+use super::wanted::Wanted;
+use crate::gateway::Gateway;
+use crate::id::TunnelId;
+use crate::tenant::Tenant;
+use crate::timeline::Origin;
+use crate::timeline::Seen;
+use crate::timeline::Story;
+use crate::timeline::Watch;
+
+/// How long a watcher stays whose node does not ask any more.
+const KEPT_FOR: Duration = Duration::from_secs(10);
+/// Most bytes of payloads in an answer to another node.
+const MAX_PAYLOADS_BYTES: usize = 256 * 1024;
+
+/// The watchers of this node that other nodes have asked for.
+#[derive(Debug, Default)]
+pub(in crate::gateway) struct WatchesForOthers(Mutex<HashMap<[u8; 16], (Watch, Instant)>>);
+
+impl WatchesForOthers {
+    /// Drops the watchers that no node has asked about lately; called once a second.
+    pub(in crate::gateway) fn sweep(&self) {
+        let now = Instant::now();
+        self.0.lock().retain(|_, (_, asked)| now.saturating_duration_since(*asked) < KEPT_FOR);
+    }
+}
+
+impl Gateway {
+    /// What has happened since the same question before; the first one begins the watch.
+    pub(in crate::gateway) fn watch_for_another(
+        &self,
+        tenant: &Arc<Tenant>,
+        watch: [u8; 16],
+        wanted: &Wanted,
+    ) -> impl serde::Serialize + use<> {
+        let node = self.tunnels.node().to_owned();
+        let mut watches = self.watches_for_others.0.lock();
+        if !watches.contains_key(&watch) {
+            match self.timeline.watchers().watch(Origin::Elsewhere, self.filter(tenant, wanted)) {
+                Ok(new) => watches.insert(watch, (new, Instant::now())),
+                Err(_) => return Watched { node, rows: vec![], skipped: 0, is_full: true },
+            };
+        }
+        let seen = watches.get_mut(&watch).map(|(watch, asked)| {
+            *asked = Instant::now();
+            watch.take(BATCH)
+        });
+        drop(watches);
+        let Seen { records, skipped } = seen.unwrap_or_default();
+        Watched { node, rows: self.timeline.rows(&records), skipped, is_full: false }
+    }
+
+    /// This node's part of a timeline for another one, with as many payloads as fit into an answer.
+    pub(in crate::gateway) fn story_for_another(
+        &self,
+        tenant: &Tenant,
+        tunnel: TunnelId,
+        before_us: Option<u64>,
+        limit: usize,
+    ) -> Story {
+        let mut story = self.story(tenant, tunnel, before_us, limit);
+        let mut left = MAX_PAYLOADS_BYTES;
+        for row in story.rows.iter_mut().rev() {
+            let bytes = row.payload.as_ref().map_or(0, |payload| payload.bytes.len());
+            match left.checked_sub(bytes) {
+                Some(rest) => left = rest,
+                None => row.payload = None,
+            }
+        }
+        story
+    }
+}

@@ -1,0 +1,266 @@
+//! Copies of payloads, for minutes and only where a tenant asks for them.
+
+use std::collections::BTreeSet;
+use std::collections::VecDeque;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
+
+use parking_lot::Mutex;
+use serde::Deserialize;
+use serde::Serialize;
+
+use super::record::TenantNumber;
+use crate::id::TunnelId;
+use crate::reason::Kind;
+
+/// Longest time of a capture, in minutes.
+pub const MAX_MINUTES: u64 = 30;
+/// Most bytes that are kept of one payload.
+pub const MAX_PAYLOAD_BYTES: usize = 4_096;
+/// Most tunnels of a capture.
+pub const MAX_TUNNELS: usize = 100;
+/// Most captures of a tenant at a time, and of all.
+const MAX_OF_TENANT: usize = 8;
+const MAX_CAPTURES: usize = 64;
+/// Memory for all payloads.
+const ALL_BYTES: usize = 4 * 1024 * 1024;
+/// Overhead of a payload beside its bytes.
+const OVERHEAD_BYTES: usize = 96;
+
+/// The payloads that a tenant wants copied.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub enum Of {
+    /// Those of these tunnels.
+    Tunnels(BTreeSet<[u8; 16]>),
+    /// Those of all tunnels of this user.
+    User(String),
+}
+
+/// A copy of a payload, or of its beginning.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Payload {
+    /// Whether it is not text.
+    pub is_binary: bool,
+    /// The copied bytes.
+    #[serde(with = "serde_bytes")]
+    pub bytes: Vec<u8>,
+    /// The length of the whole.
+    pub length: u32,
+}
+
+/// There are too many captures.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error(
+    "{MAX_OF_TENANT} captures of this tenant, or {MAX_CAPTURES} of all, run at present: wait for the end of one, or end all with \"minutes\": 0"
+)]
+pub struct TooManyCaptures;
+
+/// All captures of a node, and what they have copied.
+#[derive(Debug, Default)]
+pub struct Captures {
+    /// Whether there are any: looked at for every message.
+    is_on: AtomicBool,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    captures: Vec<Capture>,
+    payloads: VecDeque<Kept>,
+    bytes: usize,
+    /// The number of the last copy of a push.
+    last_push: u32,
+}
+
+#[derive(Debug)]
+struct Capture {
+    tenant: TenantNumber,
+    of: Of,
+    until_ms: u64,
+    max_bytes: usize,
+}
+
+#[derive(Debug)]
+struct Kept {
+    tunnel: TunnelId,
+    kind: Kind,
+    sequence: u32,
+    payload: Payload,
+}
+
+impl Captures {
+    /// Copies payloads from now on until `until_ms`, at most `max_bytes` of each.
+    ///
+    /// # Errors
+    ///
+    /// If too many captures run.
+    pub fn begin(
+        &self,
+        tenant: TenantNumber,
+        of: Of,
+        until_ms: u64,
+        max_bytes: usize,
+        now_ms: u64,
+    ) -> Result<(), TooManyCaptures> {
+        let mut state = self.state.lock();
+        state.expire(now_ms);
+        let own = state.captures.iter().filter(|capture| capture.tenant == tenant).count();
+        if own >= MAX_OF_TENANT || state.captures.len() >= MAX_CAPTURES {
+            return Err(TooManyCaptures);
+        }
+        state.captures.push(Capture { tenant, of, until_ms, max_bytes: max_bytes.min(MAX_PAYLOAD_BYTES) });
+        self.is_on.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    /// Ends all captures of a tenant, and forgets what all of them have copied if no other runs.
+    pub fn end(&self, tenant: TenantNumber) {
+        let mut state = self.state.lock();
+        state.captures.retain(|capture| capture.tenant != tenant);
+        self.is_on.store(!state.captures.is_empty(), Ordering::Release);
+    }
+
+    /// Whether any payload may be wanted: cheap.
+    pub fn is_on(&self) -> bool {
+        self.is_on.load(Ordering::Relaxed)
+    }
+
+    /// How many bytes of a payload of this tunnel are wanted; `user` returns its user.
+    pub fn wanted(
+        &self,
+        tenant: TenantNumber,
+        tunnel: TunnelId,
+        now_ms: u64,
+        user: impl FnOnce() -> Option<String>,
+    ) -> Option<usize> {
+        if !self.is_on() {
+            return None;
+        }
+        let mut state = self.state.lock();
+        state.expire(now_ms);
+        self.is_on.store(!state.captures.is_empty(), Ordering::Release);
+        let own: Vec<&Capture> = state.captures.iter().filter(|capture| capture.tenant == tenant).collect();
+        let asks_for_users = own.iter().any(|capture| matches!(capture.of, Of::User(_)));
+        let user = if asks_for_users { user() } else { None };
+        let wants = |capture: &&&Capture| match &capture.of {
+            Of::Tunnels(tunnels) => tunnels.contains(&tunnel.to_bytes()),
+            Of::User(name) => user.as_ref() == Some(name),
+        };
+        own.iter().filter(wants).map(|capture| capture.max_bytes).max()
+    }
+
+    /// Keeps a payload of an event of this number; the oldest ones make room.
+    pub fn keep_event(&self, tunnel: TunnelId, sequence: u64, is_binary: bool, content: &[u8], max_bytes: usize) {
+        let sequence = u32::try_from(sequence).unwrap_or(u32::MAX);
+        let payload = Payload::of(is_binary, content, max_bytes);
+        self.state.lock().keep(Kept { tunnel, kind: Kind::Attempt, sequence, payload });
+    }
+
+    /// Keeps a payload of a push, and returns the number under which it is found.
+    pub fn keep_push(&self, tunnel: TunnelId, is_binary: bool, content: &[u8], max_bytes: usize) -> u32 {
+        let payload = Payload::of(is_binary, content, max_bytes);
+        let mut state = self.state.lock();
+        state.last_push = state.last_push.wrapping_add(1);
+        let sequence = state.last_push;
+        state.keep(Kept { tunnel, kind: Kind::Push, sequence, payload });
+        sequence
+    }
+
+    /// The payload of a record, if it is still there.
+    pub fn payload(&self, tunnel: TunnelId, kind: Kind, sequence: u32) -> Option<Payload> {
+        let state = self.state.lock();
+        let kept = state
+            .payloads
+            .iter()
+            .rev()
+            .find(|kept| kept.tunnel == tunnel && kept.kind == kind && kept.sequence == sequence)?;
+        Some(kept.payload.clone())
+    }
+}
+
+impl Payload {
+    fn of(is_binary: bool, content: &[u8], max_bytes: usize) -> Self {
+        let length = u32::try_from(content.len()).unwrap_or(u32::MAX);
+        Self { is_binary, bytes: content[..content.len().min(max_bytes)].to_vec(), length }
+    }
+}
+
+impl State {
+    fn expire(&mut self, now_ms: u64) {
+        self.captures.retain(|capture| capture.until_ms > now_ms);
+    }
+
+    fn keep(&mut self, kept: Kept) {
+        self.bytes += kept.payload.bytes.len() + OVERHEAD_BYTES;
+        self.payloads.push_back(kept);
+        while self.bytes > ALL_BYTES {
+            let Some(oldest) = self.payloads.pop_front() else { return };
+            self.bytes -= oldest.payload.bytes.len() + OVERHEAD_BYTES;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SHOP: TenantNumber = TenantNumber(1);
+    const OTHER: TenantNumber = TenantNumber(2);
+
+    fn tunnel(number: u8) -> TunnelId {
+        TunnelId::from_bytes([number; 16])
+    }
+
+    fn of_tunnel(number: u8) -> Of {
+        Of::Tunnels([[number; 16]].into())
+    }
+
+    #[test]
+    fn only_what_was_asked_for_is_copied_and_only_for_so_long() {
+        let captures = Captures::default();
+        let none = || None;
+        assert_eq!(captures.wanted(SHOP, tunnel(1), 0, none), None);
+        captures.begin(SHOP, of_tunnel(1), 100, 10, 0).expect("room");
+        captures.begin(SHOP, Of::User("ann".into()), 50, 20, 0).expect("room");
+
+        assert_eq!(captures.wanted(SHOP, tunnel(1), 1, none), Some(10));
+        assert_eq!(captures.wanted(SHOP, tunnel(2), 1, || Some("ann".into())), Some(20));
+        assert_eq!(captures.wanted(SHOP, tunnel(2), 1, || Some("bob".into())), None);
+        assert_eq!(captures.wanted(OTHER, tunnel(1), 1, none), None, "of another tenant");
+        assert_eq!(captures.wanted(SHOP, tunnel(2), 50, || Some("ann".into())), None, "its time is over");
+        assert_eq!(captures.wanted(SHOP, tunnel(1), 100, none), None);
+        assert!(!captures.is_on());
+    }
+
+    #[test]
+    fn a_payload_is_found_by_its_record_and_cut() {
+        let captures = Captures::default();
+        captures.keep_event(tunnel(1), 7, false, b"0123456789", 4);
+        let number = captures.keep_push(tunnel(1), true, &[0, 255], 4);
+
+        let event = captures.payload(tunnel(1), Kind::Attempt, 7).expect("kept");
+        assert_eq!((event.bytes.as_slice(), event.length, event.is_binary), (&b"0123"[..], 10, false));
+        assert_eq!(captures.payload(tunnel(1), Kind::Push, number).map(|push| push.bytes), Some(vec![0, 255]));
+        assert_eq!(captures.payload(tunnel(2), Kind::Attempt, 7), None);
+    }
+
+    #[test]
+    fn memory_is_bounded_and_so_are_captures() {
+        let captures = Captures::default();
+        for number in 0..10_000 {
+            captures.keep_event(tunnel(1), number, false, &[b'x'; MAX_PAYLOAD_BYTES], MAX_PAYLOAD_BYTES);
+        }
+        assert!(captures.state.lock().bytes <= ALL_BYTES);
+        assert!(captures.payload(tunnel(1), Kind::Attempt, 9_999).is_some());
+        assert!(captures.payload(tunnel(1), Kind::Attempt, 0).is_none());
+
+        for _ in 0..MAX_OF_TENANT {
+            captures.begin(SHOP, of_tunnel(1), 100, 10, 0).expect("room");
+        }
+        assert_eq!(captures.begin(SHOP, of_tunnel(1), 100, 10, 0), Err(TooManyCaptures));
+        captures.begin(OTHER, of_tunnel(1), 100, 10, 0).expect("another tenant has its own");
+        captures.end(SHOP);
+        assert_eq!(captures.wanted(SHOP, tunnel(1), 1, || None), None);
+        assert!(captures.is_on(), "the other one's goes on");
+    }
+}
