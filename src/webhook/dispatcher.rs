@@ -13,6 +13,7 @@ use super::attempt::ACTIONS_BYTES;
 use super::attempt::Attempts;
 use super::backlog::Backlog;
 use super::event_queue::EventQueue;
+use super::rates::Rates;
 use super::task;
 use crate::clock::Clock;
 use crate::delivery::EventKind;
@@ -56,6 +57,7 @@ impl Dispatcher {
             timeout: options.timeout(),
             actor: OnceLock::new(),
             hooks,
+            rates: Arc::default(),
             turns: FairSemaphore::of_processors(),
             actions: FairSemaphore::of(ACTIONS_BYTES),
         }))
@@ -74,6 +76,11 @@ impl Dispatcher {
     /// The client for webhooks.
     pub fn client(&self) -> &Client {
         &self.0.client
+    }
+
+    /// The rates of attempts; they are off.
+    pub fn rates(&self) -> &Arc<Rates> {
+        &self.0.rates
     }
 
     /// The number of queued events, including those in flight.
