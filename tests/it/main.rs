@@ -3,6 +3,7 @@
 mod admin;
 mod checker;
 mod cluster;
+mod console;
 mod drain;
 mod engine;
 mod keep_alive;
