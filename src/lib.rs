@@ -15,6 +15,7 @@ pub mod fair_queue;
 pub mod id;
 pub mod limit;
 pub mod options;
+pub mod rates;
 pub mod reason;
 pub mod recall;
 pub mod secret;

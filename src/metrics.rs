@@ -286,6 +286,11 @@ impl Metrics {
         self.closes.with_label_values(&[reason.as_str()]).inc();
     }
 
+    /// Tunnels that have ended, whatever the reason.
+    pub fn closed(&self) -> u64 {
+        CloseReason::ALL.iter().map(|reason| self.closes.with_label_values(&[reason.as_str()]).get()).sum()
+    }
+
     /// Counts an action requested in a webhook response: `ok`, `failed`, or `invalid` for a response that cannot be parsed.
     pub fn action(&self, result: &'static str) {
         self.actions.with_label_values(&[result]).inc();

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 /// Lowest level first. A module imports lower levels and itself, nothing else.
 const LEVELS: &[&[&str]] = &[
     &["clock", "fair_queue", "id", "limit", "secret", "share"],
-    &["options", "reason", "recall"],
+    &["options", "rates", "reason", "recall"],
     &["protocol", "tls"],
     &["delivery", "listen", "session", "tenant", "timeline", "tunnel"],
     &["fair_semaphore"],

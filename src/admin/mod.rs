@@ -1,5 +1,6 @@
-//! The admin API: health, metrics and drain, on a listener of its own that is not for the public.
+//! The admin API: health, metrics, drain and the console, on a listener of its own that is not for the public.
 
+mod console;
 mod tenants;
 mod visitor;
 
@@ -15,6 +16,8 @@ use hyper::StatusCode;
 use hyper::header;
 use hyper::header::HeaderValue;
 use percent_encoding::percent_decode_str;
+
+pub use console::Console;
 
 use self::visitor::Refusal;
 use crate::fair_semaphore::FairSemaphore;
@@ -44,8 +47,7 @@ impl Hosts {
 }
 
 /// The body of a 404: the available paths.
-const NOT_THERE: &str =
-    "there are GET /livez, GET /readyz, GET /metrics, GET /tenants, POST /drain and DELETE /tenants/{id}/tunnels\n";
+const NOT_THERE: &str = "there are GET /console/, GET /livez, GET /readyz, GET /metrics, GET /tenants, POST /drain and DELETE /tenants/{id}/tunnels\n";
 
 /// The handler of the admin listener.
 pub struct Admin {
@@ -53,6 +55,7 @@ pub struct Admin {
     metrics: Metrics,
     shutdown: Shutdown,
     hosts: Hosts,
+    console: Arc<Console>,
     own_name: String,
     before_metrics: Arc<dyn Fn(&Metrics) + Send + Sync>,
     /// Turns to have the metrics written.
@@ -65,13 +68,14 @@ impl Admin {
         gateway: Arc<Gateway>,
         shutdown: Shutdown,
         hosts: Hosts,
+        console: Arc<Console>,
         before_metrics: impl Fn(&Metrics) + Send + Sync + 'static,
     ) -> Self {
         let metrics = gateway.metrics.clone();
         Refusal::ALL.iter().for_each(|refusal| metrics.refusable(refusal.code()));
         let own_name = rustix::system::uname().nodename().to_string_lossy().into_owned();
         let (before_metrics, turns) = (Arc::new(before_metrics), FairSemaphore::of_processors());
-        Self { gateway, metrics, shutdown, hosts, own_name, before_metrics, turns }
+        Self { gateway, metrics, shutdown, hosts, console, own_name, before_metrics, turns }
     }
 
     /// Refuses what a web page may have sent. Liveness is no secret, and its probes may use any host name.
@@ -161,6 +165,7 @@ impl Handler for Admin {
     fn handle(&self, request: Request<RequestBody>, peer: Peer) -> PendingReply {
         let response = match (self.refusal(&request), request.uri().path(), request.method()) {
             (Some(refusal), ..) => refusal,
+            (None, path, _) if console::is_of(path) => return Arc::clone(&self.console).handle(request, peer),
             (None, "/metrics", &Method::GET | &Method::HEAD) => return self.metrics(peer.address.ip().into()),
             (None, path, method) => self.answer(method, path, request.uri().query().unwrap_or_default()),
         };

@@ -39,7 +39,7 @@ struct Page {
 /// One tenant.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Entry {
+pub(super) struct Entry {
     id: String,
     #[serde(skip_serializing_if = "str::is_empty")]
     server_host: Box<str>,
@@ -147,7 +147,8 @@ fn pending_closes(usage: &Usage) -> u64 {
     usage.unsettled().saturating_sub(usage.open())
 }
 
-fn entry(tenant: &Tenant, now_unix_secs: u64) -> Entry {
+/// One tenant at this time.
+pub(super) fn entry(tenant: &Tenant, now_unix_secs: u64) -> Entry {
     let (settings, usage) = (tenant.settings(), &tenant.usage);
     let key_use = |fingerprint: u32| KeyUse {
         fingerprint: format!("{fingerprint:08x}"),

@@ -18,6 +18,7 @@ use anyhow::Context;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::Admin;
+use crate::admin::Console;
 use crate::admin::Hosts;
 use crate::clock::Clock;
 use crate::clock::SystemClock;
@@ -83,6 +84,7 @@ pub struct App {
     public: Listener,
     admin: Listener,
     admin_hosts: Hosts,
+    console: Arc<Console>,
     drain: options::Drain,
     /// The configuration, without its tenants.
     started_with: Options,
@@ -190,7 +192,21 @@ impl App {
         }
         dispatcher.set_actor(actor);
         dispatcher.set_connectors(Arc::clone(&gateway.connectors));
-        Ok(Self { gateway, dispatcher, redis, certificate, public, admin, admin_hosts, drain, started_with, shutdown })
+        let rates = Arc::clone(dispatcher.rates());
+        let console = Arc::new(Console::new(Arc::clone(&gateway), rates, &started_with, shutdown.clone()));
+        Ok(Self {
+            gateway,
+            dispatcher,
+            redis,
+            certificate,
+            public,
+            admin,
+            admin_hosts,
+            console,
+            drain,
+            started_with,
+            shutdown,
+        })
     }
 
     /// The URL of the public listener.
@@ -248,6 +264,7 @@ impl App {
             dispatcher: self.dispatcher.clone(),
             certificate: self.certificate.clone(),
             admin_hosts: self.admin_hosts.clone(),
+            console: Arc::clone(&self.console),
         }
     }
 
@@ -257,11 +274,14 @@ impl App {
         fallback: Option<Fallback>,
         dropped_log_lines: impl Fn() -> usize + Send + Sync + 'static,
     ) -> Ended {
-        let Self { gateway, dispatcher, redis, certificate, public, admin, admin_hosts, drain, shutdown, .. } = self;
+        let Self {
+            gateway, dispatcher, redis, certificate, public, admin, admin_hosts, console, drain, shutdown, ..
+        } = self;
         let stop = CancellationToken::new();
         let api = Arc::new(Api::new(Arc::clone(&gateway), fallback));
         let (shown, observed) = (certificate.clone(), Arc::clone(&gateway));
-        let admin_edge = Admin::new(Arc::clone(&gateway), shutdown.clone(), admin_hosts, move |metrics| {
+        let (page, ending) = (Arc::clone(&console), shutdown.clone());
+        let admin_edge = Admin::new(Arc::clone(&gateway), ending, admin_hosts, page, move |metrics| {
             metrics.set_log_lines_dropped(dropped_log_lines());
             observed.observe();
             process::observe(metrics);
@@ -278,6 +298,7 @@ impl App {
         if let Some(sessions) = gateway.sessions() {
             supervisor.over("session upkeep", Arc::clone(sessions).run());
         }
+        supervisor.over("console", Arc::clone(&console).run());
         let (tunnels, timeline) = (Arc::clone(&gateway.tunnels), Arc::clone(&gateway.timeline));
         supervisor.over("silence watch", async move { tunnels.idle_timeouts.run().await });
         if let Some(certificate) = certificate {
@@ -297,6 +318,7 @@ impl App {
         // Those who watch have seen the end by now.
         timeline.close();
         stop.cancel();
+        console.close();
         if ended != Ended::Stopped {
             // Slower requests are cut off when the process ends.
             let _ = tokio::time::timeout(LAST_REQUESTS, listeners.all_ended()).await;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::admin::Console;
 use crate::admin::Hosts;
 use crate::config;
 use crate::gateway::Gateway;
@@ -20,6 +21,7 @@ pub struct Reloader {
     pub(super) dispatcher: Dispatcher,
     pub(super) certificate: Option<Arc<Certificate>>,
     pub(super) admin_hosts: Hosts,
+    pub(super) console: Arc<Console>,
 }
 
 /// A configuration with the contents of the files it names.
@@ -54,7 +56,7 @@ impl Reloader {
         Ok(Prepared { options, certificate })
     }
 
-    /// Applies tenants, keys, limits, address rules of receive URLs, the admin listener's host names, and the certificate. No
+    /// Applies tenants, keys, limits, address rules of receive URLs, the admin listener's host names, the console, and the certificate. No
     /// socket is dropped, and no file is read.
     ///
     /// # Errors
@@ -65,6 +67,7 @@ impl Reloader {
         let tenants = self.gateway.reload(&options)?;
         self.dispatcher.client().set_policy(Guard::of(&options.webhook));
         self.admin_hosts.set(&options.server.admin_hosts);
+        self.console.reload(&options.console);
         let taken_over = self.certificate.as_ref().zip(certificate);
         let is_other_certificate = taken_over.is_some_and(|(current, next)| current.take_over(next));
         self.gateway.metrics.configured(self.gateway.clock.unix_time().as_secs());

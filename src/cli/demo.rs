@@ -9,6 +9,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use async_trait::async_trait;
 use bytes::Bytes;
+use data_encoding::HEXLOWER;
 
 use super::announce;
 use super::block_on;
@@ -85,6 +86,9 @@ async fn demo(listen: SocketAddr) -> anyhow::Result<Ended> {
         tenant: TENANT.to_owned(),
         ..options::App::default()
     }];
+    // Its token is printed, so that only a person at this terminal gets in.
+    let console_token = HEXLOWER.encode(&rand::random::<[u8; 16]>());
+    options.console = options::Console { token: Secret::new(console_token.clone()), write: true };
     let telemetry = telemetry::init(&options.log).context("cannot set up the log")?;
     let shutdown = Shutdown::default();
     tokio::spawn(shutdown.on_signals()?);
@@ -104,6 +108,7 @@ async fn demo(listen: SocketAddr) -> anyhow::Result<Ended> {
     announce(&[
         format!("三木聊天室 is open at http://{}/", reachable(address)),
         format!("Open it in two windows. Ctrl-C ends it. Health and metrics: {}", app.admin_url()?),
+        format!("See what it does, and why: {}/console/#token={console_token}", app.admin_url()?),
         format!("Log a user in: {}", example(reachable(address))),
     ]);
     let fallback: Fallback = Arc::new(move |request| {

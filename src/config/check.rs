@@ -28,6 +28,8 @@ use super::tenants;
 
 /// Longest Redis key prefix, in bytes.
 const PREFIX_BYTES: usize = 64;
+/// A console token below this length is weak.
+const CONSOLE_TOKEN_BYTES: usize = 16;
 
 /// Reports problems of `options` as a whole, and normalises valid values.
 pub(super) fn check(options: &mut Options, settings: &Settings, report: &mut Report) {
@@ -45,6 +47,7 @@ pub(super) fn check(options: &mut Options, settings: &Settings, report: &mut Rep
     enrolment(options, &mut checker);
     tenants::check(options, &mut checker);
     sessions::check(options, &mut checker);
+    console(options, &mut checker);
     if let Err(error) = telemetry::parse_filter(&options.log.level) {
         checker.problem("log.level", format!("{error}; write a level such as \"info\" or \"info,wafergate=debug\""));
     }
@@ -70,6 +73,19 @@ fn admin_hosts(server: &Server, checker: &mut Checker<'_>) {
             let advice = format!("\"{name}\" is no host name; write the name alone, such as \"ops.example.com\"");
             checker.problem("server.admin_hosts", advice);
         }
+    }
+}
+
+fn console(options: &Options, checker: &mut Checker<'_>) {
+    let token = options.console.token.expose();
+    if !token.is_empty() && token.len() < CONSOLE_TOKEN_BYTES {
+        let advice = format!(
+            "is shorter than {CONSOLE_TOKEN_BYTES} bytes, so it can be guessed; take one of `wafergate keygen`"
+        );
+        checker.warning("console.token", advice);
+    }
+    if token.is_empty() && options.console.write {
+        checker.warning("console.write", "does nothing: console.token is empty, so there is no console");
     }
 }
 

@@ -10,7 +10,7 @@ use crate::secret::Secret;
 use super::keys;
 
 /// The keys, and section prefixes with a dot, that a reload applies. All tenant keys are applied too.
-const RELOADED: [&str; 10] = [
+const RELOADED: [&str; 11] = [
     "server.admin_hosts",
     "server.tls_cert",
     "server.tls_key",
@@ -20,6 +20,7 @@ const RELOADED: [&str; 10] = [
     "limits.",
     "enrolment.",
     "reload.",
+    "console.",
     "log.level",
 ];
 
@@ -54,6 +55,7 @@ fn secret<'a>(options: &'a Options, name: &str) -> Option<&'a Secret> {
         "engine.redis_url" => Some(&options.engine.redis_url),
         "engine.sentinel_password" => Some(&options.engine.sentinel_password),
         "session.store" => Some(&options.session.store),
+        "console.token" => Some(&options.console.token),
         _ => None,
     }
 }
@@ -90,6 +92,8 @@ mod tests {
             ("WEBHOOK__ALLOW_PORTS", "25", &[]),
             ("ENROLMENT__OPEN", "true", &[]),
             ("RELOAD__ALLOW_REMOVAL", "true", &[]),
+            ("CONSOLE__TOKEN", "a long token of the tests", &[]),
+            ("CONSOLE__WRITE", "true", &[]),
         ] {
             assert_eq!(need_restart(&running, &loaded(&[(name, value)])), restart, "{name}");
         }

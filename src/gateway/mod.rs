@@ -8,6 +8,7 @@ mod connectors;
 mod error;
 mod groups;
 mod push;
+mod search;
 mod sessions;
 mod timelines;
 mod tunnels;
@@ -39,6 +40,12 @@ pub use groups::Groups;
 pub use push::Call;
 pub use push::Pushes;
 pub use push::Report;
+pub use search::Found;
+pub use search::FoundPage;
+pub use search::Inspected;
+pub use search::MIN_SEARCH_CHARS;
+pub use search::Sought;
+pub use search::TooShort;
 pub use timelines::CaptureError;
 pub use timelines::Capturing;
 pub use timelines::Tail;
@@ -75,6 +82,7 @@ use crate::tenant::Removal;
 use crate::tenant::Tenant;
 use crate::timeline::Record;
 use crate::timeline::Timeline;
+use crate::webhook::Demand;
 use crate::webhook::Endpoints;
 use crate::webhook::EventSink;
 use cluster::NodeRequest;
@@ -265,6 +273,11 @@ impl Gateway {
         self.metrics.nodes.set(self.shared_limits.nodes().into());
         self.metrics.tickets_unused.set(self.tunnels.expected());
         self.metrics.breakers_open.set(i64::try_from(self.endpoints.down()).unwrap_or(i64::MAX));
+    }
+
+    /// The load of a tenant's receive URL on this node; `None` if no tunnel uses it.
+    pub fn demand(&self, tenant: &TenantId, url: &str) -> Option<Demand> {
+        self.endpoints.demand(tenant, url)
     }
 
     /// Why this node cannot serve all requests, as text for operators; `None` if it can.

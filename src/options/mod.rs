@@ -3,6 +3,7 @@
 //! Name, type, default, range and documentation of a setting stand beside its field. `config` uses them to read, check and print
 //! settings, and to generate `config/default.toml` and `docs/configuration.md`.
 
+mod console;
 mod drain;
 mod engine;
 mod key;
@@ -19,6 +20,7 @@ mod webhook;
 use serde::Deserialize;
 use serde::Serialize;
 
+pub use self::console::Console;
 pub use self::drain::Drain;
 pub use self::engine::Engine;
 pub use self::engine::EngineKind;
@@ -69,13 +71,15 @@ pub struct Options {
     pub tenants: Vec<Tenant>,
     /// `[timeline]`
     pub timeline: Timeline,
+    /// `[console]`
+    pub console: Console,
     /// `[log]`
     pub log: Log,
 }
 
 impl Options {
     /// Every section except the lists of blocks, in documentation order.
-    pub(crate) const SECTIONS: [Section; 11] = [
+    pub(crate) const SECTIONS: [Section; 12] = [
         Server::SECTION,
         Engine::SECTION,
         Tunnel::SECTION,
@@ -86,6 +90,7 @@ impl Options {
         Enrolment::SECTION,
         Reload::SECTION,
         Timeline::SECTION,
+        Console::SECTION,
         Log::SECTION,
     ];
 }

@@ -17,6 +17,7 @@ use super::event_queue::EventQueue;
 use super::outcome::Judgement;
 use super::outcome::Sent;
 use super::outcome::judge;
+use super::rates::Rates;
 use super::report::Reporter;
 use super::report::Tried;
 use super::report::about;
@@ -75,6 +76,7 @@ pub(super) struct Attempts {
     pub(super) connectors: OnceLock<Arc<Connectors>>,
     pub(super) backlog: Backlog,
     pub(super) hooks: DispatcherHooks,
+    pub(super) rates: Arc<Rates>,
     /// Turns of tenants to have long answers read.
     pub(super) turns: FairSemaphore<TenantId>,
     /// Room for the actions in their answers.
@@ -208,6 +210,7 @@ impl Attempts {
         self.record_shift(&reporter, event_queue, shift, &judgement);
         let judgement = weigh(event_queue, judgement, now);
         let judgement = Judgement { verdict: self.within_its_time(event, judgement.verdict, now), ..judgement };
+        self.rates.attempted(event_queue, &judgement, took, reporter.unix_time);
         if judgement.verdict == Verdict::Split {
             tracing::warn!(
                 tunnel.id = %event_queue.tunnel,

@@ -13,6 +13,7 @@ use super::attempt::ACTIONS_BYTES;
 use super::attempt::Attempts;
 use super::backlog::Backlog;
 use super::event_queue::EventQueue;
+use super::rates::Rates;
 use super::task;
 use crate::clock::Clock;
 use crate::connector::Connectors;
@@ -58,6 +59,7 @@ impl Dispatcher {
             actor: OnceLock::new(),
             connectors: OnceLock::new(),
             hooks,
+            rates: Arc::default(),
             turns: FairSemaphore::of_processors(),
             actions: FairSemaphore::of(ACTIONS_BYTES),
         }))
@@ -81,6 +83,11 @@ impl Dispatcher {
     /// The client for webhooks.
     pub fn client(&self) -> &Client {
         &self.0.client
+    }
+
+    /// The rates of attempts; they are off.
+    pub fn rates(&self) -> &Arc<Rates> {
+        &self.0.rates
     }
 
     /// The number of queued events, including those in flight.

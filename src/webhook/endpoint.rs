@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use url::Host;
 
 use super::answer_body::Doubt;
+use super::measured::Measured;
 use crate::delivery::Allowance;
 use crate::delivery::Breaker;
 use crate::delivery::Line;
@@ -45,6 +46,7 @@ pub struct Endpoint {
     doubts: AtomicU8,
     /// The number of its URL in the timeline of this node; zero before it has one.
     number: AtomicU32,
+    pub(super) measured: Measured,
     _listed: Listed<Endpoint>,
 }
 
@@ -96,6 +98,8 @@ pub struct Demand {
     pub limit: usize,
     /// Tunnels with an event waiting for its turn.
     pub waiting: usize,
+    /// Whether the breaker is open.
+    pub is_down: bool,
 }
 
 impl Endpoint {
@@ -136,7 +140,12 @@ impl Endpoint {
     /// The current load.
     pub fn demand(&self) -> Demand {
         let gate = self.gate.lock();
-        Demand { in_flight: gate.in_flight, limit: gate.allowance.limit(), waiting: gate.line.len() }
+        Demand {
+            in_flight: gate.in_flight,
+            limit: gate.allowance.limit(),
+            waiting: gate.line.len(),
+            is_down: gate.breaker.is_open(),
+        }
     }
 }
 
@@ -193,8 +202,15 @@ impl Endpoints {
             }),
             doubts: AtomicU8::new(0),
             number: AtomicU32::new(0),
+            measured: Measured::default(),
             _listed: listed,
         }))
+    }
+
+    /// The load of a receive URL; `None` if no tunnel uses it.
+    pub fn demand(&self, tenant: &TenantId, url: &str) -> Option<Demand> {
+        let is_it = |endpoint: &Endpoint| endpoint.url.as_str() == url && endpoint.server.tenant == *tenant;
+        Some(self.endpoints.find((tenant, url), is_it)?.demand())
     }
 
     /// The number of receive URLs whose breaker is open.
@@ -239,7 +255,7 @@ mod tests {
         assert!(Arc::ptr_eq(&first, &again));
         assert!(!Arc::ptr_eq(&first, &other));
         assert!(!Arc::ptr_eq(&first, &stranger), "a tenant that is refused takes nothing from another");
-        assert_eq!(first.demand(), Demand { in_flight: 0, limit: 7, waiting: 0 });
+        assert_eq!(first.demand(), Demand { in_flight: 0, limit: 7, waiting: 0, is_down: false });
         assert!(endpoints.endpoint(&tenant("a"), "ftp://h.example/").is_err());
     }
 

@@ -11,9 +11,11 @@ mod cloud_event;
 mod dispatcher;
 mod endpoint;
 mod event_queue;
+mod measured;
 mod outcome;
 #[cfg(test)]
 mod panic_tests;
+mod rates;
 mod report;
 mod request;
 mod resign;
@@ -36,8 +38,10 @@ pub use endpoint::Demand;
 pub use endpoint::Endpoint;
 pub use endpoint::Endpoints;
 pub use event_queue::EventQueue;
+pub use measured::EndpointName;
 pub(crate) use outcome::Sent;
 pub(crate) use outcome::judge;
+pub use rates::Rates;
 pub use tunnel_info::TunnelInfo;
 
 /// Accepts the events of tunnels.

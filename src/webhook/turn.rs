@@ -285,13 +285,13 @@ mod tests {
             tokio::task::yield_now().await;
         }
         tokio::time::sleep(2 * SOON).await;
-        assert_eq!(endpoint.demand(), Demand { in_flight: 1, limit: 1, waiting: 4 });
+        assert_eq!(endpoint.demand(), Demand { in_flight: 1, limit: 1, waiting: 4, is_down: false });
 
         first.end(&ok());
         waiting.join_all().await;
 
         assert_eq!(*order.lock(), [2, 3, 1], "the time of 0 was over");
-        assert_eq!(endpoint.demand(), Demand { in_flight: 0, limit: 1, waiting: 0 });
+        assert_eq!(endpoint.demand(), Demand { in_flight: 0, limit: 1, waiting: 0, is_down: false });
     }
 
     #[tokio::test(start_paused = true)]

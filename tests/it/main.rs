@@ -4,6 +4,7 @@ mod admin;
 mod checker;
 mod cluster;
 mod connector;
+mod console;
 mod drain;
 mod engine;
 mod keep_alive;

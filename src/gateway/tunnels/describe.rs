@@ -54,7 +54,7 @@ impl Tunnels {
         let event_queue = &connection.event_queue;
         let (user, groups) = event_queue.tenant.groups.of(event_queue.tunnel);
         let known = event_queue.known();
-        let Demand { in_flight, limit, waiting } = event_queue.endpoint.demand();
+        let Demand { in_flight, limit, waiting, .. } = event_queue.endpoint.demand();
         Description {
             tunnel_id: event_queue.tunnel.to_string(),
             profile: if connection.profile == Profile::Native { "native" } else { "wafer" }.to_owned(),

@@ -159,6 +159,16 @@ impl Tunnels {
         is_own.then(|| Arc::clone(&connection))
     }
 
+    /// An open tunnel of any tenant.
+    pub(super) fn connection(&self, id: TunnelId) -> Option<Arc<Connection<dyn Socket>>> {
+        self.open.get(&id).map(|connection| Arc::clone(&connection))
+    }
+
+    /// Calls `visit` for each open tunnel.
+    pub(super) fn each(&self, mut visit: impl FnMut(TunnelId, &Connection<dyn Socket>)) {
+        self.open.iter().for_each(|entry| visit(*entry.key(), entry.value()));
+    }
+
     /// The open tunnels of `tenant`, in no order. All tunnels of the node are looked at.
     pub(super) fn of(&self, tenant: &Tenant) -> impl Iterator<Item = TunnelId> {
         let own = self.open.iter().filter(|entry| entry.value().event_queue.tenant.id == tenant.id);

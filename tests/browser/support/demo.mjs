@@ -12,10 +12,10 @@ import { createInterface } from "node:readline";
 import { chromium } from "playwright-core";
 
 const BINARY = process.env.WAFERGATE_BIN ?? "target/debug/wafergate";
-const CHROMIUM = process.env.CHROMIUM ?? "/usr/bin/chromium";
+export const CHROMIUM = process.env.CHROMIUM ?? "/usr/bin/chromium";
 const SCREENSHOTS = process.env.SCREENSHOT_DIR;
 const PATIENCE_MS = 20_000;
-const FLAGS = [
+export const FLAGS = [
   "--no-sandbox",
   "--disable-gpu",
   "--disable-quic",
@@ -31,9 +31,13 @@ export async function startDemo(listen) {
   let log = "";
   child.stderr.on("data", (chunk) => (log += chunk));
   const exited = once(child, "exit");
+  let tellConsole;
+  const consoleUrl = new Promise((resolve) => (tellConsole = resolve));
   const addresses = new Promise((resolve) => {
     const urls = [];
     createInterface({ input: child.stdout }).on("line", (line) => {
+      const page = /http:\S+\/console\/#token=\w+/.exec(line);
+      if (page) tellConsole(page[0]);
       const url = /http:\/\/127\.0\.0\.1:\d+\/?/.exec(line);
       if (url && urls.push(url[0]) === 2) resolve(urls);
     });
@@ -42,7 +46,7 @@ export async function startDemo(listen) {
     addresses,
     exited.then(([code]) => assert.fail(`the demo ended with ${code}: ${log}`)),
   ]);
-  return { child, exited, url, admin };
+  return { child, exited, url, admin, console: consoleUrl };
 }
 
 /** Ends the process at once, as a crash would, and waits until it is gone. */

@@ -1,0 +1,64 @@
+//! Responses of the console, with the headers that keep other pages away.
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::HeaderMap;
+use hyper::Response;
+use hyper::StatusCode;
+use hyper::header;
+use hyper::header::HeaderName;
+use hyper::header::HeaderValue;
+use serde::Serialize;
+
+/// What the page may load and do: files of its own only, no inline code, in no frame.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; base-uri 'none'; \
+                      form-action 'self'; frame-ancestors 'none'; require-trusted-types-for 'script'";
+
+const OPENER_POLICY: HeaderName = HeaderName::from_static("cross-origin-opener-policy");
+
+/// A problem as the page shows it.
+#[derive(Serialize)]
+struct Problem<'a> {
+    code: &'a str,
+    message: &'a str,
+}
+
+/// Why a request is refused: status, code and a sentence that says what to change.
+pub(super) struct Refused(pub(super) StatusCode, pub(super) &'static str, pub(super) String);
+
+impl Refused {
+    /// A parameter that cannot be used.
+    pub(super) fn parameter(message: impl Into<String>) -> Self {
+        Self(StatusCode::BAD_REQUEST, "parameter_invalid", message.into())
+    }
+}
+
+impl From<Refused> for Response<Full<Bytes>> {
+    fn from(Refused(status, code, message): Refused) -> Self {
+        let mut response = json(&Problem { code, message: &message });
+        *response.status_mut() = status;
+        if status == StatusCode::UNAUTHORIZED {
+            let scheme = HeaderValue::from_static("Cookie realm=\"console\"");
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, scheme);
+        }
+        response
+    }
+}
+
+/// `value` as JSON.
+pub(super) fn json<T: Serialize>(value: &T) -> Response<Full<Bytes>> {
+    let body = serde_json::to_vec(value).expect("text, numbers and lists always serialise");
+    let mut response = Response::new(Full::new(body.into()));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+/// Adds what every response of the console has. Responses that say nothing about caching are not kept.
+pub(super) fn protect(headers: &mut HeaderMap) {
+    let fixed = |value| HeaderValue::from_static(value);
+    headers.insert(header::CONTENT_SECURITY_POLICY, fixed(POLICY));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, fixed("nosniff"));
+    headers.insert(header::REFERRER_POLICY, fixed("no-referrer"));
+    headers.insert(OPENER_POLICY, fixed("same-origin"));
+    headers.entry(header::CACHE_CONTROL).or_insert(fixed("no-store"));
+}
