@@ -35,6 +35,7 @@ const WAITS: &[(&str, &[(&str, Why)])] = &[
             ("self.open_ticket(ticket)", Nothing("nothing is claimed before")),
             ("self.confirm_session(&ticket)", Nothing("nothing is claimed before")),
             ("self.engine.claims.claim(", Guard("let mut claimed = Claimed {")),
+            ("self.engine.claims.is_withdrawn(&ticket.tenant, tunnel, left)", Nothing("it reads")),
             ("try_join(is_withdrawn, self.register(&ticket))", Guard("let registration = Registration {")),
             ("sleep(left.min(ENGINE_RETRY))", Guard("let mut claimed = Claimed {")),
             ("sleep(ENGINE_RETRY)", Nothing("nothing is claimed before")),
@@ -164,20 +165,23 @@ const WAITS: &[(&str, &[(&str, Why)])] = &[
     (
         "src/http/native/mod.rs",
         &[
+            ("tail(&gateway, room, request, client, view)", Nothing("it reads")),
             (
                 "answer(&gateway, room, request, client, (call, connector), &mut tenant)",
                 Nothing("what is behind it goes to its caller"),
             ),
+            ("authenticated(gateway, room, request, client, &mut tenant)", Nothing("nothing has changed before")),
             ("body::read(room, &head.headers, Full::new(body), MAX_BODY_BYTES)", Nothing("it is there already")),
             ("idempotency::here(", Nothing("its caller runs it to its end")),
+            ("calls::run(", Nothing("it changes nothing")),
+            ("authenticated(gateway, room, request, client, tenant)", Nothing("nothing has changed before")),
+            ("idempotency::once(", Nothing("it is done in a task of its own")),
             ("calls::run(", Nothing("it changes nothing")),
             ("body::read(room, &head.headers, incoming, MAX_BODY_BYTES)", Nothing("nothing has changed before")),
             (
                 "auth::authenticate(",
                 Nothing("a signed request that was given up is signed anew: its nonce may be used up"),
             ),
-            ("idempotency::once(", Nothing("it is done in a task of its own")),
-            ("calls::run(", Nothing("it changes nothing")),
         ],
     ),
     (
@@ -211,7 +215,7 @@ const WAITS: &[(&str, &[(&str, Why)])] = &[
         "src/gateway/push/mod.rs",
         &[
             ("self.lease_guard.valid()", Nothing("nothing is pushed before")),
-            ("self.batch.push(tenant, packets)", Marked(Mark::PushCollected)),
+            ("self.batch.push(Arc::clone(&tenant), packets)", Marked(Mark::PushCollected)),
             ("self.push_elsewhere(", Marked(Mark::Ask)),
             ("self.router.decide(tenant, &commands, pending)", Marked(Mark::Ask)),
         ],

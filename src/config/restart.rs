@@ -111,7 +111,7 @@ mod tests {
                 let is_default = |number: &i64| value(default, key.name).and_then(Value::as_integer) == Some(*number);
                 [max, min].into_iter().find(|number| !is_default(number)).expect("a range").to_string()
             }
-            Kind::Flag => "true".into(),
+            Kind::Flag => (value(default, key.name) != Some(&Value::Boolean(true))).to_string(),
             Kind::Address => "127.0.0.1:1".into(),
             Kind::Networks => "10.0.0.0/8".into(),
             Kind::Choice(words) => {

@@ -111,7 +111,7 @@ fn every_number_has_a_range() {
             }
         }
     }
-    assert_eq!(seen, 25);
+    assert_eq!(seen, 27);
 }
 
 #[test]

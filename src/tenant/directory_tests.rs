@@ -66,6 +66,13 @@ fn options_with(tenants: &[(&str, &[&str])], open: bool, allow_removal: bool) ->
         messages_per_sec_per_connection = 0
         pushes_per_sec = 0
         max_push_targets = 1
+        connectors = 1
+        [timeline]
+        bytes = 0
+        capture = false
+        [console]
+        token = ""
+        write = false
         [enrolment]
         open = {open}
         [reload]

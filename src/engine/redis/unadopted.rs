@@ -69,6 +69,7 @@ mod tests {
             key_fingerprint: 1,
             native: None,
             closed: None,
+            connector: None,
         };
         unadopted.keep(dead, vec![(one, record()), (two, record()), (three, record())]);
 

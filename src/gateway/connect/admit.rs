@@ -162,7 +162,9 @@ impl ConnectUrls {
             let registration = match self.engine.claims.claim(tunnel, token, left).await {
                 Ok(Claim::Used) => {
                     claimed.is_kept = true;
-                    return Err(Refusal::Used);
+                    // A handshake that found it withdrawn may not have given the claim back yet.
+                    let is_withdrawn = self.engine.claims.is_withdrawn(&ticket.tenant, tunnel, left).await;
+                    return Err(if is_withdrawn == Ok(true) { Refusal::Withdrawn } else { Refusal::Used });
                 }
                 // A withdrawal behind the claim finds this node by it.
                 Ok(Claim::Granted) => {

@@ -56,7 +56,8 @@ pub(super) async fn connect(
     match admit(&gateway, room, request, client, name, &mut tenant).await {
         Ok((accept, caller)) => {
             let dialled = Dialled { gateway, budget, caller, client };
-            Reply { response: switching_protocols(accept, Some(SUBPROTOCOL)), takeover: Some(takeover(dialled)) }
+            let response = switching_protocols(accept, Some(SUBPROTOCOL));
+            Reply { response: response.map(Into::into), takeover: Some(takeover(dialled)) }
         }
         Err(problem) => native::refuse(&gateway, &problem, "connector", client, tenant.as_deref()).into(),
     }
