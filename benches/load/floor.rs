@@ -197,7 +197,7 @@ impl Floor {
         match words[..] {
             ["ws", name] => self.welcome(index, name.parse()?)?,
             ["mina_auth", ""] => {
-                self.connections[index].stream.as_mut().map_or(Ok(()), |stream| stream.write_all(&self.checked))?
+                self.connections[index].stream.as_mut().map_or(Ok(()), |stream| stream.write_all(&self.checked))?;
             }
             ["push", first, count] => self.push(index, first.parse()?, count.parse()?, request.body)?,
             _ => anyhow::bail!("unexpected call of {}", request.path()),

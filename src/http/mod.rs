@@ -82,7 +82,7 @@ impl Handler for Api {
             Route::Push => Box::pin(async move { wafer::push(&gateway, room, request, address, named).await.into() }),
             Route::Native => {
                 let named = Named { path: path.to_owned(), connector: named };
-                Box::pin(async move { native::handle(gateway, room, request, client, named).await.into() })
+                Box::pin(async move { native::handle(gateway, room, request, client, named).await })
             }
             Route::Connector => Box::pin(connector::connect(gateway, Arc::clone(&self.budget), request, client, named)),
             Route::Login => Box::pin(async move { login::handle(gateway, room, request, peer, client).await.into() }),

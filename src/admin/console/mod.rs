@@ -180,7 +180,7 @@ impl Console {
             let second = start.elapsed().as_secs();
             self.rates.tick(second);
             self.pulse.tick(&self.gateway, second);
-            if self.streams.available_permits() < MAX_STREAMS && second % OBSERVED_EVERY == 0 {
+            if self.streams.available_permits() < MAX_STREAMS && second.is_multiple_of(OBSERVED_EVERY) {
                 self.gateway.observe();
             }
         }

@@ -1,4 +1,5 @@
 //! Any order of joins, ends, drains and answers: a tunnel has one event out at most, and few tunnels move.
+#![expect(clippy::disallowed_methods, reason = "a test may pick its start")]
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -1,6 +1,7 @@
 //! What other nodes ask of this one: its part of a timeline, and its records for their readers.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -45,18 +46,19 @@ impl Gateway {
     ) -> impl serde::Serialize + use<> {
         let node = self.tunnels.node().to_owned();
         let mut watches = self.watches_for_others.0.lock();
-        if !watches.contains_key(&watch) {
-            match self.timeline.watchers().watch(Origin::Elsewhere, self.filter(tenant, wanted)) {
-                Ok(new) => watches.insert(watch, (new, Instant::now())),
-                Err(_) => return Watched { node, rows: vec![], skipped: 0, is_full: true },
-            };
-        }
-        let seen = watches.get_mut(&watch).map(|(watch, asked)| {
-            *asked = Instant::now();
-            watch.take(BATCH)
-        });
+        let now = Instant::now();
+        let (watch, asked) = match watches.entry(watch) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(place) => {
+                match self.timeline.watchers().watch(Origin::Elsewhere, self.filter(tenant, wanted)) {
+                    Ok(new) => place.insert((new, now)),
+                    Err(_) => return Watched { node, rows: vec![], skipped: 0, is_full: true },
+                }
+            }
+        };
+        *asked = now;
+        let Seen { records, skipped } = watch.take(BATCH);
         drop(watches);
-        let Seen { records, skipped } = seen.unwrap_or_default();
         Watched { node, rows: self.timeline.rows(&records), skipped, is_full: false }
     }
 

@@ -336,7 +336,7 @@ impl History {
                     });
                     history.before_us = Some(number?);
                 }
-                "language" => history.language = Language::of(&value),
+                "language" => history.language = language(&value)?,
                 other => return Err(unknown_parameter(other, "limit, before, language")),
             }
         }
@@ -372,12 +372,17 @@ impl View {
                         }
                     };
                 }
-                "language" => view.language = Language::of(&value),
+                "language" => view.language = language(&value)?,
                 other => return Err(unknown_parameter(other, "tunnel, user, url, failed, language")),
             }
         }
         Ok(view)
     }
+}
+
+fn language(value: &str) -> Result<Language, Problem> {
+    let known = Language::ALL.into_iter().find(|language| language.as_str() == value);
+    known.ok_or_else(|| invalid(format!("language is {}: it must be en or zh-CN", printable(value, 20))))
 }
 
 impl SessionPaging {

@@ -14,7 +14,7 @@ async fn who_may_not_dial_gets_no_upgrade() {
     let scene = Scene::with(&[("limits.connectors", "1")]).await;
     let stranger = Dialler { key: "another key".into(), ..scene.dialler.clone() };
     let code = |refused: Result<_, (u16, Value)>| {
-        let (status, problem) = refused.err().expect("refused");
+        let (status, problem) = refused.expect_err("refused");
         assert!(problem["detail"].as_str().is_some_and(|detail| detail.len() > 20), "{problem}");
         (status, problem["code"].as_str().expect("a code").to_owned())
     };

@@ -136,7 +136,7 @@ async fn the_story_of_a_tunnel_is_told_from_its_request_to_its_close() {
     client.send("close").await;
     world.business.story(&tunnel, &["connect", "message:one", "close"]).await;
     find(&caller, &tunnel, "closed", "client_close").await;
-    assert_eq!(world.wafer.push(&[&tunnel], "late").await, [tunnel.clone()]);
+    assert_eq!(world.wafer.push(&[&tunnel], "late").await, std::slice::from_ref(&tunnel));
 
     let pushed = find(&caller, &tunnel, "push", "not_open").await;
     assert_eq!(pushed["bytes"], 4);

@@ -33,6 +33,8 @@ async function check(lines) {
   const child = spawn(st, [
     "--config-file", config, "run", `${gateway.url}/v1/openapi.json`, "--header", `Authorization: ${authorization}`,
     "--phases", "coverage,fuzzing", "--max-examples", "40", "--seed", "1", "--no-color",
+    // A handshake, not a call.
+    "--exclude-path", "/v1/connector",
   ], {
     cwd: folder,
     stdio: ["ignore", "inherit", "inherit"],

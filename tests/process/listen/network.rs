@@ -1,4 +1,5 @@
 //! Networks that break, proxies, and a process that stands still.
+#![expect(clippy::disallowed_methods, reason = "these tests have no clock to be given one by")]
 
 use std::time::Instant;
 

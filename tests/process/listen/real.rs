@@ -1,4 +1,5 @@
 //! `wafergate listen` and a real gateway: two developers with one tenant, as an unmodified SDK calls it through `/@NAME`.
+#![expect(clippy::disallowed_methods, reason = "these tests have no clock to be given one by")]
 
 use std::time::Instant;
 
