@@ -104,7 +104,7 @@ fn sigterm_under_load_loses_nothing() {
         let words = |event: &&serde_json::Value| event["content"].as_str().map(str::to_owned);
         let expected: Vec<_> = (0..messages).map(|number| Some(number.to_string())).collect();
         assert_eq!(heard[0]["type"], "connect");
-        assert_eq!(heard.last().expect("events")["type"], "close");
+        assert_eq!(heard.last().expect("events")["type"], "close", "{log}");
         assert_eq!(heard[1..heard.len() - 1].iter().map(words).collect::<Vec<_>>(), expected, "{tunnel}");
     }
 }
