@@ -11,14 +11,10 @@ use serde::Serialize;
 
 use super::record::TenantNumber;
 use crate::id::TunnelId;
+use crate::protocol::native::CaptureOf;
+use crate::protocol::native::capture::MAX_PAYLOAD_BYTES;
 use crate::reason::Kind;
 
-/// Longest time of a capture, in minutes.
-pub const MAX_MINUTES: u64 = 30;
-/// Most bytes that are kept of one payload.
-pub const MAX_PAYLOAD_BYTES: usize = 4_096;
-/// Most tunnels of a capture.
-pub const MAX_TUNNELS: usize = 100;
 /// Most captures of a tenant at a time, and of all.
 const MAX_OF_TENANT: usize = 8;
 const MAX_CAPTURES: usize = 64;
@@ -34,6 +30,15 @@ pub enum Of {
     Tunnels(BTreeSet<[u8; 16]>),
     /// Those of all tunnels of this user.
     User(String),
+}
+
+impl From<CaptureOf> for Of {
+    fn from(of: CaptureOf) -> Self {
+        match of {
+            CaptureOf::Tunnels(tunnels) => Self::Tunnels(tunnels.iter().map(|tunnel| tunnel.to_bytes()).collect()),
+            CaptureOf::User(user) => Self::User(user.as_str().to_owned()),
+        }
+    }
 }
 
 /// A copy of a payload, or of its beginning.

@@ -26,9 +26,6 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 pub use capture::Captures;
-pub use capture::MAX_MINUTES;
-pub use capture::MAX_PAYLOAD_BYTES;
-pub use capture::MAX_TUNNELS;
 pub use capture::Of;
 pub use capture::Payload;
 pub use capture::TooManyCaptures;

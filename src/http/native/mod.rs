@@ -4,6 +4,7 @@ mod answers;
 mod auth;
 mod calls;
 mod idempotency;
+mod query;
 mod route;
 mod sessions;
 mod timelines;
@@ -36,8 +37,8 @@ use crate::server::RequestBody;
 use crate::tenant::Tenant;
 pub(super) use auth::Caller;
 pub(super) use auth::authenticate;
+use query::View;
 use route::Call;
-use route::View;
 
 /// Largest body of a call with many tunnel ids or a payload.
 const MAX_BODY_BYTES: usize = 4 * 1024 * 1024;

@@ -11,7 +11,6 @@ use futures_util::stream::unfold;
 use hyper::Response;
 use hyper::header;
 use hyper::header::HeaderValue;
-use serde::Deserialize;
 use serde::Serialize;
 use serde_json::json;
 use tokio::time::Interval;
@@ -21,33 +20,27 @@ use tokio::time::interval;
 use super::Answer;
 use super::answers::ok;
 use super::auth::Caller;
-use super::route::History;
+use super::query::History;
+use super::query::View;
 use super::route::Id;
-use super::route::View;
 use crate::clock::rfc3339;
 use crate::gateway::CaptureError;
 use crate::gateway::Gateway;
 use crate::gateway::NativeError;
 use crate::gateway::Tail;
 use crate::gateway::TailItem;
-use crate::id::TunnelId;
+use crate::protocol::native::CaptureRequest;
 use crate::protocol::native::Code;
 use crate::protocol::native::Problem;
-use crate::protocol::text::printable;
 use crate::reason::Language;
 use crate::server::ReplyBody;
 use crate::timeline::Covered;
 use crate::timeline::Gap;
 use crate::timeline::Line;
-use crate::timeline::MAX_MINUTES;
-use crate::timeline::MAX_PAYLOAD_BYTES;
-use crate::timeline::MAX_TUNNELS;
 use crate::timeline::Of;
 
 /// A comment is sent this often, so that proxies keep a quiet stream.
 const HEARTBEAT: Duration = Duration::from_secs(15);
-/// Bytes that are copied of a payload, unless the call says otherwise.
-const DEFAULT_BYTES: usize = 1_024;
 
 /// What happened to one tunnel.
 #[derive(Serialize)]
@@ -160,19 +153,6 @@ fn event(name: &str, data: &impl Serialize) -> Bytes {
     format!("event: {name}\ndata: {data}\n\n").into()
 }
 
-/// The body of `POST /v1/capture`.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct CaptureRequest {
-    #[serde(default)]
-    tunnels: Option<Vec<String>>,
-    #[serde(default)]
-    user: Option<String>,
-    minutes: u64,
-    #[serde(default)]
-    max_bytes: Option<usize>,
-}
-
 #[derive(Serialize)]
 struct Captured {
     /// Missing when all captures were ended.
@@ -184,31 +164,9 @@ struct Captured {
 
 /// Begins or ends the copying of payloads.
 pub(super) async fn capture(gateway: &Gateway, caller: &Caller, body: &[u8]) -> Result<Answer, Problem> {
-    let wrong = |detail: String| Problem::new(Code::BodyInvalid, detail);
-    let request: CaptureRequest = serde_json::from_slice(body).map_err(|error| {
-        wrong(format!(
-            "{error}; the body is {{\"tunnels\": [ids] or \"user\": name, \"minutes\": 10, \"maxBytes\": 1024}}"
-        ))
-    })?;
-    let CaptureRequest { tunnels, user, minutes, max_bytes } = request;
-    let max_bytes = max_bytes.unwrap_or(DEFAULT_BYTES);
-    if minutes > MAX_MINUTES {
-        return Err(wrong(format!("minutes is {minutes}: at most {MAX_MINUTES}, or 0 to end all captures")));
-    }
-    if !(1..=MAX_PAYLOAD_BYTES).contains(&max_bytes) {
-        return Err(wrong(format!("maxBytes is {max_bytes}: it must be 1 to {MAX_PAYLOAD_BYTES}")));
-    }
-    let of = match (tunnels, user) {
-        (None, None) if minutes == 0 => Of::Tunnels(BTreeSet::new()),
-        (Some(ids), None) if !ids.is_empty() && ids.len() <= MAX_TUNNELS => {
-            let read = |id: &String| {
-                let tunnel = id.parse::<TunnelId>();
-                tunnel.map(|tunnel| tunnel.to_bytes()).map_err(|error| wrong(format!("{}: {error}", printable(id, 40))))
-            };
-            Of::Tunnels(ids.iter().map(read).collect::<Result<_, _>>()?)
-        }
-        (None, Some(user)) => Of::User(user),
-        _ => return Err(wrong(format!("name either 1 to {MAX_TUNNELS} tunnels, or a user"))),
+    let (of, minutes, max_bytes) = match CaptureRequest::parse(body)? {
+        CaptureRequest::Begin { of, minutes, max_bytes } => (of.into(), minutes, max_bytes),
+        CaptureRequest::End => (Of::Tunnels(BTreeSet::new()), 0, 0),
     };
     let by = format!("by key {:08x}, {minutes} min", caller.key.fingerprint());
     let time = Duration::from_secs(60 * minutes);

@@ -1,6 +1,7 @@
 //! The native protocol: signed requests, problems, events, and actions in the responses to events.
 
 pub mod actions;
+pub mod capture;
 pub mod event;
 pub mod http_signature;
 pub mod name;
@@ -12,6 +13,8 @@ pub mod trace;
 
 pub use actions::Action;
 pub use actions::Close;
+pub use capture::CaptureOf;
+pub use capture::CaptureRequest;
 pub use name::Name;
 pub use problem::Code;
 pub use problem::Problem;

@@ -234,7 +234,7 @@ struct RawTo {
     user: Option<Name>,
 }
 
-fn some_targets<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<Target>>, D::Error> {
+pub(super) fn some_targets<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<Target>>, D::Error> {
     targets(deserializer).map(Some)
 }
 
