@@ -9,8 +9,6 @@ use crate::id::NodeId;
 
 /// The connect URL is used, and this node has the tunnel or is about to open it.
 const OWNED: u8 = b'o';
-/// The connect URL is used, and no node has the tunnel.
-const CLOSED: u8 = b'c';
 /// Length up to the expiry.
 const OWNED_BYTES: usize = 33;
 
@@ -39,11 +37,6 @@ impl Entry {
         let owner = bytes.get(17..OWNED_BYTES).filter(|_| names_one)?;
         Some(NodeId::from_bytes(owner.try_into().ok()?))
     }
-}
-
-/// A claim that names no owner.
-pub(super) fn closed(token: Token) -> Vec<u8> {
-    [&[CLOSED], &token[..]].concat()
 }
 
 /// The other nodes in order, read after the claims.
@@ -91,7 +84,7 @@ mod tests {
 
     #[test]
     fn each_reading_has_its_meaning() {
-        let closed = Some(closed([9; 16]));
+        let closed = Some([&b"c"[..], &[9; 16]].concat());
         let of_the_last_release = Some(vec![b'o'; 16]);
         let readings = [
             ("a living node", owned(2), Some(node(2))),

@@ -13,7 +13,6 @@ use tokio::time::Instant;
 use tokio::time::sleep;
 
 use super::RedisEngine;
-use super::entry;
 use super::explain::away;
 use super::lease::LEASE;
 use super::scripts;
@@ -74,15 +73,16 @@ impl RedisEngine {
     fn claim_command(&self, once: SingleUse<'_>, token: Token, life: Duration) -> Cmd {
         match once {
             // It names the owner of the tunnel, as long as that is open, and is kept behind the end of its connect URL.
-            SingleUse::Claim(_) => self.first_use(once, &self.entry(token, life), life.max(KEPT_FOR)),
+            SingleUse::Claim(_) => self.first_use(once, &self.entry(self.me(), token, life), life.max(KEPT_FOR)),
             SingleUse::Nonce(_) | SingleUse::Call(_) => self.first_use(once, &token, life),
         }
     }
 
-    /// The claim of a connect URL that was used here. Without a lease this node may be dead, and have no tunnel.
+    /// The claim of a connect URL that was used here; of a tunnel that no node is known to have closed, that of the incarnation
+    /// that had it.
     fn remembered_claim(&self, tunnel: TunnelId, token: Token, left: Duration) -> Cmd {
-        let value = if self.holds_lease() { self.entry(token, left) } else { entry::closed(token) };
-        self.first_use(SingleUse::Claim(tunnel), &value, left.max(REMEMBERED_FOR))
+        let owner = self.unadopted.owner(tunnel).unwrap_or_else(|| self.me());
+        self.first_use(SingleUse::Claim(tunnel), &self.entry(owner, token, left), left.max(REMEMBERED_FOR))
     }
 
     fn first_use(&self, once: SingleUse<'_>, value: &[u8], kept_for: Duration) -> Cmd {
@@ -229,7 +229,8 @@ impl RedisEngine {
                 continue;
             };
             match self.write_remembered().await {
-                Ok(()) => self.past.mended(losses),
+                Ok(true) => self.past.mended(losses),
+                Ok(false) => self.wait_to_retry().await,
                 Err(error) => {
                     tracing::debug!(%error, "used tokens could not be written back yet");
                     self.wait_to_retry().await;
@@ -238,28 +239,28 @@ impl RedisEngine {
         }
     }
 
-    async fn write_remembered(&self) -> Result<(), RedisError> {
-        let claims: Vec<Cmd> = self
-            .own
-            .claims
-            .all_sure()
-            .into_iter()
-            .map(|(tunnel, token, left)| self.remembered_claim(tunnel, token, left))
-            .collect();
-        self.write_commands(&claims).await?;
-        self.write_all_entries().await?;
+    /// Writes all remembered entries; false if those of tunnels have to wait for a lease: without one others may have closed
+    /// them, and what is written of open tunnels says that nobody has.
+    async fn write_remembered(&self) -> Result<bool, RedisError> {
         let mut second = 0;
         while let Some((next, remembered)) = self.own.idempotency.remembered_after(second) {
             let commands: Vec<Cmd> = remembered.iter().map(|entry| self.remember(entry)).collect();
             self.write_commands(&commands).await?;
             second = next;
         }
-        Ok(())
+        if !self.holds_lease() {
+            return Ok(false);
+        }
+        let claims = self.own.claims.all_sure().into_iter();
+        let claims: Vec<Cmd> = claims.map(|(tunnel, token, left)| self.remembered_claim(tunnel, token, left)).collect();
+        self.write_commands(&claims).await?;
+        self.write_all_entries().await?;
+        Ok(true)
     }
 
     /// Rewrites a batch of remembered entries, in rounds: nothing else detects the loss of a single key.
     pub(super) async fn remind(&self, turn: &mut Turn) -> Result<(), RedisError> {
-        if turn.claims.is_empty() {
+        if turn.claims.is_empty() && self.holds_lease() {
             turn.claims = self.own.claims.all_sure().into_iter().map(|(tunnel, ..)| tunnel).collect();
         }
         let some = turn.claims.split_off(turn.claims.len().saturating_sub(AT_A_TIME));

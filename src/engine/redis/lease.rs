@@ -339,8 +339,8 @@ impl RedisEngine {
         let dead = self.me();
         let records = self.records.all();
         let (unknown, unsure) = if self.was_forgotten_before(renewal) { (records, vec![]) } else { (vec![], records) };
-        // What this node has written again since a loss of data says nothing of what others have closed.
-        if !self.past.may_be_dead() {
+        // Declared dead in data that is lost: others have closed its tunnels, whatever the claims say that it has written again.
+        if self.has_just_died(renewal) {
             self.unadopted.keep(dead, unsure);
         }
         self.lease_guard.expire();
@@ -364,7 +364,12 @@ impl RedisEngine {
     fn was_forgotten_before(&self, renewal: &Renewal) -> bool {
         let renewed_ms = self.past.lease_end_ms().saturating_sub(millis(LEASE));
         let born_ms = renewal.lease_end_ms.saturating_sub(millis(LEASE)).saturating_sub(millis(renewal.age));
-        born_ms > renewed_ms && renewal.died.iter().any(|(node, ago)| *node == self.me() && *ago <= renewal.age)
+        born_ms > renewed_ms && self.has_just_died(renewal)
+    }
+
+    /// Whether this node was declared dead in the data that Redis has now, and not in data that it has lost.
+    fn has_just_died(&self, renewal: &Renewal) -> bool {
+        renewal.died.iter().any(|(node, ago)| *node == self.me() && *ago <= renewal.age)
     }
 }
 

@@ -254,7 +254,7 @@ impl Past {
         (state.losses > state.mended).then_some(state.losses)
     }
 
-    /// LossMarks losses up to this number as repaired.
+    /// Marks losses up to this number as repaired.
     pub(super) fn mended(&self, losses: u64) {
         self.state.lock().mended = losses;
     }

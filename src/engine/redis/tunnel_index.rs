@@ -108,13 +108,13 @@ impl RedisEngine {
         self.call_each(gets.collect()).await
     }
 
-    /// The value of the claim of a connect URL that is used here, with this remaining life.
-    pub(super) fn entry(&self, token: Token, life: Duration) -> Vec<u8> {
+    /// The value of the claim of a connect URL with this remaining life, of a tunnel that `owner` has.
+    pub(super) fn entry(&self, owner: NodeId, token: Token, life: Duration) -> Vec<u8> {
         let expires_secs = (self.time.unix_time() + life).as_secs() + 1;
-        Entry { token, owner: self.me(), expires_secs }.write()
+        Entry { token, owner, expires_secs }.write()
     }
 
-    /// LossMarks the claims of tunnels as closed that `owner` has, or had.
+    /// Marks the claims of tunnels as closed that `owner` has, or had.
     pub(super) async fn close_entries(&self, owner: NodeId, tunnels: &[(TunnelId, Closing)]) -> Result<(), RedisError> {
         let commands = tunnels.chunks(self.per_command()).map(|tunnels| {
             let mut command = redis::cmd("EVAL");
@@ -182,7 +182,7 @@ impl RedisEngine {
         let is_served = |tunnel: &&TunnelId| me == self.me() && self.holds_lease() && self.records.is_served(**tunnel);
         let commands = tunnels.iter().filter(is_served).map(|tunnel| {
             let value = match self.own.claims.sure(*tunnel) {
-                Some((token, left)) => self.entry(token, left),
+                Some((token, left)) => self.entry(me, token, left),
                 None => Entry { token: [0; 16], owner: me, expires_secs: 0 }.write(),
             };
             let mut command = redis::cmd("SET");

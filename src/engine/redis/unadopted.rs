@@ -34,6 +34,12 @@ impl Unadopted {
         self.0.lock().keys().filter(|dead| !sets.contains(dead)).copied().collect()
     }
 
+    /// The incarnation that had a tunnel.
+    pub(super) fn owner(&self, tunnel: TunnelId) -> Option<NodeId> {
+        let all = self.0.lock();
+        all.iter().find_map(|(dead, records)| records.contains_key(&tunnel).then_some(*dead))
+    }
+
     /// So many tunnels of an incarnation at most.
     pub(super) fn some(&self, dead: NodeId, count: usize) -> Vec<TunnelId> {
         let all = self.0.lock();
@@ -77,6 +83,7 @@ mod tests {
         assert_eq!(unadopted.through(&[]), [dead]);
         unadopted.forget(one);
         assert_eq!(unadopted.some(dead, 9), [two, three]);
+        assert_eq!([one, two].map(|tunnel| unadopted.owner(tunnel)), [None, Some(dead)]);
         let taken: Vec<TunnelId> = unadopted.take(dead, &[one, three]).into_iter().map(|(tunnel, _)| tunnel).collect();
         assert_eq!((taken, unadopted.some(dead, 9)), (vec![three], vec![two]));
         unadopted.take(dead, &[two]);
