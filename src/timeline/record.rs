@@ -156,8 +156,8 @@ impl Record {
         Self { peer, ..self }
     }
 
-    /// The same in a trace: four bytes of its id and the low four bytes of the span that caused it. For an event the span is its number,
-    /// as in its `traceparent`.
+    /// The same in a trace: the last four bytes of its id and of the span that caused it. For an event the span is its number, as in
+    /// its `traceparent`.
     pub fn traced(self, trace: u64) -> Self {
         Self { trace, ..self }
     }

@@ -85,19 +85,19 @@ impl<'a> Recording<'a> {
         self.single(tunnel, self.template.of(self.template.tenant, tunnel).because(reason));
     }
 
-    /// No target is there at all.
-    pub(in crate::gateway) fn nobody(&self, reason: Reason) {
+    /// There is no target at all.
+    pub(in crate::gateway) fn without_targets(&self, reason: Reason) {
         self.timeline.record(self.template.because(reason));
     }
 
-    /// Writes the record of many targets.
-    pub(in crate::gateway) fn finish(&self) {
+    /// Writes the record of many targets, once.
+    pub(in crate::gateway) fn finish(&mut self) {
         if self.is_many && self.found > 0 {
             let template = match self.template.words.0 {
                 0 => self.template.with_words(self.timeline.word("named tunnels")),
                 _ => self.template,
             };
-            self.timeline.record(template.to_many(self.found, self.accepted));
+            self.timeline.record(template.to_many(std::mem::take(&mut self.found), self.accepted));
         }
     }
 
@@ -121,6 +121,13 @@ impl<'a> Recording<'a> {
         let user = || self.tenant.groups.of(tunnel).0.map(|user| user.as_str().to_owned());
         let max_bytes = captures.wanted(self.template.tenant, tunnel, self.template.unix_ms(), user)?;
         Some(captures.keep_push(tunnel, is_binary, content, max_bytes))
+    }
+}
+
+impl Drop for Recording<'_> {
+    /// What was done is recorded, also if its caller has gone before the end.
+    fn drop(&mut self) {
+        self.finish();
     }
 }
 
