@@ -32,6 +32,8 @@ pub enum Gap {
     Off,
     /// It is dead, and what it had recorded is gone with it.
     Gone,
+    /// It has no place for another reader.
+    Full,
     /// The engine does not answer, so there may be nodes that are not known.
     EngineAway,
 }

@@ -1,5 +1,6 @@
 //! Timelines against a log that forgets nothing: what is there is right, and `is_complete` is never wrong.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::AtomicBool;
 
 use proptest::prelude::*;
@@ -27,24 +28,57 @@ fn small(capacity: usize, workers: usize, now_ms: u64) -> Timeline {
     timeline
 }
 
-/// One step: on which node and worker, of which tunnel, and how the clock moves before it.
+/// One step: on which node and worker, of which tunnel, how the clock moves before it, and whether that is noticed before it.
 #[derive(Clone, Debug)]
 struct Write {
     node: usize,
     worker: usize,
     tunnel: u8,
     later_ms: i64,
+    is_noticed: bool,
 }
 
 fn writes() -> impl Strategy<Value = Vec<Write>> {
-    let step = prop_oneof![10 => 0_i64..4, 2 => 1_000_i64..20_000, 1 => -40_000_i64..0];
-    let write = (0_usize..2, 0_usize..3, 0_u8..5, step).prop_map(|(node, worker, tunnel, later_ms)| Write {
+    let onward = || prop_oneof![10 => 0_i64..4, 2 => 1_000_i64..20_000];
+    let set = prop_oneof![10 => onward(), 1 => -5_000_i64..0, 1 => -40_000_i64..-5_000];
+    prop_oneof![steps(onward()), steps(set)]
+}
+
+fn steps(step: impl Strategy<Value = i64>) -> impl Strategy<Value = Vec<Write>> {
+    let write = (0_usize..2, 0_usize..3, 0_u8..5, step, any::<bool>());
+    let write = write.prop_map(|(node, worker, tunnel, later_ms, is_noticed)| Write {
         node,
         worker,
         tunnel,
         later_ms,
+        is_noticed,
     });
     prop::collection::vec(write, 1..120)
+}
+
+/// One step of a tunnel and its groups; the clock moves one millisecond before each.
+#[derive(Clone, Debug)]
+enum Step {
+    Join(u8, u8),
+    Leave(u8, u8),
+    SetUser(u8, u8),
+    Close(u8),
+    /// To a group, or to a user.
+    Push(u8, bool),
+    /// Another text is kept.
+    Word(u16),
+}
+
+fn group_steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        3 => (0_u8..3, 0_u8..3).prop_map(|(tunnel, group)| Step::Join(tunnel, group)),
+        2 => (0_u8..3, 0_u8..3).prop_map(|(tunnel, group)| Step::Leave(tunnel, group)),
+        1 => (0_u8..3, 0_u8..2).prop_map(|(tunnel, user)| Step::SetUser(tunnel, user)),
+        1 => (0_u8..3).prop_map(Step::Close),
+        4 => (0_u8..3, any::<bool>()).prop_map(|(name, is_group)| Step::Push(name, is_group)),
+        2 => any::<u16>().prop_map(Step::Word),
+    ];
+    prop::collection::vec(step, 1..120)
 }
 
 proptest! {
@@ -64,6 +98,9 @@ proptest! {
             now_ms += write.later_ms;
             let is_first = !log.iter().any(|(_, tunnel, _)| *tunnel == write.tunnel);
             let at_ms = if write.node == 0 { now_ms } else { now_ms + skew_ms };
+            if write.is_noticed {
+                nodes[write.node].check_clock(Duration::from_millis(at_ms.cast_unsigned()));
+            }
             let kind = if is_first { Kind::Requested } else { Kind::Push };
             let record = Record::new(kind, Reason::None, Duration::from_millis(at_ms.cast_unsigned()));
             let record = record.of(SHOP, tunnel(write.tunnel)).with_bytes(number as usize);
@@ -89,6 +126,73 @@ proptest! {
                 if covered.is_complete && (requested_on == Some(node) || set_back_ms > -1_000) {
                     prop_assert_eq!(&found, &wanted, "tunnel {} of node {}", number, node);
                 }
+            }
+        }
+    }
+
+    /// Pushes to groups and users, whose names are forgotten before the records.
+    #[test]
+    fn a_push_to_many_is_in_the_story_of_each_of_them(
+        steps in group_steps(),
+        capacity in 1_usize..200,
+        words in 2_u32..40,
+    ) {
+        let timeline = Timeline { words: Words::of(words), ..small(capacity, 1, BEGIN_MS) };
+        let mut inside: [BTreeSet<String>; 3] = Default::default();
+        let mut expected: [Vec<u32>; 3] = Default::default();
+        let mut requested = BTreeSet::new();
+        for (number, step) in (1_u32..).zip(&steps) {
+            let time = Duration::from_millis(BEGIN_MS + u64::from(number));
+            let new = |kind, reason, of: &u8| Record::new(kind, reason, time).of(SHOP, tunnel(*of));
+            let named = |record: Record, name: &str| timeline.record(record.with_words(timeline.word(name)));
+            if let Step::Join(of, _) | Step::Leave(of, _) | Step::SetUser(of, _) | Step::Close(of) = step
+                && requested.insert(*of)
+            {
+                timeline.record(new(Kind::Requested, Reason::None, of));
+            }
+            match step {
+                Step::Join(of, group) => {
+                    let group = group_words(&group.to_string());
+                    named(new(Kind::Action, Reason::Joined, of), &group);
+                    inside[usize::from(*of)].insert(group);
+                }
+                Step::Leave(of, group) => {
+                    let group = group_words(&group.to_string());
+                    named(new(Kind::Action, Reason::Left, of), &group);
+                    inside[usize::from(*of)].remove(&group);
+                }
+                Step::SetUser(of, user) => {
+                    let user = user_words(&user.to_string());
+                    named(new(Kind::Action, Reason::UserSet, of), &user);
+                    inside[usize::from(*of)].retain(|name| !name.starts_with("user "));
+                    inside[usize::from(*of)].insert(user);
+                }
+                Step::Close(of) => {
+                    timeline.record(new(Kind::Closed, Reason::None, of));
+                    inside[usize::from(*of)].clear();
+                }
+                Step::Push(name, is_group) => {
+                    let name = if *is_group { group_words(&name.to_string()) } else { user_words(&name.to_string()) };
+                    let push = Record::new(Kind::Push, Reason::Accepted, time).of_tenant(SHOP).to_many(100, 99);
+                    named(push.with_bytes(number as usize), &name);
+                    for (inside, expected) in inside.iter().zip(&mut expected) {
+                        if inside.contains(&name) {
+                            expected.push(number);
+                        }
+                    }
+                }
+                Step::Word(text) => {
+                    timeline.word(&text.to_string());
+                }
+            }
+        }
+        for (of, expected) in (0_u8..).zip(&expected) {
+            let story = timeline.story(&question(of, 1_000));
+            let merged = merge(vec![Part { node: None, answer: Ok(story) }], 1_000);
+            let pushes: Vec<u32> =
+                merged.rows.iter().filter(|(_, row)| row.many.is_some()).map(|(_, row)| row.bytes).collect();
+            if merged.nodes[0].is_complete {
+                prop_assert_eq!(&pushes, expected, "tunnel {}", of);
             }
         }
     }
@@ -201,6 +305,28 @@ fn a_push_to_a_group_is_in_the_story_of_those_that_were_in_it_then() {
     assert!(pushes(&question(1, 100)).is_empty(), "it was never in it");
     let now_in = Question { audiences: vec![group_words("g")], ..question(1, 100) };
     assert_eq!(pushes(&now_in), [1, 2, 3], "its coming was overwritten");
+}
+
+#[test]
+fn a_record_that_is_late_makes_nothing_unsure_and_a_clock_that_was_set_back_does() {
+    let timeline = small(100, 1, BEGIN_MS);
+    let at = |ms: u64| Duration::from_millis(BEGIN_MS + ms);
+    timeline.record(Record::new(Kind::Requested, Reason::None, at(30_000)).of(SHOP, tunnel(0)));
+    timeline.record(Record::new(Kind::Push, Reason::Accepted, at(1_000)).of(SHOP, tunnel(0)));
+    let is_complete = || {
+        let part = Part { node: None, answer: Ok(timeline.story(&question(0, 10))) };
+        merge(vec![part], 10).nodes[0].is_complete
+    };
+
+    timeline.check_clock(at(30_000));
+    assert!(is_complete(), "a push that took half a minute");
+    let rows = timeline.story(&question(0, 10)).rows;
+    assert!(rows[0].unix_us <= rows[1].unix_us && rows[1].kind() == Some(Kind::Push));
+
+    timeline.check_clock(at(2_000));
+    assert!(!is_complete());
+    timeline.record(Record::new(Kind::Push, Reason::Accepted, at(2_000)).of(SHOP, tunnel(0)));
+    assert_eq!(timeline.story(&question(0, 10)).rows[0].unix_us, (BEGIN_MS + 2_000) * 1_000);
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde::Serialize;
 
+use super::Scan;
 use super::Timeline;
 use super::record::Record;
 use super::record::TenantNumber;
@@ -52,11 +53,16 @@ pub struct Story {
 
 /// When a tunnel was in which group or had which user.
 #[derive(Debug, Default)]
-struct Membership(Vec<Stay>);
+struct Membership {
+    /// By the name in records; in order, and never two at a time.
+    stays: HashMap<Arc<str>, Vec<Stay>>,
+    user: Option<Arc<str>>,
+    /// Up to when it is not known, because a name was forgotten, in milliseconds since 1970.
+    unsure_until_ms: u64,
+}
 
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 struct Stay {
-    audience: Arc<str>,
     from_us: u64,
     until_us: u64,
 }
@@ -73,49 +79,68 @@ impl Timeline {
             let kinds = [Kind::Requested, Kind::Action, Kind::Connected, Kind::Closed];
             is_own(record) && record.kind().is_some_and(|kind| kinds.contains(&kind))
         };
-        let changes = self.scan(MAX_CHANGES, None, tells_where).records;
-        let requested = changes.iter().find(|record| record.kind() == Some(Kind::Requested));
+        let changes = self.scan(MAX_CHANGES, None, tells_where);
+        let requested = changes.records.iter().find(|record| record.kind() == Some(Kind::Requested));
         let requested_ms = requested.map(Record::unix_ms);
         let membership = self.membership(&changes, audiences);
-        let mut known: HashMap<Word, Option<Arc<str>>> = HashMap::new();
+        // On a node that it has only been requested at, it was in no group.
+        let was_here = !audiences.is_empty() || changes.records.iter().any(|of| of.kind() != Some(Kind::Requested));
+        let mut unsure_until_ms = membership.unsure_until_ms;
+        // One look at each name, however many pushes there were to it.
+        let mut stays: HashMap<Word, Option<&[Stay]>> = HashMap::new();
         let scan = self.scan(*limit, *before_us, |record| {
-            is_own(record)
-                || record.many().is_some() && record.tenant == *tenant && {
-                    let audience = known.entry(record.words).or_insert_with(|| self.words.text(record.words));
-                    audience.as_ref().is_some_and(|audience| membership.has(audience, record.unix_us()))
-                }
+            if is_own(record) {
+                return true;
+            }
+            if !was_here || record.many().is_none() || record.tenant != *tenant {
+                return false;
+            }
+            let name = record.words;
+            let stays = stays.entry(name).or_insert_with(|| Some(membership.stays(&self.words.text(name)?)));
+            let Some(stays) = stays else {
+                // Its name was forgotten before the record: it may have been for this tunnel too.
+                unsure_until_ms = unsure_until_ms.max(record.unix_ms());
+                return false;
+            };
+            is_within(stays, record.unix_us())
         });
         Story {
             rows: self.rows(&scan.records),
             has_more: scan.has_more,
             started_ms: self.started_ms(),
-            lost_until_ms: scan.lost_until_ms,
+            lost_until_ms: scan.lost_until_ms.max(unsure_until_ms),
             requested_ms,
             node: String::new(),
         }
     }
 
-    fn membership(&self, changes: &[Record], audiences: &[String]) -> Membership {
+    fn membership(&self, changes: &Scan, audiences: &[String]) -> Membership {
         let mut membership = Membership::default();
+        if changes.has_more {
+            membership.unsure_until_ms = changes.records.first().map_or(0, Record::unix_ms);
+        }
         let mut opened_us = 0;
-        for change in changes {
-            let (at_us, audience) = (change.unix_us(), self.words.text(change.words));
-            match (change.kind(), change.reason(), audience) {
-                (Some(Kind::Connected), ..) => opened_us = at_us,
-                (Some(Kind::Closed), ..) => membership.leave(at_us, |_| true),
-                (_, Some(Reason::Joined), Some(group)) => membership.join(group, at_us),
-                (_, Some(Reason::UserSet), Some(user)) => {
-                    membership.leave(at_us, |audience| audience.starts_with(USER));
-                    membership.join(user, at_us);
+        for change in &changes.records {
+            let at_us = change.unix_us();
+            match (change.kind(), change.reason()) {
+                (Some(Kind::Connected), _) => opened_us = at_us,
+                (Some(Kind::Closed), _) => membership.leave_all(at_us),
+                (_, Some(reason @ (Reason::Joined | Reason::Left | Reason::UserSet))) => {
+                    match (reason, self.words.text(change.words)) {
+                        (_, None) => membership.unsure_until_ms = change.unix_ms(),
+                        (Reason::Left, Some(group)) => membership.leave(&group, at_us),
+                        (Reason::UserSet, Some(user)) => membership.set_user(user, at_us),
+                        (_, Some(group)) => membership.join(group, at_us),
+                    }
                 }
-                (_, Some(Reason::Left), Some(group)) => membership.leave(at_us, |audience| *audience == *group),
                 _ => {}
             }
         }
         // What it is in now, where the record of its coming was overwritten.
-        let known: Vec<_> = membership.0.iter().map(|stay| Arc::clone(&stay.audience)).collect();
-        for audience in audiences.iter().filter(|audience| !known.iter().any(|known| **known == ***audience)) {
-            membership.join(audience.as_str().into(), opened_us);
+        for audience in audiences {
+            if !membership.stays.contains_key(audience.as_str()) {
+                membership.join(audience.as_str().into(), opened_us);
+            }
         }
         membership
     }
@@ -137,15 +162,41 @@ pub fn group_words(group: &str) -> String {
 
 impl Membership {
     fn join(&mut self, audience: Arc<str>, from_us: u64) {
-        self.0.push(Stay { audience, from_us, until_us: u64::MAX });
+        let stays = self.stays.entry(audience).or_default();
+        if stays.last().is_none_or(|last| last.until_us != u64::MAX) {
+            stays.push(Stay { from_us, until_us: u64::MAX });
+        }
     }
 
-    fn leave(&mut self, until_us: u64, is_left: impl Fn(&str) -> bool) {
-        let stays = self.0.iter_mut().filter(|stay| stay.until_us == u64::MAX && is_left(&stay.audience));
-        stays.for_each(|stay| stay.until_us = until_us);
+    fn leave(&mut self, audience: &str, until_us: u64) {
+        self.stays.get_mut(audience).into_iter().for_each(|stays| end(stays, until_us));
     }
 
-    fn has(&self, audience: &str, at_us: u64) -> bool {
-        self.0.iter().any(|stay| *stay.audience == *audience && (stay.from_us..=stay.until_us).contains(&at_us))
+    fn leave_all(&mut self, until_us: u64) {
+        self.stays.values_mut().for_each(|stays| end(stays, until_us));
     }
+
+    fn set_user(&mut self, user: Arc<str>, from_us: u64) {
+        if let Some(before) = self.user.replace(Arc::clone(&user)) {
+            self.leave(&before, from_us);
+        }
+        self.join(user, from_us);
+    }
+
+    fn stays(&self, audience: &str) -> &[Stay] {
+        self.stays.get(audience).map_or(&[], Vec::as_slice)
+    }
+}
+
+/// Ends the last stay, if it has not ended.
+fn end(stays: &mut [Stay], until_us: u64) {
+    if let Some(last) = stays.last_mut().filter(|last| last.until_us == u64::MAX) {
+        last.until_us = until_us;
+    }
+}
+
+/// Whether a time is in one of these stays.
+fn is_within(stays: &[Stay], at_us: u64) -> bool {
+    let behind = stays.partition_point(|stay| stay.from_us <= at_us);
+    stays[..behind].last().is_some_and(|stay| at_us <= stay.until_us)
 }
