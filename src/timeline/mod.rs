@@ -16,6 +16,8 @@ mod story;
 mod watch;
 mod words;
 
+use std::hash::BuildHasher;
+use std::hash::RandomState;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::AtomicU64;
@@ -37,7 +39,9 @@ pub use coverage::merge;
 pub use line::Content;
 pub use line::Line;
 pub use record::About;
+pub use record::AudienceNumber;
 pub use record::Record;
+pub use record::TARGETS_EACH;
 pub use record::TenantNumber;
 pub use record::Word;
 pub use ring::Ring;
@@ -103,6 +107,8 @@ pub struct Timeline {
     urls: Words,
     tenants: Numbers<TenantId>,
     peers: Numbers<NodeId>,
+    /// Makes numbers of the names of audiences.
+    audiences: RandomState,
     watchers: Arc<Watchers>,
     captures: Captures,
     strangers: Mutex<Strangers>,
@@ -146,6 +152,7 @@ impl Timeline {
             urls: Words::of(URLS),
             tenants: Numbers::of(MAX_TENANTS),
             peers: Numbers::of(MAX_PEERS),
+            audiences: RandomState::new(),
             watchers: Arc::default(),
             captures: Captures::default(),
             strangers: Mutex::default(),
@@ -178,7 +185,7 @@ impl Timeline {
     fn record_on(&self, worker: usize, record: Record) {
         let record = self.in_order(record);
         self.lanes[worker % self.lanes.len()].0.lock().push(record);
-        if self.watchers.any() {
+        if self.watchers.any() && !record.is_of_targets() {
             self.watchers.publish(&record, &self.urls);
         }
     }
@@ -232,6 +239,11 @@ impl Timeline {
     /// The number of a tenant, remembered in `mark`.
     pub fn tenant(&self, mark: &AtomicU32, tenant: &TenantId) -> TenantNumber {
         TenantNumber(if self.is_on() { self.tenants.marked(mark, tenant) } else { 0 })
+    }
+
+    /// The number of the group or user that records name so.
+    pub fn audience(&self, words: &str) -> AudienceNumber {
+        AudienceNumber(self.audiences.hash_one(words).max(1))
     }
 
     /// The number of another node.

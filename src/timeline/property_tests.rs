@@ -65,6 +65,8 @@ enum Step {
     Close(u8),
     /// To a group, or to a user.
     Push(u8, bool),
+    /// To those named by the bits.
+    PushNamed(u8),
     /// Another text is kept.
     Word(u16),
 }
@@ -76,6 +78,7 @@ fn group_steps() -> impl Strategy<Value = Vec<Step>> {
         1 => (0_u8..3, 0_u8..2).prop_map(|(tunnel, user)| Step::SetUser(tunnel, user)),
         1 => (0_u8..3).prop_map(Step::Close),
         4 => (0_u8..3, any::<bool>()).prop_map(|(name, is_group)| Step::Push(name, is_group)),
+        2 => (0_u8..8).prop_map(Step::PushNamed),
         2 => any::<u16>().prop_map(Step::Word),
     ];
     prop::collection::vec(step, 1..120)
@@ -130,7 +133,7 @@ proptest! {
         }
     }
 
-    /// Pushes to groups and users, whose names are forgotten before the records.
+    /// Pushes to groups, users and named tunnels; names are forgotten before the records.
     #[test]
     fn a_push_to_many_is_in_the_story_of_each_of_them(
         steps in group_steps(),
@@ -144,26 +147,30 @@ proptest! {
         for (number, step) in (1_u32..).zip(&steps) {
             let time = Duration::from_millis(BEGIN_MS + u64::from(number));
             let new = |kind, reason, of: &u8| Record::new(kind, reason, time).of(SHOP, tunnel(*of));
-            let named = |record: Record, name: &str| timeline.record(record.with_words(timeline.word(name)));
-            if let Step::Join(of, _) | Step::Leave(of, _) | Step::SetUser(of, _) | Step::Close(of) = step
-                && requested.insert(*of)
-            {
-                timeline.record(new(Kind::Requested, Reason::None, of));
+            let change = |record: Record, name: &str| timeline.record(record.changing(timeline.audience(name)));
+            let named = |bits: u8| (0..3).filter(move |of| bits >> of & 1 == 1);
+            let about: Vec<u8> = match step {
+                Step::Join(of, _) | Step::Leave(of, _) | Step::SetUser(of, _) | Step::Close(of) => vec![*of],
+                Step::PushNamed(bits) => named(*bits).collect(),
+                Step::Push(..) | Step::Word(_) => vec![],
+            };
+            for of in about.into_iter().filter(|of| requested.insert(*of)) {
+                timeline.record(new(Kind::Requested, Reason::None, &of));
             }
             match step {
                 Step::Join(of, group) => {
                     let group = group_words(&group.to_string());
-                    named(new(Kind::Action, Reason::Joined, of), &group);
+                    change(new(Kind::Action, Reason::Joined, of), &group);
                     inside[usize::from(*of)].insert(group);
                 }
                 Step::Leave(of, group) => {
                     let group = group_words(&group.to_string());
-                    named(new(Kind::Action, Reason::Left, of), &group);
+                    change(new(Kind::Action, Reason::Left, of), &group);
                     inside[usize::from(*of)].remove(&group);
                 }
                 Step::SetUser(of, user) => {
                     let user = user_words(&user.to_string());
-                    named(new(Kind::Action, Reason::UserSet, of), &user);
+                    change(new(Kind::Action, Reason::UserSet, of), &user);
                     inside[usize::from(*of)].retain(|name| !name.starts_with("user "));
                     inside[usize::from(*of)].insert(user);
                 }
@@ -173,13 +180,20 @@ proptest! {
                 }
                 Step::Push(name, is_group) => {
                     let name = if *is_group { group_words(&name.to_string()) } else { user_words(&name.to_string()) };
-                    let push = Record::new(Kind::Push, Reason::Accepted, time).of_tenant(SHOP).to_many(100, 99);
-                    named(push.with_bytes(number as usize), &name);
+                    let push = Record::new(Kind::Push, Reason::Accepted, time).of_tenant(SHOP);
+                    let push = push.with_bytes(number as usize).with_words(timeline.word(&name));
+                    timeline.record(push.to_many(100, 99, Some(timeline.audience(&name))));
                     for (inside, expected) in inside.iter().zip(&mut expected) {
                         if inside.contains(&name) {
                             expected.push(number);
                         }
                     }
+                }
+                Step::PushNamed(bits) => {
+                    let ids: Vec<TunnelId> = named(*bits).map(tunnel).collect();
+                    let push = Record::new(Kind::Push, Reason::Accepted, time).of_tenant(SHOP);
+                    timeline.record(push.with_bytes(number as usize).to_targets(&ids));
+                    named(*bits).for_each(|of| expected[usize::from(of)].push(number));
                 }
                 Step::Word(text) => {
                     timeline.word(&text.to_string());
@@ -189,8 +203,8 @@ proptest! {
         for (of, expected) in (0_u8..).zip(&expected) {
             let story = timeline.story(&question(of, 1_000));
             let merged = merge(vec![Part { node: None, answer: Ok(story) }], 1_000);
-            let pushes: Vec<u32> =
-                merged.rows.iter().filter(|(_, row)| row.many.is_some()).map(|(_, row)| row.bytes).collect();
+            let is_push = |(_, row): &&(String, Row)| row.kind() == Some(Kind::Push);
+            let pushes: Vec<u32> = merged.rows.iter().filter(is_push).map(|(_, row)| row.bytes).collect();
             if merged.nodes[0].is_complete {
                 prop_assert_eq!(&pushes, expected, "tunnel {}", of);
             }
@@ -229,7 +243,7 @@ fn a_record_is_never_torn_however_many_write_and_read() {
     let is_over = AtomicBool::new(false);
     let check = |record: &Record| {
         let number = record.sequence;
-        assert_eq!((record.bytes, record.took_us, record.trace), (number, number, u64::from(number)));
+        assert_eq!((record.bytes, record.took_us, record.trace()), (number, number, u64::from(number)));
         assert!(record.is_of(TunnelId::from_bytes(u128::from(number).to_be_bytes())));
     };
     std::thread::scope(|scope| {
@@ -283,18 +297,16 @@ fn a_push_to_a_group_is_in_the_story_of_those_that_were_in_it_then() {
     let timeline = small(100, 1, BEGIN_MS);
     let write = |ms: u64, record: Record| timeline.record(record.at(Duration::from_millis(BEGIN_MS + ms)));
     let new = |kind, reason| Record::new(kind, reason, Duration::ZERO);
-    let group = timeline.word(&group_words("g"));
-    let joins = |ms, number| write(ms, new(Kind::Action, Reason::Joined).of(SHOP, tunnel(number)).with_words(group));
+    let group = timeline.audience(&group_words("g"));
+    let change = |reason, number| new(Kind::Action, reason).of(SHOP, tunnel(number)).changing(group);
+    let joins = |ms, number| write(ms, change(Reason::Joined, number));
     let push = |ms, bytes| {
-        write(
-            ms,
-            new(Kind::Push, Reason::Accepted).of_tenant(SHOP).with_words(group).to_many(100, 99).with_bytes(bytes),
-        );
+        write(ms, new(Kind::Push, Reason::Accepted).of_tenant(SHOP).to_many(100, 99, Some(group)).with_bytes(bytes));
     };
     push(1, 1);
     joins(2, 0);
     push(3, 2);
-    write(4, new(Kind::Action, Reason::Left).of(SHOP, tunnel(0)).with_words(group));
+    write(4, change(Reason::Left, 0));
     push(5, 3);
     let pushes = |question: &Question| {
         let rows = timeline.story(question).rows;
@@ -303,8 +315,13 @@ fn a_push_to_a_group_is_in_the_story_of_those_that_were_in_it_then() {
 
     assert_eq!(pushes(&question(0, 100)), [2]);
     assert!(pushes(&question(1, 100)).is_empty(), "it was never in it");
+    let long = new(Kind::Push, Reason::Accepted).of_tenant(SHOP).to_many(100, 99, Some(group)).with_bytes(4);
+    write(6, long.took(Duration::from_millis(2)));
+    assert_eq!(pushes(&question(0, 100)), [2, 4], "it left while the push went on");
+    write(7, change(Reason::Joined, 2).took(Duration::from_micros(1_500)));
+    assert_eq!(pushes(&question(2, 100)), [4], "it came while the push went on");
     let now_in = Question { audiences: vec![group_words("g")], ..question(1, 100) };
-    assert_eq!(pushes(&now_in), [1, 2, 3], "its coming was overwritten");
+    assert_eq!(pushes(&now_in), [1, 2, 3, 4], "its coming was overwritten");
 }
 
 #[test]
@@ -327,6 +344,28 @@ fn a_record_that_is_late_makes_nothing_unsure_and_a_clock_that_was_set_back_does
     assert!(!is_complete());
     timeline.record(Record::new(Kind::Push, Reason::Accepted, at(2_000)).of(SHOP, tunnel(0)));
     assert_eq!(timeline.story(&question(0, 10)).rows[0].unix_us, (BEGIN_MS + 2_000) * 1_000);
+}
+
+#[test]
+fn a_dead_node_is_named_on_every_page() {
+    let timeline = small(100, 1, BEGIN_MS);
+    let at = |ms: u64| Duration::from_millis(BEGIN_MS + ms);
+    let dead = NodeId::from_bytes([9; 16]);
+    let peer = timeline.peer(dead);
+    let new = |kind, reason, ms| Record::new(kind, reason, at(ms)).of(SHOP, tunnel(0));
+    timeline.record(new(Kind::Push, Reason::PassedOn, 1).with_peer(peer));
+    timeline.record(new(Kind::Closed, Reason::NodeLost, 2));
+    timeline.record(new(Kind::Attempt, Reason::Delivered, 3));
+    let gaps = |own: &[NodeId]| {
+        let part = |node: Option<NodeId>| Part { node, answer: Ok(timeline.story(&question(0, 1))) };
+        let merged = merge(own.iter().map(|node| part(Some(*node))).collect(), 1);
+        assert_eq!(merged.rows.len(), own.len());
+        merged.nodes.into_iter().filter_map(|node| node.gap.zip(Some(node.node))).collect::<Vec<_>>()
+    };
+
+    let own = NodeId::from_bytes([1; 16]);
+    assert_eq!(gaps(&[own]), [(Gap::Gone, Some(dead.to_string()))]);
+    assert_eq!(gaps(&[own, dead]), [(Gap::Gone, None)], "another one, which took no push");
 }
 
 #[test]

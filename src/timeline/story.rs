@@ -1,13 +1,13 @@
 //! The story of one tunnel on this node: its own records, and pushes to the groups and the user that it was in.
 
+use std::collections::BTreeSet;
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use serde::Deserialize;
 use serde::Serialize;
 
-use super::Scan;
 use super::Timeline;
+use super::record::AudienceNumber;
 use super::record::Record;
 use super::record::TenantNumber;
 use super::record::Word;
@@ -47,6 +47,10 @@ pub struct Story {
     pub lost_until_ms: u64,
     /// When the tunnel was requested, if this node has recorded it, in milliseconds since 1970.
     pub requested_ms: Option<u64>,
+    /// The other nodes that have taken pushes for it.
+    pub peers: BTreeSet<[u8; 16]>,
+    /// Whether the node that it was on is gone: some if it was lost there, false if that node was cut off and lives.
+    pub was_lost: Option<bool>,
     /// The name of the node.
     pub node: String,
 }
@@ -54,11 +58,9 @@ pub struct Story {
 /// When a tunnel was in which group or had which user.
 #[derive(Debug, Default)]
 struct Membership {
-    /// By the name in records; in order, and never two at a time.
-    stays: HashMap<Arc<str>, Vec<Stay>>,
-    user: Option<Arc<str>>,
-    /// Up to when it is not known, because a name was forgotten, in milliseconds since 1970.
-    unsure_until_ms: u64,
+    /// In order, and never two at a time.
+    stays: HashMap<AudienceNumber, Vec<Stay>>,
+    user: Option<AudienceNumber>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -75,74 +77,40 @@ impl Timeline {
             return Story { started_ms: self.started_ms(), lost_until_ms: self.started_ms(), ..Story::default() };
         }
         let is_own = |record: &Record| record.is_of(*tunnel) && record.tenant == *tenant;
-        let tells_where = |record: &Record| {
+        let mut peers = BTreeSet::new();
+        let changes = self.scan(MAX_CHANGES, None, |record| {
+            if !is_own(record) {
+                return false;
+            }
+            if record.reason() == Some(Reason::PassedOn) {
+                peers.insert(record.peer);
+            }
             let kinds = [Kind::Requested, Kind::Action, Kind::Connected, Kind::Closed];
-            is_own(record) && record.kind().is_some_and(|kind| kinds.contains(&kind))
-        };
-        let changes = self.scan(MAX_CHANGES, None, tells_where);
-        let requested = changes.records.iter().find(|record| record.kind() == Some(Kind::Requested));
-        let requested_ms = requested.map(Record::unix_ms);
-        let membership = self.membership(&changes, audiences);
-        // On a node that it has only been requested at, it was in no group.
-        let was_here = !audiences.is_empty() || changes.records.iter().any(|of| of.kind() != Some(Kind::Requested));
-        let mut unsure_until_ms = membership.unsure_until_ms;
-        // One look at each name, however many pushes there were to it.
-        let mut stays: HashMap<Word, Option<&[Stay]>> = HashMap::new();
-        let scan = self.scan(*limit, *before_us, |record| {
-            if is_own(record) {
-                return true;
-            }
-            if !was_here || record.many().is_none() || record.tenant != *tenant {
-                return false;
-            }
-            let name = record.words;
-            let stays = stays.entry(name).or_insert_with(|| Some(membership.stays(&self.words.text(name)?)));
-            let Some(stays) = stays else {
-                // Its name was forgotten before the record: it may have been for this tunnel too.
-                unsure_until_ms = unsure_until_ms.max(record.unix_ms());
-                return false;
-            };
-            is_within(stays, record.unix_us())
+            record.kind().is_some_and(|kind| kinds.contains(&kind))
         });
+        let audiences = audiences.iter().map(|words| self.audience(words));
+        let membership = Membership::of(&changes.records, audiences);
+        let scan = self.scan(*limit, *before_us, |record| {
+            is_own(record)
+                || record.tenant == *tenant && (record.has_target(*tunnel) || membership.is_reached_by(record))
+        });
+        let as_own = |record: &Record| if record.has_target(*tunnel) { record.of_target(*tunnel) } else { *record };
+        let records: Vec<Record> = scan.records.iter().map(as_own).collect();
+        let requested = changes.records.iter().find(|record| record.kind() == Some(Kind::Requested));
+        let losses = || changes.records.iter().filter(|record| record.reason() == Some(Reason::NodeLost));
+        let unsure_until_ms =
+            changes.records.first().filter(|_| changes.has_more).map_or(0, |oldest_known| oldest_known.unix_ms());
         Story {
-            rows: self.rows(&scan.records),
+            rows: self.rows(&records),
             has_more: scan.has_more,
             started_ms: self.started_ms(),
             lost_until_ms: scan.lost_until_ms.max(unsure_until_ms),
-            requested_ms,
+            requested_ms: requested.map(Record::unix_ms),
+            peers: peers.into_iter().filter_map(|peer| Some(self.peers.thing(peer.into())?.to_bytes())).collect(),
+            // A node that was cut off and lives adds a detail.
+            was_lost: losses().next().map(|_| losses().all(|loss| loss.words == Word(0))),
             node: String::new(),
         }
-    }
-
-    fn membership(&self, changes: &Scan, audiences: &[String]) -> Membership {
-        let mut membership = Membership::default();
-        if changes.has_more {
-            membership.unsure_until_ms = changes.records.first().map_or(0, Record::unix_ms);
-        }
-        let mut opened_us = 0;
-        for change in &changes.records {
-            let at_us = change.unix_us();
-            match (change.kind(), change.reason()) {
-                (Some(Kind::Connected), _) => opened_us = at_us,
-                (Some(Kind::Closed), _) => membership.leave_all(at_us),
-                (_, Some(reason @ (Reason::Joined | Reason::Left | Reason::UserSet))) => {
-                    match (reason, self.words.text(change.words)) {
-                        (_, None) => membership.unsure_until_ms = change.unix_ms(),
-                        (Reason::Left, Some(group)) => membership.leave(&group, at_us),
-                        (Reason::UserSet, Some(user)) => membership.set_user(user, at_us),
-                        (_, Some(group)) => membership.join(group, at_us),
-                    }
-                }
-                _ => {}
-            }
-        }
-        // What it is in now, where the record of its coming was overwritten.
-        for audience in audiences {
-            if !membership.stays.contains_key(audience.as_str()) {
-                membership.join(audience.as_str().into(), opened_us);
-            }
-        }
-        membership
     }
 }
 
@@ -161,30 +129,57 @@ pub fn group_words(group: &str) -> String {
 }
 
 impl Membership {
-    fn join(&mut self, audience: Arc<str>, from_us: u64) {
+    /// From all changes, and from the audiences that it is in now, for those whose change was overwritten.
+    fn of(changes: &[Record], now: impl Iterator<Item = AudienceNumber>) -> Self {
+        let (mut membership, mut opened_us) = (Self::default(), 0);
+        for change in changes {
+            let (from_us, until_us) = (change.began_us(), change.unix_us());
+            match (change.kind(), change.reason(), change.audience()) {
+                (Some(Kind::Connected), ..) => opened_us = from_us,
+                (Some(Kind::Closed), ..) => membership.leave_all(until_us),
+                (_, Some(Reason::Joined), Some(group)) => membership.join(group, from_us),
+                (_, Some(Reason::Left), Some(group)) => membership.leave(group, until_us),
+                (_, Some(Reason::UserSet), Some(user)) => membership.set_user(user, from_us, until_us),
+                _ => {}
+            }
+        }
+        for audience in now {
+            if !membership.stays.contains_key(&audience) {
+                membership.join(audience, opened_us);
+            }
+        }
+        membership
+    }
+
+    fn join(&mut self, audience: AudienceNumber, from_us: u64) {
         let stays = self.stays.entry(audience).or_default();
         if stays.last().is_none_or(|last| last.until_us != u64::MAX) {
             stays.push(Stay { from_us, until_us: u64::MAX });
         }
     }
 
-    fn leave(&mut self, audience: &str, until_us: u64) {
-        self.stays.get_mut(audience).into_iter().for_each(|stays| end(stays, until_us));
+    fn leave(&mut self, audience: AudienceNumber, until_us: u64) {
+        self.stays.get_mut(&audience).into_iter().for_each(|stays| end(stays, until_us));
     }
 
     fn leave_all(&mut self, until_us: u64) {
         self.stays.values_mut().for_each(|stays| end(stays, until_us));
     }
 
-    fn set_user(&mut self, user: Arc<str>, from_us: u64) {
-        if let Some(before) = self.user.replace(Arc::clone(&user)) {
-            self.leave(&before, from_us);
+    fn set_user(&mut self, user: AudienceNumber, from_us: u64, until_us: u64) {
+        if let Some(before) = self.user.replace(user) {
+            self.leave(before, until_us);
         }
         self.join(user, from_us);
     }
 
-    fn stays(&self, audience: &str) -> &[Stay] {
-        self.stays.get(audience).map_or(&[], Vec::as_slice)
+    /// Whether it is a push to an audience that the tunnel was in at some moment of it.
+    fn is_reached_by(&self, record: &Record) -> bool {
+        record.many().is_some()
+            && record
+                .audience()
+                .and_then(|audience| self.stays.get(&audience))
+                .is_some_and(|stays| overlaps(stays, record.began_us(), record.unix_us()))
     }
 }
 
@@ -195,8 +190,8 @@ fn end(stays: &mut [Stay], until_us: u64) {
     }
 }
 
-/// Whether a time is in one of these stays.
-fn is_within(stays: &[Stay], at_us: u64) -> bool {
-    let behind = stays.partition_point(|stay| stay.from_us <= at_us);
-    stays[..behind].last().is_some_and(|stay| at_us <= stay.until_us)
+/// Whether one of these stays has a moment of this time.
+fn overlaps(stays: &[Stay], from_us: u64, until_us: u64) -> bool {
+    let behind = stays.partition_point(|stay| stay.from_us <= until_us);
+    stays[..behind].last().is_some_and(|stay| from_us <= stay.until_us)
 }
