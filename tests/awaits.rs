@@ -217,7 +217,7 @@ const WAITS: &[(&str, &[(&str, Why)])] = &[
             ("self.lease_guard.valid()", Nothing("nothing is pushed before")),
             ("self.batch.push(Arc::clone(&tenant), packets)", Marked(Mark::PushCollected)),
             ("self.push_elsewhere(", Marked(Mark::Ask)),
-            ("self.router.decide(tenant, &commands, pending)", Marked(Mark::Ask)),
+            ("self.router.decide(tenant, &commands, pending, 0)", Marked(Mark::Ask)),
         ],
     ),
     (

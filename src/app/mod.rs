@@ -301,6 +301,7 @@ impl App {
         supervisor.over("console", Arc::clone(&console).run());
         let (tunnels, timeline) = (Arc::clone(&gateway.tunnels), Arc::clone(&gateway.timeline));
         supervisor.over("silence watch", async move { tunnels.idle_timeouts.run().await });
+        supervisor.over("timeline upkeep", Arc::clone(&gateway).keep_timelines());
         if let Some(certificate) = certificate {
             supervisor.over("certificate watch", certificate_watch::watch(certificate, certificate_watch::tell));
         }

@@ -1,9 +1,13 @@
 //! One line for each event, as `listen` and `tail` print it, and the same as JSON: `docs/event-lines.schema.json`.
 
+use std::io::IsTerminal;
 use std::time::Duration;
 
 use serde::Serialize;
 
+use super::local_time;
+use crate::clock::Clock;
+use crate::clock::SystemClock;
 use crate::clock::rfc3339;
 
 /// How lines look.
@@ -26,12 +30,32 @@ pub(super) struct Columns<'a> {
     pub(super) what: &'a str,
     /// Bytes of the content.
     pub(super) bytes: Option<u64>,
-    /// The HTTP status; none: there was no answer.
-    pub(super) status: Option<u16>,
+    /// What was answered.
+    pub(super) status: Status,
     /// How long it took.
     pub(super) took: Option<Duration>,
     /// What else there is to say.
     pub(super) words: &'a str,
+    /// Whether it did not work, whatever the status.
+    pub(super) has_failed: bool,
+}
+
+/// The column of the HTTP status.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) enum Status {
+    /// The status of an answer.
+    Answered(u16),
+    /// There was no answer.
+    #[default]
+    NoAnswer,
+    /// Nothing was asked.
+    NotAsked,
+}
+
+impl From<Option<u16>> for Status {
+    fn from(status: Option<u16>) -> Self {
+        status.map_or(Self::NoAnswer, Self::Answered)
+    }
 }
 
 /// A line with its JSON form.
@@ -189,9 +213,10 @@ impl Line {
                     tunnel: &attempt.tunnel,
                     what: &attempt.event,
                     bytes: (attempt.event == "message").then_some(attempt.bytes),
-                    status: attempt.status,
+                    status: attempt.status.into(),
                     took: Some(Duration::from_millis(attempt.ms)),
                     words: &attempt.words,
+                    has_failed: false,
                 };
                 Some(columns.to_text(look))
             }
@@ -209,19 +234,21 @@ impl Columns<'_> {
     /// The line, without its end.
     pub(super) fn to_text(&self, look: Look) -> String {
         let status = match self.status {
-            Some(status) => format!("{status:>6}"),
-            None => format!("{:>6}", "--"),
+            Status::Answered(status) => format!("{status:>6}"),
+            Status::NoAnswer => format!("{:>6}", "--"),
+            Status::NotAsked => format!("{:>6}", ""),
         };
         let colour = match self.status {
-            Some(200..=299) => GREEN,
-            Some(_) => YELLOW,
-            None => RED,
+            Status::Answered(200..=299) if !self.has_failed => GREEN,
+            Status::Answered(_) => YELLOW,
+            Status::NoAnswer | Status::NotAsked => RED,
         };
+        let what = format!("{:<7}", shown(self.what));
         let line = format!(
-            "{} {:<7} {:<7}{:>7}{}{:>8}  {}",
+            "{} {:<7} {}{:>7}{}{:>8}  {}",
             clock_time(self.at, look, true),
             short(self.tunnel),
-            shown(self.what),
+            if self.has_failed { look.paint(RED, &what) } else { what },
             self.bytes.map_or_else(String::new, size),
             look.paint(colour, &status),
             self.took
@@ -237,6 +264,15 @@ const GREEN: u8 = 32;
 const YELLOW: u8 = 33;
 
 impl Look {
+    /// How lines look on this terminal, or in what stands for it.
+    pub(super) fn of_stdout() -> Self {
+        Self {
+            offset_secs: local_time::offset_secs(SystemClock.unix_time()),
+            has_colours: std::io::stdout().is_terminal()
+                && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
+        }
+    }
+
     fn paint(self, colour: u8, text: &str) -> String {
         if self.has_colours { format!("\u{1b}[{colour}m{text}\u{1b}[0m") } else { text.to_owned() }
     }

@@ -162,9 +162,10 @@ impl Replay {
             tunnel: &event.tunnel,
             what: &event.event,
             bytes: (event.event == "message").then(|| content_bytes(event.is_native(), &body)),
-            status: attempt.status,
+            status: attempt.status.into(),
             took: Some(Duration::from_millis(attempt.ms)),
             words: &words,
+            has_failed: false,
         };
         print(&(columns.to_text(Look { offset_secs: local_time::offset_secs(at), has_colours: false }) + "\n"));
         let is_accepted =

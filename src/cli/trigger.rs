@@ -260,9 +260,10 @@ impl Sent {
             tunnel: &event.tunnel,
             what: &event.event,
             bytes: (event.event == "message").then(|| content_bytes(event.is_native(), body)),
-            status: self.attempt.status,
+            status: self.attempt.status.into(),
             took: Some(Duration::from_millis(self.attempt.ms)),
             words: &self.words,
+            has_failed: false,
         };
         columns.to_text(Look { offset_secs: local_time::offset_secs(at), has_colours: false }) + "\n"
     }

@@ -9,7 +9,7 @@ use sha2::Sha256;
 use tokio::time::sleep;
 use tokio::time::timeout;
 
-use super::cluster::CallId;
+use super::push::CallId;
 use crate::engine::BeginResult;
 use crate::engine::Claim;
 use crate::engine::ClaimStore;

@@ -1,6 +1,7 @@
 //! Copies of payloads, for minutes and only where a tenant asks for them.
 
 use std::collections::BTreeSet;
+use std::collections::HashMap;
 use std::collections::VecDeque;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
@@ -20,8 +21,8 @@ const MAX_OF_TENANT: usize = 8;
 const MAX_CAPTURES: usize = 64;
 /// Memory for all payloads.
 const ALL_BYTES: usize = 4 * 1024 * 1024;
-/// Overhead of a payload beside its bytes.
-const OVERHEAD_BYTES: usize = 96;
+/// Overhead of a payload beside its bytes: twice its key, and its entry in a table that is half full.
+const OVERHEAD_BYTES: usize = 160;
 
 /// The payloads that a tenant wants copied.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -71,7 +72,9 @@ pub struct Captures {
 #[derive(Debug, Default)]
 struct State {
     captures: Vec<Capture>,
-    payloads: VecDeque<Kept>,
+    payloads: HashMap<Key, Payload>,
+    /// The same, the oldest one first.
+    order: VecDeque<Key>,
     bytes: usize,
     /// The number of the last copy of a push.
     last_push: u32,
@@ -85,13 +88,8 @@ struct Capture {
     max_bytes: usize,
 }
 
-#[derive(Debug)]
-struct Kept {
-    tunnel: TunnelId,
-    kind: Kind,
-    sequence: u32,
-    payload: Payload,
-}
+/// Which record a payload belongs to: tunnel, kind, and the number of the event or of the copy.
+type Key = (TunnelId, Kind, u32);
 
 impl Captures {
     /// Copies payloads from now on until `until_ms`, at most `max_bytes` of each.
@@ -118,7 +116,7 @@ impl Captures {
         Ok(())
     }
 
-    /// Ends all captures of a tenant, and forgets what all of them have copied if no other runs.
+    /// Ends all captures of a tenant. What they have copied stays in its timelines until others need the place.
     pub fn end(&self, tenant: TenantNumber) {
         let mut state = self.state.lock();
         state.captures.retain(|capture| capture.tenant != tenant);
@@ -158,7 +156,7 @@ impl Captures {
     pub fn keep_event(&self, tunnel: TunnelId, sequence: u64, is_binary: bool, content: &[u8], max_bytes: usize) {
         let sequence = u32::try_from(sequence).unwrap_or(u32::MAX);
         let payload = Payload::of(is_binary, content, max_bytes);
-        self.state.lock().keep(Kept { tunnel, kind: Kind::Attempt, sequence, payload });
+        self.state.lock().keep((tunnel, Kind::Attempt, sequence), payload);
     }
 
     /// Keeps a payload of a push, and returns the number under which it is found.
@@ -167,19 +165,13 @@ impl Captures {
         let mut state = self.state.lock();
         state.last_push = state.last_push.wrapping_add(1);
         let sequence = state.last_push;
-        state.keep(Kept { tunnel, kind: Kind::Push, sequence, payload });
+        state.keep((tunnel, Kind::Push, sequence), payload);
         sequence
     }
 
     /// The payload of a record, if it is still there.
     pub fn payload(&self, tunnel: TunnelId, kind: Kind, sequence: u32) -> Option<Payload> {
-        let state = self.state.lock();
-        let kept = state
-            .payloads
-            .iter()
-            .rev()
-            .find(|kept| kept.tunnel == tunnel && kept.kind == kind && kept.sequence == sequence)?;
-        Some(kept.payload.clone())
+        self.state.lock().payloads.get(&(tunnel, kind, sequence)).cloned()
     }
 }
 
@@ -188,6 +180,11 @@ impl Payload {
         let length = u32::try_from(content.len()).unwrap_or(u32::MAX);
         Self { is_binary, bytes: content[..content.len().min(max_bytes)].to_vec(), length }
     }
+
+    /// What it counts for in memory, in bytes.
+    fn size(&self) -> usize {
+        self.bytes.len() + OVERHEAD_BYTES
+    }
 }
 
 impl State {
@@ -195,12 +192,15 @@ impl State {
         self.captures.retain(|capture| capture.until_ms > now_ms);
     }
 
-    fn keep(&mut self, kept: Kept) {
-        self.bytes += kept.payload.bytes.len() + OVERHEAD_BYTES;
-        self.payloads.push_back(kept);
+    fn keep(&mut self, key: Key, payload: Payload) {
+        self.bytes += payload.size();
+        match self.payloads.insert(key, payload) {
+            Some(before) => self.bytes -= before.size(),
+            None => self.order.push_back(key),
+        }
         while self.bytes > ALL_BYTES {
-            let Some(oldest) = self.payloads.pop_front() else { return };
-            self.bytes -= oldest.payload.bytes.len() + OVERHEAD_BYTES;
+            let Some(oldest) = self.order.pop_front().and_then(|key| self.payloads.remove(&key)) else { return };
+            self.bytes -= oldest.size();
         }
     }
 }
@@ -247,6 +247,15 @@ mod tests {
         assert_eq!((event.bytes.as_slice(), event.length, event.is_binary), (&b"0123"[..], 10, false));
         assert_eq!(captures.payload(tunnel(1), Kind::Push, number).map(|push| push.bytes), Some(vec![0, 255]));
         assert_eq!(captures.payload(tunnel(2), Kind::Attempt, 7), None);
+    }
+
+    #[test]
+    fn a_payload_that_comes_again_takes_no_more_room() {
+        let captures = Captures::default();
+        (0..10).for_each(|_| captures.keep_event(tunnel(1), 7, false, b"0123", 4));
+
+        let state = captures.state.lock();
+        assert_eq!((state.payloads.len(), state.order.len(), state.bytes), (1, 1, 4 + OVERHEAD_BYTES));
     }
 
     #[test]

@@ -1,12 +1,12 @@
 //! Stories of several nodes as one, and what each node could not cover.
 
+use std::collections::BTreeSet;
+
 use serde::Serialize;
 
 use super::row::Row;
 use super::story::Story;
 use crate::id::NodeId;
-use crate::reason::Kind;
-use crate::reason::Reason;
 
 /// How far the clocks of two nodes may differ, in milliseconds.
 const SKEW_MS: u64 = 10_000;
@@ -32,6 +32,8 @@ pub enum Gap {
     Off,
     /// It is dead, and what it had recorded is gone with it.
     Gone,
+    /// It has no place for another reader.
+    Full,
     /// The engine does not answer, so there may be nodes that are not known.
     EngineAway,
 }
@@ -68,6 +70,7 @@ pub fn merge(parts: Vec<Part>, limit: usize) -> Merged {
     });
     let requested = requested.min();
     let living: Vec<NodeId> = parts.iter().filter_map(|part| part.node).collect();
+    let gone = gone(parts.iter().filter_map(|part| part.answer.as_ref().ok()), &living);
     let mut merged = Merged::default();
     for (index, part) in parts.into_iter().enumerate() {
         let id = part.node.map(|node| node.to_string());
@@ -95,7 +98,7 @@ pub fn merge(parts: Vec<Part>, limit: usize) -> Merged {
         }
     }
     merged.rows.sort_by_key(|(_, row)| row.unix_us);
-    merged.nodes.extend(gone(&merged.rows, &living));
+    merged.nodes.extend(gone);
     let cut = first_of_newest(merged.rows.len(), limit, |index| merged.rows[index].1.unix_us);
     merged.has_more |= cut > 0;
     merged.rows.drain(..cut);
@@ -103,18 +106,11 @@ pub fn merge(parts: Vec<Part>, limit: usize) -> Merged {
 }
 
 /// The dead nodes that the tunnel has been on, as far as the others know.
-fn gone(rows: &[(String, Row)], living: &[NodeId]) -> Vec<Covered> {
-    let peers = rows.iter().filter(|(_, row)| row.reason() == Some(Reason::PassedOn)).filter_map(|(_, row)| row.peer());
-    let mut dead: Vec<NodeId> = peers.filter(|peer| !living.contains(peer)).collect();
-    dead.sort_unstable();
-    dead.dedup();
-    let mut lost = rows
-        .iter()
-        .filter(|(_, row)| row.kind() == Some(Kind::Closed) && row.reason() == Some(Reason::NodeLost))
-        .peekable();
-    // A node that was cut off and lives adds a detail.
-    let is_lost = lost.peek().is_some() && lost.all(|(_, row)| row.words.is_none());
-    if dead.is_empty() && is_lost {
+fn gone<'a>(stories: impl Iterator<Item = &'a Story> + Clone, living: &[NodeId]) -> Vec<Covered> {
+    let peers = stories.clone().flat_map(|story| story.peers.iter().copied().map(NodeId::from_bytes));
+    let dead: BTreeSet<NodeId> = peers.filter(|peer| !living.contains(peer)).collect();
+    let mut losses = stories.filter_map(|story| story.was_lost).peekable();
+    if dead.is_empty() && losses.peek().is_some() && losses.all(|was_lost| was_lost) {
         return vec![missing(None, Gap::Gone)];
     }
     dead.iter().map(|node| missing(Some(node.to_string()), Gap::Gone)).collect()

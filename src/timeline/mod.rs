@@ -16,6 +16,8 @@ mod story;
 mod watch;
 mod words;
 
+use std::hash::BuildHasher;
+use std::hash::RandomState;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::AtomicU64;
@@ -37,7 +39,9 @@ pub use coverage::merge;
 pub use line::Content;
 pub use line::Line;
 pub use record::About;
+pub use record::AudienceNumber;
 pub use record::Record;
+pub use record::TARGETS_EACH;
 pub use record::TenantNumber;
 pub use record::Word;
 pub use ring::Ring;
@@ -56,6 +60,7 @@ pub use watch::TooManyWatchers;
 pub use watch::Watch;
 pub use watch::Watchers;
 
+use crate::clock::millis;
 use crate::id::NodeId;
 use crate::id::TenantId;
 use numbers::Numbers;
@@ -102,6 +107,8 @@ pub struct Timeline {
     urls: Words,
     tenants: Numbers<TenantId>,
     peers: Numbers<NodeId>,
+    /// Makes numbers of the names of audiences.
+    audiences: RandomState,
     watchers: Arc<Watchers>,
     captures: Captures,
     strangers: Mutex<Strangers>,
@@ -145,6 +152,7 @@ impl Timeline {
             urls: Words::of(URLS),
             tenants: Numbers::of(MAX_TENANTS),
             peers: Numbers::of(MAX_PEERS),
+            audiences: RandomState::new(),
             watchers: Arc::default(),
             captures: Captures::default(),
             strangers: Mutex::default(),
@@ -177,7 +185,7 @@ impl Timeline {
     fn record_on(&self, worker: usize, record: Record) {
         let record = self.in_order(record);
         self.lanes[worker % self.lanes.len()].0.lock().push(record);
-        if self.watchers.any() {
+        if self.watchers.any() && !record.is_of_targets() {
             self.watchers.publish(&record, &self.urls);
         }
     }
@@ -185,7 +193,7 @@ impl Timeline {
     /// The newest `limit` records that are `wanted`, of those before `before_us` (microseconds since 1970).
     pub fn scan(&self, limit: usize, before_us: Option<u64>, mut wanted: impl FnMut(&Record) -> bool) -> Scan {
         let before_us = before_us.unwrap_or(u64::MAX);
-        let mut scan = Scan { lost_until_ms: self.unsure_until_ms.load(Ordering::Acquire), ..Scan::default() };
+        let mut scan = Scan::default();
         let mut chunk = Vec::new();
         for lane in &self.lanes {
             // What is written later is not waited for.
@@ -208,6 +216,8 @@ impl Timeline {
             }
         }
         scan.keep_newest(limit, limit);
+        // At the end: the clock may have been set back meanwhile.
+        scan.lost_until_ms = scan.lost_until_ms.max(self.unsure_until_ms.load(Ordering::Acquire));
         scan
     }
 
@@ -231,6 +241,11 @@ impl Timeline {
         TenantNumber(if self.is_on() { self.tenants.marked(mark, tenant) } else { 0 })
     }
 
+    /// The number of the group or user that records name so.
+    pub fn audience(&self, words: &str) -> AudienceNumber {
+        AudienceNumber(self.audiences.hash_one(words).max(1))
+    }
+
     /// The number of another node.
     pub fn peer(&self, node: NodeId) -> u16 {
         u16::try_from(self.peers.number(&node)).unwrap_or(0)
@@ -251,19 +266,25 @@ impl Timeline {
         self.watchers.close();
     }
 
+    /// Follows a clock that was set back: to be called once a second. A record does not show that: it may be late, such as that of a
+    /// long push.
+    pub fn check_clock(&self, now: Duration) {
+        let (now_ms, latest_ms) = (millis(now), self.latest_ms.load(Ordering::Acquire));
+        if latest_ms.saturating_sub(now_ms) > SET_BACK_MS {
+            // Before any record with an earlier time, and again for what was written meanwhile.
+            self.unsure_until_ms.fetch_max(latest_ms, Ordering::AcqRel);
+            let latest_ms = self.latest_ms.swap(now_ms, Ordering::AcqRel);
+            self.unsure_until_ms.fetch_max(latest_ms, Ordering::AcqRel);
+        }
+    }
+
     /// The record with a time that is not before those of earlier ones, so that what is overwritten is older than what is left.
     fn in_order(&self, record: Record) -> Record {
         let (ms, latest_ms) = (record.unix_ms(), self.latest_ms.load(Ordering::Acquire));
         if ms > latest_ms {
             self.latest_ms.fetch_max(ms, Ordering::AcqRel);
-            return record;
         }
-        if latest_ms - ms <= SET_BACK_MS {
-            return if ms == latest_ms { record } else { record.at_ms(latest_ms, record.micros()) };
-        }
-        self.unsure_until_ms.fetch_max(latest_ms, Ordering::AcqRel);
-        self.latest_ms.store(ms, Ordering::Release);
-        record
+        if ms >= latest_ms { record } else { record.at_ms(latest_ms, record.micros()) }
     }
 
     fn is_of_a_stranger_too_many(&self, record: &Record) -> bool {
@@ -290,8 +311,4 @@ impl Scan {
             self.records.drain(..first);
         }
     }
-}
-
-fn millis(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }

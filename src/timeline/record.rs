@@ -15,8 +15,8 @@ const MICROS: u32 = 1_000;
 pub struct Record {
     /// The tunnel; zero if it is not one.
     tunnel: [u8; 16],
-    /// The trace that it is part of: see [`Record::traced`].
-    pub trace: u64,
+    /// See [`Record::traced`] and [`Record::changing`].
+    trace: u64,
     /// How long it took, in microseconds.
     pub took_us: u32,
     /// The number of the event on its tunnel, or how many targets a push has.
@@ -50,6 +50,10 @@ const _: () = assert!(size_of::<Record>() == 64);
 /// The number of a tenant in this process; zero for none.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
 pub struct TenantNumber(pub u32);
+
+/// The number of a group or user in this process: that of another one is the same once in 2^64.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub struct AudienceNumber(pub(super) u64);
 
 /// The number of a text kept beside the rings; zero for none.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
@@ -86,6 +90,13 @@ const MANY: u8 = 0b100;
 const CAPTURED: u8 = 0b1000;
 /// A push that closes its targets.
 const CLOSES: u8 = 0b1_0000;
+/// A change of who is in a group or of a user: its number is in the place of the trace.
+const CHANGE: u8 = 0b10_0000;
+/// Some of the named targets of a push to many: see [`Record::to_targets`].
+const TARGETS: u8 = 0b100_0000;
+
+/// Named targets in one record.
+pub const TARGETS_EACH: usize = 10;
 
 impl Record {
     /// What happened at this time since 1970.
@@ -156,16 +167,34 @@ impl Record {
         Self { peer, ..self }
     }
 
-    /// The same in a trace: four bytes of its id and the low four bytes of the span that caused it. For an event the span is its number,
-    /// as in its `traceparent`.
+    /// The same in a trace: the last four bytes of its id and of the span that caused it. For an event the span is its number, as in
+    /// its `traceparent`.
     pub fn traced(self, trace: u64) -> Self {
         Self { trace, ..self }
     }
 
-    /// The same for a push to so many targets, of which so many have accepted it.
-    pub fn to_many(self, targets: usize, accepted: usize) -> Self {
+    /// The same for a push to so many targets, of which so many have accepted it: all of an audience, or named ones.
+    pub fn to_many(self, targets: usize, accepted: usize, audience: Option<AudienceNumber>) -> Self {
         let (sequence, endpoint) = (short(targets as u64), short(accepted as u64));
-        Self { flags: self.flags | MANY, sequence, endpoint, ..self }
+        let mut tunnel = [0; 16];
+        tunnel[..8].copy_from_slice(&audience.map_or(0, |number| number.0).to_be_bytes());
+        Self { flags: self.flags | MANY, sequence, endpoint, tunnel, ..self }
+    }
+
+    /// The same for the first ten of these targets, which have accepted a push to many. Four bytes of each are kept, in the place of
+    /// nearly everything else: enough to find the push in the timeline of each, at a tenth of a record.
+    pub fn to_targets(self, targets: &[TunnelId]) -> Self {
+        let mut marks = [0; TARGETS_EACH];
+        marks.iter_mut().zip(targets).for_each(|(mark, tunnel)| *mark = mark_of(*tunnel));
+        let [a, b, c, d, e, f, took_us, sequence, endpoint, words] = marks;
+        let tunnel = [a, b, c, d].iter().fold(0, |all, mark| all << 32 | u128::from(*mark)).to_be_bytes();
+        let trace = u64::from(e) << 32 | u64::from(f);
+        Self { flags: self.flags | TARGETS, tunnel, trace, took_us, sequence, endpoint, words: Word(words), ..self }
+    }
+
+    /// The same for a tunnel that joins or leaves an audience.
+    pub fn changing(self, audience: AudienceNumber) -> Self {
+        Self { flags: self.flags | CHANGE, trace: audience.0, ..self }
     }
 
     /// The same for a push that closes.
@@ -185,12 +214,57 @@ impl Record {
 
     /// The tunnel, if it is of one.
     pub fn tunnel(&self) -> Option<TunnelId> {
-        (self.tunnel != [0; 16]).then(|| TunnelId::from_bytes(self.tunnel))
+        (self.flags & (MANY | TARGETS) == 0 && self.tunnel != [0; 16]).then(|| TunnelId::from_bytes(self.tunnel))
     }
 
     /// Whether it is of this tunnel.
     pub fn is_of(&self, tunnel: TunnelId) -> bool {
-        self.tunnel == tunnel.to_bytes()
+        self.tunnel == tunnel.to_bytes() && self.flags & (MANY | TARGETS) == 0
+    }
+
+    /// The trace that it is part of; zero without one.
+    pub fn trace(&self) -> u64 {
+        if self.flags & (CHANGE | TARGETS) == 0 { self.trace } else { 0 }
+    }
+
+    /// Whether it only names targets: see [`to_targets`](Self::to_targets).
+    pub(super) fn is_of_targets(&self) -> bool {
+        self.flags & TARGETS != 0
+    }
+
+    /// Whether this tunnel is one of its named targets.
+    pub(super) fn has_target(&self, tunnel: TunnelId) -> bool {
+        self.is_of_targets() && self.marks().contains(&mark_of(tunnel))
+    }
+
+    /// The same as a record of this target.
+    pub(super) fn of_target(self, tunnel: TunnelId) -> Self {
+        let (flags, tunnel) = (self.flags & !TARGETS, tunnel.to_bytes());
+        Self { flags, tunnel, trace: 0, took_us: 0, sequence: 0, endpoint: 0, words: Word(0), ..self }
+    }
+
+    fn marks(&self) -> [u32; TARGETS_EACH] {
+        let tunnel = u128::from_be_bytes(self.tunnel);
+        let low = |number: u128| (number & 0xffff_ffff) as u32;
+        let [e, f] = [self.trace >> 32, self.trace].map(|number| low(number.into()));
+        let [a, b, c] = [96, 64, 32].map(|bits| low(tunnel >> bits));
+        [a, b, c, low(tunnel), e, f, self.took_us, self.sequence, self.endpoint, self.words.0]
+    }
+
+    /// The audience that a push to many went to, or that the tunnel joins or leaves.
+    pub(super) fn audience(&self) -> Option<AudienceNumber> {
+        let [first @ .., _, _, _, _, _, _, _, _] = self.tunnel;
+        let number = match self.flags & (MANY | CHANGE) {
+            MANY => u64::from_be_bytes(first),
+            CHANGE => self.trace,
+            _ => 0,
+        };
+        (number != 0).then_some(AudienceNumber(number))
+    }
+
+    /// When it began, in microseconds since 1970: it is recorded at its end.
+    pub(super) fn began_us(&self) -> u64 {
+        self.unix_us().saturating_sub(self.took_us.into())
     }
 
     /// When it happened, in milliseconds since 1970.
@@ -240,7 +314,7 @@ impl Record {
 
     /// The receive URL.
     pub fn endpoint(&self) -> Word {
-        if self.flags & MANY == 0 { Word(self.endpoint) } else { Word::default() }
+        if self.flags & (MANY | TARGETS) == 0 { Word(self.endpoint) } else { Word::default() }
     }
 
     /// Whether it is a push that closes.
@@ -257,6 +331,12 @@ impl Record {
     pub fn is_failure(&self) -> bool {
         self.reason().is_none_or(Reason::is_failure)
     }
+}
+
+/// The last four bytes of a tunnel's id; not zero.
+fn mark_of(tunnel: TunnelId) -> u32 {
+    let [.., a, b, c, d] = tunnel.to_bytes();
+    u32::from_be_bytes([a, b, c, d]).max(1)
 }
 
 /// A number that is capped, never wrapped.
@@ -288,16 +368,43 @@ mod tests {
         assert_eq!((record.unix_us(), record.unix_ms()), (1_800_000_000_123_456, 1_800_000_000_123));
         assert_eq!((record.about(), record.sequence, record.attempt), (Some(About::Close), 9, 255));
         assert_eq!((record.took_us, record.status, record.bytes), (12_000, 504, 57));
-        assert_eq!((record.endpoint(), record.words, record.peer, record.trace), (Word(4), Word(5), 2, 11));
+        assert_eq!((record.endpoint(), record.words, record.peer, record.trace()), (Word(4), Word(5), 2, 11));
         assert!(record.is_failure() && record.many().is_none() && !record.is_close());
     }
 
     #[test]
     fn a_push_to_many_has_counts_and_no_url() {
-        let record = Record::new(Kind::Push, Reason::Accepted, Duration::ZERO).to_many(10_000, 9_999).closing(true);
+        let push = Record::new(Kind::Push, Reason::Accepted, Duration::ZERO).traced(7);
+        let record = push.to_many(10_000, 9_999, Some(AudienceNumber(5))).closing(true);
 
         assert_eq!((record.many(), record.endpoint()), (Some((10_000, 9_999)), Word(0)));
         assert_eq!((record.tunnel(), record.is_close(), record.is_failure()), (None, true, false));
+        assert_eq!((record.audience(), record.trace()), (Some(AudienceNumber(5)), 7));
+        assert_eq!(push.to_many(17, 17, None).audience(), None);
+    }
+
+    #[test]
+    fn a_change_names_its_audience_and_has_no_trace() {
+        let (tunnel, audience) = (TunnelId::from_bytes([7; 16]), AudienceNumber(u64::MAX));
+        let record = Record::new(Kind::Action, Reason::Joined, Duration::ZERO).of(TenantNumber(3), tunnel);
+        let record = record.changing(audience).took(Duration::from_micros(4)).at(Duration::from_micros(1_004));
+
+        assert_eq!((record.audience(), record.trace(), record.tunnel()), (Some(audience), 0, Some(tunnel)));
+        assert_eq!((record.began_us(), record.unix_us()), (1_000, 1_004));
+    }
+
+    #[test]
+    fn ten_named_targets_fit_into_a_record() {
+        let all: Vec<TunnelId> = (1..=11_u8).map(|number| TunnelId::from_bytes([number; 16])).collect();
+        let push = Record::new(Kind::Push, Reason::Accepted, Duration::from_secs(1)).of_tenant(TenantNumber(3));
+        let record = push.with_bytes(9).with_peer(2).to_targets(&all);
+
+        assert!(all[..10].iter().all(|target| record.has_target(*target)) && !record.has_target(all[10]));
+        let none = TunnelId::from_bytes([0; 16]);
+        assert!(!push.to_targets(&all[..9]).has_target(none) && !push.has_target(all[0]));
+        assert_eq!((record.tunnel(), record.is_of(all[0]), record.trace()), (None, false, 0));
+        assert_eq!((record.endpoint(), record.many()), (Word(0), None));
+        assert_eq!(record.of_target(all[3]), push.with_bytes(9).with_peer(2).of(TenantNumber(3), all[3]));
     }
 
     #[test]

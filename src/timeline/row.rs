@@ -108,7 +108,7 @@ impl Timeline {
             took_us: record.took_us,
             sequence: if is_push { 0 } else { record.sequence },
             bytes: record.bytes,
-            trace: record.trace,
+            trace: record.trace(),
             many: record.many(),
             is_close: record.is_close(),
             tenant: self.tenants.thing(record.tenant.0).map(|tenant| tenant.to_string()),

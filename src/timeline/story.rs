@@ -1,12 +1,13 @@
 //! The story of one tunnel on this node: its own records, and pushes to the groups and the user that it was in.
 
+use std::collections::BTreeSet;
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use serde::Deserialize;
 use serde::Serialize;
 
 use super::Timeline;
+use super::record::AudienceNumber;
 use super::record::Record;
 use super::record::TenantNumber;
 use super::record::Word;
@@ -46,17 +47,24 @@ pub struct Story {
     pub lost_until_ms: u64,
     /// When the tunnel was requested, if this node has recorded it, in milliseconds since 1970.
     pub requested_ms: Option<u64>,
+    /// The other nodes that have taken pushes for it.
+    pub peers: BTreeSet<[u8; 16]>,
+    /// Whether the node that it was on is gone: some if it was lost there, false if that node was cut off and lives.
+    pub was_lost: Option<bool>,
     /// The name of the node.
     pub node: String,
 }
 
 /// When a tunnel was in which group or had which user.
 #[derive(Debug, Default)]
-struct Membership(Vec<Stay>);
+struct Membership {
+    /// In order, and never two at a time.
+    stays: HashMap<AudienceNumber, Vec<Stay>>,
+    user: Option<AudienceNumber>,
+}
 
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 struct Stay {
-    audience: Arc<str>,
     from_us: u64,
     until_us: u64,
 }
@@ -69,55 +77,40 @@ impl Timeline {
             return Story { started_ms: self.started_ms(), lost_until_ms: self.started_ms(), ..Story::default() };
         }
         let is_own = |record: &Record| record.is_of(*tunnel) && record.tenant == *tenant;
-        let tells_where = |record: &Record| {
+        let mut peers = BTreeSet::new();
+        let changes = self.scan(MAX_CHANGES, None, |record| {
+            if !is_own(record) {
+                return false;
+            }
+            if record.reason() == Some(Reason::PassedOn) {
+                peers.insert(record.peer);
+            }
             let kinds = [Kind::Requested, Kind::Action, Kind::Connected, Kind::Closed];
-            is_own(record) && record.kind().is_some_and(|kind| kinds.contains(&kind))
-        };
-        let changes = self.scan(MAX_CHANGES, None, tells_where).records;
-        let requested = changes.iter().find(|record| record.kind() == Some(Kind::Requested));
-        let requested_ms = requested.map(Record::unix_ms);
-        let membership = self.membership(&changes, audiences);
-        let mut known: HashMap<Word, Option<Arc<str>>> = HashMap::new();
+            record.kind().is_some_and(|kind| kinds.contains(&kind))
+        });
+        let audiences = audiences.iter().map(|words| self.audience(words));
+        let membership = Membership::of(&changes.records, audiences);
         let scan = self.scan(*limit, *before_us, |record| {
             is_own(record)
-                || record.many().is_some() && record.tenant == *tenant && {
-                    let audience = known.entry(record.words).or_insert_with(|| self.words.text(record.words));
-                    audience.as_ref().is_some_and(|audience| membership.has(audience, record.unix_us()))
-                }
+                || record.tenant == *tenant && (record.has_target(*tunnel) || membership.is_reached_by(record))
         });
+        let as_own = |record: &Record| if record.has_target(*tunnel) { record.of_target(*tunnel) } else { *record };
+        let records: Vec<Record> = scan.records.iter().map(as_own).collect();
+        let requested = changes.records.iter().find(|record| record.kind() == Some(Kind::Requested));
+        let losses = || changes.records.iter().filter(|record| record.reason() == Some(Reason::NodeLost));
+        let unsure_until_ms =
+            changes.records.first().filter(|_| changes.has_more).map_or(0, |oldest_known| oldest_known.unix_ms());
         Story {
-            rows: self.rows(&scan.records),
+            rows: self.rows(&records),
             has_more: scan.has_more,
             started_ms: self.started_ms(),
-            lost_until_ms: scan.lost_until_ms,
-            requested_ms,
+            lost_until_ms: scan.lost_until_ms.max(unsure_until_ms),
+            requested_ms: requested.map(Record::unix_ms),
+            peers: peers.into_iter().filter_map(|peer| Some(self.peers.thing(peer.into())?.to_bytes())).collect(),
+            // A node that was cut off and lives adds a detail.
+            was_lost: losses().next().map(|_| losses().all(|loss| loss.words == Word(0))),
             node: String::new(),
         }
-    }
-
-    fn membership(&self, changes: &[Record], audiences: &[String]) -> Membership {
-        let mut membership = Membership::default();
-        let mut opened_us = 0;
-        for change in changes {
-            let (at_us, audience) = (change.unix_us(), self.words.text(change.words));
-            match (change.kind(), change.reason(), audience) {
-                (Some(Kind::Connected), ..) => opened_us = at_us,
-                (Some(Kind::Closed), ..) => membership.leave(at_us, |_| true),
-                (_, Some(Reason::Joined), Some(group)) => membership.join(group, at_us),
-                (_, Some(Reason::UserSet), Some(user)) => {
-                    membership.leave(at_us, |audience| audience.starts_with(USER));
-                    membership.join(user, at_us);
-                }
-                (_, Some(Reason::Left), Some(group)) => membership.leave(at_us, |audience| *audience == *group),
-                _ => {}
-            }
-        }
-        // What it is in now, where the record of its coming was overwritten.
-        let known: Vec<_> = membership.0.iter().map(|stay| Arc::clone(&stay.audience)).collect();
-        for audience in audiences.iter().filter(|audience| !known.iter().any(|known| **known == ***audience)) {
-            membership.join(audience.as_str().into(), opened_us);
-        }
-        membership
     }
 }
 
@@ -136,16 +129,69 @@ pub fn group_words(group: &str) -> String {
 }
 
 impl Membership {
-    fn join(&mut self, audience: Arc<str>, from_us: u64) {
-        self.0.push(Stay { audience, from_us, until_us: u64::MAX });
+    /// From all changes, and from the audiences that it is in now, for those whose change was overwritten.
+    fn of(changes: &[Record], now: impl Iterator<Item = AudienceNumber>) -> Self {
+        let (mut membership, mut opened_us) = (Self::default(), 0);
+        for change in changes {
+            let (from_us, until_us) = (change.began_us(), change.unix_us());
+            match (change.kind(), change.reason(), change.audience()) {
+                (Some(Kind::Connected), ..) => opened_us = from_us,
+                (Some(Kind::Closed), ..) => membership.leave_all(until_us),
+                (_, Some(Reason::Joined), Some(group)) => membership.join(group, from_us),
+                (_, Some(Reason::Left), Some(group)) => membership.leave(group, until_us),
+                (_, Some(Reason::UserSet), Some(user)) => membership.set_user(user, from_us, until_us),
+                _ => {}
+            }
+        }
+        for audience in now {
+            if !membership.stays.contains_key(&audience) {
+                membership.join(audience, opened_us);
+            }
+        }
+        membership
     }
 
-    fn leave(&mut self, until_us: u64, is_left: impl Fn(&str) -> bool) {
-        let stays = self.0.iter_mut().filter(|stay| stay.until_us == u64::MAX && is_left(&stay.audience));
-        stays.for_each(|stay| stay.until_us = until_us);
+    fn join(&mut self, audience: AudienceNumber, from_us: u64) {
+        let stays = self.stays.entry(audience).or_default();
+        if stays.last().is_none_or(|last| last.until_us != u64::MAX) {
+            stays.push(Stay { from_us, until_us: u64::MAX });
+        }
     }
 
-    fn has(&self, audience: &str, at_us: u64) -> bool {
-        self.0.iter().any(|stay| *stay.audience == *audience && (stay.from_us..=stay.until_us).contains(&at_us))
+    fn leave(&mut self, audience: AudienceNumber, until_us: u64) {
+        self.stays.get_mut(&audience).into_iter().for_each(|stays| end(stays, until_us));
     }
+
+    fn leave_all(&mut self, until_us: u64) {
+        self.stays.values_mut().for_each(|stays| end(stays, until_us));
+    }
+
+    fn set_user(&mut self, user: AudienceNumber, from_us: u64, until_us: u64) {
+        if let Some(before) = self.user.replace(user) {
+            self.leave(before, until_us);
+        }
+        self.join(user, from_us);
+    }
+
+    /// Whether it is a push to an audience that the tunnel was in at some moment of it.
+    fn is_reached_by(&self, record: &Record) -> bool {
+        record.many().is_some()
+            && record
+                .audience()
+                .and_then(|audience| self.stays.get(&audience))
+                .is_some_and(|stays| overlaps(stays, record.began_us(), record.unix_us()))
+    }
+}
+
+/// Ends the last stay, if it has not ended.
+fn end(stays: &mut [Stay], until_us: u64) {
+    if let Some(last) = stays.last_mut().filter(|last| last.until_us == u64::MAX) {
+        last.until_us = until_us;
+    }
+}
+
+/// Whether one of these stays has a moment of this time.
+fn overlaps(stays: &[Stay], from_us: u64, until_us: u64) -> bool {
+    let behind = stays.partition_point(|stay| stay.from_us <= until_us);
+    stays[..behind].last().is_some_and(|stay| from_us <= stay.until_us)
 }

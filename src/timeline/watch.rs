@@ -15,6 +15,7 @@ use parking_lot::RwLock;
 
 use super::record::Record;
 use super::record::TenantNumber;
+use super::words;
 use super::words::Words;
 use crate::id::TunnelId;
 
@@ -63,7 +64,7 @@ impl Filter {
             && self
                 .url
                 .as_ref()
-                .is_none_or(|url| urls.text(record.endpoint()).is_some_and(|text| text.starts_with(url.as_str())))
+                .is_none_or(|url| urls.text(record.endpoint()).is_some_and(|text| text.starts_with(words::cut(url))))
             && self.also.as_ref().is_none_or(|also| also(record))
     }
 }
@@ -137,21 +138,21 @@ impl Watchers {
     /// If there is none.
     pub fn watch(self: &Arc<Self>, origin: Origin, filter: Filter) -> Result<Watch, TooManyWatchers> {
         let is_of_tunnel = filter.tunnel.is_some();
+        let mut all = self.watched.write();
+        let others = || all.iter().filter(|other| other.origin == origin);
+        let own = others().filter(|other| other.filter.tenant == filter.tenant).count();
+        check_room(others().count(), own)?;
         let watched = Arc::new(Watched {
             origin,
             filter,
             queue: Mutex::default(),
             reader: AtomicWaker::new(),
+            // Under the lock: otherwise `close` could miss it.
             is_closed: AtomicBool::new(self.is_closed.load(Ordering::Acquire)),
         });
-        {
-            let mut all = self.watched.write();
-            let others = || all.iter().filter(|other| other.origin == origin);
-            let own = others().filter(|other| other.filter.tenant == watched.filter.tenant).count();
-            check_room(others().count(), own)?;
-            all.push(Arc::clone(&watched));
-            self.count.store(all.len(), Ordering::Release);
-        }
+        all.push(Arc::clone(&watched));
+        self.count.store(all.len(), Ordering::Release);
+        drop(all);
         self.of_tunnels.fetch_add(usize::from(is_of_tunnel), Ordering::AcqRel);
         Ok(Watch { watchers: Arc::clone(self), watched })
     }
@@ -196,7 +197,8 @@ fn check_room(all: usize, own: usize) -> Result<(), TooManyWatchers> {
 impl Watched {
     fn push(&self, record: &Record) {
         let mut queue = self.queue.lock();
-        if queue.records.len() < MAX_QUEUED {
+        // Behind a gap nothing is queued until the reader has come to it: the count is shown in its place, also if there is always more.
+        if queue.skipped == 0 && queue.records.len() < MAX_QUEUED {
             queue.records.push_back(*record);
         } else {
             queue.skipped += 1;
@@ -215,11 +217,6 @@ impl Watch {
         // What was skipped came behind all that is queued.
         let skipped = if queue.records.is_empty() { std::mem::take(&mut queue.skipped) } else { 0 };
         Seen { records, skipped }
-    }
-
-    /// Counts again what was taken as skipped but not shown yet.
-    pub fn put_back(&self, skipped: u64) {
-        self.watched.queue.lock().skipped += skipped;
     }
 
     /// Ready when something has come; `None` at the end of the node.
@@ -306,6 +303,38 @@ mod tests {
         assert_eq!((first.records.len(), first.skipped), (MAX_QUEUED - 1, 0));
         assert_eq!((rest.records.len(), rest.skipped), (1, 5));
         assert_eq!(watch.take(1), Seen::default());
+    }
+
+    #[test]
+    fn a_reader_that_is_always_too_slow_sees_each_gap_in_its_place() {
+        let (watchers, urls) = (Arc::new(Watchers::default()), Words::of(1));
+        let watch = watchers.watch(Origin::Here, Filter::default()).expect("room");
+        let (mut written, mut next, mut skipped) = (0_u32, 0_u32, 0);
+        for _ in 0..100 {
+            for _ in 0..300 {
+                watchers.publish(&record(1, 1, Reason::Delivered).with_bytes(written as usize), &urls);
+                written += 1;
+            }
+            let seen = watch.take(100);
+            for shown in &seen.records {
+                assert_eq!(shown.bytes, next, "a gap that was not shown");
+                next += 1;
+            }
+            next += u32::try_from(seen.skipped).expect("few");
+            skipped += seen.skipped;
+        }
+        assert!(skipped > 10_000, "{skipped} of {written}");
+    }
+
+    #[test]
+    fn a_url_that_is_longer_than_what_is_kept_of_it_is_found() {
+        let (watchers, urls) = (Arc::new(Watchers::default()), Words::of(8));
+        let url = format!("http://h/{}", "x".repeat(300));
+        let watch = watchers.watch(Origin::Here, Filter { url: Some(url.clone()), ..of_tenant(1) }).expect("room");
+
+        watchers.publish(&record(1, 1, Reason::Delivered).to(urls.word(&url)), &urls);
+
+        assert_eq!(watch.take(1).records.len(), 1);
     }
 
     #[test]

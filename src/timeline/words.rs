@@ -98,8 +98,8 @@ impl Words {
     }
 }
 
-/// The beginning of a text, cut between characters.
-fn cut(text: &str) -> &str {
+/// The part of a text that is kept: its beginning, cut between characters.
+pub(super) fn cut(text: &str) -> &str {
     if text.len() <= MAX_WORD_BYTES {
         return text;
     }

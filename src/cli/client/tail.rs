@@ -1,6 +1,5 @@
 //! `wafergate tail`: what happens to a tenant's tunnels, one line each.
 
-use std::io::IsTerminal;
 use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -21,6 +20,10 @@ use super::keys;
 use super::tail_line::line;
 use super::usage;
 use crate::cli::EXIT_FAILURE;
+use crate::cli::event_line::Look;
+use crate::cli::event_line::shown;
+use crate::clock::Clock;
+use crate::clock::SystemClock;
 use crate::reason::Language;
 
 /// A stream without a byte for so long is dead: its gateway sends a comment every 15 s.
@@ -107,14 +110,14 @@ async fn follow(call: &Call, tail: &Tail) -> Option<Failure> {
             Err(failure) if !was_open => return Some(failure),
             Err(failure) => failure.to_string(),
         };
-        eprintln!("offline: {reason}; again in {:.1} s", pause.as_secs_f64());
+        eprintln!("offline: {}; again in {:.1} s", shown(&reason), pause.as_secs_f64());
         sleep(pause).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
 }
 
 async fn print_all(mut stream: Incoming, is_json: bool) -> End {
-    let has_colours = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let look = Look::of_stdout();
     let mut buffer = vec![];
     loop {
         let frame = match timeout(SILENCE, stream.frame()).await {
@@ -128,7 +131,7 @@ async fn print_all(mut stream: Incoming, is_json: bool) -> End {
             return End::Offline("an event is too long".to_owned());
         }
         for (name, data) in events(&mut buffer) {
-            let text = if is_json { json(&name, &data) } else { line(&name, &data, has_colours) };
+            let text = if is_json { json(&name, &data) } else { line(&name, &data, SystemClock.unix_time(), look) };
             let mut stdout = std::io::stdout().lock();
             if let Some(text) = text
                 && writeln!(stdout, "{text}").and_then(|()| stdout.flush()).is_err()

@@ -1,39 +1,53 @@
-//! One record as a line: time, tunnel, what happened, size, status, time taken, words.
+//! An event of the stream as a line for people, in the columns of `listen`.
 
+use std::time::Duration;
+
+use jiff::Timestamp;
 use serde_json::Value;
 
-const RED: &str = "\u{1b}[31m";
-const PLAIN: &str = "\u{1b}[0m";
+use crate::cli::event_line::Columns;
+use crate::cli::event_line::Line;
+use crate::cli::event_line::Look;
+use crate::cli::event_line::Notice;
+use crate::cli::event_line::Status;
+use crate::cli::event_line::shown;
 
-/// The line of an event of the stream; none if there is nothing to say.
-pub(super) fn line(name: &str, data: &Value, has_colours: bool) -> Option<String> {
+/// The line of an event that came `now`, a time since 1970; none if there is nothing to say.
+pub(super) fn line(name: &str, data: &Value, now: Duration, look: Look) -> Option<String> {
     let text = |name: &str| data[name].as_str().unwrap_or_default();
     match name {
-        "record" => {
-            let line = record(data);
-            Some(if has_colours && data["failed"] == true { format!("{RED}{line}{PLAIN}") } else { line })
+        "record" => Some(record(data, look)),
+        "open" => Some(format!("ready       {}", shown(text("node")))),
+        "skipped" => {
+            notice(name, format!("{} records", data["count"]), "show less, for example with --failed", now, look)
         }
-        "open" => Some(format!("ready       {}", text("node"))),
-        "skipped" => Some(format!("            {} records skipped: more happens than can be shown", data["count"])),
-        "missing" => Some(format!("            node {} is not shown: {}", text("node"), text("reason"))),
+        "missing" => notice(name, format!("node {} is not shown", text("node")), text("reason"), now, look),
         _ => None,
     }
 }
 
-fn record(data: &Value) -> String {
+fn notice(code: &str, message: String, fix: &str, now: Duration, look: Look) -> Option<String> {
+    let notice = Notice { code: code.to_owned(), message, fix: fix.to_owned(), ..Notice::default() };
+    Line::Notice(notice).to_text(now, look)
+}
+
+fn record(data: &Value, look: Look) -> String {
     let text = |name: &str| data[name].as_str().unwrap_or_default();
-    let time = text("time").get(11..23).unwrap_or_default();
-    let what = if text("type") == "attempt" { text("event") } else { text("type") };
-    let bytes = data["bytes"].as_u64().map(|bytes| format!("{bytes} B")).unwrap_or_default();
-    let status = match (text("type"), data["status"].as_u64()) {
-        (_, Some(status)) => status.to_string(),
-        ("attempt", None) => "--".to_owned(),
-        _ => String::new(),
+    let is_attempt = text("type") == "attempt";
+    let at = text("time").parse::<Timestamp>().map_or(0, Timestamp::as_millisecond);
+    let status = data["status"].as_u64().and_then(|status| u16::try_from(status).ok());
+    let columns = Columns {
+        at: Duration::from_millis(u64::try_from(at).unwrap_or(0)),
+        tunnel: text("tunnel"),
+        // Wide enough for the longest kind.
+        what: &format!("{:<15}", if is_attempt { text("event") } else { text("type") }),
+        bytes: data["bytes"].as_u64(),
+        status: if is_attempt { status.into() } else { status.map_or(Status::NotAsked, Status::Answered) },
+        took: data["ms"].as_f64().and_then(|ms| Duration::try_from_secs_f64(ms / 1_000.0).ok()),
+        words: &words(data),
+        has_failed: data["failed"] == true,
     };
-    let took = data["ms"].as_f64().map(|ms| format!("{ms:.0} ms")).unwrap_or_default();
-    let columns =
-        format!("{time} {:<8} {what:<15} {bytes:>8}  {status:>3}  {took:>8}  {}", short(text("tunnel")), words(data));
-    columns.trim_end().to_owned()
+    columns.to_text(look)
 }
 
 /// The words behind the columns.
@@ -50,14 +64,6 @@ fn words(data: &Value) -> String {
     }
 }
 
-/// The ends of a tunnel id.
-fn short(tunnel: &str) -> String {
-    match (tunnel.get(..4), tunnel.len().checked_sub(2).and_then(|end| tunnel.get(end..))) {
-        (Some(first), Some(last)) if tunnel.len() > 8 => format!("{first}…{last}"),
-        _ => tunnel.to_owned(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -65,6 +71,11 @@ mod tests {
     use super::*;
 
     const TUNNEL: &str = "t3f9000000000000000000000000000c1";
+    const PLAIN: Look = Look { offset_secs: 0, has_colours: false };
+
+    fn line(name: &str, data: &Value) -> Option<String> {
+        super::line(name, data, Duration::ZERO, PLAIN)
+    }
 
     #[test]
     fn a_record_is_one_line() {
@@ -73,30 +84,50 @@ mod tests {
             "bytes": 57, "status": 200, "ms": 8.2, "code": "delivered", "reason": "the business server has accepted it",
         });
         assert_eq!(
-            line("record", &delivered, true).as_deref(),
-            Some("10:15:03.001 t3f9…c1  message             57 B  200      8 ms")
+            line("record", &delivered).as_deref(),
+            Some("10:15:03.001 t3f9…c1 message           57 B   200    8 ms")
         );
         let refused = json!({
             "time": "2026-11-28T10:15:09.000Z", "type": "attempt", "event": "message", "tunnel": TUNNEL, "failed": true,
             "bytes": 61, "ms": 0.4, "reason": "connection refused", "detail": "connection refused", "fix": "start it",
         });
         assert_eq!(
-            line("record", &refused, false).as_deref(),
-            Some("10:15:09.000 t3f9…c1  message             61 B   --      0 ms  connection refused: start it")
+            line("record", &refused).as_deref(),
+            Some("10:15:09.000 t3f9…c1 message           61 B    --    0 ms  connection refused: start it")
         );
         let many = json!({
             "time": "2026-11-28T10:15:09.000Z", "type": "push", "failed": false, "bytes": 5, "targets": 100, "accepted": 99,
             "detail": "group g", "reason": "on its way to the client",
         });
-        let line = line("record", &many, false).expect("a line");
-        assert!(line.ends_with("99 of 100, group g"), "{line}");
+        let many = line("record", &many).expect("a line");
+        assert!(many.ends_with("push               5 B                99 of 100, group g"), "{many}");
+    }
+
+    #[test]
+    fn what_failed_is_red_in_local_time() {
+        let refused = json!({"time": "2026-11-28T10:15:09.000Z", "type": "refused", "failed": true, "reason": "used", "fix": "ask"});
+        let look = Look { offset_secs: 8 * 3_600, has_colours: true };
+
+        let line = super::line("record", &refused, Duration::ZERO, look).expect("a line");
+
+        assert!(line.starts_with("18:15:09.000") && line.contains("\u{1b}[31mrefused"), "{line:?}");
+    }
+
+    #[test]
+    fn text_from_outside_cannot_command_a_terminal() {
+        let push =
+            json!({"time": "", "type": "push", "failed": false, "detail": "group a\u{1b}[2J\nb", "tunnel": "\u{1b}c"});
+
+        let line = line("record", &push).expect("a line");
+
+        assert!(line.ends_with("group a\\u{1b}[2J\\nb") && !line.contains('\u{1b}'), "{line:?}");
     }
 
     #[test]
     fn what_is_missing_is_said() {
-        let skipped = line("skipped", &json!({"count": 7}), false).expect("a line");
-        assert!(skipped.contains("7 records skipped"), "{skipped}");
-        assert!(line("missing", &json!({"node": "ab", "reason": "no_answer"}), false).is_some());
-        assert_eq!(line("end", &json!({}), false), None);
+        let skipped = line("skipped", &json!({"count": 7})).expect("a line");
+        assert!(skipped.contains("skipped: 7 records"), "{skipped}");
+        assert!(line("missing", &json!({"node": "ab", "reason": "no_answer"})).is_some());
+        assert_eq!(line("end", &json!({})), None);
     }
 }

@@ -3,7 +3,6 @@
 mod arguments;
 mod printer;
 
-use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -19,8 +18,6 @@ use super::block_on;
 use super::event_line::Look;
 use super::exit;
 use super::print;
-use crate::clock::Clock;
-use crate::clock::SystemClock;
 use crate::inspector;
 use crate::inspector::Inspector;
 use crate::listen::Ended;
@@ -78,13 +75,7 @@ async fn serve(listen: &Listen, prepared: arguments::Prepared) -> anyhow::Result
         None => None,
     };
     let url = inspector.as_ref().map(Inspector::url);
-    let look = Look {
-        offset_secs: super::local_time::offset_secs(SystemClock.unix_time()),
-        has_colours: !listen.json
-            && std::io::stdout().is_terminal()
-            && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
-    };
-    let mut printer = Printer::new(listen, look, settings.name.clone(), tunnel_server_url, url);
+    let mut printer = Printer::new(listen, Look::of_stdout(), settings.name.clone(), tunnel_server_url, url);
     printer.connecting(&gateway.address());
     let (sender, interrupts) = mpsc::channel(2);
     tokio::spawn(signals(sender));

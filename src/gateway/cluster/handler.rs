@@ -32,16 +32,19 @@ impl Gateway {
             return answer_without_tunnels(&request);
         };
         match request {
-            NodeRequest::Tunnels { commands, .. } => write_answer(&self.execute_all(&tenant, commands).await),
+            NodeRequest::Tunnels { commands, .. } => write_answer(&self.execute_all(&tenant, commands, 0).await),
+            NodeRequest::TracedTunnels { trace, commands, .. } => {
+                write_answer(&self.execute_all(&tenant, commands, trace).await)
+            }
             NodeRequest::Audience { audience, command, except, .. } => {
                 let except = Except::from_iter(except.iter());
                 write_answer(
                     &self.groups.command_here(&tenant, &audience, command, &except, FEW, Call::default()).await,
                 )
             }
-            NodeRequest::KeyedAudience { call, audience, command, except, .. } => {
+            NodeRequest::CalledAudience { call: id, trace, audience, command, except, .. } => {
                 let except = Except::from_iter(except.iter());
-                let call = Call { id: Some(call), trace: 0 };
+                let call = Call { id, trace };
                 write_answer(&self.groups.command_here(&tenant, &audience, command, &except, FEW, call).await)
             }
             NodeRequest::Join { tunnel, group, .. } => {
@@ -72,7 +75,7 @@ impl Gateway {
             NodeRequest::Timeline { tunnel, before_us, limit, .. } => {
                 let limit = usize::try_from(limit).unwrap_or(usize::MAX);
                 let tunnel = TunnelId::from_bytes(tunnel);
-                write_answer(&self.story_for_another(&tenant, tunnel, before_us, limit))
+                write_answer(&self.story_for_another(&tenant, tunnel, before_us, limit).await)
             }
             NodeRequest::Watch { watch, wanted, .. } => write_answer(&self.watch_for_another(&tenant, watch, &wanted)),
             NodeRequest::Capture { of, until_ms, max_bytes, by, .. } => {
@@ -82,12 +85,17 @@ impl Gateway {
         }
     }
 
-    async fn execute_all(&self, tenant: &Arc<Tenant>, commands: Vec<(Command<'_>, Ids)>) -> Vec<OwnerReply> {
+    async fn execute_all(
+        &self,
+        tenant: &Arc<Tenant>,
+        commands: Vec<(Command<'_>, Ids)>,
+        trace: u64,
+    ) -> Vec<OwnerReply> {
         let tunnels = commands.iter().map(|(_, tunnels)| tunnels.len()).sum();
         let mut turns = Turns::shared(&self.engine.lease_guard, &self.turns, tenant.flow(), tunnels, FEW);
         let mut replies = vec![];
         for (command, tunnels) in commands {
-            let recording = Recording::of(&self.tunnels, tenant, tunnels.len(), 0);
+            let recording = Recording::of(&self.tunnels, tenant, tunnels.len(), trace);
             let mut encoded = EncodedCommand::new(command, &self.metrics).recorded(recording);
             for tunnel in tunnels.iter() {
                 let now = turns.next().await;
@@ -106,11 +114,11 @@ impl Gateway {
 /// The answer for a tenant without tunnels here, or unknown because a reload has not reached all nodes yet.
 fn answer_without_tunnels(request: &NodeRequest<'_>) -> Vec<u8> {
     match request {
-        NodeRequest::Tunnels { commands, .. } => {
+        NodeRequest::Tunnels { commands, .. } | NodeRequest::TracedTunnels { commands, .. } => {
             let tunnels: usize = commands.iter().map(|(_, tunnels)| tunnels.len()).sum();
             write_answer(&vec![OwnerReply::NotMine; tunnels])
         }
-        NodeRequest::Audience { .. } | NodeRequest::KeyedAudience { .. } => write_answer(&Reached::default()),
+        NodeRequest::Audience { .. } | NodeRequest::CalledAudience { .. } => write_answer(&Reached::default()),
         NodeRequest::Join { .. } | NodeRequest::Leave { .. } => write_answer(&Joined::NotMine),
         NodeRequest::Describe { .. } => vec![],
         NodeRequest::List { .. } => write_answer(&Listed::from(Page::default())),

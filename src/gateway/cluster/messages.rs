@@ -5,6 +5,8 @@ use serde::Deserialize;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::gateway::push::Call;
+use crate::gateway::push::CallId;
 use crate::gateway::push::Command;
 use crate::gateway::timelines::Wanted;
 use crate::id::TunnelId;
@@ -45,26 +47,31 @@ pub(in crate::gateway) enum NodeRequest<'a> {
     Members { tenant: &'a str, audience: Option<Audience>, after: Option<[u8; 16]>, limit: u32 },
     /// List your groups or users. Answer: [`Names`].
     Names { tenant: &'a str, roster: Roster, after: Option<Name>, limit: u32 },
-    /// As `Audience`, unless that has been executed for this call with an `Idempotency-Key`. Nodes of the last release do
-    /// not understand it.
-    KeyedAudience {
+    /// As `Audience`, in this trace, and unless that has been executed for this call with an `Idempotency-Key`. Nodes of the last
+    /// release understand neither this nor what follows.
+    CalledAudience {
         tenant: &'a str,
-        call: CallId,
+        call: Option<CallId>,
+        trace: u64,
         audience: Audience,
         #[serde(borrow)]
         command: Command<'a>,
         except: Ids,
     },
-    /// Say what you have recorded of a tunnel. Answer: a `Story`. Nodes of the last release understand neither this nor what follows.
+    /// Say what you have recorded of a tunnel. Answer: a `Story`.
     Timeline { tenant: &'a str, tunnel: [u8; 16], before_us: Option<u64>, limit: u32 },
     /// Watch for me, and say what has happened since I asked before. Answer: `Watched`.
     Watch { tenant: &'a str, watch: [u8; 16], wanted: Wanted },
     /// Copy payloads until then. Answer: whether you do.
     Capture { tenant: &'a str, of: Of, until_ms: u64, max_bytes: u32, by: &'a str },
+    /// As `Tunnels`, in this trace.
+    TracedTunnels {
+        tenant: &'a str,
+        trace: u64,
+        #[serde(borrow)]
+        commands: Vec<(Command<'a>, Ids)>,
+    },
 }
-
-/// Identifies a call with an `Idempotency-Key`: a digest of its tenant, key, method, path and body.
-pub type CallId = [u8; 16];
 
 /// Tunnel ids, 16 bytes each.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
@@ -143,12 +150,13 @@ impl<'a> NodeRequest<'a> {
         postcard::take_from_bytes::<(u32, &str)>(bytes).ok().map(|((_, tenant), _)| tenant)
     }
 
-    /// The same for a call with an `Idempotency-Key`, if it is for a group or user.
-    pub(in crate::gateway) fn keyed(self, call: CallId) -> Self {
+    /// The same with what is known of its call, for nodes of this release.
+    pub(in crate::gateway) fn of_call(self, Call { id, trace }: Call) -> Self {
         match self {
             Self::Audience { tenant, audience, command, except } => {
-                Self::KeyedAudience { tenant, call, audience, command, except }
+                Self::CalledAudience { tenant, call: id, trace, audience, command, except }
             }
+            Self::Tunnels { tenant, commands } => Self::TracedTunnels { tenant, trace, commands },
             other => other,
         }
     }
@@ -164,7 +172,8 @@ impl<'a> NodeRequest<'a> {
             | Self::List { tenant, .. }
             | Self::Members { tenant, .. }
             | Self::Names { tenant, .. }
-            | Self::KeyedAudience { tenant, .. }
+            | Self::CalledAudience { tenant, .. }
+            | Self::TracedTunnels { tenant, .. }
             | Self::Timeline { tenant, .. }
             | Self::Watch { tenant, .. }
             | Self::Capture { tenant, .. } => tenant,
@@ -284,7 +293,9 @@ mod tests {
             NodeRequest::Capture { tenant, of: Of::User("u".into()), until_ms: 1, max_bytes: 2, by: "a key" },
         ];
 
-        for request in requests {
+        let call = Call { id: Some([8; 16]), trace: u64::MAX };
+        let called = requests.clone().map(|request| request.of_call(call));
+        for request in requests.into_iter().chain(called) {
             let bytes = request.write();
             assert_eq!(NodeRequest::read(&bytes), Some(request.clone()));
             assert_eq!(request.tenant(), tenant);

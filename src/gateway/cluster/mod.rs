@@ -10,7 +10,6 @@ mod router;
 mod shared_limits;
 mod ticket_keys;
 
-pub use messages::CallId;
 pub(in crate::gateway) use messages::Ids;
 pub(in crate::gateway) use messages::Joined;
 pub(in crate::gateway) use messages::Members;

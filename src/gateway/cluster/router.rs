@@ -7,7 +7,6 @@ use parking_lot::Mutex;
 
 use super::location_cache::LocationCache;
 use super::messages;
-use super::messages::CallId;
 use super::messages::NodeRequest;
 use super::messages::OwnerReply;
 use super::resolution::PendingTarget;
@@ -19,6 +18,7 @@ use super::rounds::Rounds;
 use crate::engine::Cluster;
 use crate::engine::TunnelIndex;
 use crate::gateway::error::NativeError;
+use crate::gateway::push::Call;
 use crate::gateway::push::Command;
 use crate::id::NodeId;
 use crate::id::TunnelId;
@@ -41,7 +41,7 @@ impl Router {
     }
 
     /// Executes `commands` on tunnels that are not open here, through other nodes: those that cached locations name, or else
-    /// the index.
+    /// the index. They record them in this trace.
     ///
     /// A target counts as gone only if all nodes that may hold it have denied it.
     pub(in crate::gateway) async fn decide(
@@ -49,22 +49,23 @@ impl Router {
         tenant: &Tenant,
         commands: &[Command<'_>],
         pending: Vec<PendingTarget>,
+        trace: u64,
     ) -> Vec<TargetOutcome> {
         let mut resolution = Resolution::new(pending);
         let nodes = self.cluster.others();
         let (hinted, cold) = resolution.hinted(tenant.id.as_str(), &nodes, &self.locations.lock());
         let mut is_readable = self.locate(cold, &mut resolution).await;
         let shares = merged(hinted, resolution.next_round());
-        self.ask_all(tenant, commands, shares, &mut resolution).await;
+        self.ask_all(tenant, commands, shares, &mut resolution, trace).await;
         if is_readable {
             is_readable = self.locate(resolution.unlocated(), &mut resolution).await;
         }
         if !is_readable {
-            self.ask_all(tenant, commands, resolution.all_round(&nodes), &mut resolution).await;
+            self.ask_all(tenant, commands, resolution.all_round(&nodes), &mut resolution, trace).await;
         }
         // To the owners of what was hinted wrongly, and to nodes whose entries may be missing.
         for _ in 0..2 {
-            self.ask_all(tenant, commands, resolution.next_round(), &mut resolution).await;
+            self.ask_all(tenant, commands, resolution.next_round(), &mut resolution, trace).await;
         }
         if resolution.is_unsure()
             && let Ok(living) = self.cluster.all_others().await
@@ -78,7 +79,7 @@ impl Router {
     /// The other node that holds this tunnel.
     pub(in crate::gateway) async fn owner(&self, tenant: &Tenant, tunnel: TunnelId) -> Result<NodeId, NativeError> {
         let pending = vec![PendingTarget { packet: 0, tunnel }];
-        match self.decide(tenant, &[Command::Nothing], pending).await[..] {
+        match self.decide(tenant, &[Command::Nothing], pending, 0).await[..] {
             [TargetOutcome::Accepted] => {
                 self.locations.lock().get(tenant.id.as_str(), tunnel).ok_or(NativeError::NodeAway)
             }
@@ -108,11 +109,11 @@ impl Router {
         tenant: &Tenant,
         nodes: Vec<NodeId>,
         request: &NodeRequest<'_>,
-        call: Option<CallId>,
+        call: Call,
     ) -> Result<Vec<Bytes>, NativeError> {
         let plain = request.write();
-        let keyed = call.map(|call| request.clone().keyed(call).write());
-        let request = |node| keyed.clone().filter(|_| self.cluster.understands(node)).unwrap_or_else(|| plain.clone());
+        let called = (call != Call::default()).then(|| request.clone().of_call(call).write());
+        let request = |node| called.clone().filter(|_| self.cluster.understands(node)).unwrap_or_else(|| plain.clone());
         let rounds = Rounds::of(nodes.len());
         let requests = nodes.into_iter().map(async |node| {
             if rounds.are_over() {
@@ -175,6 +176,7 @@ impl Router {
         commands: &[Command<'_>],
         shares: Vec<Share>,
         resolution: &mut Resolution,
+        trace: u64,
     ) {
         let targets = resolution.targets();
         let rounds = Rounds::of(shares.len());
@@ -184,7 +186,11 @@ impl Router {
                 return (node, places, None);
             }
             for part in parts(commands, targets, &places) {
-                let request = request(tenant.id.as_str(), commands, targets, part).write();
+                let request = request(tenant.id.as_str(), commands, targets, part);
+                let request = match trace != 0 && self.cluster.understands(node) {
+                    true => request.of_call(Call::in_trace(trace)).write(),
+                    false => request.write(),
+                };
                 let answer = self.cluster.ask(node, tenant.flow().as_str(), request).await.ok();
                 let answer = answer.and_then(|answer| messages::read_answer::<Vec<OwnerReply>>(&answer));
                 let Some(answer) = answer.filter(|answer| answer.len() == part.len()) else { break };

@@ -78,14 +78,14 @@ impl Groups {
                 command,
                 except: except.0.into_iter().collect(),
             };
-            for answer in self.router.ask_each(tenant, nodes, &request, call.id).await? {
+            for answer in self.router.ask_each(tenant, nodes, &request, call).await? {
                 all.add(&read_answer(&answer).ok_or(NativeError::NodeAway)?);
             }
         }
         if all.members == 0 && command != Command::EndSession {
             let reason = if matches!(audience, Audience::User(_)) { Reason::UserUnknown } else { Reason::GroupUnknown };
             let recording = Recording::of(&self.tunnels, tenant, 0, call.trace);
-            recording.into_iter().for_each(|recording| recording.to(audience).nobody(reason));
+            recording.into_iter().for_each(|recording| recording.to(audience).without_targets(reason));
         }
         Ok(all.report())
     }
@@ -183,7 +183,7 @@ impl Groups {
         if !nodes.is_empty() {
             let limit = u32::try_from(limit).unwrap_or(u32::MAX);
             let request = NodeRequest::Names { tenant: tenant.id.as_str(), roster, after: after.cloned(), limit };
-            for answer in self.router.ask_each(tenant, nodes, &request, None).await? {
+            for answer in self.router.ask_each(tenant, nodes, &request, Call::default()).await? {
                 pages.push(read_answer::<Names>(&answer).ok_or(NativeError::NodeAway)?.into());
             }
         }
@@ -228,7 +228,7 @@ impl Groups {
                 after: after.map(TunnelId::to_bytes),
                 limit: u32::try_from(limit).unwrap_or(u32::MAX),
             };
-            for answer in self.router.ask_each(tenant, nodes, &request, None).await? {
+            for answer in self.router.ask_each(tenant, nodes, &request, Call::default()).await? {
                 pages.push(read_answer::<Members>(&answer).ok_or(NativeError::NodeAway)?.into());
             }
         }

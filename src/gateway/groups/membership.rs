@@ -1,6 +1,7 @@
 //! Groups and users of open tunnels: the owner makes each change, after the other nodes can see it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::Groups;
 use crate::engine::EngineError;
@@ -68,10 +69,11 @@ impl Groups {
         self.check_names(tenant, &audience)?;
         let _announcement = self.engine.group_index.announce(tenant.id.as_str(), &audience).await.map_err(away)?;
         let is_open = || self.tunnels.find(tenant, tunnel).is_some();
+        let since = self.tunnels.unix_time();
         if !tenant.groups.join(tunnel, group, is_open)? {
             return Err(NativeError::not_open(tunnel));
         }
-        self.record(tenant, tunnel, Reason::Joined, &group_words(group.as_str()));
+        self.record(tenant, tunnel, Reason::Joined, &group_words(group.as_str()), since);
         Ok(())
     }
 
@@ -83,8 +85,9 @@ impl Groups {
         group: &Name,
     ) -> Result<(), NativeError> {
         self.tunnels.find(tenant, tunnel).ok_or_else(|| NativeError::not_open(tunnel))?;
+        let since = self.tunnels.unix_time();
         self.emptied(tenant, tenant.groups.leave(tunnel, group));
-        self.record(tenant, tunnel, Reason::Left, &group_words(group.as_str()));
+        self.record(tenant, tunnel, Reason::Left, &group_words(group.as_str()), since);
         Ok(())
     }
 
@@ -95,19 +98,24 @@ impl Groups {
         self.check_names(tenant, &audience)?;
         let _announcement = self.engine.group_index.announce(tenant.id.as_str(), &audience).await.map_err(away)?;
         let is_open = || self.tunnels.find(tenant, tunnel).is_some();
+        let since = self.tunnels.unix_time();
         let emptied = tenant.groups.set_user(tunnel, user, is_open).ok_or_else(|| NativeError::not_open(tunnel))?;
         self.emptied(tenant, emptied);
         event_queue.set_user(user);
-        self.record(tenant, tunnel, Reason::UserSet, &user_words(user.as_str()));
+        self.record(tenant, tunnel, Reason::UserSet, &user_words(user.as_str()), since);
         self.engine.registry.set_user(tunnel, user);
         Ok(())
     }
 
-    fn record(&self, tenant: &Tenant, tunnel: TunnelId, reason: Reason, words: &str) {
-        let timeline = &self.tunnels.timeline;
-        let record = Record::new(Kind::Action, reason, self.tunnels.unix_time());
+    /// Records a change that began then, so that a push meanwhile is in the timeline of the tunnel.
+    fn record(&self, tenant: &Tenant, tunnel: TunnelId, reason: Reason, words: &str, began: Duration) {
+        let (timeline, now) = (&self.tunnels.timeline, self.tunnels.unix_time());
+        if !timeline.is_on() {
+            return;
+        }
+        let record = Record::new(Kind::Action, reason, now).took(now.saturating_sub(began));
         let record = record.of(timeline.tenant(&tenant.number, &tenant.id), tunnel);
-        timeline.record(record.with_words(timeline.word(words)));
+        timeline.record(record.changing(timeline.audience(words)).with_words(timeline.word(words)));
     }
 
     /// Checks that the tenant may have this group or user. It may take as much for all of them as for its close events.

@@ -8,8 +8,8 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::engine::RESPONSE_TTL;
-use crate::gateway::cluster::CallId;
 use crate::gateway::cluster::Reached;
+use crate::gateway::push::CallId;
 use crate::id::TenantId;
 use crate::id::TunnelId;
 use crate::metrics::Metrics;

@@ -1,6 +1,7 @@
 //! What identifies a call of a business server.
 
-use crate::gateway::cluster::CallId;
+/// Identifies a call with an `Idempotency-Key`: a digest of its tenant, key, method, path and body.
+pub type CallId = [u8; 16];
 
 /// A call of a business server: what makes it the same call when it is repeated, and the trace that it is part of.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]

@@ -101,8 +101,8 @@ impl<'a> EncodedCommand<'a> {
     }
 
     /// Ends the work on this node's targets.
-    pub(in crate::gateway) fn finish(&self) {
-        self.recording.iter().for_each(Recording::finish);
+    pub(in crate::gateway) fn finish(&mut self) {
+        self.recording.iter_mut().for_each(Recording::finish);
     }
 
     /// The frame for `profile`; `None` for a command without a frame.

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 pub use call::Call;
+pub use call::CallId;
 pub use native::Report;
 
 use super::cluster::PendingTarget;
@@ -92,7 +93,7 @@ impl Pushes {
         if misses.is_empty() {
             return Ok(vec![]);
         }
-        self.push_elsewhere(&tenant, &packets, misses, targets).await
+        self.push_elsewhere(&tenant, &packets, misses).await
     }
 
     /// Checks the limits of a push and counts it; a refusal is recorded.
@@ -113,7 +114,6 @@ impl Pushes {
         tenant: &Tenant,
         packets: &[PushPacket],
         misses: Vec<Miss>,
-        targets: usize,
     ) -> Result<Vec<Target>, PushError> {
         let pending = misses.iter().filter_map(|miss| match miss.target {
             Target::Tunnel(tunnel) => Some(PendingTarget { packet: miss.packet, tunnel }),
@@ -121,7 +121,7 @@ impl Pushes {
         });
         let pending = pending.collect();
         let commands: Vec<Command<'_>> = packets.iter().map(|packet| Command::from(&packet.action)).collect();
-        let mut outcomes = self.router.decide(tenant, &commands, pending).await.into_iter();
+        let mut outcomes = self.router.decide(tenant, &commands, pending, 0).await.into_iter();
 
         let mut seen = HashSet::new();
         let mut invalid = vec![];
@@ -133,7 +133,9 @@ impl Pushes {
                 Target::Foreign(_) => TargetOutcome::Gone,
             };
             if recording.as_ref().is_none_or(|(of, _)| *of != packet) {
-                recording = Some((packet, self.recording(tenant, &commands[packet], targets, 0)));
+                let (command, targets) = (&commands[packet], packets[packet].targets.len());
+                let of_packet = Recording::of(&self.tunnels, tenant, targets, 0);
+                recording = Some((packet, of_packet.map(|of| of.with(command.bytes(), command.is_close()))));
             }
             let recording = recording.as_mut().and_then(|(_, recording)| recording.as_mut());
             self.settle(tenant, &target, outcome, recording);
@@ -145,18 +147,6 @@ impl Pushes {
             }
         }
         if unreachable > 0 { Err(PushError::Unreachable { targets: unreachable }) } else { Ok(invalid) }
-    }
-
-    /// The records of a push to so many targets.
-    fn recording<'a>(
-        &'a self,
-        tenant: &'a Tenant,
-        command: &Command<'_>,
-        targets: usize,
-        trace: u64,
-    ) -> Option<Recording<'a>> {
-        let recording = Recording::of(&self.tunnels, tenant, targets, trace)?;
-        Some(recording.with(command.bytes(), command.is_close()))
     }
 
     /// Counts and records a target that was not reached here; the node that reached it has counted it.

@@ -105,17 +105,23 @@ impl Pushes {
         tunnel: TunnelId,
         first: impl Future<Output = Result<(), NativeError>>,
     ) -> Result<bool, NativeError> {
-        self.limits.check(tenant, 1, 0, Instant::now())?;
+        self.check(tenant, 1, 0, 0)?;
         first.await?;
         self.lease_guard.valid().await;
         let command = close_command(None);
-        let mut encoded = EncodedCommand::new(command, &self.metrics);
+        let recording = Recording::of(&self.tunnels, tenant, 1, 0);
+        let mut encoded = EncodedCommand::new(command, &self.metrics).recorded(recording);
         if execute(&self.tunnels, tenant, tunnel, &mut encoded, Instant::now()) == Sent::Accepted {
             return Ok(true);
         }
         let pending = vec![PendingTarget { packet: 0, tunnel }];
-        match self.router.decide(tenant, &[command], pending).await.first() {
-            Some(TargetOutcome::Accepted | TargetOutcome::Slow) => Ok(true),
+        match self.router.decide(tenant, &[command], pending, 0).await.first() {
+            Some(TargetOutcome::Accepted | TargetOutcome::Slow) => {
+                if let Some(recording) = encoded.recording() {
+                    recording.passed_on(tunnel, self.router.location(tenant.id.as_str(), tunnel));
+                }
+                Ok(true)
+            }
             Some(TargetOutcome::Gone) => Ok(false),
             Some(TargetOutcome::Unreachable) | None => Err(NativeError::NodeAway),
         }
@@ -174,7 +180,7 @@ impl Pushes {
         encoded.finish();
         // Other tenants get their turn while nodes are queried.
         drop(turns);
-        let mut decided = self.router.decide(tenant, &[command], pending).await.into_iter();
+        let mut decided = self.router.decide(tenant, &[command], pending, trace).await.into_iter();
         let mut report = Report { targets: targets.len(), ..Report::default() };
         for (target, outcome) in targets.into_iter().zip(outcomes) {
             let outcome = match outcome {

@@ -1,4 +1,7 @@
-//! Writes what becomes of a push into the timeline: a record for each target, or one for all if they are many.
+//! Writes what becomes of a push into the timeline: a record for each target, or one for all if they are many. Of named targets there
+//! is one more for each ten of them.
+
+use std::time::Duration;
 
 use crate::gateway::tunnels::Sent;
 use crate::gateway::tunnels::Tunnels;
@@ -8,20 +11,28 @@ use crate::protocol::native::Audience;
 use crate::reason::Kind;
 use crate::reason::Reason;
 use crate::tenant::Tenant;
+use crate::timeline::AudienceNumber;
 use crate::timeline::MANY_TARGETS;
 use crate::timeline::MAX_MISSES;
 use crate::timeline::Record;
+use crate::timeline::TARGETS_EACH;
 use crate::timeline::Timeline;
 use crate::timeline::group_words;
 use crate::timeline::user_words;
 
 /// The records of one push on this node.
 pub(in crate::gateway) struct Recording<'a> {
+    tunnels: &'a Tunnels,
     timeline: &'a Timeline,
     tenant: &'a Tenant,
     /// All that the records have in common.
     template: Record,
+    /// When it began, since 1970.
+    began: Duration,
+    audience: Option<AudienceNumber>,
     is_many: bool,
+    /// Targets of many, not of an audience, that have accepted it and are not recorded yet.
+    named: Vec<TunnelId>,
     /// Targets found here, and those of them that have accepted it.
     found: usize,
     accepted: usize,
@@ -36,11 +47,24 @@ impl<'a> Recording<'a> {
         if !timeline.is_on() {
             return None;
         }
-        let template = Record::new(Kind::Push, Reason::Accepted, tunnels.unix_time())
+        let began = tunnels.unix_time();
+        let template = Record::new(Kind::Push, Reason::Accepted, began)
             .of_tenant(timeline.tenant(&tenant.number, &tenant.id))
             .traced(trace);
-        let is_many = targets > MANY_TARGETS;
-        Some(Self { timeline, tenant, template, is_many, found: 0, accepted: 0, single: 0 })
+        let (is_many, named) = (targets > MANY_TARGETS, vec![]);
+        Some(Self {
+            tunnels,
+            timeline,
+            tenant,
+            template,
+            began,
+            audience: None,
+            is_many,
+            named,
+            found: 0,
+            accepted: 0,
+            single: 0,
+        })
     }
 
     /// The same for content of this length, or a close.
@@ -51,7 +75,10 @@ impl<'a> Recording<'a> {
 
     /// The same for all tunnels of a group or user.
     pub(in crate::gateway) fn to(mut self, audience: &Audience) -> Self {
-        self.template = self.template.with_words(self.timeline.word(&audience_words(audience)));
+        let words = audience_words(audience);
+        self.audience = words.as_ref().map(|words| self.timeline.audience(words));
+        let words = words.as_deref().unwrap_or("session");
+        self.template = self.template.with_words(self.timeline.word(words));
         self
     }
 
@@ -85,26 +112,45 @@ impl<'a> Recording<'a> {
         self.single(tunnel, self.template.of(self.template.tenant, tunnel).because(reason));
     }
 
-    /// No target is there at all.
-    pub(in crate::gateway) fn nobody(&self, reason: Reason) {
+    /// There is no target at all.
+    pub(in crate::gateway) fn without_targets(&self, reason: Reason) {
         self.timeline.record(self.template.because(reason));
     }
 
-    /// Writes the record of many targets.
-    pub(in crate::gateway) fn finish(&self) {
+    /// Writes the record of many targets, once.
+    pub(in crate::gateway) fn finish(&mut self) {
         if self.is_many && self.found > 0 {
+            self.record_named();
             let template = match self.template.words.0 {
                 0 => self.template.with_words(self.timeline.word("named tunnels")),
                 _ => self.template,
             };
-            self.timeline.record(template.to_many(self.found, self.accepted));
+            let now = self.tunnels.unix_time();
+            let template = template.at(now).took(now.saturating_sub(self.began));
+            self.timeline.record(template.to_many(std::mem::take(&mut self.found), self.accepted, self.audience));
+        }
+    }
+
+    fn record_named(&mut self) {
+        if !self.named.is_empty() {
+            self.timeline.record(self.template.to_targets(&self.named));
+            self.named.clear();
         }
     }
 
     /// The record of one target; of many targets only what was not accepted, as far as there are few, and what is watched.
     fn single(&mut self, tunnel: TunnelId, record: Record) {
         if self.is_many && !self.timeline.watchers().watch_tunnel(tunnel) {
-            if !record.is_failure() || self.single >= MAX_MISSES {
+            if !record.is_failure() {
+                if self.audience.is_none() {
+                    self.named.push(tunnel);
+                    if self.named.len() == TARGETS_EACH {
+                        self.record_named();
+                    }
+                }
+                return;
+            }
+            if self.single >= MAX_MISSES {
                 return;
             }
             self.single += 1;
@@ -124,11 +170,18 @@ impl<'a> Recording<'a> {
     }
 }
 
-/// How records name a group or user.
-fn audience_words(audience: &Audience) -> String {
+impl Drop for Recording<'_> {
+    /// What was done is recorded, also if its caller has gone before the end.
+    fn drop(&mut self) {
+        self.finish();
+    }
+}
+
+/// How records name a group or user; none for a session, whose name is a secret.
+fn audience_words(audience: &Audience) -> Option<String> {
     match audience {
-        Audience::Group(group) => group_words(group.as_str()),
-        Audience::User(user) => user_words(user.as_str()),
-        Audience::Session(_) => "session".to_owned(),
+        Audience::Group(group) => Some(group_words(group.as_str())),
+        Audience::User(user) => Some(user_words(user.as_str())),
+        Audience::Session(_) => None,
     }
 }

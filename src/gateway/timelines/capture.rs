@@ -83,6 +83,11 @@ impl Gateway {
         if !self.may_capture || !self.timeline.is_on() || number == TenantNumber(0) {
             return Err(CaptureError::Off);
         }
+        let captures = self.timeline.captures();
+        match until_ms {
+            0 => captures.end(number),
+            _ => captures.begin(number, of.clone(), until_ms, max_bytes, millis(now))?,
+        }
         let reason = if until_ms == 0 { Reason::CaptureEnded } else { Reason::CaptureOn };
         let record = Record::new(Kind::Config, reason, now).of_tenant(number);
         let record = record.with_bytes(max_bytes).with_words(self.timeline.word(by));
@@ -91,11 +96,6 @@ impl Gateway {
                 tunnels.iter().for_each(|id| self.timeline.record(record.of(number, TunnelId::from_bytes(*id))));
             }
             _ => self.timeline.record(record),
-        }
-        let captures = self.timeline.captures();
-        match until_ms {
-            0 => captures.end(number),
-            _ => captures.begin(number, of, until_ms, max_bytes, millis(now))?,
         }
         tracing::info!(tenant.id = %tenant.id, until_ms, max_bytes, by, "payloads of some tunnels are copied for their tenant");
         Ok(())

@@ -15,6 +15,7 @@ use crate::gateway::Gateway;
 use crate::id::TunnelId;
 use crate::tenant::Tenant;
 use crate::timeline::Origin;
+use crate::timeline::Row;
 use crate::timeline::Seen;
 use crate::timeline::Story;
 use crate::timeline::Watch;
@@ -29,8 +30,8 @@ const MAX_PAYLOADS_BYTES: usize = 256 * 1024;
 pub(in crate::gateway) struct WatchesForOthers(Mutex<HashMap<[u8; 16], (Watch, Instant)>>);
 
 impl WatchesForOthers {
-    /// Drops the watchers that no node has asked about lately; called once a second.
-    pub(in crate::gateway) fn sweep(&self) {
+    /// Drops the watchers that no node has asked about lately.
+    pub(super) fn sweep(&self) {
         let now = Instant::now();
         self.0.lock().retain(|_, (_, asked)| now.saturating_duration_since(*asked) < KEPT_FOR);
     }
@@ -47,38 +48,45 @@ impl Gateway {
         let node = self.tunnels.node().to_owned();
         let mut watches = self.watches_for_others.0.lock();
         let now = Instant::now();
-        let (watch, asked) = match watches.entry(watch) {
-            Entry::Occupied(known) => known.into_mut(),
+        let (is_new, (watch, asked)) = match watches.entry(watch) {
+            Entry::Occupied(known) => (false, known.into_mut()),
             Entry::Vacant(place) => {
                 match self.timeline.watchers().watch(Origin::Elsewhere, self.filter(tenant, wanted)) {
-                    Ok(new) => place.insert((new, now)),
-                    Err(_) => return Watched { node, rows: vec![], skipped: 0, is_full: true },
+                    Ok(new) => (true, place.insert((new, now))),
+                    Err(_) => return Watched { node, rows: vec![], skipped: 0, is_full: true, is_new: true },
                 }
             }
         };
         *asked = now;
         let Seen { records, skipped } = watch.take(BATCH);
         drop(watches);
-        Watched { node, rows: self.timeline.rows(&records), skipped, is_full: false }
+        let mut rows = self.timeline.rows(&records);
+        fit_payloads(&mut rows);
+        Watched { node, rows, skipped, is_full: false, is_new }
     }
 
     /// This node's part of a timeline for another one, with as many payloads as fit into an answer.
-    pub(in crate::gateway) fn story_for_another(
+    pub(in crate::gateway) async fn story_for_another(
         &self,
         tenant: &Tenant,
         tunnel: TunnelId,
         before_us: Option<u64>,
         limit: usize,
     ) -> Story {
-        let mut story = self.story(tenant, tunnel, before_us, limit);
-        let mut left = MAX_PAYLOADS_BYTES;
-        for row in story.rows.iter_mut().rev() {
-            let bytes = row.payload.as_ref().map_or(0, |payload| payload.bytes.len());
-            match left.checked_sub(bytes) {
-                Some(rest) => left = rest,
-                None => row.payload = None,
-            }
-        }
+        let mut story = self.story(tenant, tunnel, before_us, limit).await;
+        fit_payloads(&mut story.rows);
         story
+    }
+}
+
+/// Leaves out payloads that do not fit into an answer, those of the oldest records first.
+fn fit_payloads(rows: &mut [Row]) {
+    let mut left = MAX_PAYLOADS_BYTES;
+    for row in rows.iter_mut().rev() {
+        let bytes = row.payload.as_ref().map_or(0, |payload| payload.bytes.len());
+        match left.checked_sub(bytes) {
+            Some(rest) => left = rest,
+            None => row.payload = None,
+        }
     }
 }

@@ -13,6 +13,10 @@ pub use tail::TailItem;
 pub use wanted::Wanted;
 
 use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::MissedTickBehavior;
+use tokio::time::interval;
 
 use crate::gateway::Gateway;
 use crate::gateway::cluster::NodeRequest;
@@ -41,7 +45,7 @@ impl Gateway {
         limit: usize,
     ) -> Merged {
         let own = self.engine.cluster.own();
-        let mut parts = vec![Part { node: own, answer: Ok(self.story(tenant, tunnel, before_us, limit)) }];
+        let mut parts = vec![Part { node: own, answer: Ok(self.story(tenant, tunnel, before_us, limit).await) }];
         let nodes = match self.engine.cluster.all_others().await {
             Ok(nodes) => nodes,
             Err(_) => {
@@ -65,13 +69,26 @@ impl Gateway {
         merge(parts, limit)
     }
 
-    /// This node's part of [`timeline_of`](Self::timeline_of).
-    pub fn story(&self, tenant: &Tenant, tunnel: TunnelId, before_us: Option<u64>, limit: usize) -> Story {
+    /// This node's part of [`timeline_of`](Self::timeline_of). It looks at all records of the node, those of other tenants too, so it
+    /// waits for the tenant's turn.
+    pub async fn story(&self, tenant: &Tenant, tunnel: TunnelId, before_us: Option<u64>, limit: usize) -> Story {
+        let _turn = self.turns.acquire(tenant.flow().clone(), 1).await;
         let (user, groups) = tenant.groups.of(tunnel);
         let audiences = groups.iter().map(|group| group_words(group.as_str()));
         let audiences = audiences.chain(user.iter().map(|user| user_words(user.as_str()))).collect();
         let question = Question { tenant: self.tenant_number(tenant), tunnel, audiences, before_us, limit };
         Story { node: self.tunnels.node().to_owned(), ..self.timeline.story(&question) }
+    }
+
+    /// Follows the clock and forgets readers of other nodes that have gone, until dropped.
+    pub async fn keep_timelines(self: Arc<Self>) {
+        let mut ticks = interval(Duration::from_secs(1));
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        loop {
+            ticks.tick().await;
+            self.timeline.check_clock(self.clock.unix_time());
+            self.watches_for_others.sweep();
+        }
     }
 
     /// The number of a tenant in the timeline of this node.

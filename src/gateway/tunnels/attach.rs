@@ -1,6 +1,7 @@
 //! Opens and closes tunnels of admitted clients, each once.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::time::Instant;
@@ -76,7 +77,7 @@ impl Tunnels {
         registration.announcements.clear();
         self.metrics.connections.inc();
         tracing::debug!(tunnel.id = %ticket.tunnel, tenant.id = %connection.event_queue.tenant.id, "tunnel open");
-        self.record_open(&connection.event_queue, &joining);
+        self.record_open(&connection.event_queue, &joining, opened_unix);
         self.events.enqueue(&connection.event_queue, EventKind::Connect { subprotocol }, now);
         if opening.is_closed() {
             connection.close(CloseReason::PushedClose, now);
@@ -125,14 +126,19 @@ impl Tunnels {
         Some(reason)
     }
 
-    /// Records a tunnel that has opened, with the user and the groups that it opens in.
-    fn record_open(&self, event_queue: &EventQueue, about: &About) {
-        let trace = event_queue.trace().mark(1);
-        self.record(event_queue, Kind::Connected, Reason::None, |record| record.traced(trace));
+    /// Records a tunnel that has opened, with the user and the groups that it opens in: pushes reach it since `began`.
+    fn record_open(&self, event_queue: &EventQueue, about: &About, began: Duration) {
+        if !self.timeline.is_on() {
+            return;
+        }
+        let (trace, took) = (event_queue.trace().mark(1), self.unix_time().saturating_sub(began));
+        self.record(event_queue, Kind::Connected, Reason::None, |record| record.traced(trace).took(took));
         let user = about.user.iter().map(|user| (Reason::UserSet, user_words(user.as_str())));
         let groups = about.groups.iter().map(|group| (Reason::Joined, group_words(group.as_str())));
         for (reason, words) in user.chain(groups) {
-            self.record(event_queue, Kind::Action, reason, |record| record.with_words(self.timeline.word(&words)));
+            self.record(event_queue, Kind::Action, reason, |record| {
+                record.took(took).changing(self.timeline.audience(&words)).with_words(self.timeline.word(&words))
+            });
         }
     }
 

@@ -34,9 +34,10 @@ impl Trace {
         Some(Self { id, flags: bytes::<1>(flags)?[0] & 1 })
     }
 
-    /// What timelines keep of the trace and the span with this number: four bytes of each, in a number that is not zero.
+    /// What timelines keep of the trace and the span with this number: the last four bytes of each. The first ones of a trace are a
+    /// time with some tracers.
     pub fn mark(&self, sequence: u64) -> u64 {
-        let [a, b, c, d, ..] = self.id;
+        let [.., a, b, c, d] = self.id;
         u64::from(u32::from_be_bytes([a, b, c, d])) << 32 | sequence & 0xffff_ffff
     }
 
@@ -83,6 +84,8 @@ mod tests {
         assert_eq!(trace.mark(7), 0xabab_abab_0000_0007);
         assert_eq!(Trace::mark_of(&trace.parent(7)), Some(trace.mark(7)));
         assert_eq!(Trace::mark_of("00-1-2-3"), None);
+        let traceparent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        assert_eq!(Trace::mark_of(traceparent), Some(0x0e0e_4736_0ba9_02b7));
     }
 
     #[test]
