@@ -32,11 +32,13 @@ const WAITS: &[(&str, &[(&str, Why)])] = &[
     (
         "src/gateway/connect/admit.rs",
         &[
+            ("self.unless_shut(self.check(ticket, origin))", Nothing("nothing is claimed before")),
+            ("self.unless_shut(self.claim(&ticket, &mut claimed))", Guard("let mut claimed = Claimed {")),
+            ("claimed.give_back()", Nothing("its release goes on without it")),
             ("self.open_ticket(ticket)", Nothing("nothing is claimed before")),
             ("self.confirm_session(&ticket)", Nothing("nothing is claimed before")),
             ("self.engine.claims.claim(", Guard("let mut claimed = Claimed {")),
-            ("self.engine.claims.is_withdrawn(&ticket.tenant, tunnel, left)", Nothing("it reads")),
-            ("try_join(is_withdrawn, self.register(&ticket))", Guard("let registration = Registration {")),
+            ("try_join(is_withdrawn, self.register(ticket))", Guard("let registration = Registration {")),
             ("sleep(left.min(ENGINE_RETRY))", Guard("let mut claimed = Claimed {")),
             ("sleep(ENGINE_RETRY)", Nothing("nothing is claimed before")),
             ("sessions.confirm(&id, &ticket.tenant)", Nothing("nothing is claimed before")),
