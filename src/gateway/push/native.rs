@@ -103,21 +103,28 @@ impl Pushes {
         &self,
         tenant: &Arc<Tenant>,
         tunnel: TunnelId,
+        trace: u64,
         first: impl Future<Output = Result<(), NativeError>>,
     ) -> Result<bool, NativeError> {
-        self.limits.check(tenant, 1, 0, Instant::now())?;
+        self.check(tenant, 1, 0, trace)?;
         first.await?;
         self.lease_guard.valid().await;
         let command = close_command(None);
-        let mut encoded = EncodedCommand::new(command, &self.metrics);
+        let recording = Recording::of(&self.tunnels, tenant, 1, trace);
+        let mut encoded = EncodedCommand::new(command, &self.metrics).recorded(recording);
         if execute(&self.tunnels, tenant, tunnel, &mut encoded, Instant::now()) == Sent::Accepted {
             return Ok(true);
         }
         let pending = vec![PendingTarget { packet: 0, tunnel }];
-        match self.router.decide(tenant, &[command], pending).await.first() {
-            Some(TargetOutcome::Accepted | TargetOutcome::Slow) => Ok(true),
-            Some(TargetOutcome::Gone) => Ok(false),
-            Some(TargetOutcome::Unreachable) | None => Err(NativeError::NodeAway),
+        let decided = self.router.decide(tenant, &[command], pending).await;
+        let outcome = decided.first().copied().unwrap_or(TargetOutcome::Unreachable);
+        if outcome != TargetOutcome::Gone {
+            self.settle(tenant, &Target::Tunnel(tunnel), outcome, encoded.recording());
+        }
+        match outcome {
+            TargetOutcome::Accepted | TargetOutcome::Slow => Ok(true),
+            TargetOutcome::Gone => Ok(false),
+            TargetOutcome::Unreachable => Err(NativeError::NodeAway),
         }
     }
 
