@@ -102,9 +102,12 @@ impl ClaimStore for RedisEngine {
             return Ok(true);
         }
         let key = self.keys.nonce(&name);
-        let held: Option<Vec<u8>> = self.call(redis::cmd("GET").arg(key)).await.map_err(away)?;
+        let held: Option<Vec<u8>> = self.call(redis::cmd("GET").arg(&key)).await.map_err(away)?;
         if held.is_some() {
             return Ok(true);
+        }
+        if self.has_lost_beside(&key).await {
+            self.past.doubt(Instant::now());
         }
         self.is_forgotten(SingleUse::Nonce(&name), self.issued_at(ticket_life)).await
     }
