@@ -107,7 +107,7 @@ pub(super) enum Burial {
     /// Its set was empty.
     Gone,
     /// This node owns its set.
-    Provisional,
+    Mine,
     /// Another node owns its set.
     Dead,
 }
@@ -254,7 +254,7 @@ impl Past {
         (state.losses > state.mended).then_some(state.losses)
     }
 
-    /// LossMarks losses up to this number as repaired.
+    /// Marks losses up to this number as repaired.
     pub(super) fn mended(&self, losses: u64) {
         self.state.lock().mended = losses;
     }
@@ -303,7 +303,7 @@ impl Past {
             if state.gone.all.contains_key(node) {
                 Burial::Gone
             } else if state.mine.contains(node) {
-                Burial::Provisional
+                Burial::Mine
             } else {
                 Burial::Dead
             }

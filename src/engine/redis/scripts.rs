@@ -143,7 +143,7 @@ if held and string.sub(held, 2, 17) == ARGV[1] then return redis.call('DEL', KEY
 return 0
 ";
 
-/// LossMarks the claims `KEYS` of node `ARGV[1]` as closed, until their connect URLs expire. Each has an argument from
+/// Marks the claims `KEYS` of node `ARGV[1]` as closed, until their connect URLs expire. Each has an argument from
 /// `ARGV[2]` on: the token that must hold it, `*` for any, or nothing for one whose connect URL must have expired.
 pub const CLOSE: &str = r"
 local time = redis.call('TIME')
@@ -427,7 +427,7 @@ return 1
 "
 );
 
-/// LossMarks the data as complete, after node `ARGV[1]` has found no other node. Keys: see `Keys::nodes`.
+/// Marks the data as complete, after node `ARGV[1]` has found no other node. Keys: see `Keys::nodes`.
 ///
 /// The data then counts as `ARGV[2]` ms old, not older: an isolated node must still see that it is new.
 pub const COMPLETE: &str = with_now!(

@@ -114,7 +114,7 @@ impl RedisEngine {
         Entry { token, owner: self.me(), expires_secs }.write()
     }
 
-    /// LossMarks the claims of tunnels as closed that `owner` has, or had.
+    /// Marks the claims of tunnels as closed that `owner` has, or had.
     pub(super) async fn close_entries(&self, owner: NodeId, tunnels: &[(TunnelId, Closing)]) -> Result<(), RedisError> {
         let commands = tunnels.chunks(self.per_command()).map(|tunnels| {
             let mut command = redis::cmd("EVAL");
