@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use tokio::sync::oneshot;
 
 use super::EngineError;
 use crate::id::TunnelId;
@@ -18,6 +19,26 @@ pub enum Claim {
     Granted,
     /// Another caller has used it.
     Used,
+}
+
+/// A claim that is being released, whether or not this is waited for.
+#[derive(Debug, Default)]
+pub struct Released(Option<oneshot::Receiver<()>>);
+
+impl Released {
+    /// A release that completes when the sender is used or dropped.
+    pub(super) fn pending() -> (oneshot::Sender<()>, Self) {
+        let (done, is_done) = oneshot::channel();
+        (done, Self(Some(is_done)))
+    }
+
+    /// Waits until every node can claim it again, or its connect URL has expired.
+    pub async fn done(self) {
+        if let Some(is_done) = self.0 {
+            // The sender is dropped when there is nothing left to release.
+            let _ = is_done.await;
+        }
+    }
 }
 
 /// The nodes that share one engine. Another gateway with the same `ticket_key` is a different installation.
@@ -60,7 +81,7 @@ pub trait ClaimStore: Send + Sync + 'static {
     async fn claim(&self, tunnel: TunnelId, token: Token, ticket_life: Duration) -> Result<Claim, EngineError>;
 
     /// Releases the claim of `token`, even one still in flight, so that the client can connect again.
-    fn release(&self, tunnel: TunnelId, token: Token, ticket_life: Duration);
+    fn release(&self, tunnel: TunnelId, token: Token, ticket_life: Duration) -> Released;
 
     /// Claims the nonce `name` for `life`; the name begins with the tenant in braces.
     ///

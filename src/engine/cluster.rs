@@ -87,7 +87,7 @@ pub trait ClusterNode: Send + Sync + 'static {
     /// waiting.
     fn answer(self: Arc<Self>, request: Bytes) -> BoxFuture<'static, Option<Vec<u8>>>;
 
-    /// Who takes the share of a request's tenant, if it names one, for fair scheduling.
+    /// The flow in whose turn a request is answered: that of its tenant, if it names one.
     fn flow_of(&self, request: &[u8]) -> Option<Arc<str>>;
 
     /// Whether this node has tunnels of a tenant's group or user.

@@ -16,6 +16,7 @@ use std::sync::Arc;
 pub use claims::Claim;
 pub use claims::ClaimStore;
 pub use claims::Installation;
+pub use claims::Released;
 pub use claims::Token;
 pub use cluster::Cluster;
 pub use cluster::ClusterNode;

@@ -16,6 +16,7 @@ use crate::engine::ClaimStore;
 use crate::engine::Engine;
 use crate::engine::EngineError;
 use crate::engine::IdempotencyStore;
+use crate::engine::Installation;
 use crate::engine::RESPONSE_TTL;
 use crate::engine::RUNNING_TTL;
 use crate::engine::Token;
@@ -67,7 +68,7 @@ impl Calls {
     ///
     /// If that is unknown.
     pub async fn use_nonce(&self, tenant: &Tenant, nonce: &str, life: Duration) -> Result<bool, CallError> {
-        Ok(self.claims.claim_nonce(&name(tenant, nonce), rand::random(), life).await? == Claim::Granted)
+        Ok(self.claims.claim_nonce(&self.name(tenant, nonce), rand::random(), life).await? == Claim::Granted)
     }
 
     /// Begins a call of a tenant with this key and body `fingerprint`; its answer takes at most `answer_bytes`.
@@ -82,7 +83,7 @@ impl Calls {
         fingerprint: [u8; 32],
         answer_bytes: u64,
     ) -> Result<Begun, CallError> {
-        let (name, token) = (name(tenant, key), rand::random());
+        let (name, token) = (self.name(tenant, key), rand::random());
         Ok(match self.store.begin(&name, token, fingerprint, RESPONSE_TTL, answer_bytes).await? {
             BeginResult::First => {
                 let id = id(&name, &fingerprint);
@@ -92,6 +93,17 @@ impl Calls {
             BeginResult::Reused => Begun::Reused,
             BeginResult::Done(answer) => Begun::Done(answer),
         })
+    }
+
+    /// The name in the engine: the text in braces decides which share of memory it takes.
+    fn name(&self, tenant: &Tenant, text: &str) -> String {
+        let (id, flow) = (&tenant.id, tenant.flow());
+        // All that one sender has enrolled have one share, but several nodes need one name: each may know another sender.
+        if id == flow || self.claims.installation() != Installation::Alone {
+            format!("{{{id}}}:{text}")
+        } else {
+            format!("{{{flow}}}:{id}:{text}")
+        }
     }
 }
 
@@ -150,13 +162,6 @@ impl FirstCall {
 fn id(name: &str, fingerprint: &[u8; 32]) -> CallId {
     let digest: [u8; 32] = Sha256::new().chain_update(name).chain_update(fingerprint).finalize().into();
     *digest.first_chunk().expect("it is longer")
-}
-
-/// The name in the engine: the text in braces decides which share of memory it takes.
-fn name(tenant: &Tenant, text: &str) -> String {
-    let (id, flow) = (&tenant.id, tenant.flow());
-    // All that one sender has enrolled have one share.
-    if id == flow { format!("{{{id}}}:{text}") } else { format!("{{{flow}}}:{id}:{text}") }
 }
 
 impl From<EngineError> for CallError {

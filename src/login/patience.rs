@@ -64,12 +64,13 @@ impl Patience {
         let deadline = Instant::now() + limit;
         let mut held = None;
         loop {
-            let asked = async {
-                let _turn = self.turns.acquire(of.to_owned(), 1).await;
-                ask().await
+            let Ok(turn) = timeout_at(deadline, self.turns.acquire(of.to_owned(), 1)).await else {
+                // The store may be well: this tenant or app asks too much.
+                return Err(StoreAway("no turn in time".into()));
             };
             let answer =
-                timeout_at(deadline, asked).await.unwrap_or_else(|_| Err(StoreAway("no answer in time".into())));
+                timeout_at(deadline, ask()).await.unwrap_or_else(|_| Err(StoreAway("no answer in time".into())));
+            drop(turn);
             match answer {
                 Ok(answer) => {
                     self.is_up();
@@ -155,6 +156,9 @@ mod tests {
         assert_eq!(quiet.and_then(Result::ok), Some(7));
         let waits = patience.turns.acquire("loud".to_owned(), 1).now_or_never().is_none();
         assert!(waits, "and has no more than its share");
+
+        let late = patience.ask("loud", Duration::ZERO, || async { Ok(7) }).await;
+        assert!(late.is_err() && patience.metrics.set_session_store_up(true), "its own calls keep it waiting");
     }
 
     #[tokio::test(start_paused = true)]

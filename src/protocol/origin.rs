@@ -61,8 +61,8 @@ impl Allowed {
             _ if entry == "*" => Self::Any,
             Some((scheme, domain)) => {
                 let below = canonical(&format!("{scheme}://x.{domain}"));
-                let (scheme, domain) = below.split_once("x.").unwrap_or((&below, ""));
-                Self::Below(scheme.to_owned(), format!(".{domain}"))
+                let (scheme, domain) = below.split_once("://x.").unwrap_or((&below, ""));
+                Self::Below(format!("{scheme}://"), format!(".{domain}"))
             }
             None => Self::One(canonical(entry)),
         }
@@ -159,6 +159,7 @@ mod tests {
             assert!(!allows(&below, origin), "{origin}");
         }
         assert!(allows(&["https://*.x.com"], "https://a.x.com") && !allows(&["https://*.x.com"], "https://x.com"));
+        assert!(allows(&["app.x.chat://*.local"], "app.x.chat://a.local"));
     }
 
     #[test]

@@ -220,7 +220,9 @@ impl Known {
         });
         let chosen = choose(waiting, AT_A_TIME.max(self.members.len() / PART), floor);
         self.room = chosen.len().saturating_sub(1);
-        self.closing_until = Some(now + GOES_WITHIN);
+        if !chosen.is_empty() {
+            self.closing_until = Some(now + GOES_WITHIN);
+        }
         let members = chosen.iter().filter_map(|number| {
             let member = self.members.get_mut(number)?;
             self.closing += usize::from(!std::mem::replace(&mut member.is_closing, true));
@@ -253,8 +255,9 @@ impl Entry {
     /// Sets the source, once it is known.
     pub(super) fn comes_from(&self, source: Source) {
         let mut known = self.connections.known.lock();
-        let Some(Member { connection, .. }) = known.remove(self.number) else { return };
-        known.members.insert(self.number, Member { source, connection, is_closing: false });
+        let Some(member) = known.members.get_mut(&self.number) else { return };
+        let old = std::mem::replace(&mut member.source, source);
+        known.uncount(old);
         *known.counts.entry(source).or_default() += 1;
     }
 }

@@ -136,6 +136,33 @@ fn those_that_do_not_go_are_not_waited_for() {
 }
 
 #[test]
+fn a_search_in_vain_promises_no_room() {
+    let start = Instant::now();
+    let mut crowd = Crowd::default();
+    crowd.come(1, 3, Some(start));
+    let newcomer = |at| crowd.all.make_room_for(Some(source(2)), at);
+    assert_eq!(newcomer(start), Room::Soon);
+    newcomer(start + GOES_WITHIN);
+    assert_eq!(crowd.closed(1), 3);
+
+    let late = start + 2 * GOES_WITHIN;
+    assert_eq!([newcomer(late), newcomer(late + IN_VAIN / 2)], [Room::None; 2]);
+}
+
+#[test]
+fn a_connection_that_closes_still_closes_when_its_source_is_known() {
+    let start = Instant::now();
+    let mut crowd = Crowd::default();
+    crowd.come(1, 2, Some(start));
+    assert_eq!(crowd.all.make_room_for(Some(source(2)), start), Room::Soon);
+
+    crowd.members.iter().for_each(|(_, _, entry)| entry.comes_from(source(3)));
+
+    assert_eq!(crowd.all.make_room_for(Some(source(2)), start), Room::Soon);
+    assert_eq!(crowd.closed(1), 1, "no other one is closed for it");
+}
+
+#[test]
 fn a_crowd_of_strangers_waits_for_each_other_until_one_has_waited_for_too_long() {
     let start = Instant::now();
     let mut crowd = Crowd::default();

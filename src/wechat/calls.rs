@@ -216,7 +216,7 @@ impl Calls {
             answer = self.ask_once(app_id, question, read).await;
         }
         if let Err(Failure::NoAnswer(reason)) = &answer {
-            tracing::warn!(api = question.api.as_str(), %reason, "WeChat does not answer: users cannot log in, check session.wechat_url and the network");
+            tracing::warn!(app.id = app_id, api = question.api.as_str(), %reason, "WeChat does not answer: users cannot log in, check session.wechat_url and the network");
         }
         answer
     }

@@ -99,7 +99,7 @@ impl Drop for Redis {
 
 /// Free ports below the ephemeral range.
 pub(crate) fn free_ports() -> impl Iterator<Item = u16> {
-    let first = 22_000 + std::process::id() * 13 % 10_000;
+    let first = 22_000 + std::process::id() * 31 % 10_000;
     let ports = (first..32_000).chain(22_000..first).map(|port| u16::try_from(port).expect("small"));
     ports.filter(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
 }

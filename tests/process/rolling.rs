@@ -370,8 +370,6 @@ fn behind_nginx_no_native_tunnel_is_refused_while_nodes_restart() {
     let after = restart_behind_nginx(false);
     println!("503 goes elsewhere: {} opened, {} refused, gap {:?}", after.opened, after.refused.len(), after.gap);
 
-    // A handshake that the end of its node cuts off may come to the next node before its claim is given back: 409.
-    assert!(after.refused.len() * 200 <= after.opened, "{:?}", after.refused);
-    assert!(after.refused.iter().all(|head| head.starts_with("HTTP/1.1 409 ")), "{:?}", after.refused);
+    assert_eq!(after.refused, [""; 0]);
     assert!(after.gap < Duration::from_secs(2), "{:?}", after.gap);
 }

@@ -21,6 +21,7 @@ use super::IdempotencyStore;
 use super::Installation;
 use super::Located;
 use super::Record;
+use super::Released;
 use super::Token;
 use super::TunnelIndex;
 use super::TunnelRegistry;
@@ -62,8 +63,9 @@ impl ClaimStore for MemoryEngine {
         Ok(self.claims.take(tunnel, token, ticket_life))
     }
 
-    fn release(&self, tunnel: TunnelId, token: Token, _ticket_life: Duration) {
+    fn release(&self, tunnel: TunnelId, token: Token, _ticket_life: Duration) -> Released {
         self.claims.release(tunnel, token);
+        Released::default()
     }
 
     async fn claim_nonce(&self, name: &str, token: Token, life: Duration) -> Result<Claim, EngineError> {

@@ -17,6 +17,7 @@ use crate::engine::ClaimStore;
 use crate::engine::Cluster as _;
 use crate::engine::EngineError;
 use crate::engine::Installation;
+use crate::engine::Released;
 use crate::engine::Token;
 use crate::engine::claims::WITHDRAWAL;
 use crate::engine::claims::withdrawal;
@@ -58,9 +59,9 @@ impl ClaimStore for RedisEngine {
         Ok(Claim::Granted)
     }
 
-    fn release(&self, tunnel: TunnelId, token: Token, ticket_life: Duration) {
+    fn release(&self, tunnel: TunnelId, token: Token, ticket_life: Duration) -> Released {
         self.own.claims.release(tunnel, token);
-        self.releases.add(tunnel, token, ticket_life);
+        self.releases.add(tunnel, token, ticket_life)
     }
 
     async fn claim_nonce(&self, name: &str, token: Token, life: Duration) -> Result<Claim, EngineError> {
@@ -101,9 +102,12 @@ impl ClaimStore for RedisEngine {
             return Ok(true);
         }
         let key = self.keys.nonce(&name);
-        let held: Option<Vec<u8>> = self.call(redis::cmd("GET").arg(key)).await.map_err(away)?;
+        let held: Option<Vec<u8>> = self.call(redis::cmd("GET").arg(&key)).await.map_err(away)?;
         if held.is_some() {
             return Ok(true);
+        }
+        if self.has_lost_beside(&key).await {
+            self.past.doubt(Instant::now());
         }
         self.is_forgotten(SingleUse::Nonce(&name), self.issued_at(ticket_life)).await
     }

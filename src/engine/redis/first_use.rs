@@ -61,7 +61,8 @@ impl RedisEngine {
         Ok(Claim::Granted)
     }
 
-    /// Whether the server of a Cluster that has just taken `key` may have lost others before; elsewhere the script says so.
+    /// Whether the server of a Cluster that has just taken `key`, or has none, may have lost data before; elsewhere the
+    /// script of the claim says so.
     pub(super) async fn has_lost_beside(&self, key: &str) -> bool {
         let Some(marks) = &self.marks else { return false };
         let witness = marks.witness_beside(key);

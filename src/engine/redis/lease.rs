@@ -261,7 +261,7 @@ impl RedisEngine {
         for (node, burial, ago) in dead {
             let how = match burial {
                 Burial::Gone => "gone",
-                Burial::Provisional => "mine",
+                Burial::Mine => "mine",
                 Burial::Dead => "dead",
             };
             command.arg(node.to_string()).arg(how).arg(millis(ago));

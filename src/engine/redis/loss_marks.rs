@@ -1,4 +1,4 @@
-//! LossMarks that detect data loss on any server of a Cluster.
+//! Marks that detect data loss on any server of a Cluster.
 //!
 //! A mark is a growing number in each part of the slots. A lower number than last written shows that its server lost
 //! data or went back. A single server needs none: its lease shows that.
@@ -119,7 +119,7 @@ impl LossMarks {
     }
 }
 
-/// LossMarks that are read behind claims: what is missing there was not lost if they are there.
+/// Marks that are read behind claims: what is missing there was not lost if they are there.
 pub(super) struct Witnesses(Vec<(String, Confirmed)>);
 
 impl Witnesses {

@@ -107,7 +107,7 @@ pub(super) enum Burial {
     /// Its set was empty.
     Gone,
     /// This node owns its set.
-    Provisional,
+    Mine,
     /// Another node owns its set.
     Dead,
 }
@@ -303,7 +303,7 @@ impl Past {
             if state.gone.all.contains_key(node) {
                 Burial::Gone
             } else if state.mine.contains(node) {
-                Burial::Provisional
+                Burial::Mine
             } else {
                 Burial::Dead
             }

@@ -34,7 +34,7 @@ fn a_node_is_gone_when_nothing_is_left_of_it() {
     past.haunt();
     assert_eq!(buried(&past), [(node(2), Burial::Dead)]);
     past.takes_over(node(2));
-    assert_eq!(buried(&past), [(node(2), Burial::Provisional)]);
+    assert_eq!(buried(&past), [(node(2), Burial::Mine)]);
     past.are_buried();
 
     past.hear(&heard(&[node(1)], &[node(1)]), now);

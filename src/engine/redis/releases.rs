@@ -6,6 +6,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use redis::Cmd;
 use tokio::sync::Notify;
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tokio::time::timeout_at;
 
@@ -13,6 +14,7 @@ use super::connection::CALL_TIMEOUT;
 use super::keys::Keys;
 use super::scripts;
 use crate::engine::RUNNING_TTL;
+use crate::engine::Released;
 use crate::engine::Token;
 use crate::id::TunnelId;
 
@@ -24,7 +26,7 @@ const MOST_WITH_CALLS: usize = 10_000;
 const AGAIN_AFTER: Duration = CALL_TIMEOUT;
 
 /// What was claimed.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 enum Claimed {
     /// A connect URL.
     Url(TunnelId),
@@ -33,7 +35,7 @@ enum Claimed {
 }
 
 /// A claim to release.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Release {
     claimed: Claimed,
     token: Token,
@@ -41,8 +43,8 @@ pub(super) struct Release {
     due: Instant,
     /// When it expires.
     until: Instant,
-    /// Whether this is the repetition.
-    is_second: bool,
+    /// Completed by the first success; the repetition has none.
+    done: Option<oneshot::Sender<()>>,
 }
 
 /// Claims waiting for release.
@@ -54,8 +56,8 @@ pub(super) struct Releases {
 
 impl Releases {
     /// Releases the claim of `token`, unless the URL expires first.
-    pub(super) fn add(&self, tunnel: TunnelId, token: Token, life: Duration) {
-        self.claimed_in_vain(Claimed::Url(tunnel), token, life);
+    pub(super) fn add(&self, tunnel: TunnelId, token: Token, life: Duration) -> Released {
+        self.claimed_in_vain(Claimed::Url(tunnel), token, life)
     }
 
     /// Releases a call that `token` may have begun, unless it expires first.
@@ -66,9 +68,10 @@ impl Releases {
         self.claimed_in_vain(Claimed::Call(name.into()), token, RUNNING_TTL);
     }
 
-    fn claimed_in_vain(&self, claimed: Claimed, token: Token, life: Duration) {
-        let now = Instant::now();
-        self.put([Release { claimed, token, due: now, until: now + life, is_second: false }]);
+    fn claimed_in_vain(&self, claimed: Claimed, token: Token, life: Duration) -> Released {
+        let (now, (done, released)) = (Instant::now(), Released::pending());
+        self.put([Release { claimed, token, due: now, until: now + life, done: Some(done) }]);
+        released
     }
 
     fn put(&self, releases: impl IntoIterator<Item = Release>) {
@@ -104,8 +107,11 @@ impl Releases {
         let second = Instant::now() + AGAIN_AFTER;
         self.put(releases.into_iter().zip(are_done).filter_map(|(release, is_done)| match is_done {
             false => Some(release),
-            true if release.is_second => None,
-            true => Some(Release { due: second, is_second: true, ..release }),
+            true => release.done.map(|done| {
+                // It may not be waited for.
+                let _ = done.send(());
+                Release { due: second, done: None, ..release }
+            }),
         }));
     }
 }

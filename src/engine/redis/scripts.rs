@@ -427,7 +427,7 @@ return 1
 "
 );
 
-/// LossMarks the data as complete, after node `ARGV[1]` has found no other node. Keys: see `Keys::nodes`.
+/// Marks the data as complete, after node `ARGV[1]` has found no other node. Keys: see `Keys::nodes`.
 ///
 /// The data then counts as `ARGV[2]` ms old, not older: an isolated node must still see that it is new.
 pub const COMPLETE: &str = with_now!(

@@ -12,7 +12,7 @@ pub(super) struct Sight {
 /// Where this node stands.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(super) enum Standing {
-    /// It has not heard of the others since it joined.
+    /// No renewal has shown the others since it joined.
     #[default]
     Unknown,
     /// It was the first one, or the others had its key when it joined.
@@ -21,7 +21,7 @@ pub(super) enum Standing {
     Stranger,
 }
 
-/// What operators are told.
+/// What is logged for operators.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum News {
     /// This node has another key than the others.
@@ -87,7 +87,7 @@ mod tests {
         assert_eq!((first.hear(sees(0)), first.standing()), (None, Standing::Member));
         assert_eq!((later.hear(sees(1)), later.standing()), (Some(News::Stranger), Standing::Stranger));
         assert_eq!((first.hear(sees(1)), first.standing()), (Some(News::StrangerJoined), Standing::Member));
-        assert_eq!((first.hear(sees(1)), later.hear(sees(1))), (None, None), "it is told once");
+        assert_eq!((first.hear(sees(1)), later.hear(sees(1))), (None, None), "it is logged once");
 
         assert_eq!(later.hear(sees(2)), None);
         assert_eq!((later.hear(sees(0)), later.standing()), (Some(News::Member), Standing::Member));

@@ -6,7 +6,6 @@ use std::time::Duration;
 use futures_util::future::try_join;
 use futures_util::future::try_join_all;
 use tokio::time::Instant;
-use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::ConnectUrls;
 use super::sealing::Sealed;
@@ -105,14 +104,38 @@ impl ConnectUrls {
     ///
     /// # Errors
     ///
-    /// If the URL opens no tunnel; it is not claimed then.
+    /// If the URL opens no tunnel. It is not claimed then: a proxy that is refused may try the next node at once.
     pub async fn admit(&self, ticket: &str, offer: &Offer, origin: Option<&str>) -> Result<Admission, Refusal> {
         // Taken before the check of `shut`, since shutdown waits for these tokens.
         let arriving = self.arrivals.token();
+        let (ticket, tenant) = self.unless_shut(self.check(ticket, origin)).await?;
+        let endpoint = self.endpoints.endpoint(&tenant.id, &ticket.receive_url).map_err(|_| Refusal::Unknown)?;
+        let subprotocol = offer.choose(&tenant.settings().subprotocols)?;
+        let opening = self.tunnels.openings.begin(ticket.tunnel, &tenant);
+        let mut claimed = Claimed {
+            claims: Arc::clone(&self.engine.claims),
+            tunnel: ticket.tunnel,
+            token: rand::random(),
+            life: Duration::ZERO,
+            is_kept: true,
+        };
+        match self.unless_shut(self.claim(&ticket, &mut claimed)).await {
+            Ok(registration) => {
+                Ok(Admission { ticket, tenant, endpoint, subprotocol, claimed, registration, opening, arriving })
+            }
+            Err(refusal) => {
+                drop(opening);
+                claimed.give_back().await;
+                Err(refusal)
+            }
+        }
+    }
+
+    async fn unless_shut<T>(&self, step: impl Future<Output = Result<T, Refusal>>) -> Result<T, Refusal> {
         tokio::select! {
             biased;
             () = self.shut.cancelled() => Err(Refusal::Draining),
-            admission = self.check(ticket, offer, origin, arriving) => admission,
+            result = step => result,
         }
     }
 
@@ -131,13 +154,8 @@ impl ConnectUrls {
         records.record(record.with_status(status).with_words(records.word(detail)));
     }
 
-    async fn check(
-        &self,
-        ticket: &str,
-        offer: &Offer,
-        origin: Option<&str>,
-        arriving: TaskTrackerToken,
-    ) -> Result<Admission, Refusal> {
+    /// All that can be checked before the connect URL is claimed, except the client's offer.
+    async fn check(&self, ticket: &str, origin: Option<&str>) -> Result<(Ticket, Arc<Tenant>), Refusal> {
         if !self.tunnels.admits() {
             return Err(Refusal::NoDescriptors);
         }
@@ -145,13 +163,13 @@ impl ConnectUrls {
         let tenant = self.tenants.tenant(&ticket.tenant).ok_or(Refusal::TenantGone)?;
         tenant.settings().origins.check(origin)?;
         self.confirm_session(&ticket).await?;
-        let endpoint = self.endpoints.endpoint(&tenant.id, &ticket.receive_url).map_err(|_| Refusal::Unknown)?;
-        let subprotocol = offer.choose(&tenant.settings().subprotocols)?;
-        let (tunnel, token) = (ticket.tunnel, rand::random());
-        let (claims, mut was_away) = (Arc::clone(&self.engine.claims), false);
+        Ok((ticket, tenant))
+    }
+
+    /// Claims a connect URL and registers its tunnel. `claimed` says what is left to release, also of a dropped call.
+    async fn claim(&self, ticket: &Ticket, claimed: &mut Claimed) -> Result<Registration, Refusal> {
+        let (tunnel, token, mut was_away) = (claimed.tunnel, claimed.token, false);
         let incarnation = self.engine.lease_guard.incarnation();
-        let opening = self.tunnels.openings.begin(tunnel, &tenant);
-        let mut claimed = Claimed { claims, tunnel, token, life: Duration::ZERO, is_kept: true };
         loop {
             let left = Duration::from_millis(ticket.expires_unix_ms).saturating_sub(self.ticket_clock.unix_time());
             if left.is_zero() {
@@ -162,31 +180,18 @@ impl ConnectUrls {
             let registration = match self.engine.claims.claim(tunnel, token, left).await {
                 Ok(Claim::Used) => {
                     claimed.is_kept = true;
-                    // A handshake that found it withdrawn may not have given the claim back yet.
-                    let is_withdrawn = self.engine.claims.is_withdrawn(&ticket.tenant, tunnel, left).await;
-                    return Err(if is_withdrawn == Ok(true) { Refusal::Withdrawn } else { Refusal::Used });
+                    return Err(Refusal::Used);
                 }
                 // A withdrawal behind the claim finds this node by it.
                 Ok(Claim::Granted) => {
                     let is_withdrawn = self.engine.claims.is_withdrawn(&ticket.tenant, tunnel, left);
-                    try_join(is_withdrawn, self.register(&ticket)).await
+                    try_join(is_withdrawn, self.register(ticket)).await
                 }
                 Err(away) => Err(away),
             };
             match registration {
                 Ok((true, _)) => return Err(Refusal::Withdrawn),
-                Ok((false, registration)) => {
-                    return Ok(Admission {
-                        ticket,
-                        tenant,
-                        endpoint,
-                        subprotocol,
-                        claimed,
-                        registration,
-                        opening,
-                        arriving,
-                    });
-                }
+                Ok((false, registration)) => return Ok(registration),
                 Err(_) => {}
             }
             if self.engine.lease_guard.incarnation() != incarnation {

@@ -192,13 +192,7 @@ impl ConnectUrls {
         connector: Option<ConnectorName>,
     ) -> Result<Issued, IssueError> {
         self.engine.claims.issues_good_urls().await;
-        // With other nodes a connect URL is good on each of them, also after this one has gone.
-        if self.is_draining() && !self.shared_limits.has_others() {
-            return Err(IssueError::Draining);
-        }
-        if self.shared_limits.is_stranger() {
-            return Err(IssueError::OtherTicketKey);
-        }
+        self.check_node()?;
         if !self.engine.cluster.is_up() {
             return Err(IssueError::EngineAway);
         }
@@ -217,9 +211,6 @@ impl ConnectUrls {
             .iter()
             .flat_map(About::audiences)
             .try_for_each(|audience| tenant.groups.check_room(&audience, self.max_unsettled))?;
-        if !self.tunnels.has_room() {
-            return Err(IssueError::NoDescriptors);
-        }
 
         let ticket = Ticket {
             tunnel: TunnelId::from_bytes((self.random_id)()),
@@ -235,6 +226,22 @@ impl ConnectUrls {
         self.metrics.tunnels_requested.inc();
         let path = format!("/ws/{}", self.sealing.seal(&ticket, &self.engine.claims.installation()));
         Ok(Issued { tunnel: ticket.tunnel, path, expires_unix_ms: ticket.expires_unix_ms })
+    }
+
+    /// Checks what keeps this node from issuing any tunnel, though another node may.
+    ///
+    /// # Errors
+    ///
+    /// If it is draining alone, has another `ticket_key` than the other nodes, or has no descriptors left.
+    pub fn check_node(&self) -> Result<(), IssueError> {
+        // With other nodes a connect URL is good on each of them, also after this one has gone.
+        if self.is_draining() && !self.shared_limits.has_others() {
+            return Err(IssueError::Draining);
+        }
+        if self.shared_limits.is_stranger() {
+            return Err(IssueError::OtherTicketKey);
+        }
+        if self.tunnels.has_room() { Ok(()) } else { Err(IssueError::NoDescriptors) }
     }
 
     /// The connect URL of an issued tunnel: at the public address, or else at the `origin` of the request.

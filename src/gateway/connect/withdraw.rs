@@ -7,7 +7,10 @@ use crate::engine::EngineError;
 use crate::gateway::Gateway;
 use crate::gateway::NativeError;
 use crate::id::TunnelId;
+use crate::reason::Kind;
+use crate::reason::Reason;
 use crate::tenant::Tenant;
+use crate::timeline::Record;
 
 /// What became of a tunnel that its business server does not want any more.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -19,16 +22,21 @@ pub enum Withdrawn {
 }
 
 impl Gateway {
-    /// Closes a tunnel of `tenant`, and makes its connect URL useless. Repeatable.
+    /// Closes a tunnel of `tenant`, and makes its connect URL useless. Repeatable; it belongs to `trace`.
     ///
     /// # Errors
     ///
     /// If a limit forbids it, or the engine or a node that may have the tunnel does not answer.
-    pub async fn withdraw(&self, tenant: &Arc<Tenant>, tunnel: TunnelId) -> Result<Withdrawn, NativeError> {
-        // First the URL: who claims it from here on is refused, and who has claimed it before is found.
+    pub async fn withdraw(&self, tenant: &Arc<Tenant>, tunnel: TunnelId, trace: u64) -> Result<Withdrawn, NativeError> {
+        // First the URL: a handshake that claims it from here on is refused, and one that has claimed it before is found.
         let first = self.connect_urls.withdraw(tenant, tunnel);
-        let is_closed = self.pushes.close_one(tenant, tunnel, first).await?;
-        Ok(if is_closed { Withdrawn::Closed } else { Withdrawn::NotOpen })
+        if self.pushes.close_one(tenant, tunnel, trace, first).await? {
+            return Ok(Withdrawn::Closed);
+        }
+        let record = Record::new(Kind::Action, Reason::Done, self.clock.unix_time());
+        let record = record.of(self.timeline.tenant(&tenant.number, &tenant.id), tunnel).traced(trace);
+        self.timeline.record(record.with_words(self.timeline.word("withdraw")));
+        Ok(Withdrawn::NotOpen)
     }
 }
 

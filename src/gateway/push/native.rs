@@ -103,27 +103,28 @@ impl Pushes {
         &self,
         tenant: &Arc<Tenant>,
         tunnel: TunnelId,
+        trace: u64,
         first: impl Future<Output = Result<(), NativeError>>,
     ) -> Result<bool, NativeError> {
-        self.check(tenant, 1, 0, 0)?;
+        self.check(tenant, 1, 0, trace)?;
         first.await?;
         self.lease_guard.valid().await;
         let command = close_command(None);
-        let recording = Recording::of(&self.tunnels, tenant, 1, 0);
+        let recording = Recording::of(&self.tunnels, tenant, 1, trace);
         let mut encoded = EncodedCommand::new(command, &self.metrics).recorded(recording);
         if execute(&self.tunnels, tenant, tunnel, &mut encoded, Instant::now()) == Sent::Accepted {
             return Ok(true);
         }
         let pending = vec![PendingTarget { packet: 0, tunnel }];
-        match self.router.decide(tenant, &[command], pending, 0).await.first() {
-            Some(TargetOutcome::Accepted | TargetOutcome::Slow) => {
-                if let Some(recording) = encoded.recording() {
-                    recording.passed_on(tunnel, self.router.location(tenant.id.as_str(), tunnel));
-                }
-                Ok(true)
-            }
-            Some(TargetOutcome::Gone) => Ok(false),
-            Some(TargetOutcome::Unreachable) | None => Err(NativeError::NodeAway),
+        let decided = self.router.decide(tenant, &[command], pending, trace).await;
+        let outcome = decided.first().copied().unwrap_or(TargetOutcome::Unreachable);
+        if outcome != TargetOutcome::Gone {
+            self.settle(tenant, &Target::Tunnel(tunnel), outcome, encoded.recording());
+        }
+        match outcome {
+            TargetOutcome::Accepted | TargetOutcome::Slow => Ok(true),
+            TargetOutcome::Gone => Ok(false),
+            TargetOutcome::Unreachable => Err(NativeError::NodeAway),
         }
     }
 

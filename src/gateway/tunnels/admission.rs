@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::timeout;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::Opening;
@@ -15,6 +16,9 @@ use crate::protocol::content::Profile;
 use crate::protocol::ticket::Ticket;
 use crate::tenant::Tenant;
 use crate::webhook::Endpoint;
+
+/// How long the answer to a refused client waits for the release of its connect URL.
+const GIVE_BACK_WITHIN: Duration = Duration::from_secs(1);
 
 /// A client that may be upgraded: its ticket is claimed.
 pub struct Admission {
@@ -37,6 +41,16 @@ pub(in crate::gateway) struct Claimed {
     pub(in crate::gateway) life: Duration,
     /// Whether there is nothing to release.
     pub(in crate::gateway) is_kept: bool,
+}
+
+impl Claimed {
+    /// Releases it, and waits for [`GIVE_BACK_WITHIN`] at most until each node can claim it.
+    pub(in crate::gateway) async fn give_back(mut self) {
+        if !std::mem::replace(&mut self.is_kept, true) {
+            let released = self.claims.release(self.tunnel, self.token, self.life);
+            let _ = timeout(GIVE_BACK_WITHIN, released.done()).await;
+        }
+    }
 }
 
 impl Drop for Claimed {

@@ -57,22 +57,26 @@ impl Caller {
     }
 }
 
-/// Authenticates a request and consumes its nonce.
+/// Authenticates a request and consumes its nonce, unless `check_node` refuses what this node cannot do for any caller:
+/// a proxy may send the same request to another node.
 ///
 /// # Errors
 ///
-/// Always 401, with what was expected and what was received; never a key. An unknown tenant gets the same error as a wrong key.
+/// That of `check_node`, else always 401, with what was expected and what was received; never a key. An unknown tenant
+/// gets the same error as a wrong key.
 pub(in crate::http) async fn authenticate(
     gateway: &Gateway,
     head: &Parts,
     body: &Body,
     client: Client,
+    check_node: impl FnOnce() -> Result<(), Problem>,
 ) -> Result<Caller, Problem> {
     let headers = &head.headers;
     if let Some(input) = field(headers, "signature-input") {
         let now = gateway.clock.unix_time();
         let body = body.read(Digested::of).await;
         let (caller, claim) = signature(gateway, head, &input, body, client, now)?;
+        check_node()?;
         use_up(gateway, &caller.tenant, &claim, now).await?;
         return Ok(caller);
     }

@@ -73,7 +73,7 @@ pub(super) async fn run(
         Call::Withdraw(id) => {
             // What is no id names no tunnel.
             let withdrawn = match id.tunnel {
-                Some(tunnel) => gateway.withdraw(tenant, tunnel).await?,
+                Some(tunnel) => gateway.withdraw(tenant, tunnel, identified(head, None).trace).await?,
                 None => Withdrawn::NotOpen,
             };
             Ok(done_saying(match withdrawn {

@@ -118,7 +118,7 @@ pub(super) async fn handle(
 /// Answers with a stream, which ends with its client or this node.
 async fn tail(gateway: &Arc<Gateway>, room: Room, request: Request<RequestBody>, client: Client, view: View) -> Reply {
     let mut tenant = None;
-    let begun = match authenticated(gateway, room, request, client, &mut tenant).await {
+    let begun = match authenticated(gateway, room, request, client, &mut tenant, || Ok(())).await {
         Ok((_, caller, _)) => timelines::live(gateway, &caller, view),
         Err(problem) => Err(problem),
     };
@@ -193,7 +193,11 @@ async fn answer(
     (call, connector): (Call, Option<ConnectorName>),
     tenant: &mut Option<Arc<Tenant>>,
 ) -> Result<Answer, Problem> {
-    let (head, caller, body) = authenticated(gateway, room, request, client, tenant).await?;
+    let check_node = || match call {
+        Call::Open => Ok(gateway.connect_urls.check_node()?),
+        _ => Ok(()),
+    };
+    let (head, caller, body) = authenticated(gateway, room, request, client, tenant, check_node).await?;
     let caller = caller.naming(connector)?;
     let traceparent = head.headers.get("traceparent").and_then(|value| value.to_str().ok());
     tracing::debug!(tenant.id = %caller.tenant.id, call = call.as_str(), traceparent, "native call");
@@ -204,17 +208,18 @@ async fn answer(
     Ok(answer.in_room_of(body))
 }
 
-/// Reads a request and finds its caller.
+/// Reads a request and finds its caller; `check_node` as in [`authenticate`].
 async fn authenticated(
     gateway: &Arc<Gateway>,
     room: Room,
     request: Request<RequestBody>,
     client: Client,
     tenant: &mut Option<Arc<Tenant>>,
+    check_node: impl FnOnce() -> Result<(), Problem>,
 ) -> Result<(Parts, Caller, Body), Problem> {
     let (head, incoming) = request.into_parts();
     let body = body::read(room, &head.headers, incoming, MAX_BODY_BYTES).await?;
-    let caller = auth::authenticate(gateway, &head, &body, client).await?;
+    let caller = auth::authenticate(gateway, &head, &body, client, check_node).await?;
     *tenant = Some(Arc::clone(&caller.tenant));
     caller.tenant.usage.use_key(caller.key.fingerprint(), gateway.clock.unix_time().as_secs());
     Ok((head, caller, body))

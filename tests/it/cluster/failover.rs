@@ -5,6 +5,8 @@ use std::time::Duration;
 use serde_json::json;
 use tokio::time::Instant;
 use tokio::time::sleep;
+use tokio::time::timeout;
+use wafergate::protocol::text::md5_hex;
 
 use crate::support::BusinessServer;
 use crate::support::Issued;
@@ -15,6 +17,7 @@ use crate::support::TestClient;
 use crate::support::TestGateway;
 use crate::support::Wafer;
 use crate::support::cluster::gateway;
+use crate::support::native::Native;
 use crate::support::until_seen;
 use crate::support::within;
 
@@ -159,6 +162,38 @@ async fn a_connect_url_stays_used_when_a_master_of_a_cluster_has_just_lost_every
             Ok(_) => panic!("it opened again"),
             Err(error) => assert!(["409", "503"].iter().any(|code| error.to_string().contains(code)), "{error}"),
         }
+    }
+}
+
+#[tokio::test]
+async fn a_tunnel_stays_withdrawn_when_a_master_of_a_cluster_has_just_lost_everything() {
+    let redis = RedisCluster::start().await;
+    let pair = Pair::new(&redis.url()).await;
+    let tenant = md5_hex("127.0.0.1");
+    let native = Native { gateway: pair.nodes[0].address, tenant: tenant.clone(), key: KEY.into() };
+    let holder = redis.master_of(&format!("wafergate:nonce:{{{tenant}}}")).await;
+    let withdraw = async |issued: &Issued| {
+        let call = native.signed(&format!("DELETE /v1/tunnels/{}", issued.tunnel), "");
+        call.send(native.gateway).await.status == 204
+    };
+    // Soon after its start a node is not sure of what Redis has not, and asks the other one.
+    let first = pair.wafer(0).issue(&pair.business.url()).await;
+    let is_sure = async { while !withdraw(&first).await {} };
+    timeout(Duration::from_secs(30), is_sure).await.expect("it is sure of what Redis has");
+    let issued = loop {
+        let issued = pair.wafer(0).issue(&pair.business.url()).await;
+        // Beside its claim the loss would be seen anyway.
+        if redis.master_of(&format!("wafergate:claim:{{{}}}", issued.tunnel)).await != holder {
+            break issued;
+        }
+    };
+    assert!(withdraw(&issued).await);
+
+    redis.servers[holder].command(&["FLUSHALL"]).await;
+
+    match TestClient::dial(&pair.moved(&issued, 1)).await {
+        Ok(_) => panic!("it opened"),
+        Err(error) => assert!(["409", "503"].iter().any(|code| error.to_string().contains(code)), "{error}"),
     }
 }
 

@@ -6,14 +6,18 @@ use serde_json::json;
 use tokio::time::Instant;
 use tokio::time::sleep;
 use tokio::time::timeout;
+use wafergate::protocol::text::md5_hex;
 
 use super::failover::Pair;
 use crate::support::Cluster;
 use crate::support::HttpAnswer;
 use crate::support::Issued;
+use crate::support::Redis;
 use crate::support::RedisCluster;
 use crate::support::Sentinels;
 use crate::support::TestClient;
+use crate::support::Wafer;
+use crate::support::cluster::gateway;
 use crate::support::native::Native;
 use crate::support::native::SignedCall;
 use crate::support::native::problem;
@@ -104,6 +108,24 @@ async fn a_signed_request_is_not_replayed() {
     for node in [1, 0] {
         is_replayed(&signed, node).await;
     }
+}
+
+/// Each node has enrolled it by another sender, or has it in its configuration.
+#[tokio::test]
+async fn a_signed_request_is_not_replayed_where_its_tenant_is_known_in_another_way() {
+    let redis = Redis::start().await;
+    let (host, key) = ("127.0.0.3", "a key of a newcomer");
+    let open = gateway(&redis.url(), &[("enrolment.open", "true")]).await;
+    let closed = gateway(&redis.url(), &[("tenants.1.server_host", host), ("tenants.1.keys", key)]).await;
+    for node in [&open, &closed] {
+        node.until_metric("engine_up", 1.0).await;
+    }
+    Wafer::new(open.address, host, key).issue("http://127.0.0.3/").await;
+
+    let native = Native { gateway: open.address, tenant: md5_hex(host), key: key.into() };
+    let signed = native.signed("POST /v1/tunnels", r#"{"webhookUrl":"http://127.0.0.3/"}"#);
+    assert_eq!(signed.send(open.address).await.status, 201);
+    assert_eq!(problem(&signed.send(closed.address).await), (401, "nonce_replayed".into()));
 }
 
 async fn keyed(cluster: &Cluster, node: usize) -> HttpAnswer {

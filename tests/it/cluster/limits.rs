@@ -9,7 +9,7 @@ use crate::support::Answer;
 use crate::support::Cluster;
 use crate::support::Event;
 use crate::support::TestClient;
-use crate::support::within;
+use crate::support::until_seen;
 
 const TWO: (&str, &str) = ("tenants.0.limits.connections", "2");
 
@@ -83,12 +83,10 @@ async fn connect_urls_of_a_node_that_is_gone_count() {
     cluster.all_have_heard().await;
 
     cluster.nodes.remove(0).kill().await;
-    let is_gone = async {
-        while cluster.redis.command(&["HLEN", "wafergate:{nodes}:status"]).await != ":1\r\n" {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    };
-    within("the node is declared dead", is_gone).await;
+    until_seen("the node is declared dead", async || {
+        cluster.redis.command(&["HLEN", "wafergate:{nodes}:status"]).await == ":1\r\n"
+    })
+    .await;
     cluster.all_have_heard().await;
 
     assert_eq!(cluster.wafer(0).try_issue(&cluster.business.url()).await["code"], json!(42901));

@@ -5,6 +5,8 @@ use crate::support::TestClient;
 use crate::support::TestGateway;
 use crate::support::cluster::TICKET_KEY;
 use crate::support::cluster::gateway;
+use crate::support::native::Native;
+use crate::support::native::problem;
 use crate::support::within;
 
 const ANOTHER: (&str, &str) = ("server.ticket_key", "another key of thirty-two characters or more");
@@ -67,6 +69,24 @@ async fn the_first_node_decides_even_if_it_is_the_wrong_one() {
 
     drop(wrong);
     becomes_within_a_lease(&cluster.nodes[0]).await;
+}
+
+/// A proxy sends it there as it came, with the same nonce.
+#[tokio::test]
+async fn a_signed_request_that_it_refuses_is_good_at_another_node() {
+    let (id, key) = (("tenants.1.id", "shop"), ("tenants.1.keys", "a key that a header can carry"));
+    let tenant = [id, key, ("tenants.1.webhook_url", "http://127.0.0.1:9/")];
+    let cluster = Cluster::with(1, &tenant).await;
+    cluster.all_have_heard().await;
+    let stranger = gateway(&cluster.redis.url(), &[&[ANOTHER], &tenant[..]].concat()).await;
+    becomes(&stranger, 503, "ticket_key").await;
+    let native = Native { gateway: cluster.nodes[0].address, tenant: id.1.into(), key: key.1.into() };
+
+    let signed = native.signed("POST /v1/tunnels", "{}");
+    assert_eq!(problem(&signed.send(stranger.address).await), (503, "engine_away".into()));
+
+    assert_eq!(signed.send(native.gateway).await.status, 201, "its nonce is still good");
+    assert_eq!(problem(&signed.send(native.gateway).await), (401, "nonce_replayed".into()));
 }
 
 /// A killed node counts until its lease is over.

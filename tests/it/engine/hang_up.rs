@@ -167,6 +167,31 @@ async fn nothing_is_left_of_a_client_that_hangs_up_wherever_its_handshake_waits(
     door.is_empty().await;
 }
 
+/// A proxy tries the next node as soon as it has this refusal.
+#[tokio::test]
+async fn a_url_that_an_ending_node_refuses_is_good_at_the_next_one_wherever_the_handshake_waited() {
+    let there = Door::new().await;
+    let mut waits = 0;
+    loop {
+        waits += 1;
+        let here = Door::at(&there.redis, Arc::new(SystemClock));
+        here.is_up().await;
+        let ticket = there.issue().await;
+        let offer = Offer::default();
+        let mut admission = pin!(here.gateway.connect_urls.admit(&ticket, &offer, None));
+        if within_waits(waits, admission.as_mut()).await.is_some() {
+            break;
+        }
+        let end = here.gateway.connections_ended(Duration::from_secs(5));
+        let ((), refused) = within("the end", async { tokio::join!(end, admission) }).await;
+        assert_eq!(refused.err(), Some(Refusal::Draining), "at wait {waits}");
+        let elsewhere = there.gateway.connect_urls.admit(&ticket, &offer, None).await;
+        assert!(elsewhere.is_ok(), "refused at wait {waits}: {:?}", elsewhere.err());
+        here.gateway.leave_cluster().await;
+    }
+    assert!(waits > 3, "it waited {waits} times: does this reach Redis?");
+}
+
 #[tokio::test]
 async fn many_clients_that_hang_up_leave_nothing() {
     let door = Door::new().await;

@@ -60,6 +60,26 @@ async fn each_answer_to_a_message_is_there_with_its_reason() {
 }
 
 #[tokio::test]
+async fn a_withdrawal_is_there_whether_or_not_the_tunnel_was_open() {
+    let world = World::with(&[]).await;
+    let caller = tenant(world.gateway.address);
+    let withdraw = async |tunnel: &str| {
+        let answer = caller.signed(&format!("DELETE /v1/tunnels/{tunnel}"), "").send(caller.gateway).await;
+        assert_eq!(answer.status, 204, "{answer:?}");
+    };
+
+    let client = world.connect_and_settle().await;
+    withdraw(&client.tunnel).await;
+    find(&caller, &client.tunnel, "push", "accepted").await;
+
+    let issued = world.wafer.issue(&world.business.url()).await;
+    withdraw(&issued.tunnel).await;
+    assert_eq!(find(&caller, &issued.tunnel, "action", "done").await["detail"], "withdraw");
+    assert!(TestClient::dial(&issued).await.is_err());
+    find(&caller, &issued.tunnel, "refused", "tunnel_withdrawn").await;
+}
+
+#[tokio::test]
 async fn a_server_that_cannot_be_reached_is_named() {
     let world = World::with(&[
         ("tenants.0.receive_hosts", "*"),

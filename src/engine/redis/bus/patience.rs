@@ -39,7 +39,7 @@ pub(super) struct Patience {
     sent: Instant,
     /// Whether the node remembers requests.
     can_repeat: bool,
-    /// SingleUse the process was stopped until after the deadline: the new deadline.
+    /// Once the process was stopped until after the deadline: the new deadline.
     extended: Option<Instant>,
 }
 
