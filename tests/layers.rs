@@ -150,6 +150,7 @@ const FOR_DEVELOPERS: &[&str] = &[
     "cli/listen",
     "cli/local.rs",
     "cli/local_time.rs",
+    "cli/private_file.rs",
     "cli/replay.rs",
     "cli/trigger.rs",
     "inspector",

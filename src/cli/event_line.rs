@@ -109,10 +109,9 @@ pub(super) struct Offline {
     pub(super) waits: String,
 }
 
-/// `event`
+/// The event of a line.
 #[derive(Clone, Debug, Default, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct Event {
+pub(super) struct About {
     pub(super) time: String,
     pub(super) id: String,
     pub(super) tunnel: String,
@@ -122,21 +121,22 @@ pub(super) struct Event {
     pub(super) url: String,
     pub(super) bytes: u64,
     pub(super) attempt: u32,
+}
+
+/// `event`
+#[derive(Clone, Debug, Default, Serialize)]
+pub(super) struct Event {
+    #[serde(flatten)]
+    pub(super) about: About,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) payload: Option<String>,
 }
 
 /// `attempt`
 #[derive(Clone, Debug, Default, Serialize)]
-#[serde(rename_all = "camelCase")]
 pub(super) struct Attempt {
-    pub(super) time: String,
-    pub(super) id: String,
-    pub(super) tunnel: String,
-    pub(super) event: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) sequence: Option<u64>,
-    pub(super) url: String,
+    #[serde(flatten)]
+    pub(super) about: About,
     pub(super) target: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) status: Option<u16>,
@@ -145,9 +145,7 @@ pub(super) struct Attempt {
     #[serde(skip_serializing_if = "String::is_empty")]
     pub(super) reason: String,
     pub(super) ms: u64,
-    pub(super) bytes: u64,
     pub(super) actions: usize,
-    pub(super) attempt: u32,
     /// The words behind the columns, for people.
     #[serde(skip)]
     pub(super) words: String,
@@ -207,15 +205,15 @@ impl Line {
                 Some(format!("{}     {}", at_second(), look.paint(RED, &words)))
             }
             Self::Event(_) => None,
-            Self::Attempt(attempt) => {
+            Self::Attempt(Attempt { about, status, ms, words, .. }) => {
                 let columns = Columns {
                     at,
-                    tunnel: &attempt.tunnel,
-                    what: &attempt.event,
-                    bytes: (attempt.event == "message").then_some(attempt.bytes),
-                    status: attempt.status.into(),
-                    took: Some(Duration::from_millis(attempt.ms)),
-                    words: &attempt.words,
+                    tunnel: &about.tunnel,
+                    what: &about.event,
+                    bytes: (about.event == "message").then_some(about.bytes),
+                    status: (*status).into(),
+                    took: Some(Duration::from_millis(*ms)),
+                    words,
                     has_failed: false,
                 };
                 Some(columns.to_text(look))

@@ -11,20 +11,22 @@ const PLAIN: Look = Look { offset_secs: 0, has_colours: false };
 
 fn attempt(event: &str, bytes: u64, status: Option<u16>, ms: u64, words: &str) -> Line {
     Line::Attempt(Attempt {
-        time: rfc3339(AT),
-        id: "msg_1".into(),
-        tunnel: "t3f900000000000000000000000000000c1".into(),
-        event: event.into(),
-        sequence: Some(2),
-        url: "https://h/a".into(),
+        about: About {
+            time: rfc3339(AT),
+            id: "msg_1".into(),
+            tunnel: "t3f900000000000000000000000000000c1".into(),
+            event: event.into(),
+            sequence: Some(2),
+            url: "https://h/a".into(),
+            bytes,
+            attempt: 1,
+        },
         target: "http://localhost:5757/a".into(),
         status,
         code: status.is_none().then(|| "connect".into()),
         reason: String::new(),
         ms,
-        bytes,
         actions: 0,
-        attempt: 1,
         words: words.into(),
     })
 }
@@ -149,7 +151,7 @@ fn json_lines_are_as_the_schema_says() {
         }),
         Line::Ready(Ready::default()),
         Line::Offline(Offline::default()),
-        Line::Event(Event { sequence: Some(1), payload: Some("x".into()), ..Event::default() }),
+        Line::Event(Event { about: About { sequence: Some(1), ..About::default() }, payload: Some("x".into()) }),
         Line::Event(Event::default()),
         attempt("message", 1, Some(200), 1, ""),
         attempt("message", 1, None, 1, ""),

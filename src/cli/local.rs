@@ -1,15 +1,22 @@
 //! What `trigger` and `replay` share: a server on this machine, and the rule about others.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
-use url::Host;
 use url::Url;
 
+use super::event_line::Columns;
+use super::event_line::Look;
+use super::local_time;
+use crate::listen::Attempt;
 use crate::listen::Targets;
+use crate::listen::content_bytes;
+use crate::listen::is_here;
 use crate::listener::Forwarder;
 use crate::listener::Local;
 use crate::listener::Trust;
+use crate::protocol::connector::Event;
 use crate::protocol::connector::MAX_LISTEN_ATTEMPT;
 
 /// How the server is reached.
@@ -52,35 +59,16 @@ impl Reach {
     }
 }
 
-/// Whether a URL leads to this machine.
-fn is_here(url: &Url) -> bool {
-    match url.host() {
-        Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
-        Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => address.to_ipv4_mapped().map_or(address.is_loopback(), |v4| v4.is_loopback()),
-        None => false,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_this_machine_is_reached_without_a_yes() {
-        let is_here = |url: &str| is_here(&Url::parse(url).expect("a URL"));
-
-        for url in [
-            "http://localhost:1",
-            "http://127.9.9.9",
-            "http://[::1]:1",
-            "http://a.localhost",
-            "http://[::ffff:127.0.0.1]",
-        ] {
-            assert!(is_here(url), "{url}");
-        }
-        for url in ["http://localhost.example.com", "http://10.0.0.1", "http://[::2]", "http://0.0.0.0"] {
-            assert!(!is_here(url), "{url}");
-        }
-    }
+/// The line of an attempt that was made at this time since 1970.
+pub(super) fn line(at: Duration, event: &Event, body: &[u8], attempt: &Attempt, words: &str) -> String {
+    let columns = Columns {
+        at,
+        tunnel: &event.tunnel,
+        what: &event.event,
+        bytes: (event.event == "message").then(|| content_bytes(event.is_native(), body)),
+        status: attempt.status,
+        took: Some(Duration::from_millis(attempt.ms)),
+        words,
+    };
+    columns.to_text(Look { offset_secs: local_time::offset_secs(at), has_colours: false }) + "\n"
 }

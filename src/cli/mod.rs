@@ -11,6 +11,7 @@ mod keys;
 mod listen;
 mod local;
 mod local_time;
+mod private_file;
 mod reload;
 mod replay;
 mod serve;
@@ -209,6 +210,18 @@ fn print(text: &str) -> ExitCode {
     }
 }
 
+/// Prints what is wrong with the command line or the configuration.
+fn usage(error: &str) -> ExitCode {
+    eprintln!("wafergate: {error}");
+    ExitCode::from(EXIT_USAGE)
+}
+
+/// Prints why a command failed.
+fn failure(error: &anyhow::Error) -> ExitCode {
+    eprintln!("wafergate: {error:#}");
+    ExitCode::from(EXIT_FAILURE)
+}
+
 /// Prints the addresses of a node. A closed stdout does not stop it from serving.
 fn announce(lines: &[String]) {
     if print(&(lines.join("\n") + "\n")) != ExitCode::SUCCESS {
@@ -225,10 +238,7 @@ fn exit_code(ended: anyhow::Result<Ended>) -> ExitCode {
     match ended {
         Ok(Ended::Drained) => ExitCode::SUCCESS,
         Ok(Ended::Stopped | Ended::Failed) => ExitCode::from(EXIT_FAILURE),
-        Err(error) => {
-            eprintln!("wafergate: {error:#}");
-            ExitCode::from(EXIT_FAILURE)
-        }
+        Err(error) => failure(&error),
     }
 }
 

@@ -1,5 +1,6 @@
 //! `wafergate replay`: an event that came before, signed now, to a server on this machine.
 
+use std::collections::HashSet;
 use std::io::Write;
 use std::path::Path;
 use std::path::PathBuf;
@@ -16,25 +17,26 @@ use http_body_util::Limited;
 use hyper::Request;
 use serde_json::Value;
 use serde_json::json;
+use tokio::time::timeout;
 use url::Url;
 
 use super::EXIT_FAILURE;
-use super::EXIT_USAGE;
 use super::block_on;
 use super::client::call::Call;
 use super::client::connection;
-use super::event_line::Columns;
-use super::event_line::Look;
+use super::client::segment;
+use super::failure;
 use super::keys;
 use super::local::Reach;
-use super::local_time;
+use super::local::line;
 use super::print;
+use super::private_file::private_file;
+use super::usage;
 use crate::clock::Clock;
 use crate::clock::SystemClock;
 use crate::inspector::Notice;
 use crate::listen::Done;
 use crate::listen::Entry;
-use crate::listen::content_bytes;
 use crate::listen::editable;
 use crate::listen::edited;
 use crate::listen::resign;
@@ -43,6 +45,8 @@ use crate::secret::Secret;
 
 /// Largest response of an inspector, in bytes.
 const MAX_ENTRY_BYTES: usize = 32 * 1024 * 1024;
+/// Time limit for the response of an inspector.
+const ASK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// `wafergate replay`
 #[derive(Args, Debug)]
@@ -76,30 +80,23 @@ pub(super) struct Replay {
 
 /// Runs the command. Ends with 0 if every event is accepted.
 pub(super) fn run(replay: &Replay) -> ExitCode {
-    let usage = |error: String| {
-        eprintln!("wafergate: {error}");
-        ExitCode::from(EXIT_USAGE)
-    };
     let key = match keys::one(replay.key_file.as_deref()) {
         Ok(key) => key,
-        Err(error) => return usage(error),
+        Err(error) => return usage(&error),
     };
     let call = match (replay.apply, &replay.tenant) {
         (false, _) => None,
-        (true, None) => return usage("--apply needs --tenant".to_owned()),
+        (true, None) => return usage("--apply needs --tenant"),
         (true, Some(tenant)) => match Call::new(&replay.gateway, tenant, key.clone()) {
             Ok(call) => Some(call),
-            Err(error) => return usage(error),
+            Err(error) => return usage(&error),
         },
     };
     match block_on(replay.all(&key, call.as_ref())) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(EXIT_FAILURE),
-        Err(error) => {
-            eprintln!("wafergate: {error:#}");
-            let code = if error.is::<Refused>() { EXIT_USAGE } else { EXIT_FAILURE };
-            ExitCode::from(code)
-        }
+        Err(error) if error.is::<Refused>() => usage(&error.to_string()),
+        Err(error) => failure(&error),
     }
 }
 
@@ -124,17 +121,18 @@ impl Replay {
             return Ok(vec![from_listener(&self.what).await?]);
         }
         let text = std::fs::read_to_string(file).with_context(|| format!("{} cannot be read", self.what))?;
-        let mut entries: Vec<Entry> = vec![];
-        for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+        let (mut entries, mut known): (Vec<Entry>, HashSet<String>) = Default::default();
+        let lines: Vec<(usize, &str)> = text.lines().enumerate().collect();
+        for (number, line) in lines.into_iter().rev().filter(|(_, line)| !line.trim().is_empty()) {
             let entry: Entry = serde_json::from_str(line)
                 .map_err(|error| Refused(format!("{}, line {}: not a record: {error}", self.what, number + 1)))?;
-            // Each attempt is a line, which has the earlier ones too.
-            entries.retain(|other| other.event.id != entry.event.id);
-            entries.push(entry);
+            // Each attempt is a line, which has the earlier ones too: the last one counts.
+            let is_wanted = self.id.as_ref().is_none_or(|id| *id == entry.event.id);
+            if is_wanted && known.insert(entry.event.id.clone()) {
+                entries.push(entry);
+            }
         }
-        if let Some(id) = &self.id {
-            entries.retain(|entry| entry.event.id == *id);
-        }
+        entries.reverse();
         match entries.is_empty() {
             true => Err(Refused(format!("{} holds no such event", self.what)).into()),
             false => Ok(entries),
@@ -157,19 +155,8 @@ impl Replay {
         let headers = resign(event, &body, key.expose(), at.as_secs(), true);
         let sent = forwarder.send(&url, event, &headers, body.clone()).await;
         let (attempt, words) = verdict(event, &sent.target, 0, sent.took, &sent.done);
-        let columns = Columns {
-            at,
-            tunnel: &event.tunnel,
-            what: &event.event,
-            bytes: (event.event == "message").then(|| content_bytes(event.is_native(), &body)),
-            status: attempt.status.into(),
-            took: Some(Duration::from_millis(attempt.ms)),
-            words: &words,
-            has_failed: false,
-        };
-        print(&(columns.to_text(Look { offset_secs: local_time::offset_secs(at), has_colours: false }) + "\n"));
-        let is_accepted =
-            attempt.status.is_some_and(|status| (200..300).contains(&status)) && attempt.reason.is_empty();
+        print(&line(at, event, &body, &attempt, &words));
+        let is_accepted = attempt.is_accepted();
         if let (Some(call), Done::Answered(_, body), true) = (call, &sent.done, is_accepted) {
             apply(call, &event.tunnel, body).await?;
         } else if attempt.actions > 0 {
@@ -183,20 +170,9 @@ impl Replay {
 async fn from_listener(id: &str) -> anyhow::Result<Entry> {
     let listeners = Notice::all();
     for (origin, token) in &listeners {
-        let url = Url::parse(origin)?;
-        let name = percent_encoding::utf8_percent_encode(id, percent_encoding::NON_ALPHANUMERIC);
-        let host = &url[url::Position::BeforeHost..url::Position::AfterPort];
-        let request = Request::get(format!("/api/events/{name}"))
-            .header("host", host)
-            .header("authorization", format!("Bearer {token}"))
-            .body(Full::new(Bytes::new()))?;
-        // A listener that was killed leaves its file behind.
-        let Ok(response) = connection::exchange(&url, request).await else { continue };
-        if response.status().is_success() {
-            let body = Limited::new(response.into_body(), MAX_ENTRY_BYTES).collect().await;
-            let body = body.map_err(|error| anyhow::anyhow!(error))?.to_bytes();
-            let mut found: Value = serde_json::from_slice(&body)?;
-            return Ok(serde_json::from_value(found["entry"].take())?);
+        // A listener that was killed leaves its file behind, and any program may have its port.
+        if let Ok(Ok(Some(entry))) = timeout(ASK_TIMEOUT, ask(origin, token, id)).await {
+            return Ok(entry);
         }
     }
     let words = match listeners.is_empty() {
@@ -206,11 +182,29 @@ async fn from_listener(id: &str) -> anyhow::Result<Entry> {
     Err(Refused(words).into())
 }
 
+/// The event with this id of the listener with this inspector, if it has it.
+async fn ask(origin: &str, token: &str, id: &str) -> anyhow::Result<Option<Entry>> {
+    let url = Url::parse(origin)?;
+    let host = &url[url::Position::BeforeHost..url::Position::AfterPort];
+    let request = Request::get(format!("/api/events/{}", segment(id)))
+        .header("host", host)
+        .header("authorization", format!("Bearer {token}"))
+        .body(Full::new(Bytes::new()))?;
+    let response = connection::exchange(&url, request).await?;
+    if !response.status().is_success() {
+        return Ok(None);
+    }
+    let body = Limited::new(response.into_body(), MAX_ENTRY_BYTES).collect().await;
+    let body = body.map_err(|error| anyhow::anyhow!(error))?.to_bytes();
+    let mut found: Value = serde_json::from_slice(&body)?;
+    Ok(Some(serde_json::from_value(found["entry"].take())?))
+}
+
 /// Lets a person edit a text.
 fn edit(text: &str) -> anyhow::Result<String> {
     let name = format!("wafergate-replay-{:016x}.json", rand::random::<u64>());
     let path = std::env::temp_dir().join(name);
-    create_private(&path)?.write_all(text.as_bytes())?;
+    private_file().create_new(true).write(true).open(&path)?.write_all(text.as_bytes())?;
     let edited = run_editor(&path).and_then(|()| Ok(std::fs::read_to_string(&path)?));
     std::fs::remove_file(&path)?;
     edited
@@ -227,17 +221,6 @@ fn run_editor(path: &Path) -> anyhow::Result<()> {
     let status = status.with_context(|| format!("the editor {program} cannot be started"))?;
     anyhow::ensure!(status.success(), "the editor {program} failed: nothing was sent");
     Ok(())
-}
-
-#[cfg(unix)]
-fn create_private(path: &Path) -> std::io::Result<std::fs::File> {
-    use std::os::unix::fs::OpenOptionsExt;
-    std::fs::OpenOptions::new().create_new(true).write(true).mode(0o600).open(path)
-}
-
-#[cfg(not(unix))]
-fn create_private(path: &Path) -> std::io::Result<std::fs::File> {
-    std::fs::File::create_new(path)
 }
 
 /// Carries out the actions in an answer, by calls to the gateway.
@@ -257,10 +240,7 @@ async fn apply(call: &Call, tunnel: &str, body: &[u8]) -> anyhow::Result<()> {
 /// The call that does what an action asks for.
 fn call_for(action: &Value, tunnel: &str) -> Option<(&'static str, String, Option<Value>)> {
     let (name, value) = action.as_object()?.iter().next()?;
-    let segment = |value: &Value| {
-        let name = value.as_str()?;
-        Some(percent_encoding::utf8_percent_encode(name, percent_encoding::NON_ALPHANUMERIC).to_string())
-    };
+    let group = || value.as_str().map(segment);
     let of_targets = || {
         let mut value = value.clone();
         let fields = value.as_object_mut()?;
@@ -270,8 +250,8 @@ fn call_for(action: &Value, tunnel: &str) -> Option<(&'static str, String, Optio
     match name.as_str() {
         "push" => Some(("POST", "/v1/push".to_owned(), Some(of_targets()?))),
         "close" => Some(("POST", "/v1/close".to_owned(), Some(of_targets()?))),
-        "join" => Some(("PUT", format!("/v1/groups/{}/tunnels/{tunnel}", segment(value)?), None)),
-        "leave" => Some(("DELETE", format!("/v1/groups/{}/tunnels/{tunnel}", segment(value)?), None)),
+        "join" => Some(("PUT", format!("/v1/groups/{}/tunnels/{tunnel}", group()?), None)),
+        "leave" => Some(("DELETE", format!("/v1/groups/{}/tunnels/{tunnel}", group()?), None)),
         _ => None,
     }
 }

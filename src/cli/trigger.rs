@@ -10,21 +10,19 @@ use clap::ValueEnum;
 use url::Url;
 
 use super::EXIT_FAILURE;
-use super::EXIT_USAGE;
 use super::block_on;
-use super::event_line::Columns;
-use super::event_line::Look;
 use super::event_line::shown;
+use super::failure;
 use super::keys;
 use super::local::Reach;
-use super::local_time;
+use super::local::line;
 use super::print;
+use super::usage;
 use crate::clock::Clock;
 use crate::clock::SystemClock;
 use crate::clock::rfc3339;
 use crate::id::TunnelId;
 use crate::listen::Attempt;
-use crate::listen::content_bytes;
 use crate::listen::resign;
 use crate::listener::Forwarder;
 use crate::listener::verdict;
@@ -35,6 +33,7 @@ use crate::protocol::content::Content;
 use crate::protocol::native::Trace;
 use crate::protocol::native::event;
 use crate::protocol::wafer;
+use crate::secret::Secret;
 
 /// How old a signature is that no server may accept.
 const STALE: Duration = Duration::from_secs(3_600);
@@ -103,13 +102,9 @@ impl Kind {
 
 /// Runs the command. Ends with 0 if the event is accepted and, with `--check`, the bad ones are not.
 pub(super) fn run(trigger: &Trigger) -> ExitCode {
-    let prepared = trigger.prepare();
-    let (url, forwarder, key, content) = match prepared {
+    let (url, forwarder, key, content) = match trigger.prepare() {
         Ok(prepared) => prepared,
-        Err(error) => {
-            eprintln!("wafergate: {error}");
-            return ExitCode::from(EXIT_USAGE);
-        }
+        Err(error) => return usage(&error),
     };
     let done = block_on(async { Ok(trigger.send_all(&url, &forwarder, key.expose(), &content).await) });
     match done {
@@ -117,15 +112,12 @@ pub(super) fn run(trigger: &Trigger) -> ExitCode {
             ExitCode::SUCCESS if is_good => ExitCode::SUCCESS,
             _ => ExitCode::from(EXIT_FAILURE),
         },
-        Err(error) => {
-            eprintln!("wafergate: {error:#}");
-            ExitCode::from(EXIT_FAILURE)
-        }
+        Err(error) => failure(&error),
     }
 }
 
 impl Trigger {
-    fn prepare(&self) -> Result<(Url, Forwarder, crate::secret::Secret, String), String> {
+    fn prepare(&self) -> Result<(Url, Forwarder, Secret, String), String> {
         let (url, forwarder) = self.reach.prepare(&self.to)?;
         let content = match self.content.strip_prefix('@') {
             Some(file) => std::fs::read_to_string(file).map_err(|error| format!("--content {file}: {error}"))?,
@@ -139,8 +131,8 @@ impl Trigger {
         let now = SystemClock.unix_time();
         let (event, body) = self.event(url, key, content, now);
         let good = self.send(url, forwarder, &event, &body, key, now).await;
-        let mut lines = good.line(&event, &body);
-        let mut is_good = good.is_accepted();
+        let mut lines = line(SystemClock.unix_time(), &event, &body, &good.attempt, &good.words);
+        let mut is_good = good.attempt.is_accepted();
         lines += &match is_good {
             true => "accepted: the gateway goes on with the next event\n".to_owned(),
             false => format!("not accepted: {}\n", good.words),
@@ -248,29 +240,9 @@ struct Sent {
 }
 
 impl Sent {
-    /// Whether the business server took the event.
-    fn is_accepted(&self) -> bool {
-        self.attempt.status.is_some_and(|status| (200..300).contains(&status)) && self.attempt.reason.is_empty()
-    }
-
-    fn line(&self, event: &Event, body: &[u8]) -> String {
-        let at = SystemClock.unix_time();
-        let columns = Columns {
-            at,
-            tunnel: &event.tunnel,
-            what: &event.event,
-            bytes: (event.event == "message").then(|| content_bytes(event.is_native(), body)),
-            status: self.attempt.status.into(),
-            took: Some(Duration::from_millis(self.attempt.ms)),
-            words: &self.words,
-            has_failed: false,
-        };
-        columns.to_text(Look { offset_secs: local_time::offset_secs(at), has_colours: false }) + "\n"
-    }
-
     /// The line about an event that must be refused.
     fn check(&self, what: &str, fix: &str, is_good: &mut bool) -> String {
-        match (self.is_accepted(), self.attempt.status) {
+        match (self.attempt.is_accepted(), self.attempt.status) {
             (false, Some(status)) => format!("{what}: refused with {status}, as it must be\n"),
             (false, None) => {
                 *is_good = false;

@@ -31,7 +31,11 @@ pub enum Outcome {
 
 impl Outcome {
     /// The result of an attempt that may take as long as `limit`.
-    pub(super) fn into_result(self, limit: Duration) -> Result<HttpAnswer, AttemptError> {
+    ///
+    /// # Errors
+    ///
+    /// As the request that it replaces.
+    pub fn into_result(self, limit: Duration) -> Result<HttpAnswer, AttemptError> {
         match self {
             Self::Answered(answer, body) => answered(&answer, body),
             Self::Failed(failure) => Err(failed(&failure, limit)),

@@ -142,7 +142,7 @@ impl Api {
         let sent = self.parts.forwarder.forward(&entry.event, &headers, body).await;
         let (attempt, _) = verdict(&entry.event, &sent.target, millis(at), sent.took, &sent.done);
         let attempt = Attempt { attempt: 0, ..attempt };
-        self.parts.history.lock().attempted(&id, attempt.clone());
+        self.parts.history.lock().attempted(&entry.event, &entry.body, attempt.clone());
         self.parts.changes.send_modify(|changes| *changes += 1);
         Ok(json!({ "attempt": attempt }))
     }

@@ -13,6 +13,8 @@ use crate::protocol::connector::Headers;
 const MAX_EVENTS: usize = 1_000;
 /// Bytes of their bodies and answers at most.
 const MAX_BYTES: usize = 16 * 1024 * 1024;
+/// Attempts of one event that are kept: an event that waits for a day may have thousands.
+const MAX_ATTEMPTS: usize = 16;
 /// What an event or an attempt takes beside its bodies, roughly, in bytes.
 const OVERHEAD_BYTES: usize = 1_024;
 
@@ -28,7 +30,7 @@ pub struct Entry {
     pub event: Event,
     /// The body.
     pub body: Body,
-    /// The attempts to forward it.
+    /// The last attempts to forward it.
     pub attempts: Vec<Attempt>,
 }
 
@@ -67,6 +69,13 @@ pub struct Attempt {
     pub is_over: bool,
 }
 
+impl Attempt {
+    /// Whether the business server has accepted the event.
+    pub fn is_accepted(&self) -> bool {
+        self.status.is_some_and(|status| (200..300).contains(&status)) && self.reason.is_empty()
+    }
+}
+
 impl Entry {
     fn bytes(&self) -> usize {
         let answers: usize = self.attempts.iter().map(|attempt| OVERHEAD_BYTES + attempt.body.0.len()).sum();
@@ -90,12 +99,21 @@ impl History {
         self.put(Entry { number: 0, received_ms, event: event.clone(), body: body.clone(), attempts });
     }
 
-    /// An attempt of the event with this id is over. The entry, if it is still kept.
-    pub fn attempted(&mut self, id: &str, attempt: Attempt) -> Option<&Entry> {
-        let mut entry = self.take(id)?;
+    /// An attempt of this event is over. The event comes back if so many others came meanwhile that it was not kept.
+    pub fn attempted(&mut self, event: &Event, body: &Body, attempt: Attempt) -> &Entry {
+        let known = self.take(&event.id);
+        let mut entry = known.unwrap_or_else(|| Entry {
+            number: 0,
+            received_ms: attempt.began_ms,
+            event: event.clone(),
+            body: body.clone(),
+            attempts: vec![],
+        });
+        if entry.attempts.len() == MAX_ATTEMPTS {
+            entry.attempts.remove(0);
+        }
         entry.attempts.push(attempt);
-        self.put(entry);
-        self.entries.back()
+        self.put(entry)
     }
 
     /// The event with this id.
@@ -122,7 +140,7 @@ impl History {
         Some(entry)
     }
 
-    fn put(&mut self, entry: Entry) {
+    fn put(&mut self, entry: Entry) -> &Entry {
         self.last += 1;
         self.bytes += entry.bytes();
         self.entries.push_back(Entry { number: self.last, ..entry });
@@ -130,6 +148,7 @@ impl History {
             let oldest = self.entries.pop_front().expect("there is one");
             self.bytes -= oldest.bytes();
         }
+        self.entries.back().expect("the last one stays")
     }
 }
 
@@ -158,15 +177,29 @@ mod tests {
         for sequence in 1..=3 {
             history.received(&event("t", sequence), &Body::default(), sequence);
         }
-        let entry = history.attempted("msg_t_1", Attempt { status: Some(500), ..Attempt::default() }).cloned();
+        let failed = Attempt { status: Some(500), ..Attempt::default() };
+        let entry = history.attempted(&event("t", 1), &Body::default(), failed);
+        assert_eq!((entry.number, entry.received_ms, entry.attempts.len()), (4, 1, 1));
         history.received(&event("t", 1), &Body::default(), 9);
 
-        assert_eq!(entry.map(|entry| (entry.number, entry.received_ms, entry.attempts.len())), Some((4, 1, 1)));
         let changed: Vec<_> = history.since(3).map(|entry| (&*entry.event.id, entry.attempts.len())).collect();
         assert_eq!(changed, [("msg_t_1", 1)]);
         let third = history.get("msg_t_3").expect("kept");
         assert_eq!(history.before(third).map(|entry| &*entry.event.id), Some("msg_t_2"));
-        assert_eq!(history.attempted("msg_u_1", Attempt::default()), None);
+    }
+
+    #[test]
+    fn an_attempt_outlives_its_event_and_only_the_last_ones_are_kept() {
+        let mut history = History::default();
+        let answer = Body(vec![b'x'; 64 * 1024].into());
+        for number in 1..=3_000 {
+            let attempt = Attempt { attempt: number, body: answer.clone(), ..Attempt::default() };
+            history.attempted(&event("t", 1), &Body::default(), attempt);
+        }
+
+        let kept = &history.get("msg_t_1").expect("kept").attempts;
+        assert_eq!((kept.len(), kept.last().map(|attempt| attempt.attempt)), (MAX_ATTEMPTS, Some(3_000)));
+        assert!(history.bytes < 2 * 1024 * 1024, "{}", history.bytes);
     }
 
     #[test]

@@ -8,7 +8,6 @@ mod pause;
 mod refusal;
 mod resign;
 mod shown;
-mod snippet;
 mod target;
 mod unconfirmed;
 
@@ -31,8 +30,7 @@ pub use resign::editable;
 pub use resign::edited;
 pub use resign::resign;
 pub use shown::Shown;
-pub use snippet::Sdk;
-pub use snippet::snippet;
 pub use target::Target;
 pub use target::Targets;
+pub use target::is_here;
 pub use unconfirmed::Done;

@@ -24,12 +24,14 @@ pub enum Refusal {
 pub fn refusal(status: u16, body: &[u8], retry_after_secs: Option<u64>) -> Refusal {
     #[derive(Deserialize)]
     struct Problem {
+        r#type: String,
         code: String,
         #[serde(default)]
         detail: String,
     }
     let problem: Option<Problem> = serde_json::from_slice(body).ok();
-    let Some(Problem { code, detail }) = problem else { return stranger(status, body, retry_after_secs) };
+    let of_gateway = problem.filter(|problem| problem.r#type.starts_with("urn:wafergate:problem:"));
+    let Some(Problem { code, detail, .. }) = of_gateway else { return stranger(status, body, retry_after_secs) };
     let words = printable(&format!("{code}: {detail}"), MAX_WORDS_BYTES).into_owned();
     match status {
         401 | 403 => Refusal::Denied(words),
@@ -48,7 +50,6 @@ fn stranger(status: u16, body: &[u8], retry_after_secs: Option<u64>) -> Refusal 
         200..=399 | 511 if is_page => later(format!(
             "answered {status} with a web page, as a login page of this network does: open a browser and log in, or check --gateway"
         )),
-        200..=399 => later(format!("answered {status}, but not by a gateway: check --gateway")),
         407 => Refusal::Denied(
             "a proxy in between wants a login (407): name it in HTTPS_PROXY as http://user:password@host:port".into(),
         ),
@@ -58,7 +59,6 @@ fn stranger(status: u16, body: &[u8], retry_after_secs: Option<u64>) -> Refusal 
         401 | 403 => {
             later(format!("answered {status}, but not by a gateway: a proxy in between refuses; check --gateway"))
         }
-        404 | 405 => later(format!("answered {status}, but not by a gateway: check --gateway")),
         502..=504 => later(format!("answered {status}: the proxy in front of the gateway does not reach it")),
         _ => later(format!("answered {status}, but not by a gateway: check --gateway")),
     }
@@ -87,6 +87,7 @@ mod tests {
             (511, b"<html>", "log in"),
             (400, b"bad request", "WebSockets"),
             (403, b"forbidden", "proxy"),
+            (403, br#"{"code":"Forbidden","detail":"by a firewall"}"#, "proxy"),
             (502, b"<html>", "does not reach it"),
             (500, b"", "check --gateway"),
             (101, b"", "check --gateway"),

@@ -2,6 +2,7 @@
 
 use std::str::FromStr;
 
+use url::Host;
 use url::Url;
 
 /// One `--forward-to`.
@@ -53,11 +54,6 @@ impl FromStr for Target {
 }
 
 impl Target {
-    /// Host and port, for people.
-    pub fn authority(&self) -> &str {
-        &self.url[url::Position::BeforeHost..url::Position::AfterPort]
-    }
-
     /// Whether TLS is spoken.
     pub fn is_https(&self) -> bool {
         self.url.scheme() == "https"
@@ -79,8 +75,8 @@ impl Target {
 
     fn takes(&self, path: &str) -> bool {
         let path = path.split('?').next().unwrap_or_default();
-        path.strip_prefix(self.path.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-            || self.path.is_empty()
+        self.path.is_empty()
+            || path.strip_prefix(self.path.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     }
 }
 
@@ -101,14 +97,24 @@ impl Targets {
     }
 
     /// Where an event with this path and query goes: the longest path wins.
-    pub fn choose(&self, path: &str) -> Option<(&Target, Url)> {
-        let target = self.0.iter().filter(|target| target.takes(path)).max_by_key(|target| target.path.len())?;
-        Some((target, target.for_path(path)))
+    pub fn choose(&self, path: &str) -> Option<Url> {
+        let taking = self.0.iter().filter(|target| target.takes(path));
+        taking.max_by_key(|target| target.path.len()).map(|target| target.for_path(path))
     }
 
     /// The targets.
     pub fn iter(&self) -> impl Iterator<Item = &Target> {
         self.0.iter()
+    }
+}
+
+/// Whether a URL leads to this machine.
+pub fn is_here(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.to_ipv4_mapped().map_or(address.is_loopback(), |v4| v4.is_loopback()),
+        None => false,
     }
 }
 
@@ -121,7 +127,7 @@ mod tests {
     }
 
     fn chosen(targets: &Targets, path: &str) -> Option<String> {
-        targets.choose(path).map(|(_, url)| url.to_string())
+        targets.choose(path).map(|url| url.to_string())
     }
 
     #[test]
@@ -169,5 +175,23 @@ mod tests {
         }
         let twice = ["http://a", "http://b"].map(|text| text.parse().expect("a target")).to_vec();
         assert!(Targets::new(twice).is_err_and(|error| error.contains("all paths")));
+    }
+
+    #[test]
+    fn only_this_machine_is_reached_without_a_yes() {
+        let is_here = |url: &str| is_here(&Url::parse(url).expect("a URL"));
+
+        for url in [
+            "http://localhost:1",
+            "http://127.9.9.9",
+            "http://[::1]:1",
+            "http://a.localhost",
+            "http://[::ffff:127.0.0.1]",
+        ] {
+            assert!(is_here(url), "{url}");
+        }
+        for url in ["http://localhost.example.com", "http://10.0.0.1", "http://[::2]", "http://0.0.0.0"] {
+            assert!(!is_here(url), "{url}");
+        }
     }
 }

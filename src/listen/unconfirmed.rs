@@ -73,6 +73,11 @@ impl Unconfirmed {
         self.0.iter().map(|sent| sent.done.key().0)
     }
 
+    /// Whether there is one that no connection has taken yet.
+    pub(super) fn has_unsent(&self) -> bool {
+        self.0.iter().any(|sent| sent.on.is_none())
+    }
+
     /// The messages whose connection is gone, to be sent again, now on connection `on.0` before its ping `on.1`.
     pub(super) fn resend(&mut self, on: (u32, u64), is_there: impl Fn(u32) -> bool) -> Vec<(Vec<u8>, Bytes)> {
         let mut again = vec![];

@@ -10,7 +10,7 @@ use tokio::io::AsyncRead;
 use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
-use tokio::time::sleep_until;
+use tokio::time::timeout_at;
 
 use crate::protocol::connector::FailureCode;
 
@@ -40,7 +40,7 @@ pub struct Unreached {
 pub(super) async fn connect(host: &str, port: u16, patience: Duration) -> Result<TcpStream, Unreached> {
     let bare = host.trim_matches(['[', ']']);
     let deadline = Instant::now() + patience;
-    let found = tokio::time::timeout_at(deadline, tokio::net::lookup_host((bare, port))).await;
+    let found = timeout_at(deadline, tokio::net::lookup_host((bare, port))).await;
     let addresses: Vec<SocketAddr> = match found {
         Ok(Ok(addresses)) => addresses.collect(),
         Ok(Err(error)) => {
@@ -53,43 +53,46 @@ pub(super) async fn connect(host: &str, port: u16, patience: Duration) -> Result
             return Err(Unreached { code: FailureCode::Dns, words });
         }
     };
-    let failed = |error: &io::Error| Unreached { code: FailureCode::Connect, words: words(error, host, port) };
-    match one_of(&addresses, deadline).await {
+    match one_of(&addresses, deadline, TcpStream::connect).await {
         Ok(stream) => {
             // Small messages must not wait for each other. Without it they are late, and still right.
             let _ = stream.set_nodelay(true);
             Ok(stream)
         }
-        Err(error) => Err(failed(&error)),
+        Err(error) => Err(Unreached { code: FailureCode::Connect, words: words(&error, host, port) }),
     }
 }
 
-/// The first connection to one of the addresses. They are tried in turn, a further one whenever one fails or takes long.
-async fn one_of(addresses: &[SocketAddr], deadline: Instant) -> io::Result<TcpStream> {
+/// The first connection to one of the addresses. They are dialled in turn, the next one as soon as one fails or takes long. Behind the last one
+/// they are dialled again while a try is still out, each after the pause, since a try that fails at once would be repeated without end.
+async fn one_of<S, F: Future<Output = io::Result<S>>>(
+    addresses: &[SocketAddr],
+    deadline: Instant,
+    mut dial: impl FnMut(SocketAddr) -> F,
+) -> io::Result<S> {
     let mut tries = FuturesUnordered::new();
-    let mut turn = addresses.iter().cycle();
-    let mut begun = 0;
     let mut error = io::Error::new(io::ErrorKind::AddrNotAvailable, "the name has no address");
-    loop {
-        if begun < addresses.len() || !tries.is_empty() {
-            let Some(address) = turn.next() else { return Err(error) };
-            begun += 1;
-            tries.push(TcpStream::connect(*address));
-        } else {
-            return Err(error);
+    for (number, address) in addresses.iter().cycle().enumerate() {
+        if number >= addresses.len() && tries.is_empty() {
+            break;
         }
+        tries.push(dial(*address));
+        let has_new_address = number + 1 < addresses.len();
         let next = (Instant::now() + STAGGER).min(deadline);
-        tokio::select! {
-            Some(result) = tries.next() => match result {
+        while let Ok(Some(ended)) = timeout_at(next, tries.next()).await {
+            match ended {
                 Ok(stream) => return Ok(stream),
                 Err(failed) => error = failed,
-            },
-            () = sleep_until(next) => {}
+            }
+            if has_new_address {
+                break;
+            }
         }
         if Instant::now() >= deadline {
             return Err(io::ErrorKind::TimedOut.into());
         }
     }
+    Err(error)
 }
 
 fn words(error: &io::Error, host: &str, port: u16) -> String {
@@ -113,11 +116,34 @@ mod tests {
         let there = listener.local_addr().expect("an address");
         let refused: SocketAddr = "127.0.0.1:1".parse().expect("an address");
 
-        let stream = one_of(&[refused, there], Instant::now() + Duration::from_secs(5)).await.expect("connects");
+        let deadline = Instant::now() + Duration::from_secs(5);
+        let stream = one_of(&[refused, there], deadline, TcpStream::connect).await.expect("connects");
 
         assert_eq!(stream.peer_addr().expect("an address"), there);
-        let error = one_of(&[refused], Instant::now() + Duration::from_secs(5)).await.expect_err("refused");
+        let error = one_of(&[refused], deadline, TcpStream::connect).await.expect_err("refused");
         assert_eq!(words(&error, "[::1]", 1), "connection refused at [::1]:1");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_try_that_fails_at_once_beside_one_that_hangs_is_repeated_after_a_pause() {
+        let mut dials = 0;
+        let address: SocketAddr = "127.0.0.1:1".parse().expect("an address");
+        let dial = |_| {
+            dials += 1;
+            let hangs = dials == 1;
+            async move {
+                match hangs {
+                    true => std::future::pending::<io::Result<()>>().await,
+                    false => Err(io::ErrorKind::NetworkUnreachable.into()),
+                }
+            }
+        };
+
+        let error =
+            one_of(&[address], Instant::now() + Duration::from_secs(10), dial).await.expect_err("no connection");
+
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert!((10..=15).contains(&dials), "{dials}");
     }
 
     #[tokio::test]

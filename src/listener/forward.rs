@@ -41,7 +41,7 @@ const OF_THE_OUTCOME: [&str; 4] = ["content-type", "content-encoding", "retry-af
 pub struct Local {
     /// Where events go.
     pub targets: Targets,
-    /// Further header fields.
+    /// Header fields that are added to those of an event, or take their place.
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// Longest attempt.
     pub limit: Duration,
@@ -79,7 +79,7 @@ impl Forwarder {
     /// Makes one attempt, which never fails: what went wrong is the outcome.
     pub async fn forward(&self, event: &Event, headers: &Headers, body: Bytes) -> Forwarded {
         match self.local.targets.choose(&event.path) {
-            Some((_, url)) => self.send(&url, event, headers, body).await,
+            Some(url) => self.send(&url, event, headers, body).await,
             None => Forwarded {
                 target: String::new(),
                 took: Duration::ZERO,
@@ -92,6 +92,15 @@ impl Forwarder {
                 }),
             },
         }
+    }
+
+    /// An attempt that was ended early, for this reason.
+    pub(super) fn abandoned(&self, event: &Event, took: Duration, reason: String) -> Forwarded {
+        let Event { id, attempt, .. } = event;
+        let target = self.local.targets.choose(&event.path).map_or_else(String::new, |url| url.to_string());
+        let code = FailureCode::Timeout;
+        let done = Done::Failed(Failure { id: id.clone(), attempt: *attempt, code, sent: true, reason });
+        Forwarded { target, took, done }
     }
 
     /// Makes one attempt at this URL.
@@ -168,9 +177,13 @@ impl Forwarder {
 
     fn request(&self, url: &Url, headers: &Headers, body: Bytes) -> Result<Request<Full<Bytes>>, Failed> {
         let authority = &url[Position::BeforeHost..Position::AfterPort];
-        let mut request = Request::post(&url[Position::BeforePath..Position::AfterQuery]).header("host", authority);
+        let is_named = |name: &str| self.local.headers.iter().any(|(own, _)| own == name);
+        let mut request = Request::post(&url[Position::BeforePath..Position::AfterQuery]);
+        if !is_named("host") {
+            request = request.header("host", authority);
+        }
         let is_own = |name: &str| matches!(name, "host" | "content-length" | "transfer-encoding" | "connection");
-        for (name, value) in headers.iter().filter(|(name, _)| !is_own(name)) {
+        for (name, value) in headers.iter().filter(|(name, _)| !is_own(name) && !is_named(name)) {
             request = request.header(name, value);
         }
         for (name, value) in &self.local.headers {
@@ -223,4 +236,28 @@ fn lost(error: &hyper::Error) -> Failed {
         (false, None) => format!("connection lost: {error}"),
     };
     Failed { code: FailureCode::Lost, is_sent: true, words }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_header_of_the_developer_takes_the_place_of_that_of_the_event() {
+        let headers = vec![
+            (HeaderName::from_static("host"), HeaderValue::from_static("dev.example")),
+            (HeaderName::from_static("x-a"), HeaderValue::from_static("own")),
+        ];
+        let local = Local { targets: Targets::default(), headers, limit: Duration::from_secs(1) };
+        let forwarder = Forwarder::new(local, Trust::System).expect("no TLS is needed");
+        let url = Url::parse("http://localhost:5757/a?b=1").expect("a URL");
+        let of_event: Headers = [("x-a", "event"), ("x-b", "event"), ("content-length", "9")].into_iter().collect();
+
+        let request =
+            forwarder.request(&url, &of_event, Bytes::new()).unwrap_or_else(|failed| panic!("{}", failed.words));
+
+        let fields = request.headers().iter().map(|(name, value)| (name.as_str(), value.to_str().expect("text")));
+        assert_eq!(fields.collect::<Vec<_>>(), [("x-b", "event"), ("host", "dev.example"), ("x-a", "own")]);
+        assert_eq!(request.uri(), "/a?b=1");
+    }
 }

@@ -2,18 +2,12 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
-use hyper::StatusCode;
-
+use crate::connector::Outcome;
 use crate::delivery::Verdict;
 use crate::delivery::retry_pause;
-use crate::http_client::answer::Answer;
-use crate::http_client::answer::Coding;
-use crate::http_client::answer::End;
 use crate::listen::Attempt;
 use crate::listen::Body;
 use crate::listen::Done;
-use crate::protocol::connector;
 use crate::protocol::connector::Event;
 use crate::protocol::native::Action;
 use crate::webhook::Sent;
@@ -30,15 +24,15 @@ pub fn verdict(event: &Event, target: &str, began_ms: u64, took: Duration, done:
     };
     match done {
         Done::Failed(failure) => {
-            let words = failure.reason.clone();
-            let reason = words.clone();
-            (Attempt { code: Some(failure.code.as_str().to_owned()), reason, ..attempt }, words)
+            let (code, reason) = (Some(failure.code.as_str().to_owned()), failure.reason.clone());
+            (Attempt { code, reason, ..attempt }, failure.reason.clone())
         }
         Done::Answered(answer, body) => {
             let is_native = event.is_native();
             let is_batch = event.headers.get("content-type").is_some_and(|kind| kind.contains("batch"));
             let sent = Sent { is_native, is_close: event.event == "close", is_batch };
-            let judgement = judge(&Ok(read(answer, body.clone())), sent);
+            let outcome = Outcome::Answered(answer.clone(), body.clone()).into_result(took);
+            let judgement = judge(&outcome, sent);
             let actions = match judgement.verdict {
                 Verdict::Delivered => Action::parse_all(body.trim_ascii()).map(|actions| actions.len()),
                 _ => Ok(0),
@@ -67,19 +61,6 @@ fn contains_actions(body: &[u8]) -> bool {
     body.windows(b"\"actions\"".len()).any(|window| window == b"\"actions\"")
 }
 
-/// The answer as the gateway reads it from a business server.
-fn read(answer: &connector::Answer, body: Bytes) -> Answer {
-    let coding = answer.headers.get("content-encoding").unwrap_or_default();
-    let codings = coding.split(',').map(str::trim).filter(|name| !name.is_empty());
-    Answer {
-        status: StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
-        retry_after: answer.headers.get("retry-after").and_then(|secs| secs.parse().ok()).map(Duration::from_secs),
-        coding: codings.fold(Coding::None, |coding, name| coding.within(name.as_bytes())),
-        body,
-        end: if answer.truncated { End::Cut } else { End::Whole },
-    }
-}
-
 fn words(verdict: Verdict, reason: &str, actions: usize, attempt: u32) -> String {
     match verdict {
         Verdict::Delivered if !reason.is_empty() => reason.to_owned(),
@@ -100,6 +81,8 @@ fn words(verdict: Verdict, reason: &str, actions: usize, attempt: u32) -> String
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
     use crate::protocol::connector::Answer;
     use crate::protocol::connector::Headers;
@@ -133,6 +116,14 @@ mod tests {
             (true, 400, &[], "no", "answered 400: no; not repeated", true),
             (true, 500, &[], "", "answered 500; again in 0.1 s", false),
             (true, 503, &[("retry-after", "7")], "", "answered 503; again in 7 s", false),
+            (
+                true,
+                503,
+                &[("retry-after", "Sat, 28 Nov 2026 06:00:09 GMT"), ("date", "Sat, 28 Nov 2026 06:00:00 GMT")],
+                "",
+                "answered 503; again in 9 s",
+                false,
+            ),
         ] {
             let (attempt, own) = judged(is_native, status, headers, body);
             assert!(own.starts_with(words) && (own == words || words.ends_with("read")), "{own}");

@@ -5,11 +5,11 @@ use base64::engine::general_purpose::STANDARD;
 use percent_encoding::percent_decode_str;
 use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWriteExt;
-use url::Host;
 use url::Url;
 
 use super::connect::Stream;
 use super::connect::Unreached;
+use crate::listen::is_here;
 use crate::protocol::connector::FailureCode;
 use crate::protocol::text::printable;
 
@@ -52,7 +52,7 @@ impl Proxy {
             _ => &["http_proxy", "all_proxy", "ALL_PROXY"],
         };
         let no_proxy = ["no_proxy", "NO_PROXY"].iter().find_map(|name| variable(name)).unwrap_or_default();
-        if is_loopback(target) || is_excepted(target, &no_proxy) {
+        if is_here(target) || is_excepted(target, &no_proxy) {
             return Ok(None);
         }
         let set = names.iter().find_map(|name| Some((*name, variable(name).filter(|value| !value.is_empty())?)));
@@ -83,6 +83,7 @@ impl Proxy {
             request += &format!("Proxy-Authorization: Basic {credentials}\r\n");
         }
         stream.write_all((request + "\r\n").as_bytes()).await.map_err(lost)?;
+        stream.flush().await.map_err(lost)?;
         let mut head = vec![];
         while !head.ends_with(b"\r\n\r\n") {
             if head.len() == MAX_HEAD_BYTES {
@@ -136,15 +137,6 @@ impl Proxy {
             }
             code => Err(format!("it answered {code}")),
         }
-    }
-}
-
-fn is_loopback(url: &Url) -> bool {
-    match url.host() {
-        Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
-        Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => address.is_loopback(),
-        None => false,
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
+use tokio::sync::oneshot;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio::task::JoinSet;
@@ -35,6 +36,7 @@ use crate::listen::Report;
 use crate::listen::Settings;
 use crate::protocol::connector::Event;
 use crate::protocol::connector::with_body;
+use crate::shutdown::Shutdown;
 
 /// How long the last messages may take to leave.
 const FLUSH: Duration = Duration::from_secs(2);
@@ -83,13 +85,14 @@ struct Running {
     sockets: HashMap<Link, (mpsc::Sender<ToSend>, AbortHandle)>,
     tasks: JoinSet<()>,
     seen: mpsc::Sender<(Link, Seen)>,
-    attempts: HashMap<String, (u32, AbortHandle)>,
+    /// The attempts that run, by id of the event: the number, and the way to end it early, with the reason.
+    attempts: HashMap<String, (u32, oneshot::Sender<String>)>,
     forwards: JoinSet<Over>,
     over: u64,
 }
 
-/// Listens until it ends. Each message on `interrupts` is a wish to end; `show` gets what there is to see.
-pub async fn run(parts: Parts, mut interrupts: mpsc::Receiver<()>, mut show: impl FnMut(Output<'_>)) -> Ended {
+/// Listens until it ends, as `shutdown` demands or by itself; `show` gets what there is to see.
+pub async fn run(parts: Parts, shutdown: Shutdown, mut show: impl FnMut(Output<'_>)) -> Ended {
     let (seen, mut events) = mpsc::channel(MAX_WAITING);
     let links = Links::new(parts.settings.clone(), Instant::now().into_std(), SystemClock.unix_time());
     let mut running = Running {
@@ -102,6 +105,7 @@ pub async fn run(parts: Parts, mut interrupts: mpsc::Receiver<()>, mut show: imp
         forwards: JoinSet::new(),
         over: 0,
     };
+    let mut is_draining = false;
     loop {
         running.links.tick(now(), SystemClock.unix_time(), rand::random());
         while let Some(action) = running.links.poll() {
@@ -114,12 +118,16 @@ pub async fn run(parts: Parts, mut interrupts: mpsc::Receiver<()>, mut show: imp
         tokio::select! {
             Some((link, seen)) = events.recv() => running.handle(link, seen),
             Some(over) = running.forwards.join_next(), if !running.forwards.is_empty() => {
-                // An attempt that was abandoned has no result.
+                // One that has panicked has said so.
                 if let Ok(over) = over {
                     running.attempted(over, &mut show);
                 }
             }
-            Some(()) = interrupts.recv() => running.links.interrupt(now()),
+            () = shutdown.soft.cancelled(), if !is_draining => {
+                is_draining = true;
+                running.links.interrupt(now());
+            }
+            () = shutdown.hard.cancelled() => running.links.interrupt(now()),
             () = sleep_until(deadline) => {}
         }
         while running.tasks.try_join_next().is_some() {}
@@ -169,12 +177,12 @@ impl Running {
                 self.sockets.remove(&link);
             }
             Action::Forward(event, body) => self.forward(*event, Body(body), show),
-            Action::Abandon(id, attempt) => {
-                if let Some((own, task)) = self.attempts.get(&id)
-                    && *own == attempt
+            Action::Abandon(id, attempt, reason) => {
+                if self.attempts.get(&id).is_some_and(|(own, _)| *own == attempt)
+                    && let Some((_, abandon)) = self.attempts.remove(&id)
                 {
-                    task.abort();
-                    self.attempts.remove(&id);
+                    // It may be over already, and waits to be seen.
+                    let _ = abandon.send(reason);
                 }
             }
             Action::Report(report) => show(Output::Report(report)),
@@ -197,11 +205,16 @@ impl Running {
         show(Output::Event(&event, &body));
         let (id, attempt) = (event.id.clone(), event.attempt);
         let forwarder = Arc::clone(&self.parts.forwarder);
-        let task = self.forwards.spawn(async move {
-            let forwarded = forwarder.forward(&event, &event.headers, body.0.clone()).await;
+        let (abandon, abandoned) = oneshot::channel();
+        self.forwards.spawn(async move {
+            let began = Instant::now();
+            let forwarded = tokio::select! {
+                forwarded = forwarder.forward(&event, &event.headers, body.0.clone()) => forwarded,
+                Ok(reason) = abandoned => forwarder.abandoned(&event, began.elapsed(), reason),
+            };
             Over { event, body, began_ms, forwarded }
         });
-        self.attempts.insert(id, (attempt, task));
+        self.attempts.insert(id, (attempt, abandon));
     }
 
     fn attempted(&mut self, over: Over, show: &mut impl FnMut(Output<'_>)) {
@@ -209,26 +222,20 @@ impl Running {
         if self.attempts.get(&event.id).is_some_and(|(attempt, _)| *attempt == event.attempt) {
             self.attempts.remove(&event.id);
         }
-        let (attempt, words) = verdict(&event, &target, began_ms, took, &done);
-        if !self.links.done(done, now()) {
-            return;
+        let (mut attempt, mut words) = verdict(&event, &target, began_ms, took, &done);
+        if !self.links.done(done, now()) && attempt.status.is_some() {
+            words = "answered too late: the gateway does not wait for it any more".to_owned();
+            (attempt.is_over, attempt.reason) = (false, words.clone());
         }
         show(Output::Attempt(&event, &body, &attempt, &words));
         self.over += u64::from(attempt.is_over);
-        let failed = {
-            let mut history = self.parts.history.lock();
-            let entry = history.attempted(&event.id, attempt);
-            match (entry, &mut self.parts.record) {
-                (Some(entry), Some(file)) => {
-                    let line = serde_json::to_string(entry).expect("strings and numbers always serialise");
-                    writeln!(file, "{line}").and_then(|()| file.flush()).err()
-                }
-                _ => None,
+        let entry = self.parts.history.lock().attempted(&event, &body, attempt).clone();
+        if let Some(file) = &mut self.parts.record {
+            let line = serde_json::to_string(&entry).expect("strings and numbers always serialise");
+            if let Err(error) = writeln!(file, "{line}").and_then(|()| file.flush()) {
+                self.parts.record = None;
+                show(Output::RecordFailed(error));
             }
-        };
-        if let Some(error) = failed {
-            self.parts.record = None;
-            show(Output::RecordFailed(error));
         }
         self.changed();
         if self.parts.exit_after == Some(self.over) {

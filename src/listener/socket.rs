@@ -1,9 +1,13 @@
 //! One connection to the gateway as a task: it dials, then passes messages both ways until an end.
 
+use std::pin::pin;
+use std::time::Duration;
+
 use bytes::Bytes;
 use futures_util::SinkExt;
 use futures_util::StreamExt;
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 use tungstenite::Message;
 use tungstenite::protocol::CloseFrame;
 use tungstenite::protocol::frame::coding::CloseCode;
@@ -19,6 +23,9 @@ use crate::protocol::connector::close_code;
 
 /// Messages that wait for a socket at most: a window of answers, pings, and what belongs to the beginning.
 pub(super) const MAX_WAITING: usize = 1_100;
+
+/// How long an end may take: the close frame leaves, and what the gateway sends until its own one is read.
+const CLOSE_WITHIN: Duration = Duration::from_secs(2);
 
 /// What happens on a connection.
 #[derive(Debug)]
@@ -96,24 +103,36 @@ async fn exchange(
             let message = match next {
                 ToSend::Message(message) => Message::Binary(message.into()),
                 ToSend::Ping(number) => Message::Ping(Bytes::copy_from_slice(&number.to_be_bytes())),
-                ToSend::Close(code) => {
-                    Message::Close(Some(CloseFrame { code: CloseCode::from(code), reason: "".into() }))
-                }
+                ToSend::Close(code) => close(code),
             };
             let is_close = matches!(message, Message::Close(_));
-            if let Err(error) = sink.send(message).await {
-                return (None, format!("the connection broke: {error}"));
-            }
+            sink.send(message).await.map_err(|error| format!("the connection broke: {error}"))?;
             if is_close {
                 break;
             }
         }
-        (None, "closed here".to_owned())
+        Ok::<(), String>(())
     };
-    tokio::select! {
-        ended = read => ended,
-        ended = write => ended,
+    let mut read = pin!(read);
+    let written = tokio::select! {
+        ended = &mut read => {
+            if ended.0 == Some(close_code::MALFORMED) {
+                // If it does not leave, the end of the connection says enough.
+                let _ = timeout(CLOSE_WITHIN, sink.send(close(close_code::MALFORMED))).await;
+            }
+            return ended;
+        }
+        written = write => written,
+    };
+    match written {
+        // A connection that ends with something unread loses what was sent last.
+        Ok(()) => timeout(CLOSE_WITHIN, read).await.unwrap_or_else(|_| (None, "closed here".to_owned())),
+        Err(words) => (None, words),
     }
+}
+
+fn close(code: u16) -> Message {
+    Message::Close(Some(CloseFrame { code: CloseCode::from(code), reason: "".into() }))
 }
 
 fn closed(code: u16, reason: &str) -> (Option<u16>, String) {

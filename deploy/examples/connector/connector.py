@@ -48,6 +48,6 @@ while True:
     try:
         plain = socket.create_connection((GATEWAY.hostname, GATEWAY.port or (443 if IS_TLS else 80)), timeout=45)
         serve(ssl.create_default_context().wrap_socket(plain, server_hostname=GATEWAY.hostname) if IS_TLS else plain)
-    except (OSError, ValueError, IndexError) as error:
+    except (OSError, ValueError, IndexError, struct.error) as error:
         print(error, flush=True)
     time.sleep(random.uniform(0.2, 1))

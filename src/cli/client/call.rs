@@ -90,14 +90,7 @@ impl Call {
         body: Option<&Value>,
     ) -> Result<Value, Failure> {
         let body = body.map(Value::to_string).unwrap_or_default();
-        let target = format!("{}{target}", self.gateway.path().trim_end_matches('/'));
-        let exchanged = timeout(TIMEOUT, self.exchange(method, &target, body)).await;
-        let unreachable = |reason| Failure::Unreachable { gateway: self.gateway.to_string(), reason };
-        let (status, outcome, body) = match exchanged {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(error)) => return Err(unreachable(format!("{error:#}"))),
-            Err(_) => return Err(unreachable(format!("none within {} s", TIMEOUT.as_secs()))),
-        };
+        let (status, outcome, body) = self.within_time(self.exchange(method, target, body)).await?;
         match (status, serde_json::from_slice::<Value>(&body)) {
             (200..=299, _) if body.is_empty() => Ok(outcome.map_or(Value::Null, Value::String)),
             (200..=299, Ok(answer)) => Ok(answer),
@@ -107,20 +100,23 @@ impl Call {
 
     /// Makes one call whose answer is a stream.
     pub(super) async fn stream(&self, target: &str) -> Result<Incoming, Failure> {
-        let target = format!("{}{target}", self.gateway.path().trim_end_matches('/'));
-        let unreachable = |reason| Failure::Unreachable { gateway: self.gateway.to_string(), reason };
-        let response = match timeout(TIMEOUT, self.request("GET", &target, String::new())).await {
-            Ok(Ok(response)) => response,
-            Ok(Err(error)) => return Err(unreachable(format!("{error:#}"))),
-            Err(_) => return Err(unreachable(format!("none within {} s", TIMEOUT.as_secs()))),
-        };
+        let response = self.within_time(self.request("GET", target, String::new())).await?;
         if response.status().is_success() {
             return Ok(response.into_body());
         }
         let status = response.status().as_u16();
-        let body = Limited::new(response.into_body(), MAX_ANSWER_BYTES).collect().await;
-        let body = body.map_err(|error| unreachable(error.to_string()))?.to_bytes();
+        let body = self.within_time(whole(response.into_body())).await?;
         Err(refusal(status, &body))
+    }
+
+    /// The result of a part of a call, which may take [`TIMEOUT`].
+    async fn within_time<T>(&self, part: impl Future<Output = anyhow::Result<T>>) -> Result<T, Failure> {
+        let reason = match timeout(TIMEOUT, part).await {
+            Ok(Ok(result)) => return Ok(result),
+            Ok(Err(error)) => format!("{error:#}"),
+            Err(_) => format!("none within {} s", TIMEOUT.as_secs()),
+        };
+        Err(Failure::Unreachable { gateway: self.gateway.to_string(), reason })
     }
 
     async fn exchange(&self, method: &str, target: &str, body: String) -> anyhow::Result<(u16, Option<String>, Bytes)> {
@@ -128,11 +124,11 @@ impl Call {
         let status = response.status().as_u16();
         let outcome = response.headers().get("wafergate-outcome").and_then(|outcome| outcome.to_str().ok());
         let outcome = outcome.map(str::to_owned);
-        let body = Limited::new(response.into_body(), MAX_ANSWER_BYTES).collect().await;
-        Ok((status, outcome, body.map_err(|error| anyhow::anyhow!(error))?.to_bytes()))
+        Ok((status, outcome, whole(response.into_body()).await?))
     }
 
     async fn request(&self, method: &str, target: &str, body: String) -> anyhow::Result<Response<Incoming>> {
+        let target = &*format!("{}{target}", self.gateway.path().trim_end_matches('/'));
         let host = &self.gateway[url::Position::BeforeHost..url::Position::AfterPort];
         let mut request = Request::builder().method(method).uri(target).header("host", host);
         let unsigned = Unsigned {
@@ -149,6 +145,12 @@ impl Call {
         let request = request.header("content-type", "application/json").body(Full::new(Bytes::from(body)))?;
         connection::exchange(&self.gateway, request).await
     }
+}
+
+/// A body, which may not be longer than [`MAX_ANSWER_BYTES`].
+async fn whole(body: Incoming) -> anyhow::Result<Bytes> {
+    let body = Limited::new(body, MAX_ANSWER_BYTES).collect().await;
+    Ok(body.map_err(|error| anyhow::anyhow!(error))?.to_bytes())
 }
 
 /// The failure that an answer with this status and body tells.

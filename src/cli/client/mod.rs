@@ -19,8 +19,10 @@ use serde_json::json;
 use super::EXIT_FAILURE;
 use super::EXIT_USAGE;
 use super::exit;
+use super::failure as failed;
 use super::keys;
 use super::print;
+use super::usage;
 use call::Call;
 use call::Failure;
 
@@ -221,10 +223,7 @@ fn with(access: &Access, run: impl AsyncFn(Call) -> Result<(Value, String), Fail
             eprintln!("wafergate: {failure}");
             ExitCode::from(exit_code(&failure))
         }
-        Err(error) => {
-            eprintln!("wafergate: {error:#}");
-            ExitCode::from(EXIT_FAILURE)
-        }
+        Err(error) => failed(&error),
     }
 }
 
@@ -236,11 +235,6 @@ fn exit_code(failure: &Failure) -> u8 {
         Failure::Refused { status: 400 | 413 | 415 | 422, .. } => EXIT_USAGE,
         Failure::Refused { .. } | Failure::NotJson { .. } => EXIT_FAILURE,
     }
-}
-
-fn usage(error: &str) -> ExitCode {
-    eprintln!("wafergate: {error}");
-    ExitCode::from(EXIT_USAGE)
 }
 
 fn parse_json(text: &str) -> Result<Value, serde_json::Error> {
@@ -371,7 +365,7 @@ fn text(value: &Value) -> String {
 }
 
 /// A name as a path segment or query value.
-fn segment(name: &str) -> String {
+pub(super) fn segment(name: &str) -> String {
     percent_encoding::utf8_percent_encode(name, percent_encoding::NON_ALPHANUMERIC).to_string()
 }
 

@@ -1,6 +1,5 @@
 //! The flags of `wafergate listen`.
 
-use std::fs::OpenOptions;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -8,15 +7,15 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::Args;
-use clap::ValueEnum;
 use hyper::header::HeaderName;
 use hyper::header::HeaderValue;
 use url::Url;
 
+use super::snippet::Sdk;
 use crate::cli::duration::parse as duration;
 use crate::cli::keys;
+use crate::cli::private_file::private_file;
 use crate::id::TenantId;
-use crate::listen::Sdk;
 use crate::listen::Settings;
 use crate::listen::Shown;
 use crate::listen::Target;
@@ -86,7 +85,7 @@ pub(in crate::cli) struct Listen {
     /// PEM file with the authority of its certificate
     #[arg(long, value_name = "FILE")]
     cacert: Option<PathBuf>,
-    /// Header for the server on this machine; may be given several times
+    /// Header for the server on this machine, instead of one with its name; may be given several times
     #[arg(long = "header", value_name = "NAME: VALUE", value_parser = header)]
     headers: Vec<(HeaderName, HeaderValue)>,
     /// Proxy to the gateway, instead of HTTPS_PROXY: http://user:password@host:port
@@ -106,31 +105,7 @@ pub(in crate::cli) struct Listen {
     give_up_after: Option<Duration>,
     /// Print what to set in an SDK, and end
     #[arg(long, value_name = "SDK")]
-    pub(super) print_config: Option<SdkName>,
-}
-
-/// An SDK on the command line.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub(super) enum SdkName {
-    Node1,
-    Node2,
-    Php,
-    Java,
-    Csharp,
-    Native,
-}
-
-impl From<SdkName> for Sdk {
-    fn from(name: SdkName) -> Self {
-        match name {
-            SdkName::Node1 => Self::Node1,
-            SdkName::Node2 => Self::Node2,
-            SdkName::Php => Self::Php,
-            SdkName::Java => Self::Java,
-            SdkName::Csharp => Self::Csharp,
-            SdkName::Native => Self::Native,
-        }
-    }
+    pub(super) print_config: Option<Sdk>,
 }
 
 /// Where the inspector listens, if it does.
@@ -217,7 +192,7 @@ impl Listen {
         };
         let record: Option<Box<dyn Write + Send>> = match &self.record {
             Some(path) => {
-                let file = private(OpenOptions::new().create(true).append(true)).open(path);
+                let file = private_file().create(true).append(true).open(path);
                 Some(Box::new(file.map_err(|error| format!("--record {} cannot be opened: {error}", path.display()))?))
             }
             None => None,
@@ -238,19 +213,6 @@ impl Listen {
             record,
         })
     }
-}
-
-/// A file with payloads, for its owner only.
-#[cfg(unix)]
-fn private(options: &mut OpenOptions) -> &OpenOptions {
-    use std::os::unix::fs::OpenOptionsExt;
-    options.mode(0o600)
-}
-
-/// A file with payloads, where the system has no modes.
-#[cfg(not(unix))]
-fn private(options: &mut OpenOptions) -> &OpenOptions {
-    options
 }
 
 fn header(text: &str) -> Result<(HeaderName, HeaderValue), String> {

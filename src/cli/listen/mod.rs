@@ -2,12 +2,12 @@
 
 mod arguments;
 mod printer;
+mod snippet;
 
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use tokio::sync::mpsc;
 use tokio::sync::watch;
 
 pub(super) use arguments::Listen;
@@ -17,24 +17,25 @@ use super::EXIT_USAGE;
 use super::block_on;
 use super::event_line::Look;
 use super::exit;
+use super::failure;
 use super::print;
+use super::usage;
 use crate::inspector;
 use crate::inspector::Inspector;
 use crate::listen::Ended;
 use crate::listen::History;
-use crate::listen::snippet;
 use crate::listener;
 use crate::listener::Forwarder;
 use crate::listener::Parts;
+use crate::shutdown::Shutdown;
 use printer::Printer;
+use snippet::snippet;
 
 /// Runs the command.
 pub(super) fn run(listen: &Listen) -> ExitCode {
     if let Some(sdk) = listen.print_config {
         return match (listen.url(), listen.name()) {
-            (Ok(gateway), Ok(name)) => {
-                print(&snippet(sdk.into(), gateway.as_str().trim_end_matches('/'), name.as_str()))
-            }
+            (Ok(gateway), Ok(name)) => print(&snippet(sdk, gateway.as_str().trim_end_matches('/'), name.as_str())),
             (Err(error), _) | (_, Err(error)) => usage(&error),
         };
     }
@@ -45,16 +46,8 @@ pub(super) fn run(listen: &Listen) -> ExitCode {
     let ended = block_on(async { serve(listen, prepared).await });
     match ended {
         Ok(code) => ExitCode::from(code),
-        Err(error) => {
-            eprintln!("wafergate: {error:#}");
-            ExitCode::from(EXIT_FAILURE)
-        }
+        Err(error) => failure(&error),
     }
-}
-
-fn usage(error: &str) -> ExitCode {
-    eprintln!("wafergate: {error}");
-    ExitCode::from(EXIT_USAGE)
 }
 
 async fn serve(listen: &Listen, prepared: arguments::Prepared) -> anyhow::Result<u8> {
@@ -77,10 +70,10 @@ async fn serve(listen: &Listen, prepared: arguments::Prepared) -> anyhow::Result
     let url = inspector.as_ref().map(Inspector::url);
     let mut printer = Printer::new(listen, Look::of_stdout(), settings.name.clone(), tunnel_server_url, url);
     printer.connecting(&gateway.address());
-    let (sender, interrupts) = mpsc::channel(2);
-    tokio::spawn(signals(sender));
+    let shutdown = Shutdown::default();
+    tokio::spawn(shutdown.on_signals()?);
     let parts = Parts { gateway, forwarder, settings, history, changed, record, exit_after: listen.exit_after };
-    let ended = listener::run(parts, interrupts, |output| printer.show(output)).await;
+    let ended = listener::run(parts, shutdown, |output| printer.show(output)).await;
     let (code, reason) = exit_of(ended);
     printer.end(code, &reason);
     Ok(code)
@@ -95,36 +88,4 @@ fn exit_of(ended: Ended) -> (u8, String) {
         Ended::Denied(words) => (exit::DENIED, words),
         Ended::Wrong(words) => (EXIT_USAGE, words),
     }
-}
-
-/// Sends a message for each signal to end.
-async fn signals(sender: mpsc::Sender<()>) {
-    loop {
-        interrupted().await;
-        if sender.send(()).await.is_err() {
-            return;
-        }
-    }
-}
-
-/// Waits for Ctrl-C or SIGTERM.
-#[cfg(unix)]
-async fn interrupted() {
-    use tokio::signal::unix::SignalKind;
-    use tokio::signal::unix::signal;
-    match signal(SignalKind::terminate()) {
-        Ok(mut terminate) => tokio::select! {
-            _ = tokio::signal::ctrl_c() => {}
-            _ = terminate.recv() => {}
-        },
-        // Then Ctrl-C alone has to do.
-        Err(_) => drop(tokio::signal::ctrl_c().await),
-    }
-}
-
-/// Waits for Ctrl-C.
-#[cfg(not(unix))]
-async fn interrupted() {
-    // Without a handler the system ends the process.
-    let _ = tokio::signal::ctrl_c().await;
 }

@@ -4,6 +4,7 @@ use std::io::Write;
 use std::time::Duration;
 
 use super::Listen;
+use crate::cli::event_line::About;
 use crate::cli::event_line::Attempt;
 use crate::cli::event_line::End;
 use crate::cli::event_line::Event;
@@ -96,7 +97,7 @@ impl Printer {
     /// The last line.
     pub(super) fn end(&self, exit_code: u8, reason: &str) {
         let at = SystemClock.unix_time();
-        if self.is_json {
+        if self.is_json || exit_code == 0 {
             self.line(&Line::End(End { time: rfc3339(at), reason: reason.to_owned(), exit_code }), at);
         }
         if exit_code != 0 {
@@ -142,17 +143,7 @@ impl Printer {
 
     fn event(&self, event: &connector::Event, body: &Body, at: Duration) -> Line {
         let payload = self.payload.map(|limit| cut(&String::from_utf8_lossy(&body.0), limit));
-        Line::Event(Event {
-            time: rfc3339(at),
-            id: event.id.clone(),
-            tunnel: event.tunnel.clone(),
-            event: event.event.clone(),
-            sequence: event.sequence,
-            url: event.url.clone(),
-            bytes: content_bytes(event.is_native(), &body.0),
-            attempt: event.attempt,
-            payload,
-        })
+        Line::Event(Event { about: about(event, body, at), payload })
     }
 
     fn line(&self, line: &Line, at: Duration) {
@@ -166,22 +157,28 @@ impl Printer {
 
 fn line(event: &connector::Event, body: &Body, attempt: &crate::listen::Attempt, words: &str, at: Duration) -> Line {
     Line::Attempt(Attempt {
+        about: about(event, body, at),
+        target: attempt.target.clone(),
+        status: attempt.status,
+        code: attempt.code.clone(),
+        reason: attempt.reason.clone(),
+        ms: attempt.ms,
+        actions: attempt.actions,
+        words: words.to_owned(),
+    })
+}
+
+fn about(event: &connector::Event, body: &Body, at: Duration) -> About {
+    About {
         time: rfc3339(at),
         id: event.id.clone(),
         tunnel: event.tunnel.clone(),
         event: event.event.clone(),
         sequence: event.sequence,
         url: event.url.clone(),
-        target: attempt.target.clone(),
-        status: attempt.status,
-        code: attempt.code.clone(),
-        reason: attempt.reason.clone(),
-        ms: attempt.ms,
         bytes: content_bytes(event.is_native(), &body.0),
-        actions: attempt.actions,
-        attempt: attempt.attempt,
-        words: words.to_owned(),
-    })
+        attempt: event.attempt,
+    }
 }
 
 /// The beginning of a text, at most so many bytes.

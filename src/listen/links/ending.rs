@@ -28,11 +28,23 @@ impl Links {
         if self.ending.is_some() {
             return self.end(Ended::Stopped);
         }
-        let Some(link) = self.ready() else { return self.end(Ended::Drained) };
+        // One that leaves has its events in flight still.
+        let can_send = |(link, connection): (&Link, &Connection)| connection.can_send().then_some(*link);
+        let Some(link) = self.ready().or_else(|| self.links.iter().find_map(can_send)) else {
+            return self.end(self.without_connection());
+        };
         let drain = Drain { within_ms: millis(DRAIN_WITHIN) };
         self.act(Action::Send(link, drain.head(), Bytes::new()));
         let ping = self.ping(link, now);
         self.ending = Some((now + DRAIN_WITHIN, Some((link, ping))));
+    }
+
+    /// How it ends when no connection is left: as asked for, unless the gateway waits for an answer.
+    fn without_connection(&self) -> Ended {
+        match self.in_flight.is_empty() && !self.unconfirmed.has_unsent() {
+            true => Ended::Drained,
+            false => Ended::Stopped,
+        }
     }
 
     /// Closes connections that have done their work, and ends when all have.
@@ -45,24 +57,21 @@ impl Links {
         if self.ready().is_some() {
             let done: Vec<Link> = self.links.iter().filter_map(idle).collect();
             for link in done {
-                if self
-                    .links
-                    .get(&link)
-                    .is_some_and(|connection| connection.pinged.is_some_and(|at| connection.heard > at))
-                {
+                let is_empty = |connection: &Connection| connection.pinged.is_some_and(|at| connection.heard > at);
+                if self.links.get(&link).is_some_and(is_empty) {
                     self.links.remove(&link);
                     self.act(Action::Close(link, close_code::LEAVING));
                 }
             }
         }
         let Some((until, barrier)) = &self.ending else { return };
-        let is_done = barrier.is_none() && self.in_flight.is_empty();
-        let is_alone = self.ready().is_none() && !self.links.values().any(|own| own.state == State::Leaving);
-        if is_done || is_alone {
-            if let Some(link) = self.ready() {
-                self.act(Action::Close(link, close_code::LEAVING));
-            }
+        if barrier.is_none() && self.in_flight.is_empty() {
+            let open: Vec<Link> =
+                self.links.iter().filter_map(|(link, connection)| connection.can_send().then_some(*link)).collect();
+            open.into_iter().for_each(|link| self.act(Action::Close(link, close_code::LEAVING)));
             self.end(Ended::Drained);
+        } else if !self.links.values().any(Connection::can_send) {
+            self.end(self.without_connection());
         } else if *until <= now {
             self.end(Ended::Stopped);
         }

@@ -215,13 +215,49 @@ fn a_new_attempt_replaces_the_one_that_is_in_flight_and_a_late_answer_is_dropped
 
     let actions = world.event(1, "a", 2);
 
-    assert!(matches!(&actions[..], [Action::Abandon(id, 1), Action::Forward(..)] if id == "a"), "{actions:?}");
+    assert!(matches!(&actions[..], [Action::Abandon(id, 1, _), Action::Forward(..)] if id == "a"), "{actions:?}");
     assert_eq!(world.answer("a", 1), []);
     assert_eq!(world.answer("a", 2), [sent(1, "a", 2)]);
     world.event(1, "b", 1);
     let cancel = Cancel { id: "b".into(), attempt: 1, reason: "late".into() };
-    assert_eq!(world.say(1, FromGateway::Cancel(cancel)), [Action::Abandon("b".into(), 1)]);
+    let words = "the gateway has cancelled it: late".to_owned();
+    assert_eq!(world.say(1, FromGateway::Cancel(cancel)), [Action::Abandon("b".into(), 1, words)]);
     assert_eq!(world.answer("b", 1), []);
+}
+
+#[test]
+fn an_attempt_that_comes_again_while_it_runs_is_forwarded_once() {
+    let mut world = World::ready();
+    world.event(1, "a", 1);
+    world.lose(1, None);
+    world.tick();
+    world.welcome(2, "s2");
+
+    assert_eq!(world.event(2, "a", 1), [], "as a node that takes a tunnel over sends it");
+    assert_eq!(world.answer("a", 1), [sent(2, "a", 1)]);
+}
+
+#[test]
+fn connections_that_end_at_once_are_made_again_after_pauses() {
+    let mut world = World::ready();
+    world.lose(1, Some(1002));
+    let mut dials = 0;
+    for _ in 0..100 {
+        for action in world.tick() {
+            if let Action::Dial(link) = action {
+                dials += 1;
+                world.welcome(link, "s");
+                world.lose(link, Some(1002));
+            }
+        }
+        world.pass(Duration::from_millis(100));
+    }
+    assert!((10..=16).contains(&dials), "{dials} in 10 s");
+
+    let mut world = World::ready();
+    world.live(Duration::from_secs(10));
+    world.lose(1, None);
+    assert_eq!(world.tick(), [Action::Dial(2)], "one that has lived is missed at once");
 }
 
 #[test]
@@ -332,6 +368,51 @@ fn an_end_waits_for_what_is_in_flight_and_for_what_is_on_its_way() {
     world.links.heard(1, Some(2), world.now, 0.0);
     assert_eq!(world.actions(), []);
     assert_eq!(world.answer("b", 1), [sent(1, "b", 1), Action::Close(1, 1001), Action::End(Ended::Drained)]);
+}
+
+#[test]
+fn an_end_without_a_connection_says_whether_the_gateway_waits_for_an_answer() {
+    for (is_answered, ended) in [(true, Ended::Drained), (false, Ended::Stopped)] {
+        let mut world = World::ready();
+        world.event(1, "a", 1);
+        if is_answered {
+            world.answer("a", 1);
+        }
+        world.lose(1, None);
+        world.links.interrupt(world.now);
+        assert_eq!(world.actions(), [Action::End(ended.clone())]);
+
+        let mut world = World::ready();
+        world.event(1, "a", 1);
+        world.links.interrupt(world.now);
+        if is_answered {
+            world.answer("a", 1);
+        }
+        world.actions();
+        assert!(world.lose(1, None).contains(&Action::End(ended)));
+    }
+    let mut world = World::ready();
+    world.event(1, "a", 1);
+    world.lose(1, None);
+    world.answer("a", 1);
+    world.links.interrupt(world.now);
+    assert_eq!(world.actions(), [Action::End(Ended::Stopped)], "no connection has taken the answer");
+}
+
+#[test]
+fn an_end_while_a_node_leaves_waits_for_its_events_and_their_answers_leave() {
+    let mut world = World::ready();
+    world.event(1, "a", 1);
+    world.say(1, FromGateway::Drain(Drain { within_ms: 10_000 }));
+
+    world.links.interrupt(world.now);
+    let actions = world.actions();
+    let Some(Action::Ping(1, number)) = actions.last() else { panic!("{actions:?}") };
+    world.links.heard(1, Some(*number), world.now, 0.0);
+    world.links.connected(2, world.now);
+
+    assert_eq!(world.actions(), [Action::Drop(2)], "events would come on it");
+    assert_eq!(world.answer("a", 1), [sent(1, "a", 1), Action::Close(1, 1001), Action::End(Ended::Drained)]);
 }
 
 #[test]

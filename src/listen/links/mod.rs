@@ -35,6 +35,10 @@ use crate::protocol::connector::close_code;
 
 /// How long the events in flight are waited for at the end.
 const DRAIN_WITHIN: Duration = Duration::from_secs(10);
+/// A connection that lived for so long has worked. One that ended sooner is a failure, as one that was never made.
+const STEADY: Duration = Duration::from_secs(10);
+/// Failures in a row that still count behind a `welcome`, so that connections that end at once are not made again without a pause.
+const REMEMBERED_FAILURES: u32 = 3;
 /// How often the clocks are compared.
 const TICK: Duration = Duration::from_secs(1);
 
@@ -101,8 +105,8 @@ pub enum Action {
     Close(Link, u16),
     /// Forward an event to the business server.
     Forward(Box<Event>, Bytes),
-    /// Stop forwarding: the answer would come too late.
-    Abandon(String, u32),
+    /// Stop forwarding this attempt, for this reason: the answer would come too late.
+    Abandon(String, u32, String),
     /// Tell the person in front of it.
     Report(Report),
     /// End the program.
@@ -136,10 +140,10 @@ enum State {
 #[derive(Debug)]
 struct Connection {
     state: State,
+    /// The time of the handshake, then that of the `welcome`.
     since: Instant,
     heard: Instant,
     pinged: Option<Instant>,
-    session: Option<String>,
 }
 
 /// All connections of a listener.
@@ -205,6 +209,10 @@ impl Links {
 
     /// The handshake of a connection is done.
     pub fn connected(&mut self, link: Link, now: Instant) {
+        if self.ending.is_some() {
+            // Nothing new is wanted.
+            self.links.remove(&link);
+        }
         let pending: Vec<String> = match self.session {
             Some(_) => {
                 let ids = self.in_flight.keys().map(String::as_str).chain(self.unconfirmed.ids());
@@ -252,7 +260,8 @@ impl Links {
             FromGateway::Cancel(cancel) => {
                 if self.in_flight.get(&cancel.id).is_some_and(|(attempt, _)| *attempt == cancel.attempt) {
                     self.in_flight.remove(&cancel.id);
-                    self.act(Action::Abandon(cancel.id, cancel.attempt));
+                    let words = format!("the gateway has cancelled it: {}", cancel.reason);
+                    self.act(Action::Abandon(cancel.id, cancel.attempt, words));
                 }
             }
             FromGateway::Drain(_) => self.leave(link, now),
@@ -292,8 +301,10 @@ impl Links {
             _ => {}
         }
         if connection.state != State::Leaving {
-            let was_answered = connection.state == State::Greeted;
-            self.dial_later(words, Duration::ZERO, was_answered, now, jitter);
+            if connection.state == State::Ready && now.saturating_duration_since(connection.since) >= STEADY {
+                self.failures = 0;
+            }
+            self.dial_later(words, Duration::ZERO, true, now, jitter);
         }
         self.settle(now);
     }
@@ -329,7 +340,7 @@ impl Links {
         }
         let link = self.next_link;
         self.next_link += 1;
-        let connection = Connection { state: State::Dialled, since: now, heard: now, pinged: None, session: None };
+        let connection = Connection { state: State::Dialled, since: now, heard: now, pinged: None };
         self.links.insert(link, connection);
         self.act(Action::Dial(link));
     }
@@ -357,10 +368,11 @@ impl Links {
             self.act(Action::Close(old, close_code::LEAVING));
         }
         if let Some(connection) = self.links.get_mut(&link) {
-            (connection.state, connection.session) = (State::Ready, Some(welcome.session.clone()));
+            (connection.state, connection.since) = (State::Ready, now);
         }
         self.session = Some(welcome.session.clone());
-        (self.failures, self.dial_at, self.said) = (0, None, None);
+        self.failures = self.failures.min(REMEMBERED_FAILURES);
+        (self.dial_at, self.said) = (None, None);
         let away = self.away_since.take().filter(|_| self.was_ready).map(|since| now.saturating_duration_since(since));
         let is_first = !std::mem::replace(&mut self.was_ready, true);
         if is_first || away.is_some() {
@@ -375,10 +387,13 @@ impl Links {
 
     fn event(&mut self, link: Link, event: Box<Event>, body: Bytes) {
         self.unconfirmed.forget(&event.id);
-        if let Some((attempt, _)) = self.in_flight.insert(event.id.clone(), (event.attempt, link))
-            && attempt != event.attempt
-        {
-            self.act(Action::Abandon(event.id.clone(), attempt));
+        match self.in_flight.insert(event.id.clone(), (event.attempt, link)) {
+            // Its tunnel has another node, which counts anew: the attempt that runs is answered there.
+            Some((attempt, _)) if attempt == event.attempt => return,
+            Some((attempt, _)) => {
+                self.act(Action::Abandon(event.id.clone(), attempt, "a later attempt has come".to_owned()));
+            }
+            None => {}
         }
         self.act(Action::Forward(event, body));
     }

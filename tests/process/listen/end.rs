@@ -2,18 +2,12 @@
 
 use wafergate::protocol::connector::FromConnector;
 
-use super::gateway::FakeGateway;
-use super::listener::Listener;
-use super::local::LocalServer;
+use super::ready;
 
 #[tokio::test]
 async fn a_signal_drains_and_what_is_in_flight_is_answered() {
     for signal in ["INT", "TERM"] {
-        let (gateway, mut server) = (FakeGateway::start().await, LocalServer::start().await);
-        let mut listener = Listener::start(&gateway.url(), &["--forward-to", &server.url(), "--quiet"]);
-        let mut connector = gateway.connector().await;
-        connector.welcome("s1").await;
-        listener.line_with("ready").await;
+        let (_gateway, mut connector, listener, mut server) = ready(&["--quiet"]).await;
         connector.message(2, 1, "x").await;
         let request = server.request().await;
 
@@ -34,11 +28,7 @@ async fn a_signal_drains_and_what_is_in_flight_is_answered() {
 
 #[tokio::test]
 async fn a_second_signal_ends_it_at_once() {
-    let (gateway, mut server) = (FakeGateway::start().await, LocalServer::start().await);
-    let mut listener = Listener::start(&gateway.url(), &["--forward-to", &server.url()]);
-    let mut connector = gateway.connector().await;
-    connector.welcome("s1").await;
-    listener.line_with("ready").await;
+    let (_gateway, mut connector, listener, mut server) = ready(&[]).await;
     connector.message(2, 1, "x").await;
     let _held = server.request().await;
 

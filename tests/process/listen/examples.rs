@@ -62,6 +62,9 @@ async fn each_example_answers_events_and_comes_back() {
         drop(connector);
         let connector = gateway.connector().await;
         assert_eq!(connector.hello.session.as_deref(), Some("s1"), "{file}");
+        connector.cut().await;
+        gateway.connector().await.reset();
+        gateway.connector().await;
     }
 }
 

@@ -1,6 +1,7 @@
 //! What comes from the gateway goes to the server, byte for byte, and its answer back.
 
 use serde_json::Value;
+use wafergate::protocol::connector::Cancel;
 use wafergate::protocol::connector::FailureCode;
 use wafergate::protocol::connector::FromConnector;
 use wafergate::protocol::connector::Purpose;
@@ -10,6 +11,7 @@ use super::KEY;
 use super::gateway::FakeGateway;
 use super::listener::Listener;
 use super::local::LocalServer;
+use super::ready;
 
 #[tokio::test]
 async fn an_event_comes_byte_for_byte_with_its_signature_and_its_answer_goes_back() {
@@ -76,6 +78,22 @@ async fn a_server_that_is_down_slow_or_failing_is_named_in_words() {
     }
     let line = listener.line_with(" -- ").await;
     assert!(line.ends_with("connection refused at 127.0.0.1:1: is your server running?"), "{line}");
+}
+
+#[tokio::test]
+async fn an_attempt_that_the_gateway_cancels_is_shown_with_its_reason() {
+    let (_gateway, mut connector, mut listener, mut server) = ready(&[]).await;
+    connector.message(2, 1, "x").await;
+    let held = server.request().await;
+
+    let cancel = Cancel { id: held.field("webhook-id").to_owned(), attempt: 1, reason: "its time is over".to_owned() };
+    connector.send(cancel.head()).await;
+
+    let line = listener.line_with(" -- ").await;
+    assert!(line.ends_with("the gateway has cancelled it: its time is over"), "{line}");
+    connector.message(3, 1, "x").await;
+    server.request().await.answer(200, r#"{"code":0}"#).await;
+    assert!(matches!(connector.next().await.0, FromConnector::Answer(answer) if answer.id.ends_with("_3")));
 }
 
 #[tokio::test]

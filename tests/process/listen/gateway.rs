@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 use futures_util::SinkExt;
 use futures_util::StreamExt;
+use socket2::SockRef;
 use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
@@ -218,6 +219,16 @@ impl Connector {
     /// Reads one message, whatever it is. Whether the connection is still open.
     pub(super) async fn poll(&mut self) -> bool {
         matches!(self.socket.next().await, Some(Ok(_)))
+    }
+
+    /// Ends the connection in the middle of a frame.
+    pub(super) async fn cut(mut self) {
+        self.socket.get_mut().write_all(&[0x82, 126, 1]).await.expect("written");
+    }
+
+    /// Breaks the connection, as a machine does that has lost its memory of it.
+    pub(super) fn reset(self) {
+        SockRef::from(self.socket.get_ref()).set_linger(Some(std::time::Duration::ZERO)).expect("a TCP socket");
     }
 
     /// Waits for the close frame.

@@ -14,15 +14,12 @@ use wafergate::protocol::connector::FromConnector;
 use super::gateway::FakeGateway;
 use super::listener::Listener;
 use super::local::LocalServer;
+use super::ready;
 use super::soon;
 
 #[tokio::test]
 async fn a_gateway_that_dies_gets_the_answers_again_when_it_is_back() {
-    let (gateway, mut server) = (FakeGateway::start().await, LocalServer::start().await);
-    let mut listener = Listener::start(&gateway.url(), &["--forward-to", &server.url()]);
-    let mut connector = gateway.connector().await;
-    connector.welcome("s1").await;
-    listener.line_with("ready").await;
+    let (gateway, mut connector, mut listener, mut server) = ready(&[]).await;
     connector.message(2, 1, "x").await;
     let request = server.request().await;
     let address = gateway.address;
@@ -112,11 +109,7 @@ async fn a_cut_network_is_noticed_within_ten_seconds_and_delivers_again_within_o
 
 #[tokio::test]
 async fn a_process_that_was_stopped_delivers_again_when_it_runs() {
-    let (gateway, mut server) = (FakeGateway::start().await, LocalServer::start().await);
-    let mut listener = Listener::start(&gateway.url(), &["--forward-to", &server.url()]);
-    let mut connector = gateway.connector().await;
-    connector.welcome("s1").await;
-    listener.line_with("ready").await;
+    let (gateway, connector, listener, mut server) = ready(&[]).await;
 
     listener.signal("STOP");
     // What a gateway does behind 45 s of silence.

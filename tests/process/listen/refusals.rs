@@ -68,6 +68,16 @@ async fn a_key_that_is_withdrawn_ends_it() {
 }
 
 #[tokio::test]
+async fn a_message_that_cannot_be_read_is_refused_with_1002() {
+    let (_gateway, mut connector, mut listener, _server) = super::ready(&[]).await;
+
+    connector.send(b"{\n".to_vec()).await;
+
+    assert_eq!(connector.closed().await, Some(1002));
+    listener.line_with("offline: the gateway has sent a malformed message").await;
+}
+
+#[tokio::test]
 async fn network_trouble_ends_it_only_if_it_may() {
     let listener = Listener::start("http://127.0.0.1:1", &[&FORWARD[..], &["--give-up-after", "1s"]].concat());
 

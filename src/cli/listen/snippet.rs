@@ -1,24 +1,26 @@
 //! `--print-config`: what to set in each SDK, so that its events come to this listener.
 
+use clap::ValueEnum;
+
 /// An SDK of a business server.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Sdk {
-    /// `qcloud-weapp-server-sdk`.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum Sdk {
+    /// qcloud-weapp-server-sdk
     Node1,
-    /// `wafer-node-sdk`.
+    /// wafer-node-sdk
     Node2,
-    /// `qcloud/weapp-sdk`.
+    /// qcloud/weapp-sdk
     Php,
-    /// The Java SDK.
+    /// The Java SDK
     Java,
-    /// The C# SDK.
+    /// The C# SDK
     Csharp,
-    /// The native API, without an SDK.
+    /// The native API, without an SDK
     Native,
 }
 
 /// The lines to write into the configuration of an SDK. `gateway` has no slash at its end.
-pub fn snippet(sdk: Sdk, gateway: &str, name: &str) -> String {
+pub(super) fn snippet(sdk: Sdk, gateway: &str, name: &str) -> String {
     let url = format!("{gateway}/@{name}");
     match sdk {
         Sdk::Node1 => format!(
