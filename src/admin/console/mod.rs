@@ -233,8 +233,7 @@ impl Console {
             return Err(wrong_method());
         }
         if is_change && call == "login" {
-            let settings = self.settings.load_full();
-            return Ok(self.entry.log_in(&settings.token, &head.headers, body, peer).await?.into());
+            return Ok(self.entry.log_in(&self.settings, &head.headers, body, peer).await?.into());
         }
         if call == "words" {
             return Ok(json(&Words::all()).into());
@@ -273,9 +272,12 @@ impl Console {
             (true, ["logout"]) => self.entry.log_out(&head.headers),
             (true, ["tunnels", tunnel, action @ ("push" | "close")]) => {
                 self.may_write()?;
-                let tunnel = id(tunnel)?;
+                let (tunnel, body) = (id(tunnel)?, entry::read(body).await?);
+                // Both may have changed while the body came.
+                self.entry.session(&head.headers)?;
+                self.may_write()?;
                 match *action {
-                    "push" => json(&actions::push(&self.gateway, tunnel, &entry::read(body).await?).await?),
+                    "push" => json(&actions::push(&self.gateway, tunnel, &body).await?),
                     _ => json(&actions::close(&self.gateway, tunnel).await?),
                 }
             }
