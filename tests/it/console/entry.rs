@@ -45,6 +45,7 @@ async fn the_page_is_for_anybody_and_its_calls_are_not() {
         ("x-content-type-options", "nosniff"),
         ("referrer-policy", "no-referrer"),
         ("cross-origin-opener-policy", "same-origin"),
+        ("cross-origin-resource-policy", "same-origin"),
         ("cache-control", "no-cache"),
         ("content-type", "text/html; charset=utf-8"),
     ] {
