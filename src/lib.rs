@@ -39,6 +39,7 @@ pub mod http_client;
 pub mod lease_guard;
 pub mod marks;
 pub mod metrics;
+pub mod page;
 pub mod server;
 pub mod shutdown;
 pub mod telemetry;

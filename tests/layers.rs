@@ -13,7 +13,7 @@ const LEVELS: &[&[&str]] = &[
     &["protocol", "tls"],
     &["delivery", "listen", "session", "tenant", "timeline", "tunnel"],
     &["fair_semaphore"],
-    &["demo", "lease_guard", "marks", "metrics", "server", "shutdown", "telemetry"],
+    &["demo", "lease_guard", "marks", "metrics", "page", "server", "shutdown", "telemetry"],
     &["http_client"],
     &["connector"],
     &["engine", "session_store", "webhook", "wechat"],
@@ -156,6 +156,7 @@ const FOR_DEVELOPERS: &[&str] = &[
     "inspector",
     "listen",
     "listener",
+    "page",
     "protocol/connector",
 ];
 

@@ -66,9 +66,10 @@ pub(super) fn line(at: Duration, event: &Event, body: &[u8], attempt: &Attempt, 
         tunnel: &event.tunnel,
         what: &event.event,
         bytes: (event.event == "message").then(|| content_bytes(event.is_native(), body)),
-        status: attempt.status,
+        status: attempt.status.into(),
         took: Some(Duration::from_millis(attempt.ms)),
         words,
+        has_failed: false,
     };
     columns.to_text(Look { offset_secs: local_time::offset_secs(at), has_colours: false }) + "\n"
 }

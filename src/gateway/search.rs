@@ -9,6 +9,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::Gateway;
+use super::error::NativeError;
 use super::tunnels::Connection;
 use super::tunnels::Description;
 use super::tunnels::Socket;
@@ -17,6 +18,15 @@ use crate::id::TunnelId;
 use crate::protocol::native::Audience;
 use crate::protocol::native::Name;
 use crate::tenant::Tenant;
+use crate::timeline::Covered;
+use crate::timeline::Gap;
+use crate::timeline::Merged;
+use crate::timeline::Part;
+use crate::timeline::Question;
+use crate::timeline::Record;
+use crate::timeline::Story;
+use crate::timeline::TenantNumber;
+use crate::timeline::merge;
 
 /// Fewest characters of the beginning of a tunnel id or receive URL.
 pub const MIN_SEARCH_CHARS: usize = 4;
@@ -118,7 +128,7 @@ pub struct Inspected {
     pub tenant: String,
     /// Its receive URL without the query; only on its own node.
     pub url: Option<String>,
-    /// What its business server sees.
+    /// What its business server sees, without its metadata.
     #[serde(flatten)]
     pub description: Description,
 }
@@ -178,12 +188,6 @@ impl Gateway {
         worst.filter_map(|Reverse((_, tunnel))| Some(found(&*self.tunnels.connection(tunnel)?))).collect()
     }
 
-    /// The user and the groups of a tunnel of this node.
-    pub fn audiences_of(&self, tunnel: TunnelId) -> (Option<Name>, Vec<Name>) {
-        let connection = self.tunnels.connection(tunnel);
-        connection.map_or_else(Default::default, |connection| connection.event_queue.tenant.groups.of(tunnel))
-    }
-
     /// Describes a tunnel of this node.
     pub fn inspect_here(&self, tunnel: TunnelId) -> Option<Inspected> {
         let connection = self.tunnels.connection(tunnel)?;
@@ -191,44 +195,92 @@ impl Gateway {
         Some(Inspected {
             tenant: event_queue.tenant.id.to_string(),
             url: Some(event_queue.endpoint.url.to_string()),
-            description: self.tunnels.describe(&connection),
+            description: self.tunnels.describe(&connection).without_metadata(),
         })
     }
 
-    /// Describes an open tunnel of any node and tenant; `None` if it is nowhere open, as far as could be found out.
-    pub async fn inspect(&self, tunnel: TunnelId) -> Option<Inspected> {
+    /// Describes an open tunnel of any node and tenant.
+    ///
+    /// # Errors
+    ///
+    /// If it is nowhere open, as far as could be found out, or if its node does not answer.
+    pub async fn inspect(&self, tunnel: TunnelId) -> Result<Inspected, NativeError> {
         if let Some(inspected) = self.inspect_here(tunnel) {
-            return Some(inspected);
+            return Ok(inspected);
         }
         let (tenant, description) = self.elsewhere(tunnel).await?;
-        Some(Inspected { tenant: tenant.id.to_string(), url: None, description })
+        Ok(Inspected { tenant: tenant.id.to_string(), url: None, description: description.without_metadata() })
     }
 
     /// The tenant of an open tunnel.
-    pub async fn tenant_of(&self, tunnel: TunnelId) -> Option<Arc<Tenant>> {
+    ///
+    /// # Errors
+    ///
+    /// As those of [`inspect`](Self::inspect).
+    pub async fn tenant_of(&self, tunnel: TunnelId) -> Result<Arc<Tenant>, NativeError> {
         match self.tunnels.connection(tunnel) {
-            Some(connection) => Some(Arc::clone(&connection.event_queue.tenant)),
+            Some(connection) => Ok(Arc::clone(&connection.event_queue.tenant)),
             None => self.elsewhere(tunnel).await.map(|(tenant, _)| tenant),
         }
     }
 
-    /// Asks the other nodes about the tunnel, for one tenant after the other: each may know its own tunnels only.
-    async fn elsewhere(&self, tunnel: TunnelId) -> Option<(Arc<Tenant>, Description)> {
-        if !self.shared_limits.has_others() {
-            return None;
+    /// What happened to a tunnel of any tenant on all nodes, as [`timeline_of`](Self::timeline_of) has it for one.
+    pub async fn timeline_of_any(&self, tunnel: TunnelId, before_us: Option<u64>, limit: usize) -> Merged {
+        let mut found = None;
+        for tenant in self.tenants_to_ask(tunnel) {
+            let merged = self.timeline_of(&tenant, tunnel, before_us, limit).await;
+            // What does not answer for one tenant does not for the next one either.
+            let is_away = |node: &Covered| matches!(node.gap, Some(Gap::NoAnswer | Gap::EngineAway));
+            let is_last = !merged.rows.is_empty() || merged.nodes.iter().any(is_away);
+            found = Some(merged);
+            if is_last {
+                break;
+            }
         }
-        let mut tenants = vec![];
+        found.unwrap_or_else(|| {
+            // Its tenant is not configured any more.
+            let tenant = self.recorded_tenant(tunnel);
+            let question = Question { tenant, tunnel, audiences: vec![], before_us, limit };
+            let story = Story { node: self.tunnels.node().to_owned(), ..self.timeline.story(&question) };
+            merge(vec![Part { node: self.engine.cluster.own(), answer: Ok(story) }], limit)
+        })
+    }
+
+    /// Asks the other nodes about the tunnel, for one tenant after the other: each may know its own tunnels only.
+    async fn elsewhere(&self, tunnel: TunnelId) -> Result<(Arc<Tenant>, Description), NativeError> {
+        for tenant in self.tenants_to_ask(tunnel) {
+            match self.describe(&tenant, tunnel).await {
+                Ok(description) => return Ok((tenant, description)),
+                Err(NativeError::TunnelNotOpen(_)) => {}
+                // Its node is the same for all tenants: another question would wait as long.
+                Err(away) => return Err(away),
+            }
+        }
+        Err(NativeError::not_open(tunnel))
+    }
+
+    /// The tenant of the tunnel, if this node has it open or has recorded something of it; else those that it may be of on another
+    /// node. None if its tenant is not configured any more.
+    fn tenants_to_ask(&self, tunnel: TunnelId) -> Vec<Arc<Tenant>> {
+        if let Some(connection) = self.tunnels.connection(tunnel) {
+            return vec![Arc::clone(&connection.event_queue.tenant)];
+        }
+        if let Some(id) = self.timeline.tenant_id(self.recorded_tenant(tunnel)) {
+            return self.tenants.tenant(id.as_str()).into_iter().collect();
+        }
+        let (has_others, mut tenants) = (self.shared_limits.has_others(), vec![]);
         self.tenants.each(|tenant| {
-            if tenants.len() < MAX_TENANTS_ASKED {
+            if has_others && tenants.len() < MAX_TENANTS_ASKED {
                 tenants.push(Arc::clone(tenant));
             }
         });
-        for tenant in tenants {
-            if let Ok(description) = self.describe(&tenant, tunnel).await {
-                return Some((tenant, description));
-            }
-        }
-        None
+        tenants
+    }
+
+    /// The tenant in this node's records of the tunnel; zero if there is none. A stranger's handshake names no tenant.
+    fn recorded_tenant(&self, tunnel: TunnelId) -> TenantNumber {
+        let is_of_tenant = |record: &Record| record.is_of(tunnel) && record.tenant != TenantNumber::default();
+        self.timeline.scan(1, None, is_of_tenant).records.first().map(|record| record.tenant).unwrap_or_default()
     }
 }
 

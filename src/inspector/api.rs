@@ -14,8 +14,6 @@ use hyper::Response;
 use hyper::StatusCode;
 use hyper::body::Incoming;
 use hyper::header::AUTHORIZATION;
-use hyper::header::CACHE_CONTROL;
-use hyper::header::CONTENT_SECURITY_POLICY;
 use hyper::header::CONTENT_TYPE;
 use hyper::header::HeaderValue;
 use serde::Deserialize;
@@ -24,7 +22,7 @@ use serde_json::json;
 use tokio::time::timeout;
 
 use super::Parts;
-use super::assets;
+use super::assets::FILES;
 use super::hosts::is_own;
 use crate::clock::Clock;
 use crate::clock::SystemClock;
@@ -36,6 +34,7 @@ use crate::listen::editable;
 use crate::listen::edited;
 use crate::listen::resign;
 use crate::listener::verdict;
+use crate::page;
 use crate::secret::Secret;
 
 /// How long a request for news waits for some.
@@ -77,8 +76,11 @@ impl Api {
             let words = "open this page by its own address, as listen prints it".to_owned();
             return Ok(refuse((StatusCode::FORBIDDEN, words)));
         }
-        if let (&Method::GET, Some((kind, content))) = (request.method(), assets::file(&path)) {
-            return Ok(respond(StatusCode::OK, kind, Bytes::from_static(content.as_bytes())));
+        if request.method() == Method::GET
+            && let Some(mut file) = FILES.serve(path.trim_start_matches('/'), request.headers())
+        {
+            page::protect(file.headers_mut());
+            return Ok(file);
         }
         let given = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
         let is_known =
@@ -94,7 +96,7 @@ impl Api {
             _ => Err((StatusCode::NOT_FOUND, "there is nothing here".to_owned())),
         };
         Ok(match answered {
-            Ok(value) => respond(StatusCode::OK, "application/json", value.to_string().into()),
+            Ok(value) => respond(StatusCode::OK, &value),
             Err(refused) => refuse(refused),
         })
     }
@@ -180,24 +182,14 @@ fn text_of(entry: &Entry) -> String {
         .unwrap_or_else(|_| String::from_utf8_lossy(&entry.body.0).into_owned())
 }
 
-fn respond(status: StatusCode, kind: &'static str, body: Bytes) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(body));
+fn respond(status: StatusCode, value: &Value) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(value.to_string().into()));
     *response.status_mut() = status;
-    let headers = response.headers_mut();
-    for (name, value) in [
-        (CONTENT_TYPE, kind),
-        (CACHE_CONTROL, "no-store"),
-        (CONTENT_SECURITY_POLICY, assets::CONTENT_SECURITY_POLICY),
-        (hyper::header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        (hyper::header::REFERRER_POLICY, "no-referrer"),
-    ] {
-        headers.insert(name, HeaderValue::from_static(value));
-    }
-    headers.insert("cross-origin-opener-policy", HeaderValue::from_static("same-origin"));
-    headers.insert("cross-origin-resource-policy", HeaderValue::from_static("same-origin"));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    page::protect(response.headers_mut());
     response
 }
 
 fn refuse((status, words): Refused) -> Response<Full<Bytes>> {
-    respond(status, "application/json", json!({ "error": words }).to_string().into())
+    respond(status, &json!({ "error": words }))
 }

@@ -39,7 +39,8 @@ pub enum Gap {
 }
 
 /// What a node covers.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Covered {
     /// Its name, or its id; none if neither is known.
     pub node: Option<String>,

@@ -246,6 +246,11 @@ impl Timeline {
         AudienceNumber(self.audiences.hash_one(words).max(1))
     }
 
+    /// The tenant with this number.
+    pub fn tenant_id(&self, number: TenantNumber) -> Option<TenantId> {
+        self.tenants.thing(number.0)
+    }
+
     /// The number of another node.
     pub fn peer(&self, node: NodeId) -> u16 {
         u16::try_from(self.peers.number(&node)).unwrap_or(0)

@@ -3,6 +3,7 @@
 
 import assert from "node:assert/strict";
 import { once } from "node:events";
+import { existsSync } from "node:fs";
 import { mkdir } from "node:fs/promises";
 import { createServer } from "node:http";
 import { join } from "node:path";
@@ -57,7 +58,8 @@ describe("the console", { timeout: 300_000 }, () => {
     if (PAGE) {
       await context.route(/\/console\/[a-z.]+$/, async (route) => {
         const response = await route.fetch();
-        await route.fulfill({ response, path: join(PAGE, new URL(route.request().url()).pathname.slice("/console/".length)) });
+        const path = join(PAGE, new URL(route.request().url()).pathname.slice("/console/".length));
+        await route.fulfill(existsSync(path) ? { response, path } : { response });
       });
     }
     const page = await context.newPage();

@@ -9,6 +9,7 @@ use super::reply::Refused;
 use crate::gateway::Call;
 use crate::gateway::Gateway;
 use crate::gateway::NativeError;
+use crate::gateway::PushError;
 use crate::gateway::Report;
 use crate::id::TunnelId;
 use crate::protocol::native::CloseRequest;
@@ -17,6 +18,7 @@ use crate::protocol::native::PushRequest;
 use crate::protocol::native::To;
 use crate::protocol::native::request::Reason;
 use crate::protocol::wafer::Target;
+use crate::reason::Reason as Cause;
 
 /// The reason in the close frame.
 const CLOSED_BY_OPERATOR: &str = "closed by an operator";
@@ -38,7 +40,7 @@ pub(super) struct Done {
 pub(super) async fn push(gateway: &Gateway, tunnel: TunnelId, body: &Bytes) -> Result<Done, Refused> {
     let Message { text } = serde_json::from_slice(body)
         .map_err(|_| Refused(StatusCode::BAD_REQUEST, "body_invalid", "write {\"text\": \"...\"}".to_owned()))?;
-    let tenant = gateway.tenant_of(tunnel).await.ok_or_else(not_open)?;
+    let tenant = gateway.tenant_of(tunnel).await.map_err(refused)?;
     tracing::info!(tenant.id = %tenant.id, tunnel.id = %tunnel, bytes = text.len(), "an operator sends a message by the console");
     let push = PushRequest { to: None, except: vec![], payload: Payload::Text(text), strict: false };
     let to = To::Tunnels(vec![Target::Tunnel(tunnel)]);
@@ -47,7 +49,7 @@ pub(super) async fn push(gateway: &Gateway, tunnel: TunnelId, body: &Bytes) -> R
 
 /// Closes the tunnel.
 pub(super) async fn close(gateway: &Gateway, tunnel: TunnelId) -> Result<Done, Refused> {
-    let tenant = gateway.tenant_of(tunnel).await.ok_or_else(not_open)?;
+    let tenant = gateway.tenant_of(tunnel).await.map_err(refused)?;
     tracing::info!(tenant.id = %tenant.id, tunnel.id = %tunnel, "an operator closes a tunnel by the console");
     let to = To::Tunnels(vec![Target::Tunnel(tunnel)]);
     let reason = Some(Reason(CLOSED_BY_OPERATOR.to_owned()));
@@ -56,24 +58,33 @@ pub(super) async fn close(gateway: &Gateway, tunnel: TunnelId) -> Result<Done, R
 }
 
 fn done(report: &Report) -> Result<Done, Refused> {
-    let unavailable = |code, message: &str| Err(Refused(StatusCode::SERVICE_UNAVAILABLE, code, message.to_owned()));
+    let unavailable =
+        |reason: Cause, message: &str| Err(Refused(StatusCode::SERVICE_UNAVAILABLE, reason.code(), message.to_owned()));
     match report {
         Report { accepted: 1.., .. } => Ok(Done { result: "accepted" }),
-        Report { slow, .. } if !slow.is_empty() => Ok(Done { result: "slow" }),
+        Report { slow, .. } if !slow.is_empty() => {
+            unavailable(Cause::SlowConsumer, "its client does not read, so the tunnel has been closed instead")
+        }
         Report { unreachable, .. } if !unreachable.is_empty() => {
-            unavailable("node_away", "the node of this tunnel does not answer: try again within seconds")
+            unavailable(Cause::NodeAway, "the node of this tunnel does not answer: try again within seconds")
         }
         _ => Err(not_open()),
     }
 }
 
-pub(super) fn not_open() -> Refused {
-    Refused(StatusCode::NOT_FOUND, "not_open", "the tunnel is not open, as far as this node can find out".to_owned())
+fn not_open() -> Refused {
+    let message = "the tunnel is not open, as far as this node can find out".to_owned();
+    Refused(StatusCode::NOT_FOUND, Cause::NotOpen.code(), message)
 }
 
-fn refused(error: NativeError) -> Refused {
-    match error {
-        NativeError::Limit(_) => Refused(StatusCode::TOO_MANY_REQUESTS, "too_fast", error.to_string()),
-        _ => Refused(StatusCode::SERVICE_UNAVAILABLE, "node_away", error.to_string()),
-    }
+/// Why a call of the gateway was refused, with the code of its reason.
+pub(super) fn refused(error: NativeError) -> Refused {
+    let (status, reason) = match &error {
+        NativeError::TunnelNotOpen(_) => return not_open(),
+        NativeError::Limit(limit @ PushError::TooFast { .. }) => (StatusCode::TOO_MANY_REQUESTS, limit.reason()),
+        NativeError::Limit(limit @ PushError::TooLarge { .. }) => (StatusCode::PAYLOAD_TOO_LARGE, limit.reason()),
+        NativeError::EngineAway => (StatusCode::SERVICE_UNAVAILABLE, Cause::EngineAway),
+        _ => (StatusCode::SERVICE_UNAVAILABLE, Cause::NodeAway),
+    };
+    Refused(status, reason.code(), error.to_string())
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use data_encoding::BASE64URL_NOPAD;
 use http_body_util::BodyExt;
@@ -15,7 +16,6 @@ use hyper::header;
 use hyper::header::HeaderValue;
 use parking_lot::Mutex;
 use serde::Deserialize;
-use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio::time::sleep;
 use tokio::time::timeout;
@@ -24,17 +24,20 @@ use super::reply::Refused;
 use super::reply::json;
 use super::sessions::LIFE;
 use super::sessions::Sessions;
+use crate::fair_semaphore::FairSemaphore;
 use crate::metrics::Metrics;
+use crate::options::Console;
 use crate::secret::Secret;
 use crate::server::Peer;
 use crate::server::RequestBody;
+use crate::server::Source;
 
 /// The name of the cookie.
 const COOKIE: &str = "wafergate_console";
 /// A header that other pages cannot send without being asked for first.
 const OWN_HEADER: &str = "x-wafergate";
-/// Logins in work at a time: with the pause behind wrong ones, it bounds guesses to four a second.
-const MAX_LOGINS: usize = 4;
+/// Logins in work at a time: with the pause behind wrong ones, it bounds guesses to four a second, and those of one network to two.
+const MAX_LOGINS: u64 = 4;
 /// Longest body of a request.
 const MAX_BODY_BYTES: usize = 64 * 1024;
 /// Time limit for it.
@@ -45,7 +48,7 @@ const TOKEN_WRONG: &str = "console_token";
 /// The open sessions, and the turns of those who log in.
 pub(super) struct Entry {
     sessions: Mutex<Sessions>,
-    logins: Semaphore,
+    logins: FairSemaphore<Source>,
     metrics: Metrics,
 }
 
@@ -59,34 +62,40 @@ struct Login {
 impl Entry {
     pub(super) fn new(metrics: Metrics) -> Self {
         metrics.refusable(TOKEN_WRONG);
-        Self { sessions: Mutex::default(), logins: Semaphore::new(MAX_LOGINS), metrics }
+        Self { sessions: Mutex::default(), logins: FairSemaphore::of(MAX_LOGINS), metrics }
     }
 
-    /// Opens a session for a client that knows `token`.
+    /// Opens a session for a client that knows the token of these settings.
     pub(super) async fn log_in(
         &self,
-        token: &Secret,
+        settings: &ArcSwap<Console>,
         headers: &HeaderMap,
         body: RequestBody,
         peer: Peer,
     ) -> Result<Response<Full<Bytes>>, Refused> {
-        let too_many = "others are logging in at this moment: try again in a second";
-        let _turn = self
-            .logins
-            .try_acquire()
-            .map_err(|_| Refused(StatusCode::TOO_MANY_REQUESTS, "too_many_logins", too_many.to_owned()))?;
         let login: Login = serde_json::from_slice(&read(body).await?)
             .map_err(|_| Refused(StatusCode::BAD_REQUEST, "body_invalid", "write {\"token\": \"...\"}".to_owned()))?;
-        if !token.matches(login.token.expose()) {
+        // A slow body and a slow guess of one network do not keep another one out.
+        let _turn = self.logins.acquire(peer.address.ip().into(), 1).await;
+        let cookie = BASE64URL_NOPAD.encode(&rand::random::<[u8; 32]>());
+        let pause = {
+            let mut sessions = self.sessions.lock();
+            // Read under the lock: a reload either comes before, or ends this session too.
+            let settings = settings.load();
+            if settings.token.is_empty() || !settings.token.matches(login.token.expose()) {
+                Some(sessions.guessed_wrong())
+            } else {
+                sessions.open(&cookie, Instant::now().into_std());
+                None
+            }
+        };
+        if let Some(pause) = pause {
             self.metrics.refused(TOKEN_WRONG);
             tracing::info!(code = TOKEN_WRONG, client = %peer.address.ip(), "console login refused");
-            let pause = self.sessions.lock().guessed_wrong();
             sleep(pause).await;
             let message = "this is not the value of console.token of this node";
             return Err(Refused(StatusCode::FORBIDDEN, TOKEN_WRONG, message.to_owned()));
         }
-        let cookie = BASE64URL_NOPAD.encode(&rand::random::<[u8; 32]>());
-        self.sessions.lock().open(&cookie, Instant::now().into_std());
         tracing::info!(client = %peer.address.ip(), "console login");
         // A proxy may end TLS in front of this listener.
         let is_https =

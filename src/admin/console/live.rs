@@ -20,8 +20,6 @@ use tokio_util::sync::WaitForCancellationFutureOwned;
 pub(super) const MAX_FRAME_BYTES: usize = 4_096;
 /// Between two frames.
 const PACE: Duration = Duration::from_secs(1);
-/// Asks the browser to come back soon after the stream has ended.
-const RETRY: &str = "retry: 1000\n\n";
 
 /// Makes the next frame; it gets the number of frames that were left out since the last one. `None` ends the stream.
 type Make = Box<dyn FnMut(u64) -> Option<String> + Send>;
@@ -59,9 +57,9 @@ impl Stream for Live {
         let due = ready!(live.interval.poll_tick(cx));
         let passed = live.last.map_or(PACE, |last| due.saturating_duration_since(last));
         let skipped = passed.as_secs().saturating_sub(1);
-        let is_first = live.last.replace(due).is_none();
+        live.last = Some(due);
         let Some(frame) = (live.make)(skipped) else { return Poll::Ready(None) };
-        Poll::Ready(Some(format!("{}data: {frame}\n\n", if is_first { RETRY } else { "" }).into()))
+        Poll::Ready(Some(format!("data: {frame}\n\n").into()))
     }
 }
 
@@ -97,7 +95,7 @@ mod tests {
         let mut live = Live::new(|skipped| Some(skipped.to_string()), closing.clone().cancelled_owned(), place);
         let start = Instant::now();
 
-        assert_eq!(next(&mut live).await.as_deref(), Some("retry: 1000\n\ndata: 0\n\n"));
+        assert_eq!(next(&mut live).await.as_deref(), Some("data: 0\n\n"));
         assert_eq!(next(&mut live).await.as_deref(), Some("data: 0\n\n"));
         assert_eq!(start.elapsed(), PACE);
         tokio::time::advance(10 * PACE).await;

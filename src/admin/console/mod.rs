@@ -32,6 +32,7 @@ use tokio::time::MissedTickBehavior;
 use tokio::time::interval;
 use tokio_util::sync::CancellationToken;
 
+use self::assets::FILES;
 use self::endpoints::Order;
 use self::endpoints::Update;
 use self::entry::Entry;
@@ -53,6 +54,7 @@ use crate::id::TunnelId;
 use crate::options;
 use crate::options::EngineKind;
 use crate::options::Options;
+use crate::page;
 use crate::server::Peer;
 use crate::server::PendingReply;
 use crate::server::Reply;
@@ -201,7 +203,7 @@ impl Console {
             let (head, body) = request.into_parts();
             let mut reply =
                 self.answer(&head, body, peer).await.unwrap_or_else(|refused| Response::from(refused).into());
-            reply::protect(reply.response.headers_mut());
+            page::protect(reply.response.headers_mut());
             reply
         })
     }
@@ -221,7 +223,7 @@ impl Console {
             return Err(wrong_method());
         }
         let not_there = || Refused(StatusCode::NOT_FOUND, "not_found", "the console has no such file".to_owned());
-        assets::serve(rest, &head.headers).map(Reply::from).ok_or_else(not_there)
+        FILES.serve(rest, &head.headers).map(Reply::from).ok_or_else(not_there)
     }
 
     /// Answers a call of the page.
@@ -233,8 +235,7 @@ impl Console {
             return Err(wrong_method());
         }
         if is_change && call == "login" {
-            let settings = self.settings.load_full();
-            return Ok(self.entry.log_in(&settings.token, &head.headers, body, peer).await?.into());
+            return Ok(self.entry.log_in(&self.settings, &head.headers, body, peer).await?.into());
         }
         if call == "words" {
             return Ok(json(&Words::all()).into());
@@ -260,22 +261,20 @@ impl Console {
                 json(&self.turns.run_long(source, move || gateway.slowest(limit)).await)
             }
             (false, ["tunnels"]) => self.search(&query, source).await?,
-            (false, ["tunnels", tunnel]) => {
-                json(&self.gateway.inspect(id(tunnel)?).await.ok_or_else(actions::not_open)?)
-            }
+            (false, ["tunnels", tunnel]) => json(&self.gateway.inspect(id(tunnel)?).await.map_err(actions::refused)?),
             (false, ["tunnels", tunnel, "timeline"]) => {
-                let (gateway, tunnel, text) =
-                    (Arc::clone(&self.gateway), id(tunnel)?, head.uri.query().map(str::to_owned));
-                let story = move || records::story(&gateway, tunnel, &Query::new(text.as_deref()));
-                json(&self.turns.run_long(source, story).await?)
+                json(&records::story(&self.gateway, id(tunnel)?, &query).await?)
             }
             (false, ["live"]) => return self.live(&query, cookie),
             (true, ["logout"]) => self.entry.log_out(&head.headers),
             (true, ["tunnels", tunnel, action @ ("push" | "close")]) => {
                 self.may_write()?;
-                let tunnel = id(tunnel)?;
+                let (tunnel, body) = (id(tunnel)?, entry::read(body).await?);
+                // Both may have changed while the body came.
+                self.entry.session(&head.headers)?;
+                self.may_write()?;
                 match *action {
-                    "push" => json(&actions::push(&self.gateway, tunnel, &entry::read(body).await?).await?),
+                    "push" => json(&actions::push(&self.gateway, tunnel, &body).await?),
                     _ => json(&actions::close(&self.gateway, tunnel).await?),
                 }
             }

@@ -159,10 +159,10 @@ impl Pulse {
 
 impl Counts {
     fn add(&mut self, other: &Self) {
-        self.connects += other.connects;
-        self.closes += other.closes;
-        self.messages += other.messages;
-        self.pushes += other.pushes;
+        self.connects = self.connects.saturating_add(other.connects);
+        self.closes = self.closes.saturating_add(other.closes);
+        self.messages = self.messages.saturating_add(other.messages);
+        self.pushes = self.pushes.saturating_add(other.pushes);
     }
 }
 

@@ -1,6 +1,7 @@
 //! What timelines have recorded: the story of a tunnel, and records as they are written.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::Serialize;
 
@@ -11,15 +12,15 @@ use crate::id::TunnelId;
 use crate::reason::Kind;
 use crate::reason::Language;
 use crate::reason::Reason;
+use crate::timeline::Covered;
 use crate::timeline::Filter;
 use crate::timeline::Line;
 use crate::timeline::MAX_QUEUED;
-use crate::timeline::Question;
+use crate::timeline::Merged;
 use crate::timeline::Record;
 use crate::timeline::Row;
 use crate::timeline::Timeline;
-use crate::timeline::group_words;
-use crate::timeline::user_words;
+use crate::timeline::Watch;
 
 /// Records of a page, and most of them.
 const DEFAULT_LIMIT: usize = 100;
@@ -27,18 +28,17 @@ const MAX_LIMIT: usize = 500;
 /// Records that a frame may show: more do not fit.
 const MAX_LINES: usize = 40;
 
-/// What this node has recorded of a tunnel.
+/// What all nodes have recorded of a tunnel.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Story {
-    /// Whether anything is recorded (`timeline.bytes`).
+    /// Whether this node records anything (`timeline.bytes`).
     is_on: bool,
     records: Vec<Line>,
     /// Where the page before this one ends, if there are older records.
     before: Option<u64>,
-    node: String,
-    /// From when on nothing is missing that this node has recorded, in milliseconds since 1970.
-    since_ms: u64,
+    /// What each node covers.
+    nodes: Vec<Covered>,
 }
 
 /// Records since the last frame.
@@ -62,7 +62,7 @@ impl News {
 }
 
 /// What is wrong with a request of the page, or with the node, beyond the reasons of records: code, and words as in [`Words`].
-const OWN: [(&str, [&str; 4]); 6] = [
+const OWN: [(&str, [&str; 4]); 10] = [
     (
         "console_token",
         [
@@ -71,10 +71,6 @@ const OWN: [(&str, [&str; 4]); 6] = [
             "take the value of console.token, without quotes",
             "请使用 console.token 的值，不带引号",
         ],
-    ),
-    (
-        "too_many_logins",
-        ["others are logging in at this moment", "此刻有人正在登录", "try again in a second", "请稍后再试"],
     ),
     ("too_many_pages", ["too many pages are open", "打开的页面太多", "close one of them", "请关闭其中一个"]),
     (
@@ -93,6 +89,36 @@ const OWN: [(&str, [&str; 4]); 6] = [
             "无法查找",
             "write four characters of an id or more, a URL from http:// on, or a whole user or group",
             "请输入 id 的至少四个字符、以 http:// 开头的地址，或完整的用户名或分组名",
+        ],
+    ),
+    // Gaps of timelines.
+    (
+        "timeline_no_answer",
+        [
+            "it does not answer, so its part is missing",
+            "没有响应，缺少它的部分",
+            "try again in a few seconds",
+            "几秒后再试",
+        ],
+    ),
+    ("timeline_too_old", ["it is of a version without timelines", "版本太旧，没有时间线", "update it", "请升级"]),
+    ("timeline_off", ["it records nothing", "它不记录", "set timeline.bytes on it", "在该节点上设置 timeline.bytes"]),
+    (
+        "timeline_gone",
+        [
+            "the node that had the tunnel is dead, and its part is gone with it",
+            "信道所在的节点已经失效，它的部分也没有了",
+            "look at the log of that node",
+            "查看该节点的日志",
+        ],
+    ),
+    (
+        "timeline_engine_away",
+        [
+            "the engine does not answer, so there may be nodes that are not asked",
+            "引擎没有响应，可能有节点没有查询到",
+            "try again; if it lasts, look at Redis and the network to it",
+            "稍后再试；持续不恢复就检查 Redis 和到它的网络",
         ],
     ),
     ("events_fail", ["events fail", "事件投递失败", "see which, and why", "查看是哪些，以及原因"]),
@@ -117,32 +143,18 @@ impl Words {
 }
 
 /// `GET /console/api/tunnels/{id}/timeline`.
-pub(super) fn story(gateway: &Gateway, tunnel: TunnelId, query: &Query<'_>) -> Result<Story, Refused> {
+pub(super) async fn story(gateway: &Gateway, tunnel: TunnelId, query: &Query<'_>) -> Result<Story, Refused> {
     query.only(&["limit", "before"])?;
     let limit = query.number("limit", DEFAULT_LIMIT, MAX_LIMIT)?;
     let before_us = query.get("before").map(|before| before.parse()).transpose();
     let before_us = before_us.map_err(|_| Refused::parameter("before is that of the page before"))?;
-    let timeline = &gateway.timeline;
-    // Its records name the tenant, also when it is closed.
-    let newest = timeline.scan(1, None, |record| record.is_of(tunnel)).records;
-    let tenant = newest.first().map(|record| record.tenant).unwrap_or_default();
-    let told = timeline.story(&Question { tenant, tunnel, audiences: audiences(gateway, tunnel), before_us, limit });
-    let before = told.rows.first().filter(|_| told.has_more).map(|row| row.unix_us);
-    let node = gateway.tunnels.node().to_owned();
+    let Merged { rows, has_more, nodes } = gateway.timeline_of_any(tunnel, before_us, limit).await;
     Ok(Story {
-        is_on: timeline.is_on(),
-        records: told.rows.iter().map(|row| line(row, &node)).collect(),
-        before,
-        since_ms: told.started_ms.max(told.lost_until_ms),
-        node,
+        is_on: gateway.timeline.is_on(),
+        before: rows.first().filter(|_| has_more).map(|(_, row)| row.unix_us),
+        records: rows.iter().map(|(node, row)| line(row, node)).collect(),
+        nodes,
     })
-}
-
-/// The groups and the user that a tunnel of this node is in now.
-fn audiences(gateway: &Gateway, tunnel: TunnelId) -> Vec<String> {
-    let (user, groups) = gateway.audiences_of(tunnel);
-    let groups = groups.iter().map(|group| group_words(group.as_str()));
-    user.iter().map(|user| user_words(user.as_str())).chain(groups).collect()
 }
 
 /// What a stream of records shows.
@@ -155,8 +167,8 @@ pub(super) fn filter(gateway: &Gateway, query: &Query<'_>) -> Filter {
             Err(_) if text.contains("://") => filter.url = Some(text),
             // Another text is a detail, such as a user or group, or the name of a tenant.
             Err(_) => {
-                let timeline = std::sync::Arc::downgrade(&gateway.timeline);
-                filter.also = Some(std::sync::Arc::new(move |record: &Record| {
+                let timeline = Arc::downgrade(&gateway.timeline);
+                filter.also = Some(Arc::new(move |record: &Record| {
                     timeline.upgrade().is_some_and(|timeline| mentions(&timeline, record, &text))
                 }));
             }
@@ -167,11 +179,11 @@ pub(super) fn filter(gateway: &Gateway, query: &Query<'_>) -> Filter {
 
 fn mentions(timeline: &Timeline, record: &Record, text: &str) -> bool {
     timeline.text(record.words).is_some_and(|words| words.contains(text))
-        || timeline.rows(std::slice::from_ref(record)).iter().any(|row| row.tenant.as_deref() == Some(text))
+        || timeline.tenant_id(record.tenant).is_some_and(|tenant| tenant.as_str() == text)
 }
 
 /// The records that have come since the last frame; the newest ones, if they are many.
-pub(super) fn news(gateway: &Gateway, watch: &crate::timeline::Watch) -> News {
+pub(super) fn news(gateway: &Gateway, watch: &Watch) -> News {
     let mut seen = watch.take(MAX_QUEUED);
     let cut = seen.records.len().saturating_sub(MAX_LINES);
     seen.records.drain(..cut);

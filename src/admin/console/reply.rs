@@ -1,20 +1,12 @@
-//! Responses of the console, with the headers that keep other pages away.
+//! Responses of the console's calls.
 
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::HeaderMap;
 use hyper::Response;
 use hyper::StatusCode;
 use hyper::header;
-use hyper::header::HeaderName;
 use hyper::header::HeaderValue;
 use serde::Serialize;
-
-/// What the page may load and do: files of its own only, no inline code, in no frame.
-const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; base-uri 'none'; \
-                      form-action 'self'; frame-ancestors 'none'; require-trusted-types-for 'script'";
-
-const OPENER_POLICY: HeaderName = HeaderName::from_static("cross-origin-opener-policy");
 
 /// A problem as the page shows it.
 #[derive(Serialize)]
@@ -51,14 +43,4 @@ pub(super) fn json<T: Serialize>(value: &T) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(body.into()));
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
-}
-
-/// Adds what every response of the console has. Responses that say nothing about caching are not kept.
-pub(super) fn protect(headers: &mut HeaderMap) {
-    let fixed = |value| HeaderValue::from_static(value);
-    headers.insert(header::CONTENT_SECURITY_POLICY, fixed(POLICY));
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, fixed("nosniff"));
-    headers.insert(header::REFERRER_POLICY, fixed("no-referrer"));
-    headers.insert(OPENER_POLICY, fixed("same-origin"));
-    headers.entry(header::CACHE_CONTROL).or_insert(fixed("no-store"));
 }

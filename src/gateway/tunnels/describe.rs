@@ -48,6 +48,13 @@ struct Endpoint {
     waiting: usize,
 }
 
+impl Description {
+    /// The same without what its business server has written into the tunnel for itself.
+    pub(in crate::gateway) fn without_metadata(self) -> Self {
+        Self { metadata: None, ..self }
+    }
+}
+
 impl Tunnels {
     /// Describes an open tunnel of this node.
     pub(in crate::gateway) fn describe(&self, connection: &Connection<dyn Socket>) -> Description {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 use tokio::time::Instant;
 
+use super::Begun;
 use super::OWN;
 use super::Operator;
 use super::TOKEN;
@@ -44,6 +45,7 @@ async fn the_page_is_for_anybody_and_its_calls_are_not() {
         ("x-content-type-options", "nosniff"),
         ("referrer-policy", "no-referrer"),
         ("cross-origin-opener-policy", "same-origin"),
+        ("cross-origin-resource-policy", "same-origin"),
         ("cache-control", "no-cache"),
         ("content-type", "text/html; charset=utf-8"),
     ] {
@@ -137,12 +139,56 @@ async fn guesses_become_slow() {
     let fast = start.elapsed();
 
     let start = Instant::now();
-    let guesses = (0..8).map(|guess| log_in(gateway.admin, if guess % 2 == 0 { "a guess" } else { "another" }));
-    let statuses: Vec<u16> = futures_util::future::join_all(guesses).await.iter().map(|answer| answer.status).collect();
+    let guesses = futures_util::future::join_all((0..6).map(|_| log_in(gateway.admin, "a guess")));
+    let body = json!({"token": TOKEN}).to_string();
+    let elsewhere = async {
+        let answer = Begun::from("127.0.0.2", gateway.admin, "login", "", body.len()).await.finish(&body).await;
+        (answer.status, start.elapsed())
+    };
+    let (guesses, (status, waited)) = tokio::join!(guesses, elsewhere);
 
-    assert!(fast < Duration::from_secs(1) && start.elapsed() >= Duration::from_secs(1), "{fast:?}");
-    assert!(statuses.contains(&429) && statuses.contains(&403), "some are not even looked at: {statuses:?}");
+    assert!(guesses.iter().all(|answer| answer.status == 403), "{guesses:?}");
+    assert!(fast < Duration::from_secs(1) && start.elapsed() >= Duration::from_secs(1), "they wait, after {fast:?}");
+    assert_eq!(status, 200);
+    assert!(waited < Duration::from_secs(1), "guesses do not keep another network out: {waited:?}");
     assert_eq!(log_in(gateway.admin, TOKEN).await.status, 200, "the right one is let in at once");
+    gateway.finish().await;
+}
+
+#[tokio::test]
+async fn slow_bodies_keep_no_operator_out() {
+    let gateway = TestGateway::with(&ON).await;
+    let mut slow = vec![];
+    for _ in 0..8 {
+        slow.push(Begun::from("127.0.0.1", gateway.admin, "login", "", 50).await);
+    }
+
+    assert_eq!(log_in(gateway.admin, TOKEN).await.status, 200);
+
+    drop(slow);
+    gateway.finish().await;
+}
+
+#[tokio::test]
+async fn what_ends_while_a_body_comes_has_ended() {
+    let gateway = TestGateway::with(&[ON[0], ("console.write", "true")]).await;
+    let operator = Operator::of(&gateway).await;
+    let path = "tunnels/t00000000000000000000000000000000/push";
+    let message = json!({"text": "x"}).to_string();
+    let push = async || Begun::from("127.0.0.1", gateway.admin, path, &operator.session(), message.len()).await;
+    let token = json!({"token": TOKEN}).to_string();
+
+    let begun = push().await;
+    gateway.reload(&ON);
+    assert_eq!(refusal(&begun.finish(&message).await).1, "console_read_only");
+    gateway.reload(&[ON[0], ("console.write", "true")]);
+    let begun = push().await;
+    assert_eq!(operator.post("logout", &json!({})).await.status, 200);
+    assert_eq!(refusal(&begun.finish(&message).await).1, "login_required");
+
+    let begun = Begun::from("127.0.0.1", gateway.admin, "login", "", token.len()).await;
+    gateway.reload(&[("console.token", "another token of the tests")]);
+    assert_eq!(refusal(&begun.finish(&token).await).1, "console_token");
     gateway.finish().await;
 }
 

@@ -6,6 +6,7 @@ use serde_json::json;
 use super::Operator;
 use super::TOKEN;
 use super::refusal;
+use crate::support::Cluster;
 use crate::support::TestClient;
 use crate::support::World;
 use crate::support::hooks::Hooks;
@@ -45,7 +46,8 @@ async fn a_tunnel_is_found_by_what_an_operator_knows() {
     let (world, native, hooks, operator) = scene(&[]).await;
     let wafer = world.connect_and_settle().await;
     let url = hooks.url();
-    let shop = native.open(&json!({"user": "Zoë <b>", "groups": ["a & b"]})).await;
+    let wish = json!({"user": "Zoë <b>", "groups": ["a & b"], "metadata": {"order": "of the business"}});
+    let shop = native.open(&wish).await;
 
     for (text, expected) in [
         (&wafer.tunnel[..], &wafer.tunnel),
@@ -70,6 +72,7 @@ async fn a_tunnel_is_found_by_what_an_operator_knows() {
     let tunnel = operator.read(&format!("tunnels/{}", shop.tunnel)).await;
     assert_eq!((&tunnel["tenant"], &tunnel["user"]), (&json!("shop"), &json!("Zoë <b>")));
     assert_eq!(tunnel["url"].as_str(), Some(&url[..]));
+    assert!(tunnel["metadata"].is_null(), "it is its tenant's: {tunnel}");
     let unknown = operator.get("tunnels/t00000000000000000000000000000000").await;
     assert_eq!(refusal(&unknown), (404, "not_open".into()));
     drop((wafer, shop));
@@ -165,6 +168,38 @@ async fn the_story_of_a_tunnel_is_told_also_after_its_end() {
     let nothing = operator.read("tunnels/t00000000000000000000000000000000/timeline").await;
     assert_eq!(count(&nothing), 0);
     world.finish().await;
+}
+
+#[tokio::test]
+async fn the_story_is_that_of_all_nodes() {
+    let cluster = Cluster::with(3, &[("console.token", TOKEN)]).await;
+    let mut client = cluster.connect(0, 1).await;
+    client.send("message:1").await;
+    cluster.business.story(&client.tunnel, &["connect", "message:1"]).await;
+    let tunnel = client.tunnel.clone();
+    let tell = async |node: usize| {
+        let operator = Operator::of(&cluster.nodes[node]).await;
+        operator.read(&format!("tunnels/{tunnel}/timeline")).await
+    };
+
+    // The URL was asked for at one node, and used at another one; the third has recorded nothing of it.
+    for node in 0..3 {
+        let told = within("all of it is recorded", async {
+            loop {
+                let story = tell(node).await;
+                let records = story["records"].as_array().expect("a list");
+                let kinds: Vec<&str> = records.iter().filter_map(|record| record["type"].as_str()).collect();
+                if kinds.starts_with(&["requested", "connected", "attempt", "attempt"]) {
+                    return story;
+                }
+            }
+        })
+        .await;
+        let nodes = told["nodes"].as_array().expect("a list");
+        assert_eq!(nodes.len(), 3, "{told}");
+        assert!(nodes.iter().all(|node| node["isComplete"] == true && node["gap"].is_null()), "{told}");
+    }
+    client.send("close").await;
 }
 
 #[tokio::test]

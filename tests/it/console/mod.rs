@@ -8,10 +8,16 @@ use std::net::SocketAddr;
 
 use serde_json::Value;
 use serde_json::json;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpSocket;
+use tokio::net::TcpStream;
 
 use super::support::HttpAnswer;
 use super::support::TestGateway;
+use super::support::http::read_answer;
+use super::support::http::read_head;
 use super::support::request;
+use super::support::within;
 
 /// The token of the tests.
 const TOKEN: &str = "a token of the console's tests";
@@ -55,6 +61,29 @@ impl Operator {
     async fn post(&self, path: &str, body: &Value) -> HttpAnswer {
         let headers = self.session() + OWN;
         request(self.admin, &format!("POST /console/api/{path}"), &headers, body.to_string().as_bytes()).await
+    }
+}
+
+/// A change of which the gateway waits for the body.
+struct Begun(TcpStream);
+
+impl Begun {
+    /// Sends the head from this address of the machine, and waits until the body is asked for.
+    async fn from(source: &str, admin: SocketAddr, path: &str, headers: &str, length: usize) -> Self {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.bind(SocketAddr::new(source.parse().expect("an address"), 0)).expect("a free port");
+        let mut stream = socket.connect(admin).await.expect("connects");
+        let head = format!("POST /console/api/{path} HTTP/1.1\r\nHost: {admin}\r\nContent-Length: {length}\r\n");
+        let head = format!("{head}Expect: 100-continue\r\n{headers}{OWN}\r\n");
+        stream.write_all(head.as_bytes()).await.expect("sent");
+        let interim = within("it is asked for", read_head(&mut stream, &mut vec![])).await;
+        assert!(interim.starts_with("HTTP/1.1 100 "), "{interim}");
+        Self(stream)
+    }
+
+    async fn finish(mut self, body: &str) -> HttpAnswer {
+        self.0.write_all(body.as_bytes()).await.expect("sent");
+        within("an answer", read_answer(&mut self.0, &mut vec![])).await
     }
 }
 

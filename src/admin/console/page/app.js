@@ -5,7 +5,7 @@ import * as endpoints from "./endpoints.js";
 import * as live from "./live.js";
 import { Failure, api, logIn, logOut, onLoginNeeded, stream } from "./net.js";
 import * as now from "./now.js";
-import { failureBox, link, showError } from "./parts.js";
+import { failureBox, finding, link, showError } from "./parts.js";
 import * as tenants from "./tenants.js";
 import * as tunnel from "./tunnel.js";
 import { language, learn, ms, short, switchLanguage, t } from "./words.js";
@@ -51,16 +51,14 @@ function decoded(text) {
 
 function shell() {
   document.documentElement.lang = language();
-  document.title = "wafergate";
-  search.setAttribute("placeholder", t("search"));
-  search.setAttribute("aria-label", t("search"));
+  for (const name of ["placeholder", "aria-label"]) search.setAttribute(name, t("search"));
   const items = Object.keys(PAGES).map((name) => el("a", { href: `#/${name}`, "data-page": name }, t(name)));
   const find = el("form", { class: "find", role: "search", onsubmit: look }, search, el("kbd", {}, "/"));
   const tools = el(
     "div",
     { class: "tools" },
     el("button", { class: "quiet", type: "button", onclick: speak, "data-testid": "language" }, t("language")),
-    el("button", { class: "quiet", type: "button", onclick: () => logOut().finally(() => location.reload()) }, t("logOut")),
+    el("button", { class: "quiet", type: "button", onclick: () => logOut().catch(() => {}).then(() => location.reload()) }, t("logOut")),
   );
   fill(
     app,
@@ -79,7 +77,7 @@ function look(event) {
   const text = search.value.trim();
   if (text === "") return;
   const isId = /^t[0-9a-f]{32}$/.test(text);
-  location.hash = isId ? `#/tunnels/${text}` : `#/tunnels?q=${encodeURIComponent(text)}`;
+  location.hash = `#/${isId ? `tunnels/${text}` : finding(text)}`;
   search.blur();
 }
 
@@ -153,7 +151,6 @@ function announce(text) {
 function route() {
   const { name, rest, query } = place();
   frames?.close();
-  page?.close?.();
   clearInterval(reloads);
   fill(main);
   for (const item of app.querySelectorAll("[data-page]")) {
@@ -165,7 +162,11 @@ function route() {
   if (overview) head(overview.pulse);
   const shown = (page = /** @type {(typeof PAGES)[string]} */ (PAGES[name]).show(main, rest, query, { overview: () => overview }));
   const load = () => {
-    if (!document.hidden && page === shown) shown.load?.().catch((error) => page === shown && error instanceof Failure && announce(error.code === "no_answer" ? t("reconnecting") : error.message));
+    if (document.hidden || page !== shown) return;
+    shown.load?.().catch((error) => {
+      if (!(error instanceof Failure)) throw error;
+      if (page === shown) announce(error.message || t("reconnecting"));
+    });
   };
   load();
   reloads = setInterval(load, RELOAD_MS);

@@ -5,6 +5,8 @@ import { api } from "./net.js";
 import { bar, empty, failureBox, segments, tunnelLink } from "./parts.js";
 import { ms, number, short, t, time } from "./words.js";
 
+const ORDERS = ["failing", "slow", "busy"];
+
 /** @returns {Shown} */
 function makeRow(/** @type {EndpointRow} */ first) {
   const status = el("span", { class: "status" });
@@ -38,7 +40,7 @@ function makeRow(/** @type {EndpointRow} */ first) {
       set(5, `${row.inFlight}/${row.inFlightLimit}`);
       say(hour, `${t("lastHour")}: ${number(row.hourDelivered)} ${t("delivered")}, ${number(row.hourFailed)} ${t("failed")}`);
       const last = row.failure;
-      // A failure stays as it is while it says the same, so that a report can be copied at leisure.
+      // A failure stays as it is while it says the same, so that its report can be copied.
       const tells = last === null ? "" : `${last.reason} ${last.at} ${row.isFailing}`;
       if (tells === told) return;
       told = tells;
@@ -51,7 +53,7 @@ function makeRow(/** @type {EndpointRow} */ first) {
 
 /** @type {Show} */
 export const show = (main, _rest, query) => {
-  const sort = ["failing", "slow", "busy"].find((name) => name === query.get("sort")) ?? "failing";
+  const sort = ORDERS.find((name) => name === query.get("sort")) ?? "failing";
   const list = el("ul", { class: "rows", "data-testid": "endpoints" });
   const note = el("div", {});
   /** @type {Map<string, Shown>} */
@@ -59,7 +61,7 @@ export const show = (main, _rest, query) => {
   let isStale = false;
   fill(
     main,
-    bar(t("endpoints"), segments([["endpoints?sort=failing", t("failing"), sort === "failing"], ["endpoints?sort=slow", t("sortSlow"), sort === "slow"], ["endpoints?sort=busy", t("sortBusy"), sort === "busy"]]), el("span", { class: "soft" }, t("lastMinute"))),
+    bar(t("endpoints"), segments(ORDERS.map((name) => [`endpoints?sort=${name}`, t(name), sort === name])), el("span", { class: "soft" }, t("lastMinute"))),
     list,
     note,
   );

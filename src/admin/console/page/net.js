@@ -1,5 +1,8 @@
 // Calls and the stream of this node, with a session that is opened again when it is lost.
 
+/** A node that sends no frame for so long does not answer. */
+const SILENCE_MS = 15_000;
+
 /** Why a call failed: the code and sentence of the node, or that there was no answer. */
 export class Failure extends Error {
   /** @param {string} code @param {string} message */
@@ -23,46 +26,27 @@ export function onLoginNeeded(ask) {
 
 /** Opens a session. @param {string} word the token */
 export async function logIn(word) {
-  await send("login", { token: word });
+  await api("login", { token: word });
   token = word;
 }
 
 /** Ends the session and forgets the token. */
 export async function logOut() {
   token = "";
-  await send("logout", {});
+  await api("logout", {});
 }
 
-/** Makes a call without a word about sessions. @param {string} path @param {unknown} [body] a change, if it is there @returns {Promise<any>} */
-async function send(path, body) {
-  const isChange = body !== undefined;
-  const options = isChange ? { method: "POST", headers: { "X-Wafergate": "1", "Content-Type": "application/json" }, body: JSON.stringify(body) } : {};
-  let response;
-  try {
-    response = await fetch(`api/${path}`, { ...options, signal: AbortSignal.timeout(15_000) });
-  } catch {
-    throw new Failure("no_answer", "");
-  }
-  const answer = await response.json().catch(() => ({}));
-  if (!response.ok) throw new Failure(answer.code ?? `http_${response.status}`, answer.message ?? "");
-  return answer;
-}
-
-/**
- * Makes a call; a change, if there is a body. Logs in first, if need be.
- * @param {string} path
- * @param {unknown} [body]
- * @returns {Promise<any>}
- */
+/** Makes a call; a change, if there is a body. Logs in first, if need be, but not to log out. @param {string} path @param {unknown} [body] @returns {Promise<any>} */
 export async function api(path, body) {
+  const change = body === undefined ? {} : { method: "POST", headers: { "X-Wafergate": "1", "Content-Type": "application/json" }, body: JSON.stringify(body) };
   for (;;) {
-    try {
-      return await send(path, body);
-    } catch (error) {
-      if (!(error instanceof Failure) || error.code !== "login_required") throw error;
-      login ??= logInAgain().finally(() => (login = null));
-      await login;
-    }
+    const response = await fetch(`api/${path}`, { ...change, signal: AbortSignal.timeout(15_000) }).catch(() => null);
+    const answer = await response?.json().catch(() => null);
+    if (!response || !answer) throw new Failure("no_answer", "");
+    if (response.ok) return answer;
+    if (answer.code !== "login_required" || path === "logout") throw new Failure(answer.code ?? "", answer.message ?? "");
+    login ??= logInAgain().finally(() => (login = null));
+    await login;
   }
 }
 
@@ -78,34 +62,37 @@ async function logInAgain() {
   await askToken();
 }
 
-/**
- * Follows the stream of a view until `close` is called, through restarts of the node. A hidden page has no stream.
- * @param {string} view
- * @param {(frame: Frame) => void} onFrame
- * @param {(isOpen: boolean) => void} onState
- */
-export function stream(view, onFrame, onState) {
+/** Follows the stream of a view until `close` is called, through restarts of the node. A hidden page has no stream. @type {Follow} */
+export const stream = (view, onFrame, onState) => {
   /** @type {EventSource | null} */
   let source = null;
-  let retry = 0;
+  let timer = 0;
   let isClosed = false;
   const stop = () => {
-    clearTimeout(retry);
+    clearTimeout(timer);
     source?.close();
-    source = null;
+  };
+  const lost = () => {
+    stop();
+    onState(false);
+    // A call finds out why, and logs in if that is missing.
+    timer = setTimeout(() => api("overview").then(start, start), 1_000);
+  };
+  const heard = () => {
+    clearTimeout(timer);
+    timer = setTimeout(lost, SILENCE_MS);
   };
   const start = () => {
     stop();
     if (isClosed || document.hidden) return;
-    const mine = (source = new EventSource(`api/live?view=${view}`));
-    mine.onopen = () => onState(true);
-    mine.onmessage = (event) => onFrame(JSON.parse(event.data));
-    mine.onerror = () => {
-      onState(false);
-      // A call finds out why, and logs in if that is missing.
-      stop();
-      retry = setTimeout(() => api("overview").then(start, start), 1_000);
+    source = new EventSource(`api/live?view=${view}`);
+    source.onopen = () => onState(true);
+    source.onmessage = (event) => {
+      heard();
+      onFrame(JSON.parse(event.data));
     };
+    source.onerror = lost;
+    heard();
   };
   document.addEventListener("visibilitychange", start);
   start();
@@ -116,4 +103,4 @@ export function stream(view, onFrame, onState) {
       stop();
     },
   };
-}
+};

@@ -2,9 +2,8 @@
 
 import { el, fill, keyed, say, spark } from "./dom.js";
 import { api } from "./net.js";
-import { empty, factList, failureBox, link, troubles } from "./parts.js";
+import { empty, factList, failureBox, link, segments, troubles } from "./parts.js";
 import { ms, short, t, time } from "./words.js";
-
 
 /** @type {Card[]} */
 const CARDS = [
@@ -30,7 +29,7 @@ export const show = (main, _rest, query, shell) => {
     node.dataset.testid = `card-${card.name}`;
     return { card, node, value, note, line };
   });
-  const spans = el("nav", { class: "segments" }, el("a", { href: "#/now", "aria-current": !isHour && "true" }, t("lastMinute")), el("a", { href: "#/now?span=hour", "aria-current": isHour && "true" }, t("lastHour")));
+  const spans = segments([["now", t("lastMinute"), !isHour], ["now?span=hour", t("lastHour"), isHour]]);
   fill(main, wrong, el("section", { class: "cards" }, ...cards.map(({ node }) => node)), el("div", { class: "bar" }, spans), facts);
 
   /** @param {Overview} overview */

@@ -13,13 +13,16 @@ export const button = (label, onclick) => el("button", { type: "button", onclick
 /** A link inside the page. @param {string} hash @param {string} kind @param {...Child} children */
 export const link = (hash, kind, ...children) => el("a", { href: `#/${hash}`, class: kind }, ...children);
 
+/** The page of what is found by a text. @param {string} text */
+export const finding = (text) => `tunnels?q=${encodeURIComponent(text)}`;
+
 /** @param {string} id */
 export const tunnelLink = (id) => link(`tunnels/${encodeURIComponent(id)}`, "id", id);
 
 /** A page without content, and why. @param {string} title @param {string} note */
 export const empty = (title, note) => el("div", { class: "empty" }, el("p", { class: "strong" }, title), el("p", {}, note));
 
-/** A failure: code, what it means, the reason in the node's words, what to do, and a report to copy. @param {Trouble} trouble @param {...Node} more */
+/** A failure: code, meaning, the node's reason, what to do, and a report to copy. @param {Trouble} trouble @param {...Node} more */
 export function failureBox({ code, reason = "", level = "bad", when = "", href, facts = {} }, ...more) {
   const words = explain(code);
   const sentence = words?.sentence || reason || t("reconnecting");

@@ -5,7 +5,6 @@ import { api } from "./net.js";
 import { bar, button, segments } from "./parts.js";
 import { ms, number, short, t, time } from "./words.js";
 
-
 /** @param {TenantRow["uses"][number]} use */
 function meter({ name, used, limit }) {
   const part = Math.min(1, used / limit);

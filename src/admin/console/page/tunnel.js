@@ -1,9 +1,9 @@
 // Tunnels: a search, those where most waits, and the story of one.
 
-import { el, fill, keyed, say } from "./dom.js";
+import { el, fill, keyed } from "./dom.js";
 import { Failure, api } from "./net.js";
-import { bar, button, empty, factList, link, recordRow, showError, tunnelRow } from "./parts.js";
-import { bytes, number, t, time } from "./words.js";
+import { bar, button, empty, factList, finding, link, recordRow, showError, tunnelRow } from "./parts.js";
+import { bytes, explain, number, t, time } from "./words.js";
 
 /** @type {Show} */
 export const show = (main, rest, query, shell) => {
@@ -38,7 +38,7 @@ function found(main, text) {
   async function next(cursor) {
     try {
       /** @type {FoundPage} */
-      const page = await api(`tunnels?q=${encodeURIComponent(text)}${cursor ? `&cursor=${cursor}` : ""}`);
+      const page = await api(`${finding(text)}${cursor ? `&cursor=${cursor}` : ""}`);
       all = cursor ? [...all, ...page.tunnels] : page.tunnels;
       keyed(list, all, (tunnel) => tunnel.tunnelId, tunnelRow);
       fill(note, all.length === 0 && empty(t("noTunnels"), t("noTunnelsNote")), page.nextCursor && button(t("more"), () => next(page.nextCursor)));
@@ -55,20 +55,24 @@ function one(main, id, shell) {
   const facts = el("section", { "data-testid": "tunnel" });
   const actions = el("section", { class: "actions" });
   const records = el("ul", { class: "records", "data-testid": "records" });
-  const note = el("p", { class: "soft" });
+  const note = el("ul", { class: "soft" });
   const older = el("div", {});
   fill(main, bar(id), facts, actions, el("h2", {}, t("timeline"), el("span", { class: "soft" }, ` ${t("ladder")}`)), note, records, older);
 
-  /** Shows what was recorded before. @param {number | null} before */
+  /** The answer that is shown; null with further pages. @type {string | null} */
+  let newest = "";
+  /** Shows the newest records of all nodes, or further ones. @param {number | null} [before] */
   async function tell(before) {
     /** @type {Story} */
     const story = await api(`tunnels/${encodeURIComponent(id)}/timeline${before ? `?before=${before}` : ""}`);
+    const text = JSON.stringify(story);
+    if (!before && (text === newest || newest === null)) return;
+    newest = before ? null : text;
     if (!before) fill(records);
     records.append(...story.records.reverse().map((line) => recordRow(line, false)));
-    say(note, t("covers", story.node, time(story.sinceMs)) + ((shell.overview()?.pulse.nodes ?? 1) > 1 ? t("others") : ""));
-    fill(older, records.childElementCount === 0 && empty(t("noRecords"), t("noRecordsNote")), story.before !== null && button(t("more"), () => tell(story.before)));
+    fill(note, ...story.nodes.map(coverage));
+    fill(older, records.childElementCount === 0 && empty(t("noRecords"), t("noRecordsNote")), story.before !== null && button(t("more"), () => tell(story.before).catch((error) => showError(older, error))));
   }
-  tell(null).catch(() => {});
 
   /** @param {Tunnel} tunnel */
   function draw(tunnel) {
@@ -77,11 +81,11 @@ function one(main, id, shell) {
       facts,
       factList([
         [t("tenant"), tunnel.tenant],
-        [t("user"), tunnel.user ? link(`tunnels?q=${encodeURIComponent(`user:${tunnel.user}`)}`, "", tunnel.user) : "–"],
-        [t("groups"), tunnel.groups.length === 0 ? "–" : tunnel.groups.map((group) => link(`tunnels?q=${encodeURIComponent(`group:${group}`)}`, "tag", group))],
+        [t("user"), tunnel.user ? link(finding(`user:${tunnel.user}`), "", tunnel.user) : "–"],
+        [t("groups"), tunnel.groups.length === 0 ? "–" : tunnel.groups.map((group) => link(finding(`group:${group}`), "tag", group))],
         [t("node"), tunnel.node],
         [t("since"), time(tunnel.connectedSince)],
-        [t("receiveUrl"), tunnel.url ? link(`tunnels?q=${encodeURIComponent(tunnel.url)}`, "url", tunnel.url) : "–"],
+        [t("receiveUrl"), tunnel.url ? link(finding(tunnel.url), "url", tunnel.url) : "–"],
         [t("eventQueue"), `${number(queues.events)} · ${bytes(queues.eventBytes)}`],
         [t("pushQueue"), bytes(queues.pushBytes)],
         [t("inFlight"), `${tunnel.endpoint.inFlight}/${tunnel.endpoint.inFlightLimit}, ${tunnel.endpoint.waiting} ${t("inLine")}`],
@@ -104,7 +108,7 @@ function one(main, id, shell) {
     view: /^t[0-9a-f]{32}$/.test(id) ? `tunnel&id=${id}` : "now",
     async load() {
       try {
-        update(await api(`tunnels/${encodeURIComponent(id)}`));
+        await Promise.all([tell(), api(`tunnels/${encodeURIComponent(id)}`).then(update)]);
       } catch (error) {
         if (!(error instanceof Failure) || error.code === "no_answer") throw error;
         shown = "";
@@ -116,6 +120,7 @@ function one(main, id, shell) {
     frame({ tunnel, news }) {
       if (news && news.lines.length > 0) {
         fill(older);
+        if (newest) newest = "";
         records.prepend(...news.lines.reverse().map((line) => recordRow(line, false)));
       }
       if (tunnel) update(tunnel);
@@ -124,6 +129,9 @@ function one(main, id, shell) {
     },
   };
 }
+
+/** What a node has of a timeline. @param {Story["nodes"][number]} part */
+const coverage = ({ node, sinceMs, isComplete, gap }) => el("li", { class: isComplete ? "" : "warn-text" }, node && `${node}: `, gap ? explain(`timeline_${gap}`)?.sentence : t(isComplete ? "complete" : "covers", time(sinceMs ?? 0)));
 
 /** What may be done with a tunnel. @param {string} id */
 function buttons(id) {

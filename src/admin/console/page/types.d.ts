@@ -1,4 +1,4 @@
-// Types of the page's modules: the answers of the node, and what modules give each other. Checked by tests/console, not served.
+// Types of the page's modules: the answers of the node, and what modules give each other. Checked by tests/browser, not served.
 
 type Pulse = {
   unixMs: number;
@@ -91,7 +91,6 @@ type Tunnel = {
   profile: string;
   user: string | null;
   groups: string[];
-  metadata: unknown;
   node: string;
   connectedSince: string;
   queues: { events: number; eventBytes: number; pushBytes: number };
@@ -138,7 +137,12 @@ type Line = {
   accepted?: number;
 };
 
-type Story = { isOn: boolean; records: Line[]; before: number | null; node: string; sinceMs: number };
+type Story = {
+  isOn: boolean;
+  records: Line[];
+  before: number | null;
+  nodes: { node: string | null; sinceMs: number | null; isComplete: boolean; gap: string | null }[];
+};
 
 /** Sentences by code: meaning in English and Chinese, what to do in English and Chinese. */
 type Reasons = Record<string, [string, string, string, string]>;
@@ -152,14 +156,8 @@ type Frame = {
   news?: { lines: Line[]; skipped: number };
 };
 
-/** What may stand in an element. */
-type Child = string | number | Node | null | undefined | false;
-
-/** The value of an attribute; a function is a listener. */
-type Attribute = string | number | boolean | null | undefined | ((event: any) => void);
-
 /** An open page: the view of its stream, and what it does with a frame and every ten seconds. */
-type Page = { view?: string; load?: () => Promise<void>; frame?: (frame: Frame) => void; close?: () => void };
+type Page = { view?: string; load?: () => Promise<void>; frame?: (frame: Frame) => void };
 
 /** What the shell gives a page. */
 type Shell = { overview: () => Overview | null };
@@ -191,16 +189,5 @@ type Trouble = {
   facts?: Record<string, string | number | null | undefined>;
 };
 
-type MakeElement = <K extends keyof HTMLElementTagNameMap>(
-  tag: K,
-  attributes?: Record<string, Attribute>,
-  ...children: (Child | Child[])[]
-) => HTMLElementTagNameMap[K];
-
-type Keyed = <T>(
-  parent: Element,
-  items: T[],
-  key: (item: T) => string,
-  make: (item: T) => HTMLElement,
-  update?: (node: HTMLElement, item: T) => void,
-) => void;
+/** Follows a stream: calls these with each frame, and whenever it opens or is lost. */
+type Follow = (view: string, onFrame: (frame: Frame) => void, onState: (isOpen: boolean) => void) => { close(): void };

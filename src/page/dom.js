@@ -22,7 +22,7 @@ export function fill(parent, ...children) {
   parent.replaceChildren(...kept(children.flat()));
 }
 
-/** Sets the text of an element, if it is another one: what stands still is not drawn again. @param {Element} node @param {string | number} text */
+/** Sets the text of an element, if it is another one. @param {Element} node @param {string | number} text */
 export function say(node, text) {
   if (node.textContent !== String(text)) node.textContent = String(text);
 }
@@ -52,15 +52,15 @@ const SVG = "http://www.w3.org/2000/svg";
 const WIDTH = 120;
 const HEIGHT = 32;
 
-/** Makes an element of SVG. @param {string} tag @param {Record<string, string | number>} attributes @param {...Node} children */
-export function svg(tag, attributes, ...children) {
+/** Makes an element of SVG. @type {MakeSvg} */
+export const svg = (tag, attributes, ...children) => {
   const node = document.createElementNS(SVG, tag);
   for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, String(value));
   node.append(...children);
   return node;
-}
+};
 
-/** A sparkline with a line for each kind, drawn from zero to the largest value. The first one is filled. @param {string[]} kinds classes of the lines, the first one at the back */
+/** A sparkline with a line for each kind, drawn from zero to the largest value. The first one is filled. @param {string[]} kinds classes of the lines */
 export function spark(kinds) {
   const area = svg("path", { class: `area ${kinds[0]}` });
   const lines = kinds.map((kind) => svg("path", { class: `line ${kind}` }));
