@@ -25,7 +25,7 @@ impl Gateway {
     ///
     /// If a limit forbids it, or the engine or a node that may have the tunnel does not answer.
     pub async fn withdraw(&self, tenant: &Arc<Tenant>, tunnel: TunnelId) -> Result<Withdrawn, NativeError> {
-        // First the URL: who claims it from here on is refused, and who has claimed it before is found.
+        // First the URL: a client that claims it from here on is refused, and one that has claimed it before is found.
         let first = self.connect_urls.withdraw(tenant, tunnel);
         let is_closed = self.pushes.close_one(tenant, tunnel, first).await?;
         Ok(if is_closed { Withdrawn::Closed } else { Withdrawn::NotOpen })
