@@ -105,8 +105,8 @@ const WAITS: &[(&str, &[(&str, Why)])] = &[
         &[
             ("sleep_until(at)", Guard("if !attempts.hooks.lease_guard.is_valid_for(event_queue.incarnation)")),
             ("attempts.hooks.lease_guard.valid_for(event_queue.incarnation)", Nothing("it is the question itself")),
-            ("attempts.seat(&event_queue, target, is_late, deadline)", Marked(Mark::EventAdmitted)),
-            ("admit(&event_queue.endpoint, event_queue.tenant.flow(), is_late, deadline)", Marked(Mark::EventAdmitted)),
+            ("attempts.seat(&event_queue, is_late, deadline)", Marked(Mark::EventAdmitted)),
+            ("post(&event_queue, is_late, deadline)", Marked(Mark::EventAdmitted)),
             ("attempts.attempt(&event_queue, carrier)", Nothing("the loop asks again")),
             ("sleep(AGAIN_AFTER)", Guard("if !attempts.hooks.lease_guard.is_valid_for(event_queue.incarnation)")),
             (
@@ -133,7 +133,7 @@ const WAITS: &[(&str, &[(&str, Why)])] = &[
             ("self.send(way, signed)", Nothing("the client, or the writer of a connector, asks the lease guard")),
             ("self.post_again(", Nothing("the client asks the lease guard before each request")),
             ("self.send(way, signed)", Nothing("which key was taken is true whoever speaks for the tunnel")),
-            ("self.send_to(connectors, seat, signed)", Nothing("see its callers")),
+            ("self.send_to(seat, signed)", Nothing("see its callers")),
             ("client.post(", Nothing("see its callers")),
         ],
     ),

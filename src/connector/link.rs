@@ -17,6 +17,7 @@ use crate::delivery::Instance;
 use crate::delivery::Session;
 use crate::delivery::Take;
 use crate::id::TenantId;
+use crate::protocol::connector::CallResult;
 use crate::protocol::connector::MAX_LISTEN_ATTEMPT;
 use crate::protocol::connector::MAX_WINDOW_EVENTS;
 use crate::protocol::connector::Notice;
@@ -58,6 +59,15 @@ pub enum Out {
         incarnation: u32,
         /// Its part of the window in bytes, until it is written.
         unsent: OwnedSemaphorePermit,
+    },
+    /// The result of a call.
+    Result {
+        /// Its frame.
+        frame: Bytes,
+        /// Its part of the window in bytes, until it is written.
+        unsent: OwnedSemaphorePermit,
+        /// The place of the call among those in work, which another may have once this is written.
+        place: OwnedSemaphorePermit,
     },
     /// The end.
     Close(u16, Cow<'static, str>),
@@ -150,6 +160,15 @@ impl Link {
         self.queue(Out::Frame(frame(head, body)));
     }
 
+    /// Queues the result of a call when there is room for it in the window. The call keeps its `place` until it is written, so that
+    /// a connector that reads no results can make no more calls.
+    pub async fn answer_call(&self, result: &CallResult, body: Bytes, place: OwnedSemaphorePermit) {
+        let head = result.head();
+        // If the connection ends, nothing takes it.
+        let Some(unsent) = self.room_for(head.len() + body.len()).await else { return };
+        self.queue(Out::Result { frame: frame(&head, &body), unsent, place });
+    }
+
     /// Queues any frame, as [`tell`](Self::tell).
     pub fn send_frame(&self, frame: Bytes) {
         self.queue(Out::Frame(frame));
@@ -216,5 +235,41 @@ pub(super) fn frame(head: &[u8], body: &[u8]) -> Bytes {
     match (str::from_utf8(head), str::from_utf8(body)) {
         (Ok(head), Ok(body)) => frame::text(head, body),
         _ => frame::binary(&[head, body].concat()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    #[test]
+    fn results_wait_until_a_connector_reads_those_before() {
+        let terms = Terms {
+            window: Window { events: 1, bytes: 100 },
+            longest_attempt: Duration::from_secs(1),
+            replaces: None,
+            pending: vec![],
+        };
+        let take = Take::Named("ann".parse().expect("a name"));
+        let instance = Instance::parse(&"0".repeat(32)).expect("128 bits");
+        let (link, mut outbox) =
+            Link::new((Session(1), instance), (TenantId::new("t"), 0), (take, Purpose::Listen), &terms);
+        let places = Arc::new(Semaphore::new(2));
+        let place = || Arc::clone(&places).try_acquire_owned().expect("a place");
+        let result = CallResult { id: "7".into(), status: 200 };
+
+        let body = || Bytes::from_static(&[b'x'; 70]);
+        assert!(link.answer_call(&result, body(), place()).now_or_never().is_some());
+        let mut second = Box::pin(link.answer_call(&result, body(), place()));
+        assert!((&mut second).now_or_never().is_none(), "there is no room for its bytes");
+        assert_eq!(places.available_permits(), 0, "the first keeps its place until it is written");
+
+        drop(outbox.try_recv().expect("the first result"));
+        assert_eq!(places.available_permits(), 1);
+        assert!(second.now_or_never().is_some());
+        drop(outbox.try_recv().expect("the second result"));
+        assert_eq!(places.available_permits(), 2);
     }
 }

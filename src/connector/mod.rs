@@ -10,6 +10,8 @@ mod seat;
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use dashmap::DashMap;
@@ -33,7 +35,6 @@ use crate::delivery::Fleet;
 use crate::delivery::Member;
 use crate::delivery::Session;
 use crate::delivery::Ttl;
-use crate::delivery::Wanted;
 use crate::id::TenantId;
 use crate::metrics::Metrics;
 use crate::protocol::connector::Answer;
@@ -72,17 +73,20 @@ struct Shared {
     fleet: Mutex<TenantFleet>,
     /// Notified when a connector joins, leaves or drains.
     changed: Notify,
+    /// Connections that have not joined yet; changed while the fleet is locked.
+    arriving: AtomicUsize,
 }
 
 type TenantFleet = Fleet<Arc<Link>, oneshot::Sender<Outcome>>;
+
+/// A connection that may join. It counts among the connectors of its tenant until then.
+pub struct Arriving(Arc<Shared>);
 
 /// A connector among those of its tenant. It leaves when this is dropped.
 pub struct Joined {
     connectors: Arc<Connectors>,
     /// The connection.
     pub link: Arc<Link>,
-    /// How many connectors of its tenant take the same events here, this one included.
-    pub alike: usize,
 }
 
 /// Why a connection is closed.
@@ -111,30 +115,39 @@ impl Connectors {
         Self { fleets: DashMap::new(), metrics, settings, tasks: TaskTracker::new() }
     }
 
-    /// Checks that one more connector of `tenant` may join. One that drains, or is `replaced`, does not count.
+    /// Takes a place for one more connector of `tenant`. One that drains needs none.
     ///
     /// # Errors
     ///
-    /// If it has as many as it may.
-    pub fn check_room(&self, tenant: &Tenant, replaced: Option<Session>) -> Result<(), TooMany> {
-        let limit = tenant.settings().limits.connectors;
-        let Some(shared) = self.fleets.get(&tenant.id).map(|shared| Arc::clone(&shared)) else { return Ok(()) };
+    /// If the tenant has as many as it may.
+    pub fn arrive(&self, tenant: &Tenant) -> Result<Arriving, TooMany> {
+        let shared = self.of(&tenant.id);
         let fleet = shared.fleet.lock();
-        let counts = |member: &&Member<Arc<Link>>| !member.is_draining && Some(member.session) != replaced;
-        let count = fleet.members().filter(counts).count();
-        if limit != 0 && count as u64 >= limit { Err(TooMany { limit }) } else { Ok(()) }
+        check_room(&fleet, tenant, None, shared.arriving.load(Ordering::Relaxed))?;
+        shared.arriving.fetch_add(1, Ordering::Relaxed);
+        drop(fleet);
+        Ok(Arriving(shared))
     }
 
-    /// Adds a connector: events may come to it from now on. A connection that it replaces is closed.
+    /// Adds a connector that has arrived, behind the head that `welcome` makes of the number of connectors that take the same events:
+    /// events may come to it from now on. A connection that it replaces is closed.
     ///
     /// # Errors
     ///
-    /// If its tenant has as many as it may.
-    pub fn join(self: &Arc<Self>, tenant: &Tenant, link: Arc<Link>, terms: &Terms) -> Result<Joined, TooMany> {
-        self.check_room(tenant, terms.replaces)?;
-        let shared = self.of(&tenant.id);
+    /// If its tenant has as many as it may by now.
+    pub fn join(
+        self: &Arc<Self>,
+        arriving: Arriving,
+        tenant: &Tenant,
+        link: Arc<Link>,
+        terms: Terms,
+        welcome: impl FnOnce(usize) -> Vec<u8>,
+    ) -> Result<Joined, TooMany> {
+        let Terms { replaces, pending, .. } = terms;
+        let shared = &arriving.0;
         let mut fleet = shared.fleet.lock();
-        if let Some(replaced) = terms.replaces.and_then(|session| fleet.leave(session, Instant::now().into_std())) {
+        check_room(&fleet, tenant, replaces, 0)?;
+        if let Some(replaced) = replaces.and_then(|session| fleet.leave(session, Instant::now().into_std())) {
             self.metrics.connector_left(replaced.link.purpose());
             replaced.link.close(close_code::REPLACED, "a newer connection has named this session");
         }
@@ -146,17 +159,19 @@ impl Connectors {
             is_draining: false,
             link: Arc::clone(&link),
         };
-        fleet.join(member, &terms.pending);
-        let alike = fleet.members().filter(|member| member.take == link.take).count();
-        drop(fleet);
+        let alike = fleet.members().filter(|member| member.take == link.take).count() + 1;
         self.metrics.connector_joined(link.purpose());
+        // Queued before any event can be.
+        link.tell(&welcome(alike), b"");
+        fleet.join(member, &pending);
+        drop(fleet);
         shared.changed.notify_waiters();
-        Ok(Joined { connectors: Arc::clone(self), link, alike })
+        Ok(Joined { connectors: Arc::clone(self), link })
     }
 
     /// Removes a connector that has ended; idempotent.
     fn leave(&self, link: &Link) {
-        let shared = self.of(&link.tenant);
+        let Some(shared) = self.known(&link.tenant) else { return };
         if shared.fleet.lock().leave(link.session, Instant::now().into_std()).is_some() {
             self.metrics.connector_left(link.purpose());
         }
@@ -167,7 +182,7 @@ impl Connectors {
 
     /// Lets a connector take nothing new, as it asks.
     pub fn drain(&self, link: &Link) {
-        let shared = self.of(&link.tenant);
+        let Some(shared) = self.known(&link.tenant) else { return };
         shared.fleet.lock().drain(link.session);
         shared.changed.notify_waiters();
     }
@@ -185,8 +200,8 @@ impl Connectors {
     }
 
     fn settle(&self, link: &Link, id: &str, attempt: u32, outcome: Outcome) {
-        let shared = self.of(&link.tenant);
-        let awaited = shared.fleet.lock().answer(link.instance, id, attempt);
+        let shared = self.known(&link.tenant);
+        let awaited = shared.and_then(|shared| shared.fleet.lock().answer(link.instance, id, attempt));
         // An attempt that ends at this moment has removed itself, or does not listen any more.
         if awaited.is_none_or(|awaited| awaited.send(outcome).is_err()) {
             self.metrics.connector_answers_ignored.inc();
@@ -194,17 +209,9 @@ impl Connectors {
         }
     }
 
-    /// Whether a connector takes such events now.
-    pub fn has(&self, tenant: &TenantId, wanted: &Wanted<'_>) -> bool {
-        let Some(shared) = self.fleets.get(tenant).map(|shared| Arc::clone(&shared)) else { return false };
-        let fleet = shared.fleet.lock();
-        fleet.members().any(|member| !member.is_draining && member.take.takes(wanted))
-    }
-
     /// Whether the tenant has any connector here.
     pub fn has_any(&self, tenant: &TenantId) -> bool {
-        let Some(shared) = self.fleets.get(tenant).map(|shared| Arc::clone(&shared)) else { return false };
-        shared.fleet.lock().members().next().is_some()
+        self.known(tenant).is_some_and(|shared| shared.fleet.lock().members().next().is_some())
     }
 
     /// Tells all connectors that this node leaves, and will be there for so long.
@@ -247,17 +254,38 @@ impl Connectors {
         }
     }
 
+    /// The connectors of a tenant, if something is known of them.
+    fn known(&self, tenant: &TenantId) -> Option<Arc<Shared>> {
+        self.fleets.get(tenant).map(|shared| Arc::clone(&shared))
+    }
+
     fn of(&self, tenant: &TenantId) -> Arc<Shared> {
-        if let Some(shared) = self.fleets.get(tenant) {
-            return Arc::clone(&shared);
-        }
-        Arc::clone(&self.fleets.entry(tenant.clone()).or_default())
+        self.known(tenant).unwrap_or_else(|| Arc::clone(&self.fleets.entry(tenant.clone()).or_default()))
     }
 
     /// Removes what is kept for a tenant without connectors, events out and waiters.
     fn forget(&self, tenant: &TenantId, shared: Arc<Shared>) {
+        // Looked at first: to remove something locks out other tenants, and this runs for each event.
+        if !shared.fleet.lock().is_empty() {
+            return;
+        }
         drop(shared);
         self.fleets.remove_if(tenant, |_, shared| Arc::strong_count(shared) == 1 && shared.fleet.lock().is_empty());
+    }
+}
+
+/// Checks that one more may join `fleet` beside those that are arriving; the connection `replaced` does not count.
+fn check_room(fleet: &TenantFleet, tenant: &Tenant, replaced: Option<Session>, arriving: usize) -> Result<(), TooMany> {
+    let limit = tenant.settings().limits.connectors;
+    let counts = |member: &&Member<Arc<Link>>| !member.is_draining && Some(member.session) != replaced;
+    let count = fleet.members().filter(counts).count() + arriving;
+    if limit != 0 && count as u64 >= limit { Err(TooMany { limit }) } else { Ok(()) }
+}
+
+impl Drop for Arriving {
+    fn drop(&mut self) {
+        let _fleet = self.0.fleet.lock();
+        self.0.arriving.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

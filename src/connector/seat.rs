@@ -48,7 +48,7 @@ impl Connectors {
         tunnel: TunnelId,
         wanted: &Wanted<'_>,
         deadline: Instant,
-        waits: impl Fn() -> bool,
+        waits: impl FnMut() -> bool,
     ) -> Seated {
         let shared = self.of(tenant);
         let seated = match timeout_at(deadline, seat(&shared, tunnel, wanted, waits)).await {
@@ -61,7 +61,12 @@ impl Connectors {
     }
 }
 
-async fn seat(shared: &Arc<Shared>, tunnel: TunnelId, wanted: &Wanted<'_>, waits: impl Fn() -> bool) -> Option<Seat> {
+async fn seat(
+    shared: &Arc<Shared>,
+    tunnel: TunnelId,
+    wanted: &Wanted<'_>,
+    mut waits: impl FnMut() -> bool,
+) -> Option<Seat> {
     let choose = || shared.fleet.lock().choose(tunnel, wanted).map(|member| Arc::clone(&member.link));
     loop {
         let mut changed = pin!(shared.changed.notified());

@@ -52,6 +52,7 @@ use crate::protocol::native::Trace;
 use crate::reason::Kind;
 use crate::reason::Reason;
 use crate::timeline::Timeline;
+use crate::timeline::Word;
 
 /// A `close` gets a last attempt this long before it expires, whatever pause the server asked for.
 const LAST_CALL: Duration = Duration::from_secs(1);
@@ -191,7 +192,7 @@ impl Attempts {
             expires_unix_ms: millis(unix_time + left),
         };
         let on_refusal = || self.metrics.webhook(event.kind.as_str(), WebhookResult::Retry);
-        let result = outgoing.post(&carrier.way(&self.client, self.connectors.get()), on_refusal).await;
+        let result = outgoing.post(&carrier.way(&self.client), on_refusal).await;
 
         let now = Instant::now();
         let read = self.read(event_queue.tenant.flow(), result, outgoing.sent(), now - started).await;
@@ -336,16 +337,23 @@ impl Attempts {
 
     /// Records that the first event of a queue waits, if its business server is down.
     pub(super) fn record_wait(&self, event_queue: &EventQueue) {
+        if self.hooks.timeline.is_on() && event_queue.endpoint.is_down() {
+            self.record_waiting(event_queue, Reason::BreakerOpen, "");
+        }
+    }
+
+    /// Records that the first event of a queue waits, with these words.
+    pub(super) fn record_waiting(&self, event_queue: &EventQueue, reason: Reason, words: &str) {
         let timeline = &self.hooks.timeline;
-        if !timeline.is_on() || !event_queue.endpoint.is_down() {
+        if !timeline.is_on() {
             return;
         }
-        let Some(first) = event_queue.state.lock().lane.first().map(|event| (about(&event.kind), event.sequence))
-        else {
-            return;
-        };
-        let record = event_queue.record(timeline, Kind::Waiting, Reason::BreakerOpen, self.clock.unix_time());
-        timeline.record(record.event(first.0, first.1, 0).traced(event_queue.trace().mark(first.1)));
+        let first = event_queue.state.lock().lane.first().map(|event| (about(&event.kind), event.sequence));
+        let Some((about, sequence)) = first else { return };
+        let record = event_queue.record(timeline, Kind::Waiting, reason, self.clock.unix_time());
+        let record = record.event(about, sequence, 0).traced(event_queue.trace().mark(sequence));
+        let words = if words.is_empty() { Word::default() } else { timeline.word(words) };
+        timeline.record(record.with_words(words));
     }
 
     /// Records what the end of an attempt changes for other events of its business server.

@@ -9,67 +9,37 @@ use super::carrier::Carrier;
 use super::carrier::post;
 use super::event_queue::EventQueue;
 use super::event_queue::NO_CONNECTOR;
-use super::report::Reporter;
 use super::request::Signed;
 use super::resign::Outgoing;
-use crate::connector::Connectors;
 use crate::connector::Seat;
 use crate::connector::Seated;
 use crate::connector::Sending;
 use crate::delivery::Wanted;
 use crate::http_client::answer::Answer;
 use crate::http_client::error::AttemptError;
-use crate::http_client::receive_url::ReceiveUrl;
 use crate::options::ConnectorUse;
-use crate::protocol::connector::ConnectorName;
 use crate::protocol::connector::Event;
 use crate::protocol::connector::Headers;
-use crate::reason::Kind;
 use crate::reason::Reason;
 
 /// What the connector of a tunnel's events must take.
-pub(super) enum Target<'a> {
-    /// This name.
-    Named(&'a ConnectorName),
-    /// The receive URL.
-    Url(Box<Claimable>),
-}
-
-/// A receive URL as claims name it.
-pub(super) struct Claimable {
-    origin: String,
-    path: String,
-}
-
-impl Claimable {
-    fn of(url: &ReceiveUrl) -> Self {
-        let (origin, path) = url.claimable();
-        Self { origin, path }
-    }
-}
-
-impl Target<'_> {
-    fn wanted(&self) -> Wanted<'_> {
-        match self {
-            Self::Named(name) => Wanted::Named(name),
-            Self::Url(url) => Wanted::Url { origin: &url.origin, path: &url.path },
-        }
+fn wanted(event_queue: &EventQueue) -> Wanted<'_> {
+    match &event_queue.connector {
+        Some(name) => Wanted::Named(name),
+        None => event_queue.endpoint.claimable(),
     }
 }
 
 impl Attempts {
-    /// What the connector of a tunnel's events must take; `None` if they go to the receive URL.
-    pub(super) fn by_connector<'a>(&self, event_queue: &'a EventQueue) -> Option<Target<'a>> {
-        let EventQueue { connector, tenant, endpoint, .. } = event_queue;
-        if let Some(name) = connector {
-            return Some(Target::Named(name));
-        }
-        let connectors = self.connectors.get()?;
-        match tenant.settings().connectors {
-            ConnectorUse::Off | ConnectorUse::Named => None,
-            ConnectorUse::Prefer if !connectors.has_any(&tenant.id) => None,
-            ConnectorUse::Prefer | ConnectorUse::Require => Some(Target::Url(Box::new(Claimable::of(&endpoint.url)))),
-        }
+    /// Whether a tunnel's next event may go to a connector; otherwise it goes to the receive URL.
+    pub(super) fn goes_to_connectors(&self, event_queue: &EventQueue) -> bool {
+        let EventQueue { connector, tenant, .. } = event_queue;
+        connector.is_some()
+            || match tenant.settings().connectors {
+                ConnectorUse::Off | ConnectorUse::Named => false,
+                ConnectorUse::Prefer => self.connectors.get().is_some_and(|connectors| connectors.has_any(&tenant.id)),
+                ConnectorUse::Require => true,
+            }
     }
 
     /// Waits for a connector with a place for the event, or for a request's turn if the tenant only prefers connectors and there is
@@ -77,14 +47,15 @@ impl Attempts {
     pub(super) async fn seat<'a>(
         &self,
         event_queue: &'a EventQueue,
-        target: Target<'_>,
         is_late: bool,
         deadline: Instant,
     ) -> Option<Carrier<'a>> {
-        let waits = || {
+        let mut is_noted = false;
+        let mut waits = || {
             let waits =
                 event_queue.connector.is_some() || event_queue.tenant.settings().connectors == ConnectorUse::Require;
-            if waits {
+            // Asked again whenever any connector of the tenant comes or goes: once is enough.
+            if waits && !std::mem::replace(&mut is_noted, true) {
                 self.note_absence(event_queue);
             }
             waits
@@ -95,22 +66,18 @@ impl Attempts {
             return None;
         };
         let EventQueue { tenant, tunnel, .. } = event_queue;
-        match connectors.seat(&tenant.id, *tunnel, &target.wanted(), deadline, waits).await {
+        match connectors.seat(&tenant.id, *tunnel, &wanted(event_queue), deadline, waits).await {
             Seated::Seat(seat) => Some(Carrier::Connector(seat)),
             Seated::Late => None,
             Seated::Absent => post(event_queue, is_late, deadline).await,
         }
     }
-}
 
-impl Attempts {
     /// Says that an event waits for a connector.
     fn note_absence(&self, event_queue: &EventQueue) {
         let reason = absent(event_queue);
         event_queue.note_error(&reason);
-        let Reporter { timeline, unix_time, .. } = self.reporter();
-        let record = event_queue.record(timeline, Kind::Waiting, Reason::NoConnector, unix_time);
-        timeline.record(record.with_words(timeline.word(&reason)));
+        self.record_waiting(event_queue, Reason::NoConnector, &reason);
     }
 }
 
@@ -124,18 +91,9 @@ fn absent(event_queue: &EventQueue) -> String {
 
 impl Outgoing<'_> {
     /// Sends the event over the connection of a connector.
-    pub(super) async fn send_to(
-        &self,
-        connectors: &Connectors,
-        seat: &Seat,
-        signed: Signed,
-    ) -> Result<Answer, AttemptError> {
+    pub(super) async fn send_to(&self, seat: &Seat, signed: Signed) -> Result<Answer, AttemptError> {
         let event_queue = self.event_queue;
-        let EventQueue { tunnel, incarnation, endpoint, connector, .. } = event_queue;
-        let target = match connector {
-            Some(name) => Target::Named(name),
-            None => Target::Url(Box::new(Claimable::of(&endpoint.url))),
-        };
+        let EventQueue { tunnel, incarnation, endpoint, .. } = event_queue;
         let header = |name: &str| signed.headers.as_slice().iter().find(|(own, _)| own == name).map(|(_, value)| value);
         let head = Event {
             id: header("webhook-id").map(text).unwrap_or_default().to_owned(),
@@ -150,10 +108,8 @@ impl Outgoing<'_> {
             timeout_ms: crate::clock::millis(self.limit),
             expires: self.expires_unix_ms,
         };
-        let wanted = target.wanted();
-        let sending =
-            Sending { tunnel: *tunnel, incarnation: *incarnation, wanted, head, body: &signed.body, limit: self.limit };
-        connectors.send(seat, sending).await
+        let (wanted, body) = (wanted(event_queue), signed.body);
+        seat.send(Sending { tunnel: *tunnel, incarnation: *incarnation, wanted, head, body, limit: self.limit }).await
     }
 }
 

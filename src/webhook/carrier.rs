@@ -1,8 +1,8 @@
 //! The right to one attempt, whichever way it leaves.
 
-use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use tokio::time::Instant;
 
 use super::event_queue::EventQueue;
@@ -11,7 +11,6 @@ use super::turn::End;
 use super::turn::Permits;
 use super::turn::Shift;
 use super::turn::admit;
-use crate::connector::Connectors;
 use crate::connector::Seat;
 use crate::http_client::client::Client;
 use crate::protocol::connector::Purpose;
@@ -26,10 +25,10 @@ pub(super) enum Carrier<'a> {
 
 impl Carrier<'_> {
     /// How the event leaves.
-    pub(super) fn way<'a>(&'a self, client: &'a Client, connectors: Option<&'a Arc<Connectors>>) -> Way<'a> {
-        match (self, connectors) {
-            (Self::Connector(seat), Some(connectors)) => Way::Connector(connectors, seat),
-            _ => Way::Request(client),
+    pub(super) fn way<'a>(&'a self, client: &'a Client) -> Way<'a> {
+        match self {
+            Self::Request(_) => Way::Request(client),
+            Self::Connector(seat) => Way::Connector(seat),
         }
     }
 
@@ -56,7 +55,13 @@ impl Carrier<'_> {
 }
 
 /// Waits for a request's turn.
-pub(super) async fn post(event_queue: &EventQueue, is_late: bool, deadline: Instant) -> Option<Carrier<'_>> {
+///
+/// No `async fn`: it would make the futures of waiting tunnels larger.
+pub(super) fn post(
+    event_queue: &EventQueue,
+    is_late: bool,
+    deadline: Instant,
+) -> impl Future<Output = Option<Carrier<'_>>> {
     let EventQueue { endpoint, tenant, .. } = event_queue;
-    admit(endpoint, tenant.flow(), is_late, deadline).await.map(Carrier::Request)
+    admit(endpoint, tenant.flow(), is_late, deadline).map(|permits| permits.map(Carrier::Request))
 }

@@ -1,6 +1,7 @@
 //! Receive URLs in use, with the state that tunnels share: limits of requests in flight, and a circuit breaker.
 
 use std::sync::Arc;
+use std::sync::OnceLock;
 use std::sync::atomic::AtomicU8;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering;
@@ -17,6 +18,7 @@ use super::measured::Measured;
 use crate::delivery::Allowance;
 use crate::delivery::Breaker;
 use crate::delivery::Line;
+use crate::delivery::Wanted;
 use crate::http_client::flights::Flights;
 use crate::http_client::receive_url::ReceiveUrl;
 use crate::http_client::receive_url::ReceiveUrlError;
@@ -47,6 +49,8 @@ pub struct Endpoint {
     /// The number of its URL in the timeline of this node; zero before it has one.
     number: AtomicU32,
     pub(super) measured: Measured,
+    /// Origin and path, once a connector that claims URLs was looked for.
+    claimable: OnceLock<Box<(String, String)>>,
     _listed: Listed<Endpoint>,
 }
 
@@ -119,6 +123,12 @@ impl Endpoint {
         let url = self.url.at(&ReceiveUrl::parse(origin).expect("the configuration is checked"));
         *forwarded = Some(Box::new(Forwarded { origin: origin.to_owned(), url: url.clone() }));
         url
+    }
+
+    /// What the connector must take that its events may go to.
+    pub(super) fn claimable(&self) -> Wanted<'_> {
+        let (origin, path) = &**self.claimable.get_or_init(|| Box::new(self.url.claimable()));
+        Wanted::Url { origin, path }
     }
 
     /// Whether `doubt` about its responses is new.
@@ -203,6 +213,7 @@ impl Endpoints {
             doubts: AtomicU8::new(0),
             number: AtomicU32::new(0),
             measured: Measured::default(),
+            claimable: OnceLock::new(),
             _listed: listed,
         }))
     }

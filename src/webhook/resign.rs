@@ -10,7 +10,6 @@ use super::outcome::Sent;
 use super::outcome::judge;
 use super::request;
 use super::request::Signed;
-use crate::connector::Connectors;
 use crate::connector::Seat;
 use crate::delivery::Event;
 use crate::delivery::EventKind;
@@ -48,7 +47,7 @@ pub(super) enum Way<'a> {
     /// As a request to its receive URL.
     Request(&'a Client),
     /// Over the connection of a connector.
-    Connector(&'a Connectors, &'a Seat),
+    Connector(&'a Seat),
 }
 
 impl Outgoing<'_> {
@@ -103,7 +102,7 @@ impl Outgoing<'_> {
         let client = match way {
             Way::Request(client) => client,
             // Boxed: most attempts are requests.
-            Way::Connector(connectors, seat) => return Box::pin(self.send_to(connectors, seat, signed)).await,
+            Way::Connector(seat) => return Box::pin(self.send_to(seat, signed)).await,
         };
         let caller = Caller { tenant: tenant.flow(), incarnation: *incarnation };
         let url = endpoint.target(tenant.settings().forward_to.as_deref());

@@ -10,10 +10,9 @@ use tokio::time::sleep_until;
 
 use super::attempt::Attempts;
 use super::backlog::Backlog;
-use super::carrier::Carrier;
+use super::carrier::post;
 use super::event_queue::EventQueue;
 use super::report::expired;
-use super::turn::admit;
 use crate::delivery::Event;
 use crate::delivery::Step;
 
@@ -44,13 +43,11 @@ pub(super) async fn run(attempts: Arc<Attempts>, event_queue: Arc<EventQueue>) {
             break;
         }
         let Some((deadline, is_late)) = to_send(&attempts, &event_queue, next) else { continue };
-        let carrier = match attempts.by_connector(&event_queue) {
+        let carrier = if attempts.goes_to_connectors(&event_queue) {
             // Boxed: most events are posted.
-            Some(target) => Box::pin(attempts.seat(&event_queue, target, is_late, deadline)).await,
-            None => {
-                let permits = admit(&event_queue.endpoint, event_queue.tenant.flow(), is_late, deadline).await;
-                permits.map(Carrier::Request)
-            }
+            Box::pin(attempts.seat(&event_queue, is_late, deadline)).await
+        } else {
+            post(&event_queue, is_late, deadline).await
         };
         if let Some(carrier) = carrier {
             Box::pin(attempts.attempt(&event_queue, carrier)).await;
@@ -172,6 +169,6 @@ mod tests {
     /// With it a pending close event takes less than a kibibyte.
     #[test]
     fn a_tunnel_that_waits_for_its_business_server_is_small() {
-        assert!(size(run) <= 288, "{}", size(run));
+        assert!(size(run) <= 280, "{}", size(run));
     }
 }

@@ -67,7 +67,7 @@ impl<L, A> Fleet<L, A> {
         self.flights.remove(id).map(|flight| flight.answer)
     }
 
-    /// Ends an attempt without an answer. Returns the connection that it is out at, which must be told, and whether it was sent.
+    /// Ends an attempt without an answer. Returns the connection where it must be cancelled, if there is one, and whether it was sent.
     pub fn end(&mut self, id: &str, attempt: u32) -> Option<(Option<Session>, bool)> {
         self.flights.get(id).filter(|flight| flight.attempt == attempt)?;
         let flight = self.flights.remove(id)?;

@@ -1,6 +1,7 @@
 //! The connections of a tenant's connectors, and the choice among them.
 
 use std::collections::HashMap;
+use std::collections::HashSet;
 use std::time::Instant;
 
 use super::choice::Instance;
@@ -28,7 +29,7 @@ pub struct Member<L> {
     pub link: L,
 }
 
-/// The connectors of a tenant, and the events out at them. `A` is told the answer to an event.
+/// The connectors of a tenant, and the events out at them. `A` takes the answer to an event.
 #[derive(Debug)]
 pub struct Fleet<L, A> {
     /// In the order in which they joined.
@@ -61,9 +62,10 @@ impl<L, A> Fleet<L, A> {
     /// Adds a connection. Events that its process had received over a connection that has ended go on if they are `pending`
     /// there, and are lost otherwise.
     pub fn join(&mut self, member: Member<L>, pending: &[String]) {
+        let pending: HashSet<&str> = pending.iter().map(String::as_str).collect();
         for (id, flight) in &mut self.flights {
             if flight.instance == member.instance && matches!(flight.place, Place::Adrift { .. }) {
-                let is_pending = pending.iter().any(|pending| **pending == **id);
+                let is_pending = pending.contains(&**id);
                 flight.place = if is_pending { Place::at(member.session) } else { Place::Lost { was_sent: true } };
             }
         }

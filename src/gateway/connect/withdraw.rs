@@ -28,7 +28,7 @@ impl Gateway {
     ///
     /// If a limit forbids it, or the engine or a node that may have the tunnel does not answer.
     pub async fn withdraw(&self, tenant: &Arc<Tenant>, tunnel: TunnelId, trace: u64) -> Result<Withdrawn, NativeError> {
-        // First the URL: a handshake that claims it from here on is refused, and one that has claimed it before is found.
+        // First the URL: a client that claims it from here on is refused, and one that has claimed it before is found.
         let first = self.connect_urls.withdraw(tenant, tunnel);
         if self.pushes.close_one(tenant, tunnel, trace, first).await? {
             return Ok(Withdrawn::Closed);

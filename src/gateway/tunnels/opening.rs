@@ -11,7 +11,13 @@ use crate::tenant::Tenant;
 
 /// The tunnels whose connect URLs are being claimed here.
 #[derive(Clone, Default)]
-pub(in crate::gateway) struct Openings(Arc<DashMap<TunnelId, Arc<State>>>);
+pub(in crate::gateway) struct Openings(Arc<DashMap<TunnelId, Listed>>);
+
+/// A tunnel, and how many clients bring its connect URL.
+struct Listed {
+    state: Arc<State>,
+    clients: usize,
+}
 
 struct State {
     tenant: Arc<Tenant>,
@@ -29,14 +35,17 @@ impl Openings {
     /// Lists a tunnel of `tenant`. Clients that bring the same connect URL share one place.
     pub(in crate::gateway) fn begin(&self, tunnel: TunnelId, tenant: &Arc<Tenant>) -> Opening {
         let new = || Arc::new(State { tenant: Arc::clone(tenant), is_closed: AtomicBool::new(false) });
-        let state: Arc<State> = Arc::clone(&self.0.entry(tunnel).or_insert_with(new));
+        let mut listed = self.0.entry(tunnel).or_insert_with(|| Listed { state: new(), clients: 0 });
+        listed.clients += 1;
+        let state = Arc::clone(&listed.state);
+        drop(listed);
         Opening { openings: self.clone(), tunnel, state }
     }
 
     /// Closes a tunnel of `tenant` that is about to open; false if it is not.
     pub(in crate::gateway) fn close(&self, tunnel: TunnelId, tenant: &Arc<Tenant>) -> bool {
-        let opening = self.0.get(&tunnel).filter(|state| Arc::ptr_eq(&state.tenant, tenant));
-        opening.inspect(|state| state.is_closed.store(true, Ordering::Release)).is_some()
+        let listed = self.0.get(&tunnel).filter(|listed| Arc::ptr_eq(&listed.state.tenant, tenant));
+        listed.inspect(|listed| listed.state.is_closed.store(true, Ordering::Release)).is_some()
     }
 }
 
@@ -49,8 +58,10 @@ impl Opening {
 
 impl Drop for Opening {
     fn drop(&mut self) {
-        // The list and this one.
-        self.openings.0.remove_if(&self.tunnel, |_, state| Arc::strong_count(state) <= 2);
+        self.openings.0.remove_if_mut(&self.tunnel, |_, listed| {
+            listed.clients -= 1;
+            listed.clients == 0
+        });
     }
 }
 
@@ -89,5 +100,24 @@ mod tests {
 
         drop(second);
         assert!(openings.0.is_empty());
+    }
+
+    #[test]
+    fn clients_that_leave_at_one_moment_leave_nothing_behind() {
+        let (openings, tenant) = (Openings::default(), tenant("own"));
+        let both_leave = std::sync::Barrier::new(2);
+        for number in 0..2_000_u128 {
+            let tunnel = TunnelId::from_bytes(number.to_be_bytes());
+            let pair = [openings.begin(tunnel, &tenant), openings.begin(tunnel, &tenant)];
+            std::thread::scope(|scope| {
+                for opening in pair {
+                    scope.spawn(|| {
+                        both_leave.wait();
+                        drop(opening);
+                    });
+                }
+            });
+        }
+        assert!(openings.0.is_empty(), "{} are left", openings.0.len());
     }
 }

@@ -17,7 +17,7 @@ use crate::protocol::connector::CallResult;
 use crate::protocol::native::Code;
 use crate::protocol::native::Problem;
 
-/// Calls in work at a time; until one is done, the socket is not read.
+/// Calls in work at a time; until the result of one is written, the socket is not read.
 const AT_A_TIME: usize = 64;
 
 /// The calls of one connection.
@@ -44,14 +44,13 @@ impl<'a> Calls<'a> {
                 Ok(head) => native::call(gateway, room, head, body, caller, client).await,
                 Err(problem) => native::refused_call(&gateway, &problem, "unknown", client, &caller.tenant),
             };
-            link.tell(&CallResult { id, status: status.as_u16() }.head(), &answer);
-            drop(place);
+            link.answer_call(&CallResult { id, status: status.as_u16() }, answer, place).await;
         };
         let mut work: Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(work);
         // A task of its own might begin after that of the next call.
         let begun = std::future::poll_fn(|cx| Poll::Ready(work.as_mut().poll(cx))).await;
         if begun.is_pending() {
-            tokio::spawn(work);
+            self.dialled.gateway.connectors.tasks.spawn(work);
         }
     }
 }

@@ -22,12 +22,14 @@ use super::input::InputEnd;
 use super::output::Output;
 use super::output::close;
 use crate::clock::millis;
+use crate::connector::Arriving;
 use crate::connector::Joined;
 use crate::connector::Link;
 use crate::connector::Outbox;
 use crate::connector::Refused;
-use crate::connector::Terms;
+use crate::delivery::Session;
 use crate::delivery::Take;
+use crate::gateway::Gateway;
 use crate::protocol::connector::FromConnector;
 use crate::protocol::connector::HEARTBEAT;
 use crate::protocol::connector::HELLO_WITHIN;
@@ -35,6 +37,7 @@ use crate::protocol::connector::Hello;
 use crate::protocol::connector::Ttl;
 use crate::protocol::connector::VERSION;
 use crate::protocol::connector::Welcome;
+use crate::protocol::connector::Window;
 use crate::protocol::connector::close_code;
 use crate::protocol::connector::max_message_bytes;
 use crate::protocol::text::printable;
@@ -43,6 +46,9 @@ use crate::protocol::text::printable;
 const LAST_WORDS: Duration = Duration::from_secs(5);
 /// Longest text of a connector in the log, in bytes.
 const MAX_SHOWN_BYTES: usize = 100;
+
+/// Longest list of claims in the log, in bytes.
+const MAX_CLAIMS_BYTES: usize = 1024;
 
 /// Why a connection ends.
 enum End {
@@ -57,7 +63,7 @@ enum End {
 }
 
 /// Serves a connection until its end.
-pub(super) async fn serve<S>(dialled: Dialled, stream: S, answer: Bytes, early: Bytes)
+pub(super) async fn serve<S>(dialled: Dialled, arriving: Arriving, stream: S, answer: Bytes, early: Bytes)
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
@@ -66,7 +72,7 @@ where
     let input = Input::new(reader, early.into(), max_message_bytes);
     let mut output = Output::new(writer);
     if output.write(&answer).await.is_ok() {
-        Connection { dialled, input, output }.serve().await;
+        Connection { dialled, input, output }.serve(arriving).await;
     }
 }
 
@@ -77,7 +83,7 @@ struct Connection<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> Connection<S> {
-    async fn serve(mut self) {
+    async fn serve(mut self, arriving: Arriving) {
         let greeting = match timeout(HELLO_WITHIN, self.hello()).await {
             Ok(Ok(hello)) => {
                 let agent = printable(&hello.agent, MAX_SHOWN_BYTES).into_owned();
@@ -91,17 +97,19 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> Connection<S> {
         };
         match greeting {
             Ok((Greeting { accepted: (link, outbox), terms, name }, agent)) => {
-                match self.dialled.gateway.connectors.join(&self.dialled.caller.tenant, link, &terms) {
+                let Dialled { gateway, caller, .. } = &self.dialled;
+                let (window, session) = (terms.window, link.session);
+                let welcome = |alike| welcome(gateway, window, session, alike);
+                match gateway.connectors.join(arriving, &caller.tenant, link, terms, welcome) {
                     Ok(joined) => {
-                        self.welcome(&joined, &terms);
                         self.log_joined(&joined.link, name.as_str(), &agent);
                         self.work(joined, outbox, name.as_str()).await;
                     }
-                    Err(many) => self.part(refused(close_code::REFUSED, many.to_string())).await,
+                    Err(many) => self.refuse(refused(close_code::REFUSED, many.to_string())).await,
                 }
             }
-            Err(End::Refused(refused)) => self.part(refused).await,
-            Err(End::Goodbye(code)) => self.part(Refused { code, reason: Cow::Borrowed("") }).await,
+            Err(End::Refused(refused)) => self.refuse(refused).await,
+            Err(End::Goodbye(code)) => self.refuse(Refused { code, reason: Cow::Borrowed("") }).await,
             Err(End::Lost(_) | End::Closed) => {}
         }
     }
@@ -125,7 +133,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> Connection<S> {
     }
 
     /// Refuses a connection that has not joined.
-    async fn part(&mut self, Refused { code, reason }: Refused) {
+    async fn refuse(&mut self, Refused { code, reason }: Refused) {
         let Dialled { gateway, caller, client, .. } = &self.dialled;
         gateway.metrics.refused("connector");
         tracing::info!(
@@ -136,44 +144,24 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> Connection<S> {
             "connector refused",
         );
         if self.output.write(&close(code, &reason)).await.is_ok() {
-            self.output.shutdown().await;
-            // At the deadline the socket is dropped.
-            let _ = timeout(LAST_WORDS, self.input.drain()).await;
+            part(&mut self.input, &mut self.output).await;
         }
-    }
-
-    /// Queues the `welcome` in front of all events.
-    fn welcome(&self, joined: &Joined, terms: &Terms) {
-        let gateway = &self.dialled.gateway;
-        let ttl = gateway.connectors.settings.ttl;
-        let welcome = Welcome {
-            v: VERSION,
-            session: format!("{:032x}", joined.link.session.0),
-            node: gateway.tunnels.node().to_owned(),
-            nodes: gateway.shared_limits.nodes(),
-            connectors: u32::try_from(joined.alike).unwrap_or(u32::MAX),
-            window: terms.window,
-            heartbeat_ms: millis(HEARTBEAT),
-            now: millis(gateway.clock.unix_time()),
-            waiting: None,
-            lost: None,
-            ttl: Some(Ttl { message_ms: millis(ttl.message), close_ms: millis(ttl.close) }),
-        };
-        joined.link.tell(&welcome.head(), b"");
     }
 
     async fn work(mut self, joined: Joined, mut outbox: Outbox, name: &str) {
         let started = Instant::now();
         let Self { dialled, input, output } = &mut self;
-        let link = &joined.link;
-        // A key may have been withdrawn between the handshake and the `join`.
-        if let Some(Refused { code, reason }) = dialled.gateway.review_connector(link) {
+        let (gateway, link) = (&dialled.gateway, Arc::clone(&joined.link));
+        // A key may have been withdrawn, or a drain announced, between the handshake and the `join`.
+        if let Some(Refused { code, reason }) = gateway.review_connector(&link) {
             link.close(code, reason);
+        } else if gateway.connect_urls.is_draining() {
+            link.close(close_code::LEAVING, "this node leaves: connect again, to another one");
         }
         let end = {
-            let mut writing = Box::pin(output.run(&dialled.gateway, link, &mut outbox));
+            let mut writing = Box::pin(output.run(gateway, &link, &mut outbox));
             let mut end = tokio::select! {
-                end = read(dialled, input, link) => end,
+                end = read(dialled, input, &link) => end,
                 () = &mut writing => End::Lost("it could not be written to"),
                 () = link.until_shut() => End::Closed,
             };
@@ -182,16 +170,16 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> Connection<S> {
                 End::Refused(Refused { code, reason }) => link.close(*code, std::mem::take(reason)),
                 End::Closed | End::Lost(_) => {}
             }
+            // Now, so that during its last words other connectors get the events, also those that are queued for this one.
+            drop(joined);
             if !matches!(end, End::Lost(_)) {
                 // At the deadline the rest is dropped.
                 let _ = timeout(LAST_WORDS, writing).await;
             }
             end
         };
-        log_left(dialled, link, name, &end, started.elapsed());
-        drop(joined);
-        output.shutdown().await;
-        let _ = timeout(LAST_WORDS, input.drain()).await;
+        log_left(dialled, &link, name, &end, started.elapsed());
+        part(input, output).await;
     }
 
     fn log_joined(&self, link: &Link, name: &str, agent: &str) {
@@ -206,7 +194,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> Connection<S> {
             client = %self.dialled.client.address,
             connector = name,
             purpose = ?link.purpose(),
-            claims = claims.map(|claims| claims.join(" ")),
+            claims = claims.map(|claims| printable(&claims.join(" "), MAX_CLAIMS_BYTES).into_owned()),
             agent,
             "connector connected",
         );
@@ -246,6 +234,35 @@ async fn read<R: AsyncRead + Unpin>(dialled: &Dialled, input: &mut Input<R>, lin
             Err(malformed) => return End::Refused(refused(close_code::MALFORMED, malformed.to_string())),
         }
     }
+}
+
+/// What a connector gets that has joined; so many take the same events.
+fn welcome(gateway: &Gateway, window: Window, session: Session, alike: usize) -> Vec<u8> {
+    let ttl = gateway.connectors.settings.ttl;
+    let welcome = Welcome {
+        v: VERSION,
+        session: format!("{:032x}", session.0),
+        node: gateway.tunnels.node().to_owned(),
+        nodes: gateway.shared_limits.nodes(),
+        connectors: u32::try_from(alike).unwrap_or(u32::MAX),
+        window,
+        heartbeat_ms: millis(HEARTBEAT),
+        now: millis(gateway.clock.unix_time()),
+        waiting: None,
+        lost: None,
+        ttl: Some(Ttl { message_ms: millis(ttl.message), close_ms: millis(ttl.close) }),
+    };
+    welcome.head()
+}
+
+/// Ends a connection whose close frame is written, and waits a little for the other end.
+async fn part<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(input: &mut Input<R>, output: &mut Output<W>) {
+    let ends = async {
+        output.shutdown().await;
+        input.drain().await;
+    };
+    // At the deadline the socket is dropped.
+    let _ = timeout(LAST_WORDS, ends).await;
 }
 
 fn end(ended: InputEnd) -> End {

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::io::AsyncRead;
@@ -20,6 +21,9 @@ use crate::tunnel::SessionLimits;
 
 /// Size of the read buffer.
 const READ_BYTES: usize = 16 * 1024;
+
+/// A silence that is noticed so much later was that of this process.
+const LATE: Duration = Duration::from_secs(1);
 
 /// The reading side of a connection.
 pub(super) struct Input<R> {
@@ -85,7 +89,8 @@ impl<R: AsyncRead + Unpin> Input<R> {
             if let Some(fault) = self.fault {
                 return Err(InputEnd::Fault(fault));
             }
-            match timeout_at(self.heard + SILENCE, self.reader.read(&mut self.buffer)).await {
+            let silent_at = self.heard + SILENCE;
+            match timeout_at(silent_at, self.reader.read(&mut self.buffer)).await {
                 Ok(Ok(0)) => return Err(InputEnd::Gone),
                 Ok(Ok(read)) => {
                     let mut buffer = std::mem::take(&mut self.buffer);
@@ -94,6 +99,8 @@ impl<R: AsyncRead + Unpin> Input<R> {
                 }
                 Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
                 Ok(Err(_)) => return Err(InputEnd::Gone),
+                // This process was stopped, and has not pinged meanwhile.
+                Err(_) if silent_at.elapsed() > LATE => self.was_not_read(),
                 Err(_) => return Err(InputEnd::Silent),
             }
         }
@@ -117,5 +124,31 @@ impl<R: AsyncRead + Unpin> Input<R> {
             ready.push_back(action);
         });
         self.fault = handled.err();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+    use tokio::io::AsyncWriteExt;
+
+    use super::*;
+
+    /// A masked text frame; the mask is zero.
+    const HELLO: &[u8] = b"\x81\x85\0\0\0\0hello";
+
+    #[tokio::test(start_paused = true)]
+    async fn the_silence_of_a_stopped_process_does_not_count() {
+        let (reader, mut other) = tokio::io::duplex(1024);
+        let mut input = Input::new(reader, vec![], 1024);
+        let mut next = Box::pin(input.next());
+        assert!((&mut next).now_or_never().is_none());
+
+        tokio::time::advance(SILENCE + 2 * LATE).await;
+        assert!((&mut next).now_or_never().is_none(), "nothing was asked of it meanwhile");
+        other.write_all(HELLO).await.expect("there is room");
+
+        assert!(matches!(next.await, Ok(Incoming::Message(message)) if message == "hello"));
+        assert_eq!(input.next().await.err(), Some(InputEnd::Silent));
     }
 }

@@ -21,6 +21,7 @@ use super::connect::switching_protocols;
 use super::native;
 use super::native::Caller;
 use super::proxy_headers::Client;
+use crate::connector::Arriving;
 use crate::gateway::Gateway;
 use crate::gateway::IssueError;
 use crate::options::ConnectorUse;
@@ -54,10 +55,10 @@ pub(super) async fn connect(
     let mut tenant = None;
     let room = budget.of(client.address);
     match admit(&gateway, room, request, client, name, &mut tenant).await {
-        Ok((accept, caller)) => {
+        Ok((accept, caller, arriving)) => {
             let dialled = Dialled { gateway, budget, caller, client };
             let response = switching_protocols(accept, Some(SUBPROTOCOL));
-            Reply { response: response.map(Into::into), takeover: Some(takeover(dialled)) }
+            Reply { response: response.map(Into::into), takeover: Some(takeover(dialled, arriving)) }
         }
         Err(problem) => native::refuse(&gateway, &problem, "connector", client, tenant.as_deref()).into(),
     }
@@ -70,7 +71,7 @@ async fn admit(
     client: Client,
     name: Option<ConnectorName>,
     tenant: &mut Option<Arc<Tenant>>,
-) -> Result<(HeaderValue, Caller), Problem> {
+) -> Result<(HeaderValue, Caller, Arriving), Problem> {
     let shaken = handshake::check(&request)?;
     if !shaken.offer.includes(SUBPROTOCOL) {
         let detail = format!("this gateway speaks {SUBPROTOCOL}: offer it in Sec-WebSocket-Protocol");
@@ -93,24 +94,25 @@ async fn admit(
     if gateway.has_other_nodes() {
         return Err(IssueError::SeveralNodes.into());
     }
-    let room = gateway.connectors.check_room(&caller.tenant, None);
-    room.map_err(|many| Problem::new(Code::TooManyConnectors, many.to_string()).after_secs(5))?;
-    Ok((shaken.accept, caller.naming(name)?))
+    let caller = caller.naming(name)?;
+    let arriving = gateway.connectors.arrive(&caller.tenant);
+    let arriving = arriving.map_err(|many| Problem::new(Code::TooManyConnectors, many.to_string()).after_secs(5))?;
+    Ok((shaken.accept, caller, arriving))
 }
 
-fn takeover(dialled: Dialled) -> Takeover {
+fn takeover(dialled: Dialled, arriving: Arriving) -> Takeover {
     Box::new(move |TakenOver { stream, answer, early }| match stream {
-        Stream::Plain(stream) => start(dialled, stream, answer, early),
-        Stream::Tls(stream) => start(dialled, *stream, answer, early),
+        Stream::Plain(stream) => start(dialled, arriving, stream, answer, early),
+        Stream::Tls(stream) => start(dialled, arriving, *stream, answer, early),
     })
 }
 
-fn start<S>(dialled: Dialled, stream: S, answer: Bytes, early: Bytes)
+fn start<S>(dialled: Dialled, arriving: Arriving, stream: S, answer: Bytes, early: Bytes)
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let tasks = dialled.gateway.connectors.tasks.clone();
-    tasks.spawn(serve(dialled, stream, answer, early));
+    tasks.spawn(serve(dialled, arriving, stream, answer, early));
 }
 
 impl From<Defect> for Problem {

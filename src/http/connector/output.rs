@@ -30,7 +30,7 @@ pub(super) struct Output<W> {
     writer: W,
     pings: Interval,
     batch: Vec<u8>,
-    /// Parts of the window that end when the batch is written.
+    /// What others may use again when the batch is written.
     unsent: Vec<OwnedSemaphorePermit>,
 }
 
@@ -82,6 +82,10 @@ impl<W: AsyncWrite + Unpin> Output<W> {
                     self.unsent.push(unsent);
                 }
             }
+            Out::Result { frame, unsent, place } => {
+                self.batch.extend_from_slice(&frame);
+                self.unsent.extend([unsent, place]);
+            }
             Out::Close(code, reason) => {
                 self.batch.extend_from_slice(&close(code, &reason));
                 return true;
@@ -107,7 +111,7 @@ impl<W: AsyncWrite + Unpin> Output<W> {
         written.map_err(|_| io::ErrorKind::TimedOut)?
     }
 
-    /// Ends this direction of the connection.
+    /// Ends this direction of the connection. With TLS it waits until the other end reads.
     pub(super) async fn shutdown(&mut self) {
         // It fails only on a broken connection.
         let _ = self.writer.shutdown().await;

@@ -60,7 +60,10 @@ pub(super) async fn here(
 ) -> Result<Answer, Problem> {
     match key_of(&head)? {
         Some(key) => keyed(gateway, caller, call, head, client, body, key).await,
-        None => calls::run(&gateway, caller, call, &head, client, &body.bytes, None).await,
+        None => {
+            let answer = calls::run(&gateway, caller, call, &head, client, &body.bytes, None).await?;
+            Ok(answer.in_room_of(body))
+        }
     }
 }
 

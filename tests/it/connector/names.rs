@@ -66,6 +66,27 @@ async fn events_wait_for_their_connector() {
 }
 
 #[tokio::test]
+async fn a_wait_for_a_connector_is_recorded_once() {
+    let scene = Scene::new().await;
+    let client = scene.open("ann").await;
+    scene.last_error(&client.tunnel).await;
+    for _ in 0..5 {
+        scene.dialler.connect(&hello("bob")).await.kill();
+        scene.world.gateway.until_metric("connectors{purpose=\"listen\"}", 0.0).await;
+    }
+    let mut ann = scene.dialler.connect(&hello("ann")).await;
+    ann.take(&client.tunnel, "connect").await;
+
+    let call = format!("GET /v1/tunnels/{}/timeline?limit=1000", client.tunnel);
+    let timeline = scene.native.ok(&call, &Value::Null).await;
+
+    let records = timeline["records"].as_array().expect("a list").iter();
+    let waits: Vec<_> = records.filter(|record| record["code"] == "no_connector").collect();
+    assert_eq!(waits.len(), 1, "others that come and go change nothing: {waits:?}");
+    assert_eq!((&waits[0]["type"], &waits[0]["event"]), (&json!("waiting"), &json!("connect")));
+}
+
+#[tokio::test]
 async fn events_without_a_connector_end_with_their_time() {
     let scene = Scene::with(&[("webhook.message_ttl_secs", "1")]).await;
     let client = scene.open("ann").await;
