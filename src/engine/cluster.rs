@@ -47,8 +47,8 @@ pub trait Cluster: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// If no answer came. Only after [`EngineError::NotMember`] and [`EngineError::Full`] it is certain that the node
-    /// has done nothing.
+    /// If no answer came. Only after [`EngineError::NotMember`], [`EngineError::NotThere`] and [`EngineError::Full`] it is certain
+    /// that the node has done nothing.
     async fn ask(&self, node: NodeId, tenant: &str, request: Bytes) -> Result<Bytes, EngineError>;
 
     /// Leaves the cluster in order; unfinished close events pass to other nodes. No further calls are allowed.

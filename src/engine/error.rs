@@ -15,6 +15,9 @@ pub enum EngineError {
     /// The other node did not answer in time, and may have done it.
     #[error("the other node does not answer")]
     NoReply,
+    /// No node listens under this name, so nothing is done.
+    #[error("the other node is not there")]
+    NotThere,
     /// The tenant's share of memory or of the turns to send is used up: nothing is done. It must send less.
     #[error("the tenant has used up its share")]
     Full,

@@ -168,7 +168,11 @@ impl From<EngineError> for CallError {
     fn from(error: EngineError) -> Self {
         match error {
             EngineError::Full => Self::Full,
-            EngineError::Away | EngineError::NotMember | EngineError::Unsure | EngineError::NoReply => Self::EngineAway,
+            EngineError::Away
+            | EngineError::NotMember
+            | EngineError::Unsure
+            | EngineError::NoReply
+            | EngineError::NotThere => Self::EngineAway,
         }
     }
 }

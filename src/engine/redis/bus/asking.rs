@@ -90,7 +90,7 @@ impl Bus {
             Err(error) => return Err(error),
         };
         if !may_have_come && !can_repeat {
-            return Err(EngineError::NoReply);
+            return Err(EngineError::NotThere);
         }
         let mut patience = Patience::new(started, can_repeat);
         loop {
@@ -120,9 +120,10 @@ impl Bus {
                 return Err(EngineError::NoReply);
             }
             self.is_silent.notify_one();
-            may_have_come |= self.say(Kind::Repeat, &question, body).await.unwrap_or_default();
+            let repeated = self.say(Kind::Repeat, &question, body).await;
+            may_have_come |= repeated.unwrap_or_default();
             if !may_have_come {
-                return Err(EngineError::NoReply);
+                return Err(if repeated.is_ok() { EngineError::NotThere } else { EngineError::NoReply });
             }
         }
     }
