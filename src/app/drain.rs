@@ -32,6 +32,7 @@ pub(super) async fn when_told(
     shutdown: &Shutdown,
 ) {
     shutdown.soft.cancelled().await;
+    let began = Instant::now();
     gateway.connect_urls.begin_drain();
     gateway.connectors.announce_drain(options.window() + options.flush());
     tracing::info!(
@@ -54,6 +55,10 @@ pub(super) async fn when_told(
     gateway.connections_ended(ANSWERS).await;
     dispatcher.flush(Instant::now() + options.flush()).await;
     let left = dispatcher.give_up(has_others);
+    if has_others {
+        // They have tunnels of other nodes, and go to one of these.
+        gateway.connectors.until_left(began + options.window()).await;
+    }
     gateway.connectors.close_all(CONNECTORS).await;
     gateway.leave_cluster().await;
     match left {

@@ -1,18 +1,22 @@
 //! One connection of a connector, seen from inside: what may be queued for it, and how much.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::delivery::FlightId;
 use crate::delivery::Instance;
 use crate::delivery::Session;
 use crate::delivery::Take;
@@ -29,6 +33,9 @@ use crate::protocol::frame;
 /// Most messages beside events that wait for a connector: results of calls, cancellations, pongs.
 const OTHER_MESSAGES: usize = 256;
 
+/// How long it is told to other nodes what a connection continues.
+const NEW: Duration = Duration::from_secs(30);
+
 /// What a connector has asked for, within what it may have.
 #[derive(Clone, Debug)]
 pub struct Terms {
@@ -42,6 +49,15 @@ pub struct Terms {
     pub pending: Vec<String>,
 }
 
+/// Until when an event may be written to its connector.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Permit {
+    /// While this incarnation of this node has a lease.
+    Incarnation(u32),
+    /// Until the clock of this node's lease guard says so: another node owns the tunnel.
+    Until(Duration),
+}
+
 /// A message on its way to a connector.
 #[derive(Debug)]
 pub enum Out {
@@ -53,10 +69,10 @@ pub enum Out {
         frame: Bytes,
         /// Its id.
         id: Box<str>,
-        /// The number of its attempt.
-        attempt: u32,
-        /// The incarnation of this node that owns its tunnel.
-        incarnation: u32,
+        /// Tells its attempt from others.
+        number: FlightId,
+        /// Until when it may be written.
+        permit: Permit,
         /// Its part of the window in bytes, until it is written.
         unsent: OwnedSemaphorePermit,
     },
@@ -95,6 +111,9 @@ pub struct Link {
     purpose: Purpose,
     longest_attempt: Duration,
     window: Window,
+    begun: Instant,
+    replaces: Option<Session>,
+    pending: Mutex<HashSet<String>>,
     outbox: mpsc::Sender<Out>,
     pub(super) events: Arc<Semaphore>,
     bytes: Arc<Semaphore>,
@@ -121,6 +140,9 @@ impl Link {
             purpose,
             longest_attempt: terms.longest_attempt,
             window: terms.window,
+            begun: Instant::now(),
+            replaces: terms.replaces,
+            pending: Mutex::new(terms.pending.iter().cloned().collect()),
             outbox,
             events: Arc::new(Semaphore::new(events)),
             bytes: Arc::new(Semaphore::new(bytes)),
@@ -148,6 +170,36 @@ impl Link {
     /// Its purpose.
     pub fn purpose(&self) -> Purpose {
         self.purpose
+    }
+
+    /// The connection that it continues.
+    pub(super) fn replaces(&self) -> Option<Session> {
+        self.replaces
+    }
+
+    /// The events that it has brought along from there.
+    pub(super) fn pending(&self) -> Vec<String> {
+        self.pending.lock().iter().cloned().collect()
+    }
+
+    /// Whether an event is one of these.
+    pub(super) fn is_pending(&self, id: &str) -> bool {
+        self.pending.lock().contains(id)
+    }
+
+    /// Takes an event out of these; false if it is none of them.
+    pub(super) fn take_pending(&self, id: &str) -> bool {
+        self.pending.lock().remove(id)
+    }
+
+    /// Whether other nodes may not know yet what it continues.
+    pub(super) fn is_new(&self) -> bool {
+        self.begun.elapsed() < NEW
+    }
+
+    /// How many events may be unanswered.
+    pub(super) fn window_events(&self) -> u32 {
+        self.window.events
     }
 
     /// How long one attempt may take.

@@ -24,6 +24,7 @@ pub use breaker::Breaker;
 pub use breaker::Health;
 pub use fleet::Claim;
 pub use fleet::Fleet;
+pub use fleet::FlightId;
 pub use fleet::Instance;
 pub use fleet::Look;
 pub use fleet::Member;

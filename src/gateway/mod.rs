@@ -33,6 +33,7 @@ pub use connect::IssueError;
 pub use connect::Issued;
 pub use connect::Refusal;
 pub use connect::Withdrawn;
+pub use connectors::Listed;
 pub use error::NativeError;
 pub use error::PushError;
 pub use groups::Groups;
@@ -212,7 +213,7 @@ impl Gateway {
             lease_guard: Arc::clone(&engine.lease_guard),
             metrics: metrics.clone(),
         });
-        let connectors = connectors::new(&options, &metrics);
+        let connectors = connectors::new(&options, &metrics, (&tenants, &router, &engine));
         let connect_urls = ConnectUrls::new(connect::Parts {
             options: &options,
             tenants: Arc::clone(&tenants),
@@ -289,16 +290,6 @@ impl Gateway {
     /// Whether the engine does not answer.
     pub fn is_cut_off(&self) -> bool {
         !self.engine.cluster.is_up()
-    }
-
-    /// Whether other nodes live: their tunnels cannot reach a connector at this one.
-    pub fn has_other_nodes(&self) -> bool {
-        !self.engine.cluster.others().is_empty()
-    }
-
-    /// Whether `incarnation` of this node owns its tunnels for certain.
-    pub fn owns(&self, incarnation: u32) -> bool {
-        self.engine.lease_guard.is_valid_for(incarnation)
     }
 
     /// The session service, if it is on.

@@ -234,7 +234,6 @@ impl From<IssueError> for Refusal {
             IssueError::NoDescriptors
             | IssueError::Draining
             | IssueError::UpgradeRunning
-            | IssueError::SeveralNodes
             | IssueError::OtherTicketKey
             | IssueError::EngineAway => Self::Unavailable(message),
         }

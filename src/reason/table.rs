@@ -209,10 +209,6 @@ reasons! {
     54 UpgradeRunning "upgrade_running" Failed
         "a node of the last release, which does not know connectors, is still running", "try again when all nodes are upgraded";
         "还有上一版本的节点在运行，它不认识连接器", "等所有节点升级后再试";
-    /// Connectors work with one node.
-    55 SeveralNodes "several_nodes" Failed
-        "connectors work with a single node, and several are running", "leave out the name and let events be posted, or run one node";
-        "连接器只能用于单节点，而现在有多个节点", "去掉名字，让事件以请求投递，或只运行一个节点";
 
     // 60-109: attempts.
 

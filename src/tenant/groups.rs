@@ -261,7 +261,7 @@ impl NamePage {
 
 /// What a group or user takes, beside its members.
 fn bytes(audience: &Audience) -> u64 {
-    let (Audience::Group(name) | Audience::User(name) | Audience::Session(name)) = audience;
+    let (Audience::Group(name) | Audience::User(name) | Audience::Session(name) | Audience::Connector(name)) = audience;
     NAME_BYTES + COPIES * name.as_str().len() as u64
 }
 

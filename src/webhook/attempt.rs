@@ -193,6 +193,9 @@ impl Attempts {
         };
         let on_refusal = || self.metrics.webhook(event.kind.as_str(), WebhookResult::Retry);
         let result = outgoing.post(&carrier.way(&self.client), on_refusal).await;
+        if carrier.has_missed(&result) {
+            return;
+        }
 
         let now = Instant::now();
         let read = self.read(event_queue.tenant.flow(), result, outgoing.sent(), now - started).await;

@@ -11,6 +11,7 @@ use super::event_queue::EventQueue;
 use super::event_queue::NO_CONNECTOR;
 use super::request::Signed;
 use super::resign::Outgoing;
+use crate::connector::Permit;
 use crate::connector::Seat;
 use crate::connector::Seated;
 use crate::connector::Sending;
@@ -37,7 +38,9 @@ impl Attempts {
         connector.is_some()
             || match tenant.settings().connectors {
                 ConnectorUse::Off | ConnectorUse::Named => false,
-                ConnectorUse::Prefer => self.connectors.get().is_some_and(|connectors| connectors.has_any(&tenant.id)),
+                ConnectorUse::Prefer => {
+                    self.connectors.get().is_some_and(|connectors| connectors.may_claim(&tenant.id))
+                }
                 ConnectorUse::Require => true,
             }
     }
@@ -67,7 +70,7 @@ impl Attempts {
         };
         let EventQueue { tenant, tunnel, .. } = event_queue;
         match connectors.seat(&tenant.id, *tunnel, &wanted(event_queue), deadline, waits).await {
-            Seated::Seat(seat) => Some(Carrier::Connector(seat)),
+            Seated::Seat(seat) => Some(Carrier::Connector(Box::new(seat))),
             Seated::Late => None,
             Seated::Absent => post(event_queue, is_late, deadline).await,
         }
@@ -108,8 +111,8 @@ impl Outgoing<'_> {
             timeout_ms: crate::clock::millis(self.limit),
             expires: self.expires_unix_ms,
         };
-        let (wanted, body) = (wanted(event_queue), signed.body);
-        seat.send(Sending { tunnel: *tunnel, incarnation: *incarnation, wanted, head, body, limit: self.limit }).await
+        let (wanted, body, permit) = (wanted(event_queue), signed.body, Permit::Incarnation(*incarnation));
+        seat.send(Sending { tunnel: *tunnel, permit, wanted, head, body, limit: self.limit }).await
     }
 }
 

@@ -12,7 +12,9 @@ use super::turn::Permits;
 use super::turn::Shift;
 use super::turn::admit;
 use crate::connector::Seat;
+use crate::http_client::answer::Answer;
 use crate::http_client::client::Client;
+use crate::http_client::error::AttemptError;
 use crate::protocol::connector::Purpose;
 
 /// The right to one attempt, and how it is made.
@@ -20,7 +22,9 @@ pub(super) enum Carrier<'a> {
     /// As a request.
     Request(Permits<'a>),
     /// Over the connection of a connector.
-    Connector(Seat),
+    ///
+    /// Boxed: most events are posted.
+    Connector(Box<Seat>),
 }
 
 impl Carrier<'_> {
@@ -32,17 +36,22 @@ impl Carrier<'_> {
         }
     }
 
+    /// Whether this is no attempt: the connector had gone before the event was sent, and another one may get it.
+    pub(super) fn has_missed(&self, result: &Result<Answer, AttemptError>) -> bool {
+        matches!((self, result), (Self::Connector(_), Err(AttemptError::Lost { was_sent: false, .. })))
+    }
+
     /// How long the attempt may take.
     pub(super) fn limit(&self, of_requests: Duration) -> Duration {
         match self {
             Self::Request(_) => of_requests,
-            Self::Connector(seat) => seat.link().attempt_limit(),
+            Self::Connector(seat) => seat.attempt_limit(),
         }
     }
 
     /// Whether it may end in a debugger: the time of the events behind it does not count.
     pub(super) fn may_stand_still(&self) -> bool {
-        matches!(self, Self::Connector(seat) if seat.link().purpose() == Purpose::Listen)
+        matches!(self, Self::Connector(seat) if seat.purpose() == Purpose::Listen)
     }
 
     /// Reports the end of the attempt. The breaker of a URL learns nothing of a connector.

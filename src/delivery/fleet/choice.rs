@@ -1,14 +1,17 @@
 //! Which connectors may have an event, and which of them gets it.
 
+use serde::Deserialize;
+use serde::Serialize;
+
 use crate::id::TunnelId;
 use crate::protocol::connector::ConnectorName;
 
 /// One connection of a connector.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
 pub struct Session(pub u128);
 
 /// A process that dials in. All its connections have the same one.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
 pub struct Instance(u128);
 
 /// The text is not 128 bits in hexadecimal.
@@ -52,7 +55,7 @@ fn mix(mut bits: u64) -> u64 {
 }
 
 /// A claimed part of the receive URLs: everything at and below a path.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Claim {
     /// Scheme, host and port, in one form.
     pub origin: String,

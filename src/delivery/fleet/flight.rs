@@ -9,12 +9,18 @@ use crate::id::TunnelId;
 /// One attempt at a connector.
 #[derive(Debug)]
 pub(super) struct Flight<A> {
+    /// Tells it from others at the same event.
+    pub(super) number: FlightId,
     pub(super) tunnel: TunnelId,
     pub(super) attempt: u32,
     pub(super) instance: Instance,
     pub(super) place: Place,
     pub(super) answer: A,
 }
+
+/// The number of an attempt among all of a fleet.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct FlightId(pub(super) u64);
 
 /// Where an attempt is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -1,7 +1,6 @@
 //! The connections of a tenant's connectors, and the choice among them.
 
 use std::collections::HashMap;
-use std::collections::HashSet;
 use std::time::Instant;
 
 use super::choice::Instance;
@@ -35,11 +34,13 @@ pub struct Fleet<L, A> {
     /// In the order in which they joined.
     pub(super) members: Vec<Member<L>>,
     pub(super) flights: HashMap<Box<str>, Flight<A>>,
+    /// How many attempts have begun.
+    pub(super) begun: u64,
 }
 
 impl<L, A> Default for Fleet<L, A> {
     fn default() -> Self {
-        Self { members: vec![], flights: HashMap::new() }
+        Self { members: vec![], flights: HashMap::new(), begun: 0 }
     }
 }
 
@@ -59,14 +60,16 @@ impl<L, A> Fleet<L, A> {
         self.members.iter().find(|member| member.session == session)
     }
 
-    /// Adds a connection. Events that its process had received over a connection that has ended go on if they are `pending`
-    /// there, and are lost otherwise.
-    pub fn join(&mut self, member: Member<L>, pending: &[String]) {
-        let pending: HashSet<&str> = pending.iter().map(String::as_str).collect();
+    /// Adds a connection. Events that its process had received over a connection that has ended go on if it says that they are
+    /// pending there, and are lost otherwise.
+    pub fn join(&mut self, member: Member<L>, is_pending: impl Fn(&str, &A) -> bool) {
         for (id, flight) in &mut self.flights {
             if flight.instance == member.instance && matches!(flight.place, Place::Adrift { .. }) {
-                let is_pending = pending.contains(&**id);
-                flight.place = if is_pending { Place::at(member.session) } else { Place::Lost { was_sent: true } };
+                flight.place = if is_pending(id, &flight.answer) {
+                    Place::at(member.session)
+                } else {
+                    Place::Lost { was_sent: true }
+                };
             }
         }
         self.members.push(member);
@@ -91,9 +94,13 @@ impl<L, A> Fleet<L, A> {
 
     /// Lets a connection take nothing new.
     pub fn drain(&mut self, session: Session) {
-        if let Some(member) = self.members.iter_mut().find(|member| member.session == session) {
-            member.is_draining = true;
-        }
+        self.set_draining(session, true);
+    }
+
+    /// Lets a connection take new events or not; whether that is new.
+    pub fn set_draining(&mut self, session: Session, is_draining: bool) -> bool {
+        let member = self.members.iter_mut().find(|member| member.session == session);
+        member.is_some_and(|member| std::mem::replace(&mut member.is_draining, is_draining) != is_draining)
     }
 
     /// The connector for the next event of `tunnel`: at this node if there is one, and among several always the same one while it

@@ -13,6 +13,7 @@ pub use choice::Instance;
 pub use choice::Session;
 pub use choice::Take;
 pub use choice::Wanted;
+pub use flight::FlightId;
 pub use flight::Look;
 pub use members::Fleet;
 pub use members::Member;

@@ -13,6 +13,9 @@ use crate::protocol::connector::ConnectorName;
 
 type Answered = (u8, u32);
 
+/// The event of a tunnel: its number and its attempt, from 1; and where it was begun.
+type Lane = (u32, u32, Option<(Session, FlightId)>);
+
 fn name() -> ConnectorName {
     "ann".parse().expect("a name")
 }
@@ -70,8 +73,8 @@ struct World {
     fleet: Fleet<(), Answered>,
     now: Instant,
     sessions: u128,
-    /// The event of each tunnel: its number and its attempt, from 1; and where it was begun.
-    lanes: BTreeMap<u8, (u32, u32, Option<Session>)>,
+    /// The event of each tunnel.
+    lanes: BTreeMap<u8, Lane>,
     /// What each process has and has not answered.
     held: BTreeMap<u8, Vec<(u8, u32, u32)>>,
     /// The last event of each tunnel that was answered.
@@ -99,7 +102,8 @@ impl World {
                     held.clear();
                 }
                 self.sessions += 1;
-                self.fleet.join(member(self.sessions, process), if still_has_all { &pending } else { &[] });
+                let is_pending = |id: &str, _: &Answered| still_has_all && pending.iter().any(|pending| pending == id);
+                self.fleet.join(member(self.sessions, process), is_pending);
             }
             Step::Leave(at) => {
                 let left = session_at(self, at).and_then(|session| self.fleet.leave(session, self.now));
@@ -110,7 +114,9 @@ impl World {
                 let Some(member) = self.fleet.members.get(at) else { return };
                 let (session, process) = (member.session, (0..4).find(|process| instance(*process) == member.instance));
                 for (tunnel, (event, attempt, begun)) in &self.lanes {
-                    if *begun == Some(session) && self.fleet.send(&Self::id(*tunnel, *event), *attempt, session) {
+                    if let Some((_, number)) = begun.filter(|(at, _)| *at == session)
+                        && self.fleet.send(&Self::id(*tunnel, *event), number, session)
+                    {
                         self.held.entry(process.expect("one of four")).or_default().push((*tunnel, *event, *attempt));
                     }
                 }
@@ -134,7 +140,9 @@ impl World {
             Step::Pass(ms) => self.now += Duration::from_millis(ms),
             Step::TimeOut(tunnel) => {
                 let (event, attempt, begun) = self.lanes[&tunnel];
-                if begun.is_some() && self.fleet.end(&Self::id(tunnel, event), attempt).is_some() {
+                if let Some((_, number)) = begun
+                    && self.fleet.end(&Self::id(tunnel, event), number).is_some()
+                {
                     self.lanes.insert(tunnel, (event, attempt + 1, None));
                 }
             }
@@ -147,17 +155,17 @@ impl World {
         for (number, lane) in &mut self.lanes {
             let (name, id) = (name(), Self::id(*number, lane.0));
             let wanted = Wanted::Named(&name);
-            if lane.2.is_some()
+            if let Some((_, number)) = lane.2
                 && let Look::Lost { .. } = self.fleet.look(&id, &wanted, self.now)
             {
-                assert!(self.fleet.end(&id, lane.1).is_some());
+                assert!(self.fleet.end(&id, number).is_some());
                 *lane = (lane.0, lane.1 + 1, None);
             }
             if lane.2.is_none()
                 && let Some(chosen) = self.fleet.choose(tunnel(*number), &wanted).map(|member| member.session)
             {
-                assert!(self.fleet.begin(&id, tunnel(*number), lane.1, chosen, (*number, lane.0)), "one at a time");
-                lane.2 = Some(chosen);
+                let begun = self.fleet.begin(&id, tunnel(*number), lane.1, chosen, (*number, lane.0));
+                lane.2 = Some((chosen, begun.expect("one at a time")));
             }
         }
         assert!(self.fleet.flights.len() <= self.lanes.len());
@@ -198,14 +206,14 @@ proptest! {
     #[test]
     fn few_tunnels_move_when_a_connector_joins_or_leaves(count in 1..12_u8, tunnels in prop::collection::vec(any::<[u8; 16]>(), 400)) {
         let mut fleet = Fleet::<(), ()>::default();
-        (0..count).for_each(|number| fleet.join(member(number.into(), number), &[]));
+        (0..count).for_each(|number| fleet.join(member(number.into(), number), |_, ()| false));
         let name = name();
         let chosen = |fleet: &Fleet<(), ()>| -> Vec<Session> {
             let choice = |bytes: &[u8; 16]| fleet.choose(TunnelId::from_bytes(*bytes), &Wanted::Named(&name));
             tunnels.iter().map(|bytes| choice(bytes).expect("there is one").session).collect()
         };
         let before = chosen(&fleet);
-        fleet.join(member(99, 99), &[]);
+        fleet.join(member(99, 99), |_, ()| false);
         let after = chosen(&fleet);
 
         let moved = before.iter().zip(&after).filter(|(before, after)| before != after).count();

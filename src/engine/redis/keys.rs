@@ -16,7 +16,7 @@
 //! | `P:{nodes}:sums` | hash | field of a `status`: its sum over all nodes; ` whole`: 1 | as long as the gateway |
 //! | `P:{nodes}:issued` | sorted set | `<node> <count> <tenant>` of a dead node's connect URLs: their expiry, in seconds since 1970 | until then |
 //! | `P:{records:<set>}` | hash | tunnel: its record, to send its close event | until its close event is settled |
-//! | `P:homes:{<tenant>}:<kind>:<name>` | hash | node with tunnels of this `group` or `user`: number of its change | while there are any |
+//! | `P:homes:{<tenant>}:<kind>:<name>` | hash | node with tunnels of this `group`, `user` or `session`, or with a `connector` of this name (`*`: with one that claims URLs): number of its change | while there are any |
 //! | `P:{places:<node>}` | hash | `{<tenant>}:<kind>:<name>` of each hash above that this node is in: number of its change | as long as its node |
 //! | `P:claim:{<tunnel>}` | string | the token of the claim and the node that has the tunnel, see `entry.rs` | until the close event is settled, and a minute longer than the connect URL; a day if its node is gone |
 //! | `P:nonce:{<tenant>}:<nonce>` | string | token of a signed request | while its signature is valid |
@@ -58,19 +58,24 @@ impl Keys {
         format!("{}:claim:{{{tunnel}}}", self.prefix)
     }
 
-    /// The name of a tenant's group, user or session in the index.
+    /// The name of a tenant's group, user, session or connectors in the index.
     pub(super) fn index_entry(&self, tenant: &str, audience: &Audience) -> String {
         match audience {
             Audience::Group(name) => format!("{{{tenant}}}:group:{name}"),
             Audience::User(name) => format!("{{{tenant}}}:user:{name}"),
             Audience::Session(name) => format!("{{{tenant}}}:session:{name}"),
+            Audience::Connector(name) => format!("{{{tenant}}}:connector:{name}"),
         }
     }
 
     /// Parses a name of [`index_entry`](Self::index_entry).
     pub(super) fn read_index_entry(&self, text: &str) -> Option<(Box<str>, Audience)> {
-        const KINDS: [Kind; 3] =
-            [("}:group:", Audience::Group), ("}:user:", Audience::User), ("}:session:", Audience::Session)];
+        const KINDS: [Kind; 4] = [
+            ("}:group:", Audience::Group),
+            ("}:user:", Audience::User),
+            ("}:session:", Audience::Session),
+            ("}:connector:", Audience::Connector),
+        ];
         let rest = text.strip_prefix('{')?;
         // A name may look like a kind: the first one ends the tenant.
         let found = KINDS.into_iter().filter_map(|(kind, audience)| Some((rest.find(kind)?, kind.len(), audience)));
@@ -118,11 +123,17 @@ mod tests {
     #[test]
     fn an_entry_is_read_back_as_it_was_written() {
         let keys = Keys::new("wafergate");
-        for (tenant, name) in
-            [("shop", "room"), ("t", "a:group:b"), ("t", "}:user:x"), ("t", "}:session:x"), ("a:b", "房间")]
-        {
+        for (tenant, name) in [
+            ("shop", "room"),
+            ("t", "a:group:b"),
+            ("t", "}:user:x"),
+            ("t", "}:connector:x"),
+            ("a:b", "房间"),
+            ("t", "*"),
+        ] {
             let Ok(name) = Name::new(name) else { continue };
-            for audience in [Audience::Group(name.clone()), Audience::User(name.clone()), Audience::Session(name)] {
+            for audience in [Audience::Group, Audience::User, Audience::Session, Audience::Connector] {
+                let audience = audience(name.clone());
                 let read = keys.read_index_entry(&keys.index_entry(tenant, &audience));
                 assert_eq!(read, Some((tenant.into(), audience)));
             }

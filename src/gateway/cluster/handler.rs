@@ -1,6 +1,9 @@
 //! Handles requests of other nodes.
 
 use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
 
 use super::messages::Ids;
 use super::messages::Joined;
@@ -11,7 +14,12 @@ use super::messages::NodeRequest;
 use super::messages::OwnerReply;
 use super::messages::Reached;
 use super::messages::write_answer;
+use crate::connector::Asked;
+use crate::connector::Attempted;
+use crate::connector::Described;
+use crate::connector::Taken;
 use crate::gateway::Gateway;
+use crate::gateway::connectors;
 use crate::gateway::groups::Except;
 use crate::gateway::push::Call;
 use crate::gateway::push::Command;
@@ -21,9 +29,14 @@ use crate::gateway::push::execute;
 use crate::gateway::tunnels::Sent;
 use crate::gateway::turns::FEW;
 use crate::gateway::turns::Turns;
+use crate::id::NodeId;
 use crate::id::TunnelId;
 use crate::tenant::Page;
 use crate::tenant::Tenant;
+
+/// How long an event of another node may wait to be written to its connector. With the age at which a request is not begun any
+/// more, that is less than the lease of that node lasts longer than it relies on it.
+const WRITE_WITHIN: Duration = Duration::from_secs(1);
 
 impl Gateway {
     /// Executes a request and encodes its answer.
@@ -82,6 +95,33 @@ impl Gateway {
                 let max_bytes = usize::try_from(max_bytes).unwrap_or(usize::MAX);
                 write_answer(&self.capture_here(&tenant, of, until_ms, max_bytes, by).is_ok())
             }
+            NodeRequest::Connectors { sought, .. } => {
+                let sought = connectors::sought(&sought);
+                write_answer(&sought.map_or(vec![], |sought| self.connectors.describe(&tenant.id, &sought)))
+            }
+            NodeRequest::Attempt { asker, session, tunnel, limit_ms, message, .. } => {
+                let asked = Asked {
+                    asker: NodeId::from_bytes(asker),
+                    session,
+                    tunnel: TunnelId::from_bytes(tunnel),
+                    message: Bytes::copy_from_slice(message),
+                    limit: Duration::from_millis(limit_ms),
+                    until: self.engine.lease_guard.now() + WRITE_WITHIN,
+                };
+                write_answer(&self.connectors.attempt_for(&tenant.id, asked).await)
+            }
+            NodeRequest::Attempted { instance, id, attempt, report, .. } => {
+                let attempted = Attempted { instance, id: id.to_owned(), attempt, report };
+                write_answer(&self.connectors.attempted(&tenant.id, attempted))
+            }
+            NodeRequest::Cancel { id, attempt, .. } => {
+                self.connectors.cancelled(&tenant.id, id, attempt);
+                write_answer(&true)
+            }
+            NodeRequest::Replaced { session, .. } => {
+                self.connectors.replaced(&tenant.id, session);
+                write_answer(&true)
+            }
         }
     }
 
@@ -126,6 +166,11 @@ fn answer_without_tunnels(request: &NodeRequest<'_>) -> Vec<u8> {
         NodeRequest::Names { .. } => write_answer(&Names::default()),
         // An answer that cannot be read says that this node is not covered.
         NodeRequest::Timeline { .. } | NodeRequest::Watch { .. } => vec![],
-        NodeRequest::Capture { .. } => write_answer(&false),
+        NodeRequest::Capture { .. }
+        | NodeRequest::Attempted { .. }
+        | NodeRequest::Cancel { .. }
+        | NodeRequest::Replaced { .. } => write_answer(&false),
+        NodeRequest::Connectors { .. } => write_answer(&Vec::<Described>::new()),
+        NodeRequest::Attempt { .. } => write_answer(&Taken::Gone),
     }
 }

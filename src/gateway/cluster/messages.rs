@@ -5,6 +5,9 @@ use serde::Deserialize;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::connector::Report;
+use crate::delivery::Instance;
+use crate::delivery::Session;
 use crate::gateway::push::Call;
 use crate::gateway::push::CallId;
 use crate::gateway::push::Command;
@@ -71,6 +74,16 @@ pub(in crate::gateway) enum NodeRequest<'a> {
         #[serde(borrow)]
         commands: Vec<(Command<'a>, Ids)>,
     },
+    /// Say which of your connectors take such events. Answer: a list of `Described`.
+    Connectors { tenant: &'a str, sought: Audience },
+    /// Make an attempt at your connector, and report to me. Answer: `Taken`.
+    Attempt { tenant: &'a str, asker: [u8; 16], session: Session, tunnel: [u8; 16], limit_ms: u64, message: &'a [u8] },
+    /// Hear what has come of the attempt that you have asked for. Answer: whether you wait for it.
+    Attempted { tenant: &'a str, instance: Instance, id: &'a str, attempt: u32, report: Report },
+    /// Give up the attempt that I have asked for. Answer: true.
+    Cancel { tenant: &'a str, id: &'a str, attempt: u32 },
+    /// Close this connection of a connector: its process has replaced it by one at me. Answer: true.
+    Replaced { tenant: &'a str, session: Session },
 }
 
 /// Tunnel ids, 16 bytes each.
@@ -176,7 +189,12 @@ impl<'a> NodeRequest<'a> {
             | Self::TracedTunnels { tenant, .. }
             | Self::Timeline { tenant, .. }
             | Self::Watch { tenant, .. }
-            | Self::Capture { tenant, .. } => tenant,
+            | Self::Capture { tenant, .. }
+            | Self::Connectors { tenant, .. }
+            | Self::Attempt { tenant, .. }
+            | Self::Attempted { tenant, .. }
+            | Self::Cancel { tenant, .. }
+            | Self::Replaced { tenant, .. } => tenant,
         }
     }
 }
@@ -291,6 +309,24 @@ mod tests {
                 wanted: Wanted { user: Name::new("u").ok(), ..Wanted::default() },
             },
             NodeRequest::Capture { tenant, of: Of::User("u".into()), until_ms: 1, max_bytes: 2, by: "a key" },
+            NodeRequest::Connectors { tenant, sought: Audience::Connector(Name::new("ann").expect("a name")) },
+            NodeRequest::Attempt {
+                tenant,
+                asker: [7; 16],
+                session: Session(7),
+                tunnel: [7; 16],
+                limit_ms: 5_000,
+                message: b"{}\n{}",
+            },
+            NodeRequest::Attempted {
+                tenant,
+                instance: Instance::parse(&"7".repeat(32)).expect("128 bits"),
+                id: "msg_t_1",
+                attempt: 1,
+                report: Report::Message(b"{}\n".to_vec()),
+            },
+            NodeRequest::Cancel { tenant, id: "msg_t_1", attempt: 1 },
+            NodeRequest::Replaced { tenant, session: Session(7) },
         ];
 
         let call = Call { id: Some([8; 16]), trace: u64::MAX };

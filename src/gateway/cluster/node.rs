@@ -17,6 +17,8 @@ use crate::engine::ClusterUsage;
 use crate::engine::Heir;
 use crate::engine::Record;
 use crate::gateway::Gateway;
+use crate::gateway::connectors;
+use crate::id::TenantId;
 use crate::id::TunnelId;
 use crate::metrics::WebhookResult;
 use crate::protocol::close::CloseReason;
@@ -36,6 +38,9 @@ impl ClusterNode for Gateway {
     }
 
     fn has_tunnels(&self, tenant: &str, audience: &Audience) -> bool {
+        if let Some(sought) = connectors::sought(audience) {
+            return self.connectors.has(&TenantId::new(tenant), &sought);
+        }
         // A tenant that is configured again finds its tunnels in their groups.
         self.tenants.tenant_of_tunnels(tenant).is_some_and(|tenant| tenant.groups.has(audience))
     }
@@ -103,6 +108,7 @@ impl ClusterNode for Gateway {
     fn cut_off(&self) {
         self.shared_limits.begin_again();
         self.tunnels.cut_off();
+        self.connectors.cut_off();
     }
 }
 

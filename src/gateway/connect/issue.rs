@@ -90,11 +90,6 @@ pub enum IssueError {
         "a node of the last release, which does not know connectors, is still running: try again when all nodes are upgraded"
     )]
     UpgradeRunning,
-    /// Connectors of other nodes cannot be reached from this one.
-    #[error(
-        "connectors work with a single node, and several are running: leave out the name and let events be posted, or run one node"
-    )]
-    SeveralNodes,
     /// Without the engine a connect URL could be used twice.
     #[error("this gateway is cut off from its engine, try again")]
     EngineAway,
@@ -119,7 +114,6 @@ impl IssueError {
             Self::OtherTicketKey => Reason::OtherTicketKey,
             Self::ConnectorsOff => Reason::ConnectorsOff,
             Self::UpgradeRunning => Reason::UpgradeRunning,
-            Self::SeveralNodes => Reason::SeveralNodes,
             Self::EngineAway => Reason::EngineAway,
         }
     }
@@ -279,11 +273,10 @@ impl ConnectUrls {
             return Err(IssueError::ConnectorsOff);
         }
         let cluster = &self.engine.cluster;
-        let others = cluster.others();
-        if others.iter().any(|node| !cluster.understands(*node)) {
+        if cluster.others().iter().any(|node| !cluster.understands(*node)) {
             return Err(IssueError::UpgradeRunning);
         }
-        if others.is_empty() { Ok(()) } else { Err(IssueError::SeveralNodes) }
+        Ok(())
     }
 
     fn check_room(&self, tenant: &Tenant) -> Result<(), IssueError> {

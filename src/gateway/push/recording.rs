@@ -177,11 +177,11 @@ impl Drop for Recording<'_> {
     }
 }
 
-/// How records name a group or user; none for a session, whose name is a secret.
+/// How records name a group or user; none for a session, whose name is a secret, and for connectors, which get no pushes.
 fn audience_words(audience: &Audience) -> Option<String> {
     match audience {
         Audience::Group(group) => Some(group_words(group.as_str())),
         Audience::User(user) => Some(user_words(user.as_str())),
-        Audience::Session(_) => None,
+        Audience::Session(_) | Audience::Connector(_) => None,
     }
 }

@@ -30,6 +30,7 @@ use crate::connector::Refused;
 use crate::delivery::Session;
 use crate::delivery::Take;
 use crate::gateway::Gateway;
+use crate::gateway::Listed;
 use crate::protocol::connector::FromConnector;
 use crate::protocol::connector::HEARTBEAT;
 use crate::protocol::connector::HELLO_WITHIN;
@@ -76,6 +77,12 @@ where
     }
 }
 
+/// A connector that has joined, and is listed for the other nodes until it has left.
+struct Present {
+    joined: Joined,
+    _listed: Listed,
+}
+
 struct Connection<S> {
     dialled: Dialled,
     input: Input<ReadHalf<S>>,
@@ -100,10 +107,15 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> Connection<S> {
                 let Dialled { gateway, caller, .. } = &self.dialled;
                 let (window, session) = (terms.window, link.session);
                 let welcome = |alike| welcome(gateway, window, session, alike);
+                let mut listed = match gateway.list_connector(&link).await {
+                    Ok(listed) => listed,
+                    Err(refused) => return self.refuse(refused).await,
+                };
                 match gateway.connectors.join(arriving, &caller.tenant, link, terms, welcome) {
                     Ok(joined) => {
+                        listed.has_joined();
                         self.log_joined(&joined.link, name.as_str(), &agent);
-                        self.work(joined, outbox, name.as_str()).await;
+                        self.work(Present { joined, _listed: listed }, outbox, name.as_str()).await;
                     }
                     Err(many) => self.refuse(refused(close_code::REFUSED, many.to_string())).await,
                 }
@@ -148,10 +160,10 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> Connection<S> {
         }
     }
 
-    async fn work(mut self, joined: Joined, mut outbox: Outbox, name: &str) {
+    async fn work(mut self, present: Present, mut outbox: Outbox, name: &str) {
         let started = Instant::now();
         let Self { dialled, input, output } = &mut self;
-        let (gateway, link) = (&dialled.gateway, Arc::clone(&joined.link));
+        let (gateway, link) = (&dialled.gateway, Arc::clone(&present.joined.link));
         // A key may have been withdrawn, or a drain announced, between the handshake and the `join`.
         if let Some(Refused { code, reason }) = gateway.review_connector(&link) {
             link.close(code, reason);
@@ -171,7 +183,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> Connection<S> {
                 End::Closed | End::Lost(_) => {}
             }
             // Now, so that during its last words other connectors get the events, also those that are queued for this one.
-            drop(joined);
+            drop(present);
             if !matches!(end, End::Lost(_)) {
                 // At the deadline the rest is dropped.
                 let _ = timeout(LAST_WORDS, writing).await;

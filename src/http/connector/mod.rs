@@ -91,9 +91,6 @@ async fn admit(
     if gateway.is_cut_off() {
         return Err(Problem::new(Code::EngineAway, "this node is cut off from its engine: try again").after_secs(1));
     }
-    if gateway.has_other_nodes() {
-        return Err(IssueError::SeveralNodes.into());
-    }
     let caller = caller.naming(name)?;
     let arriving = gateway.connectors.arrive(&caller.tenant);
     let arriving = arriving.map_err(|many| Problem::new(Code::TooManyConnectors, many.to_string()).after_secs(5))?;

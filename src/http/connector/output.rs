@@ -74,10 +74,10 @@ impl<W: AsyncWrite + Unpin> Output<W> {
     fn collect(&mut self, gateway: &Gateway, link: &Link, out: Out) -> bool {
         match out {
             Out::Frame(frame) => self.batch.extend_from_slice(&frame),
-            Out::Event { frame, id, attempt, incarnation, unsent } => {
-                if !gateway.owns(incarnation) {
-                    gateway.connectors.not_written(link, &id, attempt);
-                } else if gateway.connectors.may_write(link, &id, attempt) {
+            Out::Event { frame, id, number, permit, unsent } => {
+                if !gateway.permits(permit) {
+                    gateway.connectors.not_written(link, &id, number);
+                } else if gateway.connectors.may_write(link, &id, number) {
                     self.batch.extend_from_slice(&frame);
                     self.unsent.push(unsent);
                 }

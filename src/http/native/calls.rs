@@ -304,7 +304,6 @@ impl From<IssueError> for Problem {
             IssueError::OtherTicketKey | IssueError::EngineAway => Code::EngineAway,
             IssueError::ConnectorsOff => Code::ConnectorsOff,
             IssueError::UpgradeRunning => Code::UpgradeRunning,
-            IssueError::SeveralNodes => Code::SeveralNodes,
             IssueError::NoRoomForNames(_) => Code::TooManyGroups,
         };
         Self::new(code, error.to_string())

@@ -60,8 +60,6 @@ pub enum Code {
     TooManyConnectors,
     /// The request is no WebSocket handshake.
     UpgradeRequired,
-    /// Connectors work with a single node only.
-    SeveralNodes,
     /// A node of the last release cannot do this yet.
     UpgradeRunning,
     /// The tenant has its maximum number of tunnels.
@@ -124,7 +122,7 @@ pub enum Code {
 
 impl Code {
     /// Every code.
-    pub const ALL: [Self; 56] = [
+    pub const ALL: [Self; 55] = [
         Self::CredentialsMissing,
         Self::CredentialsWrong,
         Self::BearerInsecure,
@@ -151,7 +149,6 @@ impl Code {
         Self::ConnectorMismatch,
         Self::TooManyConnectors,
         Self::UpgradeRequired,
-        Self::SeveralNodes,
         Self::UpgradeRunning,
         Self::TooManyTunnels,
         Self::TooManyPending,
@@ -212,7 +209,6 @@ impl Code {
             Self::ConnectorMismatch => ("connector_mismatch", 422, "Two connectors are named"),
             Self::TooManyConnectors => ("too_many_connectors", 429, "Too many connectors"),
             Self::UpgradeRequired => ("upgrade_required", 426, "This is for WebSocket connections"),
-            Self::SeveralNodes => ("several_nodes", 503, "Connectors need a single node"),
             Self::UpgradeRunning => ("upgrade_running", 503, "An upgrade is running"),
             Self::TooManyTunnels => ("too_many_tunnels", 429, "Too many tunnels"),
             Self::TooManyPending => ("too_many_pending", 429, "Too many close events wait"),

@@ -78,6 +78,8 @@ pub enum Audience {
     User(Name),
     /// All tunnels that were opened with the session. Business servers cannot address it.
     Session(Name),
+    /// The connectors with the name. Only nodes look for them.
+    Connector(Name),
 }
 
 /// Content of a push.

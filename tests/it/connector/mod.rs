@@ -7,6 +7,7 @@ mod dialling;
 mod ends;
 mod lost;
 mod names;
+mod nodes;
 
 use serde_json::Value;
 use serde_json::json;

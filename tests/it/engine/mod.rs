@@ -27,6 +27,7 @@ use wafergate::engine::Cluster as _;
 use wafergate::engine::ClusterNode;
 use wafergate::engine::ClusterUsage;
 use wafergate::engine::Engine;
+use wafergate::engine::EngineError;
 use wafergate::engine::GroupIndex as _;
 use wafergate::engine::Heir;
 use wafergate::engine::IdempotencyStore as _;
@@ -102,7 +103,7 @@ async fn gateways_with_different_prefixes_do_not_see_each_other() {
         assert_eq!(node.engine.begin("{shop}:call", token(), [1; 32], life, 0).await, Ok(BeginResult::First));
     }
     assert_eq!(green.engine.nodes_with("shop", &group).await, Ok(vec![]));
-    assert!(blue.engine.ask(its_name, "t", Bytes::new()).await.is_err());
+    assert_eq!(blue.engine.ask(its_name, "t", Bytes::new()).await, Err(EngineError::NotThere));
 
     let keys = redis.command(&["KEYS", "*"]).await;
     for prefix in ["blue", "green"] {
