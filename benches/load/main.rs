@@ -66,7 +66,7 @@ fn run(options: &Options) -> anyhow::Result<ExitCode> {
     cores.use_loads()?;
     let cases = modes::cases(mode, options, files);
     let subjects = options.subjects();
-    let mut report = Report::default();
+    let mut report = Report::new(options.baseline());
     let far_cases = far::cases(mode, options, files);
     let fronts = if far_cases.is_empty() { vec![] } else { far::fronts(options) };
     let total = options.repeats() * (cases.len() * subjects.len() + far_cases.len());
@@ -77,7 +77,7 @@ fn run(options: &Options) -> anyhow::Result<ExitCode> {
                 done += 1;
                 let (name, case_name) = (subject.name(), case.name());
                 progress(&format!("{done}/{total} {case_name}: {name}, {repeat} of {}", options.repeats()));
-                let figures = case.run(options, cores, *subject);
+                let figures = case.run(options, cores, *subject).map(|figures| modes::aimed(mode, figures));
                 report.add(*subject, figures.with_context(|| format!("{case_name}: {name}"))?);
             }
         }

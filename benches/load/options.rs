@@ -101,6 +101,8 @@ pub(crate) enum Mode {
     Connect,
     /// Half of all clients vanish at once while others connect one after the other
     Storm,
+    /// What timelines cost: the gateway with them and without them, in turns
+    Timelines,
     /// Checks of sessions, with few and with many in the store, and logins
     Sessions,
     /// Many distant clients at once through TLS; with nginx and haproxy for comparison
@@ -111,7 +113,7 @@ pub(crate) enum Mode {
     Backlog,
     /// All tunnels of a business server with limited capacity open at once
     Overload,
-    /// All of these
+    /// All of these, but for `timelines`
     All,
     /// The bare server itself
     #[value(hide = true)]
@@ -125,6 +127,8 @@ pub(crate) enum Subject {
     Floor,
     /// wafergate
     Gateway,
+    /// wafergate with `timeline.bytes = 0`
+    WithoutTimelines,
 }
 
 impl Subject {
@@ -133,6 +137,7 @@ impl Subject {
         match self {
             Self::Floor => "floor",
             Self::Gateway => "gateway",
+            Self::WithoutTimelines => "without timelines",
         }
     }
 }
@@ -155,6 +160,11 @@ impl Options {
 
     /// The servers to measure, in the order of their turns.
     pub(crate) fn subjects(&self) -> Vec<Subject> {
-        self.only.map_or(vec![Subject::Floor, Subject::Gateway], |subject| vec![subject])
+        self.only.map_or_else(|| vec![self.baseline(), Subject::Gateway], |subject| vec![subject])
+    }
+
+    /// What the gateway is compared with.
+    pub(crate) fn baseline(&self) -> Subject {
+        if self.mode == Some(Mode::Timelines) { Subject::WithoutTimelines } else { Subject::Floor }
     }
 }

@@ -19,8 +19,10 @@ use crate::svg;
 use crate::svg::Bars;
 
 /// The figures so far.
-#[derive(Default, Serialize)]
+#[derive(Serialize)]
 pub(crate) struct Report {
+    /// What the gateway is compared with, `floor` below.
+    baseline: &'static str,
     rows: Vec<Row>,
     #[serde(flatten)]
     /// Results of the distant clients.
@@ -70,6 +72,11 @@ impl Spread {
 }
 
 impl Report {
+    /// No figures yet, of the gateway and this other server.
+    pub(crate) fn new(baseline: Subject) -> Self {
+        Self { baseline: baseline.name(), rows: vec![], far: Table::default() }
+    }
+
     /// Adds the figures of one measurement.
     pub(crate) fn add(&mut self, subject: Subject, figures: Vec<Figure>) {
         for figure in figures {
@@ -80,7 +87,7 @@ impl Report {
                 self.rows.len() - 1
             });
             match subject {
-                Subject::Floor => self.rows[at].floor.add(&figure),
+                Subject::Floor | Subject::WithoutTimelines => self.rows[at].floor.add(&figure),
                 Subject::Gateway => self.rows[at].gateway.add(&figure),
             }
         }
@@ -96,16 +103,17 @@ impl Report {
         if self.rows.is_empty() {
             return self.far.text();
         }
-        let mut text = String::from(
-            "| what | unit | gateway | floor | × floor | target | gateway/s | floor/s | gateway p50 / p99 / p999 / max µs | floor \
-             | faults |\n|---|---|---|---|---|---|---|---|---|---|---|\n",
+        let base = self.baseline;
+        let mut text = format!(
+            "| what | unit | gateway | {base} | × {base} | target | gateway/s | {base}/s | gateway p50 / p99 / p999 / max µs \
+             | {base} | faults |\n|---|---|---|---|---|---|---|---|---|---|---|\n",
         );
         for row in &self.rows {
             let Row { name, unit, target, floor, gateway, .. } = row;
-            let ratio = row.ratio().map_or("–".to_owned(), |ratio| format!("{ratio:.2}"));
+            let ratio = row.ratio().map_or("–".to_owned(), |ratio| format!("{ratio:.3}"));
             let target = match target {
                 None => "–".to_owned(),
-                Some(Target::TimesFloor(times)) => format!("≤ {times:.2} ×"),
+                Some(Target::TimesFloor(times)) => format!("≤ {times} ×"),
                 Some(Target::AtMost(value)) => format!("≤ {value:.0} {unit}"),
             };
             let (gateway_value, floor_value) = (gateway.value(), floor.value());

@@ -47,6 +47,10 @@ impl Server {
         let command = match subject {
             Subject::Floor => floor(business)?,
             Subject::Gateway => gateway(&gateway_path(options), files.path(), &settings(business))?,
+            Subject::WithoutTimelines => {
+                let settings = settings(business) + "[timeline]\nbytes = 0\n";
+                gateway(&gateway_path(options), files.path(), &settings)?
+            }
         };
         Self::launch(command, files, cores, business)
     }

@@ -67,11 +67,16 @@ impl Protocol {
         Self { subject, server: server.to_string(), business: business.to_string() }
     }
 
+    /// The id of the tenant.
+    pub(crate) fn tenant(&self) -> String {
+        md5_hex(&self.business)
+    }
+
     /// The request for a tunnel; `None` if clients connect without one.
     pub(crate) fn tunnel_request(&self) -> Option<Vec<u8>> {
         match self.subject {
             Subject::Floor => None,
-            Subject::Gateway => {
+            Subject::Gateway | Subject::WithoutTimelines => {
                 let data = json!({"receiveUrl": format!("http://{}/tunnel", self.business), "protocolType": "ws"});
                 Some(self.call("/get/wsurl", &data.to_string(), &format!(r#","tcKey":{}"#, json!(KEY))))
             }
@@ -96,7 +101,7 @@ impl Protocol {
                 let path = format!("/push/{first}/{}", names.len());
                 Template::new(self.post(&path, pattern.text()), None)
             }
-            Subject::Gateway => {
+            Subject::Gateway | Subject::WithoutTimelines => {
                 let (names, content) = (json!(names), json!(pattern.text()));
                 let packets = format!(r#"[{{"tunnelIds":{names},"type":"message","content":{content}}}]"#);
                 Template::new(self.call("/ws/push", &packets, ""), Some(packets))
@@ -109,7 +114,9 @@ impl Protocol {
         answer
             == match self.subject {
                 Subject::Floor => &b"ok"[..],
-                Subject::Gateway => br#"{"code":0,"message":"OK","data":{"invalidTunnelIds":[]}}"#,
+                Subject::Gateway | Subject::WithoutTimelines => {
+                    br#"{"code":0,"message":"OK","data":{"invalidTunnelIds":[]}}"#
+                }
             }
     }
 
@@ -117,7 +124,7 @@ impl Protocol {
     pub(crate) fn event<'a>(&self, path: &'a str, body: &'a [u8]) -> anyhow::Result<Event<'a>> {
         let read = || match self.subject {
             Subject::Floor => Some((Kind::of(body)?, path.strip_prefix('/')?)),
-            Subject::Gateway => {
+            Subject::Gateway | Subject::WithoutTimelines => {
                 let rest = body.strip_prefix(WAFER_EVENT)?;
                 let name = &rest[..rest.iter().position(|byte| *byte == b'\\')?];
                 let kind = Kind::of(rest[name.len()..].strip_prefix(br#"\",\"type\":\""#)?)?;
@@ -133,14 +140,14 @@ impl Protocol {
     pub(crate) fn is_genuine(&self, event: &Event<'_>, pattern: &Pattern, mark: SequenceMark) -> bool {
         let content = match self.subject {
             Subject::Floor => event.body.strip_prefix(b"message:").map(<[u8]>::to_vec),
-            Subject::Gateway => signed_content(event),
+            Subject::Gateway | Subject::WithoutTimelines => signed_content(event),
         };
         content.is_some_and(|content| pattern.read(&content) == Some(mark))
     }
 
     /// A signed Wafer call, with `more` in its envelope.
     fn call(&self, path: &str, data: &str, more: &str) -> Vec<u8> {
-        let (tenant, signature) = (md5_hex(&self.business), signature::wafer(data, KEY));
+        let (tenant, signature) = (self.tenant(), signature::wafer(data, KEY));
         let data = json!(data);
         self.post(path, &format!(r#"{{"data":{data},"tcId":"{tenant}","signature":"{signature}"{more}}}"#))
     }

@@ -7,11 +7,13 @@ use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
 
 use parking_lot::Mutex;
+use parking_lot::RwLock;
 use serde::Deserialize;
 use serde::Serialize;
 
 use super::record::TenantNumber;
 use crate::id::TunnelId;
+use crate::protocol::connector::ConnectorName;
 use crate::protocol::native::CaptureOf;
 use crate::protocol::native::capture::MAX_PAYLOAD_BYTES;
 use crate::reason::Kind;
@@ -31,6 +33,8 @@ pub enum Of {
     Tunnels(BTreeSet<[u8; 16]>),
     /// Those of all tunnels of this user.
     User(String),
+    /// Those of all tunnels whose events go to the connector of this name.
+    Connector(String),
 }
 
 impl From<CaptureOf> for Of {
@@ -38,6 +42,7 @@ impl From<CaptureOf> for Of {
         match of {
             CaptureOf::Tunnels(tunnels) => Self::Tunnels(tunnels.iter().map(|tunnel| tunnel.to_bytes()).collect()),
             CaptureOf::User(user) => Self::User(user.as_str().to_owned()),
+            CaptureOf::Connector(name) => Self::Connector(name.as_str().to_owned()),
         }
     }
 }
@@ -66,12 +71,12 @@ pub struct TooManyCaptures;
 pub struct Captures {
     /// Whether there are any: looked at for every message.
     is_on: AtomicBool,
-    state: Mutex<State>,
+    running: RwLock<Vec<Capture>>,
+    copies: Mutex<Copies>,
 }
 
 #[derive(Debug, Default)]
-struct State {
-    captures: Vec<Capture>,
+struct Copies {
     payloads: HashMap<Key, Payload>,
     /// The same, the oldest one first.
     order: VecDeque<Key>,
@@ -105,22 +110,26 @@ impl Captures {
         max_bytes: usize,
         now_ms: u64,
     ) -> Result<(), TooManyCaptures> {
-        let mut state = self.state.lock();
-        state.expire(now_ms);
-        let own = state.captures.iter().filter(|capture| capture.tenant == tenant).count();
-        if own >= MAX_OF_TENANT || state.captures.len() >= MAX_CAPTURES {
+        let mut running = self.running.write();
+        running.retain(|capture| capture.until_ms > now_ms);
+        let own = running.iter().filter(|capture| capture.tenant == tenant).count();
+        if own >= MAX_OF_TENANT || running.len() >= MAX_CAPTURES {
             return Err(TooManyCaptures);
         }
-        state.captures.push(Capture { tenant, of, until_ms, max_bytes: max_bytes.min(MAX_PAYLOAD_BYTES) });
+        running.push(Capture { tenant, of, until_ms, max_bytes: max_bytes.min(MAX_PAYLOAD_BYTES) });
         self.is_on.store(true, Ordering::Release);
         Ok(())
     }
 
     /// Ends all captures of a tenant. What they have copied stays in its timelines until others need the place.
     pub fn end(&self, tenant: TenantNumber) {
-        let mut state = self.state.lock();
-        state.captures.retain(|capture| capture.tenant != tenant);
-        self.is_on.store(!state.captures.is_empty(), Ordering::Release);
+        self.keep_running(|capture| capture.tenant != tenant);
+    }
+
+    fn keep_running(&self, stays: impl Fn(&Capture) -> bool) {
+        let mut running = self.running.write();
+        running.retain(stays);
+        self.is_on.store(!running.is_empty(), Ordering::Release);
     }
 
     /// Whether any payload may be wanted: cheap.
@@ -132,46 +141,49 @@ impl Captures {
     pub fn wanted(
         &self,
         tenant: TenantNumber,
-        tunnel: TunnelId,
+        (tunnel, connector): (TunnelId, Option<&ConnectorName>),
         now_ms: u64,
         user: impl FnOnce() -> Option<String>,
     ) -> Option<usize> {
         if !self.is_on() {
             return None;
         }
-        let mut state = self.state.lock();
-        state.expire(now_ms);
-        self.is_on.store(!state.captures.is_empty(), Ordering::Release);
-        let own: Vec<&Capture> = state.captures.iter().filter(|capture| capture.tenant == tenant).collect();
-        let asks_for_users = own.iter().any(|capture| matches!(capture.of, Of::User(_)));
-        let user = if asks_for_users { user() } else { None };
-        let wants = |capture: &&&Capture| match &capture.of {
+        let running = self.running.read();
+        if running.iter().all(|capture| capture.until_ms <= now_ms) {
+            drop(running);
+            self.keep_running(|capture| capture.until_ms > now_ms);
+            return None;
+        }
+        let own = || running.iter().filter(|capture| capture.tenant == tenant && capture.until_ms > now_ms);
+        let user = if own().any(|capture| matches!(capture.of, Of::User(_))) { user() } else { None };
+        let wants = |capture: &&Capture| match &capture.of {
             Of::Tunnels(tunnels) => tunnels.contains(&tunnel.to_bytes()),
             Of::User(name) => user.as_ref() == Some(name),
+            Of::Connector(name) => connector.is_some_and(|connector| connector.as_str() == name),
         };
-        own.iter().filter(wants).map(|capture| capture.max_bytes).max()
+        own().filter(wants).map(|capture| capture.max_bytes).max()
     }
 
     /// Keeps a payload of an event of this number; the oldest ones make room.
     pub fn keep_event(&self, tunnel: TunnelId, sequence: u64, is_binary: bool, content: &[u8], max_bytes: usize) {
         let sequence = u32::try_from(sequence).unwrap_or(u32::MAX);
         let payload = Payload::of(is_binary, content, max_bytes);
-        self.state.lock().keep((tunnel, Kind::Attempt, sequence), payload);
+        self.copies.lock().keep((tunnel, Kind::Attempt, sequence), payload);
     }
 
     /// Keeps a payload of a push, and returns the number under which it is found.
     pub fn keep_push(&self, tunnel: TunnelId, is_binary: bool, content: &[u8], max_bytes: usize) -> u32 {
         let payload = Payload::of(is_binary, content, max_bytes);
-        let mut state = self.state.lock();
-        state.last_push = state.last_push.wrapping_add(1);
-        let sequence = state.last_push;
-        state.keep((tunnel, Kind::Push, sequence), payload);
+        let mut copies = self.copies.lock();
+        copies.last_push = copies.last_push.wrapping_add(1);
+        let sequence = copies.last_push;
+        copies.keep((tunnel, Kind::Push, sequence), payload);
         sequence
     }
 
     /// The payload of a record, if it is still there.
     pub fn payload(&self, tunnel: TunnelId, kind: Kind, sequence: u32) -> Option<Payload> {
-        self.state.lock().payloads.get(&(tunnel, kind, sequence)).cloned()
+        self.copies.lock().payloads.get(&(tunnel, kind, sequence)).cloned()
     }
 }
 
@@ -187,11 +199,7 @@ impl Payload {
     }
 }
 
-impl State {
-    fn expire(&mut self, now_ms: u64) {
-        self.captures.retain(|capture| capture.until_ms > now_ms);
-    }
-
+impl Copies {
     fn keep(&mut self, key: Key, payload: Payload) {
         self.bytes += payload.size();
         match self.payloads.insert(key, payload) {
@@ -224,16 +232,20 @@ mod tests {
     fn only_what_was_asked_for_is_copied_and_only_for_so_long() {
         let captures = Captures::default();
         let none = || None;
-        assert_eq!(captures.wanted(SHOP, tunnel(1), 0, none), None);
+        assert_eq!(captures.wanted(SHOP, (tunnel(1), None), 0, none), None);
         captures.begin(SHOP, of_tunnel(1), 100, 10, 0).expect("room");
         captures.begin(SHOP, Of::User("ann".into()), 50, 20, 0).expect("room");
 
-        assert_eq!(captures.wanted(SHOP, tunnel(1), 1, none), Some(10));
-        assert_eq!(captures.wanted(SHOP, tunnel(2), 1, || Some("ann".into())), Some(20));
-        assert_eq!(captures.wanted(SHOP, tunnel(2), 1, || Some("bob".into())), None);
-        assert_eq!(captures.wanted(OTHER, tunnel(1), 1, none), None, "of another tenant");
-        assert_eq!(captures.wanted(SHOP, tunnel(2), 50, || Some("ann".into())), None, "its time is over");
-        assert_eq!(captures.wanted(SHOP, tunnel(1), 100, none), None);
+        assert_eq!(captures.wanted(SHOP, (tunnel(1), None), 1, none), Some(10));
+        assert_eq!(captures.wanted(SHOP, (tunnel(2), None), 1, || Some("ann".into())), Some(20));
+        assert_eq!(captures.wanted(SHOP, (tunnel(2), None), 1, || Some("bob".into())), None);
+        let name: ConnectorName = "ann".parse().expect("a name");
+        assert_eq!(captures.wanted(SHOP, (tunnel(2), Some(&name)), 1, none), None, "another kind of name");
+        captures.begin(SHOP, Of::Connector("ann".into()), 50, 30, 1).expect("room");
+        assert_eq!(captures.wanted(SHOP, (tunnel(2), Some(&name)), 1, none), Some(30));
+        assert_eq!(captures.wanted(OTHER, (tunnel(1), None), 1, none), None, "of another tenant");
+        assert_eq!(captures.wanted(SHOP, (tunnel(2), None), 50, || Some("ann".into())), None, "its time is over");
+        assert_eq!(captures.wanted(SHOP, (tunnel(1), None), 100, none), None);
         assert!(!captures.is_on());
     }
 
@@ -254,8 +266,8 @@ mod tests {
         let captures = Captures::default();
         (0..10).for_each(|_| captures.keep_event(tunnel(1), 7, false, b"0123", 4));
 
-        let state = captures.state.lock();
-        assert_eq!((state.payloads.len(), state.order.len(), state.bytes), (1, 1, 4 + OVERHEAD_BYTES));
+        let copies = captures.copies.lock();
+        assert_eq!((copies.payloads.len(), copies.order.len(), copies.bytes), (1, 1, 4 + OVERHEAD_BYTES));
     }
 
     #[test]
@@ -264,7 +276,7 @@ mod tests {
         for number in 0..10_000 {
             captures.keep_event(tunnel(1), number, false, &[b'x'; MAX_PAYLOAD_BYTES], MAX_PAYLOAD_BYTES);
         }
-        assert!(captures.state.lock().bytes <= ALL_BYTES);
+        assert!(captures.copies.lock().bytes <= ALL_BYTES);
         assert!(captures.payload(tunnel(1), Kind::Attempt, 9_999).is_some());
         assert!(captures.payload(tunnel(1), Kind::Attempt, 0).is_none());
 
@@ -274,7 +286,7 @@ mod tests {
         assert_eq!(captures.begin(SHOP, of_tunnel(1), 100, 10, 0), Err(TooManyCaptures));
         captures.begin(OTHER, of_tunnel(1), 100, 10, 0).expect("another tenant has its own");
         captures.end(SHOP);
-        assert_eq!(captures.wanted(SHOP, tunnel(1), 1, || None), None);
+        assert_eq!(captures.wanted(SHOP, (tunnel(1), None), 1, || None), None);
         assert!(captures.is_on(), "the other one's goes on");
     }
 }

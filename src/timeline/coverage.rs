@@ -26,7 +26,7 @@ pub struct Part {
 pub enum Gap {
     /// It does not answer.
     NoAnswer,
-    /// It is of an earlier version, without timelines.
+    /// It is of an earlier version, without timelines, or has begun just now and is not known to be of this one.
     TooOld,
     /// It records nothing (`timeline.bytes = 0`).
     Off,

@@ -10,6 +10,7 @@ mod numbers;
 #[cfg(test)]
 mod property_tests;
 mod record;
+mod refusals;
 mod ring;
 mod row;
 mod story;
@@ -40,6 +41,7 @@ pub use line::Content;
 pub use line::Line;
 pub use record::About;
 pub use record::AudienceNumber;
+pub use record::ConnectorNumber;
 pub use record::Record;
 pub use record::TARGETS_EACH;
 pub use record::TenantNumber;
@@ -63,7 +65,10 @@ pub use watch::Watchers;
 use crate::clock::millis;
 use crate::id::NodeId;
 use crate::id::TenantId;
+use crate::protocol::connector::ConnectorName;
 use numbers::Numbers;
+use refusals::Place;
+use refusals::Refusals;
 use words::Words;
 
 /// A push to more targets than this is one record.
@@ -83,8 +88,6 @@ const MAX_TENANTS: usize = 65_536;
 const MAX_PEERS: usize = 4_096;
 /// A clock that goes back further than this was set.
 const SET_BACK_MS: u64 = 5_000;
-/// Records of callers that are not authenticated, in a second: strangers do not make others forgotten.
-const MAX_OF_STRANGERS: u32 = 100;
 
 /// The number of the next thread that writes.
 static NEXT_THREAD: AtomicUsize = AtomicUsize::new(0);
@@ -107,24 +110,17 @@ pub struct Timeline {
     urls: Words,
     tenants: Numbers<TenantId>,
     peers: Numbers<NodeId>,
-    /// Makes numbers of the names of audiences.
-    audiences: RandomState,
+    /// Makes numbers of the names of audiences and connectors.
+    names: RandomState,
     watchers: Arc<Watchers>,
     captures: Captures,
-    strangers: Mutex<Strangers>,
+    refusals: Refusals,
 }
 
 /// A ring in a cache line of its own.
 #[derive(Debug)]
 #[repr(align(128))]
 struct Lane(Mutex<Ring>);
-
-/// Records of callers that are not authenticated.
-#[derive(Debug, Default)]
-struct Strangers {
-    second: u64,
-    count: u32,
-}
 
 /// The result of a look at all rings.
 #[derive(Clone, Debug, Default)]
@@ -152,10 +148,10 @@ impl Timeline {
             urls: Words::of(URLS),
             tenants: Numbers::of(MAX_TENANTS),
             peers: Numbers::of(MAX_PEERS),
-            audiences: RandomState::new(),
+            names: RandomState::new(),
             watchers: Arc::default(),
             captures: Captures::default(),
-            strangers: Mutex::default(),
+            refusals: Refusals::default(),
         }
     }
 
@@ -176,10 +172,19 @@ impl Timeline {
 
     /// Keeps a record, and shows it to those who watch.
     pub fn record(&self, record: Record) {
-        if !self.is_on() || self.is_of_a_stranger_too_many(&record) {
-            return;
+        if self.is_on() {
+            self.record_on(THREAD.with(|thread| *thread), record);
         }
-        self.record_on(THREAD.with(|thread| *thread), record);
+    }
+
+    /// Keeps the record of something that was refused, with this detail, unless too much is.
+    pub fn record_refused(&self, record: Record, detail: &str) {
+        let detail = match self.refusals.count(record.tenant, record.unix_ms()) {
+            Place::Own => detail,
+            Place::Last => refusals::MORE,
+            Place::None => return,
+        };
+        self.record(record.with_words(self.word(detail)));
     }
 
     fn record_on(&self, worker: usize, record: Record) {
@@ -243,7 +248,13 @@ impl Timeline {
 
     /// The number of the group or user that records name so.
     pub fn audience(&self, words: &str) -> AudienceNumber {
-        AudienceNumber(self.audiences.hash_one(words).max(1))
+        AudienceNumber(self.names.hash_one(words).max(1))
+    }
+
+    /// The number of the connector of this name.
+    pub fn connector(&self, name: &ConnectorName) -> ConnectorNumber {
+        let [.., high, low] = self.names.hash_one(name).to_be_bytes();
+        ConnectorNumber(u16::from_be_bytes([high, low]).max(1))
     }
 
     /// The tenant with this number.
@@ -290,19 +301,6 @@ impl Timeline {
             self.latest_ms.fetch_max(ms, Ordering::AcqRel);
         }
         if ms >= latest_ms { record } else { record.at_ms(latest_ms, record.micros()) }
-    }
-
-    fn is_of_a_stranger_too_many(&self, record: &Record) -> bool {
-        if record.tenant != TenantNumber(0) || !record.is_failure() {
-            return false;
-        }
-        let second = record.unix_ms() / 1_000;
-        let mut strangers = self.strangers.lock();
-        if strangers.second != second {
-            *strangers = Strangers { second, count: 0 };
-        }
-        strangers.count = strangers.count.saturating_add(1);
-        strangers.count > MAX_OF_STRANGERS
     }
 }
 

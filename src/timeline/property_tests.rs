@@ -369,16 +369,26 @@ fn a_dead_node_is_named_on_every_page() {
 }
 
 #[test]
-fn strangers_do_not_make_others_forgotten() {
+fn refusals_do_not_make_others_forgotten() {
     let timeline = small(1_000, 1, BEGIN_MS);
     let time = Duration::from_millis(BEGIN_MS);
     timeline.record(Record::new(Kind::Requested, Reason::None, time).of(SHOP, tunnel(0)));
 
-    (0..10_000).for_each(|_| timeline.record(Record::new(Kind::Refused, Reason::TicketUnknown, time)));
+    let used = Record::new(Kind::Refused, Reason::TicketUsed, time).of(TenantNumber(2), tunnel(1));
+    for number in 0..10_000 {
+        let stranger = Record::new(Kind::Refused, Reason::TicketUnknown, time);
+        timeline.record_refused(stranger, &number.to_string());
+        timeline.record_refused(used, &number.to_string());
+    }
+    timeline.record_refused(used.of(SHOP, tunnel(0)), "used");
 
-    assert_eq!(timeline.story(&question(0, 10)).rows.len(), 1);
+    let rows = timeline.story(&question(0, 10)).rows;
+    assert_eq!((rows.len(), rows[1].words.as_deref()), (2, Some("used")));
     let refused = timeline.scan(10_000, None, |record| record.kind() == Some(Kind::Refused));
-    assert_eq!(refused.records.len(), MAX_OF_STRANGERS as usize);
+    assert_eq!(refused.records.len(), 2 * (refusals::MAX_REFUSALS as usize + 1) + 1);
+    let last = timeline
+        .text(timeline.scan(1, None, |record| record.tenant == TenantNumber(2)).records.last().expect("some").words);
+    assert_eq!(last.as_deref(), Some(refusals::MORE));
 }
 
 #[test]

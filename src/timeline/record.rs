@@ -31,8 +31,8 @@ pub struct Record {
     pub words: Word,
     /// The HTTP status of an answer; zero without one.
     pub status: u16,
-    /// The other node that has to do with it; zero without one.
-    pub peer: u16,
+    /// See [`Record::with_peer`] and [`Record::by_connector`].
+    peer: u16,
     /// Microseconds behind `unix_ms`.
     micros: u16,
     /// When it happened, in milliseconds since 1970: 48 bits.
@@ -54,6 +54,10 @@ pub struct TenantNumber(pub u32);
 /// The number of a group or user in this process: that of another one is the same once in 2^64.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub struct AudienceNumber(pub(super) u64);
+
+/// The number of a connector's name in this process: that of another one is the same once in 65,535.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct ConnectorNumber(pub(super) u16);
 
 /// The number of a text kept beside the rings; zero for none.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
@@ -94,6 +98,8 @@ const CLOSES: u8 = 0b1_0000;
 const CHANGE: u8 = 0b10_0000;
 /// Some of the named targets of a push to many: see [`Record::to_targets`].
 const TARGETS: u8 = 0b100_0000;
+/// Of a tunnel with a connector, whose number is in the place of the other node.
+const CONNECTOR: u8 = 0b1000_0000;
 
 /// Named targets in one record.
 pub const TARGETS_EACH: usize = 10;
@@ -164,7 +170,22 @@ impl Record {
 
     /// The same with another node.
     pub fn with_peer(self, peer: u16) -> Self {
-        Self { peer, ..self }
+        Self { flags: self.flags & !CONNECTOR, peer, ..self }
+    }
+
+    /// The same of a tunnel whose events go to this connector.
+    pub fn by_connector(self, connector: ConnectorNumber) -> Self {
+        Self { flags: self.flags | CONNECTOR, peer: connector.0, ..self }
+    }
+
+    /// The other node that has to do with it; zero without one.
+    pub fn peer(&self) -> u16 {
+        if self.flags & CONNECTOR == 0 { self.peer } else { 0 }
+    }
+
+    /// The connector that the events of its tunnel go to.
+    pub fn connector(&self) -> Option<ConnectorNumber> {
+        (self.flags & CONNECTOR != 0).then_some(ConnectorNumber(self.peer))
     }
 
     /// The same in a trace: the last four bytes of its id and of the span that caused it. For an event the span is its number, as in
@@ -368,8 +389,11 @@ mod tests {
         assert_eq!((record.unix_us(), record.unix_ms()), (1_800_000_000_123_456, 1_800_000_000_123));
         assert_eq!((record.about(), record.sequence, record.attempt), (Some(About::Close), 9, 255));
         assert_eq!((record.took_us, record.status, record.bytes), (12_000, 504, 57));
-        assert_eq!((record.endpoint(), record.words, record.peer, record.trace()), (Word(4), Word(5), 2, 11));
+        assert_eq!((record.endpoint(), record.words, record.peer(), record.trace()), (Word(4), Word(5), 2, 11));
         assert!(record.is_failure() && record.many().is_none() && !record.is_close());
+        let named = record.by_connector(ConnectorNumber(7));
+        assert_eq!((named.connector(), named.peer(), record.connector()), (Some(ConnectorNumber(7)), 0, None));
+        assert_eq!(named.with_peer(2), record);
     }
 
     #[test]

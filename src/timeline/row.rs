@@ -114,7 +114,7 @@ impl Timeline {
             tenant: self.tenants.thing(record.tenant.0).map(|tenant| tenant.to_string()),
             url: self.urls.text(record.endpoint()).map(|url| url.to_string()),
             words: text(record.words),
-            peer: self.peers.thing(record.peer.into()).map(NodeId::to_bytes),
+            peer: self.peers.thing(record.peer().into()).map(NodeId::to_bytes),
             payload: captured.and_then(|(tunnel, kind)| self.captures.payload(tunnel, kind, record.sequence)),
         }
     }

@@ -83,7 +83,7 @@ impl Timeline {
                 return false;
             }
             if record.reason() == Some(Reason::PassedOn) {
-                peers.insert(record.peer);
+                peers.insert(record.peer());
             }
             let kinds = [Kind::Requested, Kind::Action, Kind::Connected, Kind::Closed];
             record.kind().is_some_and(|kind| kinds.contains(&kind))

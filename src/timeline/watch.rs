@@ -13,6 +13,7 @@ use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
 use parking_lot::RwLock;
 
+use super::record::ConnectorNumber;
 use super::record::Record;
 use super::record::TenantNumber;
 use super::words;
@@ -38,6 +39,8 @@ pub struct Filter {
     pub tenant: Option<TenantNumber>,
     /// Only this tunnel.
     pub tunnel: Option<TunnelId>,
+    /// Only of tunnels whose events go to this connector.
+    pub connector: Option<ConnectorNumber>,
     /// Only what did not work.
     pub only_failed: bool,
     /// Only events for receive URLs that begin so.
@@ -48,9 +51,9 @@ pub struct Filter {
 
 impl fmt::Debug for Filter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { tenant, tunnel, only_failed, url, also } = self;
+        let Self { tenant, tunnel, connector, only_failed, url, also } = self;
         let also = also.is_some();
-        write!(f, "Filter({tenant:?}, {tunnel:?}, only_failed: {only_failed}, {url:?}, also: {also})")
+        write!(f, "Filter({tenant:?}, {tunnel:?}, {connector:?}, only_failed: {only_failed}, {url:?}, also: {also})")
     }
 }
 
@@ -60,6 +63,7 @@ impl Filter {
         // Number zero is of no tenant: nothing is shown for it.
         self.tenant.is_none_or(|tenant| tenant != TenantNumber(0) && record.tenant == tenant)
             && self.tunnel.is_none_or(|tunnel| record.is_of(tunnel))
+            && (self.connector.is_none() || record.connector() == self.connector)
             && (!self.only_failed || record.is_failure())
             && self
                 .url

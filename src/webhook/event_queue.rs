@@ -206,7 +206,8 @@ impl EventQueue {
     /// A record of the tunnel.
     pub fn record(&self, timeline: &Timeline, kind: Kind, reason: Reason, unix_time: Duration) -> Record {
         let tenant = timeline.tenant(&self.tenant.number, &self.tenant.id);
-        Record::new(kind, reason, unix_time).of(tenant, self.tunnel).to(self.endpoint.word(timeline))
+        let record = Record::new(kind, reason, unix_time).of(tenant, self.tunnel).to(self.endpoint.word(timeline));
+        self.connector.as_ref().map_or(record, |name| record.by_connector(timeline.connector(name)))
     }
 
     /// The description of the tunnel.

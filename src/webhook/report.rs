@@ -162,7 +162,11 @@ impl Reporter<'_> {
         let now_ms = u64::try_from(self.unix_time.as_millis()).unwrap_or(u64::MAX);
         let user = || event_queue.tenant.groups.of(event_queue.tunnel).0.or_else(|| event_queue.user());
         let user = || user().map(|user| user.as_str().to_owned());
-        let Some(max_bytes) = captures.wanted(tenant, event_queue.tunnel, now_ms, user) else { return false };
+        let Some(max_bytes) =
+            captures.wanted(tenant, (event_queue.tunnel, event_queue.connector.as_ref()), now_ms, user)
+        else {
+            return false;
+        };
         if is_first {
             let (is_binary, bytes) = match content {
                 Content::Text(text) => (false, text.as_bytes()),

@@ -30,4 +30,5 @@ mod rolling;
 mod signals;
 mod small_clients;
 mod strangers;
+mod timelines;
 mod tls;

@@ -87,7 +87,7 @@ impl Front {
         });
         match options.only {
             Some(Subject::Floor) => vec![],
-            Some(Subject::Gateway) => vec![Self::Gateway],
+            Some(Subject::Gateway | Subject::WithoutTimelines) => vec![Self::Gateway],
             None => [Self::Gateway].into_iter().chain(peers).collect(),
         }
     }

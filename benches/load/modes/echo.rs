@@ -7,6 +7,8 @@ use std::time::Instant;
 use anyhow::bail;
 
 use super::grouped;
+use super::live::Live;
+use super::live::Seen;
 use crate::clock::Pace;
 use crate::clock::now;
 use crate::cpu::Cores;
@@ -38,7 +40,17 @@ pub(crate) struct Echo {
     bytes: usize,
     is_echo: bool,
     per_sec: Option<u32>,
+    /// Whether a live view is open meanwhile.
+    is_watched: bool,
     target: Target,
+}
+
+/// Client -> webhook, from very many clients, with a live view of all of it.
+pub(super) fn crowd(options: &Options, files: usize) -> Echo {
+    let (most, per_sec) = if options.smoke { (100, 500) } else { (10_000, 5_000) };
+    let senders = options.connections.unwrap_or(most).min(files.saturating_sub(super::OTHER_FILES));
+    let bytes = options.bytes.unwrap_or(128);
+    Echo { senders, bytes, is_echo: false, per_sec: Some(per_sec), is_watched: true, target: Target::TimesFloor(1.1) }
 }
 
 /// Client -> webhook.
@@ -59,6 +71,7 @@ fn talks(options: &Options, is_echo: bool, senders: usize, per_sec: u32) -> impl
         bytes,
         is_echo,
         per_sec,
+        is_watched: false,
         target: Target::TimesFloor(times),
     })
 }
@@ -80,10 +93,23 @@ impl Echo {
         let mut work = Work::new(self, &stage.world);
         work.begin(options.warm_up());
         stage.world.run(&mut work)?;
+        let is_watched = self.is_watched && subject == Subject::Gateway;
+        if is_watched {
+            // The last event before is recorded by then.
+            stage.rest(options.warm_up())?;
+        }
         work.begin(options.duration());
+        let live = is_watched.then(|| Live::open(&stage.server, &stage.world.dialect)).transpose()?;
         let usage = stage.measure(&mut work)?;
         let faults = work.told.faults.and(work.returned.faults);
         let cpu = Figure::cpu(self.name(), work.completed, usage).seen(&work.latency, faults);
+        if let Some(live) = live {
+            let Seen { shown, skipped } = live.close(work.completed)?;
+            let figure = |what, count| Figure::new(format!("{}: {what}", self.name()), "records", count as f64);
+            let median = Figure::new(format!("{}: p50", self.name()), "µs p50", work.latency.percentiles().p50_us);
+            let shown = figure("shown live", shown);
+            return Ok(vec![cpu, median, shown, figure("said to be skipped", skipped)]);
+        }
         if self.per_sec.is_none() {
             let label = if self.is_echo { "echo" } else { "upstream" };
             return Ok(vec![cpu.target(Some(self.target)).drawn(Chart::Paths, label)]);

@@ -3,12 +3,14 @@
 mod connect;
 mod echo;
 mod idle;
+mod live;
 mod mass_disconnect;
 mod push;
 mod sessions;
 
 use crate::cpu::Cores;
 use crate::figure::Figure;
+use crate::figure::Target;
 use crate::options::Mode;
 use crate::options::Options;
 use crate::options::Subject;
@@ -95,7 +97,23 @@ pub(crate) fn cases(mode: Mode, options: &Options, files: usize) -> Vec<Case> {
     if is_wanted(Mode::Sessions) {
         cases.push(Case::Sessions(Sessions::new(options)));
     }
+    if mode == Mode::Timelines {
+        cases.push(Case::Push(push::to_all(options)));
+        cases.push(Case::Push(push::unicast(options)));
+        cases.extend(echo::upstream(options).take(1).map(Case::Echo));
+        cases.push(Case::Echo(echo::crowd(options, files)));
+        cases.push(Case::Idle(Idle::new(options)));
+    }
     cases
+}
+
+/// The figures with the targets of this mode: timelines may cost a two-hundredth of the CPU time.
+pub(crate) fn aimed(mode: Mode, figures: Vec<Figure>) -> Vec<Figure> {
+    let aim = |figure: Figure| match (mode, figure.unit) {
+        (Mode::Timelines, "µs") => figure.target(Some(Target::TimesFloor(1.005))),
+        _ => figure,
+    };
+    figures.into_iter().map(aim).collect()
 }
 
 /// A number with commas between the thousands.

@@ -72,6 +72,12 @@ pub(super) fn fanout(options: &Options, files: usize) -> Vec<Push> {
     cases
 }
 
+/// Pushes to all of 1,000 clients.
+pub(super) fn to_all(options: &Options) -> Push {
+    let targets = options.targets.unwrap_or(if options.smoke { 100 } else { 1_000 });
+    Push::new(targets, targets, options.bytes.unwrap_or(128), options.in_flight.unwrap_or(1))
+}
+
 /// Pushes to one client each.
 pub(super) fn unicast(options: &Options) -> Push {
     let connections = options.connections.unwrap_or(if options.smoke { 50 } else { 1_000 });

@@ -183,7 +183,9 @@ impl Store {
         let business = door.local_addr()?;
         let server = match subject {
             Subject::Floor => Server::start(subject, options, cores, business)?,
-            Subject::Gateway => Server::start_with_sessions(options, cores, business, &self.path()?)?,
+            Subject::Gateway | Subject::WithoutTimelines => {
+                Server::start_with_sessions(options, cores, business, &self.path()?)?
+            }
         };
         let dialect = Protocol::new(subject, server.address, business);
         let world = World::new(dialect, server.address, door, LINES + 1)?;

@@ -45,6 +45,9 @@ pub(in crate::cli) struct Tail {
     /// Only the tunnels of this user
     #[arg(long)]
     user: Option<String>,
+    /// Only the tunnels of this connector, such as the --name of `wafergate listen`
+    #[arg(long, value_name = "NAME")]
+    connector: Option<String>,
     /// Only events for receive URLs that begin so
     #[arg(long, value_name = "URL")]
     url: Option<String>,
@@ -171,7 +174,8 @@ impl Tail {
     /// Path and query of the call.
     fn target(&self) -> String {
         let mut query = url::form_urlencoded::Serializer::new(String::new());
-        for (name, value) in [("tunnel", &self.tunnel), ("user", &self.user), ("url", &self.url)] {
+        let (tunnel, user, url) = (("tunnel", &self.tunnel), ("user", &self.user), ("url", &self.url));
+        for (name, value) in [tunnel, user, ("connector", &self.connector), url] {
             if let Some(value) = value {
                 query.append_pair(name, value);
             }

@@ -88,7 +88,7 @@ impl Gateway {
             NodeRequest::Timeline { tunnel, before_us, limit, .. } => {
                 let limit = usize::try_from(limit).unwrap_or(usize::MAX);
                 let tunnel = TunnelId::from_bytes(tunnel);
-                write_answer(&self.story_for_another(&tenant, tunnel, before_us, limit).await)
+                write_answer(&self.story(&tenant, tunnel, before_us, limit).await)
             }
             NodeRequest::Watch { watch, wanted, .. } => write_answer(&self.watch_for_another(&tenant, watch, &wanted)),
             NodeRequest::Capture { of, until_ms, max_bytes, by, .. } => {

@@ -151,7 +151,7 @@ impl ConnectUrls {
         let record = timeline::Record::new(Kind::Refused, reason, self.tunnels.unix_time());
         let record =
             holder.map_or(record, |(tunnel, tenant)| record.of(records.tenant(&tenant.number, &tenant.id), *tunnel));
-        records.record(record.with_status(status).with_words(records.word(detail)));
+        records.record_refused(record.with_status(status), detail);
     }
 
     /// All that can be checked before the connect URL is claimed, except the client's offer.

@@ -146,9 +146,10 @@ impl ConnectUrls {
     ) -> Result<Issued, IssueError> {
         let trace = about.as_ref().and_then(|about| about.trace);
         let user = about.as_ref().and_then(|about| about.user.clone());
+        let name = connector.clone();
         let issued = self.try_issue(tenant, key, receive_url, about, connector).await;
         if self.tunnels.timeline.is_on() {
-            self.record(tenant, receive_url, (trace, user.as_ref()), &issued);
+            self.record(tenant, receive_url, (trace, user.as_ref(), name.as_ref()), &issued);
         }
         issued
     }
@@ -157,24 +158,26 @@ impl ConnectUrls {
         &self,
         tenant: &Tenant,
         receive_url: &str,
-        (trace, user): (Option<Trace>, Option<&Name>),
+        (trace, user, connector): (Option<Trace>, Option<&Name>, Option<&ConnectorName>),
         issued: &Result<Issued, IssueError>,
     ) {
         let (timeline, now) = (&self.tunnels.timeline, self.tunnels.unix_time());
         let (number, url) =
             (timeline.tenant(&tenant.number, &tenant.id), timeline.url(&AtomicU32::new(0), receive_url));
-        timeline.record(match issued {
+        let of_connector =
+            |record: Record| connector.map_or(record, |name| record.by_connector(timeline.connector(name)));
+        match issued {
             Ok(Issued { tunnel, .. }) => {
                 let trace = trace.unwrap_or_else(|| Trace::of_tunnel(*tunnel));
                 let user = user.map(|user| timeline.word(&user_words(user.as_str())));
                 let record = Record::new(Kind::Requested, Reason::None, now).of(number, *tunnel).to(url);
-                record.traced(trace.mark(0)).with_words(user.unwrap_or_default())
+                timeline.record(of_connector(record.traced(trace.mark(0)).with_words(user.unwrap_or_default())));
             }
             Err(error) => {
                 let record = Record::new(Kind::Refused, error.reason(), now).of_tenant(number).to(url);
-                record.with_words(timeline.word(&error.to_string()))
+                timeline.record_refused(of_connector(record), &error.to_string());
             }
-        });
+        }
     }
 
     async fn try_issue(

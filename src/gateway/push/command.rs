@@ -10,6 +10,7 @@ use super::recording::Recording;
 use crate::gateway::tunnels::Sent;
 use crate::id::TunnelId;
 use crate::metrics::Metrics;
+use crate::protocol::connector::ConnectorName;
 use crate::protocol::content::Profile;
 use crate::protocol::frame;
 use crate::protocol::native::Payload;
@@ -118,7 +119,7 @@ impl<'a> EncodedCommand<'a> {
     }
 
     /// Counts and records what became of it at one target of this node.
-    pub(super) fn count(&mut self, tunnel: TunnelId, sent: Sent) {
+    pub(super) fn count(&mut self, tunnel: (TunnelId, Option<&ConnectorName>), sent: Sent) {
         if let Some(recording) = &mut self.recording {
             recording.target(tunnel, self.command.payload(), sent);
         }

@@ -45,17 +45,18 @@ pub(super) fn execute_in(
     });
     let Some(connection) = connection else {
         if is_opening {
-            command.count(tunnel, Sent::Accepted);
+            command.count((tunnel, None), Sent::Accepted);
         }
         return if is_opening { Sent::Accepted } else { Sent::Closed };
     };
+    let connector = connection.event_queue.connector.clone();
     let sent = match (command.command, command.frame(connection.profile)) {
         (_, Some(frame)) => send(tunnels, connection, frame, now, queued),
         (Command::Close(text), None) => close(tunnels, &connection, CloseReason::PushedClose, text, now),
         (Command::EndSession, None) => close(tunnels, &connection, CloseReason::SessionRevoked, None, now),
         (_, None) => return Sent::Accepted,
     };
-    command.count(tunnel, sent);
+    command.count((tunnel, connector.as_ref()), sent);
     sent
 }
 

@@ -103,7 +103,7 @@ impl Pushes {
             let timeline = &self.tunnels.timeline;
             let record = Record::new(Kind::Refused, error.reason(), self.tunnels.unix_time());
             let record = record.of_tenant(timeline.tenant(&tenant.number, &tenant.id)).with_bytes(bytes).traced(trace);
-            timeline.record(record.with_words(timeline.word(&error.to_string())));
+            timeline.record_refused(record, &error.to_string());
         }
         checked
     }

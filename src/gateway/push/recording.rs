@@ -7,6 +7,7 @@ use crate::gateway::tunnels::Sent;
 use crate::gateway::tunnels::Tunnels;
 use crate::id::NodeId;
 use crate::id::TunnelId;
+use crate::protocol::connector::ConnectorName;
 use crate::protocol::native::Audience;
 use crate::reason::Kind;
 use crate::reason::Reason;
@@ -83,7 +84,12 @@ impl<'a> Recording<'a> {
     }
 
     /// A target of this node was reached, or not. The payload is marked as binary or not.
-    pub(super) fn target(&mut self, tunnel: TunnelId, payload: Option<(bool, &[u8])>, sent: Sent) {
+    pub(super) fn target(
+        &mut self,
+        (tunnel, connector): (TunnelId, Option<&ConnectorName>),
+        payload: Option<(bool, &[u8])>,
+        sent: Sent,
+    ) {
         let reason = match sent {
             Sent::Accepted => Reason::Accepted,
             Sent::Slow => Reason::SlowConsumer,
@@ -92,7 +98,8 @@ impl<'a> Recording<'a> {
         self.found += 1;
         self.accepted += usize::from(reason == Reason::Accepted);
         let record = self.template.of(self.template.tenant, tunnel).because(reason);
-        match payload.and_then(|payload| self.captured(tunnel, payload)) {
+        let record = connector.map_or(record, |name| record.by_connector(self.timeline.connector(name)));
+        match payload.and_then(|payload| self.captured((tunnel, connector), payload)) {
             Some(number) => self.timeline.record(record.captured_as(number)),
             None => self.single(tunnel, record),
         }
@@ -159,13 +166,17 @@ impl<'a> Recording<'a> {
     }
 
     /// Copies the payload if it is wanted; returns the number of the copy.
-    fn captured(&self, tunnel: TunnelId, (is_binary, content): (bool, &[u8])) -> Option<u32> {
+    fn captured(
+        &self,
+        (tunnel, connector): (TunnelId, Option<&ConnectorName>),
+        (is_binary, content): (bool, &[u8]),
+    ) -> Option<u32> {
         let captures = self.timeline.captures();
         if !captures.is_on() {
             return None;
         }
         let user = || self.tenant.groups.of(tunnel).0.map(|user| user.as_str().to_owned());
-        let max_bytes = captures.wanted(self.template.tenant, tunnel, self.template.unix_ms(), user)?;
+        let max_bytes = captures.wanted(self.template.tenant, (tunnel, connector), self.template.unix_ms(), user)?;
         Some(captures.keep_push(tunnel, is_binary, content, max_bytes))
     }
 }

@@ -12,17 +12,15 @@ use super::tail::BATCH;
 use super::tail::Watched;
 use super::wanted::Wanted;
 use crate::gateway::Gateway;
-use crate::id::TunnelId;
 use crate::tenant::Tenant;
 use crate::timeline::Origin;
 use crate::timeline::Row;
 use crate::timeline::Seen;
-use crate::timeline::Story;
 use crate::timeline::Watch;
 
 /// How long a watcher stays whose node does not ask any more.
 const KEPT_FOR: Duration = Duration::from_secs(10);
-/// Most bytes of payloads in an answer to another node.
+/// Most bytes of payloads in an answer.
 const MAX_PAYLOADS_BYTES: usize = 256 * 1024;
 
 /// The watchers of this node that other nodes have asked for.
@@ -64,29 +62,38 @@ impl Gateway {
         fit_payloads(&mut rows);
         Watched { node, rows, skipped, is_full: false, is_new }
     }
+}
 
-    /// This node's part of a timeline for another one, with as many payloads as fit into an answer.
-    pub(in crate::gateway) async fn story_for_another(
-        &self,
-        tenant: &Tenant,
-        tunnel: TunnelId,
-        before_us: Option<u64>,
-        limit: usize,
-    ) -> Story {
-        let mut story = self.story(tenant, tunnel, before_us, limit).await;
-        fit_payloads(&mut story.rows);
-        story
+/// Shortens payloads so that all of them fit into an answer, those of the oldest records first. They keep their length, so that this
+/// shows.
+pub(super) fn fit_payloads(rows: &mut [Row]) {
+    let mut left = MAX_PAYLOADS_BYTES;
+    for payload in rows.iter_mut().rev().filter_map(|row| row.payload.as_mut()) {
+        payload.bytes.truncate(left);
+        left -= payload.bytes.len();
     }
 }
 
-/// Leaves out payloads that do not fit into an answer, those of the oldest records first.
-fn fit_payloads(rows: &mut [Row]) {
-    let mut left = MAX_PAYLOADS_BYTES;
-    for row in rows.iter_mut().rev() {
-        let bytes = row.payload.as_ref().map_or(0, |payload| payload.bytes.len());
-        match left.checked_sub(bytes) {
-            Some(rest) => left = rest,
-            None => row.payload = None,
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::timeline::Payload;
+    use crate::timeline::Record;
+    use crate::timeline::Timeline;
+
+    #[test]
+    fn payloads_of_the_oldest_are_shortened_and_keep_their_length() {
+        let timeline = Timeline::new(1_024, 1, Duration::from_secs(1));
+        let mut rows = timeline.rows(&[Record::default(); 70]);
+        for row in &mut rows {
+            row.payload = Some(Payload { is_binary: false, bytes: vec![b'x'; 4_096], length: 5_000 });
         }
+
+        fit_payloads(&mut rows);
+
+        let payloads: Vec<_> = rows.iter().filter_map(|row| row.payload.as_ref()).collect();
+        let left: Vec<usize> = payloads.iter().map(|payload| payload.bytes.len()).collect();
+        assert_eq!((&left[..6], &left[6..]), (&[0; 6][..], &[4_096; 64][..]));
+        assert!(payloads.iter().all(|payload| payload.length == 5_000));
     }
 }

@@ -77,7 +77,9 @@ impl Gateway {
         let audiences = groups.iter().map(|group| group_words(group.as_str()));
         let audiences = audiences.chain(user.iter().map(|user| user_words(user.as_str()))).collect();
         let question = Question { tenant: self.tenant_number(tenant), tunnel, audiences, before_us, limit };
-        Story { node: self.tunnels.node().to_owned(), ..self.timeline.story(&question) }
+        let mut story = self.timeline.story(&question);
+        elsewhere::fit_payloads(&mut story.rows);
+        Story { node: self.tunnels.node().to_owned(), ..story }
     }
 
     /// Follows the clock and forgets readers of other nodes that have gone, until dropped.

@@ -119,10 +119,12 @@ impl Gateway {
 
     /// The filter for a watcher of this node.
     pub(super) fn filter(&self, tenant: &Arc<Tenant>, wanted: &Wanted) -> Filter {
-        let Wanted { tunnel, user, url, only_failed } = wanted.clone();
+        let Wanted { tunnel, user, url, only_failed, connector } = wanted.clone();
+        let connector = connector.and_then(|name| name.parse().ok());
         Filter {
             tenant: Some(self.tenant_number(tenant)),
             tunnel: tunnel.map(TunnelId::from_bytes),
+            connector: connector.map(|name| self.timeline.connector(&name)),
             only_failed,
             url,
             also: user.map(|user| self.of_user(tenant, &user)),

@@ -16,4 +16,6 @@ pub struct Wanted {
     pub url: Option<String>,
     /// Only what did not work.
     pub only_failed: bool,
+    /// Of the tunnels whose events go to the connector of this name.
+    pub connector: Option<String>,
 }

@@ -2,6 +2,7 @@
 
 use crate::gateway::Wanted;
 use crate::id::TunnelId;
+use crate::protocol::connector::ConnectorName;
 use crate::protocol::native::Code;
 use crate::protocol::native::Name;
 use crate::protocol::native::Problem;
@@ -80,6 +81,11 @@ impl View {
                     let user = Name::new(&value);
                     view.wanted.user = Some(user.map_err(|error| invalid(format!("user: {error}")))?);
                 }
+                "connector" => {
+                    let name = value.parse::<ConnectorName>();
+                    let name = name.map_err(|error| invalid(format!("connector: {error}")))?;
+                    view.wanted.connector = Some(name.as_str().to_owned());
+                }
                 "url" => view.wanted.url = Some(value.into_owned()),
                 "failed" => {
                     view.wanted.only_failed = match &*value {
@@ -94,7 +100,7 @@ impl View {
                     };
                 }
                 "language" => view.language = language(&value)?,
-                other => return Err(unknown_parameter(other, "tunnel, user, url, failed, language")),
+                other => return Err(unknown_parameter(other, "tunnel, user, connector, url, failed, language")),
             }
         }
         Ok(view)

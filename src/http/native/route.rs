@@ -376,11 +376,12 @@ mod tests {
             user: Name::new("ann").ok(),
             url: Some("http://h/".into()),
             only_failed: true,
+            connector: Some("ann".into()),
         };
-        let query = format!("?tunnel={id}&user=ann&url=http%3A%2F%2Fh%2F&failed&language=zh-CN");
+        let query = format!("?tunnel={id}&user=ann&connector=ann&url=http%3A%2F%2Fh%2F&failed&language=zh-CN");
         assert_eq!(view(&query), Ok(Call::Tail(View { wanted, language: Language::Chinese })));
         assert_eq!(view(""), Ok(Call::Tail(View::default())));
-        for query in ["?tunnel=t1", "?user=", "?failed=x", "?limit=1"] {
+        for query in ["?tunnel=t1", "?user=", "?connector=Ann", "?failed=x", "?limit=1"] {
             assert_eq!(view(query), Err(Code::ParameterInvalid), "{query}");
         }
         assert_eq!(call(Method::HEAD, "/v1/tail"), Err(Code::MethodNotAllowed));

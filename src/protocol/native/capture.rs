@@ -1,5 +1,7 @@
 //! `POST /v1/capture`: whose payloads are copied into timelines, and for how long.
 
+use std::borrow::Cow;
+
 use serde::Deserialize;
 use serde::Deserializer;
 use serde::de::Error as _;
@@ -10,6 +12,7 @@ use super::Problem;
 use super::request::parse;
 use super::request::some_targets;
 use crate::id::TunnelId;
+use crate::protocol::connector::ConnectorName;
 use crate::protocol::wafer::Target;
 
 /// Longest time of a capture, in minutes.
@@ -44,6 +47,8 @@ pub enum CaptureOf {
     Tunnels(Vec<TunnelId>),
     /// Those of all tunnels of this user.
     User(Name),
+    /// Those of all tunnels whose events go to the connector of this name.
+    Connector(ConnectorName),
 }
 
 #[derive(Deserialize)]
@@ -53,6 +58,8 @@ struct RawCapture {
     tunnels: Option<Vec<Target>>,
     #[serde(default, deserialize_with = "some_name")]
     user: Option<Name>,
+    #[serde(default, deserialize_with = "some_connector")]
+    connector: Option<ConnectorName>,
     #[serde(deserialize_with = "whole")]
     minutes: u64,
     #[serde(default = "default_payload_bytes", deserialize_with = "whole")]
@@ -67,8 +74,8 @@ impl CaptureRequest {
     /// [`Code::BodyInvalid`].
     pub fn parse(body: &[u8]) -> Result<Self, Problem> {
         let wrong = |detail: String| Problem::new(Code::BodyInvalid, detail);
-        let raw: RawCapture = parse(body, "{tunnels | user, minutes, maxBytes?}")?;
-        let RawCapture { tunnels, user, minutes, max_bytes } = raw;
+        let raw: RawCapture = parse(body, "{tunnels | user | connector, minutes, maxBytes?}")?;
+        let RawCapture { tunnels, user, connector, minutes, max_bytes } = raw;
         if minutes > MAX_MINUTES {
             return Err(wrong(format!("minutes is {minutes}: at most {MAX_MINUTES}, or 0 to end all captures")));
         }
@@ -76,13 +83,14 @@ impl CaptureRequest {
         if !(1..=MAX_PAYLOAD_BYTES).contains(&max_bytes) {
             return Err(wrong(format!("maxBytes is {max_bytes}: it must be 1 to {MAX_PAYLOAD_BYTES}")));
         }
-        let of = match (tunnels, user) {
-            (None, None) if minutes == 0 => return Ok(Self::End),
-            (Some(targets), None) if (1..=MAX_TUNNELS).contains(&targets.len()) => {
+        let of = match (tunnels, user, connector) {
+            (None, None, None) if minutes == 0 => return Ok(Self::End),
+            (Some(targets), None, None) if (1..=MAX_TUNNELS).contains(&targets.len()) => {
                 CaptureOf::Tunnels(targets.into_iter().map(tunnel).collect::<Result<_, _>>()?)
             }
-            (None, Some(user)) => CaptureOf::User(user),
-            _ => return Err(wrong(format!("name either 1 to {MAX_TUNNELS} tunnels, or a user"))),
+            (None, Some(user), None) => CaptureOf::User(user),
+            (None, None, Some(name)) => CaptureOf::Connector(name),
+            _ => return Err(wrong(format!("name either 1 to {MAX_TUNNELS} tunnels, or a user, or a connector"))),
         };
         Ok(match minutes {
             0 => Self::End,
@@ -106,6 +114,11 @@ fn some_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Name>,
     Name::deserialize(deserializer).map(Some)
 }
 
+fn some_connector<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<ConnectorName>, D::Error> {
+    let name = Cow::<str>::deserialize(deserializer)?;
+    name.parse().map(Some).map_err(D::Error::custom)
+}
+
 /// A whole number in any of JSON's forms: `10`, `10.0` and `1e1` are the same number.
 fn whole<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
     let number = serde_json::Number::deserialize(deserializer)?;
@@ -125,7 +138,7 @@ mod tests {
     fn refused(body: &str) -> String {
         let problem = CaptureRequest::parse(body.as_bytes()).expect_err(body);
         assert_eq!(problem.code, Code::BodyInvalid, "{body}");
-        problem.detail.to_string()
+        problem.detail
     }
 
     #[test]
@@ -139,6 +152,9 @@ mod tests {
         let of = CaptureOf::User(Name::new("ann").expect("a name"));
         let begin = CaptureRequest::Begin { of, minutes: 30, max_bytes: 1_024 };
         assert_eq!(CaptureRequest::parse(br#"{"user":"ann","minutes":30}"#), Ok(begin));
+        let of = CaptureOf::Connector("ann".parse().expect("a name"));
+        let begin = CaptureRequest::Begin { of, minutes: 30, max_bytes: 1_024 };
+        assert_eq!(CaptureRequest::parse(br#"{"connector":"ann","minutes":30}"#), Ok(begin));
     }
 
     #[test]
@@ -159,6 +175,9 @@ mod tests {
             (r#"{"user":"ann","minutes":1,"maxBytes":null}"#, "null"),
             (r#"{"user":null,"minutes":1}"#, "null"),
             (r#"{"minutes":1}"#, "name either 1 to 100 tunnels, or a user"),
+            (r#"{"user":"ann","connector":"ann","minutes":1}"#, "name either 1 to 100 tunnels, or a user"),
+            (r#"{"connector":"A secret","minutes":1}"#, "1 to 32 characters"),
+            (r#"{"connector":null,"minutes":1}"#, "null"),
             (r#"{"tunnels":[],"minutes":1}"#, "name either 1 to 100 tunnels, or a user"),
             (r#"{"tunnels":["t"],"user":"ann","minutes":1}"#, "name either 1 to 100 tunnels, or a user"),
             (r#"{"tunnels":["a secret text"],"minutes":1}"#, "no tunnel id"),

@@ -5,9 +5,12 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::Tail;
+use super::call;
 use super::records;
 use super::tenant;
 use super::timeline;
+use crate::support::Issued;
+use crate::support::TestClient;
 use crate::support::World;
 use crate::support::native::problem;
 use crate::support::within;
@@ -130,6 +133,47 @@ async fn payloads_are_copied_only_while_their_tenant_wants_it() {
     assert!(payloads.contains(&json!({"text": "back", "bytes": 4})), "{payloads:?}");
     let asked = super::find(&caller, &client.tunnel, "config", "capture_on").await;
     assert!(asked["detail"].as_str().expect("a detail").contains("1 min"), "{asked}");
+}
+
+#[tokio::test]
+async fn tail_and_capture_show_the_tunnels_of_one_connector() {
+    let world = World::new().await;
+    let caller = tenant(world.gateway.address);
+    let mut of_ann = Tail::open(&caller, "?connector=ann").await;
+    let open = async |name: &str| {
+        let ask = json!({"webhookUrl": world.business.url(), "connector": name});
+        let opened = call(&caller, "POST /v1/tunnels", "", &ask).await;
+        let text = |name: &str| opened[name].as_str().expect("a string").to_owned();
+        let issued = Issued { tunnel: text("tunnelId"), connect_url: text("connectUrl") };
+        TestClient::dial(&issued).await.expect("a fresh connect URL works")
+    };
+    let of_bob = open("bob").await;
+    let _of_none = world.connect_and_settle().await;
+    let own = open("ann").await;
+    let capture = json!({"connector": "ann", "minutes": 1});
+    assert_eq!(call(&caller, "POST /v1/capture", "", &capture).await["missing"], json!([]));
+    for tunnel in [&own.tunnel, &of_bob.tunnel] {
+        call(&caller, "POST /v1/push", "", &json!({"to": {"tunnels": [tunnel]}, "content": "hello"})).await;
+    }
+
+    let mut types = vec![];
+    within("a push to ann's tunnel", async {
+        while types.last().is_none_or(|last| last != "push") {
+            let (_, record) = of_ann.next().await;
+            assert_eq!(record["tunnel"].as_str(), Some(own.tunnel.as_str()), "{record}");
+            types.push(record["type"].as_str().expect("a type").to_owned());
+        }
+    })
+    .await;
+    assert!(types.starts_with(&["requested".to_owned(), "connected".to_owned()]), "{types:?}");
+    let payload = |timeline: &serde_json::Value| {
+        let push = records(timeline).iter().find(|record| record["type"] == "push").expect("a push");
+        push["payload"]["text"].clone()
+    };
+    assert_eq!(payload(&timeline(&caller, &own.tunnel, "").await), "hello");
+    assert!(payload(&timeline(&caller, &of_bob.tunnel, "").await).is_null(), "another connector's");
+    let wrong = caller.signed("GET /v1/tail?connector=Ann", "").send(caller.gateway).await;
+    assert_eq!(problem(&wrong), (400, "parameter_invalid".to_owned()));
 }
 
 #[tokio::test]

@@ -20,6 +20,7 @@ use wafergate::protocol::text::md5_hex;
 use crate::support::KEY;
 use crate::support::http::read_head;
 use crate::support::native::Native;
+use crate::support::request;
 use crate::support::within;
 
 /// The Wafer tenant of the tests, as a caller of the native API.
@@ -33,6 +34,15 @@ async fn timeline(caller: &Native, tunnel: &str, query: &str) -> Value {
     assert_eq!(answer.status, 200, "{answer:?}");
     assert_eq!(answer.header("cache-control"), Some("no-store"));
     answer.json()
+}
+
+/// A signed call with these header lines beside it, which must succeed.
+async fn call(caller: &Native, line: &str, more: &str, body: &Value) -> Value {
+    let body = if body.is_null() { String::new() } else { body.to_string() };
+    let headers = caller.signed(line, &body).headers() + more;
+    let answer = request(caller.gateway, line, &headers, body.as_bytes()).await;
+    assert!((200..300).contains(&answer.status), "{line}: {answer:?}");
+    if answer.body.is_empty() { Value::Null } else { answer.json() }
 }
 
 /// The records of a timeline.

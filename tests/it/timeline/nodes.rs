@@ -4,6 +4,7 @@ use serde_json::Value;
 use serde_json::json;
 
 use super::Tail;
+use super::call;
 use super::find;
 use super::records;
 use super::tenant;
@@ -58,6 +59,54 @@ async fn a_live_view_shows_other_nodes_while_it_is_open() {
     .await;
     assert_eq!(record["tunnel"].as_str(), Some(client.tunnel.as_str()));
     client.send("close").await;
+}
+
+#[tokio::test]
+async fn a_push_has_the_trace_of_its_call_on_every_node() {
+    const TRACE: &str = "Traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01\r\n";
+    let cluster = Cluster::new(2).await;
+    let caller = tenant(cluster.nodes[0].address);
+    let mut client = cluster.connect(1, 1).await;
+    let tunnel = client.tunnel.clone();
+    call(&caller, &format!("PUT /v1/groups/g/tunnels/{tunnel}"), "", &Value::Null).await;
+    let targets = [json!({"group": "g"}), json!({"tunnels": [tunnel]})];
+    for to in &targets {
+        let pushed = call(&caller, "POST /v1/push", TRACE, &json!({"to": to, "content": "hello"})).await;
+        assert_eq!(pushed["accepted"], 1, "{pushed}");
+        client.recv_packet().await;
+    }
+
+    let traces = within("both pushes", async {
+        loop {
+            let story = timeline(&caller, &tunnel, "").await;
+            let is_push = |record: &&Value| record["type"] == "push" && record["code"] == "accepted";
+            let pushes: Vec<_> = records(&story).iter().filter(is_push).map(|record| record["trace"].clone()).collect();
+            if pushes.len() == targets.len() {
+                return pushes;
+            }
+        }
+    })
+    .await;
+    assert_eq!(traces, ["0e0e4736-0ba902b7", "0e0e4736-0ba902b7"]);
+    client.send("close").await;
+}
+
+#[tokio::test]
+async fn a_push_to_many_named_tunnels_is_in_the_timeline_of_each() {
+    let cluster = Cluster::new(2).await;
+    let caller = tenant(cluster.nodes[0].address);
+    let mut clients = vec![];
+    for number in 0..40 {
+        clients.push(cluster.connect(number % 2, 1).await);
+    }
+    let all: Vec<String> = clients.iter().map(|client| client.tunnel.clone()).collect();
+    let push = json!({"to": {"tunnels": all}, "content": "hello"});
+    assert_eq!(call(&caller, "POST /v1/push", "", &push).await["accepted"], 40);
+
+    for tunnel in &all {
+        let push = find(&caller, tunnel, "push", "accepted").await;
+        assert_eq!((push["tunnel"].as_str(), push["bytes"].as_u64()), (Some(tunnel.as_str()), Some(5)), "{push}");
+    }
 }
 
 #[tokio::test]
