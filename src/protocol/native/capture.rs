@@ -125,7 +125,7 @@ mod tests {
     fn refused(body: &str) -> String {
         let problem = CaptureRequest::parse(body.as_bytes()).expect_err(body);
         assert_eq!(problem.code, Code::BodyInvalid, "{body}");
-        problem.detail.to_string()
+        problem.detail
     }
 
     #[test]
