@@ -32,8 +32,8 @@ const WAITS: &[(&str, &[(&str, Why)])] = &[
     (
         "src/gateway/connect/admit.rs",
         &[
-            ("self.unless_shut(self.check(ticket, origin))", Nothing("nothing is claimed before")),
-            ("self.unless_shut(self.claim(&ticket, &mut claimed))", Guard("let mut claimed = Claimed {")),
+            ("self.unless_shut(pin!(self.check(ticket, origin)))", Nothing("nothing is claimed before")),
+            ("self.unless_shut(pin!(self.claim(&ticket, &mut claimed)))", Guard("let mut claimed = Claimed {")),
             ("claimed.give_back()", Nothing("its release goes on without it")),
             ("self.open_ticket(ticket)", Nothing("nothing is claimed before")),
             ("self.confirm_session(&ticket)", Nothing("nothing is claimed before")),

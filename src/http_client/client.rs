@@ -1,6 +1,7 @@
 //! Posts requests to receive URLs over persistent connections. No redirects, no decompression; every wait and size is
 //! bounded.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -159,7 +160,7 @@ impl Client {
         let progress = Progress::default();
         let outgoing = Outgoing { method, url, headers, body: &body };
         let was_sent = || progress.was_sent.load(Ordering::Relaxed);
-        let received = match before(deadline, was_sent, self.attempt(caller, &outgoing, &progress)).await {
+        let received = match before(deadline, was_sent, pin!(self.attempt(caller, &outgoing, &progress))).await {
             Some(received) => received,
             None => Err(AttemptError::Timeout { limit, was_sent: was_sent() }),
         };
@@ -168,7 +169,7 @@ impl Client {
             (Err(error), Some(status)) => return Ok(Answer::broken(*status, error)),
             (Err(error), None) => return Err(error),
         };
-        let end = match before(deadline, || true, received.body.read()).await {
+        let end = match before(deadline, || true, pin!(received.body.read())).await {
             Some(Ok(end)) => end,
             Some(Err(error)) => End::Broken(error),
             None => End::Broken(AttemptError::Timeout { limit, was_sent: true }),
@@ -201,7 +202,8 @@ impl Client {
                 Some(connection) => connection,
                 None => {
                     self.may_speak(incarnation)?;
-                    pool.connect(tenant, outgoing.url).await?
+                    // Boxed: most requests find a connection.
+                    Box::pin(pool.connect(tenant, outgoing.url)).await?
                 }
             };
             match self.exchange(&pool, connection, caller, outgoing, progress).await {

@@ -1,6 +1,6 @@
 //! Waiting until a deadline, in a process that may be stopped meanwhile.
 
-use std::pin::pin;
+use std::pin::Pin;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -12,17 +12,17 @@ const LATE: Duration = Duration::from_millis(100);
 /// How long it takes at most to see what has come meanwhile.
 const LAST_LOOK: Duration = Duration::from_millis(50);
 
-/// What `work` results in; none if that takes longer than until `deadline`.
+/// What `work` results in; none if that takes longer than until `deadline`. It is pinned by the caller, since a future that is
+/// passed by value takes its memory twice, and is copied.
 ///
 /// After a stop timers run first: what came in time, and waits in the kernel, is not seen before that. So it is looked at once more, if
 /// there `is_answer_due`: nothing else is begun then.
 pub(super) async fn before<T>(
     deadline: Instant,
     is_answer_due: impl Fn() -> bool,
-    work: impl Future<Output = T>,
+    mut work: Pin<&mut impl Future<Output = T>>,
 ) -> Option<T> {
-    let mut work = pin!(work);
-    if let Ok(done) = timeout_at(deadline, &mut work).await {
+    if let Ok(done) = timeout_at(deadline, work.as_mut()).await {
         return Some(done);
     }
     if deadline.elapsed() < LATE || !is_answer_due() {
@@ -33,6 +33,8 @@ pub(super) async fn before<T>(
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
+
     use futures_util::FutureExt;
     use tokio::sync::oneshot;
     use tokio::time::advance;
@@ -44,6 +46,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_came_while_the_process_was_stopped_is_seen() {
         let (sender, answer) = oneshot::channel();
+        let answer = pin!(answer);
         let mut waiting = pin!(before(Instant::now() + LIMIT, || true, answer));
         assert_eq!((&mut waiting).now_or_never(), None);
 
@@ -57,7 +60,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn nothing_is_begun_behind_the_deadline() {
         let (sender, connected) = oneshot::channel();
-        let mut waiting = pin!(before(Instant::now() + LIMIT, || false, connected));
+        let mut waiting = pin!(async { before(Instant::now() + LIMIT, || false, pin!(connected)).await });
         assert_eq!((&mut waiting).now_or_never(), None);
 
         advance(10 * LIMIT).await;
@@ -70,7 +73,8 @@ mod tests {
     async fn what_does_not_come_is_not_waited_for() {
         for stopped in [Duration::ZERO, 10 * LIMIT] {
             let start = Instant::now();
-            let mut waiting = pin!(before(start + LIMIT, || true, std::future::pending::<()>()));
+            let pending = pin!(std::future::pending::<()>());
+            let mut waiting = pin!(before(start + LIMIT, || true, pending));
             assert_eq!((&mut waiting).now_or_never(), None);
             advance(stopped).await;
 

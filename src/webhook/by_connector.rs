@@ -94,7 +94,7 @@ fn absent(event_queue: &EventQueue) -> String {
 
 impl Outgoing<'_> {
     /// Sends the event over the connection of a connector.
-    pub(super) async fn send_to(&self, seat: &Seat, signed: Signed) -> Result<Answer, AttemptError> {
+    pub(super) async fn send_to(&self, seat: &Seat, signed: &Signed) -> Result<Answer, AttemptError> {
         let event_queue = self.event_queue;
         let EventQueue { tunnel, incarnation, endpoint, .. } = event_queue;
         let header = |name: &str| signed.headers.as_slice().iter().find(|(own, _)| own == name).map(|(_, value)| value);

@@ -64,8 +64,10 @@ impl Outgoing<'_> {
     pub(super) async fn post(&self, way: &Way<'_>, on_refusal: impl Fn()) -> Posted {
         let settings = self.event_queue.tenant.settings();
         let signed_with = self.event_queue.tenant.signing_key(&settings, self.event_queue.key_fingerprint);
-        let signed = request::sign(self.event_queue, self.event, self.companions, self.together, self.unix_secs);
-        let first = self.send(way, signed).await;
+        let first = {
+            let signed = request::sign(self.event_queue, self.event, self.companions, self.together, self.unix_secs);
+            self.send(way, &signed).await
+        };
         if self.event_queue.is_native() || settings.keys.len() < 2 || !may_refuse_signature(&first) {
             return first;
         }
@@ -85,7 +87,7 @@ impl Outgoing<'_> {
         for key in others {
             on_refusal();
             let signed = request::sign_wafer(self.event_queue, self.event, settings, key, self.unix_secs);
-            let posted = self.send(way, signed).await;
+            let posted = self.send(way, &signed).await;
             if may_refuse_signature(&posted) {
                 continue;
             }
@@ -97,7 +99,7 @@ impl Outgoing<'_> {
         None
     }
 
-    async fn send(&self, way: &Way<'_>, signed: Signed) -> Posted {
+    async fn send(&self, way: &Way<'_>, signed: &Signed) -> Posted {
         let EventQueue { tenant, incarnation, endpoint, .. } = self.event_queue;
         let client = match way {
             Way::Request(client) => client,
@@ -106,7 +108,7 @@ impl Outgoing<'_> {
         };
         let caller = Caller { tenant: tenant.flow(), incarnation: *incarnation };
         let url = endpoint.target(tenant.settings().forward_to.as_deref());
-        client.post(caller, &url, signed.headers.as_slice(), signed.body, self.limit).await
+        client.post(caller, &url, signed.headers.as_slice(), signed.body.clone(), self.limit).await
     }
 
     fn was_taken(&self, settings: &Settings, key: &Key) {

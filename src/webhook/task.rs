@@ -166,6 +166,17 @@ mod tests {
         size_of::<F>()
     }
 
+    fn size_of_attempt<'a, F>(_: impl Fn(&'a Attempts, &'a EventQueue, Carrier<'a>) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// It is copied to the heap for each attempt; from 4 KiB on the allocator takes whole pages for it.
+    #[test]
+    fn an_attempt_is_small() {
+        let bytes = size_of_attempt(Attempts::attempt);
+        assert!(bytes <= 3_072, "{bytes}");
+    }
+
     /// With it a pending close event takes less than a kibibyte.
     #[test]
     fn a_tunnel_that_waits_for_its_business_server_is_small() {

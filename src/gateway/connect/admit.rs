@@ -1,5 +1,7 @@
 //! Admits a client with a connect URL, once.
 
+use std::pin::Pin;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -108,7 +110,7 @@ impl ConnectUrls {
     pub async fn admit(&self, ticket: &str, offer: &Offer, origin: Option<&str>) -> Result<Admission, Refusal> {
         // Taken before the check of `shut`, since shutdown waits for these tokens.
         let arriving = self.arrivals.token();
-        let (ticket, tenant) = self.unless_shut(self.check(ticket, origin)).await?;
+        let (ticket, tenant) = self.unless_shut(pin!(self.check(ticket, origin))).await?;
         let endpoint = self.endpoints.endpoint(&tenant.id, &ticket.receive_url).map_err(|_| Refusal::Unknown)?;
         let subprotocol = offer.choose(&tenant.settings().subprotocols)?;
         let opening = self.tunnels.openings.begin(ticket.tunnel, &tenant);
@@ -119,7 +121,8 @@ impl ConnectUrls {
             life: Duration::ZERO,
             is_kept: true,
         };
-        match self.unless_shut(self.claim(&ticket, &mut claimed)).await {
+        let registered = self.unless_shut(pin!(self.claim(&ticket, &mut claimed))).await;
+        match registered {
             Ok(registration) => {
                 Ok(Admission { ticket, tenant, endpoint, subprotocol, claimed, registration, opening, arriving })
             }
@@ -131,7 +134,8 @@ impl ConnectUrls {
         }
     }
 
-    async fn unless_shut<T>(&self, step: impl Future<Output = Result<T, Refusal>>) -> Result<T, Refusal> {
+    /// The outcome of a step that ends when this node does; pinned by the caller, so that it is not copied.
+    async fn unless_shut<T>(&self, step: Pin<&mut impl Future<Output = Result<T, Refusal>>>) -> Result<T, Refusal> {
         tokio::select! {
             biased;
             () = self.shut.cancelled() => Err(Refusal::Draining),
