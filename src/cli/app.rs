@@ -99,7 +99,10 @@ pub(super) fn run(action: Action) -> ExitCode {
 
 async fn perform(action: Action, options: &Options) -> anyhow::Result<String> {
     let is_kept = !matches!(options.session.store_kind(), None | Some(StoreKind::Memory));
-    ensure!(is_kept, "session.store keeps nothing: set it to sqlite:///PATH, or put the app into [[session.apps]]");
+    ensure!(
+        is_kept,
+        "session.store keeps nothing: set it to sqlite:///PATH or mysql://..., or put the app into [[session.apps]]"
+    );
     ensure!(!options.server.ticket_key.is_empty(), "server.ticket_key is empty: it seals the secrets in the store");
     let (store, vault) = (app::store(options)?, app::vault(options));
     match action {

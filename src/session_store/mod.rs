@@ -1,8 +1,10 @@
-//! Where users, sessions and apps are kept. Adapters: memory, SQLite.
+//! Where users, sessions and apps are kept. Adapters: memory, SQLite, MySQL.
 //!
-//! Every adapter passes `tests/it/session_store`.
+//! Every adapter passes the suite in `tests/it/login/store.rs`.
 
 mod memory;
+#[cfg(feature = "mysql")]
+mod mysql;
 mod sqlite;
 
 use std::sync::Arc;
@@ -10,6 +12,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 pub use memory::MemoryStore;
+#[cfg(feature = "mysql")]
+pub use mysql::MySqlStore;
 pub use sqlite::OpenError;
 pub use sqlite::SqliteStore;
 

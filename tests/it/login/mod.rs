@@ -2,6 +2,8 @@
 
 mod access;
 mod crowd;
+#[cfg(feature = "mysql")]
+mod mysql;
 mod native;
 mod neighbours;
 mod nodes;

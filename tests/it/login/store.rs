@@ -1,4 +1,4 @@
-//! Every session store keeps its promises: the same suite for memory and SQLite.
+//! Every session store keeps its promises: the same suite for memory, SQLite and, in its own module, MariaDB.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,6 +35,10 @@ macro_rules! conformance {
                 let store = super::SqliteStore::open(&folder.path().join("sessions.db")).expect("opens");
                 super::$name(std::sync::Arc::new(store)).await;
             })*
+        }
+        /// Runs the suite for stores that need a server, one after the other: each part with a store of its own, by its name.
+        pub(super) async fn each_promise(store: impl AsyncFn(&str) -> Arc<dyn Store>) {
+            $($name(store(stringify!($name)).await).await;)*
         }
     };
 }
@@ -270,6 +274,7 @@ async fn profiles_and_keys_are_replaced(store: Arc<dyn Store>) {
     let other = Profile::parse(r#"{"level":7}"#).expect("a profile");
 
     assert!(store.set_profile("wx", "o", &other).await.expect("up"));
+    assert!(store.set_profile("wx", "o", &other).await.expect("up"), "the same again");
     store.set_key("wx", "o", b"two".to_vec()).await.expect("up");
     store.set_key("wx", "o", b"two".to_vec()).await.expect("up");
 
