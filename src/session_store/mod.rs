@@ -14,10 +14,19 @@ use async_trait::async_trait;
 pub use memory::MemoryStore;
 #[cfg(feature = "mysql")]
 pub use mysql::MySqlStore;
+#[cfg(feature = "mysql")]
+pub use mysql::OldApp;
+#[cfg(feature = "mysql")]
+pub use mysql::OldRows;
+#[cfg(feature = "mysql")]
+pub use mysql::WaferDatabase;
+#[cfg(feature = "mysql")]
+pub use mysql::WaferDatabaseError;
 pub use sqlite::OpenError;
 pub use sqlite::SqliteStore;
 
 use crate::protocol::login::Profile;
+use crate::session::Imported;
 use crate::session::Limits;
 use crate::session::Session;
 use crate::session::SessionId;
@@ -182,7 +191,24 @@ pub trait AppStore: Send + Sync {
     async fn remove_app(&self, app_id: &str) -> Result<bool, StoreAway>;
 }
 
-/// Everything that is kept.
-pub trait Store: SessionStore + UserStore + AppStore {}
+/// What was taken over of a former server.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Taken {
+    /// Users who were unknown.
+    pub new_users: usize,
+    /// Sessions that go on here from now on.
+    pub sessions: usize,
+}
 
-impl<S: SessionStore + UserStore + AppStore> Store for S {}
+/// Users and sessions of a former server.
+#[async_trait]
+pub trait ImportStore: Send + Sync {
+    /// Takes rows over in this order, all or none, each by the rule of [`Imported::merged`]. A session whose id is that of another user's
+    /// session is left out.
+    async fn import(&self, rows: Vec<Imported>) -> Result<Taken, StoreAway>;
+}
+
+/// Everything that is kept.
+pub trait Store: SessionStore + UserStore + AppStore + ImportStore {}
+
+impl<S: SessionStore + UserStore + AppStore + ImportStore> Store for S {}

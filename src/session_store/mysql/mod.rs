@@ -6,6 +6,7 @@
 mod link;
 mod rows;
 mod schema;
+mod wafer;
 
 use std::time::Duration;
 
@@ -18,16 +19,24 @@ use mysql_async::TxOpts;
 use mysql_async::prelude::Queryable;
 
 use super::AppStore;
+use super::ImportStore;
 use super::LoggedIn;
 use super::Login;
 use super::SessionStore;
 use super::StoreAway;
 use super::StoredApp;
 use super::Swept;
+use super::Taken;
 use super::UserStore;
 use super::Which;
+pub use wafer::OldApp;
+pub use wafer::OldRows;
+pub use wafer::WaferDatabase;
+pub use wafer::WaferDatabaseError;
+
 use crate::options::DatabaseUrl;
 use crate::protocol::login::Profile;
+use crate::session::Imported;
 use crate::session::Limits;
 use crate::session::Session;
 use crate::session::SessionId;
@@ -50,6 +59,8 @@ use rows::user;
 const READ_LIMIT: Duration = Duration::from_secs(1);
 /// Time limit for a change.
 const WRITE_LIMIT: Duration = Duration::from_secs(2);
+/// Time limit for rows of a former server, of which some hundred are taken over together.
+const IMPORT_LIMIT: Duration = Duration::from_secs(60);
 
 /// A store in a database.
 pub struct MySqlStore {
@@ -94,7 +105,7 @@ async fn log_in(conn: &mut Conn, login: Login) -> Done<LoggedIn> {
         user.profile = user.profile.updated(fresh);
     }
     set_user(&mut transaction, &user, now).await?;
-    rows::insert_session(&mut transaction, &session).await?;
+    rows::add_session(&mut transaction, &session).await?;
     // The newest is this one, whatever its id and the clock.
     let sql = "SELECT id FROM wg_sessions WHERE app_id = ? AND open_id = ? ORDER BY id = ? DESC, created_at DESC, id DESC LIMIT ? OFFSET ?";
     let excess = (app_id, open_id, session.id.as_str(), i64::MAX, size(limits.per_user));
@@ -106,6 +117,31 @@ async fn log_in(conn: &mut Conn, login: Login) -> Done<LoggedIn> {
     }
     transaction.commit().await?;
     Ok(LoggedIn { user, is_new, ended })
+}
+
+async fn import(conn: &mut Conn, rows: Vec<Imported>) -> Done<Taken> {
+    let mut transaction = begin(conn).await?;
+    let mut taken = Taken::default();
+    for row in rows {
+        let is_new = lock_user(&mut transaction, &row.user, time(row.seen_ms)).await?;
+        taken.new_users += usize::from(is_new);
+        let stored = match is_new {
+            true => None,
+            false => find_user(&mut transaction, &row.user.app_id, &row.user.open_id).await?,
+        };
+        let merged = row.merged(stored);
+        if !is_new {
+            set_user(&mut transaction, &merged.user, time(merged.updated_ms)).await?;
+        }
+        if let Some(session) = row.session.filter(|_| merged.is_newer) {
+            let sql = "DELETE FROM wg_sessions WHERE id = ? AND app_id = ? AND open_id = ?";
+            let own = (session.id.as_str(), &session.app_id, &session.open_id);
+            transaction.exec_drop(sql, own).await?;
+            taken.sessions += usize::from(rows::add_session(&mut transaction, &session).await?);
+        }
+    }
+    transaction.commit().await?;
+    Ok(taken)
 }
 
 async fn find(conn: &mut Conn, id: SessionId) -> Done<Option<(Session, User)>> {
@@ -319,5 +355,12 @@ impl AppStore for MySqlStore {
             async move { changed(conn, "DELETE FROM wg_apps WHERE app_id = ?", (app_id,)).await }.boxed()
         });
         removed.await.map(|rows| rows > 0)
+    }
+}
+
+#[async_trait]
+impl ImportStore for MySqlStore {
+    async fn import(&self, rows: Vec<Imported>) -> Result<Taken, StoreAway> {
+        self.link.run(IMPORT_LIMIT, move |conn| import(conn, rows.clone()).boxed()).await
     }
 }

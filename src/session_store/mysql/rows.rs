@@ -111,12 +111,12 @@ pub(super) async fn set_user(conn: &mut impl Queryable, user: &User, now: i64) -
     conn.exec_drop(sql, row).await
 }
 
-/// Adds a session.
-pub(super) async fn insert_session(conn: &mut impl Queryable, session: &Session) -> Done<()> {
+/// Adds a session, unless there is one with its id; whether it was added.
+pub(super) async fn add_session(conn: &mut impl Queryable, session: &Session) -> Done<bool> {
     let Session { id, app_id, open_id, skey_hash, created_ms, seen_ms, expires_ms, metadata, .. } = session;
     let sql = "INSERT INTO wg_sessions (id, app_id, open_id, skey_hash, created_at, seen_at, expires_at, metadata) \
-               VALUES (?, ?, ?, ?, ?, ?, ?, ?)";
+               VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON DUPLICATE KEY UPDATE id = VALUES(id)";
     let times = [created_ms, seen_ms, expires_ms].map(|ms| time(*ms));
     let row = (id.as_str(), app_id, open_id, skey_hash, times[0], times[1], times[2], metadata);
-    conn.exec_drop(sql, row).await
+    Ok(changed(conn, sql, row).await? == 1)
 }

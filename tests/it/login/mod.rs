@@ -3,6 +3,8 @@
 mod access;
 mod crowd;
 #[cfg(feature = "mysql")]
+mod import;
+#[cfg(feature = "mysql")]
 mod mysql;
 mod native;
 mod neighbours;
