@@ -33,6 +33,7 @@ const OWN: &[(&str, usize, &str)] = &[
     ("src/login/patience.rs", 2, "the session store"),
     ("src/login/upkeep.rs", 1, "the operator"),
     ("src/server/accept.rs", 1, "has a pace of its own"),
+    ("src/session_store/mysql/schema.rs", 1, "once a process"),
     ("src/session_store/sqlite/mod.rs", 1, "once a process"),
     ("src/telemetry/mod.rs", 1, "an error in the gateway"),
     ("src/wechat/calls.rs", 2, "the operator; WeChat, one kind"),

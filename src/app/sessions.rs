@@ -11,6 +11,7 @@ use crate::http_client::Flights;
 use crate::login::Parts;
 use crate::login::Sessions;
 use crate::metrics::Metrics;
+use crate::options::DatabaseUrl;
 use crate::options::Options;
 use crate::options::StoreKind;
 use crate::session::Vault;
@@ -58,7 +59,19 @@ pub fn store(options: &Options) -> anyhow::Result<Arc<dyn Store>> {
     Ok(match options.session.store_kind().context("session.store is none that is known")? {
         StoreKind::Memory => Arc::new(MemoryStore::default()),
         StoreKind::Sqlite(path) => Arc::new(SqliteStore::open(Path::new(path)).context("session.store")?),
+        StoreKind::MySql(url) => database(&url.parse().context("session.store")?)?,
     })
+}
+
+/// The store in a database, which may be away now.
+#[cfg(feature = "mysql")]
+fn database(url: &DatabaseUrl) -> anyhow::Result<Arc<dyn Store>> {
+    Ok(Arc::new(crate::session_store::MySqlStore::new(url)))
+}
+
+#[cfg(not(feature = "mysql"))]
+fn database(_: &DatabaseUrl) -> anyhow::Result<Arc<dyn Store>> {
+    anyhow::bail!("session.store is a MySQL database, and this wafergate was built without the feature mysql")
 }
 
 /// What seals secrets in the store. Without a ticket key the store is memory, and nothing outlives the process.

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::Context;
 use anyhow::bail;
@@ -98,10 +99,7 @@ pub(super) fn run(action: Action) -> ExitCode {
 }
 
 async fn perform(action: Action, options: &Options) -> anyhow::Result<String> {
-    let is_kept = !matches!(options.session.store_kind(), None | Some(StoreKind::Memory));
-    ensure!(is_kept, "session.store keeps nothing: set it to sqlite:///PATH, or put the app into [[session.apps]]");
-    ensure!(!options.server.ticket_key.is_empty(), "server.ticket_key is empty: it seals the secrets in the store");
-    let (store, vault) = (app::store(options)?, app::vault(options));
+    let (store, vault) = kept_store(options)?;
     match action {
         Action::Add { app, secret_file, tenant, wafer_key_file } => {
             let wafer_key = wafer_key_file.map(|file| read(&file)).transpose()?.unwrap_or_default();
@@ -136,6 +134,14 @@ async fn perform(action: Action, options: &Options) -> anyhow::Result<String> {
             Ok(format!("{} has a new secret; the one before it is tried too, until the next rotation\n", app.app_id))
         }
     }
+}
+
+/// The store of the configuration, which must outlive a process, and what seals in it.
+pub(super) fn kept_store(options: &Options) -> anyhow::Result<(Arc<dyn Store>, Vault)> {
+    let is_kept = !matches!(options.session.store_kind(), None | Some(StoreKind::Memory));
+    ensure!(is_kept, "session.store keeps nothing: set it to sqlite:///PATH or mysql://...");
+    ensure!(!options.server.ticket_key.is_empty(), "server.ticket_key is empty: it seals the secrets in the store");
+    Ok((app::store(options)?, app::vault(options)))
 }
 
 fn describe(app_id: &str, app: Option<&App>) -> String {

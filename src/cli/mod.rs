@@ -15,6 +15,8 @@ mod private_file;
 mod reload;
 mod replay;
 mod serve;
+#[cfg(feature = "mysql")]
+mod session;
 mod systemd;
 mod trigger;
 mod webhook;
@@ -94,6 +96,12 @@ enum Command {
         #[command(subcommand)]
         action: app::Action,
     },
+    /// Take over the users of a former session server
+    #[cfg(feature = "mysql")]
+    Session {
+        #[command(subcommand)]
+        action: session::Action,
+    },
     /// Print every setting with its default and its meaning: a configuration file to begin with
     DefaultConfig,
     /// Print a new tenant key
@@ -149,6 +157,8 @@ pub fn main() -> ExitCode {
         Command::Serve { config, listen, admin_listen } => serve::run(config, listen, admin_listen),
         Command::Demo { listen } => demo::run(listen),
         Command::App { action } => app::run(action),
+        #[cfg(feature = "mysql")]
+        Command::Session { action } => session::run(action),
         Command::CheckConfig { config, strict, quiet } => check_config(&config, strict, quiet),
         Command::DefaultConfig => print(config::defaults()),
         Command::Keygen => print(&format!("{}\n", new_key())),

@@ -6,6 +6,7 @@ use url::Host;
 use url::Url;
 
 use crate::options::App;
+use crate::options::DatabaseUrl;
 use crate::options::EngineKind;
 use crate::options::Options;
 use crate::options::StoreKind;
@@ -31,10 +32,13 @@ pub(super) fn check(options: &Options, checker: &mut Checker<'_>) {
 
 fn store(options: &Options, checker: &mut Checker<'_>) {
     let Some(kind) = options.session.store_kind() else {
-        return checker.problem("session.store", "must be sqlite:// and an absolute path, or memory");
+        let advice = "must be sqlite:// and an absolute path, mysql://USER:PASSWORD@HOST/DATABASE, or memory";
+        return checker.problem("session.store", advice);
     };
-    if kind == StoreKind::Memory {
-        return;
+    match kind {
+        StoreKind::Memory => return,
+        StoreKind::Sqlite(_) => file(options, checker),
+        StoreKind::MySql(url) => database(url, checker),
     }
     if options.server.ticket_key.is_empty() {
         let advice = format!(
@@ -43,11 +47,28 @@ fn store(options: &Options, checker: &mut Checker<'_>) {
         );
         checker.problem("server.ticket_key", advice);
     }
+}
+
+fn file(options: &Options, checker: &mut Checker<'_>) {
     if options.engine.kind == EngineKind::Redis {
         checker.warning(
             "session.store",
-            "is a file of this node only; with several nodes, enable [session] on one of them",
+            "is a file of this node only; with several nodes, enable [session] on one of them, or use a MySQL database",
         );
+    }
+}
+
+fn database(url: &str, checker: &mut Checker<'_>) {
+    if cfg!(not(feature = "mysql")) {
+        checker.problem("session.store", "is a MySQL database, and this wafergate was built without the feature mysql");
+    }
+    match url.parse::<DatabaseUrl>() {
+        Err(error) => checker.problem("session.store", error.to_string()),
+        Ok(url) if url.is_exposed() => checker.warning(
+            "session.store",
+            "is a database that is reached over the network without TLS; add ?ssl-mode=verify_identity",
+        ),
+        Ok(_) => {}
     }
 }
 

@@ -15,6 +15,7 @@ use super::App;
 use super::Sessions;
 use super::TURN_LIMIT;
 use super::key_place;
+use super::sealed_key;
 use crate::clock::millis;
 use crate::fair_semaphore::FairPermit;
 use crate::protocol::login::EncryptedData;
@@ -257,7 +258,7 @@ impl Sessions {
         let login = Login {
             session: session.clone(),
             union_id: wechat.union_id.or(union_id),
-            sealed_key: self.vault.seal(&key_place(&app_id, &wechat.open_id), wechat.session_key.as_bytes()),
+            sealed_key: sealed_key(&self.vault, &app_id, &wechat.open_id, &wechat.session_key),
             profile,
             kept: request.is_repeatable.then(|| KeptLogin {
                 code_hash,

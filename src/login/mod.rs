@@ -168,3 +168,8 @@ impl Sessions {
 fn key_place<'a>(app_id: &'a str, open_id: &'a str) -> [&'a str; 3] {
     ["session_key", app_id, open_id]
 }
+
+/// A user's `session_key` as it is stored.
+pub fn sealed_key(vault: &Vault, app_id: &str, open_id: &str, session_key: &str) -> Vec<u8> {
+    vault.seal(&key_place(app_id, open_id), session_key.as_bytes())
+}

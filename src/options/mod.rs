@@ -4,6 +4,7 @@
 //! settings, and to generate `config/default.toml` and `docs/configuration.md`.
 
 mod console;
+mod database;
 mod drain;
 mod engine;
 mod key;
@@ -21,6 +22,9 @@ use serde::Deserialize;
 use serde::Serialize;
 
 pub use self::console::Console;
+pub use self::database::DatabaseTls;
+pub use self::database::DatabaseUrl;
+pub use self::database::InvalidDatabaseUrl;
 pub use self::drain::Drain;
 pub use self::engine::Engine;
 pub use self::engine::EngineKind;

@@ -24,6 +24,9 @@ section! {
         enabled: bool = false, Kind::Flag;
         /// Where users and sessions are kept, a secret because it may contain a password:
         ///   `sqlite:///PATH` is a file of this node; its folder must exist
+        ///   `mysql://USER:PASSWORD@HOST:PORT/DATABASE` is a MySQL or MariaDB database, for several nodes; special characters of the
+        ///   password are written as %XX. `?ssl-mode=required` encrypts, `?ssl-mode=verify_identity` checks the certificate too, by the
+        ///   authorities of the system or of `&ssl-ca=FILE`
         ///   `memory` forgets all at the end, for tests
         /// With any store but memory `server.ticket_key` is required and must stay the same.
         store: Secret = "sqlite:///var/lib/wafergate/sessions.db", Kind::Secret;
@@ -91,6 +94,7 @@ impl Session {
                 Some(StoreKind::Sqlite(path))
             }
             None if store == "memory" => Some(StoreKind::Memory),
+            None if store.starts_with("mysql://") => Some(StoreKind::MySql(store)),
             _ => None,
         }
     }
@@ -110,4 +114,6 @@ pub enum StoreKind<'a> {
     Memory,
     /// In the SQLite file at this path.
     Sqlite(&'a str),
+    /// In the database at this address, which is a [`DatabaseUrl`](super::DatabaseUrl).
+    MySql(&'a str),
 }

@@ -1,9 +1,17 @@
 //! Rules of users' sessions: tokens, how long they live, and how secrets are sealed. The store and the calls are above.
 
+mod import;
 mod life;
 mod seal;
 mod token;
 
+pub use import::Import;
+pub use import::Imported;
+pub use import::Judged;
+pub use import::Merged;
+pub use import::OldRow;
+pub use import::ProfileFate;
+pub use import::SessionFate;
 pub use life::Limits;
 pub use life::Previous;
 pub use life::Session;

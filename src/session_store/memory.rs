@@ -8,15 +8,18 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 
 use super::AppStore;
+use super::ImportStore;
 use super::LoggedIn;
 use super::Login;
 use super::SessionStore;
 use super::StoreAway;
 use super::StoredApp;
 use super::Swept;
+use super::Taken;
 use super::UserStore;
 use super::Which;
 use crate::protocol::login::Profile;
+use crate::session::Imported;
 use crate::session::Limits;
 use crate::session::Previous;
 use crate::session::Session;
@@ -44,6 +47,8 @@ type UserKey = (String, String);
 #[derive(Debug)]
 struct Kept {
     user: User,
+    /// The last login, in milliseconds since 1970.
+    updated_ms: u64,
     /// Oldest first.
     sessions: Vec<SessionId>,
 }
@@ -76,8 +81,10 @@ impl SessionStore for MemoryStore {
                 sealed_key: sealed_key.clone(),
                 ..User::default()
             },
+            updated_ms: 0,
             sessions: vec![],
         });
+        stored.updated_ms = session.created_ms;
         stored.user.union_id = union_id.or_else(|| stored.user.union_id.take());
         set_key(&mut stored.user, sealed_key);
         if let Some(fresh) = profile {
@@ -220,5 +227,30 @@ impl AppStore for MemoryStore {
 
     async fn remove_app(&self, app_id: &str) -> Result<bool, StoreAway> {
         Ok(self.state.lock().apps.remove(app_id).is_some())
+    }
+}
+
+#[async_trait]
+impl ImportStore for MemoryStore {
+    async fn import(&self, rows: Vec<Imported>) -> Result<Taken, StoreAway> {
+        let (mut state, mut taken) = (self.state.lock(), Taken::default());
+        for row in rows {
+            let key = (row.user.app_id.clone(), row.user.open_id.clone());
+            let stored = state.users.remove(&key);
+            let mut sessions = stored.as_ref().map(|kept| kept.sessions.clone()).unwrap_or_default();
+            taken.new_users += usize::from(stored.is_none());
+            let merged = row.merged(stored.map(|kept| (kept.user, kept.updated_ms)));
+            if let Some(session) = row.session.filter(|_| merged.is_newer) {
+                let is_other = |other: &Session| (&other.app_id, &other.open_id) != (&session.app_id, &session.open_id);
+                if !state.sessions.get(&session.id).is_some_and(is_other) {
+                    sessions.retain(|id| *id != session.id);
+                    sessions.push(session.id.clone());
+                    state.sessions.insert(session.id.clone(), session);
+                    taken.sessions += 1;
+                }
+            }
+            state.users.insert(key, Kept { user: merged.user, updated_ms: merged.updated_ms, sessions });
+        }
+        Ok(taken)
     }
 }

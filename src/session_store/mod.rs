@@ -1,8 +1,10 @@
-//! Where users, sessions and apps are kept. Adapters: memory, SQLite.
+//! Where users, sessions and apps are kept. Adapters: memory, SQLite, MySQL.
 //!
-//! Every adapter passes `tests/it/session_store`.
+//! Every adapter passes the suite in `tests/it/login/store.rs`.
 
 mod memory;
+#[cfg(feature = "mysql")]
+mod mysql;
 mod sqlite;
 
 use std::sync::Arc;
@@ -10,10 +12,21 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 pub use memory::MemoryStore;
+#[cfg(feature = "mysql")]
+pub use mysql::MySqlStore;
+#[cfg(feature = "mysql")]
+pub use mysql::OldApp;
+#[cfg(feature = "mysql")]
+pub use mysql::OldRows;
+#[cfg(feature = "mysql")]
+pub use mysql::WaferDatabase;
+#[cfg(feature = "mysql")]
+pub use mysql::WaferDatabaseError;
 pub use sqlite::OpenError;
 pub use sqlite::SqliteStore;
 
 use crate::protocol::login::Profile;
+use crate::session::Imported;
 use crate::session::Limits;
 use crate::session::Session;
 use crate::session::SessionId;
@@ -178,7 +191,24 @@ pub trait AppStore: Send + Sync {
     async fn remove_app(&self, app_id: &str) -> Result<bool, StoreAway>;
 }
 
-/// Everything that is kept.
-pub trait Store: SessionStore + UserStore + AppStore {}
+/// What was taken over of a former server.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Taken {
+    /// Users who were unknown.
+    pub new_users: usize,
+    /// Sessions that go on here from now on.
+    pub sessions: usize,
+}
 
-impl<S: SessionStore + UserStore + AppStore> Store for S {}
+/// Users and sessions of a former server.
+#[async_trait]
+pub trait ImportStore: Send + Sync {
+    /// Takes rows over in this order, all or none, each by the rule of [`Imported::merged`]. A session whose id is that of another user's
+    /// session is left out.
+    async fn import(&self, rows: Vec<Imported>) -> Result<Taken, StoreAway>;
+}
+
+/// Everything that is kept.
+pub trait Store: SessionStore + UserStore + AppStore + ImportStore {}
+
+impl<S: SessionStore + UserStore + AppStore + ImportStore> Store for S {}

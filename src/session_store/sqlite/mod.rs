@@ -1,5 +1,6 @@
 //! The store in one SQLite file (WAL): for one node, and for anyone with `sqlite3` to look at, copy and repair.
 
+mod import;
 mod schema;
 mod worker;
 
@@ -186,13 +187,37 @@ fn user(row: &Row<'_>, app_id: &str, open_id: &str, first: usize) -> rusqlite::R
     })
 }
 
-fn find_user(database: &mut Prepared<'_>, app_id: &str, open_id: &str) -> rusqlite::Result<Option<User>> {
+/// A user, and the time of the last change.
+fn find_user(database: &mut Prepared<'_>, app_id: &str, open_id: &str) -> rusqlite::Result<Option<(User, u64)>> {
     database.row(
-        "SELECT union_id, profile, session_key_sealed, previous_session_key_sealed FROM wg_users \
+        "SELECT union_id, profile, session_key_sealed, previous_session_key_sealed, updated_at FROM wg_users \
          WHERE app_id = ?1 AND open_id = ?2",
         &[&app_id, &open_id],
-        |row| user(row, app_id, open_id, 0),
+        |row| Ok((user(row, app_id, open_id, 0)?, unsigned(row, 4)?)),
     )
+}
+
+/// Adds a user or replaces it.
+fn put_user(database: &mut Prepared<'_>, user: &User, now: i64) -> rusqlite::Result<()> {
+    let User { app_id, open_id, union_id, profile, sealed_key, previous_sealed_key } = user;
+    let sql = "INSERT INTO wg_users (app_id, open_id, union_id, profile, session_key_sealed, previous_session_key_sealed, key_at, updated_at) \
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?7) \
+               ON CONFLICT (app_id, open_id) DO UPDATE SET union_id = ?3, profile = ?4, session_key_sealed = ?5, \
+               previous_session_key_sealed = ?6, key_at = ?7, updated_at = ?7";
+    let row: [&dyn rusqlite::ToSql; 7] =
+        [app_id, open_id, union_id, &profile.to_json(), sealed_key, previous_sealed_key, &now];
+    database.execute(sql, &row).map(drop)
+}
+
+/// Adds a session, unless there is one with its id; whether it was added.
+fn add_session(database: &mut Prepared<'_>, session: &Session) -> rusqlite::Result<bool> {
+    let Session { id, app_id, open_id, skey_hash, created_ms, seen_ms, expires_ms, metadata, .. } = session;
+    let sql = "INSERT INTO wg_sessions (id, app_id, open_id, skey_hash, created_at, seen_at, expires_at, metadata) \
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT (id) DO NOTHING";
+    let [created, seen, expires] = [created_ms, seen_ms, expires_ms].map(|ms| time(*ms));
+    let row: [&dyn rusqlite::ToSql; 8] =
+        [&id.as_str(), app_id, open_id, skey_hash, &created, &seen, &expires, metadata];
+    database.execute(sql, &row).map(|rows| rows > 0)
 }
 
 /// Replaces a user's key; another one becomes the previous one.
@@ -207,7 +232,7 @@ fn log_in(database: &mut Prepared<'_>, login: Login) -> rusqlite::Result<LoggedI
     let (app_id, open_id, now) = (&session.app_id, &session.open_id, time(session.created_ms));
     let stored = find_user(database, app_id, open_id)?;
     let is_new = stored.is_none();
-    let mut user = stored.unwrap_or_else(|| User {
+    let mut user = stored.map(|(user, _)| user).unwrap_or_else(|| User {
         app_id: app_id.clone(),
         open_id: open_id.clone(),
         sealed_key: sealed_key.clone(),
@@ -218,27 +243,8 @@ fn log_in(database: &mut Prepared<'_>, login: Login) -> rusqlite::Result<LoggedI
     if let Some(fresh) = profile {
         user.profile = user.profile.updated(fresh);
     }
-    database.execute(
-        "INSERT INTO wg_users (app_id, open_id, union_id, profile, session_key_sealed, previous_session_key_sealed, key_at, updated_at) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?7) \
-         ON CONFLICT (app_id, open_id) DO UPDATE SET union_id = ?3, profile = ?4, session_key_sealed = ?5, \
-         previous_session_key_sealed = ?6, key_at = ?7, updated_at = ?7",
-        &[app_id, open_id, &user.union_id, &user.profile.to_json(), &user.sealed_key, &user.previous_sealed_key, &now],
-    )?;
-    database.execute(
-        "INSERT INTO wg_sessions (id, app_id, open_id, skey_hash, created_at, seen_at, expires_at, metadata) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-        &[
-            &session.id.as_str(),
-            app_id,
-            open_id,
-            &session.skey_hash,
-            &now,
-            &time(session.seen_ms),
-            &time(session.expires_ms),
-            &session.metadata,
-        ],
-    )?;
+    put_user(database, &user, now)?;
+    add_session(database, &session)?;
     let per_user = i64::try_from(limits.per_user).unwrap_or(i64::MAX);
     // The newest is this one, whatever its id and the clock.
     let ended = database.rows(
@@ -388,7 +394,8 @@ impl SessionStore for SqliteStore {
 impl UserStore for SqliteStore {
     async fn user(&self, app_id: &str, open_id: &str) -> Result<Option<User>, StoreAway> {
         let (app_id, open_id) = (app_id.to_owned(), open_id.to_owned());
-        self.read(move |database| find_user(database, &app_id, &open_id)).await
+        let found = self.read(move |database| find_user(database, &app_id, &open_id)).await?;
+        Ok(found.map(|(user, _)| user))
     }
 
     async fn set_profile(&self, app_id: &str, open_id: &str, profile: &Profile) -> Result<bool, StoreAway> {

@@ -2,6 +2,10 @@
 
 mod access;
 mod crowd;
+#[cfg(feature = "mysql")]
+mod import;
+#[cfg(feature = "mysql")]
+mod mysql;
 mod native;
 mod neighbours;
 mod nodes;

@@ -11,18 +11,21 @@ use serde_json::json;
 use tokio::sync::Notify;
 use wafergate::app::Outside;
 use wafergate::protocol::login::Profile;
+use wafergate::session::Imported;
 use wafergate::session::Limits;
 use wafergate::session::Session;
 use wafergate::session::SessionId;
 use wafergate::session::SkeyHash;
 use wafergate::session::User;
 use wafergate::session_store::AppStore;
+use wafergate::session_store::ImportStore;
 use wafergate::session_store::LoggedIn;
 use wafergate::session_store::MemoryStore;
 use wafergate::session_store::SessionStore;
 use wafergate::session_store::StoreAway;
 use wafergate::session_store::StoredApp;
 use wafergate::session_store::Swept;
+use wafergate::session_store::Taken;
 use wafergate::session_store::UserStore;
 use wafergate::session_store::Which;
 
@@ -135,6 +138,13 @@ impl AppStore for Fickle {
 
     async fn remove_app(&self, app_id: &str) -> Result<bool, StoreAway> {
         self.here()?.remove_app(app_id).await
+    }
+}
+
+#[async_trait]
+impl ImportStore for Fickle {
+    async fn import(&self, rows: Vec<Imported>) -> Result<Taken, StoreAway> {
+        self.here()?.import(rows).await
     }
 }
 

@@ -1,13 +1,15 @@
-//! Every session store keeps its promises: the same suite for memory and SQLite.
+//! Every session store keeps its promises: the same suite for memory, SQLite and, in its own module, MariaDB.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use wafergate::protocol::login::Profile;
+use wafergate::session::Imported;
 use wafergate::session::Limits;
 use wafergate::session::Session;
 use wafergate::session::SessionId;
+use wafergate::session::User;
 use wafergate::session_store::KeptLogin;
 use wafergate::session_store::Login;
 use wafergate::session_store::MemoryStore;
@@ -15,6 +17,7 @@ use wafergate::session_store::OpenError;
 use wafergate::session_store::SqliteStore;
 use wafergate::session_store::Store;
 use wafergate::session_store::StoredApp;
+use wafergate::session_store::Taken;
 use wafergate::session_store::Which;
 
 const LIMITS: Limits = Limits { login: Duration::from_secs(100), idle: Duration::from_secs(10), per_user: 2 };
@@ -36,6 +39,10 @@ macro_rules! conformance {
                 super::$name(std::sync::Arc::new(store)).await;
             })*
         }
+        /// Runs the suite for stores that need a server, one after the other: each part with a store of its own, by its name.
+        pub(super) async fn each_promise(store: impl AsyncFn(&str) -> Arc<dyn Store>) {
+            $($name(store(stringify!($name)).await).await;)*
+        }
     };
 }
 
@@ -52,6 +59,7 @@ conformance! {
     dead_sessions_are_swept_in_steps
     profiles_and_keys_are_replaced
     apps_are_kept
+    rows_of_a_former_server_are_taken_over
 }
 
 fn id(text: &str) -> SessionId {
@@ -270,6 +278,7 @@ async fn profiles_and_keys_are_replaced(store: Arc<dyn Store>) {
     let other = Profile::parse(r#"{"level":7}"#).expect("a profile");
 
     assert!(store.set_profile("wx", "o", &other).await.expect("up"));
+    assert!(store.set_profile("wx", "o", &other).await.expect("up"), "the same again");
     store.set_key("wx", "o", b"two".to_vec()).await.expect("up");
     store.set_key("wx", "o", b"two".to_vec()).await.expect("up");
 
@@ -279,6 +288,43 @@ async fn profiles_and_keys_are_replaced(store: Arc<dyn Store>) {
         (&other, &b"two"[..], Some(&b"key"[..]))
     );
     store.set_key("wx", "nobody", vec![]).await.expect("no error");
+}
+
+async fn rows_of_a_former_server_are_taken_over(store: Arc<dyn Store>) {
+    let row = |text: &str, open_id: &str, name: &str, seen_ms: u64| Imported {
+        user: User {
+            app_id: "wx".into(),
+            open_id: open_id.into(),
+            profile: profile(name),
+            sealed_key: b"old".to_vec(),
+            ..User::default()
+        },
+        session: Some(session(text, open_id, seen_ms)),
+        seen_ms,
+    };
+    let import = async |rows: &[Imported]| store.import(rows.to_vec()).await.expect("up");
+    let name = async |open_id: &str| store.user("wx", open_id).await.expect("up").expect("known").profile;
+    store.log_in(Login { profile: Some(profile("here")), ..login("s1", "here", 5_000) }).await.expect("stored");
+    let rows = [
+        row("a1", "a", "old", 1_000),
+        row("a2", "a", "new", 2_000),
+        row("h1", "here", "old", 1_000),
+        row("s1", "b", "b", 1_000),
+    ];
+
+    assert_eq!(import(&rows).await, Taken { new_users: 2, sessions: 2 });
+    assert_eq!(import(&rows).await, Taken::default(), "again");
+
+    assert_eq!((name("a").await, name("here").await, name("b").await), (profile("new"), profile("here"), profile("b")));
+    for (text, open_id) in [("a1", "a"), ("a2", "a"), ("s1", "here")] {
+        assert_eq!(store.find(&id(text)).await.expect("up").expect("there").0.open_id, open_id);
+    }
+    assert!(store.find(&id("h1")).await.expect("up").is_none(), "the user has logged in here since");
+    store.revoke(&Which::Session(id("a2"))).await.expect("up");
+    assert_eq!(import(&rows).await, Taken::default(), "what has ended here stays ended");
+    assert_eq!(import(&[row("a2", "a", "newer", 3_000)]).await, Taken { new_users: 0, sessions: 1 });
+    let (found, user) = store.find(&id("a2")).await.expect("up").expect("there");
+    assert_eq!((found.seen_ms, user.profile), (3_000, profile("newer")));
 }
 
 async fn apps_are_kept(store: Arc<dyn Store>) {

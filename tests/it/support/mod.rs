@@ -15,6 +15,8 @@ mod held;
 pub(crate) mod hooks;
 pub(crate) mod http;
 pub(crate) mod keys;
+#[cfg(feature = "mysql")]
+pub(crate) mod mariadb;
 pub(crate) mod metrics;
 pub(crate) mod native;
 pub(crate) mod raw;
