@@ -56,6 +56,8 @@ pub struct Listener {
     descriptors: Option<Arc<Descriptors>>,
     /// Most connections at a time.
     most: usize,
+    /// Whether the service manager keeps the socket: what connects at the end waits for the next process.
+    is_inherited: bool,
 }
 
 /// How long descriptors count as short after a new one had a high number: those freed meanwhile have low numbers, which new
@@ -101,13 +103,48 @@ impl Listener {
         // Allows binding a port again right after a restart.
         socket.set_reuseaddr(true)?;
         socket.bind(address)?;
-        let listener = socket.listen(BACKLOG)?;
+        Self::on(socket.listen(BACKLOG)?, certificate, timeouts, on_incident)
+    }
+
+    /// Listens on a socket that the service manager has bound and keeps.
+    ///
+    /// # Errors
+    ///
+    /// If it is no listening socket.
+    pub fn inherit(
+        socket: std::net::TcpListener,
+        certificate: Option<Arc<Certificate>>,
+        timeouts: Timeouts,
+        on_incident: impl Fn(Incident) + Send + Sync + 'static,
+    ) -> io::Result<Self> {
+        socket.set_nonblocking(true)?;
+        let listener = Self::on(TcpListener::from_std(socket)?, certificate, timeouts, on_incident)?;
+        Ok(Self { is_inherited: true, ..listener })
+    }
+
+    fn on(
+        listener: TcpListener,
+        certificate: Option<Arc<Certificate>>,
+        timeouts: Timeouts,
+        on_incident: impl Fn(Incident) + Send + Sync + 'static,
+    ) -> io::Result<Self> {
         // Accepted sockets inherit it on Linux: without it small frames would wait for the peer's acknowledgement.
         SockRef::from(&listener).set_tcp_nodelay(true)?;
         let (proxies, trusted, connections) = (Arc::default(), Arc::default(), Arc::default());
         let on_incident = Arc::new(on_incident);
-        let (descriptors, most) = (None, usize::MAX);
-        Ok(Self { listener, certificate, timeouts, proxies, on_incident, connections, trusted, descriptors, most })
+        let (descriptors, most, is_inherited) = (None, usize::MAX, false);
+        Ok(Self {
+            listener,
+            certificate,
+            timeouts,
+            proxies,
+            on_incident,
+            connections,
+            trusted,
+            descriptors,
+            most,
+            is_inherited,
+        })
     }
 
     /// Requires a PROXY header on connections from these networks.
@@ -150,9 +187,11 @@ impl Listener {
         let tasks = TaskTracker::new();
         let (mut complaint, mut shortage) = (Complaint::default(), Shortage::default());
         loop {
-            // Connections in the backlog are served before the end, as far as there are descriptors.
             let (stream, address) = tokio::select! {
                 biased;
+                // The backlog of an inherited socket is for the next process.
+                () = stop.cancelled(), if self.is_inherited => break,
+                // Another one's is served before the end, as far as there are descriptors.
                 accepted = self.accept(&mut complaint) => accepted,
                 () = stop.cancelled() => break,
             };
@@ -269,4 +308,39 @@ impl Listener {
 fn is_of_one_connection(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
+}
+
+#[cfg(test)]
+mod tests {
+    use hyper::Request;
+
+    use super::*;
+    use crate::server::Peer;
+    use crate::server::PendingReply;
+    use crate::server::RequestBody;
+
+    struct Nothing;
+
+    impl Handler for Nothing {
+        fn handle(&self, _: Request<RequestBody>, _: Peer) -> PendingReply {
+            unreachable!("no connection is accepted")
+        }
+    }
+
+    #[tokio::test]
+    async fn the_backlog_of_an_inherited_socket_is_for_the_next_process() {
+        let kept = std::net::TcpListener::bind("127.0.0.1:0").expect("bound");
+        let passed = kept.try_clone().expect("a descriptor");
+        let limit = Duration::from_secs(1);
+        let timeouts = Timeouts { tls_handshake: limit, header: limit, keep_alive: limit };
+        let listener = Listener::inherit(passed, None, timeouts, |_| {}).expect("a listening socket");
+        let client = std::net::TcpStream::connect(kept.local_addr().expect("its address")).expect("connected");
+        let stop = CancellationToken::new();
+        stop.cancel();
+
+        listener.run(Arc::new(Nothing), stop).await;
+
+        let (_, address) = kept.accept().expect("it still waits");
+        assert_eq!(address, client.local_addr().expect("its address"));
+    }
 }

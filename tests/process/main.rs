@@ -1,5 +1,6 @@
 //! The program as operators use it: a real process, its output, signals and exit codes.
 
+mod activation;
 mod apps;
 mod away;
 mod balancer;
@@ -15,11 +16,13 @@ mod figures;
 mod forgotten;
 mod gateway;
 mod hangup;
+mod init;
 mod keep_alive;
 mod listen;
 mod log;
 mod marks;
 mod memory;
+mod observe;
 mod pasted;
 mod pauses;
 mod proxies;
