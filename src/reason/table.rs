@@ -514,4 +514,12 @@ reasons! {
     202 Reloaded "reloaded" Fine
         "the configuration was reloaded", "";
         "配置已重新加载", "";
+    /// A connector is there.
+    203 ConnectorJoined "connector_joined" Fine
+        "a connector takes events from now on", "";
+        "连接器从现在起接收事件", "";
+    /// A connector is gone.
+    204 ConnectorLeft "connector_left" Fine
+        "the connection of a connector has ended", "";
+        "连接器的连接已结束", "";
 }

@@ -42,6 +42,9 @@ use crate::protocol::connector::Window;
 use crate::protocol::connector::close_code;
 use crate::protocol::connector::max_message_bytes;
 use crate::protocol::text::printable;
+use crate::reason::Kind;
+use crate::reason::Reason;
+use crate::timeline::Record;
 
 /// How long the last messages and the close frame of the other end may take.
 const LAST_WORDS: Duration = Duration::from_secs(5);
@@ -201,12 +204,14 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> Connection<S> {
                 Some(claims.iter().map(|claim| claim.origin.clone() + &claim.path).collect::<Vec<_>>())
             }
         };
+        let claims = claims.map(|claims| printable(&claims.join(" "), MAX_CLAIMS_BYTES).into_owned());
+        record(&self.dialled, name, Reason::ConnectorJoined, claims.as_deref().unwrap_or("events of its name"));
         tracing::info!(
             tenant.id = %link.tenant,
             client = %self.dialled.client.address,
             connector = name,
             purpose = ?link.purpose(),
-            claims = claims.map(|claims| printable(&claims.join(" "), MAX_CLAIMS_BYTES).into_owned()),
+            claims,
             agent,
             "connector connected",
         );
@@ -295,14 +300,26 @@ fn log_left(dialled: &Dialled, link: &Link, name: &str, end: &End, after: Durati
         End::Refused(Refused { code, reason }) => format!("closed with the code {code}: {reason}").into(),
         End::Closed => Cow::Borrowed("closed by the gateway"),
     };
+    let reason = printable(&reason, 400);
+    record(dialled, name, Reason::ConnectorLeft, &reason);
     tracing::info!(
         tenant.id = %link.tenant,
         client = %dialled.client.address,
         connector = name,
-        reason = %printable(&reason, 400),
+        reason = %reason,
         connected_secs = after.as_secs(),
         "connector disconnected",
     );
+}
+
+/// Records what became of a connector in the timeline of its tenant.
+fn record(dialled: &Dialled, name: &str, reason: Reason, detail: &str) {
+    let (gateway, tenant) = (&dialled.gateway, &dialled.caller.tenant);
+    let timeline = &gateway.timeline;
+    let record = Record::new(Kind::Connector, reason, gateway.clock.unix_time());
+    let record =
+        record.of_tenant(gateway.tenant_number(tenant)).with_words(timeline.word(&format!("{name}: {detail}")));
+    timeline.record(name.parse().map_or(record, |name| record.by_connector(timeline.connector(&name))));
 }
 
 fn refused(code: u16, reason: impl Into<Cow<'static, str>>) -> Refused {

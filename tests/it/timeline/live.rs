@@ -10,10 +10,16 @@ use super::records;
 use super::tenant;
 use super::timeline;
 use crate::support::Issued;
+use crate::support::KEY;
 use crate::support::TestClient;
 use crate::support::World;
+use crate::support::connector::Dialler;
+use crate::support::connector::hello;
 use crate::support::native::problem;
 use crate::support::within;
+
+/// A key for bearers: ASCII only.
+const PLAIN_KEY: &str = "a plain key of these tests";
 
 #[tokio::test]
 async fn filters_are_applied_where_records_are_written() {
@@ -137,7 +143,7 @@ async fn payloads_are_copied_only_while_their_tenant_wants_it() {
 
 #[tokio::test]
 async fn tail_and_capture_show_the_tunnels_of_one_connector() {
-    let world = World::new().await;
+    let world = World::with(&[("tenants.0.keys", &format!("{KEY},{PLAIN_KEY}"))]).await;
     let caller = tenant(world.gateway.address);
     let mut of_ann = Tail::open(&caller, "?connector=ann").await;
     let open = async |name: &str| {
@@ -172,6 +178,13 @@ async fn tail_and_capture_show_the_tunnels_of_one_connector() {
     };
     assert_eq!(payload(&timeline(&caller, &own.tunnel, "").await), "hello");
     assert!(payload(&timeline(&caller, &of_bob.tunnel, "").await).is_null(), "another connector's");
+    let dialler = Dialler { gateway: caller.gateway, tenant: caller.tenant.clone(), key: PLAIN_KEY.into() };
+    dialler.connect(&hello("bob")).await;
+    dialler.connect(&hello("ann")).await.kill();
+    for code in ["connector_joined", "connector_left"] {
+        let record = of_ann.until("connector", code).await;
+        assert!(record["detail"].as_str().is_some_and(|detail| detail.starts_with("ann: ")), "{record}");
+    }
     let wrong = caller.signed("GET /v1/tail?connector=Ann", "").send(caller.gateway).await;
     assert_eq!(problem(&wrong), (400, "parameter_invalid".to_owned()));
 }
