@@ -111,7 +111,7 @@ impl Outgoing<'_> {
             timeout_ms: crate::clock::millis(self.limit),
             expires: self.expires_unix_ms,
         };
-        let (wanted, body, permit) = (wanted(event_queue), signed.body, Permit::Incarnation(*incarnation));
+        let (wanted, body, permit) = (wanted(event_queue), signed.body.clone(), Permit::Incarnation(*incarnation));
         seat.send(Sending { tunnel: *tunnel, permit, wanted, head, body, limit: self.limit }).await
     }
 }

@@ -161,6 +161,7 @@ fn abandon(attempts: &Attempts, event_queue: &EventQueue, next: Next<'_>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::webhook::carrier::Carrier;
 
     fn size<A, B, F>(_: impl Fn(A, B) -> F) -> usize {
         size_of::<F>()
