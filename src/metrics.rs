@@ -156,6 +156,10 @@ impl Default for Metrics {
             "Pauses in reading a client, by the limit that was reached",
             &["reason"],
         );
+        let actions = counters("wafergate_actions_total", "Actions requested in webhook responses", &["result"]);
+        for result in ["ok", "failed", "invalid"] {
+            actions.with_label_values(&[result]);
+        }
         for reason in ["messages_per_sec", "inbox_bytes"] {
             reads_paused.with_label_values(&[reason]);
         }
@@ -191,7 +195,7 @@ impl Default for Metrics {
                 "wafergate_call_parts_forgotten_total",
                 "Parts of calls with an Idempotency-Key forgotten before their time: repeated after a 5xx, they are done again",
             ),
-            actions: counters("wafergate_actions_total", "Actions requested in webhook responses", &["result"]),
+            actions,
             refused: counters("wafergate_refused_total", "Requests and handshakes refused, by reason", &["reason"]),
             accept_errors: counter("wafergate_accept_errors_total", "Connections that could not be accepted"),
             node_messages_dropped: counters(
@@ -316,6 +320,11 @@ impl Metrics {
         self.node_messages_dropped.with_label_values(&[reason]).inc();
     }
 
+    /// Creates the counter of a reason at zero, so that its first message shows as an increase.
+    pub fn node_message_droppable(&self, reason: &str) {
+        self.node_messages_dropped.with_label_values(&[reason]);
+    }
+
     /// Counts a webhook response that delivers an event, but hardly comes from a business server that knows this API.
     pub fn doubtful_answer(&self, reason: &'static str) {
         self.doubtful_answers.with_label_values(&[reason]).inc();
@@ -385,6 +394,11 @@ impl Metrics {
         self.wechat_requests.with_label_values(&[api, result]).inc();
     }
 
+    /// Creates the counter of a result at zero, so that its first request shows as an increase.
+    pub fn wechat_requestable(&self, api: &str, result: &str) {
+        self.wechat_requests.with_label_values(&[api, result]);
+    }
+
     /// Records the duration of a request to WeChat.
     pub fn wechat_duration(&self, api: &str, duration: Duration) {
         self.wechat_duration.with_label_values(&[api]).observe(duration.as_secs_f64());
@@ -449,6 +463,7 @@ mod tests {
             "wafergate_closes_total{reason=\"drain\"} 1",
             "wafergate_closes_total{reason=\"node_lost\"} 0",
             "wafergate_engine_up 0",
+            "wafergate_actions_total{result=\"failed\"} 0",
             "wafergate_message_to_webhook_seconds_count 0",
         ] {
             assert!(text.lines().any(|line| line == name), "{name} is missing in\n{text}");

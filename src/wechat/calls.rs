@@ -27,6 +27,8 @@ use crate::secret::Secret;
 
 /// Wait before the only repeat.
 const REPEAT_AFTER: Duration = Duration::from_millis(200);
+/// How a request may end, in metrics.
+const RESULTS: [&str; 8] = ["ok", "refused", "busy", "quota", "secret", "malformed", "away", "timeout"];
 
 /// An app as WeChat knows it.
 #[derive(Clone, Copy, Debug)]
@@ -57,6 +59,7 @@ impl Failure {
         }
     }
 
+    /// One of [`RESULTS`].
     fn result(&self) -> &'static str {
         match self {
             Self::NoAnswer(NoAnswer::Late) => "timeout",
@@ -85,6 +88,9 @@ pub struct Calls {
 impl Calls {
     /// Calls through `wechat`.
     pub fn new(wechat: Arc<dyn WeChat>, clock: Arc<dyn Clock>, metrics: Metrics) -> Self {
+        for api in Api::ALL {
+            RESULTS.iter().for_each(|result| metrics.wechat_requestable(api.as_str(), result));
+        }
         Self { wechat, clock, metrics, tokens: Tokens::default(), right: DashMap::new() }
     }
 

@@ -1,5 +1,6 @@
 //! Checks of the documents: links resolve, both languages say the same, tables and quotations follow the code.
 
+mod alerts;
 mod architecture;
 mod figures;
 mod languages;

@@ -20,6 +20,7 @@ mod listen;
 mod log;
 mod marks;
 mod memory;
+mod observe;
 mod pasted;
 mod pauses;
 mod proxies;

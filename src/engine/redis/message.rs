@@ -85,6 +85,10 @@ pub(super) enum Rejection {
 }
 
 impl Rejection {
+    /// Every reason.
+    pub(super) const ALL: [Self; 6] =
+        [Self::Version, Self::Signature, Self::Receiver, Self::Repeated, Self::Overload, Self::Forgotten];
+
     /// The word for it in metrics.
     pub(super) fn as_str(self) -> &'static str {
         match self {

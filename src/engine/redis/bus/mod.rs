@@ -118,6 +118,7 @@ impl Bus {
         own: Arc<MemoryEngine>,
         metrics: Metrics,
     ) -> Self {
+        Rejection::ALL.iter().for_each(|reason| metrics.node_message_droppable(reason.as_str()));
         let (sender, pushed) = mpsc::channel(BACKLOG);
         let is_cluster = url.topology == Topology::Cluster;
         let dropped = metrics.clone();
