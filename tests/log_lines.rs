@@ -10,7 +10,7 @@ const OWN: &[(&str, usize, &str)] = &[
     ("src/admin/mod.rs", 2, "whoever reaches the admin listener; a few kinds"),
     ("src/app/certificate_watch.rs", 1, "the operator"),
     ("src/app/drain.rs", 4, "once a process"),
-    ("src/app/mod.rs", 4, "once a process"),
+    ("src/app/mod.rs", 5, "once a process"),
     ("src/app/supervisor.rs", 1, "once a process"),
     ("src/cli/mod.rs", 1, "once a process"),
     ("src/cli/reload.rs", 10, "the operator"),

@@ -6,9 +6,11 @@ mod monotonic_clock;
 mod process;
 mod reload;
 mod sessions;
+mod sockets;
 mod supervisor;
 
 use std::net::SocketAddr;
+use std::net::TcpListener;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::Weak;
@@ -65,6 +67,7 @@ pub use reload::Reloaded;
 pub use reload::Reloader;
 pub use sessions::store;
 pub use sessions::vault;
+use sockets::Sockets;
 use supervisor::Supervisor;
 
 /// The version of this program.
@@ -124,12 +127,31 @@ impl App {
         Self::build_with(options, shutdown, Outside::system()).await
     }
 
+    /// Like [`build`](Self::build), on listening sockets that the service manager has bound; an address of the configuration that is
+    /// not among them is bound.
+    ///
+    /// # Errors
+    ///
+    /// As [`build`](Self::build), or if a socket has none of the addresses in the configuration.
+    pub async fn build_on(sockets: Vec<TcpListener>, options: Options, shutdown: Shutdown) -> anyhow::Result<Self> {
+        Self::assemble(sockets, options, shutdown, Outside::system()).await
+    }
+
     /// Like [`build`](Self::build), with certificate authorities and a resolver of the caller.
     ///
     /// # Errors
     ///
     /// As [`build`](Self::build).
-    pub async fn build_with(mut options: Options, shutdown: Shutdown, outside: Outside) -> anyhow::Result<Self> {
+    pub async fn build_with(options: Options, shutdown: Shutdown, outside: Outside) -> anyhow::Result<Self> {
+        Self::assemble(vec![], options, shutdown, outside).await
+    }
+
+    async fn assemble(
+        sockets: Vec<TcpListener>,
+        mut options: Options,
+        shutdown: Shutdown,
+        outside: Outside,
+    ) -> anyhow::Result<Self> {
         let metrics = Metrics::default();
         let started_with = Options { tenants: vec![], ..options.clone() };
         options.server.node_name = process::node_name(&options.server);
@@ -156,13 +178,14 @@ impl App {
             Dispatcher::new(client, &options.webhook, Arc::clone(&clock), metrics.clone(), rand::random, upkeep);
         let certificate = certificate_watch::load(&options.server, &clock)?;
         let server = &options.server;
-        let public = listen(server.listen, certificate.clone(), "server.listen", server, &metrics)?;
+        let mut sockets = Sockets::of(sockets, server)?;
+        let public = listen(&mut sockets, server.listen, certificate.clone(), "server.listen", server, &metrics)?;
         let public = public.leaving_a_reserve(Arc::clone(&descriptors)).trusting(&server.trusted_proxies);
         let public = match server.proxy_protocol {
             ProxyProtocol::Off => public,
             ProxyProtocol::Required => public.with_proxy_protocol(&server.trusted_proxies),
         };
-        let admin = listen(server.admin_listen, None, "server.admin_listen", server, &metrics)?;
+        let admin = listen(&mut sockets, server.admin_listen, None, "server.admin_listen", server, &metrics)?;
         let admin = admin.at_most(descriptors.for_operators());
         let admin_hosts = Hosts::new(&server.admin_hosts);
         let drain = options.drain.clone();
@@ -396,7 +419,9 @@ fn tell_room(descriptors: &Descriptors, options: &Options) {
     }
 }
 
+/// Listens on the socket that the service manager keeps at this address, or else binds it.
 fn listen(
+    sockets: &mut Sockets,
     address: SocketAddr,
     certificate: Option<Arc<Certificate>>,
     key: &str,
@@ -414,6 +439,11 @@ fn listen(
         Incident::AcceptFailed => metrics.accept_error(),
         Incident::Refused(refusal) => metrics.refused(refusal.code()),
     };
+    if let Some(socket) = sockets.take(address) {
+        tracing::info!(key, %address, "listening on a socket of the service manager: what connects during a restart waits");
+        return Listener::inherit(socket, certificate, timeouts, on_incident)
+            .with_context(|| format!("cannot use the socket of the service manager at {key} = \"{address}\""));
+    }
     Listener::bind(address, certificate, timeouts, on_incident).with_context(|| {
         format!("cannot listen on {key} = \"{address}\" (is another program there? port 0 takes a free one)")
     })

@@ -73,7 +73,8 @@ async fn serve(options: Options, given: Given, telemetry: Arc<Telemetry>) -> any
     let shutdown = Shutdown::default();
     tokio::spawn(shutdown.on_signals()?);
     let hangups = shutdown::hangups()?;
-    let app = App::build(options, shutdown.clone()).await?;
+    let sockets = systemd::sockets().context("a socket of the service manager is no TCP socket (ListenStream=)")?;
+    let app = App::build_on(sockets, options, shutdown.clone()).await?;
     telemetry.name_tenants(app.server_hosts());
     announce(&[format!("listen {}", app.url()?), format!("admin {}", app.admin_url()?)]);
     systemd::ready(&shutdown, app.state());

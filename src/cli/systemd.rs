@@ -1,7 +1,11 @@
-//! Notifies systemd of the node's state if it started the node with `Type=notify`. Otherwise does nothing.
+//! What systemd gives to a node and hears from it: listening sockets of a `.socket` unit, and its state with `Type=notify`. Started by
+//! anything else, it gets none and reports nothing.
 
+use std::io;
+use std::net::TcpListener;
 use std::time::Duration;
 
+use listenfd::ListenFd;
 use sd_notify::NotifyState;
 use tokio::time::MissedTickBehavior;
 use tokio::time::interval;
@@ -10,6 +14,16 @@ use crate::shutdown::Shutdown;
 
 /// How often the state is reported.
 const STATE_EVERY: Duration = Duration::from_secs(10);
+
+/// The listening sockets that systemd keeps for this process.
+///
+/// # Errors
+///
+/// If one of them is no TCP socket.
+pub(super) fn sockets() -> io::Result<Vec<TcpListener>> {
+    let mut passed = ListenFd::from_env();
+    (0..passed.len()).filter_map(|place| passed.take_tcp_listener(place).transpose()).collect()
+}
 
 /// Reports that the node accepts connections, then feeds the watchdog and reports its state and the start of a drain.
 pub(super) fn ready(shutdown: &Shutdown, state: impl Fn() -> String + Send + 'static) {

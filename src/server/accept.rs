@@ -56,6 +56,8 @@ pub struct Listener {
     descriptors: Option<Arc<Descriptors>>,
     /// Most connections at a time.
     most: usize,
+    /// Whether the service manager keeps the socket: what connects at the end waits for the next process.
+    is_inherited: bool,
 }
 
 /// How long descriptors count as short after a new one had a high number: those freed meanwhile have low numbers, which new
@@ -101,13 +103,48 @@ impl Listener {
         // Allows binding a port again right after a restart.
         socket.set_reuseaddr(true)?;
         socket.bind(address)?;
-        let listener = socket.listen(BACKLOG)?;
+        Self::on(socket.listen(BACKLOG)?, certificate, timeouts, on_incident)
+    }
+
+    /// Listens on a socket that the service manager has bound and keeps.
+    ///
+    /// # Errors
+    ///
+    /// If it is no listening socket.
+    pub fn inherit(
+        socket: std::net::TcpListener,
+        certificate: Option<Arc<Certificate>>,
+        timeouts: Timeouts,
+        on_incident: impl Fn(Incident) + Send + Sync + 'static,
+    ) -> io::Result<Self> {
+        socket.set_nonblocking(true)?;
+        let listener = Self::on(TcpListener::from_std(socket)?, certificate, timeouts, on_incident)?;
+        Ok(Self { is_inherited: true, ..listener })
+    }
+
+    fn on(
+        listener: TcpListener,
+        certificate: Option<Arc<Certificate>>,
+        timeouts: Timeouts,
+        on_incident: impl Fn(Incident) + Send + Sync + 'static,
+    ) -> io::Result<Self> {
         // Accepted sockets inherit it on Linux: without it small frames would wait for the peer's acknowledgement.
         SockRef::from(&listener).set_tcp_nodelay(true)?;
         let (proxies, trusted, connections) = (Arc::default(), Arc::default(), Arc::default());
         let on_incident = Arc::new(on_incident);
-        let (descriptors, most) = (None, usize::MAX);
-        Ok(Self { listener, certificate, timeouts, proxies, on_incident, connections, trusted, descriptors, most })
+        let (descriptors, most, is_inherited) = (None, usize::MAX, false);
+        Ok(Self {
+            listener,
+            certificate,
+            timeouts,
+            proxies,
+            on_incident,
+            connections,
+            trusted,
+            descriptors,
+            most,
+            is_inherited,
+        })
     }
 
     /// Requires a PROXY header on connections from these networks.
@@ -150,9 +187,11 @@ impl Listener {
         let tasks = TaskTracker::new();
         let (mut complaint, mut shortage) = (Complaint::default(), Shortage::default());
         loop {
-            // Connections in the backlog are served before the end, as far as there are descriptors.
             let (stream, address) = tokio::select! {
                 biased;
+                // The backlog of an inherited socket is for the next process.
+                () = stop.cancelled(), if self.is_inherited => break,
+                // Another one's is served before the end, as far as there are descriptors.
                 accepted = self.accept(&mut complaint) => accepted,
                 () = stop.cancelled() => break,
             };

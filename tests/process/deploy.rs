@@ -37,13 +37,28 @@ fn certificate(dir: &Path) -> String {
 }
 
 #[test]
-fn systemd_accepts_the_unit() {
+fn systemd_accepts_the_units() {
     let dir = tempfile::tempdir().expect("a directory");
-    let unit = dir.path().join("wafergate.service");
+    let (service, socket) = (dir.path().join("wafergate.service"), dir.path().join("wafergate.socket"));
     let text = deploy("systemd/wafergate.service").replace("/usr/local/bin/wafergate", env!("CARGO_BIN_EXE_wafergate"));
-    fs::write(&unit, text).expect("written");
+    fs::write(&service, text).expect("written");
+    fs::write(&socket, deploy("systemd/wafergate.socket")).expect("written");
 
-    accepts(Command::new("systemd-analyze").arg("verify").arg("--man=no").arg(&unit));
+    accepts(Command::new("systemd-analyze").args(["verify", "--man=no"]).arg(&service).arg(&socket));
+
+    // What is left open is the network, which it is for.
+    let mut command = Command::new("systemd-analyze");
+    command.args(["security", "--offline=true", "--threshold=12", "--no-pager"]).arg(&service);
+    let output = command.output().expect("run");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+}
+
+/// Otherwise the node would refuse the socket.
+#[test]
+fn the_socket_has_the_default_address() {
+    let defaults = deploy("../config/default.toml");
+    let listen = defaults.lines().find_map(|line| line.strip_prefix("listen = ")).expect("a default").trim_matches('"');
+    assert!(deploy("systemd/wafergate.socket").contains(&format!("\nListenStream={listen}\n")), "{listen}");
 }
 
 /// `systemctl reload` fails, rather than to leave a broken file unnoticed.

@@ -82,7 +82,8 @@ impl Gateway {
         Self::start_as(pinned, config, ANYWHERE, ANYWHERE)
     }
 
-    fn start_as(mut command: Command, config: &str, listen: &str, admin: &str) -> Self {
+    /// Starts a node by this command, at these addresses, and waits until it accepts.
+    pub(crate) fn start_as(mut command: Command, config: &str, listen: &str, admin: &str) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         std::fs::write(dir.path().join("wafergate.toml"), config).expect("written");
         let mut child = command

@@ -1,5 +1,6 @@
 //! The program as operators use it: a real process, its output, signals and exit codes.
 
+mod activation;
 mod apps;
 mod away;
 mod balancer;
