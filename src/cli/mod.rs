@@ -7,6 +7,7 @@ mod duration;
 mod event_line;
 mod exit;
 mod given;
+mod init;
 mod keys;
 mod listen;
 mod local;
@@ -80,6 +81,8 @@ enum Command {
         #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:8080")]
         listen: SocketAddr,
     },
+    /// Write a first configuration with keys of its own; asks for what the options leave open
+    Init(Box<init::Init>),
     /// Check a configuration and print what is in effect, with secrets masked
     CheckConfig {
         #[command(flatten)]
@@ -156,6 +159,7 @@ pub fn main() -> ExitCode {
     match cli.command {
         Command::Serve { config, listen, admin_listen } => serve::run(config, listen, admin_listen),
         Command::Demo { listen } => demo::run(listen),
+        Command::Init(init) => init::run(*init),
         Command::App { action } => app::run(action),
         #[cfg(feature = "mysql")]
         Command::Session { action } => session::run(action),

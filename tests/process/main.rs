@@ -16,6 +16,7 @@ mod figures;
 mod forgotten;
 mod gateway;
 mod hangup;
+mod init;
 mod keep_alive;
 mod listen;
 mod log;
