@@ -40,7 +40,8 @@ fn certificate(dir: &Path) -> String {
 fn systemd_accepts_the_units() {
     let dir = tempfile::tempdir().expect("a directory");
     let (service, socket) = (dir.path().join("wafergate.service"), dir.path().join("wafergate.socket"));
-    let text = deploy("systemd/wafergate.service").replace("/usr/local/bin/wafergate", env!("CARGO_BIN_EXE_wafergate"));
+    let text =
+        deploy("systemd/wafergate.service").replace("=wafergate ", concat!("=", env!("CARGO_BIN_EXE_wafergate"), " "));
     fs::write(&service, text).expect("written");
     fs::write(&socket, deploy("systemd/wafergate.socket")).expect("written");
 
@@ -59,6 +60,33 @@ fn the_socket_has_the_default_address() {
     let defaults = deploy("../config/default.toml");
     let listen = defaults.lines().find_map(|line| line.strip_prefix("listen = ")).expect("a default").trim_matches('"');
     assert!(deploy("systemd/wafergate.socket").contains(&format!("\nListenStream={listen}\n")), "{listen}");
+}
+
+/// What `cargo deb` needs is there.
+#[test]
+fn the_debian_package_is_complete() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let manifest: toml::Table = deploy("../Cargo.toml").parse().expect("TOML");
+    let package = &manifest["package"]["metadata"]["deb"];
+    let assets = package["assets"].as_array().expect("a list");
+    let part = |asset: &toml::Value, at: usize| asset[at].as_str().expect("text").to_owned();
+    for asset in assets.iter().map(|asset| part(asset, 0)).filter(|asset| !asset.starts_with("target/")) {
+        assert!(root.join(&asset).is_file(), "{asset}");
+    }
+    let files = package["conf-files"].as_array().expect("a list");
+    for file in files.iter().map(|file| file.as_str().expect("text").trim_start_matches('/')) {
+        assert!(assets.iter().any(|asset| part(asset, 1) == file), "{file} is in the package");
+    }
+    let units = package["systemd-units"]["unit-scripts"].as_str().expect("a folder");
+    assert!(root.join(units).join("wafergate.service").is_file());
+    for script in ["postinst", "prerm", "postrm"] {
+        let path = root.join(package["maintainer-scripts"].as_str().expect("a folder")).join(script);
+        assert!(
+            fs::read_to_string(&path).expect("a script").contains("\n#DEBHELPER#\n"),
+            "{script} has its place for the units"
+        );
+        accepts(Command::new("sh").arg("-n").arg(path));
+    }
 }
 
 /// `systemctl reload` fails, rather than to leave a broken file unnoticed.
