@@ -309,3 +309,38 @@ fn is_of_one_connection(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
 }
+
+#[cfg(test)]
+mod tests {
+    use hyper::Request;
+
+    use super::*;
+    use crate::server::Peer;
+    use crate::server::PendingReply;
+    use crate::server::RequestBody;
+
+    struct Nothing;
+
+    impl Handler for Nothing {
+        fn handle(&self, _: Request<RequestBody>, _: Peer) -> PendingReply {
+            unreachable!("no connection is accepted")
+        }
+    }
+
+    #[tokio::test]
+    async fn the_backlog_of_an_inherited_socket_is_for_the_next_process() {
+        let kept = std::net::TcpListener::bind("127.0.0.1:0").expect("bound");
+        let passed = kept.try_clone().expect("a descriptor");
+        let limit = Duration::from_secs(1);
+        let timeouts = Timeouts { tls_handshake: limit, header: limit, keep_alive: limit };
+        let listener = Listener::inherit(passed, None, timeouts, |_| {}).expect("a listening socket");
+        let client = std::net::TcpStream::connect(kept.local_addr().expect("its address")).expect("connected");
+        let stop = CancellationToken::new();
+        stop.cancel();
+
+        listener.run(Arc::new(Nothing), stop).await;
+
+        let (_, address) = kept.accept().expect("it still waits");
+        assert_eq!(address, client.local_addr().expect("its address"));
+    }
+}
