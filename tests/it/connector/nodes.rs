@@ -1,5 +1,6 @@
 //! Several nodes: a connector is at one, and tunnels are at others.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -400,4 +401,41 @@ async fn connectors_of_a_node_that_was_declared_dead_dial_again() {
     let client = nodes.open(0, 0, "ann").await;
     again.take(&client.tunnel, "connect").await;
     assert_ne!(listed().await, name, "under its new name");
+}
+
+#[tokio::test]
+async fn order_holds_while_connectors_come_and_go_at_all_nodes() {
+    const MESSAGES: u64 = 30;
+    let nodes = Nodes::new(3).await;
+    let mut clients = vec![];
+    for node in 0..3 {
+        let mut client = nodes.open(node, (node + 1) % 3, "ann").await;
+        for number in 0..MESSAGES {
+            client.send(&format!("message:{number}")).await;
+        }
+        clients.push(client);
+    }
+    let mut last = BTreeMap::new();
+    for round in 0.. {
+        let mut ann = nodes.connect(round % 3, &hello("ann")).await;
+        let is_last = round == 9;
+        // Each process but the last one is killed with an event that it has not answered.
+        for taken in 0.. {
+            let (event, _) = ann.recv_type("event").await;
+            let (tunnel, sequence) = (event["tunnel"].to_string(), event["sequence"].as_u64().expect("a number"));
+            let before = last.insert(tunnel, sequence).unwrap_or(0);
+            assert!(sequence == before || sequence == before + 1, "{sequence} after {before}: {event}");
+            if !is_last && taken == 5 {
+                break;
+            }
+            ann.answer(&event, 200, OK).await;
+            if last.len() == 3 && last.values().all(|sequence| *sequence == MESSAGES + 1) {
+                for node in 0..3 {
+                    nodes.until_ok(node, "message", 30.0).await;
+                }
+                return;
+            }
+        }
+        ann.kill();
+    }
 }
