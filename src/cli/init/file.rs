@@ -8,6 +8,10 @@ use ipnet::IpNet;
 
 /// The port of wss.
 const WSS: u16 = 443;
+/// The port for a proxy.
+const PLAIN: u16 = 8080;
+/// Ports below it need a right.
+const UNPRIVILEGED: u16 = 1024;
 
 /// What the operator chooses.
 pub(super) struct Choices {
@@ -35,55 +39,57 @@ pub(super) enum Tenant {
 impl Choices {
     /// The whole file; `key` makes a new key at each call.
     pub(super) fn text(&self, file: &str, mut key: impl FnMut() -> String) -> String {
-        let mut lines = vec![
-            "# The configuration of this node, written by `wafergate init`. It holds keys: keep it from other users, and the same on every node."
-                .to_owned(),
-            "# `wafergate default-config` explains every other key; this checks the file:".to_owned(),
+        let mut lines = Lines(vec![
+            "# The configuration of this node, written by `wafergate init`. It holds keys: other users must not read it. All nodes that".to_owned(),
+            "# share a Redis use the same one. `wafergate default-config` explains every other key; this checks the file:".to_owned(),
             format!("#   wafergate check-config --config {file}"),
             "[server]".to_owned(),
-        ];
-        let mut set = |name: &str, value: String, meaning: &str| {
-            let pair = format!("{name} = {value}");
-            lines.push(if meaning.is_empty() { pair } else { format!("{pair:<36} # {meaning}") });
-        };
+        ]);
+        lines.set("listen", &quoted(&self.listen().to_string()), "HTTP API and WebSocket");
         match &self.tls {
             Tls::Node { cert, key } => {
-                let listen = SocketAddr::from((Ipv4Addr::UNSPECIFIED, self.port()));
-                set("listen", quoted(&listen.to_string()), "wss and https");
-                set("tls_cert", quoted(&cert.to_string_lossy()), "SIGHUP reads both again");
-                set("tls_key", quoted(&key.to_string_lossy()), "");
+                lines.set("tls_cert", &quoted(&cert.to_string_lossy()), "SIGHUP reads both files again");
+                lines.set("tls_key", &quoted(&key.to_string_lossy()), "");
             }
             Tls::Proxies(networks) => {
-                set("listen", quoted("127.0.0.1:8080"), "for the proxy, which ends TLS");
                 let networks: Vec<_> = networks.iter().map(|network| quoted(&network.to_string())).collect();
-                set("trusted_proxies", format!("[{}]", networks.join(", ")), "where it connects from");
+                lines.set("trusted_proxies", &format!("[{}]", networks.join(", ")), "where the proxy connects from");
             }
         }
-        set("admin_listen", quoted("127.0.0.1:9090"), "health, metrics and the console; never for the public");
-        set("public_url", quoted(&format!("wss://{}", self.host)), "what connect URLs begin with");
-        set("ticket_key", quoted(&key()), "seals connect URLs");
+        lines.set("admin_listen", &quoted("127.0.0.1:9090"), "health, metrics and the console; never for the public");
+        lines.set("public_url", &quoted(&format!("wss://{}", self.host)), "what connect URLs begin with");
+        lines.set("ticket_key", &quoted(&key()), "seals connect URLs");
         if let Some(url) = &self.redis_url {
-            set("\n[engine]\nkind", quoted("redis"), "");
-            set("redis_url", quoted(url), "");
+            lines.section("[engine]");
+            lines.set("kind", &quoted("redis"), "");
+            lines.set("redis_url", &quoted(url), "");
         }
-        set("\n[console]\ntoken", quoted(&key()), "of the page at http://127.0.0.1:9090/console/");
+        lines.section("[console]");
+        lines.set("token", &quoted(&key()), "of the page at http://127.0.0.1:9090/console/");
         for tenant in &self.tenants {
+            lines.section("[[tenants]]");
             match tenant {
                 Tenant::Wafer { server_host } => {
-                    set("\n[[tenants]]\nserver_host", quoted(server_host), "the SDK's ServerHost, letter for letter");
+                    lines.set("server_host", &quoted(server_host), "the SDK's ServerHost, letter for letter");
                 }
                 Tenant::Native { id, webhook_url } => {
-                    set("\n[[tenants]]\nid", quoted(id), "");
-                    set("webhook_url", quoted(webhook_url), "where its events go");
+                    lines.set("id", &quoted(id), "");
+                    lines.set("webhook_url", &quoted(webhook_url), "where its events go");
                 }
             }
-            set("keys", format!("[{}]", quoted(&key())), "the same in the settings of the business server");
+            lines.set("keys", &format!("[{}]", quoted(&key())), "the same in the settings of the business server");
         }
-        lines.join("\n") + "\n"
+        lines.0.join("\n") + "\n"
     }
 
     /// What remains to be done, in words.
     pub(super) fn next_steps(&self, file: &str) -> String {
+        let port = match self.listen().port() {
+            port @ ..UNPRIVILEGED => format!(
+                "\nUnder systemd, port {port} needs ListenStream=0.0.0.0:{port} in wafergate.socket (systemctl edit), or a right of its own.\n"
+            ),
+            _ => String::new(),
+        };
         let hosts: Vec<_> =
             self.tenants.iter().filter_map(Tenant::host).map(|host| format!("https://{host}")).collect();
         format!(
@@ -91,14 +97,35 @@ impl Choices {
              Each tenant has a key in it: put the same one into the settings of its business server.\n\
              At WeChat, in the development settings of the mini-program, enter\n  \
              request domain  {}\n  socket domain   wss://{}\n\n\
-             Then:\n  wafergate check-config --config {file}\n  wafergate serve --config {file}\n",
+             Then:\n  wafergate check-config --config {file}\n  wafergate serve --config {file}\n{port}",
             hosts.join(", "),
             self.host,
         )
     }
 
-    fn port(&self) -> u16 {
-        self.host.rsplit_once(':').and_then(|(_, port)| port.parse().ok()).unwrap_or(WSS)
+    /// Where the node listens: for clients itself, or for the proxy on this machine.
+    fn listen(&self) -> SocketAddr {
+        match &self.tls {
+            Tls::Node { .. } => {
+                let port = self.host.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
+                (Ipv4Addr::UNSPECIFIED, port.unwrap_or(WSS)).into()
+            }
+            Tls::Proxies(_) => (Ipv4Addr::LOCALHOST, PLAIN).into(),
+        }
+    }
+}
+
+/// The lines of a file.
+struct Lines(Vec<String>);
+
+impl Lines {
+    fn section(&mut self, header: &str) {
+        self.0.extend([String::new(), header.to_owned()]);
+    }
+
+    fn set(&mut self, key: &str, value: &str, meaning: &str) {
+        let pair = format!("{key} = {value}");
+        self.0.push(if meaning.is_empty() { pair } else { format!("{pair:<36} # {meaning}") });
     }
 }
 
@@ -154,5 +181,8 @@ mod tests {
         let steps = choices.next_steps("wafergate.toml");
         assert!(steps.contains("https://api.example.com, https://shop.example.com\n"), "{steps}");
         assert!(steps.contains("wss://ws.example.com:8443\n") && !steps.contains("key 3"), "{steps}");
+        assert!(!steps.contains("ListenStream"), "{steps}");
+        let choices = Choices { host: "ws.example.com".to_owned(), ..choices };
+        assert!(choices.next_steps("wafergate.toml").contains("ListenStream=0.0.0.0:443"));
     }
 }
