@@ -130,9 +130,9 @@ const WAITS: &[(&str, &[(&str, Why)])] = &[
     (
         "src/webhook/resign.rs",
         &[
-            ("self.send(way, signed)", Nothing("the client, or the writer of a connector, asks the lease guard")),
+            ("self.send(way, &signed)", Nothing("the client, or the writer of a connector, asks the lease guard")),
             ("self.post_again(", Nothing("the client asks the lease guard before each request")),
-            ("self.send(way, signed)", Nothing("which key was taken is true whoever speaks for the tunnel")),
+            ("self.send(way, &signed)", Nothing("which key was taken is true whoever speaks for the tunnel")),
             ("self.send_to(seat, signed)", Nothing("see its callers")),
             ("client.post(", Nothing("see its callers")),
         ],
@@ -153,10 +153,13 @@ const WAITS: &[(&str, &[(&str, Why)])] = &[
         &[
             ("self.send(caller, &Method::POST, url, headers, body, limit)", Nothing("it is the call itself")),
             (
-                "before(deadline, was_sent, self.attempt(caller, &outgoing, &progress))",
+                "let received = match before(deadline, was_sent, pin!(self.attempt(caller, &outgoing, &progress)))",
                 Nothing("nothing is sent behind it"),
             ),
-            ("before(deadline, || true, received.body.read())", Nothing("nothing is sent behind it")),
+            (
+                "let end = match before(deadline, || true, pin!(received.body.read()))",
+                Nothing("nothing is sent behind it"),
+            ),
             ("pool.connect(tenant, outgoing.url)", Marked(Mark::EventConnected)),
             ("self.exchange(&pool, connection, caller, outgoing, progress)", Guard("self.may_speak(incarnation)?;")),
             ("connection.send(method, url, headers, body, progress, room)", Marked(Mark::EventWritten)),

@@ -9,6 +9,7 @@ use super::call;
 use super::records;
 use super::tenant;
 use super::timeline;
+use crate::support::BusinessServer;
 use crate::support::Issued;
 use crate::support::KEY;
 use crate::support::TestClient;
@@ -143,7 +144,8 @@ async fn payloads_are_copied_only_while_their_tenant_wants_it() {
 
 #[tokio::test]
 async fn tail_and_capture_show_the_tunnels_of_one_connector() {
-    let world = World::with(&[("tenants.0.keys", &format!("{KEY},{PLAIN_KEY}"))]).await;
+    let mut world = World::with(&[("tenants.0.keys", &format!("{KEY},{PLAIN_KEY}"))]).await;
+    world.business = BusinessServer::at("127.0.0.1:0", &[KEY, PLAIN_KEY]).await;
     let caller = tenant(world.gateway.address);
     let mut of_ann = Tail::open(&caller, "?connector=ann").await;
     let open = async |name: &str| {
