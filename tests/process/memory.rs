@@ -34,6 +34,8 @@ const LARGE_BYTES: usize = 30_000;
 
 /// Tunnels with undeliverable `close` events.
 const CLOSES: usize = 3_000;
+/// How often as many more are measured, at most.
+const BATCHES: usize = 3;
 
 /// Memory of a close with a receive URL of its own, beside the URL: its state.
 const OWN_URL_BYTES: usize = 1_024;
@@ -213,12 +215,18 @@ fn assert_closes_take(bytes: usize, receive_url: impl Fn(&str, usize) -> String)
         });
         gateway.resident_bytes()
     };
-    let before = end_tunnels(CLOSES);
-
-    let after = end_tunnels(CLOSES);
-
-    let used = after.saturating_sub(before);
+    let mut before = end_tunnels(CLOSES);
     let bound = CLOSES * bytes + FIXED_BYTES / 32;
-    println!("{} bytes for each pending close event", used / CLOSES);
-    assert!(used <= bound, "{} bytes for each pending close event", used / CLOSES);
+
+    // What each event takes, each batch takes; a table that doubles, or a page that the process got meanwhile, is in one of them.
+    let mut used = vec![];
+    while used.len() < BATCHES && used.last().is_none_or(|used| *used > bound) {
+        let after = end_tunnels(CLOSES);
+        used.push(after.saturating_sub(before));
+        before = after;
+    }
+
+    let each: Vec<usize> = used.iter().map(|used| used / CLOSES).collect();
+    println!("{each:?} bytes for each pending close event");
+    assert!(used.last().is_some_and(|used| *used <= bound), "{each:?} bytes for each pending close event");
 }
